@@ -1,0 +1,43 @@
+# Each target does its own set-up; only Python 3.11 or 3.12, make and git are taken for granted.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench lock clean
+
+BIN := .venv/bin
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+IMAGE ?=
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+setup: .venv/ready ## .venv with the `swath` command in it
+
+.venv/ready: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Swath needs Python 3.11 or 3.12: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "Setting up .venv with $$($(PYTHON) --version), once"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## the whole system on a generated harbour; IMAGE=path/to/any.tif for your own
+	@exec $(BIN)/swath demo $(if $(IMAGE),--image "$(IMAGE)")
+
+test: setup ## unit, integration and fault tests
+	@$(BIN)/pytest
+
+lint: setup ## ruff, ruff format, mypy --strict
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+bench: setup ## benchmarks, one JSON line each
+	@$(BIN)/pytest tests/benchmarks -q -s
+
+lock: setup ## pin every dependency anew
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --upgrade --extra dev --output-file requirements.lock pyproject.toml
+
+clean: ## remove what the other targets made
+	@rm -rf .venv .swath demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

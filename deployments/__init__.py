@@ -1,0 +1,1 @@
+"""WHERE IT RUNS: command line, local stack, demonstration."""

@@ -1,0 +1,1 @@
+"""WHAT RUNS: orchestration only, thin enough to read aloud."""

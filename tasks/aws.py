@@ -1,0 +1,47 @@
+"""Clients of AWS, for the process's own identity or for a role that a request names."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    DeferredRefreshableCredentials,
+)
+from botocore.session import get_session
+
+_CONFIG = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=32)
+
+
+@lru_cache
+def session(role_arn: str | None = None) -> boto3.Session:
+    """A session of this process, or of a role it assumes, refreshed before it expires.
+
+    Args:
+        role_arn: IAM role to assume through STS, or None for the process's own identity.
+    """
+    own = boto3.Session()
+    if role_arn is None:
+        return own
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=own.client,
+        source_credentials=own.get_credentials(),
+        role_arn=role_arn,
+        extra_args={"RoleSessionName": "swath"},
+    )
+    assumed = get_session()
+    assumed._credentials = DeferredRefreshableCredentials(  # noqa: SLF001 - botocore's only door
+        method="assume-role", refresh_using=fetcher.fetch_credentials
+    )
+    if own.region_name:
+        assumed.set_config_variable("region", own.region_name)
+    return boto3.Session(botocore_session=assumed)
+
+
+@lru_cache
+def client(service: str, role_arn: str | None = None) -> Any:  # noqa: ANN401 - one type a service
+    """A client of a service, shared by the threads of this process."""
+    return session(role_arn).client(service, config=_CONFIG)  # type: ignore[call-overload]

@@ -1,0 +1,41 @@
+"""The columnar table that detections travel in, from the model's answer to the published files.
+
+One row is one detection. Pixels are of the full image, corner-origin (the centre of the first pixel
+is 0.5, 0.5). `tile` and `ordinal` (its place in the model's answer for that tile) name a detection
+whatever the order in which tiles finish; tables are kept sorted by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+SCHEMA = pa.schema(
+    [
+        pa.field("tile", pa.int64(), nullable=False),
+        pa.field("ordinal", pa.int32(), nullable=False),
+        pa.field("x_min", pa.float64(), nullable=False),
+        pa.field("y_min", pa.float64(), nullable=False),
+        pa.field("x_max", pa.float64(), nullable=False),
+        pa.field("y_max", pa.float64(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),  # of the best class
+        pa.field("class_name", pa.string(), nullable=False),  # `iri` of the best class
+        pa.field("geometry", pa.binary()),  # WKB in pixels; null where the model gave only a box
+        pa.field("properties", pa.string(), nullable=False),  # JSON object: the model's own
+    ]
+)
+
+
+def boxes(table: pa.Table) -> NDArray[np.float64]:
+    """The boxes of a table, (n, 4): x_min, y_min, x_max, y_max in pixels of the full image."""
+    names = ("x_min", "y_min", "x_max", "y_max")
+    return np.stack([table[name].to_numpy() for name in names], axis=1)
+
+
+def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables as one, in the order of `tile` and `ordinal`, whatever order they came in."""
+    table = pa.concat_tables([SCHEMA.empty_table(), *tables])
+    return table.sort_by([("tile", "ascending"), ("ordinal", "ascending")])

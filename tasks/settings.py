@@ -1,0 +1,46 @@
+"""What an operator sets: one typed object, read from `SWATH_…` environment variables."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """An operator's settings; every field `name` is the variable `SWATH_NAME`."""
+
+    model_config = SettingsConfigDict(env_prefix="SWATH_", frozen=True)
+
+    queue_url: str | None = Field(None, description="SQS queue that the sensor drains.")
+    status_topic_arn: str | None = Field(None, description="SNS topic for status messages.")
+    local_roots: list[Path] = Field(
+        [], description="Folders that a request may name images and outputs in (a JSON list)."
+    )
+    work_uri: str = Field(
+        default_factory=lambda: str(Path(tempfile.gettempdir()) / "swath"),
+        description="Where regions leave detections for the merge: s3://bucket/prefix or a folder.",
+    )
+    image_deployment: str = Field(
+        "image/local", description="Deployment that the sensor starts for each image."
+    )
+    region_deployment: str | None = Field(
+        None, description="Deployment that runs the regions; unset, they run in the image's run."
+    )
+    sensors_per_queue: PositiveInt = Field(1, description="Sensor runs that may drain one queue.")
+    region_size: PositiveInt = Field(4096, description="Side of a region, about, in pixels.")
+    region_attempts: PositiveInt = Field(3, description="Runs that a lost region may take.")
+    region_timeout: PositiveFloat = Field(3600.0, description="Seconds that a region run may take.")
+    batch_size: PositiveInt = Field(32, description="Tiles of one inference task, at least.")
+    endpoint_concurrency: PositiveInt = Field(4, description="Calls a region has in flight.")
+    endpoint_timeout: PositiveFloat = Field(60.0, description="Seconds to wait for an answer.")
+    tile_attempts: PositiveInt = Field(4, description="Calls that a tile may take.")
+
+
+@lru_cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

@@ -1,0 +1,161 @@
+"""The grid of tiles over an image, and the regions that it is worked in (DESIGN §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from rasterio.windows import Window
+
+from tasks.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One tile of an image's grid.
+
+    Attributes:
+        index: Place in the grid, row by row, from 0.
+        window: Pixels of the full image that it covers.
+    """
+
+    index: int
+    window: Window
+
+
+class Region(BaseModel):
+    """A block of whole tile rows and columns of the grid: the work of one region run.
+
+    Attributes:
+        index: Place among the image's regions, row by row, from 0.
+        row_start: First tile row.
+        row_stop: Tile row after the last.
+        column_start: First tile column.
+        column_stop: Tile column after the last.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: NonNegativeInt
+    row_start: NonNegativeInt
+    row_stop: NonNegativeInt
+    column_start: NonNegativeInt
+    column_stop: NonNegativeInt
+
+    def __len__(self) -> int:
+        """Tiles in the region."""
+        return (self.row_stop - self.row_start) * (self.column_stop - self.column_start)
+
+
+def positions(extent: int, tile: int, overlap: int) -> list[int]:
+    """First pixels of the tiles along an axis, so that they cover it to its last pixel.
+
+    Args:
+        extent: Pixels of the axis.
+        tile: Pixels of a tile along it.
+        overlap: Pixels that neighbours share at least; widened evenly so that every tile is full.
+    """
+    if extent <= tile:
+        return [0]
+    count = ceil((extent - overlap) / (tile - overlap))
+    return [round(i * (extent - tile) / (count - 1)) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tiles of an image: one size, in rows and columns, over every pixel.
+
+    Attributes:
+        width: Pixels of the image in x.
+        height: Pixels of the image in y.
+        tile_size: Pixels of a tile's side; a smaller image has one tile of its own size.
+        overlap: Pixels that neighbouring tiles share at least.
+    """
+
+    width: int
+    height: int
+    tile_size: int
+    overlap: int
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that cannot cover."""
+        if self.width < 1 or self.height < 1:
+            raise RequestError(f"An image of {self.width} × {self.height} pixels has no tiles.")
+        if not 0 <= self.overlap < self.tile_size:
+            raise RequestError(
+                f"imageProcessorTileOverlap {self.overlap} must be at least 0 and below "
+                f"imageProcessorTileSize {self.tile_size}."
+            )
+
+    @cached_property
+    def columns(self) -> list[int]:
+        """First pixel in x of each tile column."""
+        return positions(self.width, self.tile_size, self.overlap)
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """First pixel in y of each tile row."""
+        return positions(self.height, self.tile_size, self.overlap)
+
+    @property
+    def tile_width(self) -> int:
+        """Pixels of every tile in x."""
+        return min(self.tile_size, self.width)
+
+    @property
+    def tile_height(self) -> int:
+        """Pixels of every tile in y."""
+        return min(self.tile_size, self.height)
+
+    def __len__(self) -> int:
+        """Tiles in the grid."""
+        return len(self.rows) * len(self.columns)
+
+    def tile(self, row: int, column: int) -> Tile:
+        """The tile at a row and column of the grid."""
+        window = Window(self.columns[column], self.rows[row], self.tile_width, self.tile_height)
+        return Tile(row * len(self.columns) + column, window)
+
+    def tiles(self, region: Region) -> Iterator[Tile]:
+        """The tiles of a region, row by row."""
+        for row in range(region.row_start, region.row_stop):
+            for column in range(region.column_start, region.column_stop):
+                yield self.tile(row, column)
+
+    def window(self, region: Region) -> Window:
+        """Pixels of the full image that a region's tiles cover together."""
+        first = self.tile(region.row_start, region.column_start).window
+        last = self.tile(region.row_stop - 1, region.column_stop - 1).window
+        return Window(
+            first.col_off,
+            first.row_off,
+            last.col_off + last.width - first.col_off,
+            last.row_off + last.height - first.row_off,
+        )
+
+    def regions(self, size: int) -> list[Region]:
+        """The grid in regions of about `size` pixels a side, of whole tile rows and columns."""
+        rows = _blocks(self.rows, self.tile_height, size)
+        columns = _blocks(self.columns, self.tile_width, size)
+        spans = [(row, column) for row in rows for column in columns]
+        return [
+            Region(
+                index=index,
+                row_start=row[0],
+                row_stop=row[1],
+                column_start=column[0],
+                column_stop=column[1],
+            )
+            for index, (row, column) in enumerate(spans)
+        ]
+
+
+def _blocks(offsets: list[int], tile: int, size: int) -> list[tuple[int, int]]:
+    """Runs (start, stop) of tiles, as equal as can be, that each span about `size` pixels."""
+    extent = offsets[-1] + tile
+    count = min(len(offsets), max(1, round(extent / size)))
+    edges = [len(offsets) * i // count for i in range(count + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
