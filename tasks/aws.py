@@ -13,7 +13,12 @@ from botocore.credentials import (
 )
 from botocore.session import get_session
 
-_CONFIG = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=32)
+_CONFIG = Config(
+    retries={"mode": "standard", "max_attempts": 5},
+    connect_timeout=5,
+    read_timeout=60,
+    max_pool_connections=32,
+)
 
 
 @lru_cache
@@ -33,9 +38,8 @@ def session(role_arn: str | None = None) -> boto3.Session:
         extra_args={"RoleSessionName": "swath"},
     )
     assumed = get_session()
-    assumed._credentials = DeferredRefreshableCredentials(  # noqa: SLF001 - botocore's only door
-        method="assume-role", refresh_using=fetcher.fetch_credentials
-    )
+    credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+    vars(assumed)["_credentials"] = credentials  # botocore's only door
     if own.region_name:
         assumed.set_config_variable("region", own.region_name)
     return boto3.Session(botocore_session=assumed)

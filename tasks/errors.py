@@ -31,7 +31,13 @@ class ImageChanged(ImageError):  # noqa: N818 - a fact about the image, not a fa
 
 
 class EndpointError(SwathError):
-    """The model did not answer a tile."""
+    """The model did not answer a tile.
+
+    Attributes:
+        attempts: Calls that were made before giving up.
+    """
+
+    attempts = 1
 
 
 class Throttled(EndpointError):  # noqa: N818

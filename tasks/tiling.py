@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import ceil
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
@@ -158,4 +159,4 @@ def _blocks(offsets: list[int], tile: int, size: int) -> list[tuple[int, int]]:
     extent = offsets[-1] + tile
     count = min(len(offsets), max(1, round(extent / size)))
     edges = [len(offsets) * i // count for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))

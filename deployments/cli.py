@@ -1,0 +1,142 @@
+"""The command line: `swath --help` explains itself.
+
+What is slow to import is imported inside the commands, so that each shows a sign of life at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from tasks.errors import SwathError
+
+EXIT_FAILED, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 3, 130
+
+app = App(
+    name="swath",
+    help="Run machine-learning models over satellite images of any size.",
+    version_flags=["--version"],
+    result_action="return_value",
+)
+models = App(name="models", help="The built-in test models.")
+app.command(models)
+
+console = Console(stderr=True, highlight=False)
+
+
+@app.command
+def demo(
+    *,
+    image: Annotated[Path | None, Parameter(help="Your own image, not the harbour.")] = None,
+    out: Annotated[Path, Parameter(help="Folder for the results and logs.")] = Path("demo"),
+    keep_running: Annotated[
+        bool, Parameter(negative=(), help="Leave it all up at the end.")
+    ] = False,
+) -> int:
+    """Show the whole system at work: queue, flows, model, results, on this machine alone."""
+    from deployments.demo.show import show
+
+    return show(image, out, keep_running=keep_running, console=console)
+
+
+@app.command
+def up() -> int:
+    """Run the local stack (AWS, Prefect, worker, models) until Ctrl-C."""
+    from deployments.up import up
+
+    return up(console)
+
+
+@app.command
+def submit(
+    request: Annotated[Path, Parameter(help="A request message; - for standard input.")],
+) -> int:
+    """Put a request on the queue: SWATH_QUEUE_URL, else that of `swath up`."""
+    from deployments.submit import submit
+
+    return submit(request, console)
+
+
+@app.command
+def run(
+    image: Annotated[str, Parameter(help="A path, or s3://bucket/key.")],
+    *,
+    model: Annotated[str, Parameter(help="The model's name, or its URL.")],
+    type: Annotated[  # noqa: A002 - the option's name
+        Literal["BUILTIN", "HTTP_ENDPOINT", "SM_ENDPOINT", "OIP_ENDPOINT", "ONNX"],
+        Parameter(help="Kind of endpoint."),
+    ] = "BUILTIN",
+    tile_size: Annotated[int | None, Parameter(help="Pixels of a tile's side.")] = None,
+    overlap: Annotated[int | None, Parameter(help="Pixels that tiles share at least.")] = None,
+    tile_format: Annotated[str | None, Parameter(help="NITF, GTIFF, PNG, JPEG or NPY.")] = None,
+    tile_compression: Annotated[str | None, Parameter(help="NONE, LZW, ZSTD, JPEG, J2K.")] = None,
+    roi: Annotated[str | None, Parameter(help="Where to look: WKT, longitude latitude.")] = None,
+    region_size: Annotated[int | None, Parameter(help="Pixels of a region's side, about.")] = None,
+    job_id: Annotated[str | None, Parameter(help="Name of the job; made up if left out.")] = None,
+    out: Annotated[Path, Parameter(help="Folder for the results.")],
+    json: Annotated[bool, Parameter(negative=(), help="End with one JSON object.")] = False,
+) -> int:
+    """Run a model over one image now, without a queue.
+
+    Exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED or refused.
+    """
+    from deployments.run import Options, run
+
+    options = Options(
+        image=image,
+        model=model,
+        type=type,
+        tile_size=tile_size,
+        overlap=overlap,
+        tile_format=tile_format,
+        tile_compression=tile_compression,
+        roi=roi,
+        region_size=region_size,
+        job_id=job_id,
+        out=out,
+        json=json,
+    )
+    return run(options, console)
+
+
+@app.command
+def schema() -> int:
+    """Print the JSON Schema of the request message."""
+    import json
+
+    from tasks.request import request_schema
+
+    print(json.dumps(request_schema(), indent=2))
+    return 0
+
+
+@models.command
+def serve(
+    *,
+    host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen on.")] = 8080,
+) -> int:
+    """Serve the built-in models over HTTP: POST a tile to /MODEL/invocations."""
+    from deployments.models import serve
+
+    serve(host, port)
+    return 0
+
+
+def main() -> int:
+    """Run the command that was asked for; what went wrong is one line on stderr."""
+    try:
+        return app() or 0
+    except SwathError as error:
+        console.print(f"[red]swath:[/red] {error}", markup=True, soft_wrap=True)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""The harbour's frame: along the coast (u) and seaward (v), in shares of the image's side.
+
+Its origin lies on the shore line, and it is turned so that the coast runs across the image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+TURN = np.deg2rad(-48)  # from +x to the direction of u, clockwise as seen on the image
+ORIGIN = np.array([0.40, 0.38])  # of the frame, shares of the side
+ALONG = np.array([np.cos(TURN), np.sin(TURN)])
+SEAWARD = np.array([-np.sin(TURN), np.cos(TURN)])
+
+
+def place(size: int, u: float, v: float) -> NDArray[np.float64]:
+    """Full-image pixels (2,) of a place in the harbour's frame."""
+    return size * (ORIGIN + u * ALONG + v * SEAWARD)

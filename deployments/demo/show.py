@@ -1,0 +1,152 @@
+"""`swath demo`: the whole system on one image, on this machine alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from deployments.local.process import Process, inherited_environment
+from deployments.local.processes import Processes
+from deployments.up import Running, running
+from tasks.errors import ImageError
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+MODEL = "bright-targets"
+_PAINT = (
+    "from pathlib import Path; from deployments.demo.scene import generate; generate(Path({!r}))"
+)
+_PATIENCE = 300  # seconds that the harbour may take
+
+
+def show(image: Path | None, out: Path, *, keep_running: bool, console: Console) -> int:
+    """Bring everything up, send one request, follow it, and show what came out.
+
+    Args:
+        image: The user's own image; None for a generated harbour, whose truth is known.
+        out: Folder for the results, the harbour and the logs.
+        keep_running: Whether to leave it all up at the end, until Ctrl-C.
+        console: Where to tell of it.
+
+    Returns:
+        The exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED.
+    """
+    if image is not None and not image.is_file():
+        raise ImageError(f"{image}: there is no such file; give the path of a raster image.")
+    began, out = time.monotonic(), out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    path = image or out / "harbour.tif"
+    with Processes() as processes:
+        painting = None if image else _start_painting(processes, path)
+        with running(out / "stack", console) as here:
+            if painting is not None:
+                console.print(f"Harbour of 8192 × 8192 pixels in {path}", soft_wrap=True)
+                painting.finish(_PATIENCE)
+            run = _process(here, path, console)
+            code = _tell(here, run, path, out, console)
+            console.print(f"{time.monotonic() - began:.0f} s in all")
+            if keep_running:
+                console.print("Everything is still up; Ctrl-C takes it down.")
+                here.stack.watch()
+    return code
+
+
+def _start_painting(processes: Processes, path: Path) -> Process:
+    """Paint the harbour beside the stack's start, which mostly waits."""
+    return processes.start(
+        "the painting of the harbour",
+        [sys.executable, "-c", _PAINT.format(str(path))],
+        env=inherited_environment(),
+        log=path.parent / "stack" / "logs" / "harbour.log",
+    )
+
+
+def _process(here: Running, path: Path, console: Console) -> FlowRun:
+    """Put the image in S3 and a request on the queue; its image run, ended."""
+    from prefect import get_client
+
+    from deployments.watch import image_run, watching
+    from tasks import store
+    from tasks.queue import send
+
+    record = here.stack.record
+    url = f"s3://{record.image_bucket}/{path.name}"
+    store.put(url, path)
+    job_id = f"demo-{datetime.now(UTC):%H%M%S}"
+    request = {
+        "jobId": job_id,
+        "imageUrls": [url],
+        "outputs": [{"type": "S3", "bucket": record.result_bucket, "prefix": job_id}],
+        "imageProcessor": {"name": here.model_url(MODEL), "type": "HTTP_ENDPOINT"},
+        "imageProcessorTileSize": 512,
+        "imageProcessorTileOverlap": 128,
+        "imageProcessorTileFormat": "GTIFF",
+        "postProcessing": [
+            {
+                "step": "FEATURE_DISTILLATION",
+                "algorithm": {"algorithmType": "NMS", "iouThreshold": 0.5},
+            }
+        ],
+    }
+    send(record.queue_url, json.dumps(request))
+    console.print(f"Request {job_id} for {url} is on the queue")
+    with (
+        watching(job_id, console, "Waiting for the sensor …"),
+        get_client(sync_client=True) as client,
+    ):
+        while (
+            (run := image_run(client, job_id)) is None or not run.state or not run.state.is_final()
+        ):
+            here.stack.watch(1)
+    return run
+
+
+def _tell(here: Running, run: FlowRun, path: Path, out: Path, console: Console) -> int:
+    """Fetch the results and show how it went; returns the exit status."""
+    from deployments.run import EXIT
+    from flows.launch import status_of_run
+    from tasks import store
+    from tasks.request import Request
+
+    assert run.state is not None
+    record, status = here.stack.record, status_of_run(run)
+    console.print(f"\n{status}: {run.state.message}", soft_wrap=True)
+    request = Request.model_validate(run.parameters["request"])
+    for name in ("geojson", "parquet"):
+        uri = f"s3://{record.result_bucket}/{request.job_id}/{path.name}.{name}"
+        if store.exists(uri):
+            local = out / f"{path.name}.{name}"
+            store.put(str(local), store.get(uri))
+            console.print(f"  {name:8} {local}", soft_wrap=True)
+    truth = path.with_name("truth.geojson")
+    found = out / f"{path.name}.parquet"
+    if truth.is_file() and found.is_file():
+        console.print(f"  {_agreement(found, truth)}")
+    console.print(f"  run      {record.ui_url}/runs/flow-run/{run.id}", soft_wrap=True)
+    return EXIT[status]
+
+
+def _agreement(found: Path, truth: Path) -> str:
+    """Precision and recall of published features against the scene's truth, in a line."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from deployments.demo.truth import Truth, score
+
+    columns = ["image_x_min", "image_y_min", "image_x_max", "image_y_max"]
+    table = pq.read_table(found, columns=columns)
+    boxes = np.stack([table[name].to_numpy() for name in columns], axis=1)
+    known = Truth.load(truth)
+    result = score(boxes, known.boxes)
+    return (
+        f"truth    {len(known.boxes)} ships: precision {result.precision:.3f}, "
+        f"recall {result.recall:.3f} ({result.missed} missed, {result.false} false, "
+        f"of which {result.duplicates} duplicates)"
+    )

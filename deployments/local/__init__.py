@@ -1,0 +1,1 @@
+"""The local stack: AWS, Prefect, and a worker as supervised processes on loopback."""

@@ -1,0 +1,74 @@
+"""The queues, the topic and the buckets that Swath works with, in the embedded AWS."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.local.aws import EmbeddedAws
+
+IMAGE_BUCKET = "swath-images"
+RESULT_BUCKET = "swath-results"
+WORK_BUCKET = "swath-work"
+
+_VISIBILITY = 60  # seconds that a received message stays hidden
+_RECEIVES = 3  # receives before a message goes to the dead-letter queue
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The addresses of what `create_resources` made.
+
+    Attributes:
+        queue_url: SQS queue of requests.
+        dead_letter_url: SQS queue that takes what cannot be honoured.
+        status_topic_arn: SNS topic of status messages.
+        status_queue_url: SQS queue that every status message is copied to, raw.
+    """
+
+    queue_url: str
+    dead_letter_url: str
+    status_topic_arn: str
+    status_queue_url: str
+
+
+def create_resources(aws: EmbeddedAws) -> Resources:
+    """Make the queues, the topic and the buckets of Swath where they are not there yet.
+
+    Args:
+        aws: An emulator that answers.
+    """
+    with aws.client("s3") as s3:
+        for bucket in (IMAGE_BUCKET, RESULT_BUCKET, WORK_BUCKET):
+            s3.create_bucket(Bucket=bucket)  # in us-east-1, one's own again is no error
+    with aws.client("sqs") as sqs, aws.client("sns") as sns:
+        dead_letter_url = _queue(sqs, "swath-dlq")
+        queue_url = _queue(
+            sqs,
+            "swath",
+            VisibilityTimeout=str(_VISIBILITY),
+            RedrivePolicy=json.dumps(
+                {"deadLetterTargetArn": _arn(sqs, dead_letter_url), "maxReceiveCount": _RECEIVES}
+            ),
+        )
+        status_queue_url = _queue(sqs, "swath-status")
+        topic_arn = sns.create_topic(Name="swath-status")["TopicArn"]
+        sns.subscribe(
+            TopicArn=topic_arn,
+            Protocol="sqs",
+            Endpoint=_arn(sqs, status_queue_url),
+            Attributes={"RawMessageDelivery": "true"},
+        )
+    return Resources(queue_url, dead_letter_url, topic_arn, status_queue_url)
+
+
+def _queue(sqs: Any, name: str, **attributes: str) -> str:  # noqa: ANN401 - a boto3 client
+    url: str = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+    return url
+
+
+def _arn(sqs: Any, queue_url: str) -> str:  # noqa: ANN401 - a boto3 client
+    answer = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+    arn: str = answer["Attributes"]["QueueArn"]
+    return arn

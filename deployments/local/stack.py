@@ -1,0 +1,129 @@
+"""The whole stack on one machine: AWS, Prefect server, work pool, worker and deployments."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from deployments.local import aws, pool, prefect
+from deployments.local.processes import Processes
+from deployments.local.record import Record, only_stack, publish
+from deployments.local.resources import (
+    IMAGE_BUCKET,
+    RESULT_BUCKET,
+    WORK_BUCKET,
+    create_resources,
+)
+
+PROJECT = Path(__file__).parents[2]
+
+
+class Stack:
+    """The local stack while a `with` block lasts; it starts empty, and nothing outlives it.
+
+    Args:
+        folder: Folder for its logs and its Prefect home.
+        progress: Is told of each part in a line as it comes up.
+        local_roots: Folders that a request may name images and outputs in.
+        project: Folder whose `prefect.yaml` is deployed.
+
+    Attributes:
+        record: Where everything is; set once the block is entered.
+        processes: The supervisor, to start more under.
+    """
+
+    record: Record
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        progress: Callable[[str], None],
+        local_roots: Sequence[Path] = (),
+        project: Path = PROJECT,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.processes = Processes()
+        self._progress = progress
+        self._local_roots = [root.absolute() for root in local_roots]
+        self._project = project
+
+    def __enter__(self) -> Self:
+        """Bring everything up.
+
+        Raises:
+            StackError: A part did not come up, or another stack is up.
+        """
+        with ExitStack() as exits:
+            exits.enter_context(only_stack())
+            exits.enter_context(self.processes)
+            self.record = self._start()
+            publish(self.record)
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take everything down."""
+        self._exits.close()
+
+    def watch(self, seconds: float | None = None) -> None:
+        """Wait, and notice a part that ends.
+
+        Args:
+            seconds: Time to wait; 0 looks once, None never returns.
+
+        Raises:
+            StackError: A part of the stack ended.
+        """
+        self.processes.watch(seconds)
+
+    def _start(self) -> Record:
+        # Prefect takes the longest: everything that can be done meanwhile is.
+        server = prefect.start_server(self.processes, self.folder, port=4200)
+        cloud = aws.start_aws(self.processes, self.folder)
+        aws.wait_for_aws(cloud)
+        made = create_resources(cloud)
+        self._progress(f"AWS (SQS, SNS, S3) on {cloud.endpoint_url}")
+        environment = cloud.environment | {
+            "DO_NOT_TRACK": "1",
+            "PREFECT_API_URL": server.api_url,
+            "PREFECT_HOME": str(server.home),
+            "SWATH_QUEUE_URL": made.queue_url,
+            "SWATH_STATUS_TOPIC_ARN": made.status_topic_arn,
+            "SWATH_WORK_URI": f"s3://{WORK_BUCKET}",
+            "SWATH_REGION_DEPLOYMENT": "region/local",
+            "SWATH_LOCAL_ROOTS": json.dumps([str(root) for root in self._local_roots]),
+        }
+        server.wait()
+        self._progress(f"Prefect on {server.ui_url}")
+        pool.create_pool(server)
+        worker = pool.start_worker(self.processes, server, self.folder, environment)
+        pool.deploy(self.processes, server, self.folder, self._project, environment)
+        self._progress("Deployments from prefect.yaml")
+        worker.wait_until(lambda: pool.worker_online(server), timeout=60)
+        self._progress(f"Worker on pool {pool.WORK_POOL}")
+        return Record(
+            pid=os.getpid(),
+            started=psutil.Process().create_time(),
+            folder=self.folder,
+            ui_url=server.ui_url,
+            api_url=server.api_url,
+            queue_url=made.queue_url,
+            dead_letter_url=made.dead_letter_url,
+            status_queue_url=made.status_queue_url,
+            image_bucket=IMAGE_BUCKET,
+            result_bucket=RESULT_BUCKET,
+            environment=environment,
+        )

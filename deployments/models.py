@@ -1,0 +1,188 @@
+"""The built-in models behind HTTP, by the contract of any model endpoint.
+
+    POST /{model}/invocations                    a tile in, a FeatureCollection out
+    POST /invocations?model=NAME                 the same; or with the header X-Swath-Model
+    GET  /ping                                   200 when ready
+
+A model's parameters come as query or as headers of their names. Errors are JSON with a `reason`.
+Run with `python -m deployments.models --port 8080`; Ctrl-C or SIGTERM ends it in order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tasks.errors import RequestError, Throttled, Transient
+from tasks.inference import builtin
+from tasks.inference.builtin.failure import BadAnswer
+from tasks.inference.media import decode
+
+LARGEST_BODY = 2**28  # bytes of an encoded tile
+KEEP_ALIVE = 75  # seconds that an idle connection stays open, between two batches of a client
+LAST_WORDS = 5  # seconds that answers under way are waited for at the end
+
+
+def app() -> Starlette:
+    """The server as an ASGI application: every model of `tasks.inference.builtin`."""
+    return Starlette(
+        routes=[
+            Route("/ping", _ping, methods=["GET"]),
+            Route("/invocations", _invoke, methods=["POST"]),
+            Route("/{model}/invocations", _invoke, methods=["POST"]),
+        ],
+        middleware=[Middleware(GZipMiddleware, minimum_size=1024, compresslevel=1)],
+        exception_handlers={HTTPException: _refuse},
+    )
+
+
+def serve(
+    host: str = "127.0.0.1", port: int = 8080, *, ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve the models until SIGINT or SIGTERM.
+
+    Args:
+        host: Address to listen at; the default is for this machine alone.
+        port: Port to listen at, 0 for any that is free.
+        ready: Called once, with the server's address, when it answers.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    with socket.create_server((host, port)) as listener:
+        address = f"http://{host}:{listener.getsockname()[1]}"
+        server = _Server(address, ready or (lambda _: None))
+        if threading.current_thread() is threading.main_thread():
+            # uvicorn stops in order at these, then hands them to whoever was there before
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: None)
+        server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it answers."""
+
+    def __init__(self, address: str, ready: Callable[[str], None]) -> None:
+        config = uvicorn.Config(
+            app(),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=LAST_WORDS,
+        )
+        super().__init__(config)
+        self._address, self._ready = address, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready(self._address)
+
+
+async def _ping(_: Request) -> Response:
+    """Alive."""
+    return JSONResponse({"status": "ready", "models": sorted(builtin.MODELS)})
+
+
+async def _invoke(request: Request) -> Response:
+    """A model's answer for the tile in the body, worked out beside the event loop."""
+    model = _model(request)
+    payload = await _body(request)
+    media_type = request.headers.get("content-type")
+    return await run_in_threadpool(_answer, model, payload, media_type)
+
+
+def _model(request: Request) -> builtin.Model:
+    """The model that a request names, with its parameters."""
+    query = dict(request.query_params)
+    named = request.path_params.get("model") or query.pop("model", None)
+    name = str(named or request.headers.get("x-swath-model"))
+    if name not in builtin.MODELS:
+        known = ", ".join(sorted(builtin.MODELS))
+        raise HTTPException(404, f"There is no model {name!r} here: name one of {known}.")
+    parameters = {
+        field: request.headers[field]
+        for field in builtin.MODELS[name].model_fields
+        if field in request.headers
+    }
+    try:
+        return builtin.model(name, parameters | query)
+    except RequestError as error:
+        raise HTTPException(400, str(error)) from error
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a request, refused as soon as it is too large."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            raise HTTPException(413, f"A tile may have {LARGEST_BODY} bytes: send smaller ones.")
+    return bytes(body)
+
+
+def _answer(model: builtin.Model, payload: bytes, media_type: str | None) -> Response:
+    """What a server says for a tile, its failures included."""
+    try:
+        pixels = decode(payload, media_type)
+    except ValueError as error:
+        return _reason(400, str(error))
+    try:
+        return _json(model(pixels))
+    except BadAnswer as error:
+        return Response(error.body, media_type="application/json")
+    except Throttled as error:
+        return _reason(503, str(error), {"Retry-After": f"{error.retry_after or 0:g}"})
+    except Transient as error:
+        return _reason(500, str(error))
+
+
+def _json(document: dict[str, Any]) -> Response:
+    """A document as GeoJSON."""
+    body = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    return Response(body, media_type="application/geo+json")
+
+
+def _reason(status: int, reason: str, headers: dict[str, str] | None = None) -> Response:
+    """An error with its reason."""
+    return JSONResponse({"reason": reason}, status_code=status, headers=headers)
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    """The answer to a request that reached no model."""
+    assert isinstance(error, HTTPException)
+    return _reason(error.status_code, error.detail)
+
+
+def main() -> None:
+    """Serve the models from the command line."""
+    parser = argparse.ArgumentParser(description="Serve Swath's built-in models over HTTP.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080, help="0 for any that is free")
+    chosen = parser.parse_args()
+    serve(
+        chosen.host,
+        chosen.port,
+        ready=lambda address: print(f"models at {address}", flush=True),
+    )
+
+
+if __name__ == "__main__":
+    main()

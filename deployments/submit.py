@@ -1,0 +1,50 @@
+"""`swath submit`: a request onto the queue."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from deployments.local.record import running_stack
+from tasks.errors import RequestError, StackError
+
+
+def submit(path: Path, console: Console) -> int:
+    """Check a request and send it; returns the exit status.
+
+    Args:
+        path: File with the message; `-` for standard input.
+        console: Where to say what happened.
+
+    Raises:
+        RequestError: The message would be refused, so it is not sent.
+        StackError: There is no queue to send it to.
+    """
+    stack = None
+    if "SWATH_QUEUE_URL" not in os.environ:
+        stack = running_stack()
+        if stack is None:
+            raise StackError(
+                "There is no queue to send to: set SWATH_QUEUE_URL, or start `swath up`."
+            )
+        stack.adopt()
+
+    from tasks.queue import send
+    from tasks.request import Request
+
+    try:
+        body = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: it cannot be read: {error}") from error
+    request = Request.parse(body)
+    message_id = send(os.environ["SWATH_QUEUE_URL"], body)
+    console.print(
+        f"{request.job_id}: {len(request.image_urls)} image(s) on the queue, message {message_id}",
+        soft_wrap=True,
+    )
+    if stack is not None:
+        console.print(f"Follow it at {stack.ui_url}/runs?tags=job%3A{request.job_id}")
+    return 0

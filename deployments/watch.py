@@ -1,0 +1,85 @@
+"""Following an image's run from a terminal, by what its run shows in Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import httpx
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterType,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from rich.console import Console
+
+_EVERY = 1.0  # seconds between looks
+
+
+def image_run(client: SyncPrefectClient, job_id: str) -> FlowRun | None:
+    """The newest image run of a job; None where Prefect holds none yet."""
+    runs = client.read_flow_runs(
+        flow_filter=FlowFilter(name=FlowFilterName(any_=["image"])),
+        flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[f"job:{job_id}"])),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=1,
+    )
+    return runs[0] if runs else None
+
+
+def progress_text(client: SyncPrefectClient, run: FlowRun) -> str | None:
+    """What an image run shows of its progress."""
+    shown = client.read_artifacts(
+        artifact_filter=ArtifactFilter(
+            type=ArtifactFilterType(any_=["progress"]),
+            flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]),
+        ),
+        limit=1,
+    )
+    return shown[0].description if shown else None
+
+
+@contextmanager
+def watching(job_id: str, console: Console, first: str = "Opening the image …") -> Iterator[None]:
+    """Show a job's progress while the block lasts: in place on a terminal, else by the line.
+
+    Args:
+        job_id: The job.
+        console: Where to show it.
+        first: What to show before there is progress.
+    """
+    ended = Event()
+    thread = Thread(target=_watch, args=(job_id, console, first, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _watch(job_id: str, console: Console, first: str, ended: Event) -> None:
+    text = first
+    with get_client(sync_client=True) as client, console.status(text) as status:
+        if not console.is_terminal:
+            console.print(text)
+        while not ended.wait(_EVERY):
+            try:
+                run = image_run(client, job_id)
+                now = (run and progress_text(client, run)) or first
+            except httpx.HTTPError:
+                continue
+            if now != text:
+                text = now
+                status.update(text)
+                if not console.is_terminal:
+                    console.print(text)

@@ -1,0 +1,135 @@
+"""One image: open → plan → fan out → merge → publish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import wait
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows.announce import announce, announce_failure
+from flows.launch import run_name, run_region
+from flows.progress import image_progress
+from flows.region import region as region_flow
+from flows.report import report
+from tasks import coverage, store
+from tasks.coverage import TileState
+from tasks.findings import Findings, gather, load, without_detections
+from tasks.merge import merge_task
+from tasks.plan import Plan, plan_task
+from tasks.publish import publish_task
+from tasks.request import Request
+from tasks.settings import settings
+from tasks.status import JobStatus
+from tasks.summary import Summary, status_of
+from tasks.tiling import Region
+
+
+def _name() -> str:
+    request = Request.model_validate(flow_run.parameters["request"])
+    image_url = flow_run.parameters.get("image_url") or request.image_urls[0]
+    return run_name(image_url, request.job_id)
+
+
+@flow(
+    name="image",
+    flow_run_name=_name,
+    on_failure=[announce_failure],
+    on_crashed=[announce_failure],
+    on_cancellation=[announce_failure],
+)
+def image(
+    request: Request, image_url: str | None = None, region_size: int | None = None
+) -> State[Summary]:
+    """Find what there is in an image, and publish it.
+
+    Args:
+        request: The message.
+        image_url: Which of the message's images; left out, each of them in turn.
+        region_size: Side of a region, about, in pixels; left out, what the operator set.
+    """
+    if image_url is None and len(request.image_urls) > 1:
+        return _each(request, region_size)
+    url = image_url or request.image_urls[0]
+    announce(request, url, JobStatus.STARTED, "the image is being opened")
+    plan: Plan = plan_task(request, url)
+    regions = plan.grid.regions(region_size or settings().region_size)
+    announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
+    found = _fan_out(plan, regions)
+    summary = _finish(plan, gather(found))
+    report(summary, plan.grid, regions, found)
+    return _conclude(request, summary)
+
+
+def _each(request: Request, region_size: int | None) -> State[Summary]:
+    """Every image of a request in a run of its own; the worst end of them is this run's."""
+    ends: list[State[Any]] = [
+        image(request, url, region_size, return_state=True) for url in request.image_urls
+    ]
+    return max(ends, key=lambda end: (end.is_failed(), end.name != "Completed"))
+
+
+def _fan_out(plan: Plan, regions: Sequence[Region]) -> list[Findings]:
+    """The findings of every region; one whose runs were lost has only failed tiles."""
+    work_uri = store.join(settings().work_uri, str(flow_run.id))
+    with image_progress(regions):
+        ends = _run_regions(plan, regions, work_uri)
+    found = [
+        load(work_uri, region)
+        if end.is_completed()
+        else without_detections(
+            plan.grid.tiles(region), TileState.FAILED, end.message or str(end.name)
+        )
+        for region, end in zip(regions, ends, strict=True)
+    ]
+    store.remove(work_uri)
+    return found
+
+
+def _run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
+    """How each region's run ended: on the work pool, or in turn in this process."""
+    if settings().region_deployment is None:
+        return [
+            region_flow(plan.request, plan.image.url, region, work_uri, return_state=True)
+            for region in regions
+        ]
+    attempt = run_region.with_options(retries=settings().region_attempts - 1)
+    futures = [attempt.submit(plan.request, plan.image.url, region, work_uri) for region in regions]
+    wait(futures)
+    return [future.state for future in futures]
+
+
+def _finish(plan: Plan, found: Findings) -> Summary:
+    """Merge and publish what was found; where every tile failed there is nothing to publish."""
+    coverage.check_complete(found.ledger, len(plan.grid))
+    tiles = coverage.count(found.ledger)
+    status = status_of(tiles)
+    merged: pa.Table = merge_task(found.detections, plan.request.algorithm)
+    outputs: dict[str, str] = {}
+    if status is not JobStatus.FAILED:
+        started = flow_run.get_scheduled_start_time()
+        outputs = publish_task(plan.request, plan.image, merged, started)
+    return Summary(
+        job_id=plan.request.job_id,
+        image=plan.image.url,
+        status=status,
+        features=len(merged),
+        tiles=tiles,
+        rejected=coverage.rejected(found.ledger),
+        reasons=coverage.reasons(found.ledger),
+        outputs=outputs,
+    )
+
+
+def _conclude(request: Request, summary: Summary) -> State[Summary]:
+    """The run's last state, named after the job's status, which is announced."""
+    if summary.status is JobStatus.FAILED:  # announced by the flow's hook, as any failure
+        return Failed(message=summary.message, data=summary)
+    announce(request, summary.image, summary.status, summary.message)
+    name = "Completed" if summary.status is JobStatus.SUCCESS else "Partial"
+    return Completed(name=name, message=summary.message, data=summary)

@@ -1,0 +1,131 @@
+"""Progress while it works: an artifact on each region's run, and one on the image's for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from threading import Event, Thread
+from typing import TypeVar, cast
+from uuid import UUID
+
+import httpx
+from prefect import get_client
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterType,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+)
+from prefect.runtime import flow_run
+
+from tasks.findings import Findings
+from tasks.tiling import Region
+
+_EVERY = 1.0  # seconds between updates: the server has better things to do
+_PAGE = 200  # rows that the server hands out at once
+
+T = TypeVar("T")
+
+
+class RegionProgress:
+    """How many tiles of a region are done, shown on its run."""
+
+    def __init__(self, tiles: int) -> None:
+        """Show that none of `tiles` is done."""
+        self._tiles = tiles
+        self._done = 0
+        self._shown = time.monotonic()
+        self._artifact = cast("UUID", create_progress_artifact(0.0, description=self._text()))
+
+    def advance(self, findings: Findings) -> Findings:
+        """Count the tiles of a batch, and hand its findings on."""
+        self._done += len(findings.ledger)
+        if self._done == self._tiles or time.monotonic() - self._shown > _EVERY:
+            self._shown = time.monotonic()
+            update_progress_artifact(
+                self._artifact, 100.0 * self._done / self._tiles, description=self._text()
+            )
+        return findings
+
+    def _text(self) -> str:
+        return f"{self._done} of {self._tiles} tiles"
+
+
+@contextmanager
+def image_progress(regions: Sequence[Region]) -> Iterator[None]:
+    """While it is open, the image's run shows the tiles done in all its regions' runs.
+
+    Args:
+        regions: What the image is worked in.
+    """
+    tiles = sum(len(region) for region in regions)
+    artifact = cast("UUID", create_progress_artifact(0.0, description=f"0 of {tiles} tiles"))
+    image_run, ended = UUID(flow_run.id), Event()
+    watcher = Thread(target=_watch, args=(image_run, artifact, tiles, ended), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _watch(image_run: UUID, artifact: UUID, tiles: int, ended: Event) -> None:
+    """Bring the image's artifact up to date until told to end, and once after that."""
+    start, last = time.monotonic(), False
+    with get_client(sync_client=True) as client:
+        while not last:
+            last = ended.wait(_EVERY)
+            try:
+                done = _tiles_done(client, image_run)
+                client.update_artifact(
+                    artifact,
+                    ArtifactUpdate(
+                        data=100.0 * done / tiles,
+                        description=_text(done, tiles, time.monotonic() - start),
+                    ),
+                )
+            except httpx.HTTPError:  # progress is worth no job; the next look may succeed
+                continue
+
+
+def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
+    """Tiles done in the runs of an image's regions, the best attempt of each counted."""
+    children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[image_run]))
+    runs = _pages(partial(client.read_flow_runs, flow_run_filter=children))
+    regions = {run.id: Region.model_validate(run.parameters["region"]) for run in runs}
+    shown = _pages(
+        partial(
+            client.read_artifacts,
+            flow_run_filter=children,
+            artifact_filter=ArtifactFilter(type=ArtifactFilterType(any_=["progress"])),
+        )
+    )
+    done: dict[int, int] = {}
+    for artifact in shown:
+        region = regions.get(cast("UUID", artifact.flow_run_id))
+        if region is not None:
+            tiles = round(cast("float", artifact.data) * len(region) / 100)
+            done[region.index] = max(tiles, done.get(region.index, 0))
+    return sum(done.values())
+
+
+def _pages(read: Callable[..., list[T]]) -> Iterator[T]:
+    """Everything that a paged query has."""
+    for offset in count(0, _PAGE):
+        page = read(limit=_PAGE, offset=offset)
+        yield from page
+        if len(page) < _PAGE:
+            return
+
+
+def _text(done: int, tiles: int, seconds: float) -> str:
+    rate = done / seconds if seconds > 0 else 0.0
+    left = f"{(tiles - done) / rate:.0f} s left" if rate > 0 else "waiting for the first tiles"
+    return f"{done} of {tiles} tiles · {rate:.0f} tiles/s · {left}"

@@ -1,0 +1,66 @@
+"""One region: read → infer → store detections."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+
+from flows.progress import RegionProgress
+from tasks import coverage
+from tasks.findings import Findings, gather, save
+from tasks.inference import Endpoint, open_endpoint
+from tasks.inference.batch import infer_task
+from tasks.plan import Plan, make_plan
+from tasks.request import Request
+from tasks.settings import settings
+from tasks.tiling import Region
+
+
+def _name() -> str:
+    region = Region.model_validate(flow_run.parameters["region"])
+    rows, columns = region.row_stop - region.row_start, region.column_stop - region.column_start
+    return f"region {region.index + 1} · {columns} × {rows} tiles"
+
+
+@flow(name="region", flow_run_name=_name)
+def region(request: Request, image_url: str, region: Region, work_uri: str) -> dict[str, int]:
+    """Find what there is in one region of an image, and keep it for the merge.
+
+    Args:
+        request: The message.
+        image_url: Which of its images.
+        region: Which tiles of the image's grid.
+        work_uri: Folder or s3:// prefix that the image's run merges from.
+
+    Returns:
+        Tiles in each state.
+    """
+    plan = make_plan(request, image_url)
+    with closing(open_endpoint(request, plan.image, settings().endpoint_timeout)) as endpoint:
+        findings = gather([plan.outside(region), *_inferred(plan, region, endpoint)])
+    save(findings, work_uri, region)
+    return coverage.count(findings.ledger)
+
+
+def _inferred(plan: Plan, region: Region, endpoint: Endpoint) -> Iterator[Findings]:
+    """The findings of each batch, with a few batches in flight and no more read ahead of them."""
+    progress = RegionProgress(len(region))
+    in_flight: deque[PrefectFuture[Findings]] = deque()
+    for batch in plan.batches(region):
+        if len(in_flight) == settings().endpoint_concurrency:
+            yield progress.advance(in_flight.popleft().result())
+        in_flight.append(
+            infer_task.submit(
+                batch,
+                endpoint,
+                attempts=settings().tile_attempts,
+                roi=plan.roi,
+            )
+        )
+    for future in in_flight:
+        yield progress.advance(future.result())

@@ -1,0 +1,91 @@
+"""The queue → one image run per image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+
+from prefect import flow, get_client, get_run_logger
+from prefect.concurrency.sync import concurrency
+from prefect.runtime import flow_run
+
+from flows.announce import announce_refusal
+from flows.launch import ImageRuns
+from tasks.errors import RequestError
+from tasks.queue import LONGEST_POLL, Message, Queue, open_queue
+from tasks.request import Request
+from tasks.settings import settings
+
+HANDOVER = timedelta(seconds=20)  # a successor starts meanwhile, and waits for the drain
+LEASE = 60.0  # seconds after which a dead sensor's place is free again
+
+
+@flow(name="sensor", flow_run_name="sensor")
+def sensor(minutes: float = 5.0) -> int:
+    """Drain the queue of requests for a while, launching one image run for each image.
+
+    A schedule starts a sensor every `minutes`; each drains until its successor is there, and a
+    lease in Prefect lets `SWATH_SENSORS_PER_QUEUE` of them, one by default, drain a queue at a
+    time. So whatever kills a sensor, the next takes over within its interval, and no message is
+    deleted before Prefect holds its runs.
+
+    Args:
+        minutes: How long to drain: the interval of the schedule.
+
+    Returns:
+        Image runs launched.
+    """
+    end = flow_run.get_scheduled_start_time() + timedelta(minutes=minutes) + HANDOVER
+    left = partial(_seconds_to, end)
+    queue = open_queue(settings().queue_url)
+    launched = 0
+    with _place(queue, left()) as mine:
+        while mine and left() > 0:
+            runs = ImageRuns(settings().image_deployment)
+            free = runs.free()
+            if free == 0:
+                time.sleep(0.5)
+                continue
+            for message in queue.receive(free, min(left(), LONGEST_POLL)):
+                launched += _handle(message, queue, runs)
+    return launched
+
+
+def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
+    """Launch what a message asks for, or set it aside; returns the runs launched."""
+    logger = get_run_logger()
+    try:
+        request = Request.parse(message.body)
+    except RequestError as error:
+        logger.warning("Message %s is refused: %s", message.id, error)
+        queue.set_aside(message, str(error))
+        announce_refusal(message.body, str(error))
+        return 0
+    for url in request.image_urls:
+        while runs.free() == 0:
+            queue.extend(message)
+            time.sleep(1)
+        runs.launch(request, url, message.id)
+        logger.info("%s of %s is launched", url, request.job_id)
+    queue.acknowledge(message)
+    return len(request.image_urls)
+
+
+@contextmanager
+def _place(queue: Queue, patience: float) -> Iterator[bool]:
+    """One of the places that sensors of a queue have; False if none came free in time."""
+    name = "sensor:" + queue.url.rpartition("/")[2]
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(name, settings().sensors_per_queue)
+    try:
+        with concurrency(name, timeout_seconds=max(0.0, patience), lease_duration=LEASE):
+            yield True
+    except TimeoutError:
+        yield False
+
+
+def _seconds_to(end: datetime) -> float:
+    return end.timestamp() - time.time()

@@ -1,0 +1,20 @@
+"""Imagery: open an image of any size, read its tiles, know where they lie, encode them."""
+
+from tasks.imagery.encode import check_encodable, encoder, media_type
+from tasks.imagery.environment import gdal_environment
+from tasks.imagery.georeference import Georeference
+from tasks.imagery.source import Image, open_image
+from tasks.imagery.strips import TilePixels, UnreadTile, read_tiles
+
+__all__ = [
+    "Georeference",
+    "Image",
+    "TilePixels",
+    "UnreadTile",
+    "check_encodable",
+    "encoder",
+    "gdal_environment",
+    "media_type",
+    "open_image",
+    "read_tiles",
+]

@@ -1,0 +1,276 @@
+"""Read a region's tiles as rolling strips, so that every block is fetched and decoded once.
+
+A strip is one row of tiles, down to the end of its last row of blocks. The rows that the next strip
+needs again are carried forward in memory, and the next strip is read by a second thread, with
+a handle of its own, while the tiles of this one are at work: about three strips in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from threading import Event
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from tasks.errors import ImageChanged, ImageError
+from tasks.imagery.environment import MEBIBYTE, gdal_environment
+from tasks.imagery.memory import Memory
+from tasks.imagery.source import Image, check_unchanged, dataset_of
+from tasks.imagery.valid import valid_pixels
+from tasks.tiling import Tile
+
+_ATTEMPTS = 3
+_PAUSE = 0.25  # seconds before the second attempt; each further one waits four times as long
+_CACHE = 16 * MEBIBYTE, 256 * MEBIBYTE  # the least and most for GDAL's blocks
+_TALL = 1024  # rows of a block beyond which a strip does not reach for whole blocks
+
+
+@dataclass(frozen=True, slots=True)
+class TilePixels:
+    """The pixels of a tile.
+
+    Attributes:
+        tile: The tile.
+        pixels: (bands, rows, columns) in the image's own type, every band, alpha included; a view,
+            not contiguous.
+        valid: (rows, columns), False where there is no data; None where all of it is.
+    """
+
+    tile: Tile
+    pixels: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+
+    @property
+    def blank(self) -> bool:
+        """Whether it holds nothing but nodata."""
+        return self.valid is not None and not self.valid.any()
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadTile:
+    """A tile that could not be read.
+
+    Attributes:
+        tile: The tile.
+        reason: Why, after every attempt.
+    """
+
+    tile: Tile
+    reason: str
+
+
+def read_tiles(
+    image: Image, tiles: Iterable[Tile], *, read_role: str | None = None
+) -> Iterator[TilePixels | UnreadTile]:
+    """Read tiles, in the order given.
+
+    Closing the iterator early waits for the strip that is being read, and ends the thread.
+
+    Args:
+        image: As opened.
+        tiles: Tiles of one grid, row by row; what lies between them is not read.
+        read_role: IAM role to read S3 with, or None for the process's own identity.
+
+    Yields:
+        Each tile's pixels, or the reason why they could not be read after three attempts.
+
+    Raises:
+        ImageChanged: The image is no longer the version that was opened.
+    """
+    rows = (list(row) for _, row in groupby(tiles, key=lambda tile: tile.window.row_off))
+    with ThreadPoolExecutor(1, thread_name_prefix="strips") as thread:
+        reader = _StripReader(image, read_role)
+        try:
+            ahead = None
+            for row in rows:
+                strip, ahead = ahead, thread.submit(reader.read, row)
+                if strip:
+                    yield from strip.result()
+            if ahead:
+                yield from ahead.result()
+        finally:
+            reader.stop.set()
+            thread.submit(reader.close).result()
+
+
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """Pixels of a window of the image, and which of them are valid."""
+
+    window: Window
+    pixels: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+
+    def tile(self, tile: Tile) -> TilePixels:
+        """A tile that lies within."""
+        rows, columns = _slices(tile.window, self.window)
+        valid = None if self.valid is None else self.valid[rows, columns]
+        return TilePixels(tile, self.pixels[:, rows, columns], valid)
+
+    def carry(self, old: _Strip) -> tuple[int, int] | None:
+        """Take over what another strip holds of this window; the columns taken, or None."""
+        window = _intersection(self.window, old.window)
+        if window is None:
+            return None
+        here, there = _slices(window, self.window), _slices(window, old.window)
+        self.pixels[:, *here] = old.pixels[:, *there]
+        if self.valid is not None and old.valid is not None:
+            self.valid[here] = old.valid[there]
+        return window.col_off, window.col_off + window.width
+
+
+class _StripReader:
+    """Reads one row of tiles after the other, all in one thread.
+
+    Attributes:
+        stop: Set when nobody waits for the tiles any more.
+    """
+
+    def __init__(self, image: Image, read_role: str | None) -> None:
+        self.stop = Event()
+        self._image = image
+        self._read_role = read_role
+        self._dataset: Any = None
+        self._open = ExitStack()
+        self._carried: list[_Strip] = []
+        self._memory = Memory()
+
+    def read(self, row: list[Tile]) -> list[TilePixels | UnreadTile]:
+        """The tiles of one row; those that cannot be read as one strip, each by itself."""
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self.stop.wait(_PAUSE * 4 ** (attempt - 1))
+            found, reason = self._attempt(row)
+            if found or self.stop.is_set():
+                return found
+        if len(row) == 1:
+            return [UnreadTile(row[0], reason)]
+        alone: list[TilePixels | UnreadTile] = []
+        for tile in row:  # one damaged block must not cost its neighbours
+            found, reason = self._attempt([tile])
+            alone += found or [UnreadTile(tile, reason)]
+        self._carried = []
+        return alone
+
+    def close(self) -> None:
+        """Close the handle, in the thread that used it."""
+        self._open.close()
+        self._open, self._dataset, self._carried = ExitStack(), None, []
+
+    def _attempt(self, row: list[Tile]) -> tuple[list[TilePixels | UnreadTile], str]:
+        """The tiles of one row; or none, and the reason why it could not be read this time."""
+        try:
+            # Entered for each strip, so that credentials never grow old.
+            cache = _cache(row, self._image)
+            with gdal_environment(self._read_role, s3=self._image.in_s3, cache=cache):
+                return self._strips(row), ""
+        except ImageChanged:
+            raise
+        except (RasterioError, ImageError) as error:
+            self.close()
+            cause = error.__cause__ or error.__context__
+            return [], f"{error} ({cause})" if cause else str(error)
+
+    def _strips(self, row: list[Tile]) -> list[TilePixels | UnreadTile]:
+        if self._dataset is None:
+            self._dataset = self._open.enter_context(dataset_of(self._image, self._read_role))
+        spans = _spans(row, self._image)
+        strips = [self._strip(window) for window, _ in spans]
+        check_unchanged(self._image, self._read_role)
+        self._carried = strips
+        return [
+            strip.tile(tile)
+            for strip, (_, tiles) in zip(strips, spans, strict=True)
+            for tile in tiles
+        ]
+
+    def _strip(self, window: Window) -> _Strip:
+        """A window of the image, of which only what was not carried forward is read."""
+        image = self._image
+        shape = (window.height, window.width)
+        masked = image.alpha or image.has_mask or image.nodata is not None
+        strip = _Strip(
+            window,
+            self._memory.empty((image.bands, *shape), image.dtype),
+            self._memory.empty(shape, np.bool_) if masked else None,
+        )
+        kept = [columns for old in self._carried if (columns := strip.carry(old))]
+        bottom = window.row_off + window.height
+        known = self._carried[0].window if kept else window
+        split = min(bottom, known.row_off + known.height) if kept else window.row_off
+        for start, stop in _gaps(kept, window) if kept else []:
+            self._read(strip, Window(start, window.row_off, stop - start, split - window.row_off))
+        if split < bottom:
+            self._read(strip, Window(window.col_off, split, window.width, bottom - split))
+        return strip
+
+    def _read(self, strip: _Strip, window: Window) -> None:
+        """Decode a window of the image into its place in a strip."""
+        here = _slices(window, strip.window)
+        pixels = strip.pixels[:, *here]
+        self._dataset.read(window=window, out=pixels)
+        if strip.valid is not None:
+            strip.valid[here] = valid_pixels(self._image, self._dataset, pixels, window)
+
+
+def _cache(row: list[Tile], image: Image) -> int:
+    """Bytes of GDAL's cache for two rows of the blocks that a row of tiles lies in."""
+    height, width = image.block_shape
+    left, right = row[0].window.col_off, row[-1].window.col_off + row[-1].window.width
+    columns = (-(-right // width) - left // width) * width
+    bytes_a_pixel = image.bands * np.dtype(image.dtype).itemsize
+    return int(np.clip(2 * height * columns * bytes_a_pixel, *_CACHE))
+
+
+def _spans(row: list[Tile], image: Image) -> list[tuple[Window, list[Tile]]]:
+    """The windows to read for one row of tiles: down to the end of a row of blocks.
+
+    Tiles with less than a block between them share one.
+    """
+    block_height, block_width = image.block_shape
+    top, bottom = row[0].window.row_off, row[0].window.row_off + row[0].window.height
+    if block_height <= _TALL:
+        bottom = min(image.height, -(-bottom // block_height) * block_height)
+    groups: list[list[Tile]] = []
+    end = 0
+    for tile in row:
+        if groups and tile.window.col_off - end < block_width:
+            groups[-1].append(tile)
+        else:
+            groups.append([tile])
+        end = tile.window.col_off + tile.window.width
+    return [(_around(group, top, bottom), group) for group in groups]
+
+
+def _around(tiles: list[Tile], top: int, bottom: int) -> Window:
+    left = tiles[0].window.col_off
+    right = tiles[-1].window.col_off + tiles[-1].window.width
+    return Window(left, top, right - left, bottom - top)
+
+
+def _gaps(kept: list[tuple[int, int]], window: Window) -> Iterator[tuple[int, int]]:
+    """The columns of a window that are not among those kept, which run from left to right."""
+    edges = [window.col_off, *(edge for span in kept for edge in span)]
+    edges.append(window.col_off + window.width)
+    return ((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
+
+
+def _slices(window: Window, within: Window) -> tuple[slice, slice]:
+    """Rows and columns of a window in the array of another that holds it."""
+    row, column = window.row_off - within.row_off, window.col_off - within.col_off
+    return slice(row, row + window.height), slice(column, column + window.width)
+
+
+def _intersection(one: Window, two: Window) -> Window | None:
+    left, top = max(one.col_off, two.col_off), max(one.row_off, two.row_off)
+    right = min(one.col_off + one.width, two.col_off + two.width)
+    bottom = min(one.row_off + one.height, two.row_off + two.height)
+    return Window(left, top, right - left, bottom - top) if left < right and top < bottom else None

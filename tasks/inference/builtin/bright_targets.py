@@ -1,0 +1,144 @@
+"""Bright targets on a darker surface, ships above all, at a constant false-alarm rate (CFAR).
+
+A pixel is compared with the mean and the standard deviation of the background in a ring around it,
+outside a guard window: the two-parameter CFAR that H. M. Finn and R. S. Johnson founded ("Adaptive
+detection mode with threshold control as a function of spatially sampled clutter-level estimates",
+RCA Review 29, 1968, 414–464). So that ships moored in a row do not hide one another, bright pixels
+are kept out of the ring first, found by order statistics of small cells (H. Rohling, "Radar CFAR
+thresholding in clutter and multiple target situations", IEEE Trans. AES-19, 1983, 608–621).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+
+from tasks.inference.builtin.answer import collection, feature
+from tasks.inference.builtin.background import Background, background
+from tasks.inference.builtin.outlines import Objects, objects
+
+BLUR = 1  # pixels beyond an outline that are neither object nor surroundings
+SURROUND = 4  # pixels beyond that, an object's surroundings
+DARK = 0.6  # share of the surroundings that must be below the detection threshold
+DIM = 0.3  # of an object's contrast: what these may have at most
+
+
+class BrightTargets(BaseModel):
+    """Finds objects of class `bright-target`, brighter than what surrounds them.
+
+    Attributes:
+        threshold: Standard deviations of the background that a pixel must exceed its mean by.
+        ratio: Target to clutter: an object's mean is at least this many times its background's.
+        smallest: Pixels that an object has at least.
+        longest: Pixels that an object is long at most; longer ones are land, quays, breakwaters.
+        overlap: The request's tile overlap, to leave an object cut by the tile's edge to the
+            neighbour that sees more of it; sound for everything but the image's own edges. The
+            default, 0, reports every part of an object.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: float = Field(5.0, gt=0)
+    ratio: float = Field(1.75, ge=1)
+    smallest: int = Field(12, ge=1)
+    longest: float = Field(140.0, gt=0)
+    overlap: int = Field(0, ge=0)
+
+    def __call__(self, pixels: NDArray[Any]) -> dict[str, Any]:
+        """The objects of a tile, each with its oriented rectangle as imageGeometry.
+
+        Args:
+            pixels: (bands, height, width), any real dtype; bands are averaged. A pixel that is not
+                finite, or 0 in every band, is nodata: neither target nor background.
+
+        Returns:
+            A FeatureCollection, in the order of the objects' first rows. The score is z / (z +
+            threshold), z the object's mean contrast in standard deviations: over 0.5, up to 1.
+        """
+        intensity, valid = _intensity(pixels)
+        if not valid.any():
+            return collection([])
+        around = background(intensity, valid)
+        contrast = np.where(valid, intensity - around.mean, np.float32(0))
+        bright = contrast > self.threshold * around.deviation
+        found = objects(bright, contrast, self.smallest, self.longest)
+        level = _means(found, intensity)
+        keep = (
+            self._whole(found, intensity.shape)
+            & (level >= self.ratio * _means(found, around.mean))
+            & _isolated(found, intensity, around, valid & ~bright)
+        )
+        z = _means(found, contrast / around.deviation)
+        score = np.clip(z / (z + self.threshold), 0, 1)
+        return collection(
+            [
+                feature(
+                    "bright-targets",
+                    found.boxes[index].tolist(),
+                    iri="bright-target",
+                    score=score[index],
+                    geometry={
+                        "type": "Polygon",
+                        "coordinates": [found.rectangles[index].tolist()],
+                    },
+                )
+                for index in np.flatnonzero(keep)
+            ]
+        )
+
+    def _whole(self, found: Objects, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Which objects are not cut by the tile's edge with less than the overlap to be seen.
+
+        Of an object that is cut with less than the overlap inside, the neighbour across that edge
+        sees all of this part and more.
+        """
+        low, high = found.boxes[:, :2], found.boxes[:, 2:]
+        touches = (low <= 0) | (high >= np.array(shape[::-1]))
+        cut: NDArray[np.bool_] = np.any(touches & (high - low < self.overlap), axis=1)
+        return ~cut
+
+
+def _intensity(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Mean of the bands (height, width), and where there are data."""
+    intensity = pixels.mean(axis=0, dtype=np.float32)
+    valid = np.isfinite(intensity) & pixels.any(axis=0)
+    return np.where(valid, intensity, np.float32(0)), valid
+
+
+def _means(found: Objects, plane: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean of a plane over each object's pixels, (n,)."""
+    sums = np.bincount(found.labels.ravel(), plane.ravel(), minlength=len(found) + 1)[1:]
+    means: NDArray[np.float64] = sums / found.areas
+    return means
+
+
+def _isolated(
+    found: Objects,
+    intensity: NDArray[np.float32],
+    around: Background,
+    dark: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Which objects have dark surroundings close by: roofs among roofs, and specks of land, do not.
+
+    Args:
+        found: The objects.
+        intensity: (height, width), the pixels.
+        around: Their background.
+        dark: (height, width), pixels with data below the detection threshold.
+    """
+    near = ndimage.maximum_filter(found.labels, 2 * (BLUR + SURROUND) + 1)
+    near[ndimage.maximum_filter(found.labels, 2 * BLUR + 1) > 0] = 0
+    pixels = np.bincount(near.ravel(), minlength=len(found) + 1)[1:]
+    shade = np.where(dark, near, 0).ravel()
+    count = np.bincount(shade, minlength=len(found) + 1)[1:]
+    total = np.bincount(shade, intensity.ravel(), minlength=len(found) + 1)[1:]
+    surroundings = total / np.maximum(count, 1)
+    base, level = _means(found, around.mean), _means(found, intensity)
+    isolated: NDArray[np.bool_] = (count >= DARK * pixels) & (
+        surroundings - base <= DIM * (level - base)
+    )
+    return isolated

@@ -1,0 +1,97 @@
+"""A model that fails on demand: the colour of a tile says how.
+
+Paint a tile, and the model (and the server around it) does to it what broken endpoints do:
+
+    colour    first three bands    in process            over HTTP
+    red       high low  low        Transient             500, reason as JSON
+    yellow    high high low        Throttled             503 with Retry-After
+    magenta   high low  high       BadAnswer             200, JSON cut in half
+    cyan      low  high high       BadAnswer             200, `[1,2,3]`
+    blue      low  low  high       a late answer         a late answer
+    other     anything else        centerpoint's answer  centerpoint's answer
+
+High and low mean: the band's mean is within an eighth of the top, or of the bottom, of the dtype's
+range (0 to 1 for floats). A tile of fewer than three bands never fails.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.errors import AnswerError, Throttled, Transient
+from tasks.inference.builtin.centerpoint import Centerpoint
+
+
+class BadAnswer(AnswerError):  # noqa: N818 - named as its kin in tasks.errors
+    """An answer that is no FeatureCollection.
+
+    Attributes:
+        body: The answer, byte for byte, as a server sends it.
+    """
+
+    def __init__(self, message: str, body: bytes) -> None:
+        super().__init__(message)
+        self.body = body
+
+
+class Failure(BaseModel):
+    """Fails as the tile's colour asks (see the table above).
+
+    Attributes:
+        seconds: How late a blue tile is answered.
+        patience: Seconds of Retry-After that a yellow tile is answered with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float = Field(2.0, ge=0, le=3600)
+    patience: int = Field(1, ge=0, le=3600)
+
+    def __call__(self, pixels: NDArray[Any]) -> dict[str, Any]:
+        """The answer of `centerpoint`, unless the tile's colour asks for a failure.
+
+        Args:
+            pixels: (bands, height, width), any real dtype.
+
+        Raises:
+            Transient: The tile is red.
+            Throttled: The tile is yellow.
+            BadAnswer: The tile is magenta or cyan.
+        """
+        match _colour(pixels):
+            case "100":
+                raise Transient("The model 'failure' fails on this tile: it is red.")
+            case "110":
+                raise Throttled(
+                    f"The model 'failure' asks for {self.patience} s of patience: the tile is "
+                    "yellow.",
+                    self.patience,
+                )
+            case "101":
+                whole = json.dumps(Centerpoint()(pixels)).encode()
+                raise BadAnswer(
+                    "The model 'failure' answers with JSON cut in half: the tile is magenta.",
+                    whole[: len(whole) // 2],
+                )
+            case "011":
+                raise BadAnswer(
+                    "The model 'failure' answers with [1,2,3]: the tile is cyan.", b"[1,2,3]"
+                )
+            case "001":
+                time.sleep(self.seconds)
+        return Centerpoint()(pixels)
+
+
+def _colour(pixels: NDArray[Any]) -> str:
+    """A digit for each of the first three bands: 1 high, 0 low, - between; "" for fewer bands."""
+    if pixels.shape[0] < 3:
+        return ""
+    top = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind in "iu" else 1.0
+    levels = pixels[:3].mean(axis=(1, 2), dtype=np.float64) / top
+    return "".join("1" if level >= 7 / 8 else "0" if level <= 1 / 8 else "-" for level in levels)

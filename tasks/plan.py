@@ -1,0 +1,97 @@
+"""What an image's run will do, known before any tile costs money."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.coverage import TileState
+from tasks.findings import Findings, without_detections
+from tasks.imagery import Image, TilePixels, UnreadTile, open_image, read_tiles
+from tasks.inference import open_endpoint
+from tasks.inference.batch import batch_size
+from tasks.merge import check_algorithm
+from tasks.publish import check_outputs
+from tasks.request import Request
+from tasks.roi import RegionOfInterest, region_of_interest
+from tasks.settings import settings
+from tasks.tiling import Grid, Region, Tile
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One image of a request, opened and cut.
+
+    Attributes:
+        request: What is asked for.
+        image: The image, its metadata and georeference.
+        grid: All its tiles.
+        roi: The part that is asked for; None for all of it.
+    """
+
+    request: Request
+    image: Image
+    grid: Grid
+    roi: RegionOfInterest | None
+
+    def outside(self, region: Region) -> Findings:
+        """The tiles of a region that nobody asked for."""
+        unwanted = [tile for tile in self.grid.tiles(region) if not self._wants(tile)]
+        return without_detections(unwanted, TileState.OUTSIDE)
+
+    def batches(self, region: Region) -> Iterator[list[TilePixels | UnreadTile]]:
+        """The wanted tiles of a region with their pixels, read ahead, in batches for the model."""
+        wanted = [tile for tile in self.grid.tiles(region) if self._wants(tile)]
+        pixel_bytes = self.image.bands * np.dtype(self.image.dtype).itemsize
+        tile_bytes = self.grid.tile_width * self.grid.tile_height * pixel_bytes
+        size = batch_size(len(wanted), tile_bytes, settings().batch_size)
+        tiles = read_tiles(self.image, wanted, read_role=self.request.image_read_role)
+        while batch := list(islice(tiles, size)):
+            yield batch
+
+    def text(self, regions: int) -> str:
+        """The plan in one line."""
+        image, grid = self.image, self.grid
+        return (
+            f"{image.width} × {image.height} pixels, {image.bands} × {image.dtype}: {len(grid)} "
+            f"tiles of {grid.tile_width} × {grid.tile_height} in {regions} regions"
+        )
+
+    def _wants(self, tile: Tile) -> bool:
+        return self.roi is None or self.roi.wants(tile.window)
+
+
+def make_plan(request: Request, image_url: str) -> Plan:
+    """Open an image of a request and cut it.
+
+    Raises:
+        ImageError: The image cannot be read, or not safely.
+        RequestError: What is asked for does not fit the image.
+    """
+    image = open_image(image_url, read_role=request.image_read_role, roots=settings().local_roots)
+    grid = Grid(image.width, image.height, request.tile_size, request.tile_overlap)
+    roi = region_of_interest(request.region_of_interest, image)
+    return Plan(request, image, grid, roi)
+
+
+def check_plan(request: Request, image_url: str) -> Plan:
+    """A plan of which every part can be carried out, found out before any tile costs money.
+
+    Raises:
+        ImageError: As `make_plan`.
+        RequestError: As `make_plan`; or the model, the encoding, the algorithm or an output that
+            the request names is not to be had.
+    """
+    plan = make_plan(request, image_url)
+    check_algorithm(request.algorithm)
+    check_outputs(request.outputs, settings().local_roots)
+    open_endpoint(request, plan.image, settings().endpoint_timeout).close()
+    return plan
+
+
+plan_task = task(name="plan", cache_policy=NO_CACHE)(check_plan)

@@ -1,0 +1,98 @@
+"""Where features come from: their identity, and the properties that others gave them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from math import isfinite
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+RESERVED = frozenset(
+    {
+        "imageGeometry",
+        "imageBBox",
+        "featureClasses",
+        "center_longitude",
+        "center_latitude",
+        "inferenceMetadata",
+        "sourceMetadata",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where features come from; the same for all of an image's.
+
+    Attributes:
+        job_id: Job of the request.
+        image_url: Image that they were found in.
+        inference_time: When, ISO 8601 in UTC to the second: `2026-11-22T10:17:48Z`.
+        source_metadata: What the image says of itself, as in OSML.
+        feature_properties: The request's objects, merged into every feature's properties.
+    """
+
+    job_id: str
+    image_url: str
+    inference_time: str
+    source_metadata: Sequence[Mapping[str, Any]] = ()
+    feature_properties: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a time without its offset, which no reader could place."""
+        if datetime.fromisoformat(self.inference_time).tzinfo is None:
+            raise ValueError(f"inference_time {self.inference_time!r} needs an offset: add a Z.")
+
+    def identify(self, table: pa.Table) -> list[str]:
+        """Ids of detections, 32 hexadecimal digits: the same in every run of the same request."""
+        image = sha256(f"{self.job_id}\0{self.image_url}".encode(errors="replace"))
+        ids = []
+        for tile, ordinal in zip(*_lists(table, "tile", "ordinal"), strict=True):
+            digest = image.copy()
+            digest.update(f"\0{tile}\0{ordinal}".encode())
+            ids.append(digest.hexdigest()[:32])
+        return ids
+
+    def describe(self, table: pa.Table) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+        """Each detection's `featureClasses`, and its other properties.
+
+        The others are the model's own with the request's over them, without the names that Swath
+        itself fills (`RESERVED`).
+        """
+        requested = {
+            name: value
+            for properties in self.feature_properties
+            for name, value in properties.items()
+            if name not in RESERVED
+        }
+        columns = _lists(table, "properties", "class_name", "score")
+        for text, name, score in zip(*columns, strict=True):
+            own = _parse(text)
+            classes = own.get("featureClasses") or [{"iri": name, "score": score}]
+            kept = {key: value for key, value in own.items() if key not in RESERVED}
+            yield classes, kept | requested
+
+
+def _lists(table: pa.Table, *names: str) -> list[list[Any]]:
+    return [table[name].to_pylist() for name in names]
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """A model's properties, such that they can be written as JSON again."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:  # NaN, or half of a surrogate pair: Python writes what JSON bars
+        lenient = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        value = orjson.loads(json.dumps(lenient, ensure_ascii=False).encode(errors="replace"))
+    return value if isinstance(value, dict) else {}
+
+
+def _finite(text: str) -> float | None:
+    value = float(text)
+    return value if isfinite(value) else None

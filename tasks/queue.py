@@ -1,0 +1,115 @@
+"""The queue of requests: SQS messages received, kept, acknowledged, or sent aside."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.aws import client
+from tasks.errors import RequestError
+
+MAX_BATCH = 10  # SQS hands out no more at once
+LONGEST_POLL = 20  # seconds, by SQS
+VISIBILITY = 60  # seconds that a received message stays hidden from others
+_LONGEST_REASON = 2000
+
+
+@dataclass(frozen=True)
+class Message:
+    """A received message.
+
+    Attributes:
+        id: SQS's name for it, the same at each delivery.
+        body: What the producer sent.
+        receipt: Proof of this delivery.
+        attributes: The producer's message attributes, as SQS gives them.
+    """
+
+    id: str
+    body: str
+    receipt: str
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Queue:
+    """An SQS queue and the dead-letter queue that its redrive policy names.
+
+    Attributes:
+        url: The queue.
+        dead_letter_url: Where messages go that nobody can honour.
+    """
+
+    url: str
+    dead_letter_url: str
+
+    def receive(self, limit: int, wait: float) -> list[Message]:
+        """Up to `limit` messages, as soon as there is one, else none after `wait` seconds."""
+        answer = client("sqs").receive_message(
+            QueueUrl=self.url,
+            MaxNumberOfMessages=min(limit, MAX_BATCH),
+            WaitTimeSeconds=int(min(max(wait, 0), LONGEST_POLL)),
+            VisibilityTimeout=VISIBILITY,
+            MessageAttributeNames=["All"],
+        )
+        return [
+            Message(
+                id=message["MessageId"],
+                body=message["Body"],
+                receipt=message["ReceiptHandle"],
+                attributes=message.get("MessageAttributes", {}),
+            )
+            for message in answer.get("Messages", [])
+        ]
+
+    def acknowledge(self, message: Message) -> None:
+        """Delete a message whose work is held elsewhere now."""
+        client("sqs").delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt)
+
+    def extend(self, message: Message) -> None:
+        """Keep a message hidden from others for another while."""
+        client("sqs").change_message_visibility(
+            QueueUrl=self.url, ReceiptHandle=message.receipt, VisibilityTimeout=VISIBILITY
+        )
+
+    def set_aside(self, message: Message, reason: str) -> None:
+        """Move a message to the dead-letter queue, with the reason as an attribute of it."""
+        client("sqs").send_message(
+            QueueUrl=self.dead_letter_url,
+            MessageBody=message.body,
+            MessageAttributes=dict(list(message.attributes.items())[:9])
+            | {"reason": {"DataType": "String", "StringValue": _printable(reason)}},
+        )
+        self.acknowledge(message)
+
+
+def open_queue(url: str | None) -> Queue:
+    """The queue that the operator set, with its dead-letter queue.
+
+    Raises:
+        RequestError: None is set, or it has no dead-letter queue, without which a message that
+            cannot be honoured would be lost or come back for ever.
+    """
+    if not url:
+        raise RequestError("SWATH_QUEUE_URL: it is not set; give the URL of the queue to drain.")
+    attributes = client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
+    policy = attributes.get("Attributes", {}).get("RedrivePolicy")
+    if not policy:
+        raise RequestError(
+            f"SWATH_QUEUE_URL: {url} has no redrive policy; give the queue a dead-letter queue."
+        )
+    account, name = json.loads(policy)["deadLetterTargetArn"].split(":")[-2:]
+    aside = client("sqs").get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+    return Queue(url, aside["QueueUrl"])
+
+
+def send(url: str, body: str) -> str:
+    """Put a request on a queue; returns the message's id."""
+    return str(client("sqs").send_message(QueueUrl=url, MessageBody=body)["MessageId"])
+
+
+def _printable(reason: str) -> str:
+    """A reason as SQS takes it: no control characters, not empty, not long."""
+    text = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in reason)
+    return text[:_LONGEST_REASON] or "refused"

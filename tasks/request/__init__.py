@@ -1,0 +1,30 @@
+"""The message that asks for work, checked in full before anything is read (DESIGN §2).
+
+`Request.parse` turns a message's text into a frozen `Request`, or refuses it with a line for each
+problem: the field, the value, the remedy. Names, types and defaults are those of OversightML Model
+Runner 3, so that its producers work unchanged.
+"""
+
+from tasks.request.message import Request, describe
+from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
+from tasks.request.post_processing import Algorithm, AlgorithmType, PostProcessing
+from tasks.request.processor import EndpointType, ImageProcessor
+from tasks.request.schema import request_schema
+from tasks.request.tile_encoding import TileCompression, TileFormat
+
+__all__ = [
+    "Algorithm",
+    "AlgorithmType",
+    "EndpointType",
+    "FileOutput",
+    "ImageProcessor",
+    "KinesisOutput",
+    "Output",
+    "PostProcessing",
+    "Request",
+    "S3Output",
+    "TileCompression",
+    "TileFormat",
+    "describe",
+    "request_schema",
+]

@@ -1,0 +1,133 @@
+"""The kinds of value that fields of the message hold, each checked where it stands.
+
+A check raises ValueError with the end of a sentence, "is not …; give …": the field's name and the
+value are put before it when the refusal is told (`tasks.request.refusals`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+# Names that Prefect reads as an order to fetch something, wherever they stand in a run's parameters
+_PREFECT_ORDERS = frozenset({"$ref", "__prefect_kind"})
+_MAX_DEPTH = 32
+_MAX_INTEGER = 2**63  # what the JSON of Prefect's API can carry
+
+
+def printable(text: str) -> str:
+    """Refuse what breaks log lines, S3 keys and HTTP headers.
+
+    Raises:
+        ValueError: A control character, a line separator or half of a surrogate pair is in it.
+    """
+    for place, character in enumerate(text):
+        if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}:
+            raise ValueError(
+                f"holds the control character U+{ord(character):04X} at position {place}; remove it"
+            )
+    return text
+
+
+def _trimmed(text: str) -> str:
+    if text != text.strip():
+        raise ValueError("begins or ends with a space; remove it")
+    return text
+
+
+def _one_segment(text: str) -> str:
+    """A name that may stand as one part of a key or a path."""
+    if "/" in text or "\\" in text or text in {".", ".."}:
+        raise ValueError("cannot be a part of a path; give a name without slashes, not . or ..")
+    return text
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - whatever the message holds
+    """An integer, also when it comes as "1024" or 1024.0, as OSML takes it."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("is not a whole number; give digits alone")  # noqa: TRY004 - pydantic's
+    return value
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401
+    """A finite number, also in quotes; true and false are none."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("is not a finite number; give one, such as 0.5")
+    return number if isinstance(value, str) else value
+
+
+def _parameter_name(text: str) -> str:
+    if text in _PREFECT_ORDERS or not re.fullmatch(r"[0-9A-Za-z!#$%&'*+.^_`|~-]{1,256}", text):
+        raise ValueError(
+            "is not a parameter's name; give the name of an argument of InvokeEndpoint or of an "
+            "HTTP header (letters, digits, hyphens)"
+        )
+    return text
+
+
+def _flat(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("is neither text nor a number; give one of these, in quotes if need be")  # noqa: TRY004
+    _portable_scalar(value)
+    return printable(value) if isinstance(value, str) else value
+
+
+def _portable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401
+    """Refuse what cannot travel as JSON, or would not arrive as it was sent."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"is nested deeper than {_MAX_DEPTH} levels; flatten it")
+    if isinstance(value, dict):
+        orders = _PREFECT_ORDERS & value.keys()
+        if orders:
+            raise ValueError(f"holds the name {min(orders)}, an order to Prefect; rename it")
+        value = {_portable(name): _portable(item, depth + 1) for name, item in value.items()}
+    elif isinstance(value, list | tuple):
+        value = [_portable(item, depth + 1) for item in value]
+    else:
+        _portable_scalar(value)
+    return value
+
+
+def _portable_scalar(value: Any) -> None:  # noqa: ANN401
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("holds half of a surrogate pair; send valid Unicode")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"holds {value}, which JSON does not have; leave it out or give null")
+    if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
+        raise ValueError("holds an integer of more than 64 bits; give it as a string")
+
+
+def _role(text: str) -> str:
+    if not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", text, re.ASCII):
+        raise ValueError(
+            "is not the ARN of an IAM role; give one like arn:aws:iam::123456789012:role/NAME"
+        )
+    return text
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[float, BeforeValidator(_number)]
+Text = Annotated[str, AfterValidator(printable)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=200),
+    AfterValidator(printable),
+    AfterValidator(_trimmed),
+]
+JobId = Annotated[Name, AfterValidator(_one_segment)]
+RoleArn = Annotated[str, AfterValidator(_role)]
+ParameterName = Annotated[str, AfterValidator(_parameter_name)]
+ParameterValue = Annotated[str | int | float, BeforeValidator(_flat)]
+Properties = Annotated[dict[str, Any], BeforeValidator(_portable)]

@@ -1,0 +1,198 @@
+"""The message itself: one request for features of one or more images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from tasks.errors import RequestError
+from tasks.request.fields import (
+    JobId,
+    Name,
+    ParameterName,
+    ParameterValue,
+    Properties,
+    RoleArn,
+    WholeNumber,
+)
+from tasks.request.json_text import read_object
+from tasks.request.outputs import LEGACY, Output, from_legacy
+from tasks.request.part import Part
+from tasks.request.places import ImageUrl, file_names
+from tasks.request.post_processing import Algorithm, PostProcessing
+from tasks.request.processor import ImageProcessor
+from tasks.request.refusals import problems
+from tasks.request.region_of_interest import RegionOfInterest
+from tasks.request.tile_encoding import TileCompression, TileFormat, check_pair
+
+
+def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(urls)) < len(urls):
+        repeated = Counter(urls).most_common(1)[0][0]
+        raise ValueError(f"holds {repeated!r} twice; give every image once")
+    return urls
+
+
+class Request(Part):
+    """A request for features of one or more images."""
+
+    job_id: JobId = Field(
+        description="Identity of the job; with an image's URL, the identity of the work.",
+        examples=["job-a08f5011"],
+    )
+    job_name: Name | None = Field(
+        None, description="Name of the job for people.", examples=["Harbour, June"]
+    )
+    image_urls: Annotated[tuple[ImageUrl, ...], AfterValidator(_distinct)] = Field(
+        min_length=1,
+        description="Images to work, every one: s3://bucket/key, or an absolute path under a root "
+        "that the operator allowed.",
+        examples=[["s3://images/harbour.tif"]],
+    )
+    outputs: tuple[Output, ...] = Field(
+        min_length=1,
+        description="Where features are published. The older outputBucket and outputPrefix are "
+        "taken in their place.",
+        examples=[[{"type": "S3", "bucket": "results", "prefix": "harbour/"}]],
+    )
+    image_processor: ImageProcessor = Field(
+        description="Model that looks at every tile.",
+        examples=[{"name": "ships", "type": "SM_ENDPOINT"}],
+    )
+    image_processor_parameters: dict[ParameterName, ParameterValue] = Field(
+        {},
+        description="Arguments of SageMaker's InvokeEndpoint, or headers over HTTP: text and "
+        "numbers by name.",
+        examples=[{"TargetVariant": "AllTraffic"}],
+    )
+    tile_size: WholeNumber = Field(
+        1024,
+        alias="imageProcessorTileSize",
+        ge=16,
+        le=16_384,
+        description="Side of a tile in pixels; tiles are square.",
+        examples=[1024],
+    )
+    tile_overlap: WholeNumber = Field(
+        50,
+        alias="imageProcessorTileOverlap",
+        ge=0,
+        validate_default=True,
+        description="Pixels that neighbouring tiles share at least; widened so that every tile "
+        "is full.",
+        examples=[50],
+    )
+    tile_format: TileFormat = Field(
+        TileFormat.NITF,
+        alias="imageProcessorTileFormat",
+        description="File format that tiles are sent in.",
+        examples=["GTIFF"],
+    )
+    tile_compression: TileCompression = Field(
+        TileCompression.NONE,
+        alias="imageProcessorTileCompression",
+        validate_default=True,
+        description="Compression of a tile: NONE, JPEG or J2K in NITF; NONE, LZW, ZSTD or JPEG in "
+        "GTIFF; NONE in the others.",
+        examples=["NONE"],
+    )
+    image_read_role: RoleArn | None = Field(
+        None,
+        description="ARN of the IAM role to assume for reading the images.",
+        examples=["arn:aws:iam::123456789012:role/Read"],
+    )
+    region_of_interest: RegionOfInterest | None = Field(
+        None,
+        description="Part of the images to work: a polygon or multipolygon in WKT, longitude "
+        "first; the whole image unless given.",
+        examples=["POLYGON ((4.0 51.9, 4.2 51.9, 4.2 52.0, 4.0 52.0, 4.0 51.9))"],
+    )
+    feature_properties: tuple[Properties, ...] = Field(
+        (),
+        description="Objects that are merged into the properties of every feature.",
+        examples=[[{"campaign": "june"}]],
+    )
+    post_processing: tuple[PostProcessing, ...] = Field(
+        (PostProcessing(),),
+        max_length=1,
+        description="How features seen twice are distilled into one; NMS at an IoU of 0.75 unless "
+        "given.",
+        examples=[[{"algorithm": {"algorithmType": "NMS", "iouThreshold": 0.5}}]],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _legacy_output(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the message holds
+        return from_legacy(data) if isinstance(data, Mapping) else data
+
+    @field_validator("tile_overlap")
+    @classmethod
+    def _below_tile_size(cls, overlap: int, info: ValidationInfo) -> int:
+        size = info.data.get("tile_size")
+        if size is not None and overlap >= size:
+            raise ValueError(
+                f"is not below imageProcessorTileSize {size}; give 0 to {size - 1} pixels"
+            )
+        return overlap
+
+    @field_validator("tile_compression")
+    @classmethod
+    def _of_the_format(cls, compression: TileCompression, info: ValidationInfo) -> TileCompression:
+        if "tile_format" in info.data:
+            check_pair(info.data["tile_format"], compression)
+        return compression
+
+    @classmethod
+    def parse(cls, body: str | bytes) -> Self:
+        """The request that the text of a message holds.
+
+        Raises:
+            RequestError: The message is refused, with a line for each problem: the field, the
+                value, the remedy.
+        """
+        try:
+            return cls.model_validate(read_object(body))
+        except ValidationError as error:
+            raise RequestError(describe(error)) from None
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """How duplicates are removed."""
+        return self.post_processing[0].algorithm
+
+    def image_id(self, url: str) -> str:
+        """The name that an image of this job has in status messages, as in OSML."""
+        return f"{self.job_id}:{url}"
+
+    def identity(self, url: str) -> str:
+        """A digest (SHA-256, hex) of the work on one image: equal for equal work alone.
+
+        Neither the order of the message's fields nor defaults spelled out change it.
+        """
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps([url, content], sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def file_names(self) -> dict[str, str]:
+        """The name, by image URL, that each image's results have before their endings.
+
+        It is the image's own file name, made distinct where images of the job share one.
+        """
+        return file_names(self.image_urls)
+
+
+def describe(error: ValidationError) -> str:
+    """What is wrong with a request, a line for each problem: the field, the value, the remedy."""
+    return "\n".join(problems(error, Request, legacy=LEGACY))

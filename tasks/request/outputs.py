@@ -1,0 +1,86 @@
+"""The outputs of a request: where its features are published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from tasks.request.fields import Text, WholeNumber
+from tasks.request.part import Part
+from tasks.request.places import Bucket, LocalPath, Prefix
+
+LEGACY = ("outputBucket", "outputPrefix")
+
+
+def _stream(text: str) -> str:
+    allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+    if not 1 <= len(text) <= 128 or set(text) - allowed:
+        raise ValueError(
+            "is not the name of a Kinesis stream; give 1 to 128 letters, digits, and _ . -"
+        )
+    return text
+
+
+class S3Output(Part):
+    """Files in an S3 bucket."""
+
+    type: Literal["S3"] = Field(description="Kind of output.", examples=["S3"])
+    bucket: Bucket = Field(description="Name of the bucket.", examples=["results"])
+    prefix: Prefix = Field(
+        "",
+        description="Folder within the bucket, with or without a closing slash; empty for its top.",
+        examples=["harbour/2024-06-01/"],
+    )
+
+
+class KinesisOutput(Part):
+    """Features as records of a Kinesis stream."""
+
+    type: Literal["Kinesis"] = Field(description="Kind of output.", examples=["Kinesis"])
+    stream: Annotated[Text, AfterValidator(_stream)] = Field(
+        description="Name of the stream.", examples=["features"]
+    )
+    batch_size: WholeNumber = Field(
+        500,
+        ge=1,
+        le=10_000,
+        description="Records to write at once; Kinesis itself takes up to 500 in one call.",
+        examples=[500],
+    )
+
+
+class FileOutput(Part):
+    """Files in a folder of the machine."""
+
+    type: Literal["File"] = Field(description="Kind of output.", examples=["File"])
+    path: LocalPath = Field(
+        description="Absolute path of a folder under a root that the operator allowed.",
+        examples=["/data/results"],
+    )
+
+
+Output = Annotated[S3Output | KinesisOutput | FileOutput, Field(discriminator="type")]
+
+
+def from_legacy(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The message with `outputBucket` and `outputPrefix` as an S3 output among `outputs`.
+
+    Where the message has `outputs` of its own, those win and the older pair is dropped, as in OSML.
+
+    Raises:
+        ValueError: Only one of the pair is there.
+    """
+    if not set(LEGACY) & set(message):
+        return message
+    rest = {name: value for name, value in message.items() if name not in LEGACY}
+    bucket, prefix = (message.get(name) or None for name in LEGACY)
+    if rest.get("outputs") or (bucket is None and prefix is None):
+        return rest
+    if bucket is None or prefix is None:
+        given, absent = LEGACY if prefix is None else LEGACY[::-1]
+        raise ValueError(
+            f"{given}: {message[given]!r} came without {absent}; give both, or outputs"
+        )
+    return rest | {"outputs": [{"type": "S3", "bucket": bucket, "prefix": prefix}]}

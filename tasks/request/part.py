@@ -1,0 +1,47 @@
+"""What every object of the message has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic.fields import ComputedFieldInfo, FieldInfo
+
+_SPELLING = {"id": "ID", "iou": "IoU", "urls": "URLs"}
+
+
+def _title(name: str, _: FieldInfo | ComputedFieldInfo) -> str:
+    """The title of a field in a form: `image_urls` is "Image URLs"."""
+    words = " ".join(_SPELLING.get(word, word) for word in name.split("_"))
+    return words[0].upper() + words[1:]
+
+
+class Part(BaseModel):
+    """An object of the message: frozen, camelCase outside, snake_case inside, nothing unknown."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        field_title_generator=_title,
+        serialize_by_alias=True,
+        allow_inf_nan=False,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_blanks(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the message holds
+        """Take null and empty values of optional fields for absent, as OSML's producers mean."""
+        if not isinstance(data, Mapping):
+            return data
+        optional = {field.alias for field in cls.model_fields.values() if not field.is_required()}
+        return {
+            name: value for name, value in data.items() if name not in optional or not _blank(value)
+        }
+
+
+def _blank(value: object) -> bool:
+    """Whether a value says nothing: null, or an empty string, list or object."""
+    return value is None or (isinstance(value, str | list | tuple | dict) and len(value) == 0)

@@ -1,0 +1,74 @@
+"""The steps after inference: how features seen twice are distilled into one."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks.request.fields import Number
+from tasks.request.part import Part
+
+
+class AlgorithmType(StrEnum):
+    """How duplicates are removed."""
+
+    NMS = "NMS"
+    SOFT_NMS = "SOFT_NMS"
+    NMM = "NMM"
+    WBF = "WBF"
+    NONE = "NONE"
+
+
+def _least_score(fields: dict[str, Any]) -> float:
+    """OSML's thresholds: soft NMS needs one to end its decay, the others drop nothing unasked."""
+    return 0.0001 if fields.get("algorithm_type") is AlgorithmType.SOFT_NMS else 0.0
+
+
+class Algorithm(Part):
+    """How duplicates are removed."""
+
+    algorithm_type: AlgorithmType = Field(
+        AlgorithmType.NMS,
+        description="Non-maximum suppression (hard, or soft by decaying scores), non-maximum "
+        "merging, weighted box fusion, or NONE to keep every detection.",
+        examples=["NMS"],
+    )
+    iou_threshold: Number = Field(
+        0.75,
+        ge=0,
+        le=1,
+        description="Intersection over union above which two detections are one object.",
+        examples=[0.5],
+    )
+    skip_box_threshold: Number = Field(
+        default_factory=_least_score,
+        ge=0,
+        le=1,
+        description="Score below which a detection is dropped: 0.0001 for SOFT_NMS unless given, "
+        "0 for the others.",
+        examples=[0.1],
+    )
+    sigma: Number = Field(
+        0.1,
+        gt=0,
+        le=100,
+        description="Width of the Gaussian by which SOFT_NMS decays scores.",
+        examples=[0.1],
+    )
+
+
+class PostProcessing(Part):
+    """A step after inference."""
+
+    step: Literal["FEATURE_DISTILLATION"] = Field(
+        "FEATURE_DISTILLATION",
+        description="Kind of step: FEATURE_DISTILLATION makes one feature of duplicates.",
+        examples=["FEATURE_DISTILLATION"],
+    )
+    algorithm: Algorithm = Field(
+        default_factory=Algorithm,
+        description="Algorithm of the step; NMS at an IoU of 0.75 unless given.",
+        examples=[{"algorithmType": "NMS", "iouThreshold": 0.75}],
+    )

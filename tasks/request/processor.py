@@ -1,0 +1,88 @@
+"""The image processor of a request: the model that looks at every tile."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from tasks.request.fields import RoleArn, printable
+from tasks.request.part import Part
+from tasks.request.places import s3_object
+
+
+class EndpointType(StrEnum):
+    """How a model is reached."""
+
+    SM_ENDPOINT = "SM_ENDPOINT"
+    HTTP_ENDPOINT = "HTTP_ENDPOINT"
+    OIP_ENDPOINT = "OIP_ENDPOINT"
+    ONNX = "ONNX"
+    BUILTIN = "BUILTIN"
+
+
+class ImageProcessor(Part):
+    """The model that looks at every tile."""
+
+    type: EndpointType = Field(
+        EndpointType.SM_ENDPOINT,
+        description="How the model is reached: a SageMaker endpoint, HTTP, the Open Inference "
+        "Protocol, an ONNX file in process, or a model built into Swath.",
+        examples=["HTTP_ENDPOINT"],
+    )
+    name: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(printable)] = Field(
+        description="Name of the SageMaker endpoint or built-in model, URL of the HTTP or Open "
+        "Inference Protocol endpoint, or s3://bucket/key or path of the ONNX file.",
+        examples=["http://models.example:8080/invocations"],
+    )
+    assumed_role: RoleArn | None = Field(
+        None,
+        description="ARN of the IAM role to assume for calling the model.",
+        examples=["arn:aws:iam::123456789012:role/Invoke"],
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _reachable(cls, name: str, info: ValidationInfo) -> str:
+        match info.data.get("type"):
+            case EndpointType.SM_ENDPOINT:
+                _sagemaker(name)
+            case EndpointType.HTTP_ENDPOINT | EndpointType.OIP_ENDPOINT as kind:
+                _http(name, kind)
+            case EndpointType.ONNX:
+                _onnx(name)
+            case EndpointType.BUILTIN if name != name.strip():
+                raise ValueError("begins or ends with a space; remove it")
+        return name
+
+
+def _sagemaker(name: str) -> None:
+    if re.match("https?://", name):
+        raise ValueError(
+            "is a URL, and a SageMaker endpoint has none; give type HTTP_ENDPOINT, or the "
+            "endpoint's name"
+        )
+    if not re.fullmatch(r"[0-9A-Za-z](-*[0-9A-Za-z]){0,62}", name):
+        raise ValueError(
+            "is not the name of a SageMaker endpoint; give up to 63 letters, digits and hyphens"
+        )
+
+
+def _http(name: str, kind: EndpointType) -> None:
+    try:
+        url = urlsplit(name)
+        valid = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port out of range, an open bracket
+        valid = False
+    if not valid or any(character.isspace() for character in name):
+        raise ValueError(f"is not a URL, which {kind} needs; give http(s)://host:port/path")
+
+
+def _onnx(name: str) -> None:
+    if name.startswith("s3://"):
+        s3_object(name)
+    elif "://" in name or not name.lower().endswith(".onnx"):
+        raise ValueError("is not an ONNX file; give s3://bucket/key or a path that ends in .onnx")

@@ -1,0 +1,172 @@
+"""What is wrong with a message, in the words of the one who sent it: field, value, remedy."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+_MOST_LINES = 20  # so that a message attribute of SQS or SNS holds them
+
+# Ends of sentences for pydantic's own kinds of error; `{…}` are from its context, or an example
+_WORDS = {
+    "string_type": "is not text; give a string in quotes{example}",
+    "string_too_short": "is empty; give at least {min_length} character(s){example}",
+    "string_too_long": "is longer than {max_length} characters; shorten it",
+    "string_unicode": "is not valid Unicode; send UTF-8",
+    "tuple_type": "is not a list; give one in [ ]{example}",
+    "dict_type": "is not an object; give one in {{ }}{example}",
+    "model_type": "is not an object; give one in {{ }}{example}",
+    "model_attributes_type": "is not an object; give one in {{ }}{example}",
+    "too_short": "is empty; give at least {min_length} of them{example}",
+    "too_long": "has {actual_length} entries; give at most {max_length}",
+    "enum": "is not one of {expected}; give one of these",
+    "literal_error": "is not {expected}; give that",
+    "union_tag_invalid": "is not one of {expected_tags}; give one of these",
+    "greater_than": "is not above {gt:g}; give more",
+    "greater_than_equal": "is below {ge:g}; give at least {ge:g}",
+    "less_than_equal": "is above {le:g}; give at most {le:g}",
+}
+Location = tuple[int | str, ...]
+
+
+def problems(
+    error: ValidationError, message: type[BaseModel], legacy: Sequence[str] = ()
+) -> list[str]:
+    """What an error of validation says, a line for each problem: field, value, remedy.
+
+    Args:
+        error: What pydantic raised.
+        message: The model that was asked for, for the names and examples of its fields.
+        legacy: Names that the message itself takes besides its fields.
+    """
+    found = [detail for detail in error.errors(include_url=False) if not _follows(detail)]
+    lines = [_line(detail, message, legacy) for detail in found[:_MOST_LINES]]
+    if len(found) > _MOST_LINES:
+        lines.append(f"… and {len(found) - _MOST_LINES} more")
+    return lines
+
+
+def _follows(detail: ErrorDetails) -> bool:
+    """Whether an error only follows from others: a list is too short without its bad entries."""
+    kind = detail["type"]
+    return kind == "default_factory_not_called" or (kind == "too_short" and bool(detail["input"]))
+
+
+def _line(detail: ErrorDetails, message: type[BaseModel], legacy: Sequence[str]) -> str:
+    kind, location, value = detail["type"], detail["loc"], detail["input"]
+    context: dict[str, Any] = detail.get("ctx", {})
+    if kind.startswith("union_tag"):
+        location = (*location, "type")
+        value = value.get("type") if isinstance(value, dict) else value
+    owners = _owners(message, location)
+    example = _example(owners, location)
+    if kind == "extra_forbidden":
+        names = [*_names(owners), *(legacy if message in owners else ())]
+        sentence = _unknown(str(location[-1]), names)
+    elif kind in {"missing", "union_tag_not_found"}:
+        sentence = f"missing; give it{example}"
+    elif kind == "value_error":
+        location = _by_alias(owners, location)
+        subject = "" if isinstance(value, dict) else _shown(value)
+        sentence = f"{subject} {context['error']}"
+    elif kind in _WORDS:
+        sentence = f"{_shown(value)} {_WORDS[kind].format(**context, example=example)}"
+    else:
+        sentence = f"{_shown(value)} is refused ({detail['msg']}); correct it{example}"
+    path = _path(location)
+    return f"{path}: {sentence.strip()}" if path else sentence.strip()
+
+
+def _models(annotation: object) -> list[type[BaseModel]]:
+    """The models that a type is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _owners(message: type[BaseModel], location: Location) -> list[type[BaseModel]]:
+    """The models that the last name of a location may be a field of."""
+    owners = [message]
+    for step in location[:-1]:
+        fields = _fields(owners, step)
+        if fields:
+            owners = _models(fields[0].annotation)
+        elif isinstance(step, str):  # the tag of a union: only its own member is left
+            owners = [owner for owner in owners if _tagged(owner, step)] or owners
+    return owners
+
+
+def _fields(owners: list[type[BaseModel]], name: int | str) -> list[FieldInfo]:
+    return [
+        field for owner in owners for field in owner.model_fields.values() if field.alias == name
+    ]
+
+
+def _by_alias(owners: list[type[BaseModel]], location: Location) -> Location:
+    """A location with the message's name at its end, where pydantic gives that of the attribute."""
+    for owner in owners:
+        field = owner.model_fields.get(str(location[-1])) if location else None
+        if field is not None and field.alias is not None:
+            return (*location[:-1], field.alias)
+    return location
+
+
+def _names(owners: list[type[BaseModel]]) -> list[str]:
+    return [str(field.alias) for owner in owners for field in owner.model_fields.values()]
+
+
+def _tagged(owner: type[BaseModel], tag: str) -> bool:
+    field = owner.model_fields.get("type")
+    return field is not None and tag in get_args(field.annotation)
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    by_lower = {known.lower(): known for known in names}
+    near = get_close_matches(name.lower(), by_lower, n=1)
+    if near:
+        return f"unknown field; did you mean {by_lower[near[0]]}?"
+    return f"unknown field; remove it, or give one of {', '.join(names)}"
+
+
+def _example(owners: list[type[BaseModel]], location: Location) -> str:
+    fields = _fields(owners, location[-1]) if location else []
+    examples = fields[0].examples if fields else None
+    return f", for example {json.dumps(examples[0])}" if examples else ""
+
+
+def _shown(value: object) -> str:
+    """A value as it begins a sentence: shortened, a list or an object only by its kind."""
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    shorten = reprlib.Repr()
+    shorten.maxstring = shorten.maxother = shorten.maxlong = 120
+    return shorten.repr(value)
+
+
+def _path(location: Location) -> str:
+    """A location as it is written: `outputs[0].bucket`."""
+    path = ""
+    for place, step in enumerate(location):
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif not _of_pydantic(location, place):
+            name = step if step.isidentifier() else json.dumps(step[:60])
+            path += f".{name}" if path else name
+    return path
+
+
+def _of_pydantic(location: Location, place: int) -> bool:
+    """Whether a step is none of the message's names: a mark for keys, or an output's tag."""
+    tag = place >= 2 and location[place - 2] == "outputs" and place < len(location) - 1
+    return tag or location[place] == "[key]"

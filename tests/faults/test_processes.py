@@ -1,0 +1,205 @@
+"""Nothing that a supervisor started outlives it, however and whenever it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployments.local.processes import Processes
+from tasks.errors import StackError
+
+# Deaf to polite requests, with a child of the same kind and an orphan in a session of its own.
+STUBBORN = """
+import os, signal, subprocess, sys, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+token, generation = sys.argv[1], int(sys.argv[2])
+if generation:
+    again = [sys.executable, "-I", "-c", sys.argv[3], token, "0", ""]
+    subprocess.Popen(again)
+    if os.fork() == 0:
+        os.setsid()
+        os.execv(sys.executable, again)
+    print("ready", flush=True)
+time.sleep(120)
+"""
+SUPERVISOR = """
+import os, sys
+from pathlib import Path
+from deployments.local.processes import Processes
+token, folder, stubborn = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+argv = [sys.executable, "-I", "-c", stubborn, token, "1", stubborn]
+print("starting", flush=True)
+with Processes() as processes:
+    for name in ("one", "two"):
+        log = folder / name
+        child = processes.start(name, argv, env=os.environ, log=log, grace=0.3)
+        child.wait_until(lambda: "ready" in log.read_text(), 30)
+    print("up", flush=True)
+    processes.watch()
+"""
+
+
+def family(token: str) -> list[psutil.Process]:
+    """Every process that carries the token in its command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        alive = process.info["status"] != psutil.STATUS_ZOMBIE
+        if alive and token in (process.info["cmdline"] or ()):
+            found.append(process)
+    return found
+
+
+def await_nobody(token: str, timeout: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout
+    while left := family(token):
+        if time.monotonic() > deadline:
+            for process in left:
+                process.kill()
+            raise AssertionError(f"left behind: {left}")
+        time.sleep(0.05)
+
+
+def supervise(token: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, token, str(folder), STUBBORN],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def await_line(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdout is not None
+    for said in process.stdout:
+        if said.strip() == line:
+            return
+    raise AssertionError(f"the supervisor ended before it said {line!r}")
+
+
+@pytest.fixture
+def token() -> str:
+    return uuid.uuid4().hex
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name
+)
+def test_a_signal_leaves_nobody(number: signal.Signals, token: str, tmp_path: Path) -> None:
+    with supervise(token, tmp_path) as supervisor:
+        await_line(supervisor, "up")
+        # the supervisor, and twice a guard, a program, its child and its orphan
+        assert len(family(token)) == 9
+        supervisor.send_signal(number)
+        await_nobody(token)
+        assert supervisor.wait(5) != 0
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
+def test_a_signal_in_the_midst_of_starting_leaves_nobody(
+    number: signal.Signals, delay: float, token: str, tmp_path: Path
+) -> None:
+    with supervise(token, tmp_path) as supervisor:
+        await_line(supervisor, "starting")
+        time.sleep(delay)
+        supervisor.send_signal(number)
+        await_nobody(token)
+
+
+@pytest.mark.parametrize("between", [0.0, 0.05, 0.2])
+def test_an_impatient_second_interrupt_leaves_nobody(
+    between: float, token: str, tmp_path: Path
+) -> None:
+    with supervise(token, tmp_path) as supervisor:
+        await_line(supervisor, "up")
+        supervisor.send_signal(signal.SIGINT)
+        time.sleep(between)
+        supervisor.send_signal(signal.SIGINT)
+        await_nobody(token)
+
+
+def test_an_interrupt_in_the_terminal_is_for_the_supervisor_alone(
+    token: str, tmp_path: Path
+) -> None:
+    argv = [sys.executable, "-I", "-c", "import time; time.sleep(60)", token]
+    with Processes() as processes:
+        processes.start("the server", argv, env=os.environ, log=tmp_path / "log")
+        while len(children := family(token)) < 2:
+            processes.watch(0)
+        assert os.getsid(0) not in {os.getsid(child.pid) for child in children}
+
+
+def test_a_program_that_ends_early_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    argv = [sys.executable, "-I", "-c", "print('no such port'); raise SystemExit(7)"]
+    with Processes() as processes:
+        child = processes.start("the server", argv, env=os.environ, log=log)
+        with pytest.raises(StackError) as caught:
+            child.wait_until(lambda: False, timeout=30)
+    for part in ("the server", "exit code 7", "no such port", str(log)):
+        assert part in str(caught.value)
+
+
+def test_a_program_that_is_not_ready_in_time_is_reported_and_stopped(
+    token: str, tmp_path: Path
+) -> None:
+    argv = [sys.executable, "-I", "-c", "import time; time.sleep(60)", token]
+    with Processes() as processes:
+        child = processes.start("the server", argv, env=os.environ, log=tmp_path / "log")
+        with pytest.raises(StackError, match=r"the server was not ready within 0\.3 s"):
+            child.wait_until(lambda: False, timeout=0.3)
+    assert not family(token)
+
+
+def test_ready_is_not_believed_of_a_program_that_has_ended(tmp_path: Path) -> None:
+    argv = [sys.executable, "-I", "-c", "raise SystemExit(1)"]
+    with Processes() as processes:
+        child = processes.start("the server", argv, env=os.environ, log=tmp_path / "log")
+        psutil.Process(child.pid).wait(10)
+        with pytest.raises(StackError, match="exit code"):
+            child.wait_until(lambda: True, timeout=1)
+
+
+def test_watch_notices_a_program_that_is_killed(token: str, tmp_path: Path) -> None:
+    argv = [sys.executable, "-I", "-c", "import time; time.sleep(60)", token]
+    with Processes() as processes:
+        guard = processes.start("the worker", argv, env=os.environ, log=tmp_path / "log").pid
+        while not (programs := [p for p in family(token) if p.pid != guard]):
+            processes.watch(0)
+        programs[0].kill()
+        with pytest.raises(StackError, match="the worker ended with exit code 137"):
+            processes.watch(10)
+
+
+def test_run_returns_when_the_program_is_done(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Processes() as processes:
+        argv = [sys.executable, "-I", "-c", "print('done')"]
+        processes.run("a step", argv, env=os.environ, log=log)
+        processes.watch(0)  # its end is no surprise
+        with pytest.raises(StackError, match="a step ended with exit code 3"):
+            processes.run(
+                "a step",
+                [sys.executable, "-I", "-c", "raise SystemExit(3)"],
+                env=os.environ,
+                log=log,
+            )
+        argv = [sys.executable, "-I", "-c", "import time; time.sleep(60)"]
+        with pytest.raises(StackError, match="a step did not end within"):
+            processes.run("a step", argv, env=os.environ, log=log, timeout=0.3)
+
+
+def test_handlers_of_the_process_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Processes():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,249 @@
+"""Results reach S3 and Kinesis whole, and what cannot take them is found out first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from uuid import uuid4
+
+import geopandas
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from tasks import aws as clients
+from tasks import store
+from tasks.aws import client
+from tasks.detections import SCHEMA
+from tasks.errors import PublishError, RequestError
+from tasks.publish import Features, Provenance, check_outputs, geolocate, publish
+from tasks.publish.kinesis import write_kinesis
+from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
+
+PROVENANCE = Provenance("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+
+
+@dataclass(frozen=True)
+class Degrees:
+    def to_world(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return points / 1000
+
+
+def some_features(count: int, **properties: Any) -> Features:
+    own = json.dumps({"featureClasses": [{"iri": "ship", "score": 0.5}]} | properties)
+    columns = {
+        "tile": np.arange(count),
+        "ordinal": pa.array(np.zeros(count), pa.int32()),
+        "x_min": np.arange(count, dtype=float),
+        "y_min": np.zeros(count),
+        "x_max": np.arange(count) + 10.0,
+        "y_max": np.full(count, 10.0),
+        "score": np.full(count, 0.5),
+        "class_name": ["ship"] * count,
+        "geometry": pa.nulls(count, pa.binary()),
+        "properties": [own] * count,
+    }
+    return geolocate(pa.table(columns, schema=SCHEMA), Degrees())
+
+
+@pytest.fixture
+def bucket(aws: str) -> str:
+    name = f"results-{uuid4().hex[:8]}"
+    client("s3").create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def stream(aws: str) -> str:
+    name = f"features-{uuid4().hex[:8]}"
+    client("kinesis").create_stream(StreamName=name, ShardCount=1)
+    client("kinesis").get_waiter("stream_exists").wait(
+        StreamName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+    )
+    return name
+
+
+def records(stream: str) -> list[dict[str, Any]]:
+    kinesis = client("kinesis")
+    shard = kinesis.list_shards(StreamName=stream)["Shards"][0]["ShardId"]
+    iterator = kinesis.get_shard_iterator(
+        StreamName=stream, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    found: list[dict[str, Any]] = []
+    while page := kinesis.get_records(ShardIterator=iterator, Limit=1000):
+        if not page["Records"]:
+            return found
+        found += page["Records"]
+        iterator = page["NextShardIterator"]
+    return found
+
+
+@pytest.mark.parametrize("size", [0, 1000, 20 * 1024 * 1024])
+def test_an_object_is_read_as_it_was_stored(bucket: str, tmp_path: Path, size: int) -> None:
+    body = np.random.default_rng(0).bytes(size)
+    (tmp_path / "body").write_bytes(body)
+    for what in (body, tmp_path / "body"):
+        uri = store.join(f"s3://{bucket}", "some/prefix/", uuid4().hex)
+        assert not store.exists(uri)
+        store.put(uri, what)
+        assert store.exists(uri)
+        assert store.get(uri) == body
+
+
+def test_what_lies_under_a_prefix_is_removed_and_nothing_else(bucket: str) -> None:
+    for key in ("job-1/a", "job-1/deep/b", "job-10/a"):
+        store.put(f"s3://{bucket}/{key}", b"")
+    store.remove(f"s3://{bucket}/job-1")
+    store.remove(f"s3://{bucket}/job-1")
+    left = client("s3").list_objects_v2(Bucket=bucket)["Contents"]
+    assert [found["Key"] for found in left] == ["job-10/a"]
+
+
+def test_errors_name_the_object_and_a_remedy(bucket: str) -> None:
+    with pytest.raises(PublishError, match=f"s3://{bucket}/absent .*Nothing was stored"):
+        store.get(f"s3://{bucket}/absent")
+    for body in (b"x", b"x" * (9 << 20)):  # at once, and in parts
+        with pytest.raises(PublishError, match="write s3://no-such-bucket/x"):
+            store.put("s3://no-such-bucket/x", body)
+
+
+def test_every_output_gets_the_same_features(bucket: str, stream: str, tmp_path: Path) -> None:
+    outputs: list[Output] = [
+        S3Output(type="S3", bucket=bucket, prefix="job-1/"),
+        KinesisOutput(type="Kinesis", stream=stream),
+        FileOutput(type="File", path=str(tmp_path / "out")),
+        S3Output(type="S3", bucket=bucket, prefix=""),
+    ]
+    check_outputs(outputs, [tmp_path])
+    done = publish(outputs, some_features(30), PROVENANCE, "x.tif", [tmp_path])
+    assert done == {
+        "geojson": f"s3://{bucket}/job-1/x.tif.geojson",
+        "parquet": f"s3://{bucket}/job-1/x.tif.parquet",
+        "kinesis": f"kinesis://{stream}",
+        "geojson-3": str(tmp_path / "out" / "x.tif.geojson"),
+        "parquet-3": str(tmp_path / "out" / "x.tif.parquet"),
+        "geojson-4": f"s3://{bucket}/x.tif.geojson",
+        "parquet-4": f"s3://{bucket}/x.tif.parquet",
+    }
+    features = json.loads(store.get(done["geojson"]))["features"]
+    assert len(features) == 30
+    assert store.get(done["geojson-4"]) == Path(done["geojson-3"]).read_bytes()
+    (tmp_path / "x.parquet").write_bytes(store.get(done["parquet"]))
+    assert list(geopandas.read_parquet(tmp_path / "x.parquet")["id"]) == [f["id"] for f in features]
+    sent = records(stream)
+    assert {record["PartitionKey"] for record in sent} == {"job-1"}
+    assert [json.loads(record["Data"]) for record in sent] == [
+        {"type": "FeatureCollection", "features": [feature]} for feature in features
+    ]
+
+
+def test_one_bad_output_does_not_keep_the_others(bucket: str) -> None:
+    outputs: list[Output] = [
+        S3Output(type="S3", bucket="no-such-bucket", prefix=""),
+        KinesisOutput(type="Kinesis", stream="no-such-stream"),
+        S3Output(type="S3", bucket=bucket, prefix="a"),
+    ]
+    with pytest.raises(PublishError) as raised:
+        publish(outputs, some_features(3), PROVENANCE, "x.tif")
+    message = str(raised.value)
+    assert "outputs[0]: Cannot write s3://no-such-bucket/x.tif.geojson" in message
+    assert "outputs[1]: Cannot write to Kinesis stream no-such-stream" in message
+    assert f"Published all the same: s3://{bucket}/a/x.tif.geojson" in message
+    assert store.exists(f"s3://{bucket}/a/x.tif.parquet")
+
+
+@pytest.mark.parametrize(
+    ("output", "match"),
+    [
+        (S3Output(type="S3", bucket="no-such-bucket"), r"outputs\[0\]: bucket 'no-such-bucket'"),
+        (KinesisOutput(type="Kinesis", stream="no-such"), r"outputs\[0\]: stream 'no-such'"),
+    ],
+)
+def test_an_output_that_is_not_there_is_refused(aws: str, output: Output, match: str) -> None:
+    with pytest.raises(RequestError, match=f"{match}.*create it"):
+        check_outputs([output], [])
+
+
+def test_calls_stay_within_the_limits_of_kinesis(stream: str) -> None:
+    write_kinesis(stream, some_features(1203), PROVENANCE)
+    write_kinesis(stream, some_features(7, outline="x" * 900_000), PROVENANCE)
+    assert len(records(stream)) == 1210
+
+
+def test_a_feature_too_long_for_a_record_is_named(stream: str) -> None:
+    with pytest.raises(PublishError, match="too long for a Kinesis record"):
+        write_kinesis(stream, some_features(1, outline="x" * (1 << 20)), PROVENANCE)
+
+
+class Throttling(ThreadingHTTPServer):
+    """A stream that refuses every other record of a call until `refusals` calls are over."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.refusals = refusals
+        self.kept: list[str] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Throttling
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        asked = json.loads(self.rfile.read(length))["Records"]
+        results: list[dict[str, str]] = []
+        for number, record in enumerate(asked):
+            if self.server.refusals > 0 and number % 2 == 0:
+                results.append({"ErrorCode": "ProvisionedThroughputExceededException"})
+            else:
+                self.server.kept.append(record["Data"])
+                results.append({"SequenceNumber": "1", "ShardId": "shardId-0"})
+        self.server.refusals -= 1
+        failed = sum("ErrorCode" in result for result in results)
+        body = json.dumps({"FailedRecordCount": failed, "Records": results}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output to itself."""
+
+
+@contextmanager
+def throttling(monkeypatch: pytest.MonkeyPatch, refusals: int) -> Iterator[Throttling]:
+    with Throttling(refusals) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", url)
+        clients.client.cache_clear()
+        try:
+            yield server
+        finally:
+            clients.client("kinesis").close()
+            clients.client.cache_clear()
+            server.shutdown()
+
+
+def test_refused_records_alone_are_put_again(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with throttling(monkeypatch, refusals=2) as server:
+        write_kinesis("any", some_features(9), PROVENANCE, batch_size=4)
+    assert len(server.kept) == len(set(server.kept)) == 9
+
+
+def test_records_refused_for_good_fail_the_output(
+    aws: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.publish.kinesis._FIRST_WAIT", 0.001)
+    with (
+        throttling(monkeypatch, refusals=100),
+        pytest.raises(PublishError, match=r"refused 1 records.*ThroughputExceeded.*shards"),
+    ):
+        write_kinesis("any", some_features(2), PROVENANCE)

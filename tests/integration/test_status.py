@@ -1,0 +1,117 @@
+"""Status messages arrive on a topic in OSML's words, and a broken topic fails nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from rasterio.windows import Window
+
+from tasks.aws import client
+from tasks.status import JobStatus, Status, publish_status
+
+
+class Topic:
+    """A topic with a queue that hears all of it."""
+
+    def __init__(self) -> None:
+        name = f"status-{uuid4().hex[:8]}"
+        self.arn = client("sns").create_topic(Name=name)["TopicArn"]
+        self.queue = client("sqs").create_queue(QueueName=name)["QueueUrl"]
+        queue_arn = client("sqs").get_queue_attributes(
+            QueueUrl=self.queue, AttributeNames=["QueueArn"]
+        )["Attributes"]["QueueArn"]
+        client("sns").subscribe(TopicArn=self.arn, Protocol="sqs", Endpoint=queue_arn)
+
+    def heard(self) -> tuple[str, dict[str, str]]:
+        answer = client("sqs").receive_message(QueueUrl=self.queue, WaitTimeSeconds=5)
+        (message,) = answer["Messages"]
+        client("sqs").delete_message(QueueUrl=self.queue, ReceiptHandle=message["ReceiptHandle"])
+        note: dict[str, Any] = json.loads(message["Body"])
+        attributes = note.get("MessageAttributes", {})
+        assert {value["Type"] for value in attributes.values()} <= {"String"}
+        return note["Message"], {name: value["Value"] for name, value in attributes.items()}
+
+
+@pytest.fixture
+def topic(aws: str) -> Topic:
+    return Topic()
+
+
+def test_an_image_status_is_as_osml_says_it(topic: Topic) -> None:
+    image_id = "job-1:s3://images/x.tif"
+    publish_status(
+        topic.arn,
+        Status(JobStatus.PARTIAL, "job-1", "3 features", image_id, processing_duration=12.9),
+    )
+    assert topic.heard() == (
+        "StatusMonitor update: PARTIAL job-1: 3 features",
+        {
+            "status": "PARTIAL",
+            "job_id": "job-1",
+            "image_status": "PARTIAL",
+            "image_id": image_id,
+            "processing_duration": "12",
+        },
+    )
+
+
+def test_a_region_status_names_its_failed_tiles(topic: Topic) -> None:
+    tiles = [Window(2, 1, 512, 256), Window(6, 5, 512, 512)]
+    publish_status(
+        topic.arn,
+        Status(
+            JobStatus.FAILED,
+            "job-1",
+            "no answer",
+            "job-1:x.tif",
+            region_id="3",
+            processing_duration=0.4,
+            failed_tiles=tiles,
+        ),
+    )
+    body, attributes = topic.heard()
+    assert body == "StatusMonitor update: FAILED job-1: no answer"
+    assert attributes == {
+        "status": "FAILED",
+        "job_id": "job-1",
+        "image_id": "job-1:x.tif",
+        "region_id": "3",
+        "processing_duration": "0",
+        "failed_tiles": "[{'1': [[1, 2], [512, 256]]}, {'2': [[5, 6], [512, 512]]}]",
+    }
+
+
+def test_what_is_too_long_is_cut_and_still_arrives(topic: Topic) -> None:
+    tiles = [Window(i * 512, i * 512, 512, 512) for i in range(20_000)]
+    status = Status(JobStatus.FAILED, "j" * 9000, "ü" * 300_000, "i" * 9000, failed_tiles=tiles)
+    publish_status(topic.arn, status)
+    body, attributes = topic.heard()
+    assert body.endswith("ü…")
+    named = ast.literal_eval(attributes["failed_tiles"])
+    assert named[0] == {"1": [[0, 0], [512, 512]]}
+    assert named[-1] == {f"and {20_000 - len(named) + 1} more": []}
+    assert 1000 < len(named) < 20_000
+
+
+def test_characters_that_sns_refuses_are_replaced(topic: Topic) -> None:
+    publish_status(topic.arn, Status(JobStatus.FAILED, "", "bad \x00\x1b byte\tand 🛰"))
+    body, attributes = topic.heard()
+    assert body == "StatusMonitor update: FAILED : bad \ufffd\ufffd byte\tand 🛰"
+    assert attributes == {"status": "FAILED", "image_status": "FAILED"}
+
+
+def test_a_topic_that_is_not_there_is_a_warning(aws: str, caplog: pytest.LogCaptureFixture) -> None:
+    arn = "arn:aws:sns:us-east-1:000000000000:absent"
+    with caplog.at_level(logging.WARNING):
+        publish_status(arn, Status(JobStatus.STARTED, "job-1", "go"))
+    assert f"STARTED of job job-1 did not reach {arn}" in caplog.text
+
+
+def test_without_a_topic_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    publish_status(None, Status(JobStatus.STARTED, "job-1", "go"))
+    assert caplog.text == ""

@@ -1,0 +1,142 @@
+import json
+from typing import Any
+
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.windows import Window
+
+from tasks.errors import AnswerError
+from tasks.inference.answer import MAX_FEATURES, parse, read_answer
+from tasks.tiling import Tile
+
+TILE = Tile(7, Window(1000, 2000, 100, 80))
+
+
+def feature(**properties: Any) -> dict[str, Any]:
+    return {"type": "Feature", "geometry": None, "properties": properties}
+
+
+def collection(*features: Any) -> dict[str, Any]:
+    return {"type": "FeatureCollection", "features": list(features)}
+
+
+SHIP = {"iri": "ship", "score": 0.7}
+WHOLE = feature(imageBBox=[1, 2, 30, 40], featureClasses=[SHIP], colour="red")
+
+
+def test_a_feature_moves_to_pixels_of_the_full_image() -> None:
+    answer = read_answer(collection(WHOLE), TILE)
+    (row,) = answer.detections.to_pylist()
+    assert answer.rejected == ()
+    assert (row["x_min"], row["y_min"], row["x_max"], row["y_max"]) == (1001, 2002, 1030, 2040)
+    assert (row["tile"], row["ordinal"], row["score"], row["class_name"]) == (7, 0, 0.7, "ship")
+    assert json.loads(row["properties"]) == {"colour": "red", "featureClasses": [SHIP]}
+
+
+def test_a_geometry_moves_too_and_gives_the_box_where_there_is_none() -> None:
+    outline = [[[10, 10], [20, 10], [20, 30], [10, 10]]]
+    given = feature(
+        imageGeometry={"type": "Polygon", "coordinates": outline}, featureClasses=[SHIP]
+    )
+    (row,) = read_answer(collection(given), TILE).detections.to_pylist()
+    assert shapely.from_wkb(row["geometry"]).bounds == (1010, 2010, 1020, 2030)
+    assert (row["x_min"], row["y_min"], row["x_max"], row["y_max"]) == (1010, 2010, 1020, 2030)
+
+
+def test_osmls_deprecated_names_are_understood() -> None:
+    given = feature(
+        bounds_imcoords=[1, 2, 3, 4],
+        geom_imcoords=[[1, 2], [3, 2], [3, 4], [1, 2]],
+        feature_types={"ship": 0.4, "boat": 0.6},
+        detection_score=0.6,
+    )
+    (row,) = read_answer(collection(given), TILE).detections.to_pylist()
+    assert (row["x_min"], row["score"], row["class_name"]) == (1001, 0.6, "boat")
+    assert list(json.loads(row["properties"])) == ["featureClasses"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("no feature", "no properties"),
+        ({"type": "Feature"}, "properties"),
+        (feature(featureClasses=[SHIP]), "neither imageBBox nor imageGeometry"),
+        (feature(imageBBox=[1, 2, 3, 4]), "no featureClasses"),
+        (feature(imageBBox=[1, 2, 3, 4], featureClasses=[]), "no featureClasses"),
+        (feature(imageBBox=[1, 2, 3, 4], featureClasses=[{"iri": "ship"}]), "score"),
+        (feature(imageBBox=[1, 2, 3, 4], featureClasses=[{"iri": "a", "score": 1.5}]), "0 to 1"),
+        (
+            feature(imageBBox=[1, 2, 3, 4], featureClasses=[{"iri": "a", "score": float("nan")}]),
+            "0 to 1",
+        ),
+        (feature(imageBBox=[1, 2, 3], featureClasses=[SHIP]), "not enough values"),
+        (feature(imageBBox=[3, 2, 1, 4], featureClasses=[SHIP]), "x_min, y_min, x_max, y_max"),
+        (feature(imageBBox=[1, 2, float("inf"), 4], featureClasses=[SHIP]), "x_min, y_min"),
+        (feature(imageBBox=[500, 2, 510, 4], featureClasses=[SHIP]), "outside the tile"),
+        (feature(imageGeometry={"type": "Blob"}, featureClasses=[SHIP]), "feature 0"),
+    ],
+)
+def test_a_broken_feature_loses_only_itself(broken: Any, reason: str) -> None:
+    answer = read_answer(collection(broken, WHOLE), TILE)
+    assert answer.detections["ordinal"].to_pylist() == [1]
+    (told,) = answer.rejected
+    assert told.startswith("feature 0: ")
+    assert reason in told
+
+
+def test_a_box_that_reaches_beyond_its_tile_is_clipped() -> None:
+    given = feature(imageBBox=[-5, -5, 200, 50], featureClasses=[SHIP])
+    (row,) = read_answer(collection(given), TILE).detections.to_pylist()
+    assert (row["x_min"], row["y_min"], row["x_max"], row["y_max"]) == (1000, 2000, 1100, 2050)
+
+
+@pytest.mark.parametrize(
+    "answer", [[1, 2, 3], {}, {"type": "FeatureCollection"}, {"error": "boom"}, "text", None, 3]
+)
+def test_what_is_no_collection_fails_the_tile(answer: object) -> None:
+    with pytest.raises(AnswerError):
+        read_answer(answer, TILE)
+
+
+def test_too_many_features_fail_the_tile() -> None:
+    with pytest.raises(AnswerError, match="features"):
+        read_answer(collection(*[WHOLE] * (MAX_FEATURES + 1)), TILE)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "properties",
+                        "imageBBox",
+                        "imageGeometry",
+                        "featureClasses",
+                        "iri",
+                        "score",
+                        "type",
+                        "coordinates",
+                    ]
+                ),
+                inner,
+            )
+        ),
+        max_leaves=30,
+    )
+)
+def test_whatever_a_feature_is_it_is_a_row_or_a_rejection(junk: Any) -> None:
+    answer = read_answer(
+        collection(junk, feature(**junk) if isinstance(junk, dict) else junk), TILE
+    )
+    assert len(answer.detections) + len(answer.rejected) == 2
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"<html>", b"\xff\xfe", b"[" * 100_000])
+def test_a_body_that_is_not_json_fails_the_tile(body: bytes) -> None:
+    with pytest.raises(AnswerError, match="not JSON"):
+        parse(body)

@@ -1,0 +1,235 @@
+"""GeoJSON and GeoParquet are valid by their standards, and say the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+import shapely.geometry
+from numpy.typing import NDArray
+
+from tasks.detections import SCHEMA
+from tasks.errors import PublishError
+from tasks.publish import Features, Provenance, geolocate, publish
+from tasks.publish.geojson import write_geojson
+from tasks.publish.geoparquet import write_geoparquet
+
+METADATA = [{"sourceDT": "2026-01-01T00:00:00Z"}]
+PROVENANCE = Provenance(
+    "job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z", METADATA, [{"mission": "Ω"}]
+)
+
+
+@dataclass(frozen=True)
+class Degrees:
+    """Pixels of 0.01°, from 179° E and 10° N."""
+
+    def to_world(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.column_stack([179 + points[:, 0] / 100, 10 - points[:, 1] / 100])
+
+
+def detections(count: int = 60) -> pa.Table:
+    random = np.random.default_rng(7)
+    rows = []
+    for i in range(count):
+        x, y = random.uniform(0, 190, 2).tolist()
+        outline = shapely.Point(x + 5, y + 5).buffer(4, quad_segs=2) if i % 2 else None
+        if i % 10 == 3:
+            x = 1.8 * i  # the last of them over the antimeridian, at 100
+            outline = shapely.LineString([(x, y), (x + 10, y + 10)])
+        score = float(random.random())
+        rows.append(
+            {
+                "tile": i // 5,
+                "ordinal": i % 5,
+                "x_min": x,
+                "y_min": y,
+                "x_max": x + 10,
+                "y_max": y + 10,
+                "score": score,
+                "class_name": "ship",
+                "geometry": None if outline is None else shapely.to_wkb(outline),
+                "properties": json.dumps(
+                    {"featureClasses": [{"iri": "ship", "score": score}], "heading": i / 3}
+                ),
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+@pytest.fixture(params=["world", "pixels"])
+def features(request: pytest.FixtureRequest) -> Features:
+    return geolocate(detections(), Degrees() if request.param == "world" else None)
+
+
+def written(folder: Path, features: Features) -> tuple[dict[str, Any], geopandas.GeoDataFrame]:
+    write_geojson(folder / "x.geojson", features, PROVENANCE)
+    write_geoparquet(folder / "x.parquet", features, PROVENANCE)
+    collection = json.loads((folder / "x.geojson").read_text())
+    return collection, geopandas.read_parquet(folder / "x.parquet")
+
+
+def test_a_feature_has_osml_schema(tmp_path: Path) -> None:
+    collection, _ = written(tmp_path, geolocate(detections(1), Degrees()))
+    table = detections(1).to_pylist()[0]
+    box = [table[name] for name in ("x_min", "y_min", "x_max", "y_max")]
+    (feature,) = collection["features"]
+    assert list(feature) == ["type", "id", "bbox", "geometry", "properties"]
+    assert feature["type"] == "Feature"
+    image_geometry = feature["properties"].pop("imageGeometry")
+    assert shapely.geometry.shape(image_geometry).equals(shapely.box(*box))
+    assert feature["properties"] == {
+        "imageBBox": box,
+        "featureClasses": [{"iri": "ship", "score": table["score"]}],
+        "center_longitude": pytest.approx(-181 + (box[0] + 5) / 100, abs=1e-7),
+        "center_latitude": pytest.approx(10 - (box[1] + 5) / 100, abs=1e-7),
+        "inferenceMetadata": {"jobId": "job-1", "inferenceDT": "2026-11-22T10:17:48Z"},
+        "sourceMetadata": METADATA,
+        "heading": 0.0,
+        "mission": "Ω",
+    }
+
+
+def test_geojson_is_by_rfc_7946(tmp_path: Path) -> None:
+    collection, _ = written(tmp_path, geolocate(detections(), Degrees()))
+    assert collection["type"] == "FeatureCollection"
+    assert "crs" not in collection
+    kinds = set()
+    for feature in collection["features"]:
+        geometry = shapely.geometry.shape(feature["geometry"])
+        kinds.add(geometry.geom_type)
+        points = shapely.get_coordinates(geometry)
+        assert (np.abs(points) <= (180, 90)).all()
+        assert (points == np.round(points, 7)).all()
+        for part in shapely.get_parts(geometry):
+            assert part.geom_type != "Polygon" or part.exterior.is_ccw
+        west, south, east, north = feature["bbox"]
+        assert south <= north
+        assert (west > east) == geometry.geom_type.startswith("Multi")
+    assert kinds == {"Polygon", "MultiPolygon", "LineString", "MultiLineString"}
+
+
+def test_a_line_of_the_file_is_a_feature(tmp_path: Path, features: Features) -> None:
+    collection, _ = written(tmp_path, features)
+    first, *lines, last = (tmp_path / "x.geojson").read_text().splitlines()
+    assert json.loads(first + last) == {"type": "FeatureCollection", "features": []}
+    assert [json.loads(line.removesuffix(",")) for line in lines] == collection["features"]
+
+
+def test_the_same_features_give_the_same_bytes(tmp_path: Path, features: Features) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        written(tmp_path / folder, features)
+    for name in ("x.geojson", "x.parquet"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_both_files_say_the_same(tmp_path: Path, features: Features) -> None:
+    collection, frame = written(tmp_path, features)
+    assert len(collection["features"]) == len(frame) == 60
+    for feature, (_, row) in zip(collection["features"], frame.iterrows(), strict=True):
+        properties = feature["properties"]
+        own = {name: properties[name] for name in ("heading", "mission")}
+        box = [row[f"image_{name}"] for name in ("x_min", "y_min", "x_max", "y_max")]
+        assert feature["id"] == row["id"]
+        assert properties["imageBBox"] == box
+        assert properties["featureClasses"] == list(row["feature_classes"])
+        assert properties["featureClasses"][0] == {"iri": row["class"], "score": row["score"]}
+        assert json.loads(row["properties"]) == own
+        assert json.loads(row["source_metadata"]) == properties["sourceMetadata"]
+        assert shapely.geometry.shape(properties["imageGeometry"]) == shapely.from_wkb(
+            row["image_geometry"]
+        )
+        metadata = properties["inferenceMetadata"]
+        assert metadata["jobId"] == row["job_id"]
+        assert metadata["inferenceDT"] == row["inference_dt"].strftime("%Y-%m-%dT%H:%M:%SZ")
+        if not features.georeferenced:
+            assert feature["geometry"] is None
+            assert row["geometry"] is None
+            assert feature.keys().isdisjoint({"bbox"})
+            assert properties.keys().isdisjoint({"center_longitude", "center_latitude"})
+            continue
+        place = shapely.geometry.shape(feature["geometry"])
+        assert place.equals_exact(row["geometry"], 1e-7)
+        assert properties["center_longitude"] == round(row["center_longitude"], 7)
+        assert properties["center_latitude"] == round(row["center_latitude"], 7)
+
+
+def test_geoparquet_is_read_by_bbox(tmp_path: Path) -> None:
+    _, frame = written(tmp_path, geolocate(detections(), Degrees()))
+    assert frame.crs == "OGC:CRS84"
+    query = (179.2, 8.5, 179.9, 9.5)
+    some = geopandas.read_parquet(tmp_path / "x.parquet", bbox=query)
+    expected = frame[frame.geometry.intersects(shapely.box(*query))]
+    assert 0 < len(expected) < len(frame)
+    assert set(expected["id"]) <= set(some["id"])
+    assert len(some) < len(frame)
+    beyond = geopandas.read_parquet(tmp_path / "x.parquet", bbox=(-180, 0, -179, 20))
+    assert set(beyond["id"]) >= set(frame[frame.geometry.bounds.minx < 0]["id"])
+    assert len(beyond) < len(frame)
+
+
+def test_geoparquet_metadata(tmp_path: Path) -> None:
+    written(tmp_path, geolocate(detections(), Degrees()))
+    file = pq.read_metadata(tmp_path / "x.parquet")
+    geo = json.loads(file.metadata[b"geo"])
+    column = geo["columns"]["geometry"]
+    assert (geo["version"], geo["primary_column"]) == ("1.1.0", "geometry")
+    assert column["encoding"] == "WKB"
+    kinds = ["LineString", "MultiLineString", "MultiPolygon", "Polygon"]
+    assert column["geometry_types"] == kinds
+    assert column["covering"]["bbox"]["xmin"] == ["bbox", "xmin"]
+    assert column["bbox"][0] == -180
+    assert column["bbox"][2] == 180
+    assert file.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_pixels_alone_are_a_frame_without_a_reference_system(tmp_path: Path) -> None:
+    _, frame = written(tmp_path, geolocate(detections(), None))
+    assert frame.crs is None
+    assert frame.geometry.isna().all()
+
+
+@pytest.mark.parametrize("georeference", [Degrees(), None])
+def test_no_features_are_valid_files(tmp_path: Path, georeference: Degrees | None) -> None:
+    collection, frame = written(tmp_path, geolocate(SCHEMA.empty_table(), georeference))
+    assert collection == {"type": "FeatureCollection", "features": []}
+    assert len(frame) == 0
+    assert "geometry" in frame.columns
+
+
+@dataclass(frozen=True)
+class File:
+    path: Path
+    type: str = "File"
+
+
+def test_files_are_published_under_the_roots(tmp_path: Path, features: Features) -> None:
+    outputs: Any = [File(tmp_path / "a"), File(tmp_path / "b" / "c")]
+    done = publish(outputs, features, PROVENANCE, "x.tif", roots=[tmp_path])
+    assert done == {
+        "geojson": str(tmp_path / "a" / "x.tif.geojson"),
+        "parquet": str(tmp_path / "a" / "x.tif.parquet"),
+        "geojson-2": str(tmp_path / "b" / "c" / "x.tif.geojson"),
+        "parquet-2": str(tmp_path / "b" / "c" / "x.tif.parquet"),
+    }
+    assert len(json.loads(Path(done["geojson-2"]).read_text())["features"]) == 60
+    assert len(geopandas.read_parquet(done["parquet"])) == 60
+
+
+def test_one_bad_output_does_not_keep_the_others(tmp_path: Path, features: Features) -> None:
+    roots = [tmp_path / "allowed"]
+    outputs: Any = [File(tmp_path / "elsewhere"), File(roots[0])]
+    with pytest.raises(PublishError, match=r"outputs\[0\].*SWATH_LOCAL_ROOTS.*x\.tif\.parquet"):
+        publish(outputs, features, PROVENANCE, "x.tif", roots)
+    assert not (tmp_path / "elsewhere").exists()
+    names = {path.name for path in roots[0].iterdir()}
+    assert names == {"x.tif.geojson", "x.tif.parquet"}

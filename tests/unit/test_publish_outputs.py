@@ -1,0 +1,56 @@
+"""Local outputs are checked before any work is done."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.errors import RequestError
+from tasks.publish import check_outputs
+
+
+@dataclass(frozen=True)
+class File:
+    path: Path
+    type: str = "File"
+
+
+def check(path: Path, *roots: Path) -> None:
+    outputs: Any = [File(path)]
+    check_outputs(outputs, roots)
+
+
+def test_a_folder_to_be_made_under_a_root_passes_and_is_not_made_yet(tmp_path: Path) -> None:
+    check(tmp_path / "new" / "deep", tmp_path / "other", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_outside_the_roots_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "link").mkdir(parents=True)
+    (root / "out").symlink_to(tmp_path)
+    for path in (tmp_path, root / ".." / "x", root / "out" / "x", tmp_path / "root2"):
+        with pytest.raises(RequestError, match="SWATH_LOCAL_ROOTS"):
+            check(path, root)
+    with pytest.raises(RequestError, match=r"\(none\)"):
+        check(root)
+
+
+def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match=r"outputs\[0\].*file is not a folder"):
+        check(tmp_path / "file" / "x", tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(RequestError, match="change its permissions"):
+            check(tmp_path / "x", tmp_path)
+    finally:
+        tmp_path.chmod(0o700)

@@ -1,0 +1,578 @@
+"""The message: what it takes, what it refuses and in which words, and what stays the same."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import validate
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.errors import RequestError
+from tasks.request import (
+    Algorithm,
+    AlgorithmType,
+    EndpointType,
+    KinesisOutput,
+    Request,
+    S3Output,
+    TileCompression,
+    TileFormat,
+    describe,
+    request_schema,
+)
+
+SAMPLE = Path(__file__).parents[2].parent / "shared" / "osml" / "request.json"
+ROLE = "arn:aws:iam::123456789012:role/Reader"
+MESSAGE: dict[str, Any] = {
+    "jobId": "job-1",
+    "imageUrls": ["s3://images/harbour.tif"],
+    "outputs": [{"type": "S3", "bucket": "results", "prefix": "harbour/"}],
+    "imageProcessor": {"name": "ships"},
+}
+DEFAULTS: dict[str, Any] = {
+    "jobName": None,
+    "imageProcessorParameters": {},
+    "imageProcessorTileSize": 1024,
+    "imageProcessorTileOverlap": 50,
+    "imageProcessorTileFormat": "NITF",
+    "imageProcessorTileCompression": "NONE",
+    "imageReadRole": None,
+    "regionOfInterest": None,
+    "featureProperties": [],
+    "postProcessing": [
+        {
+            "step": "FEATURE_DISTILLATION",
+            "algorithm": {
+                "algorithmType": "NMS",
+                "iouThreshold": 0.75,
+                "skipBoxThreshold": 0.0,
+                "sigma": 0.1,
+            },
+        }
+    ],
+}
+SQUARE = "POLYGON ((4 51, 5 51, 5 52, 4 52, 4 51))"
+
+
+def parse(**fields: Any) -> Request:
+    return Request.parse(json.dumps(MESSAGE | fields))
+
+
+def refusal(**fields: Any) -> str:
+    with pytest.raises(RequestError) as caught:
+        parse(**fields)
+    return str(caught.value)
+
+
+# --- strategies -----------------------------------------------------------------------------------
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+plain = st.text("abcXYZ019-_", min_size=1, max_size=12)
+properties = st.dictionaries(
+    plain, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | finite | plain, max_size=3
+)
+pairs = st.sampled_from(
+    [("NITF", "NONE"), ("NITF", "J2K"), ("GTIFF", "ZSTD"), ("PNG", "NONE"), ("JPEG", "JPEG")]
+)
+outputs = st.one_of(
+    st.builds(lambda p: {"type": "S3", "bucket": "results", "prefix": p}, plain),
+    st.builds(lambda n: {"type": "Kinesis", "stream": "s", "batchSize": n}, st.integers(1, 500)),
+    st.builds(lambda p: {"type": "File", "path": f"/{p}"}, plain),
+)
+algorithms = st.fixed_dictionaries(
+    {"algorithmType": st.sampled_from([kind.value for kind in AlgorithmType])},
+    optional={"iouThreshold": st.floats(0, 1), "skipBoxThreshold": st.floats(0, 1)},
+)
+urls = st.builds("s3://images/{}/{}".format, plain, plain) | st.builds("/data/{}".format, plain)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> dict[str, Any]:
+    size = draw(st.integers(16, 16_384))
+    tile_format, compression = draw(pairs)
+    required = {
+        "jobId": draw(plain),
+        "imageUrls": draw(st.lists(urls, min_size=1, max_size=4, unique=True)),
+        "outputs": draw(st.lists(outputs, min_size=1, max_size=3)),
+        "imageProcessor": {"name": "centerpoint", "type": "BUILTIN"},
+        "imageProcessorTileSize": size,
+        "imageProcessorTileOverlap": draw(st.integers(0, size - 1)),
+        "imageProcessorTileFormat": tile_format,
+        "imageProcessorTileCompression": compression,
+    }
+    optional = {
+        "jobName": draw(plain),
+        "imageProcessorParameters": draw(st.dictionaries(plain, plain | finite, max_size=2)),
+        "imageReadRole": ROLE,
+        "regionOfInterest": SQUARE,
+        "featureProperties": draw(st.lists(properties, max_size=2)),
+        "postProcessing": [{"step": "FEATURE_DISTILLATION", "algorithm": draw(algorithms)}],
+    }
+    chosen = draw(st.sets(st.sampled_from(sorted(optional))))
+    return required | {name: optional[name] for name in chosen}
+
+
+# --- what it takes --------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason="shared/osml is not on this machine")
+def test_sample_of_osml_is_taken_and_given_back() -> None:
+    text = SAMPLE.read_text()
+    request = Request.parse(text)
+    assert request.model_dump(mode="json", exclude_unset=True) == json.loads(text)
+    assert request.image_processor.type is EndpointType.HTTP_ENDPOINT
+    assert (request.tile_size, request.tile_overlap) == (512, 64)
+    assert request.tile_format is TileFormat.GTIFF
+    assert request.algorithm.iou_threshold == 0.5
+
+
+def test_defaults_are_those_of_osml() -> None:
+    request = parse()
+    dumped = request.model_dump(mode="json")
+    assert {name: dumped[name] for name in DEFAULTS} == DEFAULTS
+    assert request.image_processor.type is EndpointType.SM_ENDPOINT
+    assert request.algorithm == Algorithm()
+
+
+@pytest.mark.parametrize("nothing", [None, "", [], {}])
+def test_null_and_empty_mean_absent(nothing: object) -> None:
+    request = parse(**dict.fromkeys(DEFAULTS, nothing))
+    assert request == parse()
+    processor = {"name": "ships", "type": nothing, "assumedRole": nothing}
+    assert parse(imageProcessor=processor) == parse()
+
+
+@pytest.mark.parametrize("size", ["512", " 512 ", 512.0])
+def test_integers_may_come_as_osml_takes_them(size: object) -> None:
+    assert parse(imageProcessorTileSize=size) == parse(imageProcessorTileSize=512)
+
+
+def test_outputs_know_their_kind() -> None:
+    kinesis = {"type": "Kinesis", "stream": "features", "batchSize": "1000"}
+    request = parse(outputs=[*MESSAGE["outputs"], kinesis])
+    assert isinstance(request.outputs[0], S3Output)
+    assert isinstance(request.outputs[1], KinesisOutput)
+    assert request.outputs[1].batch_size == 1000
+
+
+def test_legacy_pair_is_an_output() -> None:
+    pair = {"outputBucket": "results", "outputPrefix": "harbour/"}
+    assert parse(outputs=None, **pair).outputs == parse().outputs
+    assert parse(outputBucket="other", outputPrefix="x").outputs == parse().outputs
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("SM_ENDPOINT", "ships-v2"),
+        ("HTTP_ENDPOINT", "http://127.0.0.1:8090/invocations"),
+        ("OIP_ENDPOINT", "https://models.example/v2/models/ships"),
+        ("ONNX", "s3://models/ships.onnx"),
+        ("ONNX", "/models/ships.onnx"),
+        ("BUILTIN", "bright-targets"),
+    ],
+)
+def test_processors(kind: str, name: str) -> None:
+    processor = parse(imageProcessor={"name": name, "type": kind}).image_processor
+    assert (processor.type, processor.name) == (kind, name)
+
+
+@pytest.mark.parametrize(
+    "wkt",
+    [
+        SQUARE,
+        "polygon Z ((0 0 1, 1 0 1, 1 1 1, 0 0 1))",
+        "MULTIPOLYGON (((0 0, 9 0, 9 9, 0 0), (5 1, 6 1, 6 2, 5 1)), ((-180 -90, -170 -90, -175 -80, -180 -90)))",  # noqa: E501
+    ],
+)
+def test_regions_of_interest(wkt: str) -> None:
+    assert parse(regionOfInterest=wkt).region_of_interest == wkt
+
+
+def test_least_score_follows_the_algorithm() -> None:
+    def least(**algorithm: Any) -> float:
+        step = {"step": "FEATURE_DISTILLATION", "algorithm": algorithm}
+        return parse(postProcessing=[step]).algorithm.skip_box_threshold
+
+    assert least(algorithmType="SOFT_NMS") == 0.0001
+    assert least(algorithmType="NMS") == 0.0
+    assert least(algorithmType="NMS", skipBoxThreshold=0.1) == 0.1
+
+
+@pytest.mark.parametrize("tile_format", TileFormat)
+@pytest.mark.parametrize("compression", TileCompression)
+def test_pairs_of_format_and_compression(
+    tile_format: TileFormat, compression: TileCompression
+) -> None:
+    possible = {
+        "NITF": {"NONE", "JPEG", "J2K"},
+        "GTIFF": {"NONE", "LZW", "ZSTD", "JPEG"},
+        "PNG": {"NONE"},
+        "JPEG": {"NONE", "JPEG"},
+        "NPY": {"NONE"},
+    }
+    fields = {"imageProcessorTileFormat": tile_format, "imageProcessorTileCompression": compression}
+    if compression in possible[tile_format]:
+        assert parse(**fields).tile_compression is compression
+    else:
+        told = refusal(**fields)
+        assert told.startswith(f"imageProcessorTileCompression: '{compression}' is not a compress")
+        assert str(tile_format) in told
+
+
+# --- what it refuses ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"regionOfIntrest": SQUARE}, "regionOfIntrest: unknown field; did you mean regionOfInt"),
+        ({"outputBuket": "b"}, "outputBuket: unknown field; did you mean outputBucket?"),
+        ({"colour": 1}, "colour: unknown field; remove it, or give one of jobId, jobName"),
+        ({"tile_size": 512}, "tile_size: unknown field"),
+        ({"jobId": 5}, "jobId: 5 is not text; give a string in quotes, for example"),
+        ({"jobId": ""}, "jobId: '' is empty"),
+        ({"jobId": "a/b"}, "jobId: 'a/b' cannot be a part of a path"),
+        ({"jobId": ".."}, "jobId: '..' cannot be a part of a path"),
+        ({"jobId": "a\nb"}, r"jobId: 'a\nb' holds the control character U+000A at position 1"),
+        ({"jobId": "x" * 201}, "is longer than 200 characters; shorten it"),
+        ({"jobName": " x"}, "jobName: ' x' begins or ends with a space"),
+        ({"imageUrls": []}, "imageUrls: a list is empty; give at least 1"),
+        ({"imageUrls": "s3://a/b"}, "imageUrls: 's3://a/b' is not a list"),
+        ({"imageUrls": ["/a.tif", "/a.tif"]}, "imageUrls: a list holds '/a.tif' twice"),
+        ({"imageUrls": ["a.tif"]}, "imageUrls[0]: 'a.tif' is neither s3://bucket/key nor"),
+        ({"imageUrls": ["http://h/a.tif"]}, "imageUrls[0]: 'http://h/a.tif' is neither"),
+        ({"imageUrls": ["file:///a.tif"]}, "is a file URL; give the path alone"),
+        ({"imageUrls": ["/vsicurl/http://h/a"]}, "is one of GDAL's virtual file systems"),
+        ({"imageUrls": ["//VSIZIP/a"]}, "is one of GDAL's virtual file systems"),
+        ({"imageUrls": ["/a/../b.tif"]}, "holds a . or .. as a segment"),
+        ({"imageUrls": ["s3://images/../b.tif"]}, "holds a . or .. as a segment"),
+        ({"imageUrls": ["s3://images"]}, "does not name an object; give s3://bucket/key"),
+        ({"imageUrls": ["s3://images/a/"]}, "does not name an object; give s3://bucket/key"),
+        ({"imageUrls": ["s3://Images/a"]}, "names 'Images', not an S3 bucket"),
+        ({"imageUrls": ["/data/"]}, "is a folder; give the path of one image"),
+        ({"imageUrls": ["/a\tb.tif"]}, "holds the control character U+0009"),
+        ({"imageUrls": ["/" + "x" * 201]}, "takes 201 bytes where 200 fit"),
+        ({"outputs": None}, "outputs: null is not a list"),
+        ({"outputs": {"type": "S3"}}, "outputs: an object is not a list"),
+        ({"outputs": [{"type": "SQS"}]}, "outputs[0].type: 'SQS' is not one of 'S3', 'Kinesis'"),
+        ({"outputs": [{"bucket": "b"}]}, "outputs[0].type: missing; give it"),
+        ({"outputs": [{"type": "S3"}]}, "outputs[0].bucket: missing; give it, for example"),
+        ({"outputs": [{"type": "File", "path": "out"}]}, "outputs[0].path: 'out' is neither"),
+        ({"outputs": [{"type": "Kinesis", "stream": "a b"}]}, "outputs[0].stream: 'a b' is not"),
+        ({"outputs": [], "outputBucket": "b"}, "outputBucket: 'b' came without outputPrefix"),
+        ({"outputs": [], "outputPrefix": "p"}, "outputPrefix: 'p' came without outputBucket"),
+        ({"imageProcessor": "ships"}, "imageProcessor: 'ships' is not an object"),
+        ({"imageProcessor": {}}, "imageProcessor.name: missing; give it"),
+        ({"imageProcessorTileSize": "abc"}, "imageProcessorTileSize: 'abc' is not a whole number"),
+        ({"imageProcessorTileSize": True}, "imageProcessorTileSize: true is not a whole number"),
+        ({"imageProcessorTileSize": 10.5}, "imageProcessorTileSize: 10.5 is not a whole number"),
+        ({"imageProcessorTileSize": 8}, "imageProcessorTileSize: 8 is below 16; give at least 16"),
+        ({"imageProcessorTileSize": 10**6}, "is above 16384; give at most 16384"),
+        ({"imageProcessorTileOverlap": -1}, "imageProcessorTileOverlap: -1 is below 0"),
+        ({"imageProcessorTileOverlap": 1024}, "imageProcessorTileOverlap: 1024 is not below imag"),
+        ({"imageProcessorTileSize": 50}, "imageProcessorTileOverlap: 50 is not below imageProces"),
+        ({"imageProcessorTileFormat": "TIFF"}, "imageProcessorTileFormat: 'TIFF' is not one of"),
+        ({"imageReadRole": "reader"}, "imageReadRole: 'reader' is not the ARN of an IAM role"),
+        ({"imageReadRole": "arn:aws:iam::1:user/x"}, "is not the ARN of an IAM role"),
+        ({"regionOfInterest": "POINT (1 2)"}, "regionOfInterest: 'POINT (1 2)' is no polygon"),
+        ({"regionOfInterest": "POLYGON EMPTY"}, "is empty; leave the field out"),
+        ({"regionOfInterest": "POLYGON ((0 0, 1"}, "is not well-formed WKT"),
+        (
+            {"regionOfInterest": "POLYGON ((0 0, 1 1, 0 1, 1 0, 0 0))"},
+            "is not a valid polygon: Self-intersection[0.5 0.5]",
+        ),
+        (
+            {"regionOfInterest": "POLYGON ((10 100, 11 100, 11 101, 10 100))"},
+            "has the position 10 100, outside longitude -180 to 180 and latitude -90 to 90; longit",
+        ),
+        ({"regionOfInterest": "POLYGON ((0 0, nan 1, 1 1, 0 0))"}, "has the position nan 1"),
+        ({"regionOfInterest": "GEOMETRYCOLLECTION(" * 10**5}, "is no polygon"),
+        ({"featureProperties": {"a": 1}}, "featureProperties: an object is not a list"),
+        ({"featureProperties": ["a"]}, "featureProperties[0]: 'a' is not an object"),
+        ({"featureProperties": [{"a": {"$ref": "x"}}]}, "holds the name $ref, an order to Prefect"),
+        ({"featureProperties": [{"a": 2**64}]}, "holds an integer of more than 64 bits"),
+        ({"featureProperties": [{"a": "\ud800"}]}, "holds half of a surrogate pair"),
+        ({"postProcessing": DEFAULTS["postProcessing"] * 2}, "has 2 entries; give at most 1"),
+        ({"postProcessing": [{"step": "BLUR"}]}, "postProcessing[0].step: 'BLUR' is not"),
+    ],
+)
+def test_refusals_say_field_value_and_remedy(fields: dict[str, Any], told: str) -> None:
+    lines = refusal(**fields).splitlines()
+    assert len(lines) == 1
+    assert told in lines[0]
+    assert ";" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("processor", "told"),
+    [
+        ({"name": "http://h/x"}, "is a URL, and a SageMaker endpoint has none; give type HTTP_END"),
+        ({"name": "x" * 2049}, "is longer than 2048 characters"),
+        ({"name": "a b"}, "is not the name of a SageMaker endpoint"),
+        ({"name": "ships", "type": "HTTP_ENDPOINT"}, "is not a URL, which HTTP_ENDPOINT needs"),
+        ({"name": "ftp://h", "type": "OIP_ENDPOINT"}, "is not a URL, which OIP_ENDPOINT needs"),
+        ({"name": "http://h:99999", "type": "HTTP_ENDPOINT"}, "is not a URL"),
+        ({"name": "ships.pt", "type": "ONNX"}, "is not an ONNX file"),
+        ({"name": "s3://models", "type": "ONNX"}, "does not name an object"),
+    ],
+)
+def test_names_of_processors_fit_their_type(processor: dict[str, str], told: str) -> None:
+    line = refusal(imageProcessor=processor)
+    assert line.startswith(f"imageProcessor.name: '{processor['name'][:20]}")
+    assert told in line
+
+
+@pytest.mark.parametrize("value", [None, True, [1], {"a": 1}, 2**64, "a\r\nb"])
+def test_parameters_are_flat(value: object) -> None:
+    assert parse(imageProcessorParameters={"a": 1.5, "b": "x"}).image_processor_parameters == {
+        "a": 1.5,
+        "b": "x",
+    }
+    assert refusal(imageProcessorParameters={"X-A": value}).startswith("imageProcessorParameters.")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "$ref", "__prefect_kind", "é"])
+def test_names_of_parameters_are_names_of_headers(name: str) -> None:
+    assert "is not a parameter's name" in refusal(imageProcessorParameters={name: "x"})
+
+
+@pytest.mark.parametrize("bucket", ["ab", "A" * 5, "a..b", "1.2.3.4", "a_b", "-ab", "s3://abc"])
+def test_buckets(bucket: str) -> None:
+    line = refusal(outputs=[{"type": "S3", "bucket": bucket}])
+    assert line.startswith(f"outputs[0].bucket: '{bucket}' is not the name of an S3 bucket; give")
+
+
+@pytest.mark.parametrize("prefix", ["..", "a/../b", "s3://b/c", "a\0b", "é" * 351])
+def test_prefixes(prefix: str) -> None:
+    output = {"type": "S3", "bucket": "results", "prefix": prefix}
+    assert refusal(outputs=[output]).startswith("outputs[0].prefix: ")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "told"),
+    [
+        ({"algorithmType": "MAGIC"}, "algorithmType: 'MAGIC' is not one of 'NMS', 'SOFT_NMS'"),
+        ({"iouThreshold": 2}, "iouThreshold: 2 is above 1; give at most 1"),
+        ({"iouThreshold": True}, "iouThreshold: true is not a finite number"),
+        ({"skipBoxThreshold": -1}, "skipBoxThreshold: -1 is below 0"),
+        ({"sigma": 0}, "sigma: 0 is not above 0"),
+        ({"iouTreshold": 0.5}, "iouTreshold: unknown field; did you mean iouThreshold?"),
+    ],
+)
+def test_algorithms(algorithm: dict[str, Any], told: str) -> None:
+    line = refusal(postProcessing=[{"step": "FEATURE_DISTILLATION", "algorithm": algorithm}])
+    assert line.startswith(f"postProcessing[0].algorithm.{told}")
+
+
+def test_every_problem_has_its_line() -> None:
+    lines = refusal(jobId=None, jobName=5, imageProcessorTileSize="x", colour=1).splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "jobId",
+        "jobName",
+        "imageProcessorTileSize",
+        "colour",
+    ]
+
+
+def test_many_problems_are_cut_short() -> None:
+    lines = refusal(imageUrls=[f"{i}.tif" for i in range(100)]).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "… and 80 more"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("", "not JSON, Expecting value at line 1 column 1"),
+        ('{"jobId": }', "not JSON, Expecting value at line 1 column 11"),
+        ("[]", "'[]' is not a JSON object"),
+        (b"null", "is not a JSON object"),
+        (b'{"jobId": "\xff"}', "not UTF-8 at byte 11"),
+        ('{"a": NaN}', "NaN is not a number of JSON"),
+        ('{"a": -Infinity}', "-Infinity is not a number of JSON"),
+        ('{"a": 1e999}', "1e999 is too large a number"),
+        ('{"a": ' + "9" * 5000 + "}", "holds an endless integer"),
+        ("[" * 200_000, "nested too deeply"),
+        ('{"jobId": "a", "jobId": "b"}', "'jobId': given twice in one object"),
+    ],
+)
+def test_text_that_is_no_message(body: str | bytes, told: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        Request.parse(body)
+    assert told in str(caught.value)
+
+
+def test_error_raised_elsewhere_is_told_in_the_same_words() -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(dict[str, Request]).validate_python({"request": MESSAGE | {"jobbId": "x"}})
+    assert describe(caught.value) == "request.jobbId: unknown field; did you mean jobId?"
+
+
+@given(anything)
+def test_any_json_is_taken_or_refused(value: object) -> None:
+    with pytest.raises(RequestError):
+        Request.parse(json.dumps(value))
+
+
+@given(st.sampled_from(sorted(MESSAGE | DEFAULTS)), anything)
+@example("outputs", [{"type": ["S3"]}])
+@example("imageProcessorParameters", {"a": float("nan")})
+def test_any_value_of_a_field_is_taken_or_refused_by_its_name(name: str, value: object) -> None:
+    told, request = "", None
+    try:
+        request = Request.model_validate(MESSAGE | {name: value})
+    except ValidationError as error:
+        told = describe(error)
+    if request is None:
+        assert all(
+            line.startswith((f"{name}:", f"{name}.", f"{name}[", "…")) for line in told.split("\n")
+        )
+    else:
+        assert Request.parse(request.model_dump_json()) == request
+
+
+# --- what stays the same --------------------------------------------------------------------------
+
+
+@given(messages())
+def test_dump_gives_the_message_back(message: dict[str, Any]) -> None:
+    request = Request.parse(json.dumps(message))
+    assert Request.model_validate(request.model_dump(mode="json")) == request
+    assert Request.parse(request.model_dump_json()) == request
+    assert Request.model_validate(request.model_dump()) == request
+
+
+@given(messages(), st.randoms())
+def test_identity_is_of_the_content(message: dict[str, Any], chance: Any) -> None:
+    request = Request.parse(json.dumps(message))
+    url = request.image_urls[0]
+    names = list(message)
+    chance.shuffle(names)
+    shuffled = {name: message[name] for name in names}
+    assert Request.parse(json.dumps(shuffled)).identity(url) == request.identity(url)
+    assert Request.parse(request.model_dump_json()).identity(url) == request.identity(url)
+    assert Request.parse(json.dumps(DEFAULTS | message)).identity(url) == request.identity(url)
+    other = Request.parse(json.dumps(message | {"jobId": message["jobId"] + "x"}))
+    assert other.identity(url) != request.identity(url)
+    assert len({request.identity(url) for url in request.image_urls}) == len(request.image_urls)
+
+
+def test_identity_outlives_a_release() -> None:
+    assert (
+        parse().identity("s3://images/harbour.tif")
+        == "0a3b9f51c732b6406a16d9a4753fa42b0ee9f592d359dd20afb11a48251246be"
+    )
+
+
+@given(
+    st.lists(
+        st.builds(
+            "s3://images/{}/{}".format,
+            st.integers(0, 9),
+            st.sampled_from(["x.tif", "x-2.tif", "x-3.tif", "x-2-2.tif", "x", ".tif", "x.y.tif"]),
+        ),
+        min_size=1,
+        unique=True,
+    )
+)
+def test_file_names_are_distinct_and_the_images_own(urls: list[str]) -> None:
+    names = parse(imageUrls=urls).file_names()
+    own = {url: url.rpartition("/")[2] for url in urls}
+    assert list(names) == urls
+    assert len(set(names.values())) == len(urls)
+    for url, name in names.items():
+        first = next(other for other in urls if own[other] == own[url])
+        assert (name == own[url]) == (url == first)
+        assert name == own[url] or name not in own.values()
+
+
+def test_file_names_of_images_with_one_name() -> None:
+    urls = ["s3://images/a/x.tif", "/data/x.tif", "/data/x-2.tif"]
+    assert list(parse(imageUrls=urls).file_names().values()) == ["x.tif", "x-3.tif", "x-2.tif"]
+
+
+def test_image_id_is_that_of_osml() -> None:
+    assert parse().image_id("s3://images/harbour.tif") == "job-1:s3://images/harbour.tif"
+
+
+def test_request_is_frozen() -> None:
+    request = parse()
+    with pytest.raises(ValidationError):
+        request.tile_size = 5  # type: ignore[misc]
+
+
+# --- the schema -----------------------------------------------------------------------------------
+
+
+@cache
+def _validator() -> Any:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(request_schema())
+    return jsonschema.Draft202012Validator(request_schema())
+
+
+def _accepts(message: object) -> bool:
+    return bool(_validator().is_valid(message))
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason="shared/osml is not on this machine")
+def test_schema_takes_the_sample_of_osml() -> None:
+    assert _accepts(json.loads(SAMPLE.read_text()))
+
+
+def test_schema_is_valid_and_strict() -> None:
+    assert _accepts(MESSAGE)
+    assert not _accepts(MESSAGE | {"regionOfIntrest": SQUARE})
+    assert not _accepts(MESSAGE | {"imageProcessorTileSize": 8})
+    assert not _accepts({name: MESSAGE[name] for name in MESSAGE if name != "jobId"})
+
+
+def test_schema_takes_the_legacy_pair_in_place_of_outputs() -> None:
+    without = {name: value for name, value in MESSAGE.items() if name != "outputs"}
+    assert _accepts(without | {"outputBucket": "results", "outputPrefix": "p"})
+    assert not _accepts(without | {"outputBucket": "results"})
+
+
+@given(messages())
+def test_schema_takes_every_request(message: dict[str, Any]) -> None:
+    assert _accepts(message)
+    assert _accepts(Request.parse(json.dumps(message)).model_dump(mode="json"))
+
+
+def test_every_field_explains_itself_in_a_form() -> None:
+    schema = request_schema()
+    for part in (schema, *schema["$defs"].values()):
+        for name, field in part.get("properties", {}).items():
+            assert field["description"].endswith("."), name
+            assert "title" in field or "$ref" in field, name
+
+
+def test_examples_are_taken() -> None:
+    for name, field in request_schema()["properties"].items():
+        for value in field.get("examples", []):
+            parse(**{name: value})
+
+
+def test_prefect_makes_a_form_of_it() -> None:
+    def image(request: Request) -> None: ...
+
+    schema = parameter_schema(image).model_dump_for_openapi()
+    definition = schema["definitions"]["Request"]
+    assert definition["required"] == ["jobId", "imageUrls", "outputs", "imageProcessor"]
+    assert set(DEFAULTS) <= set(definition["properties"])
+    parameters = {"request": parse().model_dump(mode="json")}
+    assert validate(parameters, schema, preprocess=True) == []
+    parameters["request"]["regionOfIntrest"] = SQUARE
+    assert validate(parameters, schema, preprocess=True) != []
