@@ -62,7 +62,7 @@ def image(
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     found = _fan_out(plan, regions)
     summary = _finish(plan, gather(found))
-    report(summary, plan.grid, regions, found)
+    report(summary, regions, found)
     return _conclude(request, summary)
 
 

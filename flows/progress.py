@@ -78,7 +78,7 @@ def image_progress(regions: Sequence[Region]) -> Iterator[None]:
 
 def _watch(image_run: UUID, artifact: UUID, tiles: int, ended: Event) -> None:
     """Bring the image's artifact up to date until told to end, and once after that."""
-    start, last = time.monotonic(), False
+    clock, last = _Clock(tiles), False
     with get_client(sync_client=True) as client:
         while not last:
             last = ended.wait(_EVERY)
@@ -88,7 +88,7 @@ def _watch(image_run: UUID, artifact: UUID, tiles: int, ended: Event) -> None:
                     artifact,
                     ArtifactUpdate(
                         data=100.0 * done / tiles,
-                        description=_text(done, tiles, time.monotonic() - start),
+                        description=clock.text(done),
                     ),
                 )
             except httpx.HTTPError:  # progress is worth no job; the next look may succeed
@@ -125,7 +125,21 @@ def _pages(read: Callable[..., list[T]]) -> Iterator[T]:
             return
 
 
-def _text(done: int, tiles: int, seconds: float) -> str:
-    rate = done / seconds if seconds > 0 else 0.0
-    left = f"{(tiles - done) / rate:.0f} s left" if rate > 0 else "waiting for the first tiles"
-    return f"{done} of {tiles} tiles · {rate:.0f} tiles/s · {left}"
+class _Clock:
+    """The rate of tiles, from when the first were done: before that, runs are only starting."""
+
+    def __init__(self, tiles: int) -> None:
+        self._tiles = tiles
+        self._first: tuple[float, int] | None = None
+
+    def text(self, done: int) -> str:
+        """Tiles done, their rate, and the time left."""
+        now = time.monotonic()
+        if done and self._first is None:
+            self._first = now, done
+        since, before = self._first or (now, 0)
+        counted = f"{done} of {self._tiles} tiles"
+        if done == before or done == self._tiles:
+            return counted
+        rate = (done - before) / (now - since)
+        return f"{counted} · {rate:.0f} tiles/s · {(self._tiles - done) / rate:.0f} s left"

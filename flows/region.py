@@ -22,9 +22,7 @@ from tasks.tiling import Region
 
 
 def _name() -> str:
-    region = Region.model_validate(flow_run.parameters["region"])
-    rows, columns = region.row_stop - region.row_start, region.column_stop - region.column_start
-    return f"region {region.index + 1} · {columns} × {rows} tiles"
+    return Region.model_validate(flow_run.parameters["region"]).name
 
 
 @flow(name="region", flow_run_name=_name)

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     region_size: PositiveInt = Field(4096, description="Side of a region, about, in pixels.")
     region_attempts: PositiveInt = Field(3, description="Runs that a lost region may take.")
     region_timeout: PositiveFloat = Field(3600.0, description="Seconds that a region run may take.")
-    batch_size: PositiveInt = Field(32, description="Tiles of one inference task, at least.")
+    batch_size: PositiveInt = Field(16, description="Tiles of one inference task, at least.")
     endpoint_concurrency: PositiveInt = Field(4, description="Calls a region has in flight.")
     endpoint_timeout: PositiveFloat = Field(60.0, description="Seconds to wait for an answer.")
     tile_attempts: PositiveInt = Field(4, description="Calls that a tile may take.")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from math import ceil
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from rasterio.windows import Window
 
 from tasks.errors import RequestError
+
+Span = tuple[int, int]  # first, and one after the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Region(BaseModel):
 
     Attributes:
         index: Place among the image's regions, row by row, from 0.
+        of: Regions that the image has.
+        x: First pixel of the full image that it covers, in x.
+        y: The same in y.
+        width: Pixels that it covers in x.
+        height: The same in y.
         row_start: First tile row.
         row_stop: Tile row after the last.
         column_start: First tile column.
@@ -41,6 +48,11 @@ class Region(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     index: NonNegativeInt
+    of: PositiveInt
+    x: NonNegativeInt
+    y: NonNegativeInt
+    width: PositiveInt
+    height: PositiveInt
     row_start: NonNegativeInt
     row_stop: NonNegativeInt
     column_start: NonNegativeInt
@@ -49,6 +61,12 @@ class Region(BaseModel):
     def __len__(self) -> int:
         """Tiles in the region."""
         return (self.row_stop - self.row_start) * (self.column_stop - self.column_start)
+
+    @property
+    def name(self) -> str:
+        """What people find it by: its number, first pixel and size."""
+        number = f"region {self.index + 1}/{self.of}"
+        return f"{number} · {self.x},{self.y} {self.width}×{self.height}"
 
 
 def positions(extent: int, tile: int, overlap: int) -> list[int]:
@@ -126,35 +144,32 @@ class Grid:
             for column in range(region.column_start, region.column_stop):
                 yield self.tile(row, column)
 
-    def window(self, region: Region) -> Window:
-        """Pixels of the full image that a region's tiles cover together."""
-        first = self.tile(region.row_start, region.column_start).window
-        last = self.tile(region.row_stop - 1, region.column_stop - 1).window
-        return Window(
-            first.col_off,
-            first.row_off,
-            last.col_off + last.width - first.col_off,
-            last.row_off + last.height - first.row_off,
-        )
-
     def regions(self, size: int) -> list[Region]:
         """The grid in regions of about `size` pixels a side, of whole tile rows and columns."""
         rows = _blocks(self.rows, self.tile_height, size)
         columns = _blocks(self.columns, self.tile_width, size)
-        spans = [(row, column) for row in rows for column in columns]
         return [
-            Region(
-                index=index,
-                row_start=row[0],
-                row_stop=row[1],
-                column_start=column[0],
-                column_stop=column[1],
-            )
-            for index, (row, column) in enumerate(spans)
+            self._region(index, len(rows) * len(columns), *span)
+            for index, span in enumerate(product(rows, columns))
         ]
 
+    def _region(self, index: int, of: int, rows: Span, columns: Span) -> Region:
+        x, y = self.columns[columns[0]], self.rows[rows[0]]
+        return Region(
+            index=index,
+            of=of,
+            x=x,
+            y=y,
+            width=self.columns[columns[1] - 1] + self.tile_width - x,
+            height=self.rows[rows[1] - 1] + self.tile_height - y,
+            row_start=rows[0],
+            row_stop=rows[1],
+            column_start=columns[0],
+            column_stop=columns[1],
+        )
 
-def _blocks(offsets: list[int], tile: int, size: int) -> list[tuple[int, int]]:
+
+def _blocks(offsets: list[int], tile: int, size: int) -> list[Span]:
     """Runs (start, stop) of tiles, as equal as can be, that each span about `size` pixels."""
     extent = offsets[-1] + tile
     count = min(len(offsets), max(1, round(extent / size)))

@@ -1,8 +1,4 @@
-"""The lie of the harbour: what is water, land, quay and nodata, and what stands on the land.
-
-Places are given along the coast (u) and seaward (v), in shares of the image's side from an origin
-on the shore line; the frame is turned so that the coast runs across the image.
-"""
+"""The lie of the harbour: what is water, land, quay and nodata."""
 
 from __future__ import annotations
 
@@ -31,8 +27,8 @@ class Harbour:
         size: Pixels of the image's side.
         footprint: Where there are data.
         land: Everything that is not water, quays and breakwaters included.
-        ground: What covers the land and stands on it, in painting order: area (GeoJSON
-            or shapely) and colour. Of the open country, `GREEN`, the scene varies the colour.
+        ground: What covers the land and stands on it, in painting order: area and colour.
+            Of the open country, `GREEN`, the scene varies the colour.
         berths: Quay lines (2, 2): walking from first to second point, water lies on the left hand.
         pontoons: Lines (2, 2) that boats lie along in the marina.
     """

@@ -28,7 +28,7 @@ NODATA = 0
 BLOCK = 512  # pixels of the file's blocks
 COARSE = 16  # image pixels of a pixel of the smooth fields
 STRIP = 128  # rows painted at a time
-DEEP, SHALLOW = (24.0, 51.0, 66.0), (34.0, 72.0, 78.0)  # water
+DEEP, SHALLOW = np.array([[24, 51, 66], [34, 72, 78]], np.float32)[..., None, None]  # water
 PARCHED = (22.0, 9.0, 6.0)  # what dry country has more than green
 RIPPLE, SWELL, PATCHES, GRAIN = 0.075, 0.05, 0.07, 0.07  # deviations, shares of the grey level
 
@@ -38,11 +38,11 @@ class Textures:
     """What the water and the ground are textured with.
 
     Attributes:
-        ripple: Clutter of a few pixels.
-        swell: Long waves from one direction.
-        patches: Coarse field of wind and slicks.
-        shallow: Coarse field, 1 at the shore, 0 in deep water.
-        fields: Coarse field of dry and green country.
+        ripple: Clutter of a few pixels, `texture.repeated`.
+        swell: Long waves from one direction, likewise.
+        patches: Wind and slicks, `texture.stretched`.
+        shallow: 1 at the shore, 0 in deep water, likewise.
+        fields: Dry and green country, likewise.
     """
 
     ripple: NDArray[np.float32]
@@ -148,7 +148,12 @@ def _sea(random: np.random.Generator, harbour: Harbour) -> Textures:
     )
     away = ndimage.distance_transform_edt(land == 0) * COARSE if land.any() else land + 1e9
     shallow = np.exp(-away / (0.02 * harbour.size)).astype(np.float32)
-    return Textures(ripple, swell, patches, shallow, fields)
+    size = harbour.size
+    return Textures(
+        texture.repeated(ripple, size),
+        texture.repeated(swell, size),
+        *(texture.stretched(field, size) for field in (patches, shallow, fields)),
+    )
 
 
 def _ground(harbour: Harbour, palette: list[Colour]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -165,24 +170,27 @@ def _surface(
     sea: Textures, palette: list[Colour], ground: NDArray[np.uint8], top: int
 ) -> NDArray[np.float32]:
     """Water and land without ships: (3, rows, size) grey levels of a strip from row `top`."""
-    rows, size = ground.shape
-    ripple = texture.strip(sea.ripple, top, rows, size)
-    patches = texture.smooth(sea.patches, top, rows, size)
-    swell = texture.strip(sea.swell, top, rows, size)
-    clutter = 1 + RIPPLE * ripple + SWELL * swell + PATCHES * patches
-    shallow = texture.smooth(sea.shallow, top, rows, size)
-    canvas = np.stack(
-        [
-            (deep + (shore - deep) * shallow) * clutter
-            for deep, shore in zip(DEEP, SHALLOW, strict=True)
-        ]
-    )
+    rows = len(ground)
+    ripple = texture.strip(sea.ripple, top, rows)
+    patches = texture.smooth(sea.patches, top, rows) * np.float32(PATCHES)
+    clutter = texture.strip(sea.swell, top, rows)
+    clutter *= SWELL
+    clutter += patches
+    clutter += ripple * np.float32(RIPPLE)
+    clutter += 1
+    shallow = texture.smooth(sea.shallow, top, rows)
+    canvas: NDArray[np.float32] = (SHALLOW - DEEP) * shallow
+    canvas += DEEP
+    canvas *= clutter
     dry = ground > 0
     if dry.any():
-        grain = 1 + GRAIN * ripple + PATCHES * patches
+        patches += ripple * np.float32(GRAIN) + 1
         country = ground == palette.index(GREEN) + 1
-        parched = np.clip(texture.smooth(sea.fields, top, rows, size), -1, 1) * country
+        parched = np.clip(texture.smooth(sea.fields, top, rows), -1, 1) * country
         for band, plane in enumerate(canvas):
             colours = np.array([0, *(colour[band] for colour in palette)], np.float32)
-            np.copyto(plane, (colours[ground] + PARCHED[band] * parched) * grain, where=dry)
+            land = colours[ground]
+            land += parched * np.float32(PARCHED[band])
+            land *= patches
+            np.copyto(plane, land, where=dry)
     return canvas

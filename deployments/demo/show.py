@@ -128,7 +128,7 @@ def _tell(here: Running, run: FlowRun, path: Path, out: Path, console: Console) 
     truth = path.with_name("truth.geojson")
     found = out / f"{path.name}.parquet"
     if truth.is_file() and found.is_file():
-        console.print(f"  {_agreement(found, truth)}")
+        console.print(f"  {_agreement(found, truth)}", soft_wrap=True)
     console.print(f"  run      {record.ui_url}/runs/flow-run/{run.id}", soft_wrap=True)
     return EXIT[status]
 

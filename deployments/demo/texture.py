@@ -35,32 +35,36 @@ def periodic(
     return unit
 
 
-def strip(texture: Plane, top: int, rows: int, columns: int) -> Plane:
-    """The part of a periodic texture that covers rows `top` to `top + rows` of the image."""
-    period = len(texture)
-    lines = texture[np.arange(top, top + rows) % period]
-    repeated: Plane = np.tile(lines, (1, -(-columns // period)))[:, :columns]
-    return repeated
+def repeated(texture: Plane, size: int) -> Plane:
+    """A periodic texture over the width of an image: (period, size)."""
+    wide: Plane = np.tile(texture, (1, -(-size // len(texture))))[:, :size]
+    return np.ascontiguousarray(wide)
 
 
-def smooth(field: Plane, top: int, rows: int, size: int) -> Plane:
-    """A coarse square field, interpolated to rows `top` to `top + rows` of an image.
+def stretched(field: Plane, size: int) -> Plane:
+    """A coarse square field (m, m) that spans an image, interpolated in x alone: (m, size)."""
+    low, share = _between(np.arange(size), len(field), size)
+    wide: Plane = field[:, low] + (field[:, low + 1] - field[:, low]) * share
+    return wide
 
-    Args:
-        field: (m, m) values at cell centres that span the image.
-        top: First row of the strip.
-        rows: Rows of the strip.
-        size: Pixels of the image's side.
 
-    Returns:
-        (rows, size).
-    """
-    last = len(field) - 1
-    places = np.clip((np.arange(size, dtype=np.float32) + 0.5) * len(field) / size - 0.5, 0, last)
-    low = np.minimum(places.astype(np.intp), last - 1)
-    share = (places - low).astype(np.float32)
-    y, v = low[top : top + rows], share[top : top + rows, None]
-    lines = field[y] + (field[y + 1] - field[y]) * v
-    left = lines[:, low]
-    interpolated: Plane = left + (lines[:, low + 1] - left) * share
-    return interpolated
+def strip(wide: Plane, top: int, rows: int) -> Plane:
+    """Rows `top` to `top + rows` of a `repeated` texture, (rows, size)."""
+    return wide[np.arange(top, top + rows) % len(wide)]
+
+
+def smooth(wide: Plane, top: int, rows: int) -> Plane:
+    """Rows `top` to `top + rows` of a `stretched` field, interpolated in y, (rows, size)."""
+    low, share = _between(np.arange(top, top + rows), *wide.shape)
+    lines = wide[low + 1]
+    lines -= wide[low]
+    lines *= share[:, None]
+    lines += wide[low]
+    return lines
+
+
+def _between(pixels: NDArray[np.intp], cells: int, size: int) -> tuple[NDArray[np.intp], Plane]:
+    """The cell before each of an image's pixels, and how far the pixel lies towards the next."""
+    places = np.clip((pixels + 0.5) * cells / size - 0.5, 0, cells - 1)
+    low = np.minimum(places.astype(np.intp), cells - 2)
+    return low, (places - low).astype(np.float32)

@@ -28,10 +28,11 @@ class Processes:
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        """Turn SIGTERM and SIGHUP into an orderly end."""
+        """Turn SIGTERM and SIGHUP into an orderly end, and SIGINT even where a shell ignores it."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGHUP):
                 self._handlers[number] = signal.signal(number, _leave)
+            self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
         return self
 
     def __exit__(

@@ -3,8 +3,9 @@
 from tasks.imagery.encode import check_encodable, encoder, media_type
 from tasks.imagery.environment import gdal_environment
 from tasks.imagery.georeference import Georeference
+from tasks.imagery.pixels import TilePixels, UnreadTile
 from tasks.imagery.source import Image, open_image
-from tasks.imagery.strips import TilePixels, UnreadTile, read_tiles
+from tasks.imagery.strips import read_tiles
 
 __all__ = [
     "Georeference",

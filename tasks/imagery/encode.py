@@ -15,9 +15,9 @@ import simplejpeg
 
 from tasks.errors import RequestError
 from tasks.imagery.gdal_tiles import gtiff, nitf
+from tasks.imagery.pixels import TilePixels
 from tasks.imagery.png import png
 from tasks.imagery.source import Image
-from tasks.imagery.strips import TilePixels
 from tasks.imagery.uncompressed import NitfWriter, TiffWriter
 
 JPEG_QUALITY = 90

@@ -13,8 +13,8 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from tasks.imagery.georeference import AffineGeoreference
+from tasks.imagery.pixels import TilePixels
 from tasks.imagery.source import Image
-from tasks.imagery.strips import TilePixels
 
 _QUALITY = 90  # of JPEG
 

@@ -7,21 +7,17 @@ coordinates are NaN. Every georeference may be shared by threads.
 
 from __future__ import annotations
 
-from functools import cached_property
-from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 import pyproj
-from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 from rasterio.transform import Affine, GCPTransformer, RPCTransformer
 from rasterio.windows import Window
 
-Points = NDArray[np.float64]
-"""Points (n, 2), x before y: pixels x, y or degrees longitude, latitude."""
+from tasks.imagery.transformers import GdalTransformer, Points, Projected, nan_where_none, near
 
 
 class Georeference(Protocol):
@@ -45,31 +41,6 @@ class Georeference(Protocol):
         ...
 
 
-class _Projected:
-    """Coordinates of a CRS and longitude, latitude, either way.
-
-    A geographic CRS may count on past 180°, so its longitudes are taken near one of the image's.
-    """
-
-    def __init__(self, crs: str, centre_x: float) -> None:
-        self._crs = pyproj.CRS.from_user_input(crs)
-        self._centre = centre_x if self._crs.is_geographic else None
-        self._transformer  # noqa: B018 - a CRS without a way to WGS 84 is found out here
-
-    @cached_property
-    def _transformer(self) -> pyproj.Transformer:
-        return pyproj.Transformer.from_crs(self._crs, 4326, always_xy=True)
-
-    def to_world(self, x: Points, y: Points) -> Points:
-        lonlat = np.stack(self._transformer.transform(x, y), axis=1)
-        lonlat[:, 0] = _near(lonlat[:, 0], 0.0)
-        return _nan_where_none(lonlat)
-
-    def to_crs(self, lonlat: Points) -> tuple[Points, Points]:
-        x, y = self._transformer.transform(lonlat[:, 0], lonlat[:, 1], direction="INVERSE")
-        return (x if self._centre is None else _near(x, self._centre)), y
-
-
 class AffineGeoreference:
     """A geotransform in a CRS, rotated or not.
 
@@ -86,7 +57,7 @@ class AffineGeoreference:
         self.transform = transform
         self.crs = crs
         centre = transform.a * size[0] / 2 + transform.b * size[1] / 2 + transform.c
-        self._projected = _Projected(crs, centre)
+        self._projected = Projected(crs, centre)
 
     def tile_transform(self, window: Window) -> Affine:
         """The geotransform of a window by itself."""
@@ -102,7 +73,7 @@ class AffineGeoreference:
     def to_image(self, lonlat: Points) -> Points:
         """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
         x, y = self._projected.to_crs(lonlat)
-        return _nan_where_none(np.stack(_apply(~self.transform, x, y), axis=1))
+        return nan_where_none(np.stack(_apply(~self.transform, x, y), axis=1))
 
 
 class SplineGeoreference:
@@ -116,14 +87,14 @@ class SplineGeoreference:
         self.kind = kind
         distinct = {(p.col, p.row): p for p in points}.values()  # a twin makes it singular
         xs = np.array([point.x for point in distinct])
-        self._projected = _Projected(crs, float(xs[0]))
+        self._projected = Projected(crs, float(xs[0]))
         if pyproj.CRS.from_user_input(crs).is_geographic:
-            xs = _near(xs, float(xs[0]))
+            xs = near(xs, float(xs[0]))
         control = [
             GroundControlPoint(row=point.row, col=point.col, x=x, y=point.y)
             for point, x in zip(distinct, xs, strict=True)
         ]
-        self._spline = _GdalTransformer(GCPTransformer(control, tps=True))
+        self._spline = GdalTransformer(GCPTransformer(control, tps=True))
 
     def to_world(self, points: Points) -> Points:
         """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
@@ -132,7 +103,7 @@ class SplineGeoreference:
     def to_image(self, lonlat: Points) -> Points:
         """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
         x, y = self._spline.inverse(*self._projected.to_crs(lonlat))
-        return _nan_where_none(np.stack([x, y], axis=1))
+        return nan_where_none(np.stack([x, y], axis=1))
 
 
 class RpcGeoreference:
@@ -148,7 +119,7 @@ class RpcGeoreference:
 
     def __init__(self, rpcs: RPC) -> None:
         self._longitude = float(rpcs.long_off)
-        self._rpc = _GdalTransformer(
+        self._rpc = GdalTransformer(
             RPCTransformer(
                 rpcs,
                 RPC_HEIGHT=rpcs.height_off,
@@ -160,35 +131,13 @@ class RpcGeoreference:
     def to_world(self, points: Points) -> Points:
         """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
         lonlat = np.stack(self._rpc.forward(points[:, 0], points[:, 1]), axis=1)
-        lonlat[:, 0] = _near(lonlat[:, 0], 0.0)
-        return _nan_where_none(lonlat)
+        lonlat[:, 0] = near(lonlat[:, 0], 0.0)
+        return nan_where_none(lonlat)
 
     def to_image(self, lonlat: Points) -> Points:
         """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
-        x, y = self._rpc.inverse(_near(lonlat[:, 0], self._longitude), lonlat[:, 1])
-        return _nan_where_none(np.stack([x, y], axis=1))
-
-
-class _GdalTransformer:
-    """One of GDAL's transformers, for one thread at a time."""
-
-    def __init__(self, transformer: GCPTransformer | RPCTransformer) -> None:
-        self._transformer = transformer
-        self._lock = Lock()
-
-    def forward(self, x: Points, y: Points) -> tuple[Points, Points]:
-        if not len(x):
-            return x, y
-        with self._lock:
-            world = self._transformer.xy(y, x, offset="ul")
-        return np.asarray(world[0]), np.asarray(world[1])
-
-    def inverse(self, x: Points, y: Points) -> tuple[Points, Points]:
-        if not len(x):
-            return x, y
-        with self._lock:  # `positive` keeps the fractions that the default rounds off
-            row, column = self._transformer.rowcol(x, y, op=np.positive)
-        return np.asarray(column), np.asarray(row)
+        x, y = self._rpc.inverse(near(lonlat[:, 0], self._longitude), lonlat[:, 1])
+        return nan_where_none(np.stack([x, y], axis=1))
 
 
 def georeference_of(dataset: Any) -> Georeference | None:  # noqa: ANN401 - rasterio has no types
@@ -217,15 +166,3 @@ def georeference_of(dataset: Any) -> Georeference | None:  # noqa: ANN401 - rast
 
 def _apply(affine: Affine, x: Points, y: Points) -> tuple[Points, Points]:
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
-
-
-def _near(longitude: Points, centre: float) -> Points:
-    """Longitudes moved by whole turns to within 180° of a centre; untouched where they are."""
-    turns = np.round((longitude - centre) / 360.0)
-    return np.where(np.abs(longitude - centre) > 180.0, longitude - 360.0 * turns, longitude)
-
-
-def _nan_where_none(points: Points) -> Points:
-    """Points with both coordinates NaN where one is not finite."""
-    points[~np.isfinite(points).all(axis=1)] = np.nan
-    return points

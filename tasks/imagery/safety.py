@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tasks.errors import ImageError
 
@@ -79,3 +80,40 @@ def driver_of(url: str, head: bytes) -> str:
         f"{url} is not an image that Swath reads (it begins with {head[:8]!r}): give a GeoTIFF, "
         "COG, NITF, SICD, SIDD, JPEG 2000, JPEG, PNG or HFA file."
     )
+
+
+def check_raster(url: str, dataset: Any, size: int) -> None:  # noqa: ANN401 - rasterio has no types
+    """Refuse an open dataset of which no tiles can be made.
+
+    Args:
+        url: As the request names it.
+        dataset: Its open handle.
+        size: Bytes of its file.
+
+    Raises:
+        ImageError: It has no raster, mixed or unusual pixel types, or is cut short.
+    """
+    if not (dataset.count and dataset.width and dataset.height):
+        parts = ", ".join(dataset.subdatasets) or "no raster"
+        raise ImageError(f"{url} holds no image of its own, but {parts}: give one image a file.")
+    types = sorted(set(dataset.dtypes))
+    if len(types) > 1 or types[0] == "complex_int16":
+        raise ImageError(
+            f"{url} has pixels of type {', '.join(types)}: convert its bands to one numeric type."
+        )
+    if dataset.driver == "GTiff" and (end := _last_byte(dataset)) > size:
+        raise ImageError(
+            f"{url} is cut short: its blocks end at byte {end}, the file at {size}; "
+            "upload it again."
+        )
+
+
+def _last_byte(dataset: Any) -> int:  # noqa: ANN401 - rasterio has no types
+    """End of a TIFF's last block in its file, which most writers put last."""
+    rows, columns = dataset.block_shapes[0]
+    block = f"{(dataset.width - 1) // columns}_{(dataset.height - 1) // rows}"
+    offset, size = (
+        dataset.get_tag_item(f"{item}_{block}", "TIFF", bidx=dataset.count)
+        for item in ("BLOCK_OFFSET", "BLOCK_SIZE")
+    )
+    return int(offset or 0) + int(size or 0)

@@ -18,7 +18,7 @@ from tasks.errors import ImageChanged, ImageError
 from tasks.imagery.environment import gdal_environment
 from tasks.imagery.georeference import Georeference, georeference_of
 from tasks.imagery.metadata import source_metadata
-from tasks.imagery.safety import driver_of, gdal_path
+from tasks.imagery.safety import check_raster, driver_of, gdal_path
 from tasks.imagery.stored import Stored, stored
 
 
@@ -102,7 +102,7 @@ def open_image(url: str, *, read_role: str | None = None, roots: Sequence[Path] 
     with gdal_environment(read_role, s3=path.startswith("/vsis3/")):
         try:
             with rasterio.open(path, driver=driver) as dataset:
-                _check(url, dataset, found)
+                check_raster(url, dataset, found.size)
                 return _describe(url, path, dataset, found)
         except RasterioError as error:
             raise ImageError(
@@ -178,31 +178,3 @@ def _representable(nodata: float | None, dtype: str) -> float | None:
     limits = np.iinfo(kind)
     whole = not isnan(nodata) and float(nodata).is_integer()
     return nodata if whole and limits.min <= nodata <= limits.max else None
-
-
-def _check(url: str, dataset: Any, found: Stored) -> None:  # noqa: ANN401 - rasterio has no types
-    """Refuse what no tiles can be made of."""
-    if not (dataset.count and dataset.width and dataset.height):
-        parts = ", ".join(dataset.subdatasets) or "no raster"
-        raise ImageError(f"{url} holds no image of its own, but {parts}: give one image a file.")
-    types = sorted(set(dataset.dtypes))
-    if len(types) > 1 or types[0] == "complex_int16":
-        raise ImageError(
-            f"{url} has pixels of type {', '.join(types)}: convert its bands to one numeric type."
-        )
-    if dataset.driver == "GTiff" and (end := _last_byte(dataset)) > found.size:
-        raise ImageError(
-            f"{url} is cut short: its blocks end at byte {end}, the file at {found.size}; "
-            "upload it again."
-        )
-
-
-def _last_byte(dataset: Any) -> int:  # noqa: ANN401 - rasterio has no types
-    """End of a TIFF's last block in its file, which most writers put last."""
-    rows, columns = dataset.block_shapes[0]
-    block = f"{(dataset.width - 1) // columns}_{(dataset.height - 1) // rows}"
-    offset, size = (
-        dataset.get_tag_item(f"{item}_{block}", "TIFF", bidx=dataset.count)
-        for item in ("BLOCK_OFFSET", "BLOCK_SIZE")
-    )
-    return int(offset or 0) + int(size or 0)

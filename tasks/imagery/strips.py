@@ -16,55 +16,22 @@ from threading import Event
 from typing import Any
 
 import numpy as np
+from botocore.exceptions import BotoCoreError, ClientError
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from tasks.errors import ImageChanged, ImageError
-from tasks.imagery.environment import MEBIBYTE, gdal_environment
+from tasks.imagery.environment import gdal_environment
 from tasks.imagery.memory import Memory
+from tasks.imagery.pixels import TilePixels, UnreadTile
 from tasks.imagery.source import Image, check_unchanged, dataset_of
 from tasks.imagery.valid import valid_pixels
+from tasks.imagery.windows import block_cache, gaps, intersection, slices, spans
 from tasks.tiling import Tile
 
 _ATTEMPTS = 3
 _PAUSE = 0.25  # seconds before the second attempt; each further one waits four times as long
-_CACHE = 16 * MEBIBYTE, 256 * MEBIBYTE  # the least and most for GDAL's blocks
-_TALL = 1024  # rows of a block beyond which a strip does not reach for whole blocks
-
-
-@dataclass(frozen=True, slots=True)
-class TilePixels:
-    """The pixels of a tile.
-
-    Attributes:
-        tile: The tile.
-        pixels: (bands, rows, columns) in the image's own type, every band, alpha included; a view,
-            not contiguous.
-        valid: (rows, columns), False where there is no data; None where all of it is.
-    """
-
-    tile: Tile
-    pixels: NDArray[Any]
-    valid: NDArray[np.bool_] | None
-
-    @property
-    def blank(self) -> bool:
-        """Whether it holds nothing but nodata."""
-        return self.valid is not None and not self.valid.any()
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadTile:
-    """A tile that could not be read.
-
-    Attributes:
-        tile: The tile.
-        reason: Why, after every attempt.
-    """
-
-    tile: Tile
-    reason: str
 
 
 def read_tiles(
@@ -111,16 +78,16 @@ class _Strip:
 
     def tile(self, tile: Tile) -> TilePixels:
         """A tile that lies within."""
-        rows, columns = _slices(tile.window, self.window)
+        rows, columns = slices(tile.window, self.window)
         valid = None if self.valid is None else self.valid[rows, columns]
         return TilePixels(tile, self.pixels[:, rows, columns], valid)
 
     def carry(self, old: _Strip) -> tuple[int, int] | None:
         """Take over what another strip holds of this window; the columns taken, or None."""
-        window = _intersection(self.window, old.window)
-        if window is None:
+        window = intersection(self.window, old.window)
+        if window is None or old.window.row_off > self.window.row_off:
             return None
-        here, there = _slices(window, self.window), _slices(window, old.window)
+        here, there = slices(window, self.window), slices(window, old.window)
         self.pixels[:, *here] = old.pixels[:, *there]
         if self.valid is not None and old.valid is not None:
             self.valid[here] = old.valid[there]
@@ -169,12 +136,12 @@ class _StripReader:
         """The tiles of one row; or none, and the reason why it could not be read this time."""
         try:
             # Entered for each strip, so that credentials never grow old.
-            cache = _cache(row, self._image)
+            cache = block_cache(row, self._image)
             with gdal_environment(self._read_role, s3=self._image.in_s3, cache=cache):
                 return self._strips(row), ""
         except ImageChanged:
             raise
-        except (RasterioError, ImageError) as error:
+        except (RasterioError, ImageError, BotoCoreError, ClientError) as error:
             self.close()
             cause = error.__cause__ or error.__context__
             return [], f"{error} ({cause})" if cause else str(error)
@@ -182,13 +149,13 @@ class _StripReader:
     def _strips(self, row: list[Tile]) -> list[TilePixels | UnreadTile]:
         if self._dataset is None:
             self._dataset = self._open.enter_context(dataset_of(self._image, self._read_role))
-        spans = _spans(row, self._image)
-        strips = [self._strip(window) for window, _ in spans]
+        parts = spans(row, self._image)
+        strips = [self._strip(window) for window, _ in parts]
         check_unchanged(self._image, self._read_role)
         self._carried = strips
         return [
             strip.tile(tile)
-            for strip, (_, tiles) in zip(strips, spans, strict=True)
+            for strip, (_, tiles) in zip(strips, parts, strict=True)
             for tile in tiles
         ]
 
@@ -206,7 +173,7 @@ class _StripReader:
         bottom = window.row_off + window.height
         known = self._carried[0].window if kept else window
         split = min(bottom, known.row_off + known.height) if kept else window.row_off
-        for start, stop in _gaps(kept, window) if kept else []:
+        for start, stop in gaps(kept, window) if kept else []:
             self._read(strip, Window(start, window.row_off, stop - start, split - window.row_off))
         if split < bottom:
             self._read(strip, Window(window.col_off, split, window.width, bottom - split))
@@ -214,63 +181,8 @@ class _StripReader:
 
     def _read(self, strip: _Strip, window: Window) -> None:
         """Decode a window of the image into its place in a strip."""
-        here = _slices(window, strip.window)
+        here = slices(window, strip.window)
         pixels = strip.pixels[:, *here]
         self._dataset.read(window=window, out=pixels)
         if strip.valid is not None:
             strip.valid[here] = valid_pixels(self._image, self._dataset, pixels, window)
-
-
-def _cache(row: list[Tile], image: Image) -> int:
-    """Bytes of GDAL's cache for two rows of the blocks that a row of tiles lies in."""
-    height, width = image.block_shape
-    left, right = row[0].window.col_off, row[-1].window.col_off + row[-1].window.width
-    columns = (-(-right // width) - left // width) * width
-    bytes_a_pixel = image.bands * np.dtype(image.dtype).itemsize
-    return int(np.clip(2 * height * columns * bytes_a_pixel, *_CACHE))
-
-
-def _spans(row: list[Tile], image: Image) -> list[tuple[Window, list[Tile]]]:
-    """The windows to read for one row of tiles: down to the end of a row of blocks.
-
-    Tiles with less than a block between them share one.
-    """
-    block_height, block_width = image.block_shape
-    top, bottom = row[0].window.row_off, row[0].window.row_off + row[0].window.height
-    if block_height <= _TALL:
-        bottom = min(image.height, -(-bottom // block_height) * block_height)
-    groups: list[list[Tile]] = []
-    end = 0
-    for tile in row:
-        if groups and tile.window.col_off - end < block_width:
-            groups[-1].append(tile)
-        else:
-            groups.append([tile])
-        end = tile.window.col_off + tile.window.width
-    return [(_around(group, top, bottom), group) for group in groups]
-
-
-def _around(tiles: list[Tile], top: int, bottom: int) -> Window:
-    left = tiles[0].window.col_off
-    right = tiles[-1].window.col_off + tiles[-1].window.width
-    return Window(left, top, right - left, bottom - top)
-
-
-def _gaps(kept: list[tuple[int, int]], window: Window) -> Iterator[tuple[int, int]]:
-    """The columns of a window that are not among those kept, which run from left to right."""
-    edges = [window.col_off, *(edge for span in kept for edge in span)]
-    edges.append(window.col_off + window.width)
-    return ((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
-
-
-def _slices(window: Window, within: Window) -> tuple[slice, slice]:
-    """Rows and columns of a window in the array of another that holds it."""
-    row, column = window.row_off - within.row_off, window.col_off - within.col_off
-    return slice(row, row + window.height), slice(column, column + window.width)
-
-
-def _intersection(one: Window, two: Window) -> Window | None:
-    left, top = max(one.col_off, two.col_off), max(one.row_off, two.row_off)
-    right = min(one.col_off + one.width, two.col_off + two.width)
-    bottom = min(one.row_off + one.height, two.row_off + two.height)
-    return Window(left, top, right - left, bottom - top) if left < right and top < bottom else None

@@ -16,8 +16,8 @@ from rasterio.windows import Window
 
 from tasks.imagery.gdal_tiles import gtiff, igeolo, nitf
 from tasks.imagery.georeference import AffineGeoreference
+from tasks.imagery.pixels import TilePixels
 from tasks.imagery.source import Image
-from tasks.imagery.strips import TilePixels
 from tasks.tiling import Tile
 
 _STRIP_OFFSETS, _TIEPOINT, _TRANSFORMATION = 273, 33922, 34264  # tags of TIFF 6.0, GeoTIFF 1.1

@@ -52,14 +52,19 @@ def test_regions_hold_every_tile_once_whatever_their_size(
     assert [region.index for region in regions] == list(range(len(regions)))
 
 
-def test_a_regions_window_spans_its_tiles() -> None:
+def test_a_regions_pixels_are_those_of_its_tiles() -> None:
     grid = Grid(3376, 2576, 512, 128)
     for region in grid.regions(1200):
-        window, tiles = grid.window(region), [t.window for t in grid.tiles(region)]
-        assert window.col_off == min(t.col_off for t in tiles)
-        assert window.row_off == min(t.row_off for t in tiles)
-        assert window.col_off + window.width == max(t.col_off + t.width for t in tiles)
-        assert window.row_off + window.height == max(t.row_off + t.height for t in tiles)
+        tiles = [tile.window for tile in grid.tiles(region)]
+        assert region.x == min(tile.col_off for tile in tiles)
+        assert region.y == min(tile.row_off for tile in tiles)
+        assert region.x + region.width == max(tile.col_off + tile.width for tile in tiles)
+        assert region.y + region.height == max(tile.row_off + tile.height for tile in tiles)
+
+
+def test_a_region_is_named_for_people() -> None:
+    names = [region.name for region in Grid(8192, 8192, 1024, 0).regions(4096)]
+    assert names[1] == "region 2/4 · 4096,0 4096×4096"
 
 
 def test_an_image_smaller_than_a_tile_is_one_tile_of_its_size() -> None:

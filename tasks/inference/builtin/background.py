@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,9 @@ from scipy import ndimage
 CELL = 32  # pixels of a cell's side for order statistics
 REACH = 2  # cells to every side among which the darkest is believed
 CENSOR = 3.5  # standard deviations beyond which a pixel is no background
-GUARD = 25  # pixels of the guard window's side
-RING = 65  # pixels of the background window's side
+BLOCK = 8  # pixels of the blocks that the ring is made of
+GUARD = 24  # pixels of the guard window's side
+RING = 72  # pixels of the background window's side
 ENOUGH = 0.02  # of the window's pixels that must be background, to trust its moments
 COAST = 1.25  # times the cell's own deviation: a ring over a coast is no measure of the sea
 FLOOR = 0.02  # of the mean, below which no deviation is believed: quantised or synthetic pixels
@@ -22,7 +24,7 @@ Plane = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What surrounds each pixel.
+    """What surrounds each pixel (or, on the way to it, each cell).
 
     Attributes:
         mean: (height, width), in the pixels' unit.
@@ -36,46 +38,62 @@ class Background:
 def background(intensity: Plane, valid: NDArray[np.bool_]) -> Background:
     """Mean and deviation of the background in a ring around each pixel, targets censored.
 
+    They are the same for the pixels of a block of `BLOCK` × `BLOCK`.
+
     Args:
         intensity: (height, width) float32; its values where not valid do not matter.
         valid: (height, width), False at nodata; True somewhere.
     """
-    rough = _from_cells(intensity, valid)
-    residual = np.where(valid, intensity - rough.mean, 0)
-    clear = valid & (residual < CENSOR * rough.deviation)
+    height, width = intensity.shape
+    padding = ((0, -height % CELL), (0, -width % CELL))
+    rough = _from_cells(np.pad(np.where(valid, intensity, np.inf), padding, constant_values=np.inf))
+    residual = np.pad(intensity, padding) - _enlarged(rough.mean, CELL)
+    clear = np.pad(valid, padding) & (residual < _enlarged(CENSOR * rough.deviation, CELL))
     residual *= clear
-    count = _ring(clear.astype(np.float32))
+    rough = Background(
+        *(_enlarged(plane, CELL // BLOCK) for plane in (rough.mean, rough.deviation))
+    )
+    count = _ring(clear)
     safe = np.maximum(count, ENOUGH * RING**2)
     shift = _ring(residual) / safe
     spread = np.sqrt(np.maximum(_ring(residual * residual) / safe - shift * shift, 0))
+    spread = np.minimum(spread, COAST * rough.deviation)
     trusted = count >= ENOUGH * RING**2
     mean = np.where(trusted, rough.mean + shift, rough.mean)
-    spread = np.minimum(spread, COAST * rough.deviation)
-    deviation = np.where(trusted, spread, rough.deviation)
-    return Background(mean, _floored(deviation, mean))
+    deviation = _floored(np.where(trusted, spread, rough.deviation), mean)
+    mean, deviation = (_enlarged(plane, BLOCK)[:height, :width] for plane in (mean, deviation))
+    return Background(mean, deviation)
 
 
-def _ring(plane: Plane) -> Plane:
-    """Sums over the background window less its guard window, around every pixel."""
+def _enlarged(plane: Plane, times: int) -> Plane:
+    """A plane with each of its values over `times` × `times` pixels."""
+    return plane.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _ring(plane: NDArray[Any]) -> Plane:
+    """Sums over the background window less its guard window, around every block."""
+    height, width = plane.shape
+    lines = np.add.reduceat(plane, np.arange(0, width, BLOCK), axis=1, dtype=np.float32)
+    blocks = np.add.reduceat(lines, np.arange(0, height, BLOCK), axis=0)
     outer, guard = (
-        ndimage.uniform_filter(plane, side, mode="constant") * np.float32(side**2)
+        ndimage.uniform_filter(blocks, side // BLOCK, mode="constant") * (side // BLOCK) ** 2
         for side in (RING, GUARD)
     )
     ring: Plane = outer - guard
     return ring
 
 
-def _from_cells(intensity: Plane, valid: NDArray[np.bool_]) -> Background:
-    """A first background from the darker quarter of each cell, so that up to 3/4 may be targets.
+def _from_cells(padded: Plane) -> Background:
+    """A first background, of each cell, from its darker quarter: up to 3/4 may be targets.
 
     For Gaussian clutter of deviation s, the quantiles 5 % and 25 % lie 0.970 s apart, the latter
     0.674 s below the mean. Each cell takes the darkest level among itself and its neighbours: at a
     coast, the sea's.
+
+    Args:
+        padded: Pixels of whole cells; infinite where there are no data.
     """
-    height, width = intensity.shape
-    rows, columns = -(-height // CELL), -(-width // CELL)
-    padded = np.full((rows * CELL, columns * CELL), np.inf, dtype=np.float32)
-    padded[:height, :width] = np.where(valid, intensity, np.inf)
+    rows, columns = padded.shape[0] // CELL, padded.shape[1] // CELL
     cells = padded.reshape(rows, CELL, columns, CELL).swapaxes(1, 2).reshape(rows, columns, -1)
     ordered = np.sort(cells, axis=-1)
     count = np.isfinite(ordered).sum(axis=-1)
@@ -83,14 +101,10 @@ def _from_cells(intensity: Plane, valid: NDArray[np.bool_]) -> Background:
         np.take_along_axis(ordered, (count * share).astype(np.intp)[..., None], -1)[..., 0]
         for share in (0.05, 0.25)
     )
-    deviation = np.subtract(level, dark, out=np.zeros_like(level), where=count > 0) / 0.970
-    level, deviation = _darkest(level, deviation)
-    mean = level + 0.674 * deviation
-    deviation = _floored(deviation, mean)
-    mean, deviation = (
-        plane.repeat(CELL, 0).repeat(CELL, 1)[:height, :width] for plane in (mean, deviation)
-    )
-    return Background(mean, deviation)
+    deviation: Plane = np.subtract(level, dark, out=np.zeros_like(level), where=count > 0)
+    level, deviation = _darkest(level, deviation / np.float32(0.970))
+    mean: Plane = level + np.float32(0.674) * deviation
+    return Background(mean, _floored(deviation, mean))
 
 
 def _darkest(level: Plane, deviation: Plane) -> tuple[Plane, Plane]:

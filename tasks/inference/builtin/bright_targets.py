@@ -6,6 +6,9 @@ detection mode with threshold control as a function of spatially sampled clutter
 RCA Review 29, 1968, 414–464). So that ships moored in a row do not hide one another, bright pixels
 are kept out of the ring first, found by order statistics of small cells (H. Rohling, "Radar CFAR
 thresholding in clutter and multiple target situations", IEEE Trans. AES-19, 1983, 608–621).
+
+Where surfaces meet, the darkest nearby is the background: at a quay, the water. What touches a
+brighter surface, or lies on one that stands out itself, is part of it and is not reported.
 """
 
 from __future__ import annotations
@@ -66,13 +69,13 @@ class BrightTargets(BaseModel):
         contrast = np.where(valid, intensity - around.mean, np.float32(0))
         bright = contrast > self.threshold * around.deviation
         found = objects(bright, contrast, self.smallest, self.longest)
-        level = _means(found, intensity)
+        level = found.means(intensity)
         keep = (
             self._whole(found, intensity.shape)
-            & (level >= self.ratio * _means(found, around.mean))
+            & (level >= self.ratio * found.means(around.mean))
             & _isolated(found, intensity, around, valid & ~bright)
         )
-        z = _means(found, contrast / around.deviation)
+        z = found.means(contrast / around.deviation)
         score = np.clip(z / (z + self.threshold), 0, 1)
         return collection(
             [
@@ -109,13 +112,6 @@ def _intensity(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bo
     return np.where(valid, intensity, np.float32(0)), valid
 
 
-def _means(found: Objects, plane: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mean of a plane over each object's pixels, (n,)."""
-    sums = np.bincount(found.labels.ravel(), plane.ravel(), minlength=len(found) + 1)[1:]
-    means: NDArray[np.float64] = sums / found.areas
-    return means
-
-
 def _isolated(
     found: Objects,
     intensity: NDArray[np.float32],
@@ -132,12 +128,12 @@ def _isolated(
     """
     near = ndimage.maximum_filter(found.labels, 2 * (BLUR + SURROUND) + 1)
     near[ndimage.maximum_filter(found.labels, 2 * BLUR + 1) > 0] = 0
-    pixels = np.bincount(near.ravel(), minlength=len(found) + 1)[1:]
-    shade = np.where(dark, near, 0).ravel()
-    count = np.bincount(shade, minlength=len(found) + 1)[1:]
-    total = np.bincount(shade, intensity.ravel(), minlength=len(found) + 1)[1:]
+    owners, shade = near[near > 0], near[(near > 0) & dark]
+    pixels, count = (np.bincount(each, minlength=len(found) + 1)[1:] for each in (owners, shade))
+    values = intensity[(near > 0) & dark]
+    total = np.bincount(shade, values, minlength=len(found) + 1)[1:]
     surroundings = total / np.maximum(count, 1)
-    base, level = _means(found, around.mean), _means(found, intensity)
+    base, level = found.means(around.mean), found.means(intensity)
     isolated: NDArray[np.bool_] = (count >= DARK * pixels) & (
         surroundings - base <= DIM * (level - base)
     )

@@ -33,6 +33,13 @@ class Objects:
     lengths: NDArray[np.float64]
     areas: NDArray[np.int64]
 
+    def means(self, plane: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Mean of a plane (height, width) over the pixels of each object, (n,)."""
+        inside = self.labels > 0
+        sums = np.bincount(self.labels[inside], plane[inside], minlength=len(self) + 1)[1:]
+        means: NDArray[np.float64] = sums / self.areas
+        return means
+
     def __len__(self) -> int:
         """How many."""
         return len(self.areas)
