@@ -135,11 +135,8 @@ def _model(request: Request) -> builtin.Model:
     if name not in builtin.MODELS:
         known = ", ".join(sorted(builtin.MODELS))
         raise HTTPException(404, f"There is no model {name!r} here: name one of {known}.")
-    parameters = {
-        field: request.headers[field]
-        for field in builtin.MODELS[name].model_fields
-        if field in request.headers
-    }
+    fields = builtin.MODELS[name].model_fields
+    parameters = {field: request.headers[field] for field in fields if field in request.headers}
     try:
         return builtin.model(name, parameters | query)
     except RequestError as error:
@@ -194,12 +191,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve Swath's built-in models over HTTP.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080, help="0 for any that is free")
-    chosen = parser.parse_args()
-    serve(
-        chosen.host,
-        chosen.port,
-        ready=lambda address: print(f"models at {address}", flush=True),
-    )
+    said = lambda address: print(f"models at {address}", flush=True)
+    serve(**vars(parser.parse_args()), ready=said)
 
 
 if __name__ == "__main__":

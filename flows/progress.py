@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 from itertools import count
 from threading import Event, Thread
@@ -67,7 +68,8 @@ def image_progress(regions: Sequence[Region]) -> Iterator[None]:
     tiles = sum(len(region) for region in regions)
     artifact = cast("UUID", create_progress_artifact(0.0, description=f"0 of {tiles} tiles"))
     image_run, ended = UUID(flow_run.id), Event()
-    watcher = Thread(target=_watch, args=(image_run, artifact, tiles, ended), daemon=True)
+    watch = partial(copy_context().run, _watch)  # in this run's context, so on its server
+    watcher = Thread(target=watch, args=(image_run, artifact, tiles, ended), daemon=True)
     watcher.start()
     try:
         yield
@@ -139,7 +141,7 @@ class _Clock:
             self._first = now, done
         since, before = self._first or (now, 0)
         counted = f"{done} of {self._tiles} tiles"
-        if done == before or done == self._tiles:
+        if done in (before, self._tiles):
             return counted
         rate = (done - before) / (now - since)
         return f"{counted} · {rate:.0f} tiles/s · {(self._tiles - done) / rate:.0f} s left"

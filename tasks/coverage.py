@@ -56,7 +56,7 @@ class TileRecord:
 
 
 def ledger(records: Iterable[TileRecord]) -> pa.Table:
-    """Records as a table of `SCHEMA`, in the order of the grid."""
+    """Records as a table of `SCHEMA`, in the order of the grid, each reason in one line."""
     rows = [
         {
             "tile": record.tile.index,
@@ -65,7 +65,7 @@ def ledger(records: Iterable[TileRecord]) -> pa.Table:
             "width": record.tile.window.width,
             "height": record.tile.window.height,
             "state": record.state.value,
-            "reason": record.reason,
+            "reason": " ".join(record.reason.split()),
             "attempts": record.attempts,
             "rejected": record.rejected,
         }

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from tasks.aws import client
 from tasks.errors import RequestError
 
@@ -88,11 +90,21 @@ def open_queue(url: str | None) -> Queue:
     """The queue that the operator set, with its dead-letter queue.
 
     Raises:
-        RequestError: None is set, or it has no dead-letter queue, without which a message that
-            cannot be honoured would be lost or come back for ever.
+        RequestError: None is set, SQS does not give it, or it has no dead-letter queue, without
+            which a message that cannot be honoured would be lost or come back for ever.
     """
     if not url:
         raise RequestError("SWATH_QUEUE_URL: it is not set; give the URL of the queue to drain.")
+    try:
+        return Queue(url, _dead_letter_url(url))
+    except ClientError as error:
+        raise RequestError(
+            f"SWATH_QUEUE_URL: {url} and its dead-letter queue cannot be opened ({error}); "
+            "check their names and sqs:GetQueueAttributes, sqs:GetQueueUrl."
+        ) from error
+
+
+def _dead_letter_url(url: str) -> str:
     attributes = client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
     policy = attributes.get("Attributes", {}).get("RedrivePolicy")
     if not policy:
@@ -101,7 +113,7 @@ def open_queue(url: str | None) -> Queue:
         )
     account, name = json.loads(policy)["deadLetterTargetArn"].split(":")[-2:]
     aside = client("sqs").get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
-    return Queue(url, aside["QueueUrl"])
+    return str(aside["QueueUrl"])
 
 
 def send(url: str, body: str) -> str:

@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from tasks.errors import RequestError
-from tasks.imagery import Image
+from tasks.imagery import Georeference, Image
+from tasks.imagery.transformers import near
 
 _SEGMENTS = 256  # per extent: an edge that is straight on the ground may bend in pixels
+_SAMPLES = 17  # rows and columns of places that tell where an image lies
+_TURNS = (-360.0, 0.0, 360.0)  # degrees of longitude: the same place
+
+Extent = tuple[float, float, float, float]  # west, south, east, north
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None
         image: The image, which must be georeferenced.
 
     Raises:
-        RequestError: The image has no georeference, or lies wholly outside.
+        RequestError: The image has no georeference, lies wholly outside, or has no pixel positions
+            for a part of the polygon around it.
     """
     if wkt is None:
         return None
@@ -53,22 +59,66 @@ def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None
         raise RequestError(
             f"regionOfInterest: {image.url} has no georeference to place it by; leave it out."
         )
-    ground = shapely.from_wkt(wkt)
-    west, south, east, north = ground.bounds
-    ground = shapely.segmentize(ground, max(east - west, north - south) / _SEGMENTS)
-    area = shapely.make_valid(shapely.transform(ground, image.georeference.to_image))
-    roi = RegionOfInterest(area)
-    shapely.prepare(area)
-    if not roi.wants(Window(0, 0, image.width, image.height)):
-        corners = np.array(
-            [[0, 0], [image.width, 0], [image.width, image.height], [0, image.height]]
+    ground, extent = shapely.from_wkt(wkt), _extent(image.georeference, image)
+    area = _in_pixels(_around(ground, extent), image.georeference)
+    if not np.isfinite(shapely.get_coordinates(area)).all():
+        raise RequestError(
+            f"regionOfInterest: a part of it has no place in {image.url}, which spans "
+            f"{_text(extent)} (west, south, east, north); give less of the ground around it."
         )
-        extent = shapely.MultiPoint(image.georeference.to_world(corners.astype(np.float64))).bounds
+    # a ring that folds on the way keeps its area alone, no lines
+    area = shapely.make_valid(area, method="structure", keep_collapsed=False)
+    shapely.prepare(area)
+    roi = RegionOfInterest(area)
+    if not roi.wants(Window(0, 0, image.width, image.height)):
         raise RequestError(
             f"regionOfInterest: it spans {_text(ground.bounds)} and {image.url} spans "
             f"{_text(extent)} (west, south, east, north): they do not meet."
         )
     return roi
+
+
+def _extent(georeference: Georeference, image: Image) -> Extent:
+    """Where an image lies; its longitudes go on past 180° where it crosses the antimeridian."""
+    x, y = np.meshgrid(
+        np.linspace(0, image.width, _SAMPLES), np.linspace(0, image.height, _SAMPLES)
+    )
+    places = georeference.to_world(np.stack([x.ravel(), y.ravel()], axis=1))
+    places = places[np.isfinite(places).all(axis=1)]
+    if not len(places):
+        raise RequestError(
+            f"regionOfInterest: {image.url} lies nowhere on Earth by its georeference; leave it out."
+        )
+    centre = places[len(places) // 2, 0]
+    longitudes, latitudes = near(places[:, 0], centre), places[:, 1]
+    west, east = longitudes.min(), longitudes.max()
+    if east - west > 180:  # around a pole, or much of the globe
+        west, east = centre - 180, centre + 180
+    return float(west), float(latitudes.min()), float(east), float(latitudes.max())
+
+
+def _around(ground: shapely.Geometry, extent: Extent) -> shapely.Geometry:
+    """What of a polygon lies in and closely around an extent, in longitudes of that extent.
+
+    Far away a map projection or a sensor model has no answer, or a wrong one.
+    """
+    west, south, east, north = extent
+    margin = max(east - west, north - south) / 8
+    beside = min(margin, (360 - (east - west)) / 2)  # no place twice
+    closely = shapely.box(
+        west - beside, max(-90, south - margin), east + beside, min(90, north + margin)
+    )
+    turns = [shapely.transform(ground, lambda p, turn=turn: p + (turn, 0)) for turn in _TURNS]
+    return shapely.union_all(shapely.intersection(turns, closely))
+
+
+def _in_pixels(ground: shapely.Geometry, georeference: Georeference) -> shapely.Geometry:
+    """A polygon of the ground in pixels, its edges bent as the image bends them."""
+    if ground.is_empty:
+        return ground
+    west, south, east, north = ground.bounds
+    ground = shapely.segmentize(ground, max(east - west, north - south) / _SEGMENTS)
+    return shapely.transform(ground, georeference.to_image)
 
 
 def _text(bounds: tuple[float, ...]) -> str:

@@ -37,9 +37,10 @@ class Truth:
         return np.array(corners, dtype=np.float64).reshape(-1, 4)
 
     def save(self, path: Path) -> None:
-        """Write the objects as GeoJSON: `geometry` in longitude, latitude (7 decimals),
-        `imageGeometry` in pixels, and the scene's georeference as the member `image`.
-        """  # noqa: D205 - one sentence
+        """Write the objects as GeoJSON, with the scene's georeference as the member `image`.
+
+        `geometry` is in longitude, latitude (7 decimals), `imageGeometry` in full-image pixels.
+        """
         features = [
             {
                 "type": "Feature",

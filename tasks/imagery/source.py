@@ -171,10 +171,6 @@ def _alpha(dataset: Any) -> int:  # noqa: ANN401 - rasterio has no types
 
 
 def _representable(nodata: float | None, dtype: str) -> float | None:
-    """A nodata value, or None where pixels of this type can never have it."""
-    kind = np.dtype(dtype)
-    if nodata is None or kind.kind not in "iu":
-        return nodata
-    limits = np.iinfo(kind)
-    whole = not isnan(nodata) and float(nodata).is_integer()
-    return nodata if whole and limits.min <= nodata <= limits.max else None
+    """A nodata value, or None where pixels of this type can never have it (nor has rasterio)."""
+    fraction = nodata is not None and not isnan(nodata) and not float(nodata).is_integer()
+    return None if fraction and np.dtype(dtype).kind in "iu" else nodata

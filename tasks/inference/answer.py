@@ -26,10 +26,18 @@ from tasks.tiling import Tile
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_FEATURES = 100_000
+MAX_DEPTH = 32  # of a feature's own properties; the writers of JSON end at some depth too
 _GEOMETRY = ("imageGeometry", "geom_imcoords")
 _BOX = ("imageBBox", "bounds_imcoords")
 # what reading a broken feature raises, the JSON of models being what it is
-_BROKEN = (AttributeError, LookupError, TypeError, ValueError, shapely.errors.ShapelyError)
+_BROKEN = (
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    shapely.errors.ShapelyError,
+)
 _CLASSES = ("featureClasses", "feature_types", "detection_score")
 
 
@@ -81,10 +89,10 @@ def read_answer(answer: object, tile: Tile) -> Answer:
 
 def _features(answer: object) -> list[object]:
     if not isinstance(answer, Mapping) or answer.get("type") != "FeatureCollection":
-        raise AnswerError(f"The answer is not a GeoJSON FeatureCollection: {str(answer)[:80]}")
+        raise AnswerError(f"The answer is not a GeoJSON FeatureCollection: {answer!r:.80}")
     features = answer.get("features")
     if not isinstance(features, list):
-        raise AnswerError(f"The answer's features are not a list: {str(features)[:80]}")
+        raise AnswerError(f"The answer's features are not a list: {features!r:.80}")
     if len(features) > MAX_FEATURES:
         raise AnswerError(f"The answer has {len(features)} features, more than {MAX_FEATURES}.")
     return features
@@ -103,7 +111,8 @@ def _row(feature: object, window: Window) -> dict[str, Any]:
         name: value
         for name, value in properties.items()
         if name not in (*_GEOMETRY, *_BOX, *_CLASSES)
-    }
+    } | {"featureClasses": classes}
+    _check_depth(own)
     if geometry is not None:
         offset = (window.col_off, window.row_off)
         geometry = shapely.transform(geometry, lambda points: points + np.array(offset))
@@ -115,7 +124,7 @@ def _row(feature: object, window: Window) -> dict[str, Any]:
         "score": best["score"],
         "class_name": best["iri"],
         "geometry": None if geometry is None else shapely.to_wkb(geometry),
-        "properties": json.dumps(own | {"featureClasses": classes}, allow_nan=False),
+        "properties": json.dumps(own, allow_nan=False),
     }
 
 
@@ -167,6 +176,16 @@ def _classes(properties: Mapping[str, Any]) -> list[dict[str, Any]]:
         if not 0 <= named["score"] <= 1:  # also refuses NaN
             raise ValueError(f"its score is not in 0 to 1: {named['score']}")
     return [dict(named) for named in classes]
+
+
+def _check_depth(value: object, left: int = MAX_DEPTH) -> None:
+    if left < 0:
+        raise ValueError(f"its properties are nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            _check_depth(inner, left - 1)
 
 
 def _reason(error: Exception) -> str:

@@ -66,20 +66,21 @@ def _infer_tile(
         return None, TileRecord(tile.tile, TileState.FAILED, tile.reason)
     if tile.blank:
         return None, TileRecord(tile.tile, TileState.BLANK)
+    calls = 0
+
+    def ask() -> Answer:
+        nonlocal calls
+        calls += 1
+        return read_answer(endpoint.infer(tile), tile.tile)
+
     try:
-        answer, calls = attempt(lambda: _ask(endpoint, tile), attempts)
-    except EndpointError as error:
-        return None, TileRecord(tile.tile, TileState.FAILED, str(error), error.attempts)
-    except AnswerError as error:
-        return None, TileRecord(tile.tile, TileState.FAILED, str(error), 1)
+        answer = attempt(ask, attempts)
+    except (EndpointError, AnswerError) as error:
+        return None, TileRecord(tile.tile, TileState.FAILED, str(error), calls)
     record = TileRecord(
         tile.tile, TileState.INFERRED, attempts=calls, rejected=len(answer.rejected)
     )
     return answer.detections, record
-
-
-def _ask(endpoint: Endpoint, tile: TilePixels) -> Answer:
-    return read_answer(endpoint.infer(tile), tile.tile)
 
 
 def _within(table: pa.Table, roi: RegionOfInterest) -> pa.Table:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 
-from tasks.errors import EndpointError, Permanent, Throttled, Transient
+from tasks.errors import AnswerError, EndpointError, Permanent, Throttled, Transient
 from tasks.imagery import TilePixels
-from tasks.inference.answer import parse
+from tasks.inference.answer import MAX_BYTES, parse
 
 _THROTTLING = (429, 503)
 _TRANSIENT = (408, 425)
@@ -39,13 +40,17 @@ class HttpEndpoint:
             encode: Makes the body of a tile's pixels.
             media_type: Content type of that body.
             parameters: The request's `imageProcessorParameters`, sent as headers.
-            timeout: Seconds to wait for a connection or an answer.
+            timeout: Seconds to wait for a connection, and for an answer to its last byte.
         """
         self.url = url
         self._encode = encode
-        headers = {_HEADERS.get(name, name): str(value) for name, value in parameters.items()}
+        self._timeout = timeout
+        headers = {
+            _HEADERS.get(name, name).encode(): str(value).strip().encode()
+            for name, value in parameters.items()
+        }
         self._client = httpx.Client(
-            headers={"Content-Type": media_type} | headers,
+            headers={b"Content-Type": media_type.encode()} | headers,
             timeout=timeout,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
         )
@@ -57,24 +62,40 @@ class HttpEndpoint:
             Throttled: 429 or 503, with the seconds of Retry-After.
             Transient: Another 5xx, a connection that broke, a time-out.
             Permanent: Any other status.
-            AnswerError: The body is not JSON.
+            AnswerError: The body is not JSON, or too long.
         """
         try:
-            response = self._client.post(self.url, content=self._encode(tile))
+            with self._client.stream("POST", self.url, content=self._encode(tile)) as response:
+                body = self._read(response)
+            if response.status_code != httpx.codes.OK:
+                raise _failure(self.url, response, body)
+            return parse(body)
         except httpx.TransportError as error:
             raise Transient(f"{self.url}: {type(error).__name__} {error}".rstrip()) from error
-        if response.status_code != httpx.codes.OK:
-            raise _failure(self.url, response)
-        return parse(response.content)
+        except (httpx.DecodingError, AnswerError) as error:
+            raise AnswerError(f"{self.url}: {error}") from error
+
+    def _read(self, response: httpx.Response) -> bytes:
+        """A body as it comes, to where it is too long; one that trickles in times out too."""
+        deadline = time.monotonic() + self._timeout
+        body = bytearray()
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > MAX_BYTES:
+                break
+            if time.monotonic() > deadline:
+                raise httpx.ReadTimeout(f"after {self._timeout:g} s and {len(body)} bytes")
+        return bytes(body)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
 
-def _failure(url: str, response: httpx.Response) -> EndpointError:
-    status = response.status_code
-    message = f"{url} answered HTTP {status}: {response.text[:200].strip()}"
+def _failure(url: str, response: httpx.Response, body: bytes) -> EndpointError:
+    status, target = response.status_code, response.headers.get("Location")
+    reason = f"name {target} instead" if target else body[:200].decode(errors="replace").strip()
+    message = f"{url} answered HTTP {status}: {reason or response.reason_phrase}"
     if status in _THROTTLING:
         return Throttled(message, _seconds(response.headers.get("Retry-After")))
     if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in _TRANSIENT:

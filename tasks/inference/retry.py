@@ -9,28 +9,31 @@ from typing import TypeVar
 
 from tasks.errors import EndpointError, Permanent, Throttled
 
-_FIRST_WAIT = 0.25
+_FIRST_WAIT = 0.5  # seconds, at most
 _LONGEST_WAIT = 20.0
 
 T = TypeVar("T")
 
 
-def attempt(call: Callable[[], T], attempts: int) -> tuple[T, int]:
-    """Call until it answers, and say how many calls it took.
+def attempt(call: Callable[[], T], attempts: int) -> T:
+    """Call until it answers.
 
     Waits grow exponentially with full jitter (Brooker, "Exponential Backoff And Jitter", 2015);
-    an endpoint's own Retry-After is honoured as the least wait.
+    an endpoint's own Retry-After, up to 20 s, is waited out before that.
+
+    Args:
+        call: Asks the endpoint.
+        attempts: Calls that may be made, 1 or more.
 
     Raises:
-        EndpointError: The last one, with `attempts` in its notes, once the attempts are spent;
-            a permanent one at once.
+        EndpointError: The last one, once the attempts are spent; a permanent one at once.
+        ValueError: No attempt is allowed.
     """
     for number in range(1, attempts + 1):
         try:
-            return call(), number
+            return call()
         except EndpointError as error:
             if isinstance(error, Permanent) or number == attempts:
-                error.attempts = number
                 raise
             least = error.retry_after if isinstance(error, Throttled) else None
             time.sleep(_wait(number, least or 0.0))
@@ -38,5 +41,5 @@ def attempt(call: Callable[[], T], attempts: int) -> tuple[T, int]:
 
 
 def _wait(number: int, least: float) -> float:
-    backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 2**number)
+    backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (number - 1))
     return min(_LONGEST_WAIT, least) + random.uniform(0, backoff)  # noqa: S311 - jitter

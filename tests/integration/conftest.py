@@ -1,18 +1,26 @@
-"""What the integration tests share: an emulated AWS on loopback."""
+"""What the integration tests share: an emulated AWS, a Prefect server, a folder to work in."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from deployments.local.prefect import PrefectServer
+from deployments.local.server import own_server
 from tasks import aws as clients
+from tasks.settings import settings
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +76,23 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], url: str) -> None:
 def _forget_clients() -> None:
     clients.client.cache_clear()
     clients.session.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[PrefectServer]:
+    """A Prefect server of the tests' own, for flows in this process and commands in others."""
+    with own_server() as server:
+        server.wait()
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield server
+
+
+@pytest.fixture
+def allowed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that requests may name images and outputs in, with the test data allowed too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWATH_LOCAL_ROOTS", json.dumps([str(tmp_path), str(DATA)]))
+        patch.setenv("SWATH_WORK_URI", str(tmp_path / "work"))
+        settings.cache_clear()
+        yield tmp_path
+    settings.cache_clear()

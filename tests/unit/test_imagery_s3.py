@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
         total = {"Content-Range": f"bytes {first}-{last}/{len(body)}"}
         return self.answer(206, body[first : last + 1], total)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
 
     def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -98,7 +98,9 @@ def cog(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, np.ndarray]:
     pixels = np.random.default_rng(0).integers(0, 255, (3, 2100, 2100), dtype=np.uint8)
     place = {"crs": "EPSG:32618", "transform": Affine(1, 0, 5e5, 0, -1, 4e6)}
     shape = {"width": 2100, "height": 2100, "count": 3, "dtype": "uint8"}
-    with rasterio.open(file, "w", driver="COG", blocksize=256, **shape, **place) as dataset:
+    with rasterio.open(
+        file, "w", driver="COG", blocksize=256, overviews="NONE", **shape, **place
+    ) as dataset:
         dataset.write(pixels)
     return file.read_bytes(), pixels
 
@@ -121,7 +123,7 @@ def test_every_byte_is_fetched_about_once(s3: Server, cog: tuple[bytes, np.ndarr
         rows, columns = one.tile.window.toslices()
         np.testing.assert_array_equal(one.pixels, pixels[:, rows, columns])
     fetched = sum(last - first + 1 for first, last in s3.ranges)
-    assert fetched < 1.15 * len(s3.objects[KEY])  # the header, a mebibyte, is a part here
+    assert fetched < 1.02 * len(s3.objects[KEY])
 
 
 def test_two_jobs_of_one_process_see_their_own_version(
@@ -170,7 +172,7 @@ def test_what_cannot_be_fetched_is_told_by_tile(
     s3.objects[KEY], _ = cog
     image = open_image(URL)
     s3.failing_after = len(s3.objects[KEY]) // 2
-    grid = Grid(2100, 2100, 512, 50)
+    grid = Grid(2100, 2100, 1024, 50)
     found = list(read_tiles(image, whole(grid)))
     assert len(found) == len(grid)
     assert isinstance(found[0], TilePixels)
@@ -180,7 +182,9 @@ def test_what_cannot_be_fetched_is_told_by_tile(
     assert lost[0].reason
 
 
-def test_a_name_where_no_server_is(monkeypatch: pytest.MonkeyPatch, s3: Server, tmp_path: Path) -> None:
+def test_a_name_where_no_server_is(
+    monkeypatch: pytest.MonkeyPatch, s3: Server, tmp_path: Path
+) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -1,0 +1,196 @@
+"""The image flow with its regions in this process, on a real Prefect server and real files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from prefect import get_client
+from prefect.client.schemas.objects import State
+from rasterio.transform import from_origin
+
+from flows.image import image
+from tasks.request import Request
+from tasks.settings import settings
+from tasks.status import JobStatus
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def paint(path: Path, width: int = 900, height: int = 700) -> Path:
+    """A dark scene with bright ships, some on seams, and a nodata corner."""
+    random = np.random.default_rng(3)
+    pixels = random.integers(20, 40, (3, height, width), dtype=np.uint8)
+    for x, y in random.integers(60, (width - 30, height - 30), (25, 2)):
+        pixels[:, y : y + 8, x : x + 20] = 230
+    pixels[:, :300, :300] = 0
+    profile = {"width": width, "height": height, "count": 3, "dtype": "uint8", "nodata": 0}
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        crs="EPSG:32633",
+        transform=from_origin(500_000, 5_400_000, 0.5, 0.5),
+        **profile,
+    ) as sink:
+        sink.write(pixels)
+    return path
+
+
+def request(path: Path, out: Path, **fields: Any) -> Request:
+    message = {
+        "jobId": "job-1",
+        "imageUrls": [str(path)],
+        "outputs": [{"type": "File", "path": str(out)}],
+        "imageProcessor": {"name": "bright-targets", "type": "BUILTIN"},
+        "imageProcessorTileSize": 256,
+        "imageProcessorTileOverlap": 64,
+    }
+    return Request.parse(json.dumps(message | fields))
+
+
+def run(request: Request, region_size: int | None = None) -> State[Any]:
+    return image(request, region_size=region_size, return_state=True)
+
+
+def features(out: Path, name: str) -> list[dict[str, Any]]:
+    """What was published, without the moment that it was."""
+    found: list[dict[str, Any]] = json.loads((out / f"{name}.geojson").read_text())["features"]
+    for feature in found:
+        feature["properties"].pop("inferenceMetadata")
+    return found
+
+
+def test_the_result_depends_on_neither_region_nor_batch(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = paint(allowed / "scene.tif")
+    results = []
+    for number, (region_size, batch) in enumerate([(4096, 16), (300, 1), (450, 3)]):
+        monkeypatch.setenv("SWATH_BATCH_SIZE", str(batch))
+        settings.cache_clear()
+        out = allowed / str(number)
+        end = run(request(scene, out), region_size)
+        assert end.name == "Completed"
+        results.append(features(out, "scene.tif"))
+    assert len(results[0]) > 10
+    assert results[1] == results[0]
+    assert results[2] == results[0]
+
+
+def test_both_files_hold_the_same_features(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    run(request(scene, allowed / "out"))
+    published = features(allowed / "out", "scene.tif")
+    table = geopandas.read_parquet(allowed / "out" / "scene.tif.parquet")
+    assert [feature["id"] for feature in published] == table["id"].tolist()
+    assert table.crs == "OGC:CRS84"
+
+
+def test_a_summary_and_a_table_of_regions_are_left_on_the_run(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    end = run(request(scene, allowed / "out", jobId="job-artifacts"), 450)
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs()
+        (mine,) = [run for run in runs if run.id == end.state_details.flow_run_id]
+        shown = {a.type: a for a in client.read_artifacts() if a.flow_run_id == mine.id}
+    assert mine.name == "scene.tif · job-artifacts"
+    assert "SUCCESS" in str(shown["markdown"].data)
+    rows = json.loads(str(shown["table"].data))
+    assert rows[0]["region"] == "region 1/4 · 0,0 417×404"
+    assert shown["progress"].data == 100
+    assert shown["progress"].description == "20 of 20 tiles"
+
+
+def test_blank_tiles_are_not_sent_and_are_counted(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    summary = run(request(scene, allowed / "out")).result()
+    assert summary.tiles == {"inferred": 19, "blank": 1, "outside": 0, "failed": 0}
+
+
+def test_a_region_of_interest_is_all_that_is_looked_at(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    with rasterio.open(scene) as source:
+        from rasterio.warp import transform
+
+        corners = [source.xy(row, column) for row, column in [(600, 500), (600, 800), (400, 800)]]
+        ring = list(
+            zip(*transform(source.crs, "EPSG:4326", *zip(*corners, strict=True)), strict=True)
+        )
+    wkt = "POLYGON((" + ", ".join(f"{x} {y}" for x, y in [*ring, ring[0]]) + "))"
+    summary = run(request(scene, allowed / "out", regionOfInterest=wkt)).result()
+    assert summary.status is JobStatus.SUCCESS
+    assert summary.tiles["outside"] > summary.tiles["inferred"] > 0
+    for feature in features(allowed / "out", "scene.tif"):
+        x_min, y_min, x_max, y_max = feature["properties"]["imageBBox"]
+        assert (x_min + x_max) / 2 > 499
+        assert (y_min + y_max) / 2 > 399
+
+
+def test_failed_tiles_make_a_partial_result_with_the_reason(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    with rasterio.open(scene, "r+") as sink:
+        red = np.zeros((3, 256, 256), np.uint8)
+        red[0] = 255  # the colour that the failure model answers with a 500
+        sink.write(red, window=rasterio.windows.Window(644, 444, 256, 256))
+    failing = request(scene, allowed / "out", imageProcessor={"name": "failure", "type": "BUILTIN"})
+    end = run(failing)
+    summary = end.result()
+    assert (end.name, summary.status) == ("Partial", JobStatus.PARTIAL)
+    assert summary.tiles["failed"] == 1
+    assert summary.reasons[0][1] == 1
+    assert len(features(allowed / "out", "scene.tif")) == summary.features > 0
+
+
+def test_a_model_that_never_answers_publishes_nothing(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    dead = {"name": "http://127.0.0.1:9/invocations", "type": "HTTP_ENDPOINT"}
+    end = run(request(scene, allowed / "out", imageProcessor=dead, imageProcessorTileSize=1024))
+    assert end.is_failed()
+    summary = end.result(raise_on_failure=False)
+    assert summary.status is JobStatus.FAILED
+    assert "127.0.0.1:9" in summary.reasons[0][0]
+    assert not list((allowed / "out").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"imageUrls": ["/nowhere/x.tif"]}, "SWATH_LOCAL_ROOTS"),
+        ({"imageProcessor": {"name": "no-such", "type": "BUILTIN"}}, "bright-targets"),
+        ({"imageProcessor": {"name": "x", "type": "SM_ENDPOINT"}}, "imageProcessor.type"),
+        ({"outputs": [{"type": "File", "path": "/etc/out"}]}, "SWATH_LOCAL_ROOTS"),
+        ({"regionOfInterest": "POLYGON((0 0, 1 0, 1 1, 0 0))"}, "do not meet"),
+        (
+            {"postProcessing": [{"algorithm": {"algorithmType": "WBF"}}]},
+            "algorithmType: WBF is not available",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_work(
+    allowed: Path, fields: dict[str, Any], told: str
+) -> None:
+    scene = paint(allowed / "scene.tif")
+    end = run(request(scene, allowed / "out", **fields))
+    assert end.is_failed()
+    assert told in str(end.result(raise_on_failure=False))
+
+
+def test_every_image_of_a_request_is_worked(allowed: Path) -> None:
+    (allowed / "a").mkdir()
+    (allowed / "b").mkdir()
+    both = [paint(allowed / "a" / "scene.tif"), paint(allowed / "b" / "scene.tif", 800, 600)]
+    end = run(request(both[0], allowed / "out", imageUrls=[str(path) for path in both]))
+    assert end.name == "Completed"
+    names = sorted(path.name for path in (allowed / "out").iterdir())
+    assert names == [
+        "scene-2.tif.geojson",
+        "scene-2.tif.parquet",
+        "scene.tif.geojson",
+        "scene.tif.parquet",
+    ]
