@@ -100,14 +100,11 @@ def run(options: Options, console: Console) -> int:
         if options.json:
             print(json.dumps(_refused(options)))
         raise error from None
+    console.print(f"{summary.status}: {summary.message}", soft_wrap=True, markup=False)
     if options.json:
         print(json.dumps(_object(summary)))
     else:
-        console.print(f"{summary.status}: {summary.message}", soft_wrap=True)
-        for uri in summary.outputs.values():
-            print(uri)
-    if summary.status is JobStatus.FAILED:
-        raise SwathError(summary.message)
+        print(*summary.outputs.values(), sep="\n")
     return EXIT[summary.status]
 
 

@@ -56,7 +56,7 @@ def running(folder: Path, console: Console, local_roots: Sequence[Path] = ()) ->
         models.wait_until(partial(answers, port, "/ping"), timeout=60)
         here = Running(stack, f"http://127.0.0.1:{port}")
         tell(f"Models on {here.models_url}/MODEL/invocations")
-        _start_sensor()
+        _start_sensor(stack.record.api_url)
         yield here
 
 
@@ -83,8 +83,10 @@ def up(console: Console) -> int:
     return 0
 
 
-def _start_sensor() -> None:
+def _start_sensor(api_url: str) -> None:
     """The first sensor at once; from then on its schedule starts them."""
-    from prefect.deployments import run_deployment
+    from prefect.client.orchestration import SyncPrefectClient
 
-    run_deployment("sensor/local", timeout=0)
+    with SyncPrefectClient(api_url) as client:
+        sensor = client.read_deployment_by_name("sensor/local")
+        client.create_flow_run_from_deployment(sensor.id)

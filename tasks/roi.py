@@ -15,7 +15,7 @@ from tasks.imagery.transformers import near
 
 _SEGMENTS = 256  # per extent: an edge that is straight on the ground may bend in pixels
 _SAMPLES = 17  # rows and columns of places that tell where an image lies
-_TURNS = (-360.0, 0.0, 360.0)  # degrees of longitude: the same place
+_TURNS = np.array([[-360.0, 0.0], [0.0, 0.0], [360.0, 0.0]])  # degrees: the same place
 
 Extent = tuple[float, float, float, float]  # west, south, east, north
 
@@ -61,7 +61,7 @@ def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None
         )
     ground, extent = shapely.from_wkt(wkt), _extent(image.georeference, image)
     area = _in_pixels(_around(ground, extent), image.georeference)
-    if not np.isfinite(shapely.get_coordinates(area)).all():
+    if area is None:
         raise RequestError(
             f"regionOfInterest: a part of it has no place in {image.url}, which spans "
             f"{_text(extent)} (west, south, east, north); give less of the ground around it."
@@ -87,7 +87,8 @@ def _extent(georeference: Georeference, image: Image) -> Extent:
     places = places[np.isfinite(places).all(axis=1)]
     if not len(places):
         raise RequestError(
-            f"regionOfInterest: {image.url} lies nowhere on Earth by its georeference; leave it out."
+            f"regionOfInterest: {image.url} lies nowhere on Earth, by its georeference; "
+            "leave it out."
         )
     centre = places[len(places) // 2, 0]
     longitudes, latitudes = near(places[:, 0], centre), places[:, 1]
@@ -108,17 +109,22 @@ def _around(ground: shapely.Geometry, extent: Extent) -> shapely.Geometry:
     closely = shapely.box(
         west - beside, max(-90, south - margin), east + beside, min(90, north + margin)
     )
-    turns = [shapely.transform(ground, lambda p, turn=turn: p + (turn, 0)) for turn in _TURNS]
+    turns = [shapely.transform(ground, lambda p, turn=turn: p + turn) for turn in _TURNS]
     return shapely.union_all(shapely.intersection(turns, closely))
 
 
-def _in_pixels(ground: shapely.Geometry, georeference: Georeference) -> shapely.Geometry:
-    """A polygon of the ground in pixels, its edges bent as the image bends them."""
+def _in_pixels(ground: shapely.Geometry, georeference: Georeference) -> shapely.Geometry | None:
+    """A polygon of the ground in pixels, its edges bent as the image bends them.
+
+    None where there is no pixel position for a part of it.
+    """
     if ground.is_empty:
         return ground
     west, south, east, north = ground.bounds
     ground = shapely.segmentize(ground, max(east - west, north - south) / _SEGMENTS)
-    return shapely.transform(ground, georeference.to_image)
+    with np.errstate(invalid="ignore"):  # infinite where the projection has no answer
+        places = georeference.to_image(shapely.get_coordinates(ground))
+    return shapely.set_coordinates(ground, places) if np.isfinite(places).all() else None
 
 
 def _text(bounds: tuple[float, ...]) -> str:

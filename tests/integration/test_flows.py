@@ -19,7 +19,7 @@ from tasks.request import Request
 from tasks.settings import settings
 from tasks.status import JobStatus
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 def paint(path: Path, width: int = 900, height: int = 700) -> Path:
@@ -152,7 +152,7 @@ def test_a_model_that_never_answers_publishes_nothing(allowed: Path) -> None:
     dead = {"name": "http://127.0.0.1:9/invocations", "type": "HTTP_ENDPOINT"}
     end = run(request(scene, allowed / "out", imageProcessor=dead, imageProcessorTileSize=1024))
     assert end.is_failed()
-    summary = end.result(raise_on_failure=False)
+    summary: Any = end.result(raise_on_failure=False)
     assert summary.status is JobStatus.FAILED
     assert "127.0.0.1:9" in summary.reasons[0][0]
     assert not list((allowed / "out").glob("*"))

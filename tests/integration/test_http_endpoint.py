@@ -1,0 +1,396 @@
+"""Models behind HTTP: the real model server, and a server that does all that servers do wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from tasks import coverage, detections
+from tasks.errors import AnswerError, EndpointError, Permanent, Throttled, Transient
+from tasks.imagery import Image, TilePixels, encoder, media_type, open_image
+from tasks.inference import BuiltinEndpoint, Endpoint, answer, open_endpoint
+from tasks.inference.batch import infer
+from tasks.inference.http import HttpEndpoint
+from tasks.request import Request
+from tasks.tiling import Tile
+
+SIDE = 64
+EMPTY = b'{"type":"FeatureCollection","features":[]}'
+
+
+class Misbehaving(BaseHTTPRequestHandler):
+    """Does what the path says."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    connections: set[Any]
+    headers_seen: list[dict[str, str]]
+    enough: Event
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.connections.add(self.client_address)
+        self.headers_seen.append({name.lower(): value for name, value in self.headers.items()})
+        getattr(self, "do_" + self.path.strip("/").replace("-", "_"))()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        pass
+
+    def say(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_good(self) -> None:
+        self.say(200, EMPTY)
+
+    def do_packed(self) -> None:
+        self.say(200, gzip.compress(EMPTY), Content_Encoding="gzip")
+
+    def do_badly_packed(self) -> None:
+        self.say(200, b"not gzip at all", Content_Encoding="gzip")
+
+    def do_reset(self) -> None:
+        self.say(200, EMPTY[:20], Content_Length="9999")
+        self.close_connection = True
+
+    def do_hang_up(self) -> None:
+        self.close_connection = True
+
+    def do_not_http(self) -> None:
+        self.wfile.write(b"220 mail.example ESMTP\r\n\r\n")
+        self.close_connection = True
+
+    def do_404(self) -> None:
+        self.say(404, b"no model\n  of that\tname")
+
+    def do_413(self) -> None:
+        self.say(413, b"")
+
+    def do_429(self) -> None:
+        self.say(429, b"slow down", Retry_After="Wed, 21 Oct 2026 07:28:00 GMT")
+
+    def do_500(self) -> None:
+        self.say(500, b"\xff\xfe out of memory " + b"x" * 10_000)
+
+    def do_502(self) -> None:
+        self.say(502, b"<html>bad gateway</html>")
+
+    def do_503(self) -> None:
+        self.say(503, b"warming up", Retry_After="7")
+
+    def do_503_plain(self) -> None:
+        self.say(503, b"warming up")
+
+    def do_204(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+    def do_307(self) -> None:
+        self.say(307, b"", Location="http://127.0.0.1:9/there")
+
+    def do_empty(self) -> None:
+        self.say(200, b"")
+
+    def do_junk(self) -> None:
+        self.say(200, EMPTY[:20])
+
+    def do_html(self) -> None:
+        self.say(200, b"<html>Welcome</html>")
+
+    def do_list(self) -> None:
+        self.say(200, b"[1,2,3]")
+
+    def do_slow(self) -> None:
+        self.enough.wait(20)
+        self.close_connection = True
+
+    def do_trickle(self) -> None:
+        self.say(200, b"{", Content_Length="99999")
+        while not self.enough.wait(0.05):
+            try:
+                self.wfile.write(b" ")
+            except OSError:
+                break
+        self.close_connection = True
+
+    def do_flood(self) -> None:
+        self.say(200, b"[" + b"1," * 100_000 + b"1]")
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is what these tests are about."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Misbehaving.connections, Misbehaving.headers_seen = set(), []
+    Misbehaving.enough = Event()
+    with Server(("127.0.0.1", 0), Misbehaving) as listening:
+        thread = Thread(target=listening.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        Misbehaving.enough.set()
+        listening.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[str]:
+    """The address of the real model server."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deployments.models", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], 60)
+    line = process.stdout.readline() if ready else ""
+    try:
+        assert line.startswith("models at http://127.0.0.1:"), line
+        yield line.removeprefix("models at ").strip()
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    file = tmp_path_factory.mktemp("image") / "a.tif"
+    shape = {"width": 8 * SIDE, "height": SIDE, "count": 3, "dtype": "uint8"}
+    place = {"crs": "EPSG:32631", "transform": from_origin(5e5, 57e5, 1, 1)}
+    with rasterio.open(file, "w", driver="GTiff", **shape, **place) as dataset:
+        dataset.write(np.random.default_rng(0).integers(0, 99, (3, SIDE, 8 * SIDE), np.uint8))
+    return open_image(str(file), roots=[file.parent])
+
+
+def tile(index: int = 0, colour: tuple[int, int, int] = (90, 90, 90)) -> TilePixels:
+    pixels = np.broadcast_to(np.array(colour, np.uint8)[:, None, None], (3, SIDE, SIDE))
+    return TilePixels(Tile(index, Window(index * SIDE, 0, SIDE, SIDE)), pixels, None)
+
+
+Open = Callable[..., HttpEndpoint]
+
+
+@pytest.fixture
+def opened(image: Image) -> Iterator[Open]:
+    """Opens endpoints, and closes them in the end."""
+    endpoints: list[HttpEndpoint] = []
+
+    def opened(url: str, timeout: float = 10.0, **parameters: Any) -> HttpEndpoint:
+        encode = encoder(image, "NPY", "NONE")
+        endpoint = HttpEndpoint(url, encode, media_type("NPY"), parameters, timeout)
+        endpoints.append(endpoint)
+        return endpoint
+
+    yield opened
+    for endpoint in endpoints:
+        endpoint.close()
+
+
+def failure(endpoint: Endpoint) -> Exception:
+    """What an endpoint raises for a tile."""
+    try:
+        endpoint.infer(tile())
+    except (EndpointError, AnswerError) as error:
+        return error
+    pytest.fail("it answered")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "told"),
+    [
+        ("/reset", Transient, "RemoteProtocolError peer closed connection"),
+        ("/hang-up", Transient, "RemoteProtocolError Server disconnected"),
+        ("/not-http", Transient, "RemoteProtocolError"),
+        ("/500", Transient, "HTTP 500: \ufffd\ufffd out of memory x"),
+        ("/502", Transient, "HTTP 502: <html>bad gateway</html>"),
+        ("/503", Throttled, "HTTP 503: warming up"),
+        ("/429", Throttled, "HTTP 429: slow down"),
+        ("/404", Permanent, "HTTP 404: no model"),
+        ("/413", Permanent, "HTTP 413: Request Entity Too Large"),
+        ("/204", Permanent, "HTTP 204: No Content"),
+        ("/307", Permanent, "HTTP 307: name http://127.0.0.1:9/there instead"),
+        ("/empty", AnswerError, "not JSON"),
+        ("/junk", AnswerError, "not JSON"),
+        ("/html", AnswerError, "<html>Welcome"),
+        ("/badly-packed", AnswerError, "incorrect header check"),
+    ],
+)
+def test_each_failure_is_of_its_kind_with_the_address_and_the_reason(
+    server: str, opened: Open, path: str, kind: type[Exception], told: str
+) -> None:
+    error = failure(opened(server + path))
+    assert type(error) is kind
+    assert str(error).startswith(server + path)
+    assert told in str(error)
+    assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize(("path", "seconds"), [("/503", 7), ("/503_plain", None), ("/429", None)])
+def test_patience_is_asked_for_in_seconds(
+    server: str, opened: Open, path: str, seconds: float | None
+) -> None:
+    error = failure(opened(server + path))
+    assert isinstance(error, Throttled)
+    assert error.retry_after == seconds
+
+
+@pytest.mark.parametrize("path", ["/slow", "/trickle"])
+def test_an_answer_that_is_too_late_is_given_up(server: str, opened: Open, path: str) -> None:
+    began = time.monotonic()
+    error = failure(opened(server + path, timeout=0.4))
+    assert 0.3 < time.monotonic() - began < 5
+    assert type(error) is Transient
+    assert f"{server}{path}: ReadTimeout" in str(error)
+
+
+def test_nobody_at_the_address_may_be_somebody_the_next_time(opened: Open) -> None:
+    error = failure(opened("http://127.0.0.1:9/"))
+    assert type(error) is Transient
+    assert str(error).startswith("http://127.0.0.1:9/: ConnectError")
+
+
+def test_an_answer_that_is_too_long_is_not_read_to_its_end(
+    server: str, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (answer, sys.modules[HttpEndpoint.__module__]):
+        monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    error = failure(opened(server + "/flood"))
+    assert type(error) is AnswerError
+    assert str(error).startswith(server + "/flood: The answer has ")
+    assert "more than 1000" in str(error)
+
+
+def test_what_is_no_collection_fails_its_tile_alone(server: str, opened: Open) -> None:
+    endpoint = opened(server + "/list")
+    assert endpoint.infer(tile()) == [1, 2, 3]
+    found = infer([tile(0), tile(1)], endpoint, attempts=3)
+    assert found.ledger["state"].to_pylist() == ["failed"] * 2
+    assert found.ledger["attempts"].to_pylist() == [1, 1]
+    assert found.ledger["reason"][0].as_py().endswith("not a GeoJSON FeatureCollection: [1, 2, 3]")
+
+
+@pytest.mark.parametrize("path", ["/badly-packed", "/404", "/reset", "/empty"])
+def test_whatever_a_server_does_each_tile_has_its_line(
+    server: str, opened: Open, path: str
+) -> None:
+    found = infer([tile(0), tile(1)], opened(server + path), attempts=1)
+    assert coverage.count(found.ledger)["failed"] == 2
+    assert all(server in line and "\n" not in line for line in found.ledger["reason"].to_pylist())
+
+
+def test_connections_are_kept(server: str, opened: Open) -> None:
+    endpoint = opened(server + "/good")
+    for _ in range(20):
+        assert endpoint.infer(tile()) == json.loads(EMPTY)
+    assert len(Misbehaving.connections) == 1
+
+
+def test_a_connection_is_kept_through_an_error_that_was_answered(server: str, opened: Open) -> None:
+    endpoint = opened(server + "/500")
+    for _ in range(5):
+        assert isinstance(failure(endpoint), Transient)
+    assert len(Misbehaving.connections) == 1
+
+
+def test_a_compressed_answer_is_understood(server: str, opened: Open) -> None:
+    assert opened(server + "/packed").infer(tile()) == json.loads(EMPTY)
+
+
+def test_parameters_travel_as_headers(server: str, opened: Open) -> None:
+    endpoint = opened(
+        server + "/good", CustomAttributes="a=1", count=5, threshold=0.25, note=" été "
+    )
+    endpoint.infer(tile())
+    (seen,) = Misbehaving.headers_seen
+    assert seen["content-type"] == "application/x-npy"
+    assert seen["x-amzn-sagemaker-custom-attributes"] == "a=1"
+    assert (seen["count"], seen["threshold"]) == ("5", "0.25")
+    assert seen["note"].encode("latin-1").decode() == "été"
+
+
+def ask(url: str, **fields: Any) -> Request:
+    whole = {
+        "jobId": "job-1",
+        "imageUrls": ["s3://images/a.tif"],
+        "outputs": [{"type": "S3", "bucket": "results", "prefix": "a"}],
+        "imageProcessor": {"name": url, "type": "HTTP_ENDPOINT"},
+    }
+    return Request.model_validate(whole | fields)
+
+
+@pytest.mark.parametrize("form", ["NITF", "GTIFF", "PNG", "NPY"])
+def test_a_model_behind_http_answers_as_it_does_in_process(
+    models: str, image: Image, form: str
+) -> None:
+    request = ask(
+        f"{models}/flood/invocations",
+        imageProcessorTileFormat=form,
+        imageProcessorParameters={"count": 9},
+    )
+    batch = [tile(index, (index, 50, 60)) for index in range(5)]
+    with closing(open_endpoint(request, image, 30.0)) as endpoint:
+        over_http = infer(batch, endpoint, attempts=1)
+    in_process = infer(batch, BuiltinEndpoint("flood", {"count": 9}), attempts=1)
+    assert over_http.ledger.equals(in_process.ledger)
+    assert over_http.detections.equals(in_process.detections)
+    assert len(detections.boxes(over_http.detections)) == 45
+
+
+def test_a_failing_tile_loses_none_of_its_neighbours(
+    models: str, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("tasks.inference.retry.time.sleep", waits.append)
+    request = ask(f"{models}/failure/invocations", imageProcessorParameters={"patience": 3})
+    colours = [(255, 0, 0), (9, 90, 9), (255, 255, 0), (255, 0, 255), (0, 255, 255), (9, 90, 9)]
+    batch = [tile(index, colour) for index, colour in enumerate(colours)]
+    with closing(open_endpoint(request, image, 30.0)) as endpoint:
+        found = infer(batch, endpoint, attempts=2)
+    lines = found.ledger.to_pylist()
+    failed, inferred = "failed", "inferred"
+    assert [line["state"] for line in lines] == [failed, inferred, failed, failed, failed, inferred]
+    assert [line["attempts"] for line in lines] == [2, 1, 2, 1, 1, 1]
+    for line, why in zip(lines, ["500", "", "503", "not JSON", "[1, 2, 3]", ""], strict=True):
+        assert why in line["reason"]
+    assert found.detections["tile"].to_pylist() == [1, 5]
+    assert len(waits) == 2
+    assert waits[1] >= 3
+
+
+def test_a_model_that_the_server_does_not_have_is_told(models: str, image: Image) -> None:
+    with closing(open_endpoint(ask(f"{models}/yolo/invocations"), image, 30.0)) as endpoint:
+        error = failure(endpoint)
+    assert type(error) is Permanent
+    assert "HTTP 404" in str(error)
+    assert "bright-targets, centerpoint" in str(error)
+
+
+def test_the_deadline_of_a_request_is_that_of_each_call(models: str, image: Image) -> None:
+    request = ask(f"{models}/failure/invocations", imageProcessorParameters={"seconds": 1})
+    with closing(open_endpoint(request, image, 0.3)) as endpoint:
+        found = infer([tile(0, (0, 0, 255)), tile(1)], endpoint, attempts=1)
+    assert found.ledger["state"].to_pylist() == ["failed", "inferred"]
+    assert "ReadTimeout" in found.ledger["reason"][0].as_py()

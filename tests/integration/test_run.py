@@ -1,0 +1,183 @@
+"""`swath run` and its neighbours as a person types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+SWATH = Path(sys.executable).with_name("swath")
+
+
+def swath(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SWATH, *map(str, arguments)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def last_object(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    pixels = np.full((3, 600, 600), 50, np.uint8)
+    pixels[:, 344:, 344:] = np.array([255, 0, 0], np.uint8)[:, None, None]
+    profile = {"width": 600, "height": 600, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    transform = Affine(1, 0, 500_000, 0, -1, 5_400_000)
+    with rasterio.open(
+        tmp_path / "scene.tif", "w", driver="GTiff", transform=transform, **profile
+    ) as sink:
+        sink.write(pixels)
+    return tmp_path / "scene.tif"
+
+
+def test_an_image_is_worked_on_a_prefect_server_of_its_own(scene: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = swath(
+        "run", scene, "--model", "centerpoint", "--tile-size", 256, "--overlap", 64,
+        "--region-size", 300, "--job-id", "job-7", "--out", out, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert last_object(done) == {
+        "job_id": "job-7",
+        "status": "SUCCESS",
+        "features": 9,
+        "tiles": {"inferred": 9, "blank": 0, "outside": 0, "failed": 0},
+        "outputs": {
+            "geojson": str(out / "scene.tif.geojson"),
+            "parquet": str(out / "scene.tif.parquet"),
+        },
+    }
+    assert "scene.tif · job-7" in done.stderr
+    assert "Starting a Prefect server" in done.stderr
+    collection = json.loads((out / "scene.tif.geojson").read_text())
+    centres = sorted(
+        tuple(feature["properties"]["imageGeometry"]["coordinates"])
+        for feature in collection["features"]
+    )
+    places = [128.0, 300.0, 472.0]
+    assert centres == [(x, y) for x in places for y in places]
+
+
+def test_a_failed_tile_is_partial_and_exit_status_3(
+    scene: Path, tmp_path: Path, prefect_api: str
+) -> None:
+    done = swath(
+        "run", scene, "--model", "failure", "--tile-size", 256, "--overlap", 64,
+        "--out", tmp_path / "out", "--json", PREFECT_API_URL=prefect_api, SWATH_TILE_ATTEMPTS="1",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    told = last_object(done)
+    assert (told["status"], told["tiles"]["failed"]) == ("PARTIAL", 1)
+    assert "it is red" in done.stderr
+    assert "Starting a Prefect server" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--model", "no-such-model"], "bright-targets"),
+        (
+            ["--model", "centerpoint", "--tile-size", 64, "--overlap", 64],
+            "imageProcessorTileOverlap",
+        ),
+        (["--model", "centerpoint", "--roi", "POLYGON((0 0, 1 0, 1 1"], "regionOfInterest"),
+        (["--model", "centerpoint", "--roi", "POLYGON((0 0, 1 0, 1 1, 0 0))"], "do not meet"),
+        (["--model", "centerpoint", "--region-size", 0], "--region-size"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_reason(
+    scene: Path, tmp_path: Path, prefect_api: str, arguments: list[object], told: str
+) -> None:
+    out = tmp_path / "out"
+    done = swath("run", scene, *arguments, "--out", out, "--json", PREFECT_API_URL=prefect_api)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert last_object(done)["status"] == "FAILED"
+    assert not out.exists() or not list(out.iterdir())
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here: ../shared/data")
+@pytest.mark.parametrize(
+    ("name", "width", "height"),
+    [
+        ("056_512x512_s_8_4_ms_jp2.ntf", 512, 512),
+        ("2_planes.tiff", 512, 512),
+        ("OSBS_029.tif", 400, 400),
+        ("RGB.byte.tif", 791, 718),
+        ("boats.jpg", 1920, 1080),
+        ("cog_gcps_s1.tif", 1280, 837),
+        ("i_3301a.ntf", 1024, 1024),
+        ("mosaic_cog1_l8_rgb16.tif", 779, 790),
+        ("sicd_50x50.nitf", 50, 50),
+        ("solaris_wv_pan16.tif", 900, 900),
+        ("wpafb_20091021_r3.ntf", 3328, 2304),
+    ],
+)
+def test_a_real_image_gives_every_tile(
+    tmp_path: Path, prefect_api: str, name: str, width: int, height: int
+) -> None:
+    done = swath(
+        "run", DATA / name, "--model", "centerpoint", "--tile-size", 512, "--overlap", 128,
+        "--out", tmp_path, "--json", PREFECT_API_URL=prefect_api,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = last_object(done)
+    across, down = (max(1, ceil((extent - 128) / 384)) for extent in (width, height))
+    assert sum(told["tiles"].values()) == across * down
+    assert told["tiles"]["inferred"] == told["features"] > 0
+    georeferenced = name not in {
+        "056_512x512_s_8_4_ms_jp2.ntf",
+        "2_planes.tiff",
+        "boats.jpg",
+        "i_3301a.ntf",
+    }
+    collection = json.loads((tmp_path / f"{name}.geojson").read_text())
+    assert all((f["geometry"] is not None) == georeferenced for f in collection["features"])
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here: ../shared/data")
+@pytest.mark.parametrize("name", ["OSBS_029.xml", "README.md"])
+def test_what_is_no_image_is_refused(tmp_path: Path, prefect_api: str, name: str) -> None:
+    done = swath(
+        "run", DATA / name, "--model", "centerpoint", "--out", tmp_path,
+        PREFECT_API_URL=prefect_api,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "is not an image that Swath reads" in done.stderr
+
+
+def test_the_schema_is_printed() -> None:
+    schema = json.loads(swath("schema").stdout)
+    assert {"jobId", "imageUrls", "imageProcessor"} <= set(schema["properties"])
+
+
+def test_a_request_that_would_be_refused_is_not_sent(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"jobId": "x"}')
+    done = swath("submit", bad, SWATH_QUEUE_URL="http://127.0.0.1:9/queue")
+    assert done.returncode == 1
+    assert "imageUrls" in done.stderr
+
+
+def test_help_explains_itself() -> None:
+    told = swath("--help").stdout
+    assert all(command in told for command in ("demo", "run", "schema", "submit", "up"))

@@ -1,0 +1,278 @@
+"""The whole system: requests on the queue, runs on the work pool, results in S3, statuses on SNS.
+
+All jobs are sent at once, and each test asks about its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from rich.console import Console
+
+from deployments.up import Running, running
+from flows.launch import UNFINISHED
+from tasks import aws as clients
+from tasks import store
+from tasks.aws import client
+from tasks.queue import send
+from tasks.settings import settings
+
+LIMIT = 2  # of image runs at a time, in prefect.yaml
+PATIENCE = 400.0  # seconds for all jobs, on a busy machine
+ENDS = {"SUCCESS", "PARTIAL", "FAILED"}
+
+
+@dataclass
+class Outcome:
+    """What was seen of the jobs while they were worked.
+
+    Attributes:
+        statuses: Of each job id, the statuses in the order they were published.
+        messages: Of each job id, the body of its last status.
+        runs: The image runs of each job id.
+        most_at_once: Image runs unfinished at the same time, at the most.
+    """
+
+    statuses: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    messages: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, list[FlowRun]] = field(default_factory=dict)
+    most_at_once: int = 0
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("system")
+    before = dict(os.environ)
+    os.environ |= {"SWATH_STATE_DIR": str(folder / "state"), "SWATH_REGION_SIZE": "500"}
+    forget()
+    try:
+        with running(folder, Console(stderr=True)) as up:
+            forget()
+            with temporary_settings({PREFECT_API_URL: up.stack.record.api_url}):
+                yield up
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        forget()
+
+
+def forget() -> None:
+    """Settings and clients were made for another environment."""
+    settings.cache_clear()
+    clients.client.cache_clear()
+    clients.session.cache_clear()
+
+
+def paint(path: Path, *, red: bool = False) -> None:
+    random = np.random.default_rng(5)
+    pixels = random.integers(40, 60, (3, 700, 900), dtype=np.uint8)
+    for x, y in random.integers(40, (850, 650), (30, 2)):
+        pixels[:, y : y + 8, x : x + 20] = 230
+    if red:  # the failure model answers HTTP 500
+        pixels[:, 444:, 644:] = np.array([255, 0, 0], np.uint8)[:, None, None]
+    profile = {"width": 900, "height": 700, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    transform = Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)
+    with rasterio.open(path, "w", driver="GTiff", transform=transform, **profile) as sink:
+        sink.write(pixels)
+
+
+def message(here: Running, job_id: str, *images: str, model: str = "bright-targets") -> str:
+    record = here.stack.record
+    return json.dumps(
+        {
+            "jobId": job_id,
+            "imageUrls": [f"s3://{record.image_bucket}/{name}" for name in images],
+            "outputs": [{"type": "S3", "bucket": record.result_bucket, "prefix": job_id}],
+            "imageProcessor": {"name": here.model_url(model), "type": "HTTP_ENDPOINT"},
+            "imageProcessorTileSize": 256,
+            "imageProcessorTileOverlap": 64,
+            "imageProcessorTileFormat": "GTIFF",
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def outcome(here: Running, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Every job, worked to its end."""
+    folder = tmp_path_factory.mktemp("images")
+    bucket = f"s3://{here.stack.record.image_bucket}"
+    paint(folder / "a.tif")
+    paint(folder / "red.tif", red=True)
+    for name, key in [("a.tif", "one/a.tif"), ("a.tif", "two/a.tif"), ("red.tif", "red.tif")]:
+        store.put(f"{bucket}/{key}", folder / name)
+    good = message(here, "good", "one/a.tif")
+    bodies = [
+        good,
+        message(here, "typo", "one/a.tif").replace("imageProcessorTileSize", "tileSize"),
+        "not json at all",
+        message(here, "both", "one/a.tif", "two/a.tif"),
+        good,  # sent twice
+        message(here, "partial", "red.tif", model="failure"),
+        message(here, "absent", "nowhere.tif"),
+    ]
+    entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies)]
+    client("sqs").send_message_batch(QueueUrl=here.stack.record.queue_url, Entries=entries)
+    return follow(here, {"good": 1, "typo": 1, "": 1, "both": 2, "partial": 1, "absent": 1})
+
+
+def follow(here: Running, expected: dict[str, int]) -> Outcome:
+    """Watch until every job has the ends it should have, and the queue is empty."""
+    seen, deadline = Outcome(), time.monotonic() + PATIENCE
+    with get_client(sync_client=True) as prefect:
+        while True:
+            for status in receive(here.stack.record.status_queue_url):
+                job_id = status["attributes"].get("job_id", "")
+                seen.statuses[job_id].append(status["attributes"]["status"])
+                seen.messages[job_id] = status["body"]
+            runs = [r for r in prefect.read_flow_runs() if r.parameters.get("image_url")]
+            images = [run for run in runs if "region" not in run.parameters]
+            unfinished = [r for r in images if r.state is None or r.state.type in UNFINISHED]
+            seen.most_at_once = max(seen.most_at_once, len(unfinished))
+            ends = {
+                job_id: sum(status in ENDS for status in seen.statuses[job_id])
+                for job_id in expected
+            }
+            if ends == expected and not unfinished and queue_is_empty(here):
+                break
+            assert time.monotonic() < deadline, (ends, [r.name for r in unfinished])
+            here.stack.watch(0.3)
+    for run in images:
+        seen.runs.setdefault(run.parameters["request"]["jobId"], []).append(run)
+    return seen
+
+
+def receive(queue_url: str) -> list[dict[str, Any]]:
+    sqs = client("sqs")
+    answer = sqs.receive_message(
+        QueueUrl=queue_url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+    )
+    found = []
+    for each in answer.get("Messages", []):
+        sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=each["ReceiptHandle"])
+        attributes = {k: v["StringValue"] for k, v in each.get("MessageAttributes", {}).items()}
+        found.append({"body": each["Body"], "attributes": attributes})
+    return found
+
+
+def queue_is_empty(here: Running) -> bool:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    answer = client("sqs").get_queue_attributes(
+        QueueUrl=here.stack.record.queue_url, AttributeNames=names
+    )
+    return all(answer["Attributes"][name] == "0" for name in names)
+
+
+def published(here: Running, job_id: str) -> list[str]:
+    answer = client("s3").list_objects_v2(
+        Bucket=here.stack.record.result_bucket, Prefix=f"{job_id}/"
+    )
+    return [found["Key"] for found in answer.get("Contents", [])]
+
+
+def collection(here: Running, key: str) -> list[dict[str, Any]]:
+    body = store.get(f"s3://{here.stack.record.result_bucket}/{key}")
+    found: list[dict[str, Any]] = json.loads(body)["features"]
+    return found
+
+
+def test_a_request_becomes_features(here: Running, outcome: Outcome) -> None:
+    assert outcome.statuses["good"] == ["STARTED", "IN_PROGRESS", "SUCCESS"]
+    assert published(here, "good") == ["good/a.tif.geojson", "good/a.tif.parquet"]
+    features = collection(here, "good/a.tif.geojson")
+    assert len(features) >= 20
+    assert all(feature["geometry"] for feature in features)
+    assert f"{len(features)} features" in outcome.messages["good"]
+
+
+def test_its_regions_were_runs_of_their_own_on_the_work_pool(
+    here: Running, outcome: Outcome
+) -> None:
+    (run,) = outcome.runs["good"]
+    assert run.name == "a.tif · good"
+    assert {"job:good", "swath"} <= set(run.tags)
+    with get_client(sync_client=True) as prefect:
+        children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
+        regions = prefect.read_flow_runs(flow_run_filter=children)
+    assert sorted(region.name for region in regions) == [
+        "region 1/2 · 0,0 417×700",
+        "region 2/2 · 322,0 578×700",
+    ]
+    assert {region.work_pool_name for region in regions} == {"swath"}
+
+
+def test_a_message_that_does_not_parse_is_set_aside_and_told(
+    here: Running, outcome: Outcome
+) -> None:
+    aside = {
+        m["body"]: m["attributes"]["reason"] for m in receive(here.stack.record.dead_letter_url)
+    }
+    typo = next(body for body in aside if "tileSize" in body)
+    assert "imageProcessorTileSize" in aside[typo]
+    assert "not JSON" in aside["not json at all"]
+    assert outcome.statuses["typo"] == ["FAILED"]
+    assert "tileSize" in outcome.messages["typo"]
+    assert outcome.statuses[""] == ["FAILED"]
+    assert len(aside) == 2
+
+
+def test_a_message_sent_twice_is_one_run(outcome: Outcome) -> None:
+    assert len(outcome.runs["good"]) == 1
+
+
+def test_every_image_of_a_message_is_worked_under_its_own_name(
+    here: Running, outcome: Outcome
+) -> None:
+    assert sorted(outcome.statuses["both"]).count("SUCCESS") == 2
+    assert len(outcome.runs["both"]) == 2
+    keys = published(here, "both")
+    assert [key for key in keys if key.endswith(".geojson")] == [
+        "both/a-2.tif.geojson",
+        "both/a.tif.geojson",
+    ]
+
+
+def test_a_tile_that_fails_makes_the_result_partial(here: Running, outcome: Outcome) -> None:
+    assert outcome.statuses["partial"] == ["STARTED", "IN_PROGRESS", "PARTIAL"]
+    assert "HTTP 500" in outcome.messages["partial"]
+    assert "1 failed" in outcome.messages["partial"]
+    assert len(collection(here, "partial/red.tif.geojson")) == 19
+
+
+def test_an_image_that_is_not_there_fails_with_the_reason(here: Running, outcome: Outcome) -> None:
+    assert outcome.statuses["absent"] == ["STARTED", "FAILED"]
+    assert "nowhere.tif" in outcome.messages["absent"]
+    assert published(here, "absent") == []
+
+
+def test_no_more_images_are_taken_than_may_run(outcome: Outcome) -> None:
+    assert outcome.most_at_once == LIMIT
+
+
+def test_nothing_is_left_of_the_work(here: Running, outcome: Outcome) -> None:
+    assert "Contents" not in client("s3").list_objects_v2(Bucket="swath-work")
+
+
+def test_a_job_that_failed_may_be_sent_again(
+    here: Running, outcome: Outcome, tmp_path: Path
+) -> None:
+    paint(tmp_path / "a.tif")
+    store.put(f"s3://{here.stack.record.image_bucket}/nowhere.tif", tmp_path / "a.tif")
+    send(here.stack.record.queue_url, message(here, "absent", "nowhere.tif"))
+    again = follow(here, {"absent": 1})
+    assert again.statuses["absent"] == ["STARTED", "IN_PROGRESS", "SUCCESS"]
+    assert len(again.runs["absent"]) == 2

@@ -1,0 +1,185 @@
+"""A batch of tiles through a model: every tile ends in one state, whatever its neighbours do."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from rasterio.windows import Window
+
+from tasks import coverage, detections
+from tasks.errors import Permanent, Throttled, Transient
+from tasks.imagery import TilePixels, UnreadTile
+from tasks.inference import BuiltinEndpoint, Endpoint
+from tasks.inference.batch import MAX_BATCH_BYTES, MAX_BATCHES, batch_size, infer
+from tasks.roi import RegionOfInterest
+from tasks.tiling import Tile
+
+COLOURS = {
+    "red": (255, 0, 0),
+    "yellow": (255, 255, 0),
+    "magenta": (255, 0, 255),
+    "cyan": (0, 255, 255),
+    "blue": (0, 0, 255),
+    "grey": (90, 90, 90),
+}
+FATE = {
+    "red": ("failed", 3, "red"),
+    "yellow": ("failed", 3, "patience"),
+    "magenta": ("failed", 1, "cut in half"),
+    "cyan": ("failed", 1, "[1,2,3]"),
+    "blue": ("inferred", 1, ""),
+    "grey": ("inferred", 1, ""),
+    "blank": ("blank", 0, ""),
+    "unread": ("failed", 0, "block 7 is damaged"),
+}
+SIDE = 20
+FAILURE = BuiltinEndpoint("failure", {"seconds": 0, "patience": 0})
+
+
+def place(index: int) -> Tile:
+    return Tile(index, Window(index * SIDE, 0, SIDE, SIDE))
+
+
+def tile(index: int, kind: str = "grey") -> TilePixels | UnreadTile:
+    if kind == "unread":
+        return UnreadTile(place(index), "block 7 is damaged")
+    colour = np.array(COLOURS.get(kind, (0, 0, 0)), np.uint8)
+    pixels = np.broadcast_to(colour[:, None, None], (3, SIDE, SIDE))
+    return TilePixels(place(index), pixels, np.full((SIDE, SIDE), kind != "blank"))
+
+
+class Scripted:
+    """Answers as it is told, one call after the other."""
+
+    def __init__(self, *answers: object) -> None:
+        self._answers = iter(answers)
+
+    def infer(self, tile: TilePixels) -> object:  # noqa: ARG002 - the endpoint's signature
+        answer = next(self._answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+def collection(*boxes: list[float]) -> dict[str, Any]:
+    classes = [{"iri": "ship", "score": 0.5}]
+    features = [{"properties": {"imageBBox": box, "featureClasses": classes}} for box in boxes]
+    return {"type": "FeatureCollection", "features": features}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def hurry() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.inference.retry.time.sleep", lambda _: None)
+        yield
+
+
+@given(st.integers(0, 10**7), st.integers(1, 2**31), st.integers(1, 500))
+def test_batches_are_few_unless_memory_forbids(tiles: int, tile_bytes: int, least: int) -> None:
+    size = batch_size(tiles, tile_bytes, least)
+    assert size >= 1
+    assert size == 1 or size * tile_bytes <= MAX_BATCH_BYTES
+    more_would_fit = (size + 1) * tile_bytes <= MAX_BATCH_BYTES
+    if more_would_fit:
+        assert size >= least
+        assert size * MAX_BATCHES >= tiles
+
+
+def test_small_regions_have_batches_of_the_least_size() -> None:
+    assert batch_size(100, 3 * 512 * 512, 16) == 16
+    assert batch_size(3200, 3 * 512 * 512, 16) == 85  # as many as 64 MiB hold
+
+
+@given(st.lists(st.sampled_from(sorted(FATE)), max_size=12))
+def test_every_tile_ends_in_its_own_state(kinds: list[str]) -> None:
+    batch = [tile(index, kind) for index, kind in enumerate(kinds)]
+    found = infer(batch, FAILURE, attempts=3)
+    lines = found.ledger.to_pylist()
+    assert [line["tile"] for line in lines] == list(range(len(kinds)))
+    for kind, line in zip(kinds, lines, strict=True):
+        state, attempts, why = FATE[kind]
+        assert (line["state"], line["attempts"]) == (state, attempts)
+        assert why in line["reason"]
+        assert bool(line["reason"]) == (state == "failed")
+    inferred = [index for index, kind in enumerate(kinds) if FATE[kind][0] == "inferred"]
+    assert found.detections["tile"].to_pylist() == inferred
+    assert found.detections.schema == detections.SCHEMA
+
+
+def test_detections_are_where_the_tile_is() -> None:
+    found = infer([tile(3)], BuiltinEndpoint("centerpoint", {}), attempts=1)
+    assert detections.boxes(found.detections).tolist() == [[68, 8, 72, 12]]
+
+
+@pytest.mark.parametrize("name", ["bright-targets", "centerpoint", "failure", "flood"])
+def test_every_builtin_model_answers_by_the_contract(name: str) -> None:
+    random = np.random.default_rng(5)
+    batch = [
+        TilePixels(place(index), random.integers(0, 255, (bands, SIDE, SIDE)).astype(dtype), None)
+        for index, (bands, dtype) in enumerate([(3, "uint8"), (1, "uint16"), (4, "float32")])
+    ]
+    found = infer(batch, BuiltinEndpoint(name, {}), attempts=1)
+    assert coverage.count(found.ledger)["inferred"] == 3
+    assert coverage.rejected(found.ledger) == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "state", "attempts"),
+    [
+        ([collection([0, 0, 2, 2])], "inferred", 1),
+        ([Transient("a"), collection()], "inferred", 2),
+        ([Transient("a"), Throttled("b"), collection()], "inferred", 3),
+        ([Transient("a"), [1, 2, 3]], "failed", 2),
+        ([Throttled("a"), Permanent("gone")], "failed", 2),
+        ([Transient("a"), Transient("b"), Transient("c")], "failed", 3),
+    ],
+)
+def test_every_call_is_counted(answers: list[object], state: str, attempts: int) -> None:
+    endpoint: Endpoint = Scripted(*answers)
+    (line,) = infer([tile(0)], endpoint, attempts=3).ledger.to_pylist()
+    assert (line["state"], line["attempts"]) == (state, attempts)
+
+
+def test_broken_features_are_counted_and_lose_nothing_else() -> None:
+    answer = collection([0, 0, 2, 2], [9, 9, 1, 1], [50, 0, 60, 9], [4, 4, 6, 6])
+    found = infer([tile(0)], Scripted(answer), attempts=1)
+    assert found.detections["ordinal"].to_pylist() == [0, 3]
+    assert coverage.rejected(found.ledger) == 2
+
+
+def test_properties_too_deep_to_be_published_lose_only_their_feature() -> None:
+    answer = collection([0, 0, 2, 2], [4, 4, 6, 6])
+    nested: list[Any] = []
+    for _ in range(2000):
+        nested = [nested]
+    answer["features"][0]["properties"]["notes"] = nested
+    found = infer([tile(0)], Scripted(answer), attempts=1)
+    assert found.detections["ordinal"].to_pylist() == [1]
+    assert coverage.rejected(found.ledger) == 1
+
+
+def test_detections_are_kept_where_their_centre_is_inside_the_region_of_interest() -> None:
+    ring = shapely.box(0, 0, 20, 10) - shapely.box(5, 2, 9, 6)
+    boxes: list[list[float]] = [
+        [0, 0, 4, 4],
+        [5, 2, 9, 6],
+        [0, 4, 4, 18],
+        [0, 0, 20, 20],
+        [12, 8, 14, 12.5],
+    ]
+    found = infer([tile(0)], Scripted(collection(*boxes)), attempts=1, roi=RegionOfInterest(ring))
+    assert found.detections["ordinal"].to_pylist() == [0, 3]
+    assert coverage.count(found.ledger)["inferred"] == 1
+
+
+def test_a_region_of_interest_leaves_an_empty_answer_empty() -> None:
+    roi = RegionOfInterest(shapely.box(0, 0, 1, 1))
+    found = infer([tile(0)], Scripted(collection()), attempts=1, roi=roi)
+    assert len(found.detections) == 0
+    assert found.detections.schema == detections.SCHEMA

@@ -1,0 +1,89 @@
+"""Findings of batches and regions: put together in one order, kept and found again."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks import coverage, detections
+from tasks.coverage import TileRecord, TileState
+from tasks.errors import PublishError
+from tasks.findings import Findings, gather, load, save, without_detections
+from tasks.tiling import Grid, Tile
+
+GRID = Grid(100, 100, 20, 0)
+REGIONS = GRID.regions(40)
+
+
+def row(tile: int, ordinal: int, **values: Any) -> dict[str, Any]:
+    return {
+        "tile": tile,
+        "ordinal": ordinal,
+        "x_min": 0.125,
+        "y_min": 1.0,
+        "x_max": 2.0,
+        "y_max": 3.0,
+        "score": 0.1 + 0.2,
+        "class_name": "bateau à voile 🛥",
+        "geometry": None,
+        "properties": "{}",
+    } | values
+
+
+def findings(tile: Tile, number: int) -> Findings:
+    rows = [row(tile.index, ordinal) for ordinal in range(number)]
+    record = TileRecord(tile, TileState.INFERRED, attempts=1)
+    return Findings(pa.Table.from_pylist(rows, schema=detections.SCHEMA), coverage.ledger([record]))
+
+
+@given(st.permutations(range(len(GRID))))
+def test_the_order_of_finishing_does_not_matter(order: list[int]) -> None:
+    tiles = {tile.index: tile for region in REGIONS for tile in GRID.tiles(region)}
+    parts = [findings(tiles[index], index % 3) for index in order]
+    whole = gather(parts)
+    names = zip(
+        whole.detections["tile"].to_pylist(), whole.detections["ordinal"].to_pylist(), strict=True
+    )
+    expected = [(tile, ordinal) for tile in range(len(GRID)) for ordinal in range(tile % 3)]
+    assert list(names) == expected
+    assert whole.ledger["tile"].to_pylist() == list(range(len(GRID)))
+
+
+def test_nothing_gathers_to_empty_tables() -> None:
+    nothing = gather([])
+    assert nothing.detections.schema == detections.SCHEMA
+    assert nothing.ledger.schema == coverage.SCHEMA
+    assert len(nothing.detections) == len(nothing.ledger) == 0
+
+
+def test_a_lost_region_has_a_failed_line_for_every_tile() -> None:
+    tiles = list(GRID.tiles(REGIONS[1]))
+    lost = without_detections(tiles, TileState.FAILED, "out of memory")
+    assert len(lost.detections) == 0
+    assert lost.ledger["tile"].to_pylist() == sorted(tile.index for tile in tiles)
+    assert coverage.reasons(lost.ledger) == [("out of memory", len(tiles))]
+
+
+def test_what_is_kept_is_found_again_bit_for_bit(tmp_path: Path) -> None:
+    rows = [
+        row(3, 0, geometry=b"\x01\x00", properties='{"a":1}'),
+        row(3, 1, score=1e-300, x_min=200_000.1),
+    ]
+    record = TileRecord(GRID.tile(0, 3), TileState.FAILED, "ü\u2028?", attempts=4)
+    kept = Findings(pa.Table.from_pylist(rows, detections.SCHEMA), coverage.ledger([record]))
+    save(kept, str(tmp_path), REGIONS[0])
+    save(gather([]), str(tmp_path), REGIONS[1])
+    found = load(str(tmp_path), REGIONS[0])
+    assert found.detections.equals(kept.detections)
+    assert found.ledger.equals(kept.ledger)
+    both = gather([load(str(tmp_path), REGIONS[1]), found])
+    assert both.detections.equals(kept.detections)
+
+
+def test_a_region_that_kept_nothing_is_an_error(tmp_path: Path) -> None:
+    save(gather([]), str(tmp_path), REGIONS[0])
+    with pytest.raises(PublishError, match="region-00001"):
+        load(str(tmp_path), REGIONS[1])

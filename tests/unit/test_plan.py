@@ -1,0 +1,208 @@
+"""The plan of an image: its tiles found once each, whatever the cuts, and refusals in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+from rasterio.transform import from_origin
+
+from tasks import coverage
+from tasks.coverage import check_complete
+from tasks.errors import ImageError, RequestError
+from tasks.findings import Findings, gather
+from tasks.imagery import TilePixels
+from tasks.inference import BuiltinEndpoint, open_endpoint
+from tasks.inference.batch import infer
+from tasks.plan import Plan, check_plan, make_plan
+from tasks.request import Request
+from tasks.settings import settings
+
+WIDTH, HEIGHT, PIXEL = 230, 170, 0.001
+ROI = "MULTIPOLYGON (((10 49.99, 10.12 49.99, 10.03 49.86, 10 49.99)), \
+((10.2 49.97, 10.22 49.97, 10.22 49.95, 10.2 49.95, 10.2 49.97)))"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that requests may name, with an image whose north-east is nodata."""
+    folder = tmp_path_factory.mktemp("images")
+    pixels = np.random.default_rng(3).integers(1, 255, (3, HEIGHT, WIDTH), dtype=np.uint8)
+    pixels[:, :70, 120:] = 0
+    with rasterio.open(
+        folder / "a.tif",
+        "w",
+        driver="GTiff",
+        width=WIDTH,
+        height=HEIGHT,
+        count=3,
+        dtype="uint8",
+        nodata=0,
+        crs="EPSG:4326",
+        transform=from_origin(10, 50, PIXEL, PIXEL),
+        tiled=True,
+        blockxsize=64,
+        blockysize=32,
+    ) as dataset:
+        dataset.write(pixels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWATH_LOCAL_ROOTS", f'["{folder}"]')
+        settings.cache_clear()
+        yield folder
+    settings.cache_clear()
+
+
+def ask(folder: Path, **fields: Any) -> Request:
+    whole = {
+        "jobId": "job-1",
+        "imageUrls": [str(folder / "a.tif")],
+        "outputs": [{"type": "File", "path": str(folder / "out")}],
+        "imageProcessor": {"name": "flood", "type": "BUILTIN"},
+        "imageProcessorParameters": {"count": 5},
+        "imageProcessorTileSize": 48,
+        "imageProcessorTileOverlap": 10,
+    }
+    return Request.model_validate(whole | fields)
+
+
+def plan_of(request: Request) -> Plan:
+    return make_plan(request, request.image_urls[0])
+
+
+def worked(plan: Plan, region_size: int, batch_size: int, backwards: bool) -> Findings:
+    """What the image gives when it is worked in regions and batches of a size."""
+    endpoint = BuiltinEndpoint("flood", {"count": 5})
+    regions = plan.grid.regions(region_size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWATH_BATCH_SIZE", str(batch_size))
+        settings.cache_clear()
+        found = [
+            infer(batch, endpoint, attempts=1, roi=plan.roi)
+            for region in regions
+            for batch in plan.batches(region)
+        ]
+    settings.cache_clear()
+    found += [plan.outside(region) for region in regions]
+    return gather(found[::-1] if backwards else found)
+
+
+@pytest.mark.parametrize("roi", [None, ROI])
+@pytest.mark.parametrize("region_size", [50, 110, 10_000])
+def test_each_tile_of_a_region_is_outside_or_in_one_batch(
+    folder: Path, roi: str | None, region_size: int
+) -> None:
+    plan = plan_of(ask(folder, regionOfInterest=roi))
+    for region in plan.grid.regions(region_size):
+        outside = plan.outside(region).ledger
+        assert set(outside["state"].to_pylist()) <= {"outside"}
+        in_batches = [tile.tile.index for batch in plan.batches(region) for tile in batch]
+        indices = outside["tile"].to_pylist() + in_batches
+        assert sorted(indices) == [tile.index for tile in plan.grid.tiles(region)]
+        if roi is None:
+            assert len(outside) == 0
+
+
+def test_batches_carry_the_pixels_of_their_tiles(folder: Path) -> None:
+    plan = plan_of(ask(folder))
+    with rasterio.open(folder / "a.tif") as dataset:
+        for region in plan.grid.regions(110):
+            for batch in plan.batches(region):
+                for tile in batch:
+                    assert isinstance(tile, TilePixels)
+                    expected = dataset.read(window=tile.tile.window)
+                    np.testing.assert_array_equal(tile.pixels, expected)
+
+
+@pytest.mark.parametrize("roi", [None, ROI])
+def test_the_ledger_adds_up_to_the_image(folder: Path, roi: str | None) -> None:
+    plan = plan_of(ask(folder, regionOfInterest=roi))
+    ledger = worked(plan, 110, 16, False).ledger
+    check_complete(ledger, len(plan.grid))
+    counts = coverage.count(ledger)
+    assert counts["failed"] == 0
+    assert counts["blank"] > 0
+    assert counts["inferred"] > 0
+    assert bool(counts["outside"]) == (roi is not None)
+    touched = np.zeros((HEIGHT, WIDTH), bool)
+    for line in ledger.to_pylist():
+        rows = slice(line["y"], line["y"] + line["height"])
+        touched[rows, line["x"] : line["x"] + line["width"]] = True
+    assert touched.all()
+
+
+@effort(max_examples=20, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 60), st.sampled_from([None, ROI]), st.booleans())
+def test_the_cuts_do_not_matter(
+    folder: Path, region_size: int, batch_size: int, roi: str | None, backwards: bool
+) -> None:
+    plan = plan_of(ask(folder, regionOfInterest=roi))
+    whole = worked(plan, 10_000, 1000, False)
+    parts = worked(plan, region_size, batch_size, backwards)
+    assert parts.detections.equals(whole.detections)
+    assert parts.ledger.equals(whole.ledger)
+    assert len(whole.detections) > 0
+
+
+def test_it_is_told_in_one_line(folder: Path) -> None:
+    plan = plan_of(ask(folder))
+    assert plan.text(4) == "230 × 170 pixels, 3 × uint8: 30 tiles of 48 × 48 in 4 regions"
+
+
+def test_a_plan_that_can_be_carried_out_passes(folder: Path) -> None:
+    request = ask(folder)
+    assert check_plan(request, request.image_urls[0]).grid == plan_of(request).grid
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"imageProcessor": {"name": "flod", "type": "BUILTIN"}}, "no built-in model 'flod'"),
+        ({"imageProcessorParameters": {"cuont": 3}}, r"imageProcessorParameters\.cuont"),
+        ({"imageProcessor": {"name": "ships"}}, r"imageProcessor\.type: SM_ENDPOINT is not"),
+        (
+            {"postProcessing": [{"algorithm": {"algorithmType": "WBF"}}]},
+            "algorithmType: WBF is not available",
+        ),
+        ({"outputs": [{"type": "File", "path": "/elsewhere"}]}, "/elsewhere"),
+        (
+            {"regionOfInterest": "POLYGON ((1 1, 2 1, 2 2, 1 1))"},
+            "regionOfInterest: .* do not meet",
+        ),
+    ],
+)
+def test_what_cannot_be_carried_out_is_refused_first(
+    folder: Path, fields: dict[str, Any], told: str
+) -> None:
+    request = ask(folder, **fields)
+    with pytest.raises(RequestError, match=told):
+        check_plan(request, request.image_urls[0])
+
+
+def test_an_image_that_is_not_there_is_refused(folder: Path) -> None:
+    request = ask(folder, imageUrls=[str(folder / "b.tif")])
+    with pytest.raises(ImageError, match=r"b\.tif"):
+        check_plan(request, request.image_urls[0])
+
+
+def test_an_encoding_that_would_harm_the_pixels_is_refused(folder: Path) -> None:
+    file = folder / "deep.tif"
+    shape = {"width": 40, "height": 40, "count": 1, "dtype": "float32"}
+    place = {"crs": "EPSG:4326", "transform": from_origin(10, 50, PIXEL, PIXEL)}
+    with rasterio.open(file, "w", driver="GTiff", **shape, **place) as dataset:
+        dataset.write(np.ones((1, 40, 40), np.float32))
+    request = ask(
+        folder,
+        imageUrls=[str(file)],
+        imageProcessor={"name": "http://127.0.0.1:9/", "type": "HTTP_ENDPOINT"},
+        imageProcessorTileFormat="PNG",
+    )
+    plan = make_plan(request, str(file))
+    with pytest.raises(RequestError, match=r"imageProcessorTileFormat PNG .* float32"):
+        open_endpoint(request, plan.image, 1.0)

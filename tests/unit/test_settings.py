@@ -1,0 +1,80 @@
+"""What an operator sets, read from the environment."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.settings import Settings, settings
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SWATH_")]:
+        monkeypatch.delenv(name)
+
+
+def test_without_any_everything_runs_on_this_machine() -> None:
+    found = Settings()
+    assert found.queue_url is None
+    assert found.status_topic_arn is None
+    assert found.local_roots == []
+    assert found.region_deployment is None
+    assert Path(found.work_uri).is_absolute()
+    assert (found.sensors_per_queue, found.region_attempts, found.tile_attempts) == (1, 3, 4)
+
+
+def test_each_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "queue_url": "http://127.0.0.1/q",
+        "status_topic_arn": "arn:aws:sns:us-east-1:1:t",
+        "local_roots": ["/data", "/more data"],
+        "work_uri": "s3://work/here",
+        "image_deployment": "image/ecs",
+        "region_deployment": "region/ecs",
+        "sensors_per_queue": 2,
+        "region_size": 8192,
+        "region_attempts": 5,
+        "region_timeout": 1.5,
+        "batch_size": 3,
+        "endpoint_concurrency": 9,
+        "endpoint_timeout": 0.5,
+        "tile_attempts": 1,
+    }
+    assert set(given) == set(Settings.model_fields)
+    for name, value in given.items():
+        text = str(value) if name != "local_roots" else '["/data", "/more data"]'
+        monkeypatch.setenv(f"SWATH_{name.upper()}", text)
+    assert Settings().model_dump(mode="json") == given
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", "0"),
+        ("region_size", "-1"),
+        ("tile_attempts", "many"),
+        ("endpoint_timeout", "0"),
+        ("region_attempts", "1.5"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"SWATH_{name.upper()}", value)
+    with pytest.raises(ValidationError, match=name) as refused:
+        Settings()
+    assert refused.value.errors()[0]["input"] == value
+
+
+def test_they_are_read_once_and_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.cache_clear()
+    first = settings()
+    monkeypatch.setenv("SWATH_BATCH_SIZE", "99")
+    assert settings() is first
+    with pytest.raises(ValidationError, match="frozen"):
+        first.batch_size = 99  # type: ignore[misc]
+    settings.cache_clear()
+    assert settings().batch_size == 99
+    settings.cache_clear()
