@@ -126,7 +126,7 @@ class ImageRuns:
             )
 
 
-@task(name="region", task_run_name="{region.name}", cache_policy=NO_CACHE)
+@task(name="region", task_run_name="region {region.number} of {region.of}", cache_policy=NO_CACHE)
 def run_region(request: Request, image_url: str, region: Region, work_uri: str) -> None:
     """Run one region on the work pool and wait for it; each attempt is a run of its own.
 

@@ -55,7 +55,7 @@ class Summary(BaseModel):
             "| --- | ---: |",
             *(f"| {state} | {number} |" for state, number in self.tiles.items()),
             "",
-            *(f"- {name}: `{uri}`" for name, uri in self.outputs.items()),
+            *(f"- {name}: [{uri}]({uri})" for name, uri in self.outputs.items()),
         ]
         if self.rejected:
             lines += ["", f"{self.rejected} features broke the model's contract and were left out."]

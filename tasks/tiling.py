@@ -63,10 +63,15 @@ class Region(BaseModel):
         return (self.row_stop - self.row_start) * (self.column_stop - self.column_start)
 
     @property
+    def number(self) -> int:
+        """Place among the image's regions, from 1, as people count."""
+        return self.index + 1
+
+    @property
     def name(self) -> str:
         """What people find it by: its number, first pixel and size."""
-        number = f"region {self.index + 1}/{self.of}"
-        return f"{number} · {self.x},{self.y} {self.width}×{self.height}"
+        place = f"{self.x},{self.y} {self.width}×{self.height}"
+        return f"region {self.number}/{self.of} · {place}"
 
 
 def positions(extent: int, tile: int, overlap: int) -> list[int]:

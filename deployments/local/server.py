@@ -82,3 +82,8 @@ def _profile_api_url() -> str | None:
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
     api_url = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
     return api_url if isinstance(api_url, str) else None
+
+
+if __name__ == "__main__":  # `make setup`: the first run finds the database migrated
+    with own_server() as first:
+        first.wait()
