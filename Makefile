@@ -16,7 +16,7 @@ setup: .venv/ready ## .venv with the `swath` command in it
 	@test -n "$(PYTHON)" || { echo "Swath needs Python 3.11 or 3.12: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "Setting up .venv with $$($(PYTHON) --version), once"
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m deployments.local.server # migrates the database that every Prefect server starts from
 	@touch $@

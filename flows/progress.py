@@ -68,8 +68,9 @@ def image_progress(regions: Sequence[Region]) -> Iterator[None]:
     tiles = sum(len(region) for region in regions)
     artifact = cast("UUID", create_progress_artifact(0.0, description=f"0 of {tiles} tiles"))
     image_run, ended = UUID(flow_run.id), Event()
-    watch = partial(copy_context().run, _watch)  # in this run's context, so on its server
-    watcher = Thread(target=watch, args=(image_run, artifact, tiles, ended), daemon=True)
+    watch = partial(_watch, image_run, artifact, tiles, ended)
+    # in this run's context, so on its server
+    watcher = Thread(target=copy_context().run, args=(watch,), daemon=True)
     watcher.start()
     try:
         yield

@@ -40,14 +40,15 @@ def region(request: Request, image_url: str, region: Region, work_uri: str) -> d
     """
     plan = make_plan(request, image_url)
     with closing(open_endpoint(request, plan.image, settings().endpoint_timeout)) as endpoint:
-        findings = gather([plan.outside(region), *_inferred(plan, region, endpoint)])
+        findings = gather(_findings(plan, region, endpoint))
     save(findings, work_uri, region)
     return coverage.count(findings.ledger)
 
 
-def _inferred(plan: Plan, region: Region, endpoint: Endpoint) -> Iterator[Findings]:
-    """The findings of each batch, with a few batches in flight and no more read ahead of them."""
+def _findings(plan: Plan, region: Region, endpoint: Endpoint) -> Iterator[Findings]:
+    """What each batch gives, with a few batches in flight and no more read ahead of them."""
     progress = RegionProgress(len(region))
+    yield progress.advance(plan.outside(region))
     in_flight: deque[PrefectFuture[Findings]] = deque()
     for batch in plan.batches(region):
         if len(in_flight) == settings().endpoint_concurrency:

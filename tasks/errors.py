@@ -31,13 +31,7 @@ class ImageChanged(ImageError):  # noqa: N818 - a fact about the image, not a fa
 
 
 class EndpointError(SwathError):
-    """The model did not answer a tile.
-
-    Attributes:
-        attempts: Calls that were made before giving up.
-    """
-
-    attempts = 1
+    """The model did not answer a tile."""
 
 
 class Throttled(EndpointError):  # noqa: N818

@@ -12,6 +12,7 @@ from tasks.aws import client
 from tasks.errors import RequestError
 
 MAX_BATCH = 10  # SQS hands out no more at once
+MAX_ATTRIBUTES = 10  # of a message
 LONGEST_POLL = 20  # seconds, by SQS
 VISIBILITY = 60  # seconds that a received message stays hidden from others
 _LONGEST_REASON = 2000
@@ -77,13 +78,20 @@ class Queue:
 
     def set_aside(self, message: Message, reason: str) -> None:
         """Move a message to the dead-letter queue, with the reason as an attribute of it."""
+        told = {"reason": {"DataType": "String", "StringValue": _printable(reason)}}
+        attributes = dict(list(message.attributes.items())[: MAX_ATTRIBUTES - 1]) | told
+        try:
+            self._set_aside(message, attributes)
+        except ClientError:  # with the reason it is too long for the queue: better without
+            self._set_aside(message, {})
+        self.acknowledge(message)
+
+    def _set_aside(self, message: Message, attributes: dict[str, Any]) -> None:
         client("sqs").send_message(
             QueueUrl=self.dead_letter_url,
             MessageBody=message.body,
-            MessageAttributes=dict(list(message.attributes.items())[:9])
-            | {"reason": {"DataType": "String", "StringValue": _printable(reason)}},
+            MessageAttributes=attributes,
         )
-        self.acknowledge(message)
 
 
 def open_queue(url: str | None) -> Queue:

@@ -8,7 +8,14 @@ from typing import Any
 
 import httpx
 
-from tasks.errors import AnswerError, EndpointError, Permanent, Throttled, Transient
+from tasks.errors import (
+    AnswerError,
+    EndpointError,
+    Permanent,
+    RequestError,
+    Throttled,
+    Transient,
+)
 from tasks.imagery import TilePixels
 from tasks.inference.answer import MAX_BYTES, parse
 
@@ -41,7 +48,14 @@ class HttpEndpoint:
             media_type: Content type of that body.
             parameters: The request's `imageProcessorParameters`, sent as headers.
             timeout: Seconds to wait for a connection, and for an answer to its last byte.
+
+        Raises:
+            RequestError: Nothing can be posted to that URL.
         """
+        try:
+            httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise RequestError(f"imageProcessor.name: {url!r} is no URL: {error}.") from error
         self.url = url
         self._encode = encode
         self._timeout = timeout

@@ -21,8 +21,8 @@ threshold = st.sampled_from([0.0, 0.1, 1 / 3, 0.5, 0.75, 1.0])
 def iou(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
     width = max(0.0, min(one[2], two[2]) - max(one[0], two[0]))
     height = max(0.0, min(one[3], two[3]) - max(one[1], two[1]))
-    area = lambda b: (b[2] - b[0]) * (b[3] - b[1])
-    union = area(one) + area(two) - width * height
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, two)]
+    union = sum(areas) - width * height
     return float(width * height / union) if union > 0 else 0.0
 
 
