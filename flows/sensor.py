@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -45,11 +45,11 @@ def sensor(minutes: float = 5.0) -> int:
     with _place(queue, left()) as mine:
         while mine and left() > 0:
             runs = ImageRuns(settings().image_deployment)
-            free = runs.free()
-            if free == 0:
+            if runs.free() == 0:
                 time.sleep(0.5)
                 continue
-            for message in queue.receive(free, min(left(), LONGEST_POLL)):
+            # one at a time: while it waits for places, none waits behind it and comes back
+            for message in queue.receive(1, min(left(), LONGEST_POLL)):
                 launched += _handle(message, queue, runs)
     return launched
 
@@ -80,11 +80,14 @@ def _place(queue: Queue, patience: float) -> Iterator[bool]:
     name = "sensor:" + queue.url.rpartition("/")[2]
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, settings().sensors_per_queue)
-    try:
-        with concurrency(name, timeout_seconds=max(0.0, patience), lease_duration=LEASE):
-            yield True
-    except TimeoutError:
-        yield False
+    place = concurrency(name, timeout_seconds=max(0.0, patience), lease_duration=LEASE)
+    with ExitStack() as held:
+        try:
+            held.enter_context(place)
+        except TimeoutError:
+            yield False
+            return
+        yield True
 
 
 def _seconds_to(end: datetime) -> float:

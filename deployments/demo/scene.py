@@ -86,6 +86,7 @@ def generate(
         path,
         "w",
         driver="COG",
+        interleave="PIXEL",
         width=size,
         height=size,
         count=3,

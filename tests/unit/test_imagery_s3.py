@@ -99,7 +99,14 @@ def cog(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, np.ndarray]:
     place = {"crs": "EPSG:32618", "transform": Affine(1, 0, 5e5, 0, -1, 4e6)}
     shape = {"width": 2100, "height": 2100, "count": 3, "dtype": "uint8"}
     with rasterio.open(
-        file, "w", driver="COG", blocksize=256, overviews="NONE", **shape, **place
+        file,
+        "w",
+        driver="COG",
+        blocksize=256,
+        overviews="NONE",
+        interleave="PIXEL",
+        **shape,
+        **place,
     ) as dataset:
         dataset.write(pixels)
     return file.read_bytes(), pixels

@@ -63,7 +63,7 @@ def test_the_page_of_a_success() -> None:
     assert page.startswith("# SUCCESS: harbour.tif · job-42\n")
     assert "**12 features** in `s3://images/2024/harbour.tif`" in page
     assert "| inferred | 7 |" in page
-    assert "- geojson: `s3://out/harbour.tif.geojson`" in page
+    assert "- geojson: [s3://out/harbour.tif.geojson](s3://out/harbour.tif.geojson)" in page
     assert "failed\n" not in page
 
 
