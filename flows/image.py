@@ -93,13 +93,11 @@ def _fan_out(plan: Plan, regions: Sequence[Region]) -> list[Findings]:
 
 def _run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
     """How each region's run ended: on the work pool, or in turn in this process."""
+    work = [(plan.request, plan.image.url, plan.image.etag, region, work_uri) for region in regions]
     if settings().region_deployment is None:
-        return [
-            region_flow(plan.request, plan.image.url, region, work_uri, return_state=True)
-            for region in regions
-        ]
+        return [region_flow(*region, return_state=True) for region in work]
     attempt = run_region.with_options(retries=settings().region_attempts - 1)
-    futures = [attempt.submit(plan.request, plan.image.url, region, work_uri) for region in regions]
+    futures = [attempt.submit(*region) for region in work]
     wait(futures)
     return [future.state for future in futures]
 

@@ -127,7 +127,7 @@ class ImageRuns:
 
 
 @task(name="region", task_run_name="region {region.number} of {region.of}", cache_policy=NO_CACHE)
-def run_region(request: Request, image_url: str, region: Region, work_uri: str) -> None:
+def run_region(request: Request, image_url: str, etag: str, region: Region, work_uri: str) -> None:
     """Run one region on the work pool and wait for it; each attempt is a run of its own.
 
     Raises:
@@ -140,6 +140,7 @@ def run_region(request: Request, image_url: str, region: Region, work_uri: str) 
         parameters={
             "request": request.model_dump(mode="json"),
             "image_url": image_url,
+            "etag": etag,
             "region": region.model_dump(mode="json"),
             "work_uri": work_uri,
         },

@@ -26,19 +26,22 @@ def _name() -> str:
 
 
 @flow(name="region", flow_run_name=_name)
-def region(request: Request, image_url: str, region: Region, work_uri: str) -> dict[str, int]:
+def region(
+    request: Request, image_url: str, etag: str, region: Region, work_uri: str
+) -> dict[str, int]:
     """Find what there is in one region of an image, and keep it for the merge.
 
     Args:
         request: The message.
         image_url: Which of its images.
+        etag: Its version, which all regions must see.
         region: Which tiles of the image's grid.
         work_uri: Folder or s3:// prefix that the image's run merges from.
 
     Returns:
         Tiles in each state.
     """
-    plan = make_plan(request, image_url)
+    plan = make_plan(request, image_url, etag)
     with closing(open_endpoint(request, plan.image, settings().endpoint_timeout)) as endpoint:
         findings = gather(_findings(plan, region, endpoint))
     save(findings, work_uri, region)

@@ -11,6 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.coverage import TileState
+from tasks.errors import ImageChanged
 from tasks.findings import Findings, without_detections
 from tasks.imagery import Image, TilePixels, UnreadTile, open_image, read_tiles
 from tasks.inference import open_endpoint
@@ -66,14 +67,25 @@ class Plan:
         return self.roi is None or self.roi.wants(tile.window)
 
 
-def make_plan(request: Request, image_url: str) -> Plan:
+def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan:
     """Open an image of a request and cut it.
+
+    Args:
+        request: The message.
+        image_url: Which of its images.
+        etag: The version of it that the work began with; None where it begins here.
 
     Raises:
         ImageError: The image cannot be read, or not safely.
+        ImageChanged: It is another version.
         RequestError: What is asked for does not fit the image.
     """
     image = open_image(image_url, read_role=request.image_read_role, roots=settings().local_roots)
+    if etag is not None and image.etag != etag:
+        raise ImageChanged(
+            f"{image_url} was replaced since the work began (version {etag}, now {image.etag}): "
+            "send the request again."
+        )
     grid = Grid(image.width, image.height, request.tile_size, request.tile_overlap)
     roi = region_of_interest(request.region_of_interest, image)
     return Plan(request, image, grid, roi)

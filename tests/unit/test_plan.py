@@ -16,7 +16,7 @@ from rasterio.transform import from_origin
 
 from tasks import coverage
 from tasks.coverage import check_complete
-from tasks.errors import ImageError, RequestError
+from tasks.errors import ImageChanged, ImageError, RequestError
 from tasks.findings import Findings, gather
 from tasks.imagery import TilePixels
 from tasks.inference import BuiltinEndpoint, open_endpoint
@@ -206,3 +206,12 @@ def test_an_encoding_that_would_harm_the_pixels_is_refused(folder: Path) -> None
     plan = make_plan(request, str(file))
     with pytest.raises(RequestError, match=r"imageProcessorTileFormat PNG .* float32"):
         open_endpoint(request, plan.image, 1.0)
+
+
+def test_every_region_sees_the_version_that_the_work_began_with(folder: Path) -> None:
+    request = ask(folder)
+    (url,) = request.image_urls
+    etag = make_plan(request, url).image.etag
+    assert make_plan(request, url, etag).image.etag == etag
+    with pytest.raises(ImageChanged, match="send the request again"):
+        make_plan(request, url, "an older one")
