@@ -199,7 +199,10 @@ def test_run_returns_when_the_program_is_done(tmp_path: Path) -> None:
 
 
 def test_handlers_of_the_process_are_given_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with Processes():
-        assert signal.getsignal(signal.SIGTERM) is not before
-    assert signal.getsignal(signal.SIGTERM) is before
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with Processes():
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
