@@ -25,27 +25,31 @@ def announce_refusal(body: str, reason: str) -> None:
     """The only word on a message that cannot be honoured."""
     try:
         request = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         request = None
-    _publish(_job_id(request), None, JobStatus.FAILED, reason, None)
+    job_id = str(request.get("jobId", "")) if isinstance(request, dict) else ""
+    _publish(job_id, None, JobStatus.FAILED, reason, None)
 
 
-def announce_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """The last word on a run that failed, crashed or was cancelled, whatever it was doing."""
+def announce_end(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+    """The last word on an image's run, however it ended: a hook of its flow."""
     request = flow_run.parameters.get("request")
-    job_id = _job_id(request)
-    image_url = flow_run.parameters.get("image_url") or _only_image(request)
+    fields = request if isinstance(request, dict) else {}
+    urls = fields.get("imageUrls") or [""]
+    image_url = flow_run.parameters.get("image_url")
+    if image_url is None and len(urls) > 1:
+        return  # each image has a run of its own, with a word of its own
+    job_id = str(fields.get("jobId", ""))
+    image_id = f"{job_id}:{image_url or urls[0]}"
     message = state.message or state.name or "no reason is known"
-    _publish(job_id, f"{job_id}:{image_url}", JobStatus.FAILED, message, flow_run.start_time)
+    _publish(job_id, image_id, status_of(state), message, flow_run.start_time)
 
 
-def _job_id(request: object) -> str:
-    return str(request.get("jobId", "")) if isinstance(request, dict) else ""
-
-
-def _only_image(request: object) -> str:
-    urls = request.get("imageUrls") if isinstance(request, dict) else None
-    return str(urls[0]) if isinstance(urls, list) and urls else ""
+def status_of(state: State[Any] | None) -> JobStatus:
+    """The job's status that the last state of an image's run stands for."""
+    if state is None or not state.is_completed():
+        return JobStatus.FAILED
+    return JobStatus.SUCCESS if state.name == "Completed" else JobStatus.PARTIAL
 
 
 def _publish(

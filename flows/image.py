@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.futures import wait
+from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.announce import announce, announce_failure
-from flows.launch import run_name, run_region
+from flows.announce import announce, announce_end
+from flows.launch import cancel_regions, run_name, run_region
 from flows.progress import image_progress
 from flows.region import region as region_flow
 from flows.report import report
 from tasks import coverage, store
 from tasks.coverage import TileState
+from tasks.errors import PublishError
 from tasks.findings import Findings, gather, load, without_detections
 from tasks.merge import merge_task
 from tasks.plan import Plan, plan_task
@@ -28,6 +30,9 @@ from tasks.settings import settings
 from tasks.status import JobStatus
 from tasks.summary import Summary, status_of
 from tasks.tiling import Region
+
+# regions submitted at a time; the own limit of their deployment says how many run
+_TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=32))
 
 
 def _name() -> str:
@@ -39,9 +44,11 @@ def _name() -> str:
 @flow(
     name="image",
     flow_run_name=_name,
-    on_failure=[announce_failure],
-    on_crashed=[announce_failure],
-    on_cancellation=[announce_failure],
+    task_runner=_TASKS,
+    on_completion=[announce_end],
+    on_failure=[announce_end, cancel_regions],
+    on_crashed=[announce_end, cancel_regions],
+    on_cancellation=[announce_end, cancel_regions],
 )
 def image(
     request: Request, image_url: str | None = None, region_size: int | None = None
@@ -63,7 +70,7 @@ def image(
     found = _fan_out(plan, regions)
     summary = _finish(plan, gather(found))
     report(summary, regions, found)
-    return _conclude(request, summary)
+    return _conclude(summary)
 
 
 def _each(request: Request, region_size: int | None) -> State[Summary]:
@@ -71,7 +78,7 @@ def _each(request: Request, region_size: int | None) -> State[Summary]:
     ends: list[State[Any]] = [
         image(request, url, region_size, return_state=True) for url in request.image_urls
     ]
-    return max(ends, key=lambda end: (end.is_failed(), end.name != "Completed"))
+    return max(ends, key=lambda end: (not end.is_completed(), end.name != "Completed"))
 
 
 def _fan_out(plan: Plan, regions: Sequence[Region]) -> list[Findings]:
@@ -87,8 +94,16 @@ def _fan_out(plan: Plan, regions: Sequence[Region]) -> list[Findings]:
         )
         for region, end in zip(regions, ends, strict=True)
     ]
-    store.remove(work_uri)
+    _clear(work_uri)
     return found
+
+
+def _clear(work_uri: str) -> None:
+    """Remove what the regions left; what cannot be removed costs no result."""
+    try:
+        store.remove(work_uri)
+    except PublishError as error:
+        get_run_logger().warning("%s", error)
 
 
 def _run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
@@ -124,10 +139,9 @@ def _finish(plan: Plan, found: Findings) -> Summary:
     )
 
 
-def _conclude(request: Request, summary: Summary) -> State[Summary]:
-    """The run's last state, named after the job's status, which is announced."""
-    if summary.status is JobStatus.FAILED:  # announced by the flow's hook, as any failure
+def _conclude(summary: Summary) -> State[Summary]:
+    """The run's last state, named after the job's status; the flow's hooks announce it."""
+    if summary.status is JobStatus.FAILED:
         return Failed(message=summary.message, data=summary)
-    announce(request, summary.image, summary.status, summary.message)
     name = "Completed" if summary.status is JobStatus.SUCCESS else "Partial"
     return Completed(name=name, message=summary.message, data=summary)

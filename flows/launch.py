@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from itertools import count
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.flows import Flow
 from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
-from prefect.states import Cancelling
+from prefect.states import Cancelled, Cancelling
 
-from tasks.errors import SwathError
+from flows.announce import announce_end, status_of
+from tasks.errors import RequestError, SwathError
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.status import JobStatus
@@ -36,6 +43,9 @@ UNFINISHED = [
     StateType.PAUSED,
     StateType.CANCELLING,
 ]
+_POLL = 1.0  # seconds between looks at a region's run
+UNSUCCESSFUL = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED]
+_ANNOUNCED = "swath.announced"  # label of runs that were spoken for
 _MESSAGE = "swath.message"  # label that names the delivery a run was launched for
 
 
@@ -51,13 +61,6 @@ def run_name(image_url: str, job_id: str) -> str:
 def tags(request: Request) -> list[str]:
     """What an image's runs can be filtered by."""
     return [f"job:{request.job_id}", f"model:{request.image_processor.name}"]
-
-
-def status_of_run(run: FlowRun) -> JobStatus:
-    """The job's status that an ended image run stands for."""
-    if run.state is None or not run.state.is_completed():
-        return JobStatus.FAILED
-    return JobStatus.SUCCESS if run.state.name == "Completed" else JobStatus.PARTIAL
 
 
 class ImageRuns:
@@ -86,9 +89,7 @@ class ImageRuns:
             return 10
         with get_client(sync_client=True) as client:
             unfinished = client.count_flow_runs(
-                deployment_filter=DeploymentFilter(
-                    id=DeploymentFilterId(any_=[self._deployment.id])
-                ),
+                deployment_filter=self._mine,
                 flow_run_filter=FlowRunFilter(
                     state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED))
                 ),
@@ -103,6 +104,9 @@ class ImageRuns:
 
         Returns:
             The flow run's id.
+
+        Raises:
+            RequestError: Prefect does not take the request as a parameter, for its size perhaps.
         """
         identity = request.identity(image_url)
         for attempt in count(1):
@@ -110,23 +114,67 @@ class ImageRuns:
             same_delivery = run.labels.get(_MESSAGE) == message_id
             if same_delivery or run.state is None or not run.state.is_final():
                 return run.id
-            if status_of_run(run) is JobStatus.SUCCESS:
+            if status_of(run.state) is JobStatus.SUCCESS:
                 return run.id
         raise AssertionError("count() does not end")
 
+    def announce_never_started(self) -> None:
+        """Speak for runs that ended before they began: cancelled in the queue, or lost there.
+
+        Hooks run in a run's own process, which these never had.
+        """
+        ended = FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNSUCCESSFUL))
+        )
+        with get_client(sync_client=True) as client:
+            for run in client.read_flow_runs(
+                deployment_filter=self._mine,
+                flow_run_filter=ended,
+                sort=FlowRunSort.END_TIME_DESC,
+            ):
+                if run.state and run.run_count == 0 and _ANNOUNCED not in run.labels:
+                    announce_end(None, run, run.state)
+                    client.update_flow_run_labels(run.id, {_ANNOUNCED: True})
+
+    @property
+    def _mine(self) -> DeploymentFilter:
+        return DeploymentFilter(id=DeploymentFilterId(any_=[self._deployment.id]))
+
     def _create(self, request: Request, image_url: str, message_id: str, key: str) -> FlowRun:
         with get_client(sync_client=True) as client:
-            return client.create_flow_run_from_deployment(
-                self._deployment.id,
-                parameters={"request": request.model_dump(mode="json"), "image_url": image_url},
-                name=run_name(image_url, request.job_id),
-                tags=tags(request),
-                idempotency_key=key,
-                labels={_MESSAGE: message_id},
-            )
+            try:
+                return client.create_flow_run_from_deployment(
+                    self._deployment.id,
+                    parameters={
+                        "request": request.model_dump(mode="json"),
+                        "image_url": image_url,
+                    },
+                    name=run_name(image_url, request.job_id),
+                    tags=tags(request),
+                    idempotency_key=key,
+                    labels={_MESSAGE: message_id},
+                )
+            except PrefectHTTPStatusError as error:
+                if error.response.is_client_error:
+                    raise RequestError(f"message: Prefect refuses it: {error}"[:2000]) from error
+                raise
 
 
-@task(name="region", task_run_name="region {region.number} of {region.of}", cache_policy=NO_CACHE)
+def cancel_regions(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+    """Leave no region at work for an image's run that ended early: a hook of its flow."""
+    parent = FlowRunFilterParentFlowRunId(any_=[flow_run.id])
+    unfinished = FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED))
+    with get_client(sync_client=True) as client:
+        regions = FlowRunFilter(parent_flow_run_id=parent, state=unfinished)
+        for region in client.read_flow_runs(flow_run_filter=regions):
+            _cancel(client, region)
+
+
+@task(
+    name="region",
+    task_run_name="region {region.number} of {region.of}",
+    cache_policy=NO_CACHE,
+)
 def run_region(request: Request, image_url: str, etag: str, region: Region, work_uri: str) -> None:
     """Run one region on the work pool and wait for it; each attempt is a run of its own.
 
@@ -147,13 +195,29 @@ def run_region(request: Request, image_url: str, etag: str, region: Region, work
         tags=tags(request),
         # a constant key would return the crashed run again
         idempotency_key=f"{this_flow_run.id}:{region.index}:{this_task_run.run_count}",
-        timeout=settings().region_timeout,
-        poll_interval=1,
+        timeout=0,
     )
-    run = cast("FlowRun", started)  # a coroutine only where there is an event loop
-    if run.state is None or not run.state.is_final():
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_state(run.id, Cancelling(), force=True)
-        raise RegionLostError(f"{run.name} took over {settings().region_timeout:g} s; cancelled.")
-    if not run.state.is_completed():
-        raise RegionLostError(f"{run.name} ended {run.state.name}: {run.state.message}")
+    run = _await(cast("FlowRun", started).id)  # a coroutine only where there is an event loop
+    if run.state is None or not run.state.is_completed():
+        ended = "was lost" if run.state is None else f"ended {run.state.name}: {run.state.message}"
+        raise RegionLostError(f"{run.name} {ended}")
+
+
+def _await(run_id: UUID) -> FlowRun:
+    """A region's run, ended; it may wait for its turn, but not work, longer than the time-out."""
+    limit = settings().region_timeout
+    with get_client(sync_client=True) as client:
+        while True:
+            run = client.read_flow_run(run_id)
+            if run.state is not None and run.state.is_final():
+                return run
+            if run.start_time and run.start_time.timestamp() + limit < time.time():
+                _cancel(client, run)
+                raise RegionLostError(f"{run.name} took over {limit:g} s and was cancelled")
+            time.sleep(_POLL)
+
+
+def _cancel(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Cancel a run; one that never started has no process that could end it in order."""
+    state: State[Any] = Cancelled() if run.start_time is None else Cancelling()
+    client.set_flow_run_state(run.id, state, force=True)

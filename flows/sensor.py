@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
+import httpx
 from prefect import flow, get_client, get_run_logger
 from prefect.concurrency.sync import concurrency
 from prefect.runtime import flow_run
@@ -45,6 +46,7 @@ def sensor(minutes: float = 5.0) -> int:
     with _place(queue, left()) as mine:
         while mine and left() > 0:
             runs = ImageRuns(settings().image_deployment)
+            runs.announce_never_started()
             if runs.free() == 0:
                 time.sleep(0.5)
                 continue
@@ -58,19 +60,32 @@ def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
     """Launch what a message asks for, or set it aside; returns the runs launched."""
     logger = get_run_logger()
     try:
-        request = Request.parse(message.body)
+        launched = _launch(message, queue, runs)
     except RequestError as error:
-        logger.warning("Message %s is refused: %s", message.id, error)
-        queue.set_aside(message, str(error))
-        announce_refusal(message.body, str(error))
-        return 0
+        reason = str(error)
+    except httpx.HTTPError as error:  # Prefect's trouble may pass: the message comes back
+        logger.warning("Message %s is left on the queue: %s", message.id, error)
+        if message.receives < queue.most_receives:
+            return 0
+        reason = f"Prefect did not take it, {message.receives} times: {error}"
+    else:
+        queue.acknowledge(message)
+        return launched
+    logger.warning("Message %s is refused: %s", message.id, reason)
+    announce_refusal(message.body, reason)
+    queue.set_aside(message, reason)
+    return 0
+
+
+def _launch(message: Message, queue: Queue, runs: ImageRuns) -> int:
+    """One run for each image, as places come free; returns their number."""
+    request = Request.parse(message.body)
     for url in request.image_urls:
         while runs.free() == 0:
             queue.extend(message)
             time.sleep(1)
         runs.launch(request, url, message.id)
-        logger.info("%s of %s is launched", url, request.job_id)
-    queue.acknowledge(message)
+        get_run_logger().info("%s of %s is launched", url, request.job_id)
     return len(request.image_urls)
 
 

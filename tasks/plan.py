@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.coverage import TileState
-from tasks.errors import ImageChanged
+from tasks.errors import ImageChanged, RequestError
 from tasks.findings import Findings, without_detections
 from tasks.imagery import Image, TilePixels, UnreadTile, open_image, read_tiles
 from tasks.inference import open_endpoint
@@ -87,6 +87,12 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             "send the request again."
         )
     grid = Grid(image.width, image.height, request.tile_size, request.tile_overlap)
+    if len(grid) > settings().max_tiles:
+        raise RequestError(
+            f"imageProcessorTileSize: {request.tile_size} with an overlap of "
+            f"{request.tile_overlap} cuts {image_url} into {len(grid)} tiles, more than "
+            f"SWATH_MAX_TILES, {settings().max_tiles}; give larger tiles or less overlap."
+        )
     roi = region_of_interest(request.region_of_interest, image)
     return Plan(request, image, grid, roi)
 

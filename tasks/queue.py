@@ -26,12 +26,14 @@ class Message:
         id: SQS's name for it, the same at each delivery.
         body: What the producer sent.
         receipt: Proof of this delivery.
+        receives: Deliveries of it so far, this one included.
         attributes: The producer's message attributes, as SQS gives them.
     """
 
     id: str
     body: str
     receipt: str
+    receives: int
     attributes: dict[str, Any]
 
 
@@ -42,10 +44,12 @@ class Queue:
     Attributes:
         url: The queue.
         dead_letter_url: Where messages go that nobody can honour.
+        most_receives: Deliveries of a message before SQS itself moves it there.
     """
 
     url: str
     dead_letter_url: str
+    most_receives: int
 
     def receive(self, limit: int, wait: float) -> list[Message]:
         """Up to `limit` messages, as soon as there is one, else none after `wait` seconds."""
@@ -55,12 +59,14 @@ class Queue:
             WaitTimeSeconds=int(min(max(wait, 0), LONGEST_POLL)),
             VisibilityTimeout=VISIBILITY,
             MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount"],
         )
         return [
             Message(
                 id=message["MessageId"],
                 body=message["Body"],
                 receipt=message["ReceiptHandle"],
+                receives=int(message["Attributes"]["ApproximateReceiveCount"]),
                 attributes=message.get("MessageAttributes", {}),
             )
             for message in answer.get("Messages", [])
@@ -104,7 +110,7 @@ def open_queue(url: str | None) -> Queue:
     if not url:
         raise RequestError("SWATH_QUEUE_URL: it is not set; give the URL of the queue to drain.")
     try:
-        return Queue(url, _dead_letter_url(url))
+        return _open(url)
     except ClientError as error:
         raise RequestError(
             f"SWATH_QUEUE_URL: {url} and its dead-letter queue cannot be opened ({error}); "
@@ -112,16 +118,17 @@ def open_queue(url: str | None) -> Queue:
         ) from error
 
 
-def _dead_letter_url(url: str) -> str:
+def _open(url: str) -> Queue:
     attributes = client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
     policy = attributes.get("Attributes", {}).get("RedrivePolicy")
     if not policy:
         raise RequestError(
             f"SWATH_QUEUE_URL: {url} has no redrive policy; give the queue a dead-letter queue."
         )
-    account, name = json.loads(policy)["deadLetterTargetArn"].split(":")[-2:]
+    redrive = json.loads(policy)
+    account, name = redrive["deadLetterTargetArn"].split(":")[-2:]
     aside = client("sqs").get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
-    return str(aside["QueueUrl"])
+    return Queue(url, aside["QueueUrl"], int(redrive["maxReceiveCount"]))
 
 
 def send(url: str, body: str) -> str:

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     )
     sensors_per_queue: PositiveInt = Field(1, description="Sensor runs that may drain one queue.")
     region_size: PositiveInt = Field(4096, description="Side of a region, about, in pixels.")
+    max_tiles: PositiveInt = Field(2_000_000, description="Tiles that one image may have.")
     region_attempts: PositiveInt = Field(3, description="Runs that a lost region may take.")
     region_timeout: PositiveFloat = Field(3600.0, description="Seconds that a region run may take.")
     batch_size: PositiveInt = Field(16, description="Tiles of one inference task, at least.")

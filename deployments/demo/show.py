@@ -113,12 +113,12 @@ def _process(here: Running, path: Path, console: Console) -> FlowRun:
 def _tell(here: Running, run: FlowRun, path: Path, out: Path, console: Console) -> int:
     """Fetch the results and show how it went; returns the exit status."""
     from deployments.run import EXIT
-    from flows.launch import status_of_run
+    from flows.announce import status_of
     from tasks import store
     from tasks.request import Request
 
     assert run.state is not None
-    record, status = here.stack.record, status_of_run(run)
+    record, status = here.stack.record, status_of(run.state)
     console.print(f"\n{status}: {run.state.message}", soft_wrap=True)
     request = Request.model_validate(run.parameters["request"])
     for name in ("geojson", "parquet"):

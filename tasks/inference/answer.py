@@ -26,6 +26,8 @@ from tasks.tiling import Tile
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_FEATURES = 100_000
+MAX_IRI = 1000
+MAX_REACH = 100_000.0  # pixels: no tile is so large
 MAX_DEPTH = 32  # of a feature's own properties; the writers of JSON end at some depth too
 _GEOMETRY = ("imageGeometry", "geom_imcoords")
 _BOX = ("imageBBox", "bounds_imcoords")
@@ -89,10 +91,10 @@ def read_answer(answer: object, tile: Tile) -> Answer:
 
 def _features(answer: object) -> list[object]:
     if not isinstance(answer, Mapping) or answer.get("type") != "FeatureCollection":
-        raise AnswerError(f"The answer is not a GeoJSON FeatureCollection: {answer!r:.80}")
+        raise AnswerError(f"The answer is not a GeoJSON FeatureCollection: {_shown(answer)}")
     features = answer.get("features")
     if not isinstance(features, list):
-        raise AnswerError(f"The answer's features are not a list: {features!r:.80}")
+        raise AnswerError(f"The answer's features are not a list: {_shown(features)}")
     if len(features) > MAX_FEATURES:
         raise AnswerError(f"The answer has {len(features)} features, more than {MAX_FEATURES}.")
     return features
@@ -141,6 +143,8 @@ def _geometry(properties: Mapping[str, Any]) -> shapely.Geometry | None:
     geometry = shapely.force_2d(shapely.geometry.shape(given))
     if geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
         raise ValueError("its imageGeometry is empty or not finite")
+    if max(map(abs, geometry.bounds)) > MAX_REACH:
+        raise ValueError("its imageGeometry lies far outside the tile")
     return geometry
 
 
@@ -175,7 +179,17 @@ def _classes(properties: Mapping[str, Any]) -> list[dict[str, Any]]:
             raise ValueError(f"its class is not an iri and a score: {named}")  # noqa: TRY004
         if not 0 <= named["score"] <= 1:  # also refuses NaN
             raise ValueError(f"its score is not in 0 to 1: {named['score']}")
+        if len(named["iri"]) > MAX_IRI:
+            raise ValueError(f"its class has an iri longer than {MAX_IRI} characters")
     return [dict(named) for named in classes]
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value for a message, however deep it is nested."""
+    try:
+        return f"{value!r:.80}"
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deep"
 
 
 def _check_depth(value: object, left: int = MAX_DEPTH) -> None:

@@ -77,6 +77,8 @@ def _infer_tile(
         answer = attempt(ask, attempts)
     except (EndpointError, AnswerError) as error:
         return None, TileRecord(tile.tile, TileState.FAILED, str(error), calls)
+    except Exception as error:
+        return None, TileRecord(tile.tile, TileState.FAILED, f"{error!r:.500}", calls)
     record = TileRecord(
         tile.tile, TileState.INFERRED, attempts=calls, rejected=len(answer.rejected)
     )

@@ -53,8 +53,8 @@ class HttpEndpoint:
             RequestError: Nothing can be posted to that URL.
         """
         try:
-            httpx.URL(url)
-        except httpx.InvalidURL as error:
+            httpx.URL(url).host.encode("idna")
+        except (httpx.InvalidURL, UnicodeError) as error:
             raise RequestError(f"imageProcessor.name: {url!r} is no URL: {error}.") from error
         self.url = url
         self._encode = encode

@@ -44,7 +44,7 @@ def merge(detections: pa.Table, algorithm: Algorithm) -> pa.Table:
     )
     if algorithm.algorithm_type == "NONE":
         return detections
-    classes = detections["class_name"].to_numpy(zero_copy_only=False).astype(str)
+    classes = detections["class_name"].combine_chunks().dictionary_encode().indices.to_numpy()
     scores = detections["score"].to_numpy()
     kept = nms(boxes(detections), scores, classes, algorithm.iou_threshold)
     return detections.take(np.sort(kept))

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import rasterio
 from affine import Affine
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled, Cancelling, Scheduled
 from rich.console import Console
 
 from deployments.up import Running, running
@@ -127,7 +129,12 @@ def outcome(here: Running, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     ]
     entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies)]
     client("sqs").send_message_batch(QueueUrl=here.stack.record.queue_url, Entries=entries)
-    return follow(here, {"good": 1, "typo": 1, "": 1, "both": 2, "partial": 1, "absent": 1})
+    send(here.stack.record.queue_url, "[" * 100_000 + "]" * 100_000)
+    huge = json.loads(message(here, "huge", "one/a.tif"))
+    huge["featureProperties"] = [{"a": "é" * 250_000}]  # more than Prefect takes
+    send(here.stack.record.queue_url, json.dumps(huge, ensure_ascii=False))
+    ends = {"good": 1, "typo": 1, "": 2, "both": 2, "partial": 1, "absent": 1, "huge": 1}
+    return follow(here, ends)
 
 
 def follow(here: Running, expected: dict[str, int]) -> Outcome:
@@ -226,8 +233,13 @@ def test_a_message_that_does_not_parse_is_set_aside_and_told(
     assert "not JSON" in aside["not json at all"]
     assert outcome.statuses["typo"] == ["FAILED"]
     assert "tileSize" in outcome.messages["typo"]
-    assert outcome.statuses[""] == ["FAILED"]
-    assert len(aside) == 2
+    assert outcome.statuses[""] == ["FAILED", "FAILED"]
+    assert len(aside) == 4
+
+
+def test_a_message_that_prefect_does_not_take_is_told(outcome: Outcome) -> None:
+    assert outcome.statuses["huge"] == ["FAILED"]
+    assert "Prefect refuses it" in outcome.messages["huge"]
 
 
 def test_a_message_sent_twice_is_one_run(outcome: Outcome) -> None:
@@ -276,3 +288,50 @@ def test_a_job_that_failed_may_be_sent_again(
     again = follow(here, {"absent": 1})
     assert again.statuses["absent"] == ["STARTED", "IN_PROGRESS", "SUCCESS"]
     assert len(again.runs["absent"]) == 2
+
+
+def test_a_run_cancelled_before_it_began_is_told_once(here: Running, outcome: Outcome) -> None:
+    parameters = {
+        "request": json.loads(message(here, "early", "one/a.tif")),
+        "image_url": f"s3://{here.stack.record.image_bucket}/one/a.tif",
+    }
+    later: State[None] = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
+    with get_client(sync_client=True) as prefect:
+        deployment = prefect.read_deployment_by_name("image/local")
+        run = prefect.create_flow_run_from_deployment(
+            deployment.id, parameters=parameters, state=later
+        )
+        prefect.set_flow_run_state(run.id, Cancelled())
+    assert follow(here, {"early": 1}).statuses["early"] == ["FAILED"]
+    here.stack.watch(3)
+    assert receive(here.stack.record.status_queue_url) == []
+
+
+def test_a_cancelled_image_leaves_no_region_at_work(here: Running, outcome: Outcome) -> None:
+    send(here.stack.record.queue_url, message(here, "stopped", "red.tif", model="failure"))
+    with get_client(sync_client=True) as prefect:
+        while True:
+            regions = [
+                run
+                for run in prefect.read_flow_runs()
+                if "job:stopped" in run.tags and "region" in run.parameters
+            ]
+            if any(run.state and run.state.is_running() for run in regions):
+                break
+            here.stack.watch(0.3)
+        (parent,) = [
+            run
+            for run in prefect.read_flow_runs()
+            if "job:stopped" in run.tags and "region" not in run.parameters
+        ]
+        prefect.set_flow_run_state(parent.id, Cancelling())
+        ended = follow(here, {"stopped": 1})
+        assert ended.statuses["stopped"][-1] == "FAILED"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            states = [prefect.read_flow_run(region.id).state for region in regions]
+            if all(state and state.is_final() for state in states):
+                break
+            here.stack.watch(0.5)
+        assert all(state and state.is_final() for state in states)
+    assert published(here, "stopped") == []

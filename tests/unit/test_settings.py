@@ -35,6 +35,7 @@ def test_each_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPa
         "region_deployment": "region/ecs",
         "sensors_per_queue": 2,
         "region_size": 8192,
+        "max_tiles": 1000,
         "region_attempts": 5,
         "region_timeout": 1.5,
         "batch_size": 3,
