@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from tasks.errors import SwathError
+from tasks.errors import StackError, SwathError
 
 EXIT_FAILED, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -25,7 +26,7 @@ app = App(
 models = App(name="models", help="The built-in test models.")
 app.command(models)
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 
 
 @app.command
@@ -44,16 +45,27 @@ def demo(
 
 
 @app.command
-def up() -> int:
-    """Run the local stack (AWS, Prefect, worker, models) until Ctrl-C."""
+def up(
+    *,
+    root: Annotated[
+        tuple[Path, ...], Parameter(help="Folder that requests may name images and outputs in.")
+    ] = (Path.home(), Path()),
+) -> int:
+    """Run the local stack (AWS, Prefect, worker, models) until Ctrl-C.
+
+    Requests may name local images and outputs below your home and this folder, unless --root says
+    which.
+    """
     from deployments.up import up
 
-    return up(console)
+    return up(console, root)
 
 
 @app.command
 def submit(
-    request: Annotated[Path, Parameter(help="A request message; - for standard input.")],
+    request: Annotated[
+        Path, Parameter(help="A file; - for standard input.", allow_leading_hyphen=True)
+    ],
 ) -> int:
     """Put a request on the queue: SWATH_QUEUE_URL, else that of `swath up`."""
     from deployments.submit import submit
@@ -96,7 +108,7 @@ def run(
         tile_compression=tile_compression,
         roi=roi,
         region_size=region_size,
-        job_id=job_id,
+        job_id=f"run-{token_hex(4)}" if job_id is None else job_id,
         out=out,
         json=json,
     )
@@ -123,7 +135,10 @@ def serve(
     """Serve the built-in models over HTTP: POST a tile to /MODEL/invocations."""
     from deployments.models import serve
 
-    serve(host, port)
+    try:
+        serve(host, port, ready=lambda url: print(f"POST tiles to {url}/MODEL/invocations"))
+    except OSError as error:
+        raise StackError(f"--port {port}: {error}") from error
     return 0
 
 
@@ -132,7 +147,7 @@ def main() -> int:
     try:
         return app() or 0
     except SwathError as error:
-        console.print(f"[red]swath:[/red] {error}", markup=True, soft_wrap=True)
+        console.print(f"swath: {error}", soft_wrap=True)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Timer
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
 from deployments.local.server import own_server, server_in_use
-from tasks.errors import RequestError, SwathError
+from tasks.errors import ImageError, PublishError, RequestError, SwathError
 from tasks.request import Request
 from tasks.status import JobStatus
 
 if TYPE_CHECKING:
     from tasks.summary import Summary
 
+_PATIENCE = 3.0  # seconds that an interrupted run may take to end in order
+_INTERRUPTED = 130
 EXIT = {JobStatus.SUCCESS: 0, JobStatus.FAILED: 1, JobStatus.PARTIAL: 3}
 
 
@@ -54,7 +56,7 @@ class Options:
     tile_compression: str | None
     roi: str | None
     region_size: int | None
-    job_id: str | None
+    job_id: str
     out: Path
     json: bool
 
@@ -66,7 +68,8 @@ class Options:
         """
         if self.region_size is not None and self.region_size < 1:
             raise RequestError(f"--region-size: {self.region_size} is not 1 or more.")
-        made_up = f"run-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        if "://" not in self.image and not Path(self.image).is_file():
+            raise ImageError(f"{self.image}: there is no such file; give the path of an image.")
         given = {
             "imageProcessorTileSize": self.tile_size,
             "imageProcessorTileOverlap": self.overlap,
@@ -75,7 +78,7 @@ class Options:
             "regionOfInterest": self.roi,
         }
         message: dict[str, Any] = {
-            "jobId": self.job_id or made_up,
+            "jobId": self.job_id,
             "imageUrls": [self.image_url],
             "outputs": [{"type": "File", "path": str(self.out.absolute())}],
             "imageProcessor": {"name": self.model, "type": self.type},
@@ -116,7 +119,7 @@ def _run(request: Request, options: Options, console: Console) -> Summary:
     from flows.image import image
     from flows.launch import tags as tags_of
 
-    with tags(*tags_of(request)), watching(request.job_id, console):
+    with _interruptible(console), tags(*tags_of(request)), watching(request.job_id, console):
         end: State[Any] = image(request, region_size=options.region_size, return_state=True)
     summary: Summary | Exception = end.result(raise_on_failure=False)
     if isinstance(summary, Exception):
@@ -125,9 +128,30 @@ def _run(request: Request, options: Options, console: Console) -> Summary:
 
 
 @contextmanager
+def _interruptible(console: Console) -> Iterator[None]:
+    """Ctrl-C ends the block in order, or in a few seconds without: a model may hang for long."""
+
+    def stop(*_: object) -> NoReturn:
+        console.print("Stopping …")
+        at_last = Timer(_PATIENCE, os._exit, (_INTERRUPTED,))
+        at_last.daemon = True
+        at_last.start()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def _environment(options: Options) -> Iterator[None]:
     """This process as one that may read the image and write the folder, and runs regions here."""
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PublishError(f"--out: {options.out} cannot be a folder: {error}") from error
     roots = [options.out.absolute()]
     if "://" not in options.image:
         roots.append(Path(options.image).absolute().parent)

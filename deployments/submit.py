@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -46,5 +47,6 @@ def submit(path: Path, console: Console) -> int:
         soft_wrap=True,
     )
     if stack is not None:
-        console.print(f"Follow it at {stack.ui_url}/runs?tags=job%3A{request.job_id}")
+        tag = quote(f"job:{request.job_id}", safe="")
+        console.print(f"Follow it at {stack.ui_url}/runs?tag={tag}", soft_wrap=True)
     return 0

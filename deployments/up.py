@@ -60,10 +60,9 @@ def running(folder: Path, console: Console, local_roots: Sequence[Path] = ()) ->
         yield here
 
 
-def up(console: Console) -> int:
+def up(console: Console, local_roots: Sequence[Path]) -> int:
     """Hold the stack until Ctrl-C; returns the exit status."""
-    home = Path.home()
-    with running(state_folder() / "stack", console, [home, Path.cwd()]) as here:
+    with running(state_folder() / "stack", console, local_roots) as here:
         record = here.stack.record
         console.print(
             "\nThe stack is up; Ctrl-C takes it down. For another terminal:", style="bold"

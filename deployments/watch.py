@@ -21,6 +21,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from rich.console import Console
+from rich.text import Text
 
 _EVERY = 1.0  # seconds between looks
 
@@ -69,7 +70,7 @@ def watching(job_id: str, console: Console, first: str = "Opening the image …"
 
 def _watch(job_id: str, console: Console, first: str, ended: Event) -> None:
     text = first
-    with get_client(sync_client=True) as client, console.status(text) as status:
+    with get_client(sync_client=True) as client, console.status(Text(text)) as status:
         if not console.is_terminal:
             console.print(text)
         while not ended.wait(_EVERY):
@@ -80,6 +81,6 @@ def _watch(job_id: str, console: Console, first: str, ended: Event) -> None:
                 continue
             if now != text:
                 text = now
-                status.update(text)
+                status.update(Text(text))
                 if not console.is_terminal:
                     console.print(text)

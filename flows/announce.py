@@ -42,7 +42,7 @@ def announce_end(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[An
     job_id = str(fields.get("jobId", ""))
     image_id = f"{job_id}:{image_url or urls[0]}"
     message = state.message or state.name or "no reason is known"
-    _publish(job_id, image_id, status_of(state), message, flow_run.start_time)
+    _publish(job_id, image_id, status_of(state), message, flow_run.expected_start_time)
 
 
 def status_of(state: State[Any] | None) -> JobStatus:

@@ -20,7 +20,7 @@ from flows.region import region as region_flow
 from flows.report import report
 from tasks import coverage, store
 from tasks.coverage import TileState
-from tasks.errors import PublishError
+from tasks.errors import PublishError, SwathError
 from tasks.findings import Findings, gather, load, without_detections
 from tasks.merge import merge_task
 from tasks.plan import Plan, plan_task
@@ -62,7 +62,13 @@ def image(
     """
     if image_url is None and len(request.image_urls) > 1:
         return _each(request, region_size)
-    url = image_url or request.image_urls[0]
+    try:
+        return _work(request, image_url or request.image_urls[0], region_size)
+    except SwathError as error:  # told in its own words, without a traceback
+        return Failed(message=str(error), data=error)
+
+
+def _work(request: Request, url: str, region_size: int | None) -> State[Summary]:
     announce(request, url, JobStatus.STARTED, "the image is being opened")
     plan: Plan = plan_task(request, url)
     regions = plan.grid.regions(region_size or settings().region_size)
@@ -121,7 +127,8 @@ def _finish(plan: Plan, found: Findings) -> Summary:
     """Merge and publish what was found; where every tile failed there is nothing to publish."""
     coverage.check_complete(found.ledger, len(plan.grid))
     tiles = coverage.count(found.ledger)
-    status = status_of(tiles)
+    rejected = coverage.rejected(found.ledger)
+    status = status_of(tiles, all_rejected=rejected > 0 and len(found.detections) == 0)
     merged: pa.Table = merge_task(found.detections, plan.request.algorithm)
     outputs: dict[str, str] = {}
     if status is not JobStatus.FAILED:
@@ -133,7 +140,8 @@ def _finish(plan: Plan, found: Findings) -> Summary:
         status=status,
         features=len(merged),
         tiles=tiles,
-        rejected=coverage.rejected(found.ledger),
+        rejected=rejected,
+        rejections=coverage.rejections(found.ledger),
         reasons=coverage.reasons(found.ledger),
         outputs=outputs,
     )

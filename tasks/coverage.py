@@ -20,7 +20,7 @@ SCHEMA = pa.schema(
         pa.field("width", pa.int64(), nullable=False),
         pa.field("height", pa.int64(), nullable=False),
         pa.field("state", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),  # empty unless failed
+        pa.field("reason", pa.string(), nullable=False),  # of failure, or of the first feature lost
         pa.field("attempts", pa.int64(), nullable=False),  # calls of the model
         pa.field("rejected", pa.int64(), nullable=False),  # features of a broken contract
     ]
@@ -43,7 +43,7 @@ class TileRecord:
     Attributes:
         tile: The tile.
         state: What became of it.
-        reason: Why it failed; empty otherwise.
+        reason: Why it failed, or why the first feature was left out; empty otherwise.
         attempts: Calls of the model that were made for it.
         rejected: Features of the model's answer that broke the contract and were left out.
     """
@@ -89,6 +89,12 @@ def reasons(table: pa.Table) -> list[tuple[str, int]]:
     """Why tiles failed, the most frequent reason first, with its number of tiles."""
     failed = table.filter(pc.equal(table["state"], TileState.FAILED.value))
     return Counter(failed["reason"].to_pylist()).most_common()
+
+
+def rejections(table: pa.Table) -> list[tuple[str, int]]:
+    """Why features were left out, by the first of each tile, the most frequent reason first."""
+    inferred = table.filter(pc.equal(table["state"], TileState.INFERRED.value))
+    return Counter(filter(None, inferred["reason"].to_pylist())).most_common()
 
 
 def check_complete(table: pa.Table, tiles: int) -> None:

@@ -52,7 +52,9 @@ def show(image: Path | None, out: Path, *, keep_running: bool, console: Console)
             run = _process(here, path, console)
             code = _tell(here, run, path, out, console)
             console.print(f"{time.monotonic() - began:.0f} s in all")
-            if keep_running:
+            if not keep_running:
+                console.print("The run's page goes with the stack: --keep-running keeps both up.")
+            else:
                 console.print("Everything is still up; Ctrl-C takes it down.")
                 here.stack.watch()
     return code

@@ -79,10 +79,8 @@ def _infer_tile(
         return None, TileRecord(tile.tile, TileState.FAILED, str(error), calls)
     except Exception as error:
         return None, TileRecord(tile.tile, TileState.FAILED, f"{error!r:.500}", calls)
-    record = TileRecord(
-        tile.tile, TileState.INFERRED, attempts=calls, rejected=len(answer.rejected)
-    )
-    return answer.detections, record
+    first, left_out = next(iter(answer.rejected), ""), len(answer.rejected)
+    return answer.detections, TileRecord(tile.tile, TileState.INFERRED, first, calls, left_out)
 
 
 def _within(table: pa.Table, roi: RegionOfInterest) -> pa.Table:
