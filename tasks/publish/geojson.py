@@ -31,12 +31,21 @@ def write_geojson(path: Path, features: Features, provenance: Provenance) -> Non
         provenance: Where they come from.
     """
     with path.open("wb") as sink:
-        sink.write(OPENING)
+        sink.write(_opening(features))
         separator = b"\n"
         for line in lines(features, provenance):
             sink.write(separator + line)
             separator = b",\n"
         sink.write(b"\n" + CLOSING + b"\n")
+
+
+def _opening(features: Features) -> bytes:
+    """The head of the collection, with its bbox where no feature crosses the antimeridian."""
+    placed = features.bboxes[~np.isnan(features.bboxes).any(axis=1)]
+    if not len(placed) or (placed[:, 0] > placed[:, 2]).any():
+        return OPENING
+    bbox = _round(np.concatenate([placed[:, :2].min(axis=0), placed[:, 2:].max(axis=0)]))
+    return OPENING.replace(b'"features"', b'"bbox":' + orjson.dumps(bbox.tolist()) + b',"features"')
 
 
 def lines(features: Features, provenance: Provenance) -> Iterator[bytes]:

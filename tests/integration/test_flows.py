@@ -107,6 +107,26 @@ def test_a_summary_and_a_table_of_regions_are_left_on_the_run(allowed: Path) -> 
     assert shown["progress"].description == "20 of 20 tiles"
 
 
+def test_a_collection_has_the_bbox_of_its_features(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    run(request(scene, allowed / "out"))
+    published = json.loads((allowed / "out" / "scene.tif.geojson").read_text())
+    boxes = np.array([feature["bbox"] for feature in published["features"]])
+    assert published["bbox"] == [*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)]
+
+
+def test_a_model_whose_every_feature_is_broken_is_no_success(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain(_: object) -> dict[str, Any]:
+        return {"type": "FeatureCollection", "features": [{"properties": {"score": 1}}]}
+
+    monkeypatch.setattr("tasks.inference.model", lambda *_: plain)
+    end = run(request(paint(allowed / "scene.tif"), allowed / "out"))
+    assert end.name == "Partial"
+    assert "most often because: feature 0: it has neither imageBBox" in str(end.message)
+
+
 def test_blank_tiles_are_not_sent_and_are_counted(allowed: Path) -> None:
     scene = paint(allowed / "scene.tif")
     summary = run(request(scene, allowed / "out")).result()
@@ -178,7 +198,8 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     scene = paint(allowed / "scene.tif")
     end = run(request(scene, allowed / "out", **fields))
     assert end.is_failed()
-    assert told in str(end.result(raise_on_failure=False))
+    assert told in str(end.message)
+    assert "exception" not in str(end.message)
 
 
 def test_every_image_of_a_request_is_worked(allowed: Path) -> None:

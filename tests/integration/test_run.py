@@ -178,6 +178,20 @@ def test_a_request_that_would_be_refused_is_not_sent(tmp_path: Path) -> None:
     assert "imageUrls" in done.stderr
 
 
+def test_a_request_may_come_from_standard_input() -> None:
+    done = subprocess.run(
+        [SWATH, "submit", "-"],
+        input='{"jobId": "x"}',
+        env=os.environ | {"SWATH_QUEUE_URL": "http://127.0.0.1:9/queue"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "imageUrls" in done.stderr
+
+
 def test_help_explains_itself() -> None:
     told = swath("--help").stdout
     assert all(command in told for command in ("demo", "run", "schema", "submit", "up"))
