@@ -105,6 +105,8 @@ def check_plan(request: Request, image_url: str) -> Plan:
         RequestError: As `make_plan`; or the model, the encoding, the algorithm or an output that
             the request names is not to be had.
     """
+    if image_url not in request.image_urls:
+        raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
     plan = make_plan(request, image_url)
     check_algorithm(request.algorithm)
     check_outputs(request.outputs, settings().local_roots)

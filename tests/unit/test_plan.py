@@ -208,6 +208,11 @@ def test_an_encoding_that_would_harm_the_pixels_is_refused(folder: Path) -> None
         open_endpoint(request, plan.image, 1.0)
 
 
+def test_an_image_that_the_request_does_not_name_is_refused(folder: Path) -> None:
+    with pytest.raises(RequestError, match=r"is none of the request.s imageUrls"):
+        check_plan(ask(folder), "/elsewhere.tif")
+
+
 def test_every_region_sees_the_version_that_the_work_began_with(folder: Path) -> None:
     request = ask(folder)
     (url,) = request.image_urls
