@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tasks.errors import StackError, SwathError
 
-EXIT_FAILED, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 3, 130
+EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 app = App(
     name="swath",

@@ -109,14 +109,11 @@ class ImageRuns:
             RequestError: Prefect does not take the request as a parameter, for its size perhaps.
         """
         identity = request.identity(image_url)
-        for attempt in count(1):
-            run = self._create(request, image_url, message_id, f"{identity}:{attempt}")
-            same_delivery = run.labels.get(_MESSAGE) == message_id
-            if same_delivery or run.state is None or not run.state.is_final():
-                return run.id
-            if status_of(run.state) is JobStatus.SUCCESS:
-                return run.id
-        raise AssertionError("count() does not end")
+        attempts = (
+            self._create(request, image_url, message_id, f"{identity}:{attempt}")
+            for attempt in count(1)
+        )
+        return next(run.id for run in attempts if _holds(run, message_id))
 
     def announce_never_started(self) -> None:
         """Speak for runs that ended before they began: cancelled in the queue, or lost there.
@@ -131,6 +128,7 @@ class ImageRuns:
                 deployment_filter=self._mine,
                 flow_run_filter=ended,
                 sort=FlowRunSort.END_TIME_DESC,
+                limit=50,
             ):
                 if run.state and run.run_count == 0 and _ANNOUNCED not in run.labels:
                     announce_end(None, run, run.state)
@@ -158,6 +156,13 @@ class ImageRuns:
                 if error.response.is_client_error:
                     raise RequestError(f"message: Prefect refuses it: {error}"[:2000]) from error
                 raise
+
+
+def _holds(run: FlowRun, message_id: str) -> bool:
+    """Whether a run stands for a message: made for it, still at work, or done with success."""
+    if run.labels.get(_MESSAGE) == message_id or run.state is None or not run.state.is_final():
+        return True
+    return status_of(run.state) is JobStatus.SUCCESS
 
 
 def cancel_regions(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
