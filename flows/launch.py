@@ -30,7 +30,7 @@ from prefect.runtime import task_run as this_task_run
 from prefect.states import Cancelled, Cancelling
 
 from flows.announce import announce_end, status_of
-from tasks.errors import RequestError, SwathError
+from tasks.errors import RegionLostError, RequestError
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.status import JobStatus
@@ -47,10 +47,6 @@ _POLL = 1.0  # seconds between looks at a region's run
 UNSUCCESSFUL = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED]
 _ANNOUNCED = "swath.announced"  # label of runs that were spoken for
 _MESSAGE = "swath.message"  # label that names the delivery a run was launched for
-
-
-class RegionLostError(SwathError):
-    """A region's run ended without its findings."""
 
 
 def run_name(image_url: str, job_id: str) -> str:

@@ -10,6 +10,7 @@ SwathError
 │   └── Permanent      it never will: 4xx, a model or endpoint that does not exist
 ├── AnswerError        the model answered, but not with features
 ├── PublishError       an output could not be written
+├── RegionLostError    a region's run ended without its findings
 └── StackError         a part of the local stack did not come up
 """
 
@@ -60,6 +61,10 @@ class AnswerError(SwathError):
 
 class PublishError(SwathError):
     """An output could not be written."""
+
+
+class RegionLostError(SwathError):
+    """A region's run ended without its findings."""
 
 
 class StackError(SwathError):
