@@ -13,8 +13,10 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from rich.console import Console
 
+from deployments.options import Cut
 from tasks.errors import StackError, SwathError
 
+CUT = Cut()
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 app = App(
@@ -82,12 +84,7 @@ def run(
         Literal["BUILTIN", "HTTP_ENDPOINT", "SM_ENDPOINT", "OIP_ENDPOINT", "ONNX"],
         Parameter(help="Kind of endpoint."),
     ] = "BUILTIN",
-    tile_size: Annotated[int | None, Parameter(help="Pixels of a tile's side.")] = None,
-    overlap: Annotated[int | None, Parameter(help="Pixels that tiles share at least.")] = None,
-    tile_format: Annotated[str | None, Parameter(help="NITF, GTIFF, PNG, JPEG or NPY.")] = None,
-    tile_compression: Annotated[str | None, Parameter(help="NONE, LZW, ZSTD, JPEG, J2K.")] = None,
-    roi: Annotated[str | None, Parameter(help="Where to look: WKT, longitude latitude.")] = None,
-    region_size: Annotated[int | None, Parameter(help="Pixels of a region's side, about.")] = None,
+    cut: Cut = CUT,
     job_id: Annotated[str | None, Parameter(help="Name of the job; made up if left out.")] = None,
     out: Annotated[Path, Parameter(help="Folder for the results.")],
     json: Annotated[bool, Parameter(negative=(), help="End with one JSON object.")] = False,
@@ -100,19 +97,28 @@ def run(
 
     options = Options(
         image=image,
+        cut=cut,
         model=model,
         type=type,
-        tile_size=tile_size,
-        overlap=overlap,
-        tile_format=tile_format,
-        tile_compression=tile_compression,
-        roi=roi,
-        region_size=region_size,
         job_id=f"run-{token_hex(4)}" if job_id is None else job_id,
         out=out,
         json=json,
     )
     return run(options, console)
+
+
+@app.command
+def plan(
+    image: Annotated[str, Parameter(help="A path, or s3://bucket/key.")],
+    *,
+    cut: Cut = CUT,
+    json: Annotated[bool, Parameter(negative=(), help="Print one JSON object.")] = False,
+) -> int:
+    """Say what an image will take before it costs anything: tiles, model calls, bytes, memory."""
+    from deployments.plan import plan
+
+    plan(image, cut, json=json)
+    return 0
 
 
 @app.command

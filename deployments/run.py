@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.console import Console
 
 from deployments.local.server import own_server, server_in_use
-from tasks.errors import ImageError, PublishError, RequestError, SwathError
+from deployments.options import Cut, request_of, roots_of, url_of
+from tasks.errors import PublishError, SwathError
 from tasks.request import Request
 from tasks.status import JobStatus
 
@@ -30,32 +31,22 @@ EXIT = {JobStatus.SUCCESS: 0, JobStatus.FAILED: 1, JobStatus.PARTIAL: 3}
 
 @dataclass(frozen=True)
 class Options:
-    """What was typed; None where nothing was, so that the message's own defaults hold.
+    """What was typed.
 
     Attributes:
         image: Path or s3:// URL.
+        cut: How it is cut.
         model: The model's name or URL.
         type: Kind of endpoint.
-        tile_size: Pixels of a tile's side.
-        overlap: Pixels that tiles share at least.
-        tile_format: Encoding of tiles.
-        tile_compression: Compression of tiles.
-        roi: Polygon, WKT.
-        region_size: Pixels of a region's side, about.
         job_id: Name of the job.
         out: Folder for the results.
         json: Whether to end with a JSON object.
     """
 
     image: str
+    cut: Cut
     model: str
     type: str
-    tile_size: int | None
-    overlap: int | None
-    tile_format: str | None
-    tile_compression: str | None
-    roi: str | None
-    region_size: int | None
     job_id: str
     out: Path
     json: bool
@@ -64,39 +55,21 @@ class Options:
         """The message that asks for it.
 
         Raises:
-            RequestError: An option cannot be honoured.
+            SwathError: An option cannot be honoured.
         """
-        if self.region_size is not None and self.region_size < 1:
-            raise RequestError(f"--region-size: {self.region_size} is not 1 or more.")
-        if "://" not in self.image and not Path(self.image).is_file():
-            raise ImageError(f"{self.image}: there is no such file; give the path of an image.")
-        given = {
-            "imageProcessorTileSize": self.tile_size,
-            "imageProcessorTileOverlap": self.overlap,
-            "imageProcessorTileFormat": self.tile_format,
-            "imageProcessorTileCompression": self.tile_compression,
-            "regionOfInterest": self.roi,
-        }
-        message: dict[str, Any] = {
+        fields = {
             "jobId": self.job_id,
-            "imageUrls": [self.image_url],
             "outputs": [{"type": "File", "path": str(self.out.absolute())}],
             "imageProcessor": {"name": self.model, "type": self.type},
         }
-        message |= {name: value for name, value in given.items() if value is not None}
-        return Request.parse(json.dumps(message))
-
-    @property
-    def image_url(self) -> str:
-        """The image as a message names it."""
-        return self.image if "://" in self.image else str(Path(self.image).absolute())
+        return request_of(self.image, self.cut, fields)
 
 
 def run(options: Options, console: Console) -> int:
     """Run a model over an image; returns the exit status."""
     try:
         request = options.request()
-        console.print(f"{options.image_url} · {request.job_id}", soft_wrap=True)
+        console.print(f"{url_of(options.image)} · {request.job_id}", soft_wrap=True)
         with _environment(options), _prefect(console):
             summary = _run(request, options, console)
     except SwathError as error:
@@ -120,7 +93,7 @@ def _run(request: Request, options: Options, console: Console) -> Summary:
     from flows.launch import tags as tags_of
 
     with _interruptible(console), tags(*tags_of(request)), watching(request.job_id, console):
-        end: State[Any] = image(request, region_size=options.region_size, return_state=True)
+        end: State[Any] = image(request, region_size=options.cut.region_size, return_state=True)
     summary: Summary | Exception = end.result(raise_on_failure=False)
     if isinstance(summary, Exception):
         raise SwathError(str(summary)) from summary
@@ -152,9 +125,7 @@ def _environment(options: Options) -> Iterator[None]:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PublishError(f"--out: {options.out} cannot be a folder: {error}") from error
-    roots = [options.out.absolute()]
-    if "://" not in options.image:
-        roots.append(Path(options.image).absolute().parent)
+    roots = [options.out.absolute(), *roots_of(options.image)]
     with tempfile.TemporaryDirectory(prefix="swath-", ignore_cleanup_errors=True) as work:
         os.environ |= {
             "SWATH_LOCAL_ROOTS": json.dumps([str(root) for root in roots]),
@@ -185,9 +156,10 @@ def _prefect(console: Console) -> Iterator[None]:
 
 def _object(summary: Summary) -> dict[str, Any]:
     """The outcome as `--json` promises it."""
-    return summary.model_dump(
+    told = summary.model_dump(
         mode="json", include={"job_id", "status", "features", "tiles", "outputs"}
     )
+    return told | {"covered": summary.covered}
 
 
 def _refused(options: Options) -> dict[str, Any]:
@@ -197,4 +169,5 @@ def _refused(options: Options) -> dict[str, Any]:
         "features": 0,
         "tiles": dict.fromkeys(("inferred", "blank", "outside", "failed"), 0),
         "outputs": {},
+        "covered": 0.0,
     }

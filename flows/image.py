@@ -28,7 +28,7 @@ from tasks.publish import publish_task
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.status import JobStatus
-from tasks.summary import Summary, status_of
+from tasks.summary import Summary, status_of, summarise
 from tasks.tiling import Region
 
 # regions submitted at a time; the own limit of their deployment says how many run
@@ -71,7 +71,7 @@ def image(
 def _work(request: Request, url: str, region_size: int | None) -> State[Summary]:
     announce(request, url, JobStatus.STARTED, "the image is being opened")
     plan: Plan = plan_task(request, url)
-    regions = plan.grid.regions(region_size or settings().region_size)
+    regions = plan.regions(region_size or settings().region_size)
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     found = _fan_out(plan, regions)
     summary = _finish(plan, gather(found))
@@ -88,20 +88,24 @@ def _each(request: Request, region_size: int | None) -> State[Summary]:
 
 
 def _fan_out(plan: Plan, regions: Sequence[Region]) -> list[Findings]:
-    """The findings of every region; one whose runs were lost has only failed tiles."""
+    """The findings of every region, also of those whose runs were lost."""
     work_uri = store.join(settings().work_uri, str(flow_run.id))
     with image_progress(regions):
         ends = _run_regions(plan, regions, work_uri)
     found = [
         load(work_uri, region)
         if end.is_completed()
-        else without_detections(
-            plan.grid.tiles(region), TileState.FAILED, end.message or str(end.name)
-        )
+        else _lost(plan, region, end.message or str(end.name))
         for region, end in zip(regions, ends, strict=True)
     ]
     _clear(work_uri)
     return found
+
+
+def _lost(plan: Plan, region: Region, reason: str) -> Findings:
+    """The findings of a region that left none: the tiles of it that were asked for failed."""
+    failed = without_detections(plan.wanted(region), TileState.FAILED, reason)
+    return gather([plan.outside(region), failed])
 
 
 def _clear(work_uri: str) -> None:
@@ -124,27 +128,36 @@ def _run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[S
 
 
 def _finish(plan: Plan, found: Findings) -> Summary:
-    """Merge and publish what was found; where every tile failed there is nothing to publish."""
-    coverage.check_complete(found.ledger, len(plan.grid))
-    tiles = coverage.count(found.ledger)
-    rejected = coverage.rejected(found.ledger)
-    status = status_of(tiles, all_rejected=rejected > 0 and len(found.detections) == 0)
+    """Prove that all was looked at, merge what was found, and publish both."""
+    ledger = coverage.measure(found.ledger, plan.grid, plan.roi)
+    coverage.check_complete(ledger, plan.grid, plan.roi)
+    all_rejected = coverage.rejected(ledger) > 0 and len(found.detections) == 0
+    status = status_of(coverage.count(ledger), all_rejected=all_rejected)
     merged: pa.Table = merge_task(found.detections, plan.request.algorithm)
-    outputs: dict[str, str] = {}
-    if status is not JobStatus.FAILED:
+    if status is JobStatus.FAILED:
+        outputs = _publish_ledger(plan, ledger)
+    else:
         started = flow_run.get_scheduled_start_time()
-        outputs = publish_task(plan.request, plan.image, merged, started)
-    return Summary(
+        outputs = publish_task(plan.request, plan.image, merged, ledger, started)
+    return summarise(
+        ledger,
         job_id=plan.request.job_id,
         image=plan.image.url,
         status=status,
         features=len(merged),
-        tiles=tiles,
-        rejected=rejected,
-        rejections=coverage.rejections(found.ledger),
-        reasons=coverage.reasons(found.ledger),
         outputs=outputs,
     )
+
+
+def _publish_ledger(plan: Plan, ledger: pa.Table) -> dict[str, str]:
+    """Publish why every tile failed; that it cannot be published is not what people must know."""
+    started = flow_run.get_scheduled_start_time()
+    try:
+        outputs: dict[str, str] = publish_task(plan.request, plan.image, None, ledger, started)
+    except PublishError as error:
+        get_run_logger().warning("%s", error)
+        return {}
+    return outputs
 
 
 def _conclude(summary: Summary) -> State[Summary]:

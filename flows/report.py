@@ -1,4 +1,4 @@
-"""What the Prefect UI shows of an image's run when it ends: a summary and a table of regions."""
+"""What the Prefect UI shows of an image's run when it ends: its coverage and a table of regions."""
 
 from __future__ import annotations
 

@@ -45,6 +45,12 @@ def session(role_arn: str | None = None) -> boto3.Session:
     return boto3.Session(botocore_session=assumed)
 
 
+def access_key(role_arn: str | None = None) -> str | None:
+    """The key that an identity signs with now; another once it was refreshed. None without any."""
+    credentials = session(role_arn).get_credentials()
+    return credentials.get_frozen_credentials().access_key if credentials else None
+
+
 @lru_cache
 def client(service: str, role_arn: str | None = None) -> Any:  # noqa: ANN401 - one type a service
     """A client of a service, shared by the threads of this process."""

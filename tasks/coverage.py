@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.tiling import Tile
+from tasks import cells
+from tasks.roi import RegionOfInterest
+from tasks.tiling import Grid, Tile
 
 SCHEMA = pa.schema(
     [
@@ -25,6 +29,11 @@ SCHEMA = pa.schema(
         pa.field("rejected", pa.int64(), nullable=False),  # features of a broken contract
     ]
 )
+# px²: how much of its cell (`tasks.cells`) is asked for
+MEASURED = SCHEMA.append(pa.field("area", pa.float64(), nullable=False))
+
+_TOLERANCE = 1e-9  # of the area; of a sliver's, of a strip a pixel wide along its edge
+_SPECK = 1e-4  # px²: what rounding may leave of a polygon that ends at a cell's edge
 
 
 class TileState(StrEnum):
@@ -81,32 +90,92 @@ def concatenate(ledgers: Sequence[pa.Table]) -> pa.Table:
 
 def count(table: pa.Table) -> dict[str, int]:
     """Tiles in each state, every state named."""
-    counts = Counter(table["state"].to_pylist())
-    return {state.value: counts[state.value] for state in TileState}
+    found = pc.value_counts(table["state"]).to_pylist()
+    counts = {each["values"]: each["counts"] for each in found}
+    return {state.value: counts.get(state.value, 0) for state in TileState}
+
+
+def shares(table: pa.Table) -> dict[str, float]:
+    """The share in each state of the area that is asked for, every state named; 1 in all.
+
+    Args:
+        table: A ledger of `MEASURED`.
+    """
+    sums = table.group_by("state", use_threads=False).aggregate([("area", "sum")])
+    areas = dict(zip(sums["state"].to_pylist(), sums["area_sum"].to_pylist(), strict=True))
+    whole = sum(areas.values()) or 1.0  # a sliver may be too thin to have an area
+    return {state.value: areas.get(state.value, 0.0) / whole for state in TileState}
+
+
+def failures(table: pa.Table, most: int) -> list[dict[str, Any]]:
+    """The lines of the first tiles that failed, `most` at the most, in the order of the grid."""
+    failed: list[dict[str, Any]] = _in_state(table, TileState.FAILED).slice(0, most).to_pylist()
+    return failed
 
 
 def reasons(table: pa.Table) -> list[tuple[str, int]]:
     """Why tiles failed, the most frequent reason first, with its number of tiles."""
-    failed = table.filter(pc.equal(table["state"], TileState.FAILED.value))
-    return Counter(failed["reason"].to_pylist()).most_common()
+    return Counter(_in_state(table, TileState.FAILED)["reason"].to_pylist()).most_common()
 
 
 def rejections(table: pa.Table) -> list[tuple[str, int]]:
     """Why features were left out, by the first of each tile, the most frequent reason first."""
-    inferred = table.filter(pc.equal(table["state"], TileState.INFERRED.value))
+    inferred = _in_state(table, TileState.INFERRED)
     return Counter(filter(None, inferred["reason"].to_pylist())).most_common()
-
-
-def check_complete(table: pa.Table, tiles: int) -> None:
-    """Insist that each tile of a grid has exactly one line.
-
-    Raises:
-        RuntimeError: A tile is missing or counted twice: a fault of Swath, never of its input.
-    """
-    if table["tile"].to_pylist() != list(range(tiles)):
-        raise RuntimeError(f"The ledger has {len(table)} lines for {tiles} tiles.")
 
 
 def rejected(table: pa.Table) -> int:
     """Features of the model's answers that broke the contract, over all tiles."""
     return int(pc.sum(table["rejected"]).as_py() or 0)
+
+
+def measure(table: pa.Table, grid: Grid, roi: RegionOfInterest | None) -> pa.Table:
+    """An image's ledger with the area that each tile answers for: a table of `MEASURED`.
+
+    Args:
+        table: Of `SCHEMA`.
+        grid: The image's tiles.
+        roi: What is asked for; None for the whole image.
+    """
+    # a line of no tile gets any area: `check_complete` refuses it
+    areas = np.take(cells.areas(grid, roi), table["tile"].to_numpy(), mode="clip")
+    outside = _is(table, TileState.OUTSIDE).to_numpy()
+    areas[outside & (areas < _SPECK)] = 0.0
+    return table.append_column(MEASURED.field("area"), pa.array(areas))
+
+
+def check_complete(table: pa.Table, grid: Grid, roi: RegionOfInterest | None) -> None:
+    """Prove that every pixel that is asked for is accounted for, once.
+
+    Each tile has one line, none outside the region of interest answers for an area, and the areas
+    add up to the region's inside the image, to 1e-9 of it.
+
+    Args:
+        table: The image's ledger, of `MEASURED`.
+        grid: The image's tiles.
+        roi: What is asked for; None for the whole image.
+
+    Raises:
+        RuntimeError: It is not so: a fault of Swath, never of its input.
+    """
+    if not np.array_equal(table["tile"].to_numpy(), np.arange(len(grid))):
+        raise RuntimeError(f"The ledger has {len(table)} lines for {len(grid)} tiles.")
+    outside = _in_state(table, TileState.OUTSIDE)
+    left_out = outside.filter(pc.greater(outside["area"], 0.0))
+    if len(left_out):
+        raise RuntimeError(
+            f"The ledger leaves out {pc.sum(left_out['area'])} px² that is asked for, as outside "
+            f"the region of interest, in {len(left_out)} tiles from {left_out['tile'][0]} on."
+        )
+    area, edge = cells.area_and_edge(grid, roi)
+    total = table["area"].to_numpy().sum()
+    if abs(total - area) > _TOLERANCE * max(area, edge):
+        raise RuntimeError(f"The ledger's areas add up to {total} px² of {area} px² asked for.")
+
+
+def _in_state(table: pa.Table, state: TileState) -> pa.Table:
+    return table.filter(_is(table, state))
+
+
+def _is(table: pa.Table, state: TileState) -> pa.ChunkedArray:
+    return pc.equal(table["state"], state.value)

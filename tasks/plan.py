@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.coverage import TileState
 from tasks.errors import ImageChanged, RequestError
 from tasks.findings import Findings, without_detections
-from tasks.imagery import Image, TilePixels, UnreadTile, open_image, read_tiles
+from tasks.imagery import Image, ReadTile, open_image, read_tiles, widest, with_nodata
 from tasks.inference import open_endpoint
 from tasks.inference.batch import batch_size
 from tasks.merge import check_algorithm
@@ -40,17 +39,35 @@ class Plan:
     grid: Grid
     roi: RegionOfInterest | None
 
+    @property
+    def tile_bytes(self) -> int:
+        """Bytes of a tile's pixels."""
+        return self.grid.tile_width * self.grid.tile_height * self.image.pixel_bytes
+
+    def regions(self, rows: int) -> list[Region]:
+        """The image in regions, each as wide as memory permits, so that little is read twice.
+
+        Args:
+            rows: Pixels of a region's height, about; all of them where the format can only be
+                decoded from its first row on.
+        """
+        if self.image.sequential:
+            rows = self.image.height
+        return self.grid.regions(rows, widest(self.image, self.grid.tile_height))
+
+    def wanted(self, region: Region) -> list[Tile]:
+        """The tiles of a region that are asked for."""
+        return [tile for tile in self.grid.tiles(region) if self._wants(tile)]
+
     def outside(self, region: Region) -> Findings:
         """The tiles of a region that nobody asked for."""
         unwanted = [tile for tile in self.grid.tiles(region) if not self._wants(tile)]
         return without_detections(unwanted, TileState.OUTSIDE)
 
-    def batches(self, region: Region) -> Iterator[list[TilePixels | UnreadTile]]:
+    def batches(self, region: Region) -> Iterator[list[ReadTile]]:
         """The wanted tiles of a region with their pixels, read ahead, in batches for the model."""
-        wanted = [tile for tile in self.grid.tiles(region) if self._wants(tile)]
-        pixel_bytes = self.image.bands * np.dtype(self.image.dtype).itemsize
-        tile_bytes = self.grid.tile_width * self.grid.tile_height * pixel_bytes
-        size = batch_size(len(wanted), tile_bytes, settings().batch_size)
+        wanted = self.wanted(region)
+        size = batch_size(len(wanted), self.tile_bytes, settings().batch_size)
         tiles = read_tiles(self.image, wanted, read_role=self.request.image_read_role)
         while batch := list(islice(tiles, size)):
             yield batch
@@ -80,12 +97,18 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
         ImageChanged: It is another version.
         RequestError: What is asked for does not fit the image.
     """
-    image = open_image(image_url, read_role=request.image_read_role, roots=settings().local_roots)
+    image = open_image(
+        image_url,
+        read_role=request.image_read_role,
+        roots=settings().local_roots,
+        dem=settings().dem_uri,
+    )
     if etag is not None and image.etag != etag:
         raise ImageChanged(
             f"{image_url} was replaced since the work began (version {etag}, now {image.etag}): "
             "send the request again."
         )
+    image = with_nodata(image, request.image_nodata)
     grid = Grid(image.width, image.height, request.tile_size, request.tile_overlap)
     if len(grid) > settings().max_tiles:
         raise RequestError(

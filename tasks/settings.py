@@ -20,6 +20,12 @@ class Settings(BaseSettings):
     local_roots: list[Path] = Field(
         [], description="Folders that a request may name images and outputs in (a JSON list)."
     )
+    dem_uri: str | None = Field(
+        None,
+        min_length=1,
+        description="Elevation model under images with RPC or SICD: a GeoTIFF, a VRT or a folder "
+        "of GeoTIFF tiles, on disk or s3://; unset, each has one height.",
+    )
     work_uri: str = Field(
         default_factory=lambda: str(Path(tempfile.gettempdir()) / "swath"),
         description="Where regions leave detections for the merge: s3://bucket/prefix or a folder.",
@@ -31,7 +37,7 @@ class Settings(BaseSettings):
         None, description="Deployment that runs the regions; unset, they run in the image's run."
     )
     sensors_per_queue: PositiveInt = Field(1, description="Sensor runs that may drain one queue.")
-    region_size: PositiveInt = Field(4096, description="Side of a region, about, in pixels.")
+    region_size: PositiveInt = Field(4096, description="Rows of a region, about, in pixels.")
     max_tiles: PositiveInt = Field(2_000_000, description="Tiles that one image may have.")
     region_attempts: PositiveInt = Field(3, description="Runs that a lost region may take.")
     region_timeout: PositiveFloat = Field(3600.0, description="Seconds that a region run may take.")

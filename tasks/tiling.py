@@ -149,10 +149,21 @@ class Grid:
             for column in range(region.column_start, region.column_stop):
                 yield self.tile(row, column)
 
-    def regions(self, size: int) -> list[Region]:
-        """The grid in regions of about `size` pixels a side, of whole tile rows and columns."""
-        rows = _blocks(self.rows, self.tile_height, size)
-        columns = _blocks(self.columns, self.tile_width, size)
+    def regions(self, size: int, widest: int | None = None) -> list[Region]:
+        """The grid in regions of whole tile rows and columns.
+
+        Args:
+            size: Pixels of a region's height, about; and of its width, where `widest` is left out.
+            widest: Pixels that a region's width may have, though never less than a tile's; it is
+                the image's where it can be, for what lies at the edge of two is read twice.
+        """
+        rows = _runs(self.rows, _near(self.rows, self.tile_height, size))
+        columns = _runs(
+            self.columns,
+            _near(self.columns, self.tile_width, size)
+            if widest is None
+            else _within(self.columns, self.tile_width, widest),
+        )
         return [
             self._region(index, len(rows) * len(columns), *span)
             for index, span in enumerate(product(rows, columns))
@@ -174,9 +185,23 @@ class Grid:
         )
 
 
-def _blocks(offsets: list[int], tile: int, size: int) -> list[Span]:
-    """Runs (start, stop) of tiles, as equal as can be, that each span about `size` pixels."""
-    extent = offsets[-1] + tile
-    count = min(len(offsets), max(1, round(extent / size)))
+def _near(offsets: list[int], tile: int, size: int) -> int:
+    """In how many runs to part tiles for each to span about `size` pixels."""
+    return min(len(offsets), max(1, round((offsets[-1] + tile) / size)))
+
+
+def _within(offsets: list[int], tile: int, size: int) -> int:
+    """In how few runs to part tiles for each to span at most `size` pixels, or be one tile."""
+    few = max(1, ceil((offsets[-1] + tile) / size))
+    counts = range(min(few, len(offsets)), len(offsets))
+    return next((count for count in counts if _longest(offsets, tile, count) <= size), len(offsets))
+
+
+def _longest(offsets: list[int], tile: int, count: int) -> int:
+    return max(offsets[stop - 1] + tile - offsets[start] for start, stop in _runs(offsets, count))
+
+
+def _runs(offsets: list[int], count: int) -> list[Span]:
+    """Tiles in runs (start, stop), as equal as can be."""
     edges = [len(offsets) * i // count for i in range(count + 1)]
     return list(pairwise(edges))

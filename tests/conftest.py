@@ -3,7 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from threading import Thread
+
+import pytest
+
+from tests.range_server import RangeServer
 
 os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ.pop("PREFECT_API_URL", None)
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
+    """An S3 server of our own, which this process takes for S3."""
+    from tasks import aws
+
+    with RangeServer() as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_SESSION_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "known")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        aws.client.cache_clear()
+        aws.session.cache_clear()
+        yield server
+        aws.client.cache_clear()
+        aws.session.cache_clear()
+        server.shutdown()
+        thread.join()

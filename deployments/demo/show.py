@@ -123,12 +123,12 @@ def _tell(here: Running, run: FlowRun, path: Path, out: Path, console: Console) 
     record, status = here.stack.record, status_of(run.state)
     console.print(f"\n{status}: {run.state.message}", soft_wrap=True)
     request = Request.model_validate(run.parameters["request"])
-    for name in ("geojson", "parquet"):
+    for name in ("geojson", "parquet", "coverage.parquet"):
         uri = f"s3://{record.result_bucket}/{request.job_id}/{path.name}.{name}"
         if store.exists(uri):
             local = out / f"{path.name}.{name}"
             store.put(str(local), store.get(uri))
-            console.print(f"  {name:8} {local}", soft_wrap=True)
+            console.print(f"  {name:16} {local}", soft_wrap=True)
     truth = path.with_name("truth.geojson")
     found = out / f"{path.name}.parquet"
     if truth.is_file() and found.is_file():

@@ -15,9 +15,11 @@ import simplejpeg
 
 from tasks.errors import RequestError
 from tasks.imagery.gdal_tiles import gtiff, nitf
+from tasks.imagery.nitf_place import NitfPlace
 from tasks.imagery.pixels import TilePixels
 from tasks.imagery.png import png
 from tasks.imagery.source import Image
+from tasks.imagery.tiff_place import TiffPlace
 from tasks.imagery.uncompressed import NitfWriter, TiffWriter
 
 JPEG_QUALITY = 90
@@ -44,6 +46,15 @@ _HOLDS: dict[tuple[str, str], tuple[frozenset[str], range | tuple[int, ...]]] = 
     ("JPEG", "NONE"): (_BYTE, _GREY_OR_RGB),
     ("JPEG", "JPEG"): (_BYTE, _GREY_OR_RGB),
     ("NPY", "NONE"): (_ALL, _ANY_BANDS),
+}
+
+_COLOUR_TABLES = {  # pixel types whose colour table it holds; NPY is of values alone
+    ("GTIFF", "NONE"): _SHORT,
+    ("GTIFF", "LZW"): _SHORT,
+    ("GTIFF", "ZSTD"): _SHORT,
+    ("NITF", "NONE"): _BYTE,
+    ("PNG", "NONE"): _BYTE,
+    ("NPY", "NONE"): _ALL,
 }
 
 _MEDIA_TYPES = {
@@ -75,37 +86,58 @@ def check_encodable(image: Image, tile_format: str, tile_compression: str) -> No
             f"imageProcessorTileCompression {pair[1]} does not exist for "
             f"imageProcessorTileFormat {pair[0]}: use {' or '.join(fitting)}."
         )
+    if lost := _lost(image, pair):
+        raise RequestError(
+            f"imageProcessorTileFormat {pair[0]} with imageProcessorTileCompression {pair[1]} "
+            f"cannot hold the {lost} of {image.url}: {_instead(image)}"
+        )
+
+
+def _lost(image: Image, pair: tuple[str, str]) -> str | None:
+    """What of an image a pair of format and compression would lose or corrupt; None if nothing."""
     dtypes, bands = _HOLDS[pair]
     if image.dtype not in dtypes:
-        raise RequestError(
-            f"{_named(pair)} cannot hold the {image.dtype} pixels of {image.url}: {_instead(image)}"
-        )
+        return f"{image.dtype} pixels"
     if image.bands not in bands:
-        raise RequestError(
-            f"{_named(pair)} cannot hold the {image.bands} bands of {image.url}: {_instead(image)}"
-        )
+        return f"{image.bands} bands"
+    if image.palette and image.dtype not in _COLOUR_TABLES.get(pair, ()):
+        return f"colour table ({image.dtype})"
+    if pair[0] == "NITF" and image.nitf and (standard := image.nitf.standard):
+        kind = image.georeference.kind if image.georeference else None
+        held = standard == "SICD" and kind == "sicd" and pair[1] == "NONE"
+        return None if held else f"sensor model ({standard})"
+    return None
 
 
 def encoder(image: Image, tile_format: str, tile_compression: str) -> Callable[[TilePixels], bytes]:
     """The function that encodes an image's tiles; threads may share it.
 
-    GeoTIFF tiles carry CRS and geotransform where the image has them, NITF tiles their corners.
-    NPY is an array (bands, rows, columns). JPEG is lossy, all else exact.
+    GeoTIFF tiles carry the image's georeference, moved to the tile; NITF tiles their corners, their
+    place in the image (ICHIPB) and its RPC. A colour table goes with its values. NPY is an array
+    (bands, rows, columns). JPEG is lossy, all else exact.
 
     Raises:
         RequestError: The format would lose or corrupt its pixels.
     """
     check_encodable(image, tile_format, tile_compression)
     form, compression = str(tile_format), str(tile_compression)
-    if form in ("GTIFF", "NITF") and compression != "NONE":
-        return partial(gtiff if form == "GTIFF" else nitf, image, compression)
-    if form in ("GTIFF", "NITF"):
-        return TiffWriter(image) if form == "GTIFF" else NitfWriter(image)
-    return {"PNG": _png, "JPEG": _jpeg, "NPY": _npy}[form]
+    if form == "GTIFF":
+        plain = compression == "NONE"
+        return TiffWriter(image) if plain else partial(gtiff, image, TiffPlace(image), compression)
+    if form == "NITF":
+        return _nitf(image, compression)
+    if form == "PNG":
+        return lambda tile: png(tile.pixels, image.palette)
+    return _jpeg if form == "JPEG" else _npy
 
 
-def _png(tile: TilePixels) -> bytes:
-    return png(tile.pixels)
+def _nitf(image: Image, compression: str) -> Callable[[TilePixels], bytes]:
+    if image.nitf and image.nitf.standard:
+        from tasks.imagery.sicd_chip import SicdWriter  # noqa: PLC0415 - an optional extra
+
+        return SicdWriter(image)
+    plain = compression == "NONE"
+    return NitfWriter(image) if plain else partial(nitf, image, NitfPlace(image), compression)
 
 
 def _npy(tile: TilePixels) -> bytes:
@@ -123,15 +155,11 @@ def _jpeg(tile: TilePixels) -> bytes:
     return bytes(simplejpeg.encode_jpeg(rows, JPEG_QUALITY, colours, "420"))
 
 
-def _named(pair: tuple[str, str]) -> str:
-    return f"imageProcessorTileFormat {pair[0]} with imageProcessorTileCompression {pair[1]}"
-
-
 def _instead(image: Image) -> str:
     fitting = [
         f"{form}/{compression}"
-        for (form, compression), (dtypes, bands) in _HOLDS.items()
-        if image.dtype in dtypes and image.bands in bands and form in ("GTIFF", "NITF", "NPY")
+        for form, compression in _HOLDS
+        if form in ("GTIFF", "NITF", "NPY") and not _lost(image, (form, compression))
     ]
     return f"use {', '.join(fitting)}." if fitting else "convert the image."
 

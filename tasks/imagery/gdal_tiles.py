@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
-import numpy as np
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
-from rasterio.windows import Window
 
-from tasks.imagery.georeference import AffineGeoreference
+from tasks.imagery.nitf_place import NitfPlace, extended, igeolo
 from tasks.imagery.pixels import TilePixels
 from tasks.imagery.source import Image
+from tasks.imagery.tiff_place import TiffPlace
 
 _QUALITY = 90  # of JPEG
+_UNKNOWN_TIME = "-" * 14  # as MIL-STD-2500C writes it
 
 _GTIFF: dict[str, dict[str, Any]] = {
     "NONE": {},
@@ -31,60 +33,47 @@ _NITF: dict[str, dict[str, Any]] = {
 }
 
 
-def gtiff(image: Image, compression: str, tile: TilePixels) -> bytes:
-    """A tile as GeoTIFF, its bands pixel by pixel, with CRS and geotransform where there are."""
-    georeference = image.georeference
-    placed: dict[str, Any] = {}
-    if isinstance(georeference, AffineGeoreference):
-        placed = {
-            "crs": georeference.crs,
-            "transform": georeference.tile_transform(tile.tile.window),
-        }
+def gtiff(image: Image, place: TiffPlace, compression: str, tile: TilePixels) -> bytes:
+    """A tile as GeoTIFF, its bands pixel by pixel, with its place, nodata and colours."""
+    options = _GTIFF[compression] | place.options(tile.tile.window)
     if compression == "JPEG" and image.bands == 3:
-        placed["photometric"] = "ycbcr"
-    elif image.bands == 4 and image.alpha is None:
-        placed["alpha"] = "unspecified"  # GDAL takes a fourth band for alpha unless told
-    return _written(
-        tile.pixels, nodata=image.nodata, interleave="pixel", **_GTIFF[compression], **placed
-    )
+        options["photometric"] = "ycbcr"
+    return _written(image, tile.pixels, nodata=image.nodata, interleave="pixel", **options)
 
 
-def nitf(image: Image, compression: str, tile: TilePixels) -> bytes:
-    """A tile as NITF 2.1, with its corners where the image is georeferenced."""
-    options = dict(_NITF[compression])
-    if image.georeference:
-        options |= {"ICORDS": "G", "IGEOLO": igeolo(image, tile.tile.window)}
+def nitf(image: Image, place: NitfPlace, compression: str, tile: TilePixels) -> bytes:
+    """A tile as NITF 2.1, with its place, colours, and the markings of a NITF it comes from."""
+    options = _NITF[compression] | _header(image)
+    corners = place.corners(tile.tile.window)
+    if corners is not None:
+        options |= {"ICORDS": "G", "IGEOLO": igeolo(corners).decode()}
     # NITF cannot be compressed while it is written, only as a copy.
-    with MemoryFile(_written(tile.pixels)) as plain, MemoryFile(ext=".ntf") as copy:
+    with MemoryFile(_written(image, tile.pixels)) as plain, MemoryFile(ext=".ntf") as copy:
         rasterio.shutil.copy(plain.name, copy.name, driver="NITF", **options)
-        return bytes(copy.read())
+        return extended(bytes(copy.read()), place.extensions(tile.tile.window, corners))
 
 
-def igeolo(image: Image, window: Window) -> str:
-    """A tile's corners as NITF writes them (MIL-STD-2500C, IGEOLO with ICORDS G).
-
-    They are the centres of the corner pixels, clockwise from the first, to a second of arc.
-    """
-    assert image.georeference
-    left, top = window.col_off + 0.5, window.row_off + 0.5
-    right, bottom = left + window.width - 1, top + window.height - 1
-    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-    lonlat = np.nan_to_num(image.georeference.to_world(corners))
-    return "".join(_dms(lat, 2, "NS") + _dms(lon, 3, "EW") for lon, lat in lonlat)
+def _header(image: Image) -> dict[str, str]:
+    """Fields of a NITF's headers that tell of the image: its markings, title, category, time."""
+    source = image.source_metadata[0] if image.source_metadata else {}
+    time = re.sub(r"\D", "", source.get("sourceDT") or "")[:14]
+    header = {"IDATIM": time if len(time) == 14 else _UNKNOWN_TIME}
+    header |= {"FTITLE": title} if (title := source.get("sourceId")) else {}
+    header |= {"ICAT": category} if (category := source.get("category")) else {}
+    return header | (image.nitf.header if image.nitf else {})
 
 
-def _dms(degrees: float, digits: int, signs: str) -> str:
-    minutes, seconds = divmod(round(abs(degrees) * 3600), 60)
-    whole, minutes = divmod(minutes, 60)
-    return f"{whole:0{digits}d}{minutes:02d}{seconds:02d}{signs[int(degrees < 0)]}"
-
-
-def _written(pixels: NDArray[Any], **options: object) -> bytes:
+def _written(image: Image, pixels: NDArray[Any], **options: object) -> bytes:
     """A GeoTIFF of these pixels."""
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # see gdal_environment
     bands, height, width = pixels.shape
     shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", blockysize=height, **shape, **options) as dataset:
+            if image.palette:
+                dataset.write_colormap(1, image.palette)
+            elif options.get("photometric") != "ycbcr":
+                # Else GDAL guesses by the number of bands, and takes a fourth one for alpha.
+                dataset.colorinterp = [ColorInterp[colour] for colour in image.colours]
             dataset.write(pixels)
         return bytes(memory.read())

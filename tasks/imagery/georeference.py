@@ -7,29 +7,35 @@ coordinates are NaN. Every georeference may be shared by threads.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyproj
-from pyproj.exceptions import ProjError
 from rasterio.control import GroundControlPoint
-from rasterio.rpc import RPC
-from rasterio.transform import Affine, GCPTransformer, RPCTransformer
+from rasterio.transform import Affine, GCPTransformer
 from rasterio.windows import Window
 
 from tasks.imagery.transformers import GdalTransformer, Points, Projected, nan_where_none, near
+
+_POLAR = 80.0  # degrees of latitude
 
 
 class Georeference(Protocol):
     """The two-way mapping between an image and the world.
 
     Attributes:
-        kind: What it rests on: affine, gcp, rpc or igeolo (a NITF's corner points).
+        kind: What it rests on: affine, gcp, rpc, igeolo (a NITF's corner points), sicd or sidd.
+        text: The same in words, for the record: "affine in EPSG:32618".
     """
 
     @property
     def kind(self) -> str:
-        """What it rests on: affine, gcp, rpc or igeolo (a NITF's corner points)."""
+        """What it rests on: affine, gcp, rpc, igeolo (a NITF's corner points), sicd or sidd."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What it rests on, in words: "affine in EPSG:32618"."""
         ...
 
     def to_world(self, points: Points) -> Points:
@@ -51,13 +57,24 @@ class AffineGeoreference:
     """
 
     def __init__(
-        self, transform: Affine, crs: str, size: tuple[int, int], kind: str = "affine"
+        self,
+        transform: Affine,
+        crs: str,
+        size: tuple[int, int],
+        kind: str = "affine",
+        note: str | None = None,
     ) -> None:
         self.kind = kind
         self.transform = transform
         self.crs = crs
+        self._note = note
         centre = transform.a * size[0] / 2 + transform.b * size[1] / 2 + transform.c
         self._projected = Projected(crs, centre)
+
+    @property
+    def text(self) -> str:
+        """What it rests on, in words."""
+        return self._note or f"affine in {self._projected.name}"
 
     def tile_transform(self, window: Window) -> Affine:
         """The geotransform of a window by itself."""
@@ -79,22 +96,45 @@ class AffineGeoreference:
 class SplineGeoreference:
     """A thin-plate spline through ground control points, exact at each (Bookstein 1989).
 
+    Degrees are no plane near a pole: points that reach there are taken in polar stereographic
+    metres.
+
     Attributes:
         kind: "gcp", or "igeolo" for the four corners of a NITF.
+        points: The points, each at a place of its own, in x and y of the CRS.
+        crs: Their CRS as WKT.
     """
 
-    def __init__(self, points: list[GroundControlPoint], crs: str, kind: str = "gcp") -> None:
+    def __init__(
+        self,
+        points: list[GroundControlPoint],
+        crs: str,
+        kind: str = "gcp",
+        note: str | None = None,
+    ) -> None:
         self.kind = kind
+        self._note = note
         distinct = {(p.col, p.row): p for p in points}.values()  # a twin makes it singular
-        xs = np.array([point.x for point in distinct])
-        self._projected = Projected(crs, float(xs[0]))
+        xs, ys = np.array([(point.x, point.y) for point in distinct]).T
         if pyproj.CRS.from_user_input(crs).is_geographic:
             xs = near(xs, float(xs[0]))
-        control = [
-            GroundControlPoint(row=point.row, col=point.col, x=x, y=point.y)
-            for point, x in zip(distinct, xs, strict=True)
+            if np.abs(ys).max() > _POLAR:
+                polar = pyproj.CRS(5041 if ys.mean() > 0 else 5042)  # universal polar stereographic
+                from_degrees = pyproj.Transformer.from_crs(crs, polar, always_xy=True)
+                xs, ys = from_degrees.transform(xs, ys)
+                crs = polar.to_wkt()
+        self.crs = crs
+        self._projected = Projected(crs, float(xs[0]))
+        self.points = [
+            GroundControlPoint(row=point.row, col=point.col, x=x, y=y)
+            for point, x, y in zip(distinct, xs, ys, strict=True)
         ]
-        self._spline = GdalTransformer(GCPTransformer(control, tps=True))
+        self._spline = GdalTransformer(GCPTransformer(self.points, tps=True))
+
+    @property
+    def text(self) -> str:
+        """What it rests on, in words."""
+        return self._note or f"thin-plate spline through {len(self.points)} GCPs"
 
     def to_world(self, points: Points) -> Points:
         """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
@@ -104,64 +144,6 @@ class SplineGeoreference:
         """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
         x, y = self._spline.inverse(*self._projected.to_crs(lonlat))
         return nan_where_none(np.stack([x, y], axis=1))
-
-
-class RpcGeoreference:
-    """Rational polynomial coefficients (STDI-0002, RPC00B), at the height of their own offset.
-
-    Their line and sample count from pixel centres; GDAL adds the half pixel to ours.
-
-    Attributes:
-        kind: "rpc".
-    """
-
-    kind = "rpc"
-
-    def __init__(self, rpcs: RPC) -> None:
-        self._longitude = float(rpcs.long_off)
-        self._rpc = GdalTransformer(
-            RPCTransformer(
-                rpcs,
-                RPC_HEIGHT=rpcs.height_off,
-                RPC_PIXEL_ERROR_THRESHOLD=1e-5,  # pixels; GDAL's own 0.1 is too coarse for 1 cm
-                RPC_MAX_ITERATIONS=50,
-            )
-        )
-
-    def to_world(self, points: Points) -> Points:
-        """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
-        lonlat = np.stack(self._rpc.forward(points[:, 0], points[:, 1]), axis=1)
-        lonlat[:, 0] = near(lonlat[:, 0], 0.0)
-        return nan_where_none(lonlat)
-
-    def to_image(self, lonlat: Points) -> Points:
-        """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
-        x, y = self._rpc.inverse(near(lonlat[:, 0], self._longitude), lonlat[:, 1])
-        return nan_where_none(np.stack([x, y], axis=1))
-
-
-def georeference_of(dataset: Any) -> Georeference | None:  # noqa: ANN401 - rasterio has no types
-    """The best georeference that an open dataset carries, or None where it carries none.
-
-    A NITF's RPC go before its corner points, which are good to tens of metres; elsewhere a
-    geotransform goes before GCPs and these before RPC, in GDAL's own order. Coordinates in no CRS,
-    or in one with no way to WGS 84, are none.
-    """
-    points, points_crs = dataset.gcps
-    nitf = dataset.driver == "NITF"
-    if nitf and dataset.rpcs:
-        return RpcGeoreference(dataset.rpcs)
-    kind = "igeolo" if nitf and dataset.tags().get("NITF_IGEOLO") else None
-    try:
-        if dataset.crs and not dataset.transform.is_identity:
-            size = (dataset.width, dataset.height)
-            wkt = dataset.crs.to_wkt()
-            return AffineGeoreference(dataset.transform, wkt, size, kind or "affine")
-        if len(points) > 2 and points_crs:
-            return SplineGeoreference(points, points_crs.to_wkt(), kind or "gcp")
-    except ProjError:
-        return None
-    return RpcGeoreference(dataset.rpcs) if dataset.rpcs else None
 
 
 def _apply(affine: Affine, x: Points, y: Points) -> tuple[Points, Points]:

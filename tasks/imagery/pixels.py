@@ -1,4 +1,4 @@
-"""What reading a tile gives: its pixels, or the reason why there are none."""
+"""What reading a tile gives: its pixels, or why there are none."""
 
 from __future__ import annotations
 
@@ -43,3 +43,17 @@ class UnreadTile:
 
     tile: Tile
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentTile:
+    """A tile that the file holds no block of: nothing was ever written there.
+
+    Attributes:
+        tile: The tile.
+    """
+
+    tile: Tile
+
+
+ReadTile = TilePixels | AbsentTile | UnreadTile

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from tasks import aws
 from tasks.errors import ImageChanged, ImageError
+from tasks.imagery.blocks import any_stored, tells_blank
 from tasks.imagery.environment import gdal_environment
 from tasks.imagery.memory import Memory
-from tasks.imagery.pixels import TilePixels, UnreadTile
+from tasks.imagery.pixels import AbsentTile, ReadTile, TilePixels, UnreadTile
 from tasks.imagery.source import Image, check_unchanged, dataset_of
 from tasks.imagery.valid import valid_pixels
 from tasks.imagery.windows import block_cache, gaps, intersection, slices, spans
@@ -36,7 +38,7 @@ _PAUSE = 0.25  # seconds before the second attempt; each further one waits four 
 
 def read_tiles(
     image: Image, tiles: Iterable[Tile], *, read_role: str | None = None
-) -> Iterator[TilePixels | UnreadTile]:
+) -> Iterator[ReadTile]:
     """Read tiles, in the order given.
 
     Closing the iterator early waits for the strip that is being read, and ends the thread.
@@ -47,7 +49,8 @@ def read_tiles(
         read_role: IAM role to read S3 with, or None for the process's own identity.
 
     Yields:
-        Each tile's pixels, or the reason why they could not be read after three attempts.
+        Each tile's pixels; or that the file holds none of its blocks; or the reason why it could
+        not be read after three attempts.
 
     Raises:
         ImageChanged: The image is no longer the version that was opened.
@@ -109,18 +112,23 @@ class _StripReader:
         self._open = ExitStack()
         self._carried: list[_Strip] = []
         self._memory = Memory()
+        self._key: str | None = None
+        self._unreachable = ""  # why the image can no longer be read at all
 
-    def read(self, row: list[Tile]) -> list[TilePixels | UnreadTile]:
+    def read(self, row: list[Tile]) -> list[ReadTile]:
         """The tiles of one row; those that cannot be read as one strip, each by itself."""
+        reason = ""
         for attempt in range(_ATTEMPTS):
+            if self._unreachable:
+                break
             if attempt:
                 self.stop.wait(_PAUSE * 4 ** (attempt - 1))
             found, reason = self._attempt(row)
             if found or self.stop.is_set():
                 return found
-        if len(row) == 1:
-            return [UnreadTile(row[0], reason)]
-        alone: list[TilePixels | UnreadTile] = []
+        if self._unreachable or len(row) == 1:
+            return [UnreadTile(tile, self._unreachable or reason) for tile in row]
+        alone: list[ReadTile] = []
         for tile in row:  # one damaged block must not cost its neighbours
             found, reason = self._attempt([tile])
             alone += found or [UnreadTile(tile, reason)]
@@ -132,21 +140,29 @@ class _StripReader:
         self._open.close()
         self._open, self._dataset, self._carried = ExitStack(), None, []
 
-    def _attempt(self, row: list[Tile]) -> tuple[list[TilePixels | UnreadTile], str]:
+    def _attempt(self, row: list[Tile]) -> tuple[list[ReadTile], str]:
         """The tiles of one row; or none, and the reason why it could not be read this time."""
         try:
             # Entered for each strip, so that credentials never grow old.
             cache = block_cache(row, self._image)
             with gdal_environment(self._read_role, s3=self._image.in_s3, cache=cache):
-                return self._strips(row), ""
+                return self._row(row), ""
         except ImageChanged:
             raise
-        except (RasterioError, ImageError, BotoCoreError, ClientError) as error:
+        except (ImageError, BotoCoreError, ClientError) as error:
+            self.close()
+            # asked as often as S3's own client deems right; the next tile would only wait again
+            self._unreachable = str(error)
+            return [], self._unreachable
+        except RasterioError as error:
             self.close()
             cause = error.__cause__ or error.__context__
             return [], f"{error} ({cause})" if cause else str(error)
 
-    def _strips(self, row: list[Tile]) -> list[TilePixels | UnreadTile]:
+    def _row(self, row: list[Tile]) -> list[ReadTile]:
+        if (key := aws.access_key(self._read_role)) != self._key:
+            self.close()  # the open handle would keep the key that it was opened with
+            self._key = key
         if self._dataset is None:
             self._dataset = self._open.enter_context(dataset_of(self._image, self._read_role))
         parts = spans(row, self._image)
@@ -154,20 +170,27 @@ class _StripReader:
         check_unchanged(self._image, self._read_role)
         self._carried = strips
         return [
-            strip.tile(tile)
+            AbsentTile(tile) if self._absent(tile) else strip.tile(tile)
             for strip, (_, tiles) in zip(strips, parts, strict=True)
             for tile in tiles
         ]
+
+    def _absent(self, tile: Tile) -> bool:
+        """Whether the file holds no block of a tile; to be asked once it was read without error.
+
+        Before, what the index says may only mean that it could not be fetched.
+        """
+        image = self._image
+        return tells_blank(image) and not any_stored(image, self._dataset, tile.window)
 
     def _strip(self, window: Window) -> _Strip:
         """A window of the image, of which only what was not carried forward is read."""
         image = self._image
         shape = (window.height, window.width)
-        masked = image.alpha or image.has_mask or image.nodata is not None
         strip = _Strip(
             window,
             self._memory.empty((image.bands, *shape), image.dtype),
-            self._memory.empty(shape, np.bool_) if masked else None,
+            self._memory.empty(shape, np.bool_) if image.masked else None,
         )
         kept = [columns for old in self._carried if (columns := strip.carry(old))]
         bottom = window.row_off + window.height

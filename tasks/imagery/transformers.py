@@ -25,6 +25,11 @@ class Projected:
         self._centre = centre_x if self._crs.is_geographic else None
         self._transformer  # noqa: B018 - a CRS without a way to WGS 84 is found out here
 
+    @property
+    def name(self) -> str:
+        """The CRS's name in EPSG or its like, else its own."""
+        return ":".join(self._crs.to_authority() or (self._crs.name,))
+
     @cached_property
     def _transformer(self) -> pyproj.Transformer:
         return pyproj.Transformer.from_crs(self._crs, 4326, always_xy=True)
@@ -48,20 +53,20 @@ class GdalTransformer:
         self._transformer = transformer
         self._lock = Lock()
 
-    def forward(self, x: Points, y: Points) -> tuple[Points, Points]:
-        """Coordinates of the world for pixels."""
+    def forward(self, x: Points, y: Points, z: Points | None = None) -> tuple[Points, Points]:
+        """Coordinates of the world for pixels, at heights z where the transformer asks for them."""
         if not len(x):
             return x, y
         with self._lock:
-            world = self._transformer.xy(y, x, offset="ul")
+            world = self._transformer.xy(y, x, zs=z, offset="ul")
         return np.asarray(world[0]), np.asarray(world[1])
 
-    def inverse(self, x: Points, y: Points) -> tuple[Points, Points]:
-        """Pixels for coordinates of the world."""
+    def inverse(self, x: Points, y: Points, z: Points | None = None) -> tuple[Points, Points]:
+        """Pixels for coordinates of the world, at heights z where the transformer asks for them."""
         if not len(x):
             return x, y
         with self._lock:  # `positive` keeps the fractions that the default rounds off
-            row, column = self._transformer.rowcol(x, y, op=np.positive)
+            row, column = self._transformer.rowcol(x, y, zs=z, op=np.positive)
         return np.asarray(column), np.asarray(row)
 
 

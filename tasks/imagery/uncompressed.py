@@ -7,22 +7,18 @@ a fifth. All tiles of an image have one size, so their headers agree in all but 
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.windows import Window
 
-from tasks.imagery.gdal_tiles import gtiff, igeolo, nitf
-from tasks.imagery.georeference import AffineGeoreference
+from tasks.imagery.gdal_tiles import gtiff, nitf
+from tasks.imagery.nitf_place import NitfPlace, igeolo, igeolo_at, subheader_end
 from tasks.imagery.pixels import TilePixels
 from tasks.imagery.source import Image
-from tasks.tiling import Tile
+from tasks.imagery.tiff_place import TiffPlace
 
-_STRIP_OFFSETS, _TIEPOINT, _TRANSFORMATION = 273, 33922, 34264  # tags of TIFF 6.0, GeoTIFF 1.1
-_NITF_HEADER_LENGTH = slice(354, 360)  # HL, MIL-STD-2500C, in bytes of the file
-_IGEOLO = 372  # bytes of the image subheader before it
+_STRIP_OFFSETS = 273  # a tag of TIFF 6.0
 
 
 class TiffWriter:
@@ -30,36 +26,28 @@ class TiffWriter:
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._sample = lru_cache(self._sample_of)
+        self._place = TiffPlace(image)
+        self._headers: dict[tuple[int, ...], tuple[bytes, dict[int, int]]] = {}
 
     def __call__(self, tile: TilePixels) -> bytes:
         """The file of a tile."""
         bands, height, width = tile.pixels.shape
-        sample, fields = self._sample(tile.pixels.shape)
-        file = bytearray(sample)
-        pixels = np.frombuffer(
-            file, tile.pixels.dtype.newbyteorder("<"), tile.pixels.size, fields[_STRIP_OFFSETS]
-        ).reshape(height, width, bands)
+        if (bands, height, width) not in self._headers:
+            self._headers[bands, height, width] = self._header_like(tile)
+        sample, fields = self._headers[bands, height, width]
+        header = bytearray(sample)
+        if not self._place.write(header, fields, tile.tile.window):
+            return gtiff(self._image, self._place, "NONE", tile)
+        pixels = np.empty((height, width, bands), tile.pixels.dtype.newbyteorder("<"))
         for band in range(bands):
             pixels[..., band] = tile.pixels[band]
-        if isinstance(self._image.georeference, AffineGeoreference):
-            self._place(file, fields, self._image.georeference.tile_transform(tile.tile.window))
-        return bytes(file)
+        return b"".join((header, pixels.data))
 
-    def _sample_of(self, shape: tuple[int, int, int]) -> tuple[bytes, dict[int, int]]:
-        """A tile of this shape by GDAL, and where its fields are."""
-        file = gtiff(self._image, "NONE", _sample_tile(shape, self._image.dtype))
-        return file, _fields(file)
-
-    @staticmethod
-    def _place(file: bytearray, fields: dict[int, int], transform: Any) -> None:  # noqa: ANN401
-        if _TRANSFORMATION in fields:
-            a, b, c, d, e, f = transform[:6]
-            matrix = (a, b, 0, c, d, e, 0, f, 0, 0, 0, 0, 0, 0, 0, 1)
-            struct.pack_into("<16d", file, fields[_TRANSFORMATION], *matrix)
-        else:
-            tiepoint = (0, 0, 0, transform.c, transform.f, 0)
-            struct.pack_into("<6d", file, fields[_TIEPOINT], *tiepoint)
+    def _header_like(self, tile: TilePixels) -> tuple[bytes, dict[int, int]]:
+        """All that GDAL writes before the pixels of such a tile, and its fields."""
+        file = gtiff(self._image, self._place, "NONE", tile)
+        fields = _fields(file)
+        return file[: fields[_STRIP_OFFSETS]], fields
 
 
 class NitfWriter:
@@ -67,36 +55,43 @@ class NitfWriter:
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._header = lru_cache(self._header_of)
+        self._place = NitfPlace(image)
+        self._headers: dict[tuple[object, ...], tuple[bytes, bytes] | None] = {}
 
     def __call__(self, tile: TilePixels) -> bytes:
         """The file of a tile."""
-        header = self._header(tile.pixels.shape)
+        window = tile.tile.window
+        corners = self._place.corners(window)
+        extensions = self._place.extensions(window, corners)
+        kind = (tile.pixels.shape, corners is None)
+        if kind not in self._headers:
+            self._headers[kind] = self._header_like(
+                tile, len(extensions), located=corners is not None
+            )
+        header = self._headers[kind]
         if header is None:
-            return nitf(self._image, "NONE", tile)
-        if self._image.georeference:
-            start = int(header[_NITF_HEADER_LENGTH]) + _IGEOLO
-            corners = igeolo(self._image, tile.tile.window).encode()
-            header = header[:start] + corners + header[start + len(corners) :]
-        return header + _big_endian(tile.pixels)
+            return nitf(self._image, self._place, "NONE", tile)
+        before, after = header
+        where = b"" if corners is None else igeolo(corners)
+        return b"".join((before, where, after, extensions, _big_endian(tile.pixels).data))
 
-    def _header_of(self, shape: tuple[int, int, int]) -> bytes | None:
-        """All that GDAL writes before the pixels; None where it cuts a huge tile into blocks."""
-        sample = _sample_tile(shape, self._image.dtype)
-        file = nitf(self._image, "NONE", sample)
-        body = _big_endian(sample.pixels)
-        return file.removesuffix(body) if file.endswith(body) else None
+    def _header_like(
+        self, tile: TilePixels, extensions: int, *, located: bool
+    ) -> tuple[bytes, bytes] | None:
+        """All that GDAL writes before and after IGEOLO, up to the tagged records of such a tile.
 
-
-def _sample_tile(shape: tuple[int, int, int], dtype: str) -> TilePixels:
-    """A tile of this shape whose pixels cannot be mistaken for a header."""
-    bands, height, width = shape
-    pixels = (np.arange(bands * height * width) % 127).astype(dtype).reshape(shape)
-    return TilePixels(Tile(0, Window(0, 0, width, height)), pixels, None)
+        None where it cuts a huge tile into blocks.
+        """
+        file = nitf(self._image, self._place, "NONE", tile)
+        end = subheader_end(file)
+        if file[end:] != _big_endian(tile.pixels).tobytes():
+            return None
+        start = igeolo_at(file)
+        return file[:start], file[start + 60 * located : end - extensions]
 
 
-def _big_endian(pixels: NDArray[Any]) -> bytes:
-    return pixels.astype(pixels.dtype.newbyteorder(">"), copy=False).tobytes()
+def _big_endian(pixels: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">"))
 
 
 def _fields(tiff: bytes) -> dict[int, int]:

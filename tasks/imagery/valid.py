@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from tasks.errors import RequestError
 from tasks.imagery.source import Image
+
+
+def with_nodata(image: Image, nodata: float | None) -> Image:
+    """An image whose pixels of this value hold no data, whatever it says itself.
+
+    Args:
+        image: As opened.
+        nodata: The value, in every band but alpha; None leaves the image as it is.
+
+    Raises:
+        RequestError: Its pixels can never have this value.
+    """
+    if nodata is None:
+        return image
+    dtype = np.dtype(image.dtype)
+    if dtype.kind in "iu" and not _fits(nodata, np.iinfo(dtype)):
+        raise RequestError(
+            f"imageNodata: {nodata:g} is no value of the {dtype} pixels of {image.url}: give one "
+            f"from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}, or leave it out."
+        )
+    return replace(image, nodata=nodata, has_mask=False)
 
 
 def valid_pixels(
@@ -17,7 +40,7 @@ def valid_pixels(
     pixels: NDArray[Any],
     window: Window,
 ) -> NDArray[np.bool_] | bool:
-    """Tell data from nodata, as GDAL does: by alpha, else by mask, else by nodata in every band.
+    """Tell data from nodata, as GDAL does: by nodata in every band, else by alpha, else by mask.
 
     Args:
         image: As opened.
@@ -28,16 +51,25 @@ def valid_pixels(
     Returns:
         (rows, columns), True where at least one band holds data; plain True where all do.
     """
+    if image.nodata is not None:
+        colours = [band for number, band in enumerate(pixels, 1) if number != image.alpha]
+        return _differ(colours, np.dtype(image.dtype).type(image.nodata))
     if image.alpha:
         return np.asarray(pixels[image.alpha - 1] != 0)
     if image.has_mask:
         return np.asarray(dataset.dataset_mask(window=window) != 0)
-    if image.nodata is None:
-        return True
-    if np.isnan(image.nodata):
-        return np.asarray(~np.isnan(pixels).all(axis=0))
-    nodata = np.dtype(image.dtype).type(image.nodata)
-    valid = pixels[0] != nodata
-    for band in pixels[1:]:
+    return True
+
+
+def _differ(bands: list[NDArray[Any]], nodata: Any) -> NDArray[np.bool_]:  # noqa: ANN401
+    """Where at least one band has another value."""
+    if np.isnan(nodata):
+        return np.asarray(~np.logical_and.reduce([np.isnan(band) for band in bands]))
+    valid: NDArray[np.bool_] = bands[0] != nodata
+    for band in bands[1:]:
         valid |= band != nodata
-    return np.asarray(valid)
+    return valid
+
+
+def _fits(value: float, limits: np.iinfo[Any]) -> bool:
+    return float(value).is_integer() and limits.min <= value <= limits.max

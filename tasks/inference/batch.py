@@ -13,14 +13,14 @@ from tasks import coverage, detections
 from tasks.coverage import TileRecord, TileState
 from tasks.errors import AnswerError, EndpointError
 from tasks.findings import Findings
-from tasks.imagery import TilePixels, UnreadTile
+from tasks.imagery import AbsentTile, ReadTile, UnreadTile
 from tasks.inference import Endpoint
 from tasks.inference.answer import Answer, read_answer
 from tasks.inference.retry import attempt
 from tasks.roi import RegionOfInterest
 
 MAX_BATCHES = 32  # of a region: more task runs cost more than they tell
-MAX_BATCH_BYTES = 64 * 1024 * 1024
+MAX_BATCH_BYTES = 32 * 1024 * 1024
 
 
 def batch_size(tiles: int, tile_bytes: int, least: int) -> int:
@@ -36,7 +36,7 @@ def batch_size(tiles: int, tile_bytes: int, least: int) -> int:
 
 
 def infer(
-    batch: Sequence[TilePixels | UnreadTile],
+    batch: Sequence[ReadTile],
     endpoint: Endpoint,
     *,
     attempts: int,
@@ -60,11 +60,11 @@ def infer(
 
 
 def _infer_tile(
-    tile: TilePixels | UnreadTile, endpoint: Endpoint, attempts: int
+    tile: ReadTile, endpoint: Endpoint, attempts: int
 ) -> tuple[pa.Table | None, TileRecord]:
     if isinstance(tile, UnreadTile):
         return None, TileRecord(tile.tile, TileState.FAILED, tile.reason)
-    if tile.blank:
+    if isinstance(tile, AbsentTile) or tile.blank:
         return None, TileRecord(tile.tile, TileState.BLANK)
     calls = 0
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.detections import boxes
 from tasks.publish import antimeridian
+from tasks.publish.bends import WIDE, bent
 
 
 class Georeference(Protocol):
@@ -34,7 +35,7 @@ class Features:
         geometry: (n,) the same in longitude, latitude (EPSG:4326), exterior rings
             counter-clockwise, cut at the antimeridian; None where a vertex has no place on the
             ground. Vertices are exact; between them an edge is straight in degrees (RFC 7946
-            §3.1.1), where the image's may bend.
+            §3.1.1), and has more vertices where the image's would bend visibly.
         centers: (n, 2) longitude, latitude of the centroid in pixels; NaN where geometry is None.
         bboxes: (n, 4) west, south, east, north; west > east over the antimeridian; NaN likewise.
     """
@@ -72,12 +73,27 @@ def geolocate(table: pa.Table, georeference: Georeference | None) -> Features:
         georeference: Of the image; None where it has none, and then no feature has a place.
     """
     image_geometry = _image_geometry(table)
-    count = len(table)
+    geometry, centers, bboxes = place(image_geometry, georeference)
+    return Features(table, georeference is not None, image_geometry, geometry, centers, bboxes)
+
+
+def place(
+    image_geometry: NDArray[np.object_], georeference: Georeference | None
+) -> tuple[NDArray[np.object_], NDArray[np.float64], NDArray[np.float64]]:
+    """Where on the Earth geometries of an image are, all vertices at once.
+
+    Args:
+        image_geometry: (n,) shapely geometries in pixels of the full image.
+        georeference: Of the image, or None.
+
+    Returns:
+        `geometry`, `centers` and `bboxes` of `Features`.
+    """
+    count = len(image_geometry)
     geometry: NDArray[np.object_] = np.full(count, None, dtype=object)
     centers, bboxes = np.full((count, 2), np.nan), np.full((count, 4), np.nan)
     if georeference is None or count == 0:
-        located = georeference is not None
-        return Features(table, located, image_geometry, geometry, centers, bboxes)
+        return geometry, centers, bboxes
     points, owners = shapely.get_coordinates(image_geometry, return_index=True)
     middles = shapely.get_coordinates(shapely.centroid(image_geometry))
     world = np.array(georeference.to_world(np.concatenate([points, middles])), dtype=np.float64)
@@ -90,11 +106,13 @@ def geolocate(table: pa.Table, georeference: Georeference | None) -> Features:
     centers[placed] = middles[placed]
     geometry[placed] = shapely.set_coordinates(image_geometry[placed], vertices[placed[owners]])
     bboxes[placed] = shapely.bounds(geometry[placed])
+    wide = np.flatnonzero(bboxes[:, 2] - bboxes[:, 0] > WIDE)
+    geometry[wide] = bent(image_geometry[wide], geometry[wide], georeference)
+    bboxes[wide] = shapely.bounds(geometry[wide])
     for row in np.flatnonzero(_crossing(bboxes)):
-        geometry[row] = antimeridian.split(geometry[row], centers[row, 0])
+        geometry[row] = antimeridian.split(geometry[row])
         bboxes[row] = antimeridian.bounds(geometry[row])
-    geometry = shapely.orient_polygons(geometry, exterior_cw=False)
-    return Features(table, True, image_geometry, geometry, centers, bboxes)
+    return shapely.orient_polygons(geometry, exterior_cw=False), centers, bboxes
 
 
 def _crossing(bboxes: NDArray[np.float64]) -> NDArray[np.bool_]:

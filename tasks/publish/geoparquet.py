@@ -1,7 +1,8 @@
-"""GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/), one row a feature."""
+"""GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/), one row a feature, or a tile."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,18 @@ from numpy.typing import NDArray
 from tasks.publish.features import Features
 from tasks.publish.provenance import Provenance
 
-_ROW_GROUP = 1 << 15  # rows: small enough that a reader of a bbox skips most of a large file
+ROW_GROUP = 1 << 15  # rows: small enough that a reader of a bbox skips most of a large file
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _CLASS = pa.struct([("iri", pa.string()), ("score", pa.float64())])
 
+PLACE = (
+    pa.field("geometry", pa.binary()),  # WKB, longitude and latitude
+    pa.field("bbox", pa.struct([(name, pa.float64()) for name in _CORNERS])),
+)
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
-        pa.field("geometry", pa.binary()),  # WKB, longitude and latitude
-        pa.field("bbox", pa.struct([(name, pa.float64()) for name in _CORNERS])),
+        *PLACE,
         pa.field("score", pa.float64(), nullable=False),  # of the best class
         pa.field("class", pa.string(), nullable=False),  # the best class
         pa.field("feature_classes", pa.list_(_CLASS), nullable=False),
@@ -44,8 +48,30 @@ SCHEMA = pa.schema(
 )
 
 
+Columns = Mapping[str, Any]
+"""What each column of a batch of rows holds: arrays of Arrow or numpy, or lists."""
+
+
 def write_geoparquet(path: Path, features: Features, provenance: Provenance) -> None:
     """Write features as GeoParquet, readable by bbox: `geopandas.read_parquet(path, bbox=…)`.
+
+    Args:
+        path: File to write; its folder exists.
+        features: Detections and their places.
+        provenance: Where they come from.
+    """
+    rows = ((batch.geometry, _columns(batch, provenance)) for batch in features.batches(ROW_GROUP))
+    write_rows(path, SCHEMA, rows, georeferenced=features.georeferenced)
+
+
+def write_rows(
+    path: Path,
+    schema: pa.Schema,
+    batches: Iterable[tuple[NDArray[np.object_], Columns]],
+    *,
+    georeferenced: bool,
+) -> None:
+    """Write rows that have a place as GeoParquet, a batch at a time.
 
     Coordinates are full float64. `bbox` is the plain extent of a geometry's coordinates, which is
     what readers filter by; over the antimeridian it is −180 to 180, unlike the one in GeoJSON.
@@ -53,46 +79,66 @@ def write_geoparquet(path: Path, features: Features, provenance: Provenance) -> 
 
     Args:
         path: File to write; its folder exists.
-        features: Detections and their places.
-        provenance: Where they come from.
+        schema: Of the file; the fields `PLACE` are among it.
+        batches: The geometries of some rows (longitude, latitude; None without a place), and the
+            other columns of the same rows. Each batch becomes a row group.
+        georeferenced: Whether the image says where it lies.
     """
-    bounds = shapely.bounds(features.geometry)
-    geo = orjson.dumps(_geo(features, bounds))
-    schema = SCHEMA.with_metadata({"geo": geo})
+    kinds: set[str] = set()
+    extents: list[NDArray[np.float64]] = []
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in features.batches(_ROW_GROUP):
-            writer.write_table(_rows(batch, provenance).cast(schema))
+        for geometry, columns in batches:
+            writer.write_table(pa.table({**columns, **_place(geometry)}, schema=schema))
+            kinds |= _kinds(geometry)
+            extents.append(shapely.total_bounds(geometry))
+        geo = _geo(kinds, extents, georeferenced=georeferenced)
+        writer.add_key_value_metadata({"geo": orjson.dumps(geo)})
 
 
-def _geo(features: Features, bounds: NDArray[np.float64]) -> dict[str, Any]:
+def _place(geometry: NDArray[np.object_]) -> Columns:
+    """The columns `PLACE`."""
+    missing = pa.array(shapely.is_missing(geometry))
+    sides = [pa.array(side) for side in shapely.bounds(geometry).T]
+    return {
+        "geometry": shapely.to_wkb(geometry, byte_order=1),
+        "bbox": pa.StructArray.from_arrays(sides, names=_CORNERS, mask=missing),
+    }
+
+
+def _kinds(geometry: NDArray[np.object_]) -> set[str]:
+    """The types that are among geometries."""
+    numbers, first = np.unique(shapely.get_type_id(geometry), return_index=True)
+    return {geometry[row].geom_type for row in first[numbers >= 0]}
+
+
+def _geo(
+    kinds: set[str], extents: Sequence[NDArray[np.float64]], *, georeferenced: bool
+) -> dict[str, Any]:
     """The `geo` metadata; longitude and latitude (OGC:CRS84) is its default reference system."""
-    located = features.geometry[~shapely.is_missing(features.geometry)]
     column: dict[str, Any] = {
         "encoding": "WKB",
-        "geometry_types": sorted({geometry.geom_type for geometry in located}),
+        "geometry_types": sorted(kinds),
         "orientation": "counterclockwise",
         "covering": {"bbox": {name: ["bbox", name] for name in _CORNERS}},
     }
-    if len(located):
-        low, high = np.nanmin(bounds[:, :2], axis=0), np.nanmax(bounds[:, 2:], axis=0)
+    if kinds:
+        west, south, east, north = np.stack(extents, axis=1)
+        low, high = np.nanmin([west, south], axis=1), np.nanmax([east, north], axis=1)
         column["bbox"] = [*low.tolist(), *high.tolist()]
-    if not features.georeferenced:
+    if not georeferenced:
         column["crs"] = None
     return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
 
 
-def _rows(batch: Features, provenance: Provenance) -> pa.Table:
-    """A batch of features in the columns of `SCHEMA`."""
+def _columns(batch: Features, provenance: Provenance) -> Columns:
+    """A batch of features in the columns of `SCHEMA` beside its place."""
     table, count = batch.table, len(batch)
     missing = shapely.is_missing(batch.geometry)
-    bounds = [pa.array(side) for side in shapely.bounds(batch.geometry).T]
     described = list(provenance.describe(table))
     time = datetime.fromisoformat(provenance.inference_time)
     metadata = orjson.dumps(list(provenance.source_metadata)).decode()
-    columns = {
+    return {
         "id": provenance.identify(table),
-        "geometry": shapely.to_wkb(batch.geometry, byte_order=1),
-        "bbox": pa.StructArray.from_arrays(bounds, names=_CORNERS, mask=pa.array(missing)),
         "score": table["score"],
         "class": table["class_name"],
         "feature_classes": pa.array([classes for classes, _ in described], pa.list_(_CLASS)),
@@ -109,4 +155,3 @@ def _rows(batch: Features, provenance: Provenance) -> pa.Table:
         "source_metadata": pa.repeat(metadata, count),
         "properties": [orjson.dumps(others).decode() for _, others in described],
     }
-    return pa.table(columns, schema=SCHEMA)

@@ -21,6 +21,7 @@ from tasks.errors import RequestError
 from tasks.request.fields import (
     JobId,
     Name,
+    Number,
     ParameterName,
     ParameterValue,
     Properties,
@@ -112,6 +113,12 @@ class Request(Part):
         None,
         description="ARN of the IAM role to assume for reading the images.",
         examples=["arn:aws:iam::123456789012:role/Read"],
+    )
+    image_nodata: Number | None = Field(
+        None,
+        description="Value of pixels that hold no data, in place of what the images say: tiles of "
+        "nothing else are never sent. For black borders that no image declares, 0.",
+        examples=[0],
     )
     region_of_interest: RegionOfInterest | None = Field(
         None,

@@ -79,7 +79,8 @@ def file_names(urls: Sequence[str]) -> dict[str, str]:
     """The name, by image URL, that each image's results have before their endings.
 
     It is the image's own file name. Of images with one name the first keeps it and the others are
-    numbered, `x-2.tif`, past any number that is the own name of another image.
+    numbered, `x-2.tif`, past any number that is the own name of another image; so is an image whose
+    results would have the name of another's coverage.
 
     Args:
         urls: Distinct image URLs, in the order of the message.
@@ -89,15 +90,19 @@ def file_names(urls: Sequence[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for url in urls:
         own = name = file_name(url)
-        if own not in numbers:
-            numbers[own] = count(2)
-        else:
-            path = PurePosixPath(own)
-            while name in taken:
-                name = f"{path.stem}-{next(numbers[own])}{path.suffix}"
+        first = own not in numbers
+        numbers.setdefault(own, count(2))
+        path = PurePosixPath(own)
+        while (name in taken and not (first and name == own)) or _is_coverage(name, taken):
+            name = f"{path.stem}-{next(numbers[own])}{path.suffix}"
         taken.add(name)
         names[url] = name
     return names
+
+
+def _is_coverage(name: str, taken: set[str]) -> bool:
+    """Whether `name.parquet` is where another image's coverage goes."""
+    return name.endswith(".coverage") and name.removesuffix(".coverage") in taken
 
 
 def _image_url(text: str) -> str:

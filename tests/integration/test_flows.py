@@ -10,6 +10,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 from prefect import get_client
 from prefect.client.schemas.objects import State
 from rasterio.transform import from_origin
@@ -66,6 +67,10 @@ def features(out: Path, name: str) -> list[dict[str, Any]]:
     return found
 
 
+def ledger(out: Path) -> geopandas.GeoDataFrame:
+    return geopandas.read_parquet(out / "scene.tif.coverage.parquet")
+
+
 def test_the_result_depends_on_neither_region_nor_batch(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,8 +82,8 @@ def test_the_result_depends_on_neither_region_nor_batch(
         out = allowed / str(number)
         end = run(request(scene, out), region_size)
         assert end.name == "Completed"
-        results.append(features(out, "scene.tif"))
-    assert len(results[0]) > 10
+        results.append((features(out, "scene.tif"), ledger(out).to_wkb().to_dict("records")))
+    assert len(results[0][0]) > 10
     assert results[1] == results[0]
     assert results[2] == results[0]
 
@@ -102,7 +107,10 @@ def test_a_summary_and_a_table_of_regions_are_left_on_the_run(allowed: Path) -> 
     assert mine.name == "scene.tif · job-artifacts"
     assert "SUCCESS" in str(shown["markdown"].data)
     rows = json.loads(str(shown["table"].data))
-    assert rows[0]["region"] == "region 1/4 · 0,0 417×404"
+    page = str(shown["markdown"].data)
+    assert "**100 % of the area covered**" in page
+    assert f"- coverage: [{allowed / 'out' / 'scene.tif.coverage.parquet'}]" in page
+    assert rows[0]["region"] == "region 1/2 · 0,0 900×404"
     assert shown["progress"].data == 100
     assert shown["progress"].description == "20 of 20 tiles"
 
@@ -131,25 +139,51 @@ def test_blank_tiles_are_not_sent_and_are_counted(allowed: Path) -> None:
     scene = paint(allowed / "scene.tif")
     summary = run(request(scene, allowed / "out")).result()
     assert summary.tiles == {"inferred": 19, "blank": 1, "outside": 0, "failed": 0}
+    assert summary.covered == 1
+    table = ledger(allowed / "out")
+    assert table["state"].tolist() == ["blank"] + ["inferred"] * 19
+    assert table["attempts"].tolist() == [0] + [1] * 19
+    assert table["area"].sum() == 900 * 700
+    with rasterio.open(scene) as source:
+        ground = rasterio.warp.transform_bounds(source.crs, "EPSG:4326", *source.bounds)
+    assert table.total_bounds.tolist() == pytest.approx(ground, abs=1e-6)
+
+
+def corner(scene: Path) -> str:
+    """WKT of a triangle of the scene: 300 × 200 pixels, halved."""
+    with rasterio.open(scene) as source:
+        x, y = source.transform * np.array([(500, 600), (800, 600), (800, 400), (500, 600)]).T
+        ring = zip(*rasterio.warp.transform(source.crs, "EPSG:4326", x, y), strict=True)
+    return "POLYGON((" + ", ".join(f"{x} {y}" for x, y in ring) + "))"
 
 
 def test_a_region_of_interest_is_all_that_is_looked_at(allowed: Path) -> None:
     scene = paint(allowed / "scene.tif")
-    with rasterio.open(scene) as source:
-        from rasterio.warp import transform
-
-        corners = [source.xy(row, column) for row, column in [(600, 500), (600, 800), (400, 800)]]
-        ring = list(
-            zip(*transform(source.crs, "EPSG:4326", *zip(*corners, strict=True)), strict=True)
-        )
-    wkt = "POLYGON((" + ", ".join(f"{x} {y}" for x, y in [*ring, ring[0]]) + "))"
-    summary = run(request(scene, allowed / "out", regionOfInterest=wkt)).result()
+    summary = run(request(scene, allowed / "out", regionOfInterest=corner(scene))).result()
     assert summary.status is JobStatus.SUCCESS
     assert summary.tiles["outside"] > summary.tiles["inferred"] > 0
+    table = ledger(allowed / "out")
+    assert table["area"].sum() == pytest.approx(300 * 200 / 2, rel=1e-3)
+    assert table["area"][table["state"] == "outside"].sum() == 0
     for feature in features(allowed / "out", "scene.tif"):
         x_min, y_min, x_max, y_max = feature["properties"]["imageBBox"]
         assert (x_min + x_max) / 2 > 499
         assert (y_min + y_max) / 2 > 399
+
+
+def test_of_a_lost_region_only_what_was_asked_for_failed(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = paint(allowed / "scene.tif")
+    (allowed / "file").write_text("where regions cannot leave their findings")
+    monkeypatch.setenv("SWATH_WORK_URI", str(allowed / "file" / "work"))
+    settings.cache_clear()
+    end = run(request(scene, allowed / "out", regionOfInterest=corner(scene)))
+    summary: Any = end.result(raise_on_failure=False)
+    assert summary.status is JobStatus.FAILED
+    assert summary.tiles["outside"] > summary.tiles["failed"] > 0
+    assert summary.tiles["inferred"] == summary.tiles["blank"] == 0
+    assert summary.covered == 0
 
 
 def test_failed_tiles_make_a_partial_result_with_the_reason(allowed: Path) -> None:
@@ -165,9 +199,17 @@ def test_failed_tiles_make_a_partial_result_with_the_reason(allowed: Path) -> No
     assert summary.tiles["failed"] == 1
     assert summary.reasons[0][1] == 1
     assert len(features(allowed / "out", "scene.tif")) == summary.features > 0
+    table = ledger(allowed / "out")
+    (lost,) = table[table["state"] == "failed"].to_dict("records")
+    assert [lost["x"], lost["y"], lost["width"], lost["height"]] == [644, 444, 256, 256]
+    assert lost["reason"] == summary.reasons[0][0]
+    assert lost["attempts"] > 0
+    assert summary.shares["failed"] == pytest.approx(lost["area"] / (900 * 700))
+    told = f"{100 * (1 - summary.shares['failed']):.1f} % of the area covered"
+    assert told in str(end.message)
 
 
-def test_a_model_that_never_answers_publishes_nothing(allowed: Path) -> None:
+def test_a_model_that_never_answers_publishes_the_ledger_alone(allowed: Path) -> None:
     scene = paint(allowed / "scene.tif")
     dead = {"name": "http://127.0.0.1:9/invocations", "type": "HTTP_ENDPOINT"}
     end = run(request(scene, allowed / "out", imageProcessor=dead, imageProcessorTileSize=1024))
@@ -175,7 +217,31 @@ def test_a_model_that_never_answers_publishes_nothing(allowed: Path) -> None:
     summary: Any = end.result(raise_on_failure=False)
     assert summary.status is JobStatus.FAILED
     assert "127.0.0.1:9" in summary.reasons[0][0]
-    assert not list((allowed / "out").glob("*"))
+    assert "; 0 % of the area covered; 100 % failed in 1 tile, most often" in str(end.message)
+    (published,) = (allowed / "out").glob("*")
+    assert summary.outputs == {"coverage": str(published)}
+    (line,) = ledger(allowed / "out").to_dict("records")
+    assert (line["state"], line["area"]) == ("failed", 900 * 700)
+    assert "127.0.0.1:9" in line["reason"]
+
+
+def test_an_output_that_fails_hides_no_reason_of_a_failed_job(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, out = paint(allowed / "scene.tif"), allowed / "out"
+
+    def refuse(_: object) -> dict[str, Any]:
+        out.rmdir()
+        out.write_text("no folder")  # the output, gone while the work is done
+        raise ValueError("the model is broken")
+
+    out.mkdir()
+    monkeypatch.setattr("tasks.inference.model", lambda *_: refuse)
+    end = run(request(scene, out, imageProcessorTileSize=1024))
+    summary: Any = end.result(raise_on_failure=False)
+    assert end.is_failed()
+    assert "the model is broken" in str(end.message)
+    assert summary.outputs == {}
 
 
 @pytest.mark.parametrize(
@@ -210,8 +276,10 @@ def test_every_image_of_a_request_is_worked(allowed: Path) -> None:
     assert end.name == "Completed"
     names = sorted(path.name for path in (allowed / "out").iterdir())
     assert names == [
+        "scene-2.tif.coverage.parquet",
         "scene-2.tif.geojson",
         "scene-2.tif.parquet",
+        "scene.tif.coverage.parquet",
         "scene.tif.geojson",
         "scene.tif.parquet",
     ]

@@ -19,13 +19,15 @@ import pytest
 from numpy.typing import NDArray
 
 from tasks import aws as clients
-from tasks import store
+from tasks import coverage, store
 from tasks.aws import client
+from tasks.coverage import TileRecord, TileState
 from tasks.detections import SCHEMA
 from tasks.errors import PublishError, RequestError
-from tasks.publish import Features, Provenance, check_outputs, geolocate, publish
+from tasks.publish import Features, Provenance, Results, check_outputs, geolocate, publish
 from tasks.publish.kinesis import write_kinesis
 from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
+from tasks.tiling import Grid
 
 PROVENANCE = Provenance("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
 
@@ -51,6 +53,13 @@ def some_features(count: int, **properties: Any) -> Features:
         "properties": [own] * count,
     }
     return geolocate(pa.table(columns, schema=SCHEMA), Degrees())
+
+
+def results(features: Features | None) -> Results:
+    grid = Grid(200, 100, 100, 0)
+    found = [TileRecord(grid.tile(0, column), TileState.INFERRED) for column in (0, 1)]
+    ledger = coverage.measure(coverage.ledger(found), grid, None)
+    return Results(features, PROVENANCE, ledger, None)
 
 
 @pytest.fixture
@@ -122,21 +131,26 @@ def test_every_output_gets_the_same_features(bucket: str, stream: str, tmp_path:
         S3Output(type="S3", bucket=bucket, prefix=""),
     ]
     check_outputs(outputs, [tmp_path])
-    done = publish(outputs, some_features(30), PROVENANCE, "x.tif", [tmp_path])
+    done = publish(outputs, results(some_features(30)), "x.tif", [tmp_path])
     assert done == {
         "geojson": f"s3://{bucket}/job-1/x.tif.geojson",
         "parquet": f"s3://{bucket}/job-1/x.tif.parquet",
+        "coverage": f"s3://{bucket}/job-1/x.tif.coverage.parquet",
         "kinesis": f"kinesis://{stream}",
         "geojson-3": str(tmp_path / "out" / "x.tif.geojson"),
         "parquet-3": str(tmp_path / "out" / "x.tif.parquet"),
+        "coverage-3": str(tmp_path / "out" / "x.tif.coverage.parquet"),
         "geojson-4": f"s3://{bucket}/x.tif.geojson",
         "parquet-4": f"s3://{bucket}/x.tif.parquet",
+        "coverage-4": f"s3://{bucket}/x.tif.coverage.parquet",
     }
     features = json.loads(store.get(done["geojson"]))["features"]
     assert len(features) == 30
     assert store.get(done["geojson-4"]) == Path(done["geojson-3"]).read_bytes()
     (tmp_path / "x.parquet").write_bytes(store.get(done["parquet"]))
     assert list(geopandas.read_parquet(tmp_path / "x.parquet")["id"]) == [f["id"] for f in features]
+    assert store.get(done["coverage"]) == Path(done["coverage-3"]).read_bytes()
+    assert geopandas.read_parquet(done["coverage-3"])["state"].tolist() == ["inferred"] * 2
     sent = records(stream)
     assert {record["PartitionKey"] for record in sent} == {"job-1"}
     assert [json.loads(record["Data"]) for record in sent] == [
@@ -151,12 +165,22 @@ def test_one_bad_output_does_not_keep_the_others(bucket: str) -> None:
         S3Output(type="S3", bucket=bucket, prefix="a"),
     ]
     with pytest.raises(PublishError) as raised:
-        publish(outputs, some_features(3), PROVENANCE, "x.tif")
+        publish(outputs, results(some_features(3)), "x.tif")
     message = str(raised.value)
     assert "outputs[0]: Cannot write s3://no-such-bucket/x.tif.geojson" in message
     assert "outputs[1]: Cannot write to Kinesis stream no-such-stream" in message
     assert f"Published all the same: s3://{bucket}/a/x.tif.geojson" in message
     assert store.exists(f"s3://{bucket}/a/x.tif.parquet")
+    assert store.exists(f"s3://{bucket}/a/x.tif.coverage.parquet")
+
+
+def test_a_stream_gets_no_ledger(stream: str) -> None:
+    outputs: list[Output] = [KinesisOutput(type="Kinesis", stream=stream)]
+    assert publish(outputs, results(None), "x.tif") == {}
+    assert publish(outputs, results(some_features(2)), "x.tif") == {
+        "kinesis": f"kinesis://{stream}"
+    }
+    assert len(records(stream)) == 2
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,11 @@ def test_an_image_is_worked_on_a_prefect_server_of_its_own(scene: Path, tmp_path
         "outputs": {
             "geojson": str(out / "scene.tif.geojson"),
             "parquet": str(out / "scene.tif.parquet"),
+            "coverage": str(out / "scene.tif.coverage.parquet"),
         },
+        "covered": 1.0,
     }
+    assert "100 % of the area covered" in done.stderr
     assert "scene.tif · job-7" in done.stderr
     assert "Starting a Prefect server" in done.stderr
     collection = json.loads((out / "scene.tif.geojson").read_text())
@@ -87,6 +90,10 @@ def test_a_failed_tile_is_partial_and_exit_status_3(
     told = last_object(done)
     assert (told["status"], told["tiles"]["failed"]) == ("PARTIAL", 1)
     assert "it is red" in done.stderr
+    cell = 600 - (172 + 256 + 344) / 2  # from the middle of the last overlap to the image's end
+    share = 1 - (cell / 600) ** 2
+    assert told["covered"] == pytest.approx(share)
+    assert f"{100 * share:.1f} % of the area covered" in done.stderr
     assert "Starting a Prefect server" not in done.stderr
 
 

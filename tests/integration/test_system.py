@@ -60,7 +60,7 @@ class Outcome:
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("system")
     before = dict(os.environ)
-    os.environ |= {"SWATH_STATE_DIR": str(folder / "state"), "SWATH_REGION_SIZE": "500"}
+    os.environ |= {"SWATH_STATE_DIR": str(folder / "state"), "SWATH_REGION_SIZE": "400"}
     forget()
     try:
         with running(folder, Console(stderr=True)) as up:
@@ -199,11 +199,13 @@ def collection(here: Running, key: str) -> list[dict[str, Any]]:
 
 def test_a_request_becomes_features(here: Running, outcome: Outcome) -> None:
     assert outcome.statuses["good"] == ["STARTED", "IN_PROGRESS", "SUCCESS"]
-    assert published(here, "good") == ["good/a.tif.geojson", "good/a.tif.parquet"]
+    endings = ["coverage.parquet", "geojson", "parquet"]
+    assert published(here, "good") == [f"good/a.tif.{ending}" for ending in endings]
     features = collection(here, "good/a.tif.geojson")
     assert len(features) >= 20
     assert all(feature["geometry"] for feature in features)
-    assert f"{len(features)} features" in outcome.messages["good"]
+    told = f"{len(features)} features; 100 % of the area covered"
+    assert told in outcome.messages["good"]
 
 
 def test_its_regions_were_runs_of_their_own_on_the_work_pool(
@@ -216,8 +218,8 @@ def test_its_regions_were_runs_of_their_own_on_the_work_pool(
         children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
         regions = prefect.read_flow_runs(flow_run_filter=children)
     assert sorted(region.name for region in regions) == [
-        "region 1/2 · 0,0 417×700",
-        "region 2/2 · 322,0 578×700",
+        "region 1/2 · 0,0 900×404",
+        "region 2/2 · 0,296 900×404",
     ]
     assert {region.work_pool_name for region in regions} == {"swath"}
 

@@ -1,15 +1,30 @@
 """The ledger: each tile in one state, in the order of the grid, and nothing forgotten."""
 
+import pyarrow as pa
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import coverage
-from tasks.coverage import TileRecord, TileState, check_complete, count, ledger, reasons, rejected
+from tasks.coverage import (
+    TileRecord,
+    TileState,
+    check_complete,
+    count,
+    failures,
+    ledger,
+    measure,
+    reasons,
+    rejected,
+    shares,
+)
+from tasks.roi import RegionOfInterest
 from tasks.tiling import Grid
 
 GRID = Grid(70, 50, 20, 5)
 TILES = [tile for region in GRID.regions(1000) for tile in GRID.tiles(region)]
+SQUARE = RegionOfInterest(shapely.box(7, 8, 33, 31) - shapely.box(10, 10, 14, 14))
 
 reason = st.sampled_from(["time-out", "HTTP 500", "not JSON"])
 outcome = st.one_of(
@@ -59,7 +74,6 @@ def test_the_order_and_the_cuts_do_not_matter(
     parts = [ledger(shuffled[:cut]), ledger(shuffled[cut:])]
     assert coverage.concatenate(parts).equals(whole)
     assert coverage.concatenate(parts[::-1]).equals(whole)
-    check_complete(whole, len(TILES))
 
 
 @given(outcomes)
@@ -82,11 +96,103 @@ def test_reasons_are_those_of_failed_tiles_most_frequent_first(
     assert dict(told) == {why: whys.count(why) for why in whys}
 
 
+@given(outcomes, st.integers(0, len(TILES)))
+def test_the_first_failures_are_told_in_the_order_of_the_grid(
+    drawn: list[tuple[TileState, str]], most: int
+) -> None:
+    told = failures(ledger(records(drawn)), most)
+    failed = [(n, why) for n, (state, why) in enumerate(drawn) if state is TileState.FAILED]
+    assert [(line["tile"], line["reason"]) for line in told] == failed[:most]
+    assert all((line["width"], line["height"]) == (20, 20) for line in told)
+
+
+def looked_at(roi: RegionOfInterest | None, *failed: int) -> pa.Table:
+    """A ledger as an image's run leaves it."""
+    found = [
+        TileRecord(tile, TileState.OUTSIDE)
+        if roi is not None and not roi.wants(tile.window)
+        else TileRecord(tile, TileState.FAILED, "HTTP 500")
+        if tile.index in failed
+        else TileRecord(tile, list(TileState)[tile.index % 2])  # inferred or blank
+        for tile in TILES
+    ]
+    return ledger(found)
+
+
+@pytest.mark.parametrize("roi", [None, SQUARE])
+def test_what_was_looked_at_adds_up_to_all_that_is_asked_for(roi: RegionOfInterest | None) -> None:
+    table = measure(looked_at(roi), GRID, roi)
+    assert table.schema == coverage.MEASURED
+    check_complete(table, GRID, roi)
+    asked = 70 * 50 if roi is None else 26 * 23 - 16
+    areas = dict.fromkeys(count(table), 0.0)
+    for line in table.to_pylist():
+        areas[line["state"]] += line["area"]
+    assert areas["outside"] == 0
+    assert areas["inferred"] + areas["blank"] == pytest.approx(asked)
+    parts = shares(table)
+    assert parts["inferred"] + parts["blank"] == pytest.approx(1)
+    assert parts == pytest.approx({state: area / asked for state, area in areas.items()})
+
+
+def test_a_failed_tile_takes_the_share_of_its_own_cell() -> None:
+    table = measure(looked_at(None, 0, 1), GRID, None)
+    x, y = (20 + 12) / 2, (20 + 15) / 2  # the middles of the first overlaps
+    second = (12 + 20 + 25) / 2 - x
+    assert table["area"].to_pylist()[:2] == [x * y, second * y]
+    assert shares(table)["failed"] == pytest.approx((x + second) * y / (70 * 50))
+
+
+def test_a_tile_seen_only_for_its_overlap_answers_for_nothing() -> None:
+    roi = RegionOfInterest(shapely.box(18, 2, 26, 10))  # in the second tile's cell
+    wanted = [tile.index for tile in TILES if roi.wants(tile.window)]
+    table = measure(looked_at(roi, 0), GRID, roi)
+    assert 0 in wanted
+    assert (table["state"][0].as_py(), table["area"][0].as_py()) == ("failed", 0)
+    check_complete(table, GRID, roi)
+
+
+def with_areas(table: pa.Table, areas: list[float]) -> pa.Table:
+    place = table.column_names.index("area")
+    return table.set_column(place, coverage.MEASURED.field("area"), pa.array(areas))
+
+
+@given(st.integers(0, len(TILES) - 1), st.floats(1e-4, 1e3))
+def test_areas_that_do_not_add_up_are_a_fault(tile: int, missing: float) -> None:
+    table = measure(looked_at(None), GRID, None)
+    areas = table["area"].to_pylist()
+    areas[tile] -= missing
+    with pytest.raises(RuntimeError, match=r"add up to .* px² of 3500\.0 px² asked for"):
+        check_complete(with_areas(table, areas), GRID, None)
+
+
+@given(st.sampled_from([tile for tile in TILES if SQUARE.wants(tile.window)]))
+def test_a_wanted_tile_that_was_left_out_is_a_fault(tile: object) -> None:
+    wanted = measure(looked_at(SQUARE), GRID, SQUARE)
+    states = wanted["state"].to_pylist()
+    index = tile.index  # type: ignore[attr-defined]
+    states[index] = "outside"
+    table = looked_at(SQUARE).set_column(5, coverage.SCHEMA.field("state"), pa.array(states))
+    table = measure(table, GRID, SQUARE)
+    if wanted["area"][index].as_py() == 0:
+        check_complete(table, GRID, SQUARE)
+        return
+    with pytest.raises(RuntimeError, match=f"in 1 tiles from {index} on"):
+        check_complete(table, GRID, SQUARE)
+
+
+def test_a_tile_outside_without_a_region_of_interest_is_a_fault() -> None:
+    table = measure(looked_at(RegionOfInterest(shapely.box(0, 0, 30, 30))), GRID, None)
+    with pytest.raises(RuntimeError, match="leaves out"):
+        check_complete(table, GRID, None)
+
+
 @pytest.mark.parametrize("indices", [[0, 1], [0, 1, 1], [0, 1, 3], [0, 0, 1, 2], []])
 def test_a_tile_that_is_missing_or_counted_twice_is_a_fault(indices: list[int]) -> None:
+    grid = Grid(60, 20, 20, 0)
     table = ledger([TileRecord(TILES[index], TileState.INFERRED) for index in indices])
     with pytest.raises(RuntimeError, match=f"{len(indices)} lines for 3 tiles"):
-        check_complete(table, 3)
+        check_complete(measure(table, grid, None), grid, None)
 
 
 def test_rejected_features_are_summed() -> None:

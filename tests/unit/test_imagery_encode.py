@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,6 @@ from rasterio.windows import Window
 
 from tasks.errors import RequestError
 from tasks.imagery import Image, TilePixels, check_encodable, encoder, media_type, open_image
-from tasks.imagery.georeference import AffineGeoreference
 from tasks.tiling import Tile
 
 FORMATS = ["GTIFF", "NITF", "PNG", "JPEG", "NPY"]
@@ -48,6 +50,7 @@ def image(bands: int, dtype: str, **changes: Any) -> Image:
         path="/vsis3/bucket/a.tif",
         driver="GTiff",
         etag="1",
+        stored_bytes=1,
         width=4096,
         height=4096,
         bands=bands,
@@ -60,24 +63,26 @@ def image(bands: int, dtype: str, **changes: Any) -> Image:
         crs=None,
         georeference=None,
         source_metadata=[],
+        colours=("gray", *["undefined"] * (bands - 1)),
+        palette=None,
+        nitf=None,
     )
     return replace(plain, **changes)
 
 
 def noise(bands: int, height: int, width: int, dtype: str, seed: int = 0) -> NDArray[Any]:
-    """Pixels over the whole range of a type, as a view that is not contiguous."""
-    rng = np.random.default_rng(seed)
+    """Pixels of every bit pattern of a type, NaN of any payload too, as a view in pieces."""
     kind = np.dtype(dtype)
     shape = (bands, height + 3, width + 5)
-    if kind.kind in "iu":
-        limits = np.iinfo(kind)
-        pixels = rng.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
-    else:
-        pixels = (rng.normal(0, 1e4, shape) + 1j * rng.normal(0, 1, shape)).astype(
-            kind if kind.kind == "c" else np.complex128
-        )
-        pixels = pixels if kind.kind == "c" else pixels.real.astype(kind)
-    return pixels[:, 3:, 5:]
+    count = int(np.prod(shape)) * kind.itemsize
+    bits = np.random.default_rng(seed).integers(0, 256, count, np.uint8)
+    return bits.view(kind).reshape(shape)[:, 3:, 5:]
+
+
+def assert_same_bits(one: NDArray[Any], two: NDArray[Any]) -> None:
+    assert one.dtype == two.dtype
+    assert one.shape == two.shape
+    assert one.tobytes() == two.tobytes()
 
 
 def tile(pixels: NDArray[Any], x: int = 1000, y: int = 2000) -> TilePixels:
@@ -88,10 +93,17 @@ def tile(pixels: NDArray[Any], x: int = 1000, y: int = 2000) -> TilePixels:
 def decoded(data: bytes, tile_format: str) -> NDArray[Any]:
     if tile_format == "NPY":
         return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+    with opened(data) as dataset:
+        return np.asarray(dataset.read())
+
+
+@contextmanager
+def opened(data: bytes) -> Iterator[Any]:
+    """An encoded tile as GDAL reads it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with MemoryFile(data) as memory, memory.open() as dataset:
-            return np.asarray(dataset.read())
+            yield dataset
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
@@ -99,10 +111,11 @@ def decoded(data: bytes, tile_format: str) -> NDArray[Any]:
 @settings(deadline=None)
 @given(
     dtype=st.sampled_from(DTYPES),
-    bands=st.sampled_from([1, 2, 3, 4, 5, 8]),
+    bands=st.integers(1, 9),
     width=st.integers(1, 70),
     height=st.integers(1, 70),
     seed=st.integers(0, 9),
+    binary=st.booleans(),
 )
 def test_pixels_are_kept_or_the_pair_is_refused(
     *,
@@ -113,6 +126,7 @@ def test_pixels_are_kept_or_the_pair_is_refused(
     width: int,
     height: int,
     seed: int,
+    binary: bool,
 ) -> None:
     source = image(bands, dtype)
     try:
@@ -120,13 +134,14 @@ def test_pixels_are_kept_or_the_pair_is_refused(
     except RequestError:
         return
     pixels = noise(bands, height, width, dtype, seed)
+    if binary:
+        pixels = (pixels.real > 0).astype(dtype)  # a mask of zeros and ones
     back = decoded(encode(tile(pixels)), tile_format)
-    assert back.shape == pixels.shape
     if "JPEG" in (tile_format, compression):
         assert back.dtype == np.uint8
+        assert back.shape == pixels.shape
     else:
-        assert back.dtype == pixels.dtype
-        np.testing.assert_array_equal(back, pixels)
+        assert_same_bits(back, pixels)
 
 
 @pytest.mark.parametrize("compression", ["NONE", "LZW", "ZSTD"])
@@ -134,7 +149,7 @@ def test_pixels_are_kept_or_the_pair_is_refused(
 def test_gtiff_holds_every_type(dtype: str, compression: str) -> None:
     pixels = noise(3, 31, 47, dtype)
     data = encoder(image(3, dtype), "GTIFF", compression)(tile(pixels))
-    np.testing.assert_array_equal(decoded(data, "GTIFF"), pixels)
+    assert_same_bits(decoded(data, "GTIFF"), pixels)
 
 
 @pytest.mark.parametrize(
@@ -172,58 +187,90 @@ def test_jpeg_is_close(tile_format: str, compression: str, bands: int) -> None:
 
 
 @pytest.mark.parametrize("compression", ["NONE", "LZW"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize(
-    "transform",
-    [Affine(0.5, 0, 500000, 0, -0.5, 4000000), Affine(0.4, 0.3, 500000, 0.3, -0.4, 4000000)],
-    ids=["north-up", "rotated"],
+    "colours",
+    [
+        ("gray",),
+        ("gray", "alpha"),
+        ("gray", "undefined"),
+        ("red", "green", "blue"),
+        ("gray", "undefined", "undefined"),
+        ("red", "green", "blue", "alpha"),
+        ("red", "green", "blue", "undefined"),
+        ("blue", "green", "red", "undefined"),
+        ("gray", "undefined", "undefined", "undefined", "alpha"),
+    ],
 )
-def test_gtiff_tiles_know_their_place(compression: str, transform: Affine) -> None:
-    crs = rasterio.crs.CRS.from_epsg(32618)
-    georeference = AffineGeoreference(transform, crs.to_wkt(), (4096, 4096))
-    source = image(3, "uint8", georeference=georeference, nodata=7.0)
-    encode = encoder(source, "GTIFF", compression)
-    for x, y in [(0, 0), (1000, 2000), (17, 3)]:
-        data = encode(tile(noise(3, 40, 50, "uint8"), x, y))
-        expected = [
-            transform.a * x + transform.b * y + transform.c,
-            transform.d * x + transform.e * y + transform.f,
-        ]
-        with MemoryFile(data) as memory, memory.open() as dataset:
-            assert dataset.crs == crs
-            assert dataset.nodata == 7
-            assert [dataset.transform.c, dataset.transform.f] == pytest.approx(expected)
-            assert dataset.transform.a == pytest.approx(transform.a)
-            assert dataset.transform.b == pytest.approx(transform.b)
+def test_gtiff_bands_show_what_the_images_do(
+    colours: tuple[str, ...], dtype: str, compression: str
+) -> None:
+    bands = len(colours)
+    encode = encoder(image(bands, dtype, colours=colours), "GTIFF", compression)
+    with opened(encode(tile(noise(bands, 20, 20, dtype)))) as dataset:
+        assert tuple(colour.name for colour in dataset.colorinterp) == colours
 
 
-@pytest.mark.parametrize("compression", ["NONE", "J2K"])
-def test_nitf_tiles_know_their_corners(compression: str) -> None:
-    crs = rasterio.crs.CRS.from_epsg(32733).to_wkt()
-    transform = Affine(10, 0, 500000, 0, -10, 6200000)
-    georeference = AffineGeoreference(transform, crs, (4096, 4096))
-    source = image(1, "uint16", georeference=georeference)
-    pixels = noise(1, 64, 64, "uint16")
-    encode = encoder(source, "NITF", compression)
-    for x, y in [(0, 0), (1000, 2000)]:
-        data = encode(tile(pixels, x, y))
-        np.testing.assert_array_equal(decoded(data, "NITF"), pixels)
-        with MemoryFile(data) as memory, memory.open() as dataset:
-            corners = dataset.tags()["NITF_IGEOLO"]
-        longitude, latitude = georeference.to_world(np.array([[x + 0.5, y + 0.5]]))[0]
-        degrees = int(corners[:2]) + int(corners[2:4]) / 60 + int(corners[4:6]) / 3600
-        assert corners[6] == "S"
-        assert -degrees == pytest.approx(latitude, abs=1 / 3600)
-        degrees = int(corners[7:10]) + int(corners[10:12]) / 60 + int(corners[12:14]) / 3600
-        assert corners[14] == "E"
-        assert degrees == pytest.approx(longitude, abs=1 / 3600)
+@pytest.mark.parametrize("compression", ["NONE", "ZSTD"])
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 7.0), ("float32", float("nan"))])
+def test_gtiff_tiles_know_their_nodata(dtype: str, nodata: float, compression: str) -> None:
+    encode = encoder(image(1, dtype, nodata=nodata), "GTIFF", compression)
+    with opened(encode(tile(noise(1, 20, 20, dtype)))) as dataset:
+        assert dataset.nodata == pytest.approx(nodata, nan_ok=True)
 
 
-def test_a_fourth_band_is_not_taken_for_alpha() -> None:
-    data = encoder(image(4, "uint8"), "GTIFF", "NONE")(tile(noise(4, 20, 20, "uint8")))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with MemoryFile(data) as memory, memory.open() as dataset:
-            assert dataset.colorinterp[3].name != "alpha"
+PALETTE = {value: (value, 255 - value, value * 7 % 256, 255) for value in range(256)}
+
+
+@pytest.mark.parametrize(
+    ("tile_format", "compression"),
+    [("GTIFF", "NONE"), ("GTIFF", "LZW"), ("GTIFF", "ZSTD"), ("NITF", "NONE"), ("PNG", "NONE")],
+)
+def test_a_colour_table_goes_with_its_values(tile_format: str, compression: str) -> None:
+    source = image(1, "uint8", colours=("palette",), palette=PALETTE)
+    pixels = noise(1, 20, 31, "uint8")
+    with opened(encoder(source, tile_format, compression)(tile(pixels))) as dataset:
+        assert dataset.colormap(1) == PALETTE
+        assert_same_bits(dataset.read(), pixels)
+
+
+def test_png_keeps_the_transparency_of_a_short_colour_table() -> None:
+    table = {0: (1, 2, 3, 255), 1: (9, 9, 9, 0), 2: (4, 5, 6, 128)}
+    source = image(1, "uint8", colours=("palette",), palette=table)
+    with opened(encoder(source, "PNG", "NONE")(tile(noise(1, 20, 31, "uint8")))) as dataset:
+        assert {value: dataset.colormap(1)[value] for value in table} == table
+
+
+@pytest.mark.parametrize(
+    ("tile_format", "compression", "dtype"),
+    [
+        ("JPEG", "NONE", "uint8"),
+        ("GTIFF", "JPEG", "uint8"),
+        ("NITF", "JPEG", "uint8"),
+        ("NITF", "J2K", "uint8"),
+        ("NITF", "NONE", "uint16"),
+        ("PNG", "NONE", "uint16"),
+    ],
+)
+def test_a_format_that_would_lose_a_colour_table_is_refused(
+    tile_format: str, compression: str, dtype: str
+) -> None:
+    source = image(1, dtype, colours=("palette",), palette=PALETTE)
+    with pytest.raises(RequestError, match=r"colour table.*use GTIFF/NONE"):
+        check_encodable(source, tile_format, compression)
+
+
+def test_a_paletted_file_is_opened_with_its_colours(tmp_path: Path) -> None:
+    profile = {"width": 9, "height": 9, "count": 1, "dtype": "uint8", "crs": "EPSG:4326"}
+    file = tmp_path / "classes.tif"
+    with rasterio.open(
+        file, "w", driver="GTiff", transform=Affine(1, 0, 0, 0, -1, 9), **profile
+    ) as sink:
+        sink.write_colormap(1, PALETTE)
+        sink.write(np.arange(81, dtype=np.uint8).reshape(1, 9, 9))
+    source = open_image(str(file), roots=[tmp_path])
+    assert source.palette == PALETTE
+    assert source.colours == ("palette",)
 
 
 def test_tiles_of_several_shapes_share_an_encoder() -> None:
@@ -231,7 +278,26 @@ def test_tiles_of_several_shapes_share_an_encoder() -> None:
         encode = encoder(image(2, "int16"), tile_format, "NONE")
         for side in (16, 33, 16):
             pixels = noise(2, side, side + 1, "int16", side)
-            np.testing.assert_array_equal(decoded(encode(tile(pixels)), tile_format), pixels)
+            assert_same_bits(decoded(encode(tile(pixels)), tile_format), pixels)
+
+
+@pytest.mark.parametrize("tile_format", ["GTIFF", "NITF", "PNG", "NPY"])
+def test_an_empty_tile_is_no_worse_a_sample_for_the_others(tile_format: str) -> None:
+    encode = encoder(image(2, "uint16", nodata=0.0), tile_format, "NONE")
+    for pixels in (np.zeros((2, 40, 50), np.uint16), noise(2, 40, 50, "uint16")):
+        assert_same_bits(decoded(encode(tile(pixels)), tile_format), pixels)
+
+
+@pytest.mark.parametrize("tile_format", FORMATS)
+def test_threads_share_an_encoder(tile_format: str) -> None:
+    source = image(3, "uint8")
+    tiles = [tile(noise(3, 60 + n % 3, 70, "uint8", n), x=10 * n) for n in range(24)]
+    alone = [encoder(source, tile_format, "NONE")(one) for one in tiles]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(encoder(source, tile_format, "NONE"), tiles))
+    assert [decoded(one, tile_format).tobytes() for one in together] == [
+        decoded(one, tile_format).tobytes() for one in alone
+    ]
 
 
 def test_huge_nitf_tile_is_right_too() -> None:

@@ -17,7 +17,8 @@ from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
 from tasks.imagery import Georeference, open_image
-from tasks.imagery.georeference import AffineGeoreference, RpcGeoreference, SplineGeoreference
+from tasks.imagery.georeference import AffineGeoreference, SplineGeoreference
+from tasks.imagery.rpc import RpcGeoreference
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -91,7 +92,7 @@ def test_no_answer_is_nan() -> None:
 def test_an_affine_file_is_affine(tmp_path: Path) -> None:
     found = georeference(tmp_path, crs="EPSG:32618", transform=Affine(2, 0, 5e5, 0, -2, 4e6))
     assert found
-    assert found.kind == "affine"
+    assert (found.kind, found.text) == ("affine", "affine in EPSG:32618")
     expected = pyproj.Transformer.from_crs(32618, 4326, always_xy=True).transform(500001, 3999999)
     assert metres(found.to_world(np.array([[0.5, 0.5]])), np.array([expected])) < 1e-3
 
@@ -115,13 +116,31 @@ def test_gcps_are_met_exactly(tmp_path: Path, longitude: float) -> None:
     points = control(longitude)
     found = georeference(tmp_path, gcps=points, crs="EPSG:4326")
     assert isinstance(found, SplineGeoreference)
-    assert found.kind == "gcp"
+    assert (found.kind, found.text) == ("gcp", "thin-plate spline through 30 GCPs")
     image = np.array([[point.col, point.row] for point in points])
     world = np.array([[point.x, point.y] for point in points])
     assert metres(found.to_world(image), world) < 1e-3
     np.testing.assert_allclose(found.to_image(world), image, atol=1e-5)
     inside = pixels((200, 100))
     np.testing.assert_allclose(found.to_image(found.to_world(inside)), inside, atol=1e-4)
+
+
+@pytest.mark.parametrize("pole", [90, -90])
+def test_gcps_around_a_pole_are_met_and_between_them_the_ground(pole: int) -> None:
+    local = pyproj.CRS(f"+proj=laea +lat_0={pole} +lon_0=0 +datum=WGS84").to_wkt()
+    truth = AffineGeoreference(Affine(300, 0, -5e4, 0, -300, 4e4), local, (400, 300))
+    grid = np.stack(np.meshgrid(np.arange(0, 401, 50.0), np.arange(0, 301, 50.0)), -1).reshape(
+        -1, 2
+    )
+    points = [
+        GroundControlPoint(row=y, col=x, x=longitude, y=latitude)
+        for (x, y), (longitude, latitude) in zip(grid, truth.to_world(grid), strict=True)
+    ]
+    found = SplineGeoreference(points, "EPSG:4326")
+    assert metres(found.to_world(grid), truth.to_world(grid)) < 1e-3
+    inside = pixels((400, 300))
+    assert metres(found.to_world(inside), truth.to_world(inside)) < 3
+    np.testing.assert_allclose(found.to_image(found.to_world(inside)), inside, atol=1e-3)
 
 
 def test_gcps_in_metres() -> None:
@@ -179,6 +198,7 @@ def by_definition(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
 def test_rpc_is_the_definition_and_half_a_pixel(tmp_path: Path) -> None:
     found = georeference(tmp_path, rpcs=RPCS)
     assert isinstance(found, RpcGeoreference)
+    assert (found.kind, found.text) == ("rpc", "RPC at 120 m")
     inside = pixels((200, 100))
     world = found.to_world(inside)
     np.testing.assert_allclose(by_definition(world) + 0.5, inside, atol=1e-4)
@@ -215,7 +235,7 @@ def test_nitf_corners_are_igeolo(tmp_path: Path) -> None:
         written.write(np.zeros((1, 60, 80), np.uint8))
     found = open_image(str(file), roots=[tmp_path]).georeference
     assert found
-    assert found.kind == "igeolo"
+    assert (found.kind, found.text) == ("igeolo", "corner points (IGEOLO)")
     centres = np.array([[0.5, 0.5], [79.5, 0.5], [79.5, 59.5], [0.5, 59.5]])
     north, south = 39 + 59 / 60 + 23 / 3600, 39 + 58 / 60
     west, east = -84.0, -(83 + 59 / 60)
@@ -232,3 +252,11 @@ def test_sentinel_1_gcps_are_met() -> None:
     pixel = np.array([[point.col, point.row] for point in points])
     world = np.array([[point.x, point.y] for point in points])
     assert metres(image.georeference.to_world(pixel), world) < 1e-3
+
+
+def test_a_system_of_its_own_is_told_by_its_name(tmp_path: Path) -> None:
+    own = pyproj.CRS("+proj=laea +lat_0=52 +lon_0=10 +datum=WGS84").to_wkt()
+    own = own.replace('PROJCRS["unknown"', 'PROJCRS["Our grid"')
+    found = georeference(tmp_path, crs=own, transform=Affine(2, 0, 5e5, 0, -2, 4e6))
+    assert found
+    assert found.text == "affine in Our grid"

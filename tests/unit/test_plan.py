@@ -123,8 +123,8 @@ def test_batches_carry_the_pixels_of_their_tiles(folder: Path) -> None:
 @pytest.mark.parametrize("roi", [None, ROI])
 def test_the_ledger_adds_up_to_the_image(folder: Path, roi: str | None) -> None:
     plan = plan_of(ask(folder, regionOfInterest=roi))
-    ledger = worked(plan, 110, 16, False).ledger
-    check_complete(ledger, len(plan.grid))
+    ledger = coverage.measure(worked(plan, 110, 16, False).ledger, plan.grid, plan.roi)
+    check_complete(ledger, plan.grid, plan.roi)
     counts = coverage.count(ledger)
     assert counts["failed"] == 0
     assert counts["blank"] > 0

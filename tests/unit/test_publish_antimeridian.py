@@ -13,7 +13,7 @@ from tasks.publish.antimeridian import bounds, split, unwrap
 
 
 def test_a_box_over_the_antimeridian_is_cut_in_two() -> None:
-    cut = split(shapely.box(170, 0, 190, 10), near=180)
+    cut = split(shapely.box(170, 0, 190, 10))
     expected = shapely.union(shapely.box(170, 0, 180, 10), shapely.box(-180, 0, -170, 10))
     assert cut.equals(expected)
     assert cut.geom_type == "MultiPolygon"
@@ -22,22 +22,22 @@ def test_a_box_over_the_antimeridian_is_cut_in_two() -> None:
 
 def test_wrapped_longitudes_are_the_same_box() -> None:
     ring = [(170, 0), (-170, 0), (-170, 10), (170, 10)]
-    assert split(shapely.Polygon(ring), near=-180).equals(split(shapely.box(170, 0, 190, 10), 180))
+    assert split(shapely.Polygon(ring)).equals(split(shapely.box(170, 0, 190, 10)))
 
 
 def test_a_hole_over_the_antimeridian_stays_a_hole() -> None:
     frame = shapely.box(160, -20, 200, 20).difference(shapely.box(175, -5, 185, 5))
-    cut = split(frame, near=179)
+    cut = split(frame)
     assert cut.area == pytest.approx(40 * 40 - 100)
     assert not cut.contains(shapely.Point(179, 0))
     assert not cut.contains(shapely.Point(-179, 0))
 
 
 def test_a_line_is_cut_and_points_are_moved() -> None:
-    line = split(shapely.LineString([(179, 0), (181, 2)]), near=180)
+    line = split(shapely.LineString([(179, 0), (181, 2)]))
     assert line.equals(shapely.from_wkt("MULTILINESTRING((179 0, 180 1), (-180 1, -179 2))"))
-    assert split(shapely.Point(181, 2), near=180) == shapely.Point(-179, 2)
-    both = split(shapely.GeometryCollection([line, shapely.Point(-181, 1)]), near=180)
+    assert split(shapely.Point(181, 2)) == shapely.Point(-179, 2)
+    both = split(shapely.GeometryCollection([line, shapely.Point(-181, 1)]))
     assert [part.geom_type for part in both.geoms] == ["MultiLineString", "Point"]
 
 
@@ -45,7 +45,7 @@ def test_a_line_is_cut_and_points_are_moved() -> None:
 def test_a_ring_round_a_pole_holds_it(pole: int) -> None:
     latitude = np.sign(pole) * 80
     ring = [(lon, latitude) for lon in (-135, -45, 45, 135)]
-    cap = split(shapely.Polygon(ring), near=0)
+    cap = split(shapely.Polygon(ring))
     assert cap.equals(shapely.box(-180, min(pole, latitude), 180, max(pole, latitude)))
     assert bounds(cap) == (-180, min(pole, latitude), 180, max(pole, latitude))
 
@@ -53,19 +53,19 @@ def test_a_ring_round_a_pole_holds_it(pole: int) -> None:
 def test_a_ring_round_a_hole_with_the_pole_in_it() -> None:
     outer = [(lon, 70) for lon in (-135, -45, 45, 135)]
     inner = [(lon, 80) for lon in (-135, -45, 45, 135)]
-    band = split(shapely.Polygon(outer, [inner]), near=0)
+    band = split(shapely.Polygon(outer, [inner]))
     assert band.equals(shapely.box(-180, 70, 180, 80))
 
 
 def test_a_box_over_the_whole_world_stays_one() -> None:
     world = shapely.box(-180, -60, 180, 60)
-    assert split(world, near=0).equals(world)
+    assert split(shapely.segmentize(world, 90)).equals(world)
     assert bounds(world) == (-180, -60, 180, 60)
 
 
 def test_an_outline_that_crosses_itself_is_still_cut() -> None:
     bow_tie = shapely.Polygon([(170, 0), (190, 10), (190, 0), (170, 10)])
-    cut = split(bow_tie, near=180)
+    cut = split(bow_tie)
     assert cut.is_valid
     assert cut.area == pytest.approx(100)
 
@@ -82,7 +82,7 @@ polygons = st.builds(
 def test_cutting_keeps_the_area_and_ends_within_one_turn(
     polygon: shapely.Polygon, turns: int
 ) -> None:
-    cut = split(translate(polygon, 360.0 * turns), near=polygon.centroid.x)
+    cut = split(translate(polygon, 360.0 * turns))
     west, south, east, north = bounds(cut)
     assert cut.is_valid
     assert cut.area == pytest.approx(polygon.area)
@@ -98,3 +98,29 @@ def test_unwrapped_longitudes_are_near_and_the_same_place(longitude: float, near
     assert abs(moved - near) <= 180 + 1e-9
     turns = (moved - longitude) / 360
     assert turns == pytest.approx(round(turns))
+
+
+@given(st.lists(st.floats(0, 1), min_size=5, max_size=12), st.sampled_from([1, -1]))
+def test_a_cap_has_no_seam(parts: list[float], pole: int) -> None:
+    longitudes = np.cumsum(np.array(parts) + 1) / (sum(parts) + len(parts)) * 360 - 180
+    latitudes = pole * (80 + np.array(parts))
+    cap = split(shapely.Polygon(np.column_stack([longitudes, latitudes])))
+    assert cap.geom_type == "Polygon"
+    assert cap.is_valid
+    west, south, east, north = bounds(cap)
+    assert (west, east, pole * 90) == (-180, 180, north if pole > 0 else south)
+
+
+@pytest.mark.parametrize("turn", [0, 360])
+def test_a_vertex_on_the_pole_has_the_longitudes_beside_it(turn: int) -> None:
+    """A quarter of the cap, of which a vertex is the pole with any longitude at all."""
+    for longitude in (0.0, 45.0, -100.0, 179.0):
+        ring = [(0, 80), (90 + turn, 80), (longitude, 90)]
+        assert split(shapely.Polygon(ring)).equals(shapely.box(0, 80, 90, 90))
+        line = split(shapely.LineString(ring))
+        assert line.equals(shapely.LineString([(0, 80), (90, 80), (90, 90)]))
+
+
+def test_a_ring_without_area_is_a_line() -> None:
+    flat = split(shapely.Polygon([(179, 5), (181, 5), (179, 5)]))
+    assert flat.equals(shapely.from_wkt("MULTILINESTRING((179 5, 180 5), (-180 5, -179 5))"))

@@ -16,11 +16,14 @@ import shapely
 import shapely.geometry
 from numpy.typing import NDArray
 
+from tasks import coverage
+from tasks.coverage import TileRecord, TileState
 from tasks.detections import SCHEMA
 from tasks.errors import PublishError
-from tasks.publish import Features, Provenance, geolocate, publish
+from tasks.publish import Features, Provenance, Results, geolocate, publish
 from tasks.publish.geojson import write_geojson
 from tasks.publish.geoparquet import write_geoparquet
+from tasks.tiling import Grid
 
 METADATA = [{"sourceDT": "2026-01-01T00:00:00Z"}]
 PROVENANCE = Provenance(
@@ -212,24 +215,41 @@ class File:
     type: str = "File"
 
 
+def results(features: Features | None) -> Results:
+    grid = Grid(200, 100, 100, 0)
+    found = [TileRecord(grid.tile(0, column), TileState.FAILED, "HTTP 500") for column in (0, 1)]
+    ledger = coverage.measure(coverage.ledger(found), grid, None)
+    return Results(features, PROVENANCE, ledger, None)
+
+
 def test_files_are_published_under_the_roots(tmp_path: Path, features: Features) -> None:
     outputs: Any = [File(tmp_path / "a"), File(tmp_path / "b" / "c")]
-    done = publish(outputs, features, PROVENANCE, "x.tif", roots=[tmp_path])
+    done = publish(outputs, results(features), "x.tif", roots=[tmp_path])
     assert done == {
         "geojson": str(tmp_path / "a" / "x.tif.geojson"),
         "parquet": str(tmp_path / "a" / "x.tif.parquet"),
+        "coverage": str(tmp_path / "a" / "x.tif.coverage.parquet"),
         "geojson-2": str(tmp_path / "b" / "c" / "x.tif.geojson"),
         "parquet-2": str(tmp_path / "b" / "c" / "x.tif.parquet"),
+        "coverage-2": str(tmp_path / "b" / "c" / "x.tif.coverage.parquet"),
     }
     assert len(json.loads(Path(done["geojson-2"]).read_text())["features"]) == 60
     assert len(geopandas.read_parquet(done["parquet"])) == 60
+    assert geopandas.read_parquet(done["coverage-2"])["reason"].tolist() == ["HTTP 500"] * 2
+
+
+def test_where_every_tile_failed_the_ledger_alone_is_published(tmp_path: Path) -> None:
+    outputs: Any = [File(tmp_path)]
+    done = publish(outputs, results(None), "x.tif", roots=[tmp_path])
+    assert done == {"coverage": str(tmp_path / "x.tif.coverage.parquet")}
+    assert [str(path) for path in tmp_path.iterdir()] == list(done.values())
 
 
 def test_one_bad_output_does_not_keep_the_others(tmp_path: Path, features: Features) -> None:
     roots = [tmp_path / "allowed"]
     outputs: Any = [File(tmp_path / "elsewhere"), File(roots[0])]
     with pytest.raises(PublishError, match=r"outputs\[0\].*SWATH_LOCAL_ROOTS.*x\.tif\.parquet"):
-        publish(outputs, features, PROVENANCE, "x.tif", roots)
+        publish(outputs, results(features), "x.tif", roots)
     assert not (tmp_path / "elsewhere").exists()
     names = {path.name for path in roots[0].iterdir()}
-    assert names == {"x.tif.geojson", "x.tif.parquet"}
+    assert names == {"x.tif.geojson", "x.tif.parquet", "x.tif.coverage.parquet"}

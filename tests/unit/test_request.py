@@ -498,6 +498,15 @@ def test_file_names_are_distinct_and_the_images_own(urls: list[str]) -> None:
         assert name == own[url] or name not in own.values()
 
 
+def test_no_images_results_have_the_name_of_anothers_coverage() -> None:
+    urls = ["s3://images/x.tif.coverage", "s3://images/x.tif", "s3://images/y.coverage"]
+    assert list(parse(imageUrls=urls).file_names().values()) == [
+        "x.tif-2.coverage",
+        "x.tif",
+        "y.coverage",
+    ]
+
+
 def test_file_names_of_images_with_one_name() -> None:
     urls = ["s3://images/a/x.tif", "/data/x.tif", "/data/x-2.tif"]
     assert list(parse(imageUrls=urls).file_names().values()) == ["x.tif", "x-3.tif", "x-2.tif"]

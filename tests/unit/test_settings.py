@@ -21,6 +21,7 @@ def test_without_any_everything_runs_on_this_machine() -> None:
     assert found.status_topic_arn is None
     assert found.local_roots == []
     assert found.region_deployment is None
+    assert found.dem_uri is None
     assert Path(found.work_uri).is_absolute()
     assert (found.sensors_per_queue, found.region_attempts, found.tile_attempts) == (1, 3, 4)
 
@@ -30,6 +31,7 @@ def test_each_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPa
         "queue_url": "http://127.0.0.1/q",
         "status_topic_arn": "arn:aws:sns:us-east-1:1:t",
         "local_roots": ["/data", "/more data"],
+        "dem_uri": "s3://dem/world.vrt",
         "work_uri": "s3://work/here",
         "image_deployment": "image/ecs",
         "region_deployment": "region/ecs",
@@ -58,6 +60,7 @@ def test_each_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPa
         ("tile_attempts", "many"),
         ("endpoint_timeout", "0"),
         ("region_attempts", "1.5"),
+        ("dem_uri", ""),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(

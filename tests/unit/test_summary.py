@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from tasks.coverage import TileState
+from tasks import coverage
+from tasks.coverage import TileRecord, TileState
 from tasks.status import JobStatus
-from tasks.summary import Summary, status_of
+from tasks.summary import FailedTile, Summary, status_of, summarise
+from tasks.tiling import Grid
 
 WHOLE: dict[str, Any] = {
     "job_id": "job-42",
@@ -14,6 +16,7 @@ WHOLE: dict[str, Any] = {
     "status": JobStatus.SUCCESS,
     "features": 12,
     "tiles": {"inferred": 7, "blank": 2, "outside": 0, "failed": 0},
+    "shares": {"inferred": 0.75, "blank": 0.25, "outside": 0.0, "failed": 0.0},
     "rejected": 0,
     "reasons": [],
     "outputs": {"geojson": "s3://out/harbour.tif.geojson"},
@@ -21,8 +24,13 @@ WHOLE: dict[str, Any] = {
 PARTLY = WHOLE | {
     "status": JobStatus.PARTIAL,
     "tiles": {"inferred": 5, "blank": 2, "outside": 0, "failed": 12},
+    "shares": {"inferred": 0.682, "blank": 0.3, "outside": 0.0, "failed": 0.018},
     "rejected": 3,
     "reasons": [(f"reason {number}", 12 - number) for number in range(12)],
+    "failed": [
+        FailedTile(tile=n, x=512 * n, y=7, width=512, height=500, reason="reason 0")
+        for n in range(10)
+    ],
 }
 
 
@@ -48,31 +56,88 @@ def test_the_status_follows_from_the_tiles(
 
 def test_a_success_in_one_line() -> None:
     line = Summary(**WHOLE).message
-    assert line == "12 features; tiles: 7 inferred, 2 blank, 0 outside, 0 failed"
+    assert line == (
+        "12 features; 100 % of the area covered; tiles: 7 inferred, 2 blank, 0 outside, 0 failed"
+    )
 
 
-def test_a_partial_result_says_why_in_the_same_line() -> None:
-    line = Summary(**PARTLY).message
-    assert "; 3 broken features left out" in line
-    assert line.endswith("; tiles failed most often because: reason 0")
-    assert "\n" not in line
+def test_a_partial_result_says_how_much_failed_and_why_in_the_same_line() -> None:
+    assert Summary(**PARTLY).message == (
+        "12 features; 98.2 % of the area covered; 1.8 % failed in 12 tiles, most often because: "
+        "reason 0; 3 broken features left out; tiles: 5 inferred, 2 blank, 0 outside, 12 failed"
+    )
+
+
+def test_features_left_out_are_told_with_their_commonest_reason() -> None:
+    line = Summary(**WHOLE | {"rejected": 2, "rejections": [("no geometry", 1)]}).message
+    assert "; 2 broken features left out, most often because: no geometry; tiles: " in line
+
+
+@pytest.mark.parametrize(
+    ("failed", "covered", "told"),
+    [
+        (1e-7, "more than 99.9 % of the area covered", "less than 0.1 % failed in 1 tile,"),
+        (0.0, "; 100 % of the area covered", "; 0 % failed in 1 tile,"),
+        (0.5, "50.0 % of the area covered", "50.0 % failed in 1 tile,"),
+        (1.0, "; 0 % of the area covered", "; 100 % failed in 1 tile,"),
+        (1 - 1e-7, "less than 0.1 % of the area covered", "more than 99.9 % failed in 1 tile,"),
+    ],
+)
+def test_what_is_not_whole_is_not_called_so(failed: float, covered: str, told: str) -> None:
+    line = Summary(
+        **WHOLE
+        | {
+            "tiles": {"inferred": 7, "blank": 2, "outside": 0, "failed": 1},
+            "shares": {"inferred": 1 - failed, "blank": 0.0, "outside": 0.0, "failed": failed},
+            "reasons": [("HTTP 500", 1)],
+        }
+    ).message
+    assert covered in line
+    assert told in line
 
 
 def test_the_page_of_a_success() -> None:
     page = Summary(**WHOLE).markdown()
     assert page.startswith("# SUCCESS: harbour.tif · job-42\n")
     assert "**12 features** in `s3://images/2024/harbour.tif`" in page
-    assert "| inferred | 7 |" in page
+    assert "**100 % of the area covered**" in page
+    assert "| inferred | 7 | 75.0 % |" in page
+    assert "| failed | 0 | 0 % |" in page
     assert "- geojson: [s3://out/harbour.tif.geojson](s3://out/harbour.tif.geojson)" in page
-    assert "failed\n" not in page
+    assert "##" not in page
 
 
 def test_the_page_of_a_partial_result_names_the_ten_commonest_reasons() -> None:
     page = Summary(**PARTLY).markdown()
     assert page.startswith("# PARTIAL: ")
     assert "3 features broke the model's contract" in page
+    assert "1.8 % failed in 12 tiles" in page
     assert page.index("- 12 × reason 0") < page.index("- 3 × reason 9")
     assert "reason 10" not in page
+    assert "- tile 9 at 4608,7 512×500: reason 0" in page
+
+
+def test_the_outcome_is_what_the_ledger_says() -> None:
+    grid = Grid(1200, 100, 100, 0)
+    found = [
+        TileRecord(tile, TileState.FAILED, "HTTP 500")
+        if tile.index > 0
+        else TileRecord(tile, TileState.INFERRED, "no geometry", rejected=4)
+        for region in grid.regions(5000)
+        for tile in grid.tiles(region)
+    ]
+    table = coverage.measure(coverage.ledger(found), grid, None)
+    told = summarise(
+        table, job_id="j", image="a.tif", status=JobStatus.PARTIAL, features=2, outputs={"a": "b"}
+    )
+    assert told.tiles == {"inferred": 1, "blank": 0, "outside": 0, "failed": 11}
+    assert told.shares["failed"] == pytest.approx(11 / 12)
+    assert told.covered == pytest.approx(1 / 12)
+    assert (told.rejected, told.rejections) == (4, [("no geometry", 1)])
+    assert told.reasons == [("HTTP 500", 11)]
+    assert len(told.failed) == 10
+    assert told.failed[0].text == "tile 1 at 100,0 100×100: HTTP 500"
+    assert told.outputs == {"a": "b"}
 
 
 def test_it_travels_as_json() -> None:

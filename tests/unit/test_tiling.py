@@ -52,6 +52,20 @@ def test_regions_hold_every_tile_once_whatever_their_size(
     assert [region.index for region in regions] == list(range(len(regions)))
 
 
+@given(st.integers(1, 3000), st.integers(1, 2000), cut, st.integers(1, 3000))
+def test_regions_are_as_wide_as_they_may_be_and_no_wider(
+    width: int, height: int, tile_overlap: tuple[int, int], widest: int
+) -> None:
+    tile, overlap = max(tile_overlap[0], 20), min(tile_overlap[1], 10)
+    grid = Grid(width, height, tile, overlap)
+    regions = grid.regions(500, widest)
+    assert sum(map(len, regions)) == len(grid)
+    for region in regions:
+        assert region.width <= max(widest, grid.tile_width)
+    if width <= widest:
+        assert {region.width for region in regions} == {width}
+
+
 def test_a_regions_pixels_are_those_of_its_tiles() -> None:
     grid = Grid(3376, 2576, 512, 128)
     for region in grid.regions(1200):

@@ -1,0 +1,69 @@
+"""`swath plan`: what an image will take, before anything costs money."""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+
+from deployments.options import Cut, request_of, roots_of
+from tasks.estimate import Estimate, estimate
+from tasks.imagery import check_encodable
+from tasks.plan import make_plan
+
+_NO_MODEL = {"name": "centerpoint", "type": "BUILTIN"}  # a plan asks none
+_NOWHERE = [{"type": "S3", "bucket": "not-written", "prefix": ""}]  # nor does it publish
+
+_BLANK = {
+    "counted": "blank",
+    "estimated": "blank, about, by the image's overviews",
+    "unknown": "blank, and perhaps more: the image has no overviews to see them on",
+}
+
+
+def plan(image: str, cut: Cut, *, json: bool) -> None:
+    """Print what an image will take, as text or as one JSON object.
+
+    Raises:
+        SwathError: The image cannot be worked like this.
+    """
+    fields = {"jobId": "plan", "imageProcessor": _NO_MODEL, "outputs": _NOWHERE}
+    request = request_of(image, cut, fields)
+    if roots := roots_of(image):
+        os.environ["SWATH_LOCAL_ROOTS"] = json_text.dumps([str(root) for root in roots])
+    found = make_plan(request, request.image_urls[0])
+    check_encodable(found.image, request.tile_format, request.tile_compression)
+    figures = estimate(found, cut.region_size)
+    if json:
+        print(figures.model_dump_json(indent=2))
+    else:
+        encoding = f"{request.tile_format}/{request.tile_compression}"
+        print("\n".join(f"{name:<14}{value}" for name, value in _lines(figures, encoding)))
+
+
+def _lines(it: Estimate, encoding: str) -> list[tuple[str, str]]:
+    stored = f"{it.format}, {_bytes(it.stored_bytes)}"
+    tiles = f"{sum(it.tiles.values()):,} of {it.tile_size[0]} × {it.tile_size[1]} pixels"
+    twice = it.bytes_to_read / it.stored_bytes
+    return [
+        ("image", it.image),
+        ("size", f"{it.width:,} × {it.height:,} pixels, {it.bands} × {it.dtype}"),
+        ("format", f"{stored}, blocks of {it.block_shape[1]:,} × {it.block_shape[0]:,}"),
+        ("georeference", it.georeference or "none: features will have no place on the Earth"),
+        ("tiles", f"{tiles}, at least {it.tile_overlap} shared"),
+        ("", f"{it.tiles['inferred']:,} to the model"),
+        ("", f"{it.tiles['blank']:,} {_BLANK[it.blank_is]}"),
+        ("", f"{it.tiles['outside']:,} outside the region of interest"),
+        ("regions", f"{it.regions:,}, up to {it.region_size[0]:,} × {it.region_size[1]:,} pixels"),
+        ("reading", f"{_bytes(it.bytes_to_read)}, {twice:.2f} of the file"),
+        ("model calls", f"{it.model_calls:,}, {_bytes(it.bytes_to_send)} of pixels as {encoding}"),
+        ("memory", f"{_bytes(it.memory_bytes)} a region run, at most"),
+    ]
+
+
+def _bytes(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,119 @@
+"""A region's run stays under 1 GiB, however wide the image and however it is stored."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.windows import Window
+
+GIBIBYTE = 1 << 30
+PLACE = {"crs": "EPSG:32618", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}
+IN_FLIGHT = 5  # batches: those at the model, and one that waits
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "tiled": {
+        "width": 120_000,
+        "height": 1700,
+        "tiled": True,
+        "blockxsize": 512,
+        "blockysize": 512,
+    },
+    "tall blocks": {
+        "width": 60_000,
+        "height": 4096,
+        "tiled": True,
+        "blockxsize": 4096,
+        "blockysize": 4096,
+    },
+    "strips": {"width": 120_000, "height": 1700, "blockysize": 16},
+    "bands apart": {
+        "width": 40_000,
+        "height": 1700,
+        "count": 8,
+        "interleave": "band",
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+    },
+}
+
+
+def write(file: Path, layout: dict[str, Any]) -> None:
+    shape = {"count": 3, "dtype": "uint8", "interleave": "pixel", "nodata": 0, **layout}
+    with rasterio.open(
+        file, "w", driver="GTiff", compress="lzw", **shape, **PLACE, BIGTIFF="YES"
+    ) as dataset:
+        for row in range(0, shape["height"], 512):
+            rows = min(512, shape["height"] - row)
+            pixels = np.full((shape["count"], rows, shape["width"]), 7, np.uint8)
+            dataset.write(pixels, window=Window(0, row, shape["width"], rows))
+
+
+def peak_of_a_region(file: Path, most_tiles: int) -> tuple[int, int]:
+    """Peak memory of this process once tiles of a region were read, and how many were."""
+    import os
+
+    os.environ["SWATH_LOCAL_ROOTS"] = f'["{file.parent}"]'
+    import flows.region  # noqa: F401 - what a region's run has loaded
+    from tasks.imagery import TilePixels
+    from tasks.plan import make_plan
+    from tasks.request import Request
+
+    request = Request.model_validate(
+        {
+            "jobId": "memory",
+            "imageUrls": [str(file)],
+            "outputs": [{"type": "File", "path": str(file.parent)}],
+            "imageProcessor": {"name": "centerpoint", "type": "BUILTIN"},
+            "imageProcessorTileSize": 512,
+            "imageProcessorTileOverlap": 128,
+        }
+    )
+    plan = make_plan(request, str(file))
+    region = plan.regions(4096)[0]
+    in_flight: deque[Any] = deque(maxlen=IN_FLIGHT)
+    tiles = 0
+    for batch in islice(plan.batches(region), most_tiles):
+        in_flight.append(batch)
+        tiles += sum(isinstance(tile, TilePixels) for tile in batch)
+        if tiles >= most_tiles:
+            break
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]), tiles
+
+
+def measured(file: Path, most_tiles: int = 10**6) -> tuple[int, int]:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(peak_of_a_region, file, most_tiles).result()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_region_takes_less_than_a_gibibyte(tmp_path: Path, layout: str) -> None:
+    write(tmp_path / "wide.tif", LAYOUTS[layout])
+    peak, tiles = measured(tmp_path / "wide.tif")
+    print(layout, peak / 2**20)
+    assert tiles > 0
+    assert peak < GIBIBYTE
+
+
+def test_a_file_of_strips_of_40_gb_is_read_in_place(tmp_path: Path) -> None:
+    side = 115_500
+    shape = {"width": side, "height": side, "count": 3, "dtype": "uint8", "interleave": "pixel"}
+    with rasterio.open(
+        tmp_path / "strips.tif", "w", driver="GTiff", **shape, **PLACE, BIGTIFF="YES"
+    ):
+        pass  # uncompressed and never written: as long as it says, without taking room on the disk
+    assert (tmp_path / "strips.tif").stat().st_size > 40e9
+    peak, tiles = measured(tmp_path / "strips.tif", 1000)
+    print("40G", peak / 2**20)
+    assert tiles >= 1000
+    assert peak < GIBIBYTE

@@ -1,0 +1,120 @@
+"""An S3 server of the tests' own: it counts what is asked of it, and misbehaves on demand."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+Fault = int | str
+"""A status to answer with; or `reset`, `short`, `zeros`: what becomes of the connection or body."""
+
+
+class RangeServer(ThreadingHTTPServer):
+    """Holds objects by path, and remembers every range that was read.
+
+    Attributes:
+        objects: Path (`/bucket/key`) → bytes.
+        etag: Of all of them.
+        refusals: Path → status and S3's error code.
+        fault: Asked before each range is answered, with its first and last byte: what goes wrong.
+        ranges: Every range that was answered well.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.objects: dict[str, bytes] = {}
+        self.etag = '"v1"'
+        self.refusals: dict[str, tuple[int, str]] = {}
+        self.fault: Callable[[int, int], Fault | None] = lambda *_: None
+        self.ranges: list[tuple[int, int]] = []
+
+    @property
+    def fetched(self) -> int:
+        """Bytes that were answered."""
+        return sum(last - first + 1 for first, last in self.ranges)
+
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is none of ours."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: RangeServer
+
+    def do_GET(self) -> None:
+        path = re.sub("%([0-9A-F]{2})", lambda m: chr(int(m[1], 16)), self.path.split("?")[0])
+        body = self.server.objects.get(path)
+        if refusal := self.server.refusals.get(path):
+            return self._answer(refusal[0], f"<Error><Code>{refusal[1]}</Code></Error>".encode())
+        if body is None:
+            return self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+        first, last = 0, len(body) - 1
+        if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            first = int(match[1])
+            last = min(last, int(match[2] or last))
+        if first > last:
+            return self._answer(416, b"<Error><Code>InvalidRange</Code></Error>")
+        return self._range(body[first : last + 1], first, last, len(body))
+
+    def _range(self, part: bytes, first: int, last: int, size: int) -> None:
+        total = {"Content-Range": f"bytes {first}-{last}/{size}"}
+        match self.server.fault(first, last):
+            case int(status):
+                self._answer(status, b"<Error><Code>Broken</Code></Error>")
+            case "reset":
+                self._reset(part, total)
+            case "short":
+                self._answer(206, part[: len(part) // 2], total)
+            case "zeros":
+                self._answer(206, bytes(len(part)), total)
+            case _:
+                self.server.ranges.append((first, last))
+                self._answer(206, part, total)
+
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self._head(status, len(body), headers)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _reset(self, body: bytes, headers: dict[str, str]) -> None:
+        """Half of the body, and then the connection is gone."""
+        self._head(206, len(body), headers)
+        self.wfile.write(body[: len(body) // 2])
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+    def _head(self, status: int, length: int, headers: dict[str, str] | None) -> None:
+        self.send_response(status)
+        for name, value in {"ETag": self.server.etag, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+def serve_with_fault(file: Path, path: str, fault: Fault, first: int, last: int) -> None:
+    """Serve one file in a process of its own; ranges that begin from `first` to `last` fail.
+
+    GDAL may hold Python's lock while it fetches, so a server in the same process cannot answer.
+    """
+    with RangeServer() as server:
+        server.objects[path] = file.read_bytes()
+        server.fault = lambda start, _: fault if first <= start <= last else None
+        print(server.server_port, flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    name, path, kind, low, high = sys.argv[1:]
+    serve_with_fault(Path(name), path, int(kind) if kind.isdigit() else kind, int(low), int(high))

@@ -1,0 +1,115 @@
+"""The cells of a grid: the image parted once, each tile with its own part of what is asked for."""
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tasks.cells import area_and_edge, areas, edges
+from tasks.roi import RegionOfInterest
+from tasks.tiling import Grid, positions
+
+cut = st.integers(1, 300).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
+grids = st.builds(
+    lambda width, height, tile, overlap: Grid(width, height, tile, min(overlap, tile // 2)),
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.integers(16, 120),
+    st.integers(0, 60),
+)
+coordinates = st.integers(-60 * 16, 360 * 16).map(lambda sixteenths: sixteenths / 16)
+points = st.tuples(coordinates, coordinates)
+outlines = st.lists(points, min_size=3, max_size=9).map(shapely.Polygon)
+
+
+@st.composite
+def polygons(draw: st.DrawFn) -> RegionOfInterest:
+    """Polygons that cross themselves, in several parts and with holes, made valid as requests'."""
+    parts = [_valid(part) for part in draw(st.lists(outlines, min_size=1, max_size=3))]
+    holes = [_valid(part) for part in draw(st.lists(outlines, max_size=2))]
+    area = shapely.difference(shapely.union_all(parts), shapely.union_all(holes))
+    area = _valid(area)
+    assume(area.area > 1e-6)
+    return RegionOfInterest(area)
+
+
+def _valid(geometry: shapely.Geometry) -> shapely.Geometry:
+    return shapely.make_valid(geometry, method="structure", keep_collapsed=False)
+
+
+def cells(grid: Grid) -> shapely.Geometry:
+    """Each tile's cell as a polygon, in the order of the grid."""
+    x, y = edges(grid.columns, grid.tile_width), edges(grid.rows, grid.tile_height)
+    left, top = np.meshgrid(x[:-1], y[:-1])
+    right, bottom = np.meshgrid(x[1:], y[1:])
+    return shapely.box(left.ravel(), top.ravel(), right.ravel(), bottom.ravel())
+
+
+@given(st.integers(1, 5000), cut)
+def test_cells_part_an_axis_each_in_its_tile(extent: int, tile_overlap: tuple[int, int]) -> None:
+    starts = np.array(positions(extent, *tile_overlap))
+    tile = min(tile_overlap[0], extent)
+    found = edges(starts.tolist(), tile)
+    assert (found[0], found[-1], len(found)) == (0, extent, len(starts) + 1)
+    assert (np.diff(found) > 0).all()
+    assert (2 * found == np.round(2 * found)).all()
+    assert (found[:-1] >= starts).all()
+    assert (found[1:] <= starts + tile).all()
+
+
+def test_cells_meet_midway_in_the_overlap() -> None:
+    assert edges([0, 9, 19], 12).tolist() == [0, 10.5, 20, 31]
+    assert edges([0], 7).tolist() == [0, 7]
+
+
+@given(grids)
+def test_without_a_region_of_interest_the_areas_are_the_cells(grid: Grid) -> None:
+    found = areas(grid, None)
+    assert found.tolist() == shapely.area(cells(grid)).tolist()
+    assert found.sum() == grid.width * grid.height
+
+
+@given(grids, polygons())
+def test_the_areas_are_what_the_polygon_covers_of_each_cell(
+    grid: Grid, roi: RegionOfInterest
+) -> None:
+    found = areas(grid, roi)
+    expected = shapely.area(shapely.intersection(roi.area, cells(grid)))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    area, edge = area_and_edge(grid, roi)
+    assert abs(found.sum() - area) <= 1e-9 * max(area, edge)
+
+
+@given(grids, polygons())
+def test_a_tile_that_is_not_wanted_has_no_area(grid: Grid, roi: RegionOfInterest) -> None:
+    found = areas(grid, roi)
+    for region in grid.regions(10_000):
+        for tile in grid.tiles(region):
+            assert found[tile.index] < 1e-9 or roi.wants(tile.window)
+
+
+def test_a_polygon_far_larger_than_the_image_asks_for_all_of_it() -> None:
+    grid = Grid(900, 700, 256, 64)
+    everything = RegionOfInterest(shapely.box(-1e6, -1e6, 1e6, 1e6))
+    assert areas(grid, everything).tolist() == areas(grid, None).tolist()
+    assert area_and_edge(grid, everything) == area_and_edge(grid, None) == (630_000, 3200)
+
+
+def test_a_polygon_that_runs_along_cells_edges_gives_whole_cells() -> None:
+    grid = Grid(100, 100, 20, 0)
+    asked = areas(grid, RegionOfInterest(shapely.box(20, 40, 60, 100))).reshape(5, 5)
+    expected = np.zeros((5, 5))
+    expected[2:, 1:3] = 400
+    assert asked.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-6])
+def test_a_polygon_smaller_than_a_pixel_counts_by_its_size(size: float) -> None:
+    grid = Grid(100_000, 100_000, 512, 50)
+    corner = edges(grid.columns, 512)[100]  # four cells meet there
+    speck = RegionOfInterest(shapely.Point(corner, corner).buffer(size))
+    area, edge = area_and_edge(grid, speck)
+    found = areas(grid, speck)
+    assert (found > 0).sum() == 4
+    assert abs(found.sum() - area) <= 1e-9 * max(area, edge)
