@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import rasterio
 from pydantic import BaseModel, ConfigDict
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
@@ -123,8 +122,8 @@ def _look(plan: Plan, regions: Sequence[Region]) -> tuple[Counter[str], int, str
     far = preview(image, plan.request.tile_size, role)
     tiles: Counter[str] = Counter()
     to_read = 0
-    with gdal_environment(role, s3=image.in_s3), rasterio.Env(GTIFF_USE_DEFER_STRILE_LOADING=False):
-        try:  # the index is loaded on opening, so that what cannot be fetched is no blank tile
+    with gdal_environment(role, s3=image.in_s3):
+        try:
             with dataset_of(image, role) as dataset:
                 for region in regions:
                     states, size = _region(plan, region, dataset, far)

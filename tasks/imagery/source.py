@@ -27,6 +27,8 @@ from tasks.imagery.png import Palette
 from tasks.imagery.safety import check_raster, driver_of, gdal_path
 from tasks.imagery.stored import Ranges, Stored, stored
 
+_WHOLE_INDEX = 1 << 18  # blocks whose places, 16 bytes each, are fetched when an image is opened
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -163,7 +165,12 @@ def dataset_of(image: Image, read_role: str | None) -> Iterator[Any]:
         ImageChanged: The image is no longer the version that was opened.
     """
     check_unchanged(image, read_role)
-    with rasterio.open(image.gdal_name, driver=image.driver) as dataset:
+    height, width = image.block_shape
+    blocks = -(-image.height // height) * -(-image.width // width)
+    # A part of the index that cannot be fetched later costs each of its blocks a time-out.
+    with rasterio.Env(GTIFF_USE_DEFER_STRILE_LOADING=blocks > _WHOLE_INDEX):
+        opened = rasterio.open(image.gdal_name, driver=image.driver)
+    with opened as dataset:
         check_raster(image.url, dataset)
         yield dataset
 

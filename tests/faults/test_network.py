@@ -142,7 +142,7 @@ def test_an_index_that_cannot_be_fetched_makes_no_blank_tiles(
         tiles = [Grid(8000, 8000, 100, 0).tile(row, 40) for row in (0, 25, 50, 79)]
         lost = check(list(read_tiles(image, tiles)), pixels)
         process.kill()
-    assert fault == "reset" or lost
+    assert lost or fault in ("reset", "short")  # of these, enough arrives in the end
 
 
 def test_an_image_that_is_gone_for_good_is_not_asked_for_tile_by_tile(
