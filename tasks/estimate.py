@@ -13,10 +13,10 @@ from rasterio.windows import Window
 
 from tasks.errors import ImageError
 from tasks.imagery import gdal_environment
-from tasks.imagery.blocks import block_sizes, tells_blank, touched
-from tasks.imagery.preview import Preview, preview
-from tasks.imagery.source import dataset_of
-from tasks.imagery.windows import reading_bytes
+from tasks.imagery.opening.handle import dataset_of
+from tasks.imagery.reading.blocks import block_sizes, tells_blank, touched
+from tasks.imagery.reading.preview import Preview, preview
+from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.batch import MAX_BATCH_BYTES
 from tasks.plan import Plan
 from tasks.settings import settings

@@ -11,7 +11,7 @@ from rasterio.windows import Window
 
 from tasks.errors import RequestError
 from tasks.imagery import Georeference, Image
-from tasks.imagery.transformers import near
+from tasks.imagery.georeference.transformers import near
 
 _SEGMENTS = 256  # per extent: an edge that is straight on the ground may bend in pixels
 _SAMPLES = 17  # rows and columns of places that tell where an image lies

@@ -24,7 +24,7 @@ from rasterio.windows import Window
 
 from deployments.demo.scene import generate
 from tasks.imagery import Image, TilePixels, encoder, open_image
-from tasks.imagery.georeference import AffineGeoreference
+from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.tiling import Tile
 
 SIZE = 3072

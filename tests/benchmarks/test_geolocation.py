@@ -22,8 +22,9 @@ from rasterio.rpc import RPC
 from rasterio.transform import Affine, GCPTransformer, RPCTransformer
 
 from tasks.imagery import Georeference, open_image
-from tasks.imagery.georeference import AffineGeoreference, SplineGeoreference
-from tasks.imagery.rpc import RpcGeoreference
+from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.imagery.georeference.rpc import RpcGeoreference
+from tasks.imagery.georeference.spline import SplineGeoreference
 
 COUNT = 1_000_000
 SIDE = 2000  # pixels

@@ -15,7 +15,8 @@ from itertools import islice
 from pathlib import Path
 
 from tasks.errors import ImageError
-from tasks.imagery import open_image, read_tiles, strips
+from tasks.imagery import open_image, read_tiles
+from tasks.imagery.reading import strips
 from tasks.tiling import Grid
 
 

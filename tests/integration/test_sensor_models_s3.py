@@ -15,7 +15,7 @@ from tasks import store
 from tasks.aws import client
 from tasks.errors import ImageError
 from tasks.imagery import open_image
-from tasks.imagery.ground import ground_of
+from tasks.imagery.georeference.ground import ground_of
 
 SICD = Path(__file__).parents[2].parent / "shared" / "data" / "sicd_50x50.nitf"
 EXTENT = (-74.0, 45.0, -73.0, 46.0)

@@ -17,7 +17,7 @@ from rasterio.features import rasterize
 
 from tasks.errors import RequestError
 from tasks.imagery import AbsentTile, Image, TilePixels, open_image, read_tiles, with_nodata
-from tasks.imagery.preview import preview
+from tasks.imagery.reading.preview import preview
 from tasks.tiling import Grid, Tile
 
 WIDTH, HEIGHT = 330, 270

@@ -230,7 +230,7 @@ def test_zeros_pass_in_every_format(tmp_path: Path, driver: str) -> None:
 def test_what_is_cut_short_is_refused_or_its_tiles_fail(
     tmp_path: Path, driver: str, part: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.imagery.strips._PAUSE", 0)
+    monkeypatch.setattr("tasks.imagery.reading.strips._PAUSE", 0)
     shape = {"width": 700, "height": 500, "count": 3, "dtype": "uint8"}
     file = tmp_path / "a.jp2"
     options = {"ICORDS": "N"} if driver == "NITF" else {}

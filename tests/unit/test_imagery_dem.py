@@ -21,10 +21,10 @@ from scipy.ndimage import map_coordinates
 
 from tasks.errors import ImageError
 from tasks.imagery import open_image
-from tasks.imagery.dem import Dem
-from tasks.imagery.dem_source import source_of
-from tasks.imagery.ground import ground_of
-from tasks.imagery.rpc import RpcGeoreference
+from tasks.imagery.georeference.dem import Dem
+from tasks.imagery.georeference.dem_source import source_of
+from tasks.imagery.georeference.ground import ground_of
+from tasks.imagery.georeference.rpc import RpcGeoreference
 from tasks.plan import make_plan
 from tasks.request import Request
 from tasks.settings import settings as operator_settings

@@ -17,8 +17,9 @@ from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
 from tasks.imagery import Georeference, open_image
-from tasks.imagery.georeference import AffineGeoreference, SplineGeoreference
-from tasks.imagery.rpc import RpcGeoreference
+from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.imagery.georeference.rpc import RpcGeoreference
+from tasks.imagery.georeference.spline import SplineGeoreference
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 GEOD = pyproj.Geod(ellps="WGS84")

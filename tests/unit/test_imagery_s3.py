@@ -100,7 +100,7 @@ def test_absent_empty_and_foreign_objects(s3: RangeServer) -> None:
 def test_what_cannot_be_fetched_is_told_by_tile(
     s3: RangeServer, cog: tuple[bytes, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.imagery.strips._PAUSE", 0.001)
+    monkeypatch.setattr("tasks.imagery.reading.strips._PAUSE", 0.001)
     s3.objects[KEY], _ = cog
     image = open_image(URL)
     half = len(s3.objects[KEY]) // 2

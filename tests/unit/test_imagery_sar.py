@@ -26,7 +26,7 @@ sidd = pytest.importorskip("sarkit.sidd", reason="the extra `sar` is not install
 import sarkit.sicd  # noqa: E402 - only where it is installed
 import sarkit.wgs84  # noqa: E402
 
-from tasks.imagery.sar import model_xml  # noqa: E402
+from tasks.imagery.georeference.sar import model_xml  # noqa: E402
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SICD = DATA / "sicd_50x50.nitf"
@@ -196,7 +196,9 @@ def test_threads_share_a_sensor_model() -> None:
 def test_without_the_extra_the_record_names_the_corner_points(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tasks.imagery.sar", None)  # as if it could not be imported
+    monkeypatch.setitem(
+        sys.modules, "tasks.imagery.georeference.sar", None
+    )  # as if it could not be imported
     image = open_image(str(SICD), roots=[DATA])
     assert image.georeference
     assert image.georeference.kind == "igeolo"

@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from tasks.errors import ImageChanged
 from tasks.imagery import TilePixels, UnreadTile, open_image, read_tiles
-from tasks.imagery.memory import Memory
+from tasks.imagery.reading.memory import Memory
 from tasks.tiling import Grid, Tile
 
 PLACE = {"crs": "EPSG:32618", "transform": Affine(1, 0, 5e5, 0, -1, 4e6)}
@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.imagery.strips._PAUSE", 0.001)
+    monkeypatch.setattr("tasks.imagery.reading.strips._PAUSE", 0.001)
 
 
 LAYOUTS: list[dict[str, Any]] = [

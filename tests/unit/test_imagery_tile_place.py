@@ -26,8 +26,8 @@ from rasterio.windows import Window
 
 from tasks.errors import RequestError
 from tasks.imagery import Image, TilePixels, encoder, open_image
-from tasks.imagery.rpc import RpcGeoreference
-from tasks.imagery.rpc00b import rpc00b
+from tasks.imagery.encoding.rpc00b import rpc00b
+from tasks.imagery.georeference.rpc import RpcGeoreference
 from tasks.tiling import Tile
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

@@ -21,7 +21,7 @@ from rasterio.warp import transform as warp
 from tasks import coverage
 from tasks.coverage import TileRecord, TileState
 from tasks.imagery import Georeference, open_image
-from tasks.imagery.georeference import AffineGeoreference
+from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish.footprints import write_coverage
 from tasks.tiling import Grid
 

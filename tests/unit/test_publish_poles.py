@@ -18,8 +18,9 @@ from rasterio.transform import Affine
 
 from tasks.detections import SCHEMA
 from tasks.imagery import Georeference
-from tasks.imagery.georeference import AffineGeoreference, SplineGeoreference
-from tasks.imagery.rpc import RpcGeoreference
+from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.imagery.georeference.rpc import RpcGeoreference
+from tasks.imagery.georeference.spline import SplineGeoreference
 from tasks.publish import geolocate
 
 SIZE = 1000  # pixels of each image, whose middle is on the pole or the antimeridian

@@ -1,0 +1,1 @@
+"""Encode tiles in the formats that models take, with their place on the Earth."""

@@ -1,0 +1,168 @@
+"""Encode tiles as a model asks for them: every band, in the image's own depth.
+
+Uncompressed GeoTIFF and NITF, PNG, JPEG and NPY are written directly, which costs a fraction of
+what GDAL takes for a small file; the compressed kinds go through GDAL.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import simplejpeg
+
+from tasks.errors import RequestError
+from tasks.imagery.encoding.gdal_tiles import gtiff, nitf
+from tasks.imagery.encoding.nitf_place import NitfPlace
+from tasks.imagery.encoding.png import png
+from tasks.imagery.encoding.tiff_place import TiffPlace
+from tasks.imagery.encoding.uncompressed import NitfWriter, TiffWriter
+from tasks.imagery.image import Image
+from tasks.imagery.reading.pixels import TilePixels
+
+JPEG_QUALITY = 90
+
+_BYTE = frozenset({"uint8"})
+_SHORT = frozenset({"uint8", "uint16"})
+_NITF = frozenset(
+    {"uint8", "uint16", "int16", "uint32", "int32", "float32", "float64", "complex64"}
+)
+_ALL = _NITF | {"int8", "int64", "uint64", "complex128"}
+_ANY_BANDS = range(1, 65536)  # TIFF counts them in 16 bits
+_GREY_OR_RGB = (1, 3)
+
+_HOLDS: dict[tuple[str, str], tuple[frozenset[str], range | tuple[int, ...]]] = {
+    # (format, compression): pixel types and numbers of bands that it holds without harm
+    ("GTIFF", "NONE"): (_ALL, _ANY_BANDS),
+    ("GTIFF", "LZW"): (_ALL, _ANY_BANDS),
+    ("GTIFF", "ZSTD"): (_ALL, _ANY_BANDS),
+    ("GTIFF", "JPEG"): (_BYTE, _GREY_OR_RGB),
+    ("NITF", "NONE"): (_NITF, range(1, 1000)),
+    ("NITF", "J2K"): (_SHORT | {"int16"}, range(1, 1000)),
+    ("NITF", "JPEG"): (_BYTE, _GREY_OR_RGB),
+    ("PNG", "NONE"): (_SHORT, range(1, 5)),
+    ("JPEG", "NONE"): (_BYTE, _GREY_OR_RGB),
+    ("JPEG", "JPEG"): (_BYTE, _GREY_OR_RGB),
+    ("NPY", "NONE"): (_ALL, _ANY_BANDS),
+}
+
+_COLOUR_TABLES = {  # pixel types whose colour table it holds; NPY is of values alone
+    ("GTIFF", "NONE"): _SHORT,
+    ("GTIFF", "LZW"): _SHORT,
+    ("GTIFF", "ZSTD"): _SHORT,
+    ("NITF", "NONE"): _BYTE,
+    ("PNG", "NONE"): _BYTE,
+    ("NPY", "NONE"): _ALL,
+}
+
+_MEDIA_TYPES = {
+    "GTIFF": "image/tiff; application=geotiff",
+    "NITF": "application/vnd.nitf",
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "NPY": "application/x-npy",
+}
+
+
+def media_type(tile_format: str) -> str:
+    """The media type of tiles in a format, for a request's Content-Type."""
+    return _MEDIA_TYPES[str(tile_format)]
+
+
+def check_encodable(image: Image, tile_format: str, tile_compression: str) -> None:
+    """Refuse a format that would lose or corrupt an image's pixels, before any work.
+
+    Raises:
+        RequestError: With the field, the value and what to ask for instead.
+    """
+    pair = str(tile_format), str(tile_compression)
+    if pair not in _HOLDS:
+        fitting = sorted(compression for form, compression in _HOLDS if form == pair[0])
+        if not fitting:
+            raise RequestError(f"imageProcessorTileFormat {pair[0]} is none of {_formats()}.")
+        raise RequestError(
+            f"imageProcessorTileCompression {pair[1]} does not exist for "
+            f"imageProcessorTileFormat {pair[0]}: use {' or '.join(fitting)}."
+        )
+    if lost := _lost(image, pair):
+        raise RequestError(
+            f"imageProcessorTileFormat {pair[0]} with imageProcessorTileCompression {pair[1]} "
+            f"cannot hold the {lost} of {image.url}: {_instead(image)}"
+        )
+
+
+def _lost(image: Image, pair: tuple[str, str]) -> str | None:
+    """What of an image a pair of format and compression would lose or corrupt; None if nothing."""
+    dtypes, bands = _HOLDS[pair]
+    if image.dtype not in dtypes:
+        return f"{image.dtype} pixels"
+    if image.bands not in bands:
+        return f"{image.bands} bands"
+    if image.palette and image.dtype not in _COLOUR_TABLES.get(pair, ()):
+        return f"colour table ({image.dtype})"
+    if pair[0] == "NITF" and image.nitf and (standard := image.nitf.standard):
+        kind = image.georeference.kind if image.georeference else None
+        held = standard == "SICD" and kind == "sicd" and pair[1] == "NONE"
+        return None if held else f"sensor model ({standard})"
+    return None
+
+
+def encoder(image: Image, tile_format: str, tile_compression: str) -> Callable[[TilePixels], bytes]:
+    """The function that encodes an image's tiles; threads may share it.
+
+    GeoTIFF tiles carry the image's georeference, moved to the tile; NITF tiles their corners, their
+    place in the image (ICHIPB) and its RPC. A colour table goes with its values. NPY is an array
+    (bands, rows, columns). JPEG is lossy, all else exact.
+
+    Raises:
+        RequestError: The format would lose or corrupt its pixels.
+    """
+    check_encodable(image, tile_format, tile_compression)
+    form, compression = str(tile_format), str(tile_compression)
+    if form == "GTIFF":
+        plain = compression == "NONE"
+        return TiffWriter(image) if plain else partial(gtiff, image, TiffPlace(image), compression)
+    if form == "NITF":
+        return _nitf(image, compression)
+    if form == "PNG":
+        return lambda tile: png(tile.pixels, image.palette)
+    return _jpeg if form == "JPEG" else _npy
+
+
+def _nitf(image: Image, compression: str) -> Callable[[TilePixels], bytes]:
+    if image.nitf and image.nitf.standard:
+        from tasks.imagery.encoding.sicd_chip import SicdWriter  # noqa: PLC0415 - an optional extra
+
+        return SicdWriter(image)
+    plain = compression == "NONE"
+    return NitfWriter(image) if plain else partial(nitf, image, NitfPlace(image), compression)
+
+
+def _npy(tile: TilePixels) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(tile.pixels), allow_pickle=False)
+    return file.getvalue()
+
+
+def _jpeg(tile: TilePixels) -> bytes:
+    bands, height, width = tile.pixels.shape
+    rows = np.empty((height, width, bands), np.uint8)
+    for band in range(bands):
+        rows[..., band] = tile.pixels[band]
+    colours = "GRAY" if bands == 1 else "RGB"
+    return bytes(simplejpeg.encode_jpeg(rows, JPEG_QUALITY, colours, "420"))
+
+
+def _instead(image: Image) -> str:
+    fitting = [
+        f"{form}/{compression}"
+        for form, compression in _HOLDS
+        if form in ("GTIFF", "NITF", "NPY") and not _lost(image, (form, compression))
+    ]
+    return f"use {', '.join(fitting)}." if fitting else "convert the image."
+
+
+def _formats() -> str:
+    return ", ".join(dict.fromkeys(form for form, _ in _HOLDS))

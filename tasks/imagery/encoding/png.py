@@ -1,0 +1,62 @@
+"""PNG (ISO/IEC 15948), written for speed: one filter, and the deflate of ISA-L."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from tasks.imagery.image import Palette
+
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # bands: grey, grey and alpha, RGB, RGB and alpha
+_INDEXED = 3
+_UP = 2  # the filter that stores the difference to the row above
+_LEVEL = 2  # as small as zlib's own level 1, in a fifth of its time
+
+
+def png(pixels: NDArray[Any], palette: Palette | None = None) -> bytes:
+    """Encode 1 to 4 bands without loss.
+
+    libpng tries five filters on each row; imagery gains nothing from it, and takes half as long
+    again.
+
+    Args:
+        pixels: (bands, rows, columns) of uint8 or uint16.
+        palette: Colours of the values of one band of uint8, or None.
+    """
+    bands, height, width = pixels.shape
+    samples = np.empty((height, width, bands), pixels.dtype.newbyteorder(">"))
+    for band in range(bands):
+        samples[..., band] = pixels[band]
+    rows = samples.view(np.uint8).reshape(height, -1)
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    depth = 8 * pixels.dtype.itemsize
+    colour_type = _INDEXED if palette else _COLOUR_TYPES[bands]
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            *_chunk(b"IHDR", header),
+            *(_colours(palette) if palette else ()),
+            *_chunk(b"IDAT", isal_zlib.compress(filtered.data, _LEVEL)),
+            *_chunk(b"IEND", b""),
+        )
+    )
+
+
+def _colours(palette: Palette) -> tuple[bytes, ...]:
+    """The chunks of a colour table: every value of a byte, as decoders refuse one beyond it."""
+    table = np.array([palette.get(value, (0, 0, 0, 255)) for value in range(256)], np.uint8)
+    chunks = _chunk(b"PLTE", table[:, :3].tobytes())
+    return chunks if (table[:, 3] == 255).all() else chunks + _chunk(b"tRNS", table[:, 3].tobytes())
+
+
+def _chunk(name: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    checksum = isal_zlib.crc32(body, isal_zlib.crc32(name))
+    return struct.pack(">I", len(body)), name, body, struct.pack(">I", checksum)

@@ -1,0 +1,59 @@
+"""Georeference by a geotransform."""
+
+from __future__ import annotations
+
+import numpy as np
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from tasks.imagery.georeference.transformers import Points, Projected, nan_where_none
+
+
+class AffineGeoreference:
+    """A geotransform in a CRS, rotated or not.
+
+    Attributes:
+        kind: "affine", or "igeolo" where a NITF's corners gave it.
+        transform: Pixels to coordinates of the CRS.
+        crs: The CRS as WKT.
+    """
+
+    def __init__(
+        self,
+        transform: Affine,
+        crs: str,
+        size: tuple[int, int],
+        kind: str = "affine",
+        note: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.transform = transform
+        self.crs = crs
+        self._note = note
+        centre = transform.a * size[0] / 2 + transform.b * size[1] / 2 + transform.c
+        self._projected = Projected(crs, centre)
+
+    @property
+    def text(self) -> str:
+        """What it rests on, in words."""
+        return self._note or f"affine in {self._projected.name}"
+
+    def tile_transform(self, window: Window) -> Affine:
+        """The geotransform of a window by itself."""
+        a, b, c, d, e, f = self.transform[:6]
+        x, y = window.col_off, window.row_off
+        return Affine(a, b, a * x + b * y + c, d, e, d * x + e * y + f)
+
+    def to_world(self, points: Points) -> Points:
+        """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
+        x, y = _apply(self.transform, points[:, 0], points[:, 1])
+        return self._projected.to_world(x, y)
+
+    def to_image(self, lonlat: Points) -> Points:
+        """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
+        x, y = self._projected.to_crs(lonlat)
+        return nan_where_none(np.stack(_apply(~self.transform, x, y), axis=1))
+
+
+def _apply(affine: Affine, x: Points, y: Points) -> tuple[Points, Points]:
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f

@@ -1,0 +1,73 @@
+"""The best of the georeferences that an image carries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyproj.exceptions import ProjError
+from rasterio.rpc import RPC
+
+from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.imagery.georeference.interface import Georeference
+from tasks.imagery.georeference.rpc import RpcGeoreference
+from tasks.imagery.georeference.spline import SplineGeoreference
+from tasks.imagery.opening.nitf_source import rpcs_of_nitf
+
+
+def georeference_of(
+    dataset: Any,  # noqa: ANN401 - rasterio has no types
+    dem_uri: str | None = None,
+) -> Georeference | None:
+    """The best georeference that an open dataset carries, or None where it carries none.
+
+    A SICD's or SIDD's sensor model goes before all else. A NITF's RPC go before its corner points,
+    which are good to tens of metres, and where it is a chip they are led there by its ICHIPB, which
+    GDAL does not do; elsewhere a geotransform goes before GCPs and these before RPC, in GDAL's own
+    order. Coordinates in no CRS, or in one with no way to WGS 84, are none.
+
+    Args:
+        dataset: Its handle.
+        dem_uri: Elevation model for the sensor models that need one (`ground_of`), or None.
+
+    Raises:
+        ImageError: The elevation model cannot be read.
+    """
+    if dataset.driver != "NITF":
+        return _located(dataset, None) or _by_rpc(dataset.rpcs, dem_uri)
+    tags = dataset.tags()
+    note = "corner points (IGEOLO)"
+    if (standard := tags.get("NITF_IID1", "")[:4]) in ("SICD", "SIDD"):
+        try:
+            return _by_sensor_model(dataset, standard, dem_uri)
+        except ValueError as reason:
+            note = f"corner points (IGEOLO), being a {reason}"
+    rpc = _by_rpc(rpcs_of_nitf(dataset), dem_uri)
+    return rpc or _located(dataset, note if tags.get("NITF_IGEOLO") else None)
+
+
+def _by_sensor_model(dataset: Any, standard: str, dem_uri: str | None) -> Georeference:  # noqa: ANN401
+    try:
+        from tasks.imagery.georeference.sar import sar_georeference  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise ValueError(f"{standard} without the `sar` extra") from error
+    return sar_georeference(dataset, standard, dem_uri)
+
+
+def _by_rpc(rpcs: RPC | None, dem_uri: str | None) -> Georeference | None:
+    return RpcGeoreference(rpcs, dem_uri) if rpcs else None
+
+
+def _located(dataset: Any, corners: str | None) -> Georeference | None:  # noqa: ANN401
+    """By geotransform or GCPs; `corners` tells that these are a NITF's corner points."""
+    points, points_crs = dataset.gcps
+    try:
+        if dataset.crs and not dataset.transform.is_identity:
+            size = (dataset.width, dataset.height)
+            kind = "igeolo" if corners else "affine"
+            return AffineGeoreference(dataset.transform, dataset.crs.to_wkt(), size, kind, corners)
+        if len(points) > 2 and points_crs:
+            kind = "igeolo" if corners else "gcp"
+            return SplineGeoreference(points, points_crs.to_wkt(), kind, corners)
+    except ProjError:
+        return None
+    return None

@@ -1,0 +1,71 @@
+"""Georeference by ground control points."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyproj
+from rasterio.control import GroundControlPoint
+from rasterio.transform import GCPTransformer
+
+from tasks.imagery.georeference.transformers import (
+    GdalTransformer,
+    Points,
+    Projected,
+    nan_where_none,
+    near,
+)
+
+_POLAR = 80.0  # degrees of latitude
+
+
+class SplineGeoreference:
+    """A thin-plate spline through ground control points, exact at each (Bookstein 1989).
+
+    Degrees are no plane near a pole: points that reach there are taken in polar stereographic
+    metres.
+
+    Attributes:
+        kind: "gcp", or "igeolo" for the four corners of a NITF.
+        points: The points, each at a place of its own, in x and y of the CRS.
+        crs: Their CRS as WKT.
+    """
+
+    def __init__(
+        self,
+        points: list[GroundControlPoint],
+        crs: str,
+        kind: str = "gcp",
+        note: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self._note = note
+        distinct = {(p.col, p.row): p for p in points}.values()  # a twin makes it singular
+        xs, ys = np.array([(point.x, point.y) for point in distinct]).T
+        if pyproj.CRS.from_user_input(crs).is_geographic:
+            xs = near(xs, float(xs[0]))
+            if np.abs(ys).max() > _POLAR:
+                polar = pyproj.CRS(5041 if ys.mean() > 0 else 5042)  # universal polar stereographic
+                from_degrees = pyproj.Transformer.from_crs(crs, polar, always_xy=True)
+                xs, ys = from_degrees.transform(xs, ys)
+                crs = polar.to_wkt()
+        self.crs = crs
+        self._projected = Projected(crs, float(xs[0]))
+        self.points = [
+            GroundControlPoint(row=point.row, col=point.col, x=x, y=y)
+            for point, x, y in zip(distinct, xs, ys, strict=True)
+        ]
+        self._spline = GdalTransformer(GCPTransformer(self.points, tps=True))
+
+    @property
+    def text(self) -> str:
+        """What it rests on, in words."""
+        return self._note or f"thin-plate spline through {len(self.points)} GCPs"
+
+    def to_world(self, points: Points) -> Points:
+        """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
+        return self._projected.to_world(*self._spline.forward(points[:, 0], points[:, 1]))
+
+    def to_image(self, lonlat: Points) -> Points:
+        """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
+        x, y = self._spline.inverse(*self._projected.to_crs(lonlat))
+        return nan_where_none(np.stack([x, y], axis=1))

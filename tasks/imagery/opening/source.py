@@ -1,0 +1,133 @@
+"""Open an image: everything known of it before a pixel is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
+
+from tasks.errors import ImageError
+from tasks.imagery.environment import gdal_environment
+from tasks.imagery.georeference.best import georeference_of
+from tasks.imagery.georeference.interface import Georeference
+from tasks.imagery.image import Image, Palette
+from tasks.imagery.opening.bombs import check_raster_size
+from tasks.imagery.opening.contents import main_image
+from tasks.imagery.opening.headers import is_interlaced
+from tasks.imagery.opening.metadata import header_tags, source_metadata
+from tasks.imagery.opening.nitf_source import nitf_source_of
+from tasks.imagery.opening.safety import check_raster, driver_of, gdal_path
+from tasks.imagery.opening.stored import Ranges, Stored, stored
+
+
+def open_image(
+    url: str,
+    *,
+    read_role: str | None = None,
+    roots: Sequence[Path] = (),
+    dem: str | None = None,
+) -> Image:
+    """Open an image for its metadata.
+
+    Of a file that holds several, the image is the one that is not there for another: no mask,
+    smaller version or legend (`tasks.imagery.opening.segments`); where two are left, it is refused.
+
+    Args:
+        url: `s3://bucket/key`, or the path of a file below one of `roots`.
+        read_role: IAM role to read S3 with, or None for the process's own identity.
+        roots: Folders in which local images are allowed.
+        dem: Elevation model under the images whose sensor model needs one, or None.
+
+    Raises:
+        ImageError: It may not be opened, or cannot be: with the URL, the reason and the remedy.
+    """
+    path = gdal_path(url, roots)
+    found = stored(url, path, read_role)
+    driver = driver_of(url, found.head)
+    with gdal_environment(read_role, s3=path.startswith("/vsis3/")):
+        try:
+            read = Ranges(url, path, read_role, found.size)
+            prefix = main_image(url, path, driver, read, found.size)
+            with rasterio.open(prefix + path, driver=driver) as dataset:
+                check_raster(url, dataset)
+                whole = driver == "PNG" and is_interlaced(found.head)
+                check_raster_size(url, dataset, found.size, whole=whole)
+                image = _describe(url, path, dataset, found, georeference_of(dataset, dem))
+                return replace(image, prefix=prefix)
+        except (RasterioError, ValueError) as error:  # ValueError: of a damaged CRS or text
+            raise ImageError(
+                f"{url} cannot be read as {driver} ({error}): it is damaged or cut short; "
+                "check that it opens elsewhere, and upload it again."
+            ) from error
+
+
+def _describe(
+    url: str,
+    path: str,
+    dataset: Any,  # noqa: ANN401 - rasterio has no types
+    found: Stored,
+    georeference: Georeference | None,
+) -> Image:
+    flags = set(dataset.mask_flag_enums[0])
+    dtype = dataset.dtypes[0]
+    nodata = _representable(dataset.nodata, dtype)
+    alike = len(set(map(str, dataset.nodatavals))) == 1
+    by_nodata = MaskFlags.nodata in flags and alike
+    crs = dataset.crs or dataset.gcps[1]
+    return Image(
+        url=url,
+        path=path,
+        driver=dataset.driver,
+        etag=found.etag,
+        stored_bytes=found.size,
+        width=dataset.width,
+        height=dataset.height,
+        bands=dataset.count,
+        dtype=dtype,
+        nodata=nodata if by_nodata else None,
+        has_mask=MaskFlags.per_dataset in flags or not alike,
+        alpha=_alpha(dataset) if MaskFlags.alpha in flags else None,
+        block_shape=dataset.block_shapes[0],
+        overviews=_overviews(dataset),
+        crs=crs.to_wkt() if crs else None,
+        georeference=georeference,
+        source_metadata=[
+            one | {"georeference": georeference.text if georeference else None}
+            for one in source_metadata(url, dataset.driver, header_tags(dataset))
+        ],
+        colours=tuple(interpretation.name for interpretation in dataset.colorinterp),
+        palette=_palette(dataset),
+        nitf=nitf_source_of(dataset),
+    )
+
+
+def _overviews(dataset: Any) -> tuple[int, ...]:  # noqa: ANN401 - rasterio has no types
+    """Reduction factors; an HFA file may keep its own in other files, so it is not asked."""
+    return () if dataset.driver == "HFA" else tuple(dataset.overviews(1))
+
+
+def _palette(dataset: Any) -> Palette | None:  # noqa: ANN401 - rasterio has no types
+    """The colour table of a dataset's one band."""
+    with suppress(ValueError):  # it has none
+        return dict(dataset.colormap(1)) if dataset.count == 1 else None
+    return None
+
+
+def _alpha(dataset: Any) -> int:  # noqa: ANN401 - rasterio has no types
+    """The band whose interpretation is alpha, counted from 1."""
+    names = [interpretation.name for interpretation in dataset.colorinterp]
+    return names.index("alpha") + 1
+
+
+def _representable(nodata: float | None, dtype: str) -> float | None:
+    """A nodata value, or None where pixels of this type can never have it (nor has rasterio)."""
+    fraction = nodata is not None and not isnan(nodata) and not float(nodata).is_integer()
+    return None if fraction and np.dtype(dtype).kind in "iu" else nodata

@@ -1,0 +1,1 @@
+"""Read tiles: each block fetched and decoded once, and blank tiles found."""
