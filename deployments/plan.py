@@ -19,6 +19,11 @@ _BLANK = {
     "unknown": "blank, and perhaps more: the image has no overviews to see them on",
 }
 
+_STRIPS = (
+    "its blocks are wider than a region, so that each is read for several; "
+    "gdal_translate -of COG makes a copy that is read once"
+)
+
 
 def plan(image: str, cut: Cut, *, json: bool) -> None:
     """Print what an image will take, as text or as one JSON object.
@@ -55,6 +60,7 @@ def _lines(it: Estimate, encoding: str) -> list[tuple[str, str]]:
         ("", f"{it.tiles['outside']:,} outside the region of interest"),
         ("regions", f"{it.regions:,}, up to {it.region_size[0]:,} × {it.region_size[1]:,} pixels"),
         ("reading", f"{_bytes(it.bytes_to_read)}, {twice:.2f} of the file"),
+        *([("", _STRIPS)] if it.region_size[0] < it.block_shape[1] else []),
         ("model calls", f"{it.model_calls:,}, {_bytes(it.bytes_to_send)} of pixels as {encoding}"),
         ("memory", f"{_bytes(it.memory_bytes)} a region run, at most"),
     ]

@@ -21,7 +21,6 @@ _OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",
     # A JPEG cut short must fail, not turn grey.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
-    "CPL_VSIL_CURL_CHUNK_SIZE": MEBIBYTE,
     "CPL_VSIL_CURL_CACHE_SIZE": 64 * MEBIBYTE,
     # An object may be replaced between two jobs of one process.
     "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
@@ -35,7 +34,11 @@ _OPTIONS = {
 
 @contextmanager
 def gdal_environment(
-    read_role: str | None = None, *, s3: bool = True, cache: int = 16 * MEBIBYTE
+    read_role: str | None = None,
+    *,
+    s3: bool = True,
+    cache: int = 16 * MEBIBYTE,
+    chunk: int = MEBIBYTE // 8,
 ) -> Iterator[None]:
     """Configure GDAL in this thread, with credentials that are fresh on entry.
 
@@ -46,12 +49,18 @@ def gdal_environment(
         s3: False for local files: then no credentials are looked for.
         cache: Bytes of GDAL's block cache, which the threads of a process share. More than is
             needed costs: memory that has left the processor's cache is slow, and new memory slower.
+        chunk: Bytes that are fetched at once, at least, where GDAL does not know how many it needs:
+            it does for a TIFF's blocks, but not for its header, nor in other formats.
     """
     # Images without a georeference are welcome. Set again on each entry, as whoever resets the
     # filters (test runners do) takes it away; `catch_warnings` is not safe among threads.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     session: Session = DummySession()
-    options: dict[str, object] = {**_OPTIONS, "GDAL_CACHEMAX": cache}
+    options: dict[str, object] = {
+        **_OPTIONS,
+        "GDAL_CACHEMAX": cache,
+        "CPL_VSIL_CURL_CHUNK_SIZE": chunk,
+    }
     if s3:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         scheme, _, host = (endpoint or "").rstrip("/").partition("://")

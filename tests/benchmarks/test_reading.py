@@ -17,11 +17,14 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from rasterio.windows import Window
 
 from deployments.demo.scene import generate
 from tasks.imagery import Image, TilePixels, open_image, read_tiles
 from tasks.imagery.environment import MEBIBYTE
+from tasks.imagery.reading.blocks import block_sizes
 from tasks.tiling import Grid
+from tests.range_server import RangeServer
 
 SIZE = 6144
 TILE, OVERLAP = 512, 128
@@ -59,6 +62,23 @@ def ours(image: Image, grid: Grid) -> None:
     for region in grid.regions(SIZE):
         for tile in read_tiles(image, grid.tiles(region)):
             assert isinstance(tile, TilePixels)
+
+
+def far_naive(image: Image, grid: Grid) -> None:
+    """Windows of an object in S3, by GDAL with the options that its users know."""
+    server = {"AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE"}
+    known = {
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "GDAL_INGESTED_BYTES_AT_OPEN": MEBIBYTE,
+        "GDAL_CACHEMAX": 16 * MEBIBYTE,
+    }
+    with (
+        rasterio.Env(**server, **known),
+        rasterio.open(image.path) as dataset,
+    ):
+        for row in range(len(grid.rows)):
+            for column in range(len(grid.columns)):
+                dataset.read(window=grid.tile(row, column).window)
 
 
 def seconds(work: Callable[[], None]) -> tuple[float, float]:
@@ -100,3 +120,24 @@ def test_reading(scene: Path, codec: str) -> None:
     )
     assert cpu[2] < cpu[1]
     assert wall[2] < wall[1]
+
+
+def test_fetching(scene: Path, s3: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.objects["/bucket/scene.tif"] = scene.read_bytes()
+    monkeypatch.setenv("AWS_S3_ENDPOINT", f"127.0.0.1:{s3.server_port}")
+    image = open_image("s3://bucket/scene.tif")
+    grid = Grid(*image.size, TILE, OVERLAP)
+    with rasterio.open(scene) as dataset:
+        window = Window(0, 0, image.width, image.height)
+        needed = int(block_sizes(image, dataset, window).sum())
+    figures: dict[str, float] = {}
+    for name, way in {"": ours, "_naive": far_naive}.items():
+        s3.ranges.clear()
+        way(image, grid)
+        figures |= {
+            f"bytes_ratio{name}": round(s3.fetched / needed, 3),
+            f"gets{name}": len(s3.ranges),
+        }
+    print(json.dumps({"benchmark": "fetching", "tiles": len(grid), "needed": needed} | figures))
+    assert figures["bytes_ratio"] < figures["bytes_ratio_naive"]
+    assert figures["gets"] < figures["gets_naive"]

@@ -23,7 +23,7 @@ from rasterio.windows import Window
 
 from tasks import aws
 from tasks.errors import ImageChanged, ImageError
-from tasks.imagery.environment import gdal_environment
+from tasks.imagery.environment import MEBIBYTE, gdal_environment
 from tasks.imagery.image import Image
 from tasks.imagery.opening.handle import check_unchanged, dataset_of
 from tasks.imagery.reading.blocks import any_stored, tells_blank
@@ -145,8 +145,9 @@ class _StripReader:
         """The tiles of one row; or none, and the reason why it could not be read this time."""
         try:
             # Entered for each strip, so that credentials never grow old.
-            cache = block_cache(row, self._image)
-            with gdal_environment(self._read_role, s3=self._image.in_s3, cache=cache):
+            image, cache = self._image, block_cache(row, self._image)
+            chunk = MEBIBYTE // 8 if image.driver == "GTiff" else MEBIBYTE
+            with gdal_environment(self._read_role, s3=image.in_s3, cache=cache, chunk=chunk):
                 return self._row(row), ""
         except ImageChanged:
             raise

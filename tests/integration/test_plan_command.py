@@ -1,0 +1,78 @@
+"""`swath plan` as a person types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+SWATH = Path(sys.executable).with_name("swath")
+
+
+def plan(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SWATH, "plan", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    profile = {"width": 600, "height": 400, "count": 1, "dtype": "uint16", "crs": "EPSG:32633"}
+    with rasterio.open(
+        tmp_path / "scene.tif",
+        "w",
+        driver="GTiff",
+        transform=from_origin(500_000, 5_400_000, 1, 1),
+        **profile,
+    ) as sink:
+        sink.write(np.full((1, 400, 600), 50, np.uint16))
+    return tmp_path / "scene.tif"
+
+
+def test_it_says_what_an_image_will_take(scene: Path) -> None:
+    done = plan(scene, "--tile-size", 256, "--overlap", 64, "--tile-format", "GTIFF")
+    assert done.returncode == 0, done.stderr
+    lines = {line[:14].strip(): line[14:] for line in done.stdout.splitlines() if line[0] != " "}
+    assert lines["size"] == "600 × 400 pixels, 1 × uint16"
+    assert lines["georeference"] == "affine in EPSG:32633"
+    assert lines["tiles"] == "6 of 256 × 256 pixels, at least 64 shared"
+    assert lines["model calls"] == "6, 786 kB of pixels as GTIFF/NONE"
+    assert "6 to the model" in done.stdout
+
+
+def test_it_says_so_in_json(scene: Path) -> None:
+    done = plan(scene, "--tile-size", 256, "--overlap", 64, "--tile-format", "GTIFF", "--json")
+    figures = json.loads(done.stdout)
+    assert figures["tiles"] == {"inferred": 6, "blank": 0, "outside": 0}
+    assert (figures["width"], figures["height"]) == (600, 400)
+    assert figures["memory_bytes"] < 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--tile-format", "JPEG"], "uint16"),
+        (["--roi", "POLYGON((0 0, 1 0, 1 1, 0 0))"], "do not meet"),
+        (["--roi", "POLYGON((0 0, 1 0"], "regionOfInterest"),
+        (["--nodata", "-1"], "imageNodata"),
+        (["--region-size", "0"], "--region-size"),
+    ],
+)
+def test_what_cannot_be_worked_is_refused_in_a_line(
+    scene: Path, options: list[str], reason: str
+) -> None:
+    done = plan(scene, *options)
+    assert done.returncode == 1
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,134 @@
+"""What a plan will take, told before: equal to what the run then finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import Resampling
+from rasterio.transform import from_origin
+
+from tasks.estimate import Estimate, estimate
+from tasks.imagery import AbsentTile, TilePixels
+from tasks.plan import Plan, make_plan
+from tasks.request import Request
+from tasks.settings import settings
+
+SIZE = 640
+LEFT_HALF = "POLYGON ((10 50, 10.32 50, 10.32 49.36, 10 49.36, 10 50))"
+
+Make = Callable[..., Plan]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Plans an image whose lower half was never written, cut into 64 px tiles."""
+
+    def plan(fields: dict[str, Any] | None = None, **profile: Any) -> Plan:
+        file = tmp_path / "a.tif"
+        pixels = np.random.default_rng(0).integers(1, 255, (3, SIZE, SIZE), dtype=np.uint8)
+        pixels[:, SIZE // 2 :] = 0
+        shape = {"width": SIZE, "height": SIZE, "count": 3, "dtype": "uint8"}
+        with rasterio.open(
+            file,
+            "w",
+            driver="GTiff",
+            crs="EPSG:4326",
+            transform=from_origin(10, 50, 0.001, 0.001),
+            tiled=True,
+            blockxsize=64,
+            blockysize=64,
+            interleave="pixel",
+            **shape,
+            **{"compress": "deflate", **profile},
+        ) as dataset:
+            dataset.write(pixels)
+        whole = {
+            "jobId": "job-1",
+            "imageUrls": [str(file)],
+            "outputs": [{"type": "File", "path": str(tmp_path)}],
+            "imageProcessor": {"name": "centerpoint", "type": "BUILTIN"},
+            "imageProcessorTileSize": 64,
+            "imageProcessorTileOverlap": 0,
+        }
+        return make_plan(Request.model_validate(whole | (fields or {})), str(file))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWATH_LOCAL_ROOTS", f'["{tmp_path}"]')
+        settings.cache_clear()
+        yield plan
+    settings.cache_clear()
+
+
+def found_by(plan: Plan) -> dict[str, int]:
+    """Tiles by state, as a run finds them."""
+    counts = {"inferred": 0, "blank": 0, "outside": 0}
+    for region in plan.regions(settings().region_size):
+        counts["outside"] += len(plan.outside(region).ledger)
+        for batch in plan.batches(region):
+            for tile in batch:
+                blank = isinstance(tile, AbsentTile) or (
+                    isinstance(tile, TilePixels) and tile.blank
+                )
+                counts["blank" if blank else "inferred"] += 1
+    return counts
+
+
+def test_blocks_that_the_file_leaves_out_are_counted_and_not_read(make: Make) -> None:
+    plan = make(sparse_ok=True)
+    found = estimate(plan)
+    assert found.tiles == {"inferred": 50, "blank": 50, "outside": 0} == found_by(plan)
+    assert (found.blank_is, found.model_calls) == ("counted", 50)
+    assert found.bytes_to_send == 50 * 3 * 64 * 64
+    with rasterio.open(plan.image.path) as dataset:
+        sizes = [
+            int(dataset.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=1) or 0)
+            for y in range(10)
+            for x in range(10)
+        ]
+    assert found.bytes_to_read == sum(sizes)
+
+
+def test_tiles_outside_the_region_of_interest_are_not_read(make: Make) -> None:
+    whole, half = estimate(make()), estimate(make({"regionOfInterest": LEFT_HALF}))
+    assert half.tiles == {"inferred": 50, "blank": 0, "outside": 50}
+    assert half.bytes_to_read < 0.6 * whole.bytes_to_read
+
+
+def test_what_two_regions_read_counts_twice(make: Make) -> None:
+    plan = make({"imageProcessorTileSize": 96, "imageProcessorTileOverlap": 32})
+    one, many = estimate(plan, SIZE), estimate(plan, 100)
+    assert (one.regions, one.region_size) == (1, (SIZE, SIZE))
+    assert many.regions > 3
+    assert many.region_size[0] == SIZE
+    assert many.bytes_to_read > one.bytes_to_read
+    assert many.memory_bytes == one.memory_bytes
+
+
+def test_an_overview_shows_the_blank_tiles_of_a_declared_nodata(make: Make) -> None:
+    plan = make(nodata=0)
+    assert estimate(plan).blank_is == "unknown"
+    with rasterio.open(plan.image.path, "r+") as dataset:
+        dataset.build_overviews([2, 4, 8], Resampling.average)
+    plan = make_plan(plan.request, plan.image.url)
+    found = estimate(plan)
+    assert found.blank_is == "estimated"
+    seen = found_by(plan)
+    assert seen["blank"] == 50
+    assert found.tiles["blank"] in range(40, 51)  # dilated by a pixel, so never too many
+
+
+def test_an_image_of_data_alone_has_no_blank_tiles(make: Make) -> None:
+    found = estimate(make())
+    assert found.tiles == {"inferred": 100, "blank": 0, "outside": 0}
+    assert found.blank_is == "counted"
+
+
+def test_it_is_told_as_json_too(make: Make) -> None:
+    found = estimate(make())
+    assert Estimate.model_validate_json(found.model_dump_json()) == found
+    assert found.georeference == "affine in EPSG:4326"
