@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,7 @@ class Cut:
     tile_compression: Annotated[str | None, Parameter(help="NONE, LZW, ZSTD, JPEG, J2K.")] = None
     roi: Annotated[str | None, Parameter(help="Where to look: WKT, longitude latitude.")] = None
     nodata: Annotated[
-        float | None, Parameter(help="Value of pixels without data, if the image does not say it.")
+        float | None, Parameter(help="Value of pixels without data, whatever the image says.")
     ] = None
     read_role: Annotated[str | None, Parameter(help="IAM role to read the image with.")] = None
     region_size: Annotated[int | None, Parameter(help="Rows of a region, about.")] = None
@@ -39,6 +40,11 @@ class Cut:
         """
         if self.region_size is not None and self.region_size < 1:
             raise RequestError(f"--region-size: {self.region_size} is not 1 or more.")
+        if self.nodata is not None and not isfinite(self.nodata):
+            raise RequestError(
+                f"--nodata: {self.nodata} is no finite number: have the image declare it, with "
+                "gdal_edit.py -a_nodata nan."
+            )
         fields = {
             "imageProcessorTileSize": self.tile_size,
             "imageProcessorTileOverlap": self.overlap,
@@ -66,7 +72,7 @@ def request_of(image: str, cut: Cut, fields: dict[str, Any]) -> Request:
     from tasks.request import Request
 
     if "://" not in image and not Path(image).is_file():
-        raise ImageError(f"{image}: there is no such file; give the path of an image.")
+        raise ImageError(f"{image}: there is no such file; give the path of one image.")
     return Request.parse(json.dumps(cut.message() | {"imageUrls": [url_of(image)]} | fields))
 
 

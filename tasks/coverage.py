@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
     ]
 )
 # px²: how much of its cell (`tasks.cells`) is asked for
-MEASURED = SCHEMA.append(pa.field("area", pa.float64(), nullable=False))
+MEASURED = SCHEMA.append(pa.field("area_px", pa.float64(), nullable=False))
 
 _TOLERANCE = 1e-9  # of the area; of a sliver's, of a strip a pixel wide along its edge
 _SPECK = 1e-4  # px²: what rounding may leave of a polygon that ends at a cell's edge
@@ -101,8 +101,8 @@ def shares(table: pa.Table) -> dict[str, float]:
     Args:
         table: A ledger of `MEASURED`.
     """
-    sums = table.group_by("state", use_threads=False).aggregate([("area", "sum")])
-    areas = dict(zip(sums["state"].to_pylist(), sums["area_sum"].to_pylist(), strict=True))
+    sums = table.group_by("state", use_threads=False).aggregate([("area_px", "sum")])
+    areas = dict(zip(sums["state"].to_pylist(), sums["area_px_sum"].to_pylist(), strict=True))
     whole = sum(areas.values()) or 1.0  # a sliver may be too thin to have an area
     return {state.value: areas.get(state.value, 0.0) / whole for state in TileState}
 
@@ -141,7 +141,7 @@ def measure(table: pa.Table, grid: Grid, roi: RegionOfInterest | None) -> pa.Tab
     areas = np.take(cells.areas(grid, roi), table["tile"].to_numpy(), mode="clip")
     outside = _is(table, TileState.OUTSIDE).to_numpy()
     areas[outside & (areas < _SPECK)] = 0.0
-    return table.append_column(MEASURED.field("area"), pa.array(areas))
+    return table.append_column(MEASURED.field("area_px"), pa.array(areas))
 
 
 def check_complete(table: pa.Table, grid: Grid, roi: RegionOfInterest | None) -> None:
@@ -161,14 +161,14 @@ def check_complete(table: pa.Table, grid: Grid, roi: RegionOfInterest | None) ->
     if not np.array_equal(table["tile"].to_numpy(), np.arange(len(grid))):
         raise RuntimeError(f"The ledger has {len(table)} lines for {len(grid)} tiles.")
     outside = _in_state(table, TileState.OUTSIDE)
-    left_out = outside.filter(pc.greater(outside["area"], 0.0))
+    left_out = outside.filter(pc.greater(outside["area_px"], 0.0))
     if len(left_out):
         raise RuntimeError(
-            f"The ledger leaves out {pc.sum(left_out['area'])} px² that is asked for, as outside "
-            f"the region of interest, in {len(left_out)} tiles from {left_out['tile'][0]} on."
+            f"The ledger leaves out {pc.sum(left_out['area_px'])} px² that is asked for, as "
+            f"outside the region of interest, in {len(left_out)} tiles."
         )
     area, edge = cells.area_and_edge(grid, roi)
-    total = table["area"].to_numpy().sum()
+    total = table["area_px"].to_numpy().sum()
     if abs(total - area) > _TOLERANCE * max(area, edge):
         raise RuntimeError(f"The ledger's areas add up to {total} px² of {area} px² asked for.")
 

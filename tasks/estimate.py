@@ -22,7 +22,7 @@ from tasks.plan import Plan
 from tasks.settings import settings
 from tasks.tiling import Region
 
-_PROCESS = 250 * 1024 * 1024  # bytes that a run takes before it reads
+_PROCESS = 350 * 1024 * 1024  # bytes that a run takes before it reads
 
 
 class Estimate(BaseModel):
@@ -112,7 +112,8 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         bytes_to_send=calls * plan.tile_bytes,
         memory_bytes=_PROCESS
         + reading_bytes(image, grid.tile_height, width)
-        + MAX_BATCH_BYTES * (settings().endpoint_concurrency + 1),
+        + MAX_BATCH_BYTES * (settings().endpoint_concurrency + 1)
+        + plan.tile_bytes * settings().endpoint_concurrency,
     )
 
 
@@ -144,6 +145,8 @@ def _region(
 ) -> tuple[Counter[str], int]:
     """Tiles of a region by state, and the bytes of the blocks that it reads."""
     image, wanted = plan.image, plan.wanted(region)
+    # an absent block reads as the nodata that the file declares, or 0; its alpha as 0
+    left_out = tells_blank(image) or not (image.has_mask or plan.request.image_nodata is not None)
     states = Counter(outside=len(region) - len(wanted))
     if not wanted:
         return states, 0
@@ -152,7 +155,7 @@ def _region(
     needed = np.zeros(sizes.shape, np.bool_)
     for tile in wanted:
         blocks = touched(image, tile.window, window)
-        absent = tells_blank(image) and not sizes[blocks].any()
+        absent = left_out and not sizes[blocks].any()
         needed[blocks] |= not absent
         blank = absent or (far is not None and far.blank(tile.window))
         states["blank" if blank else "inferred"] += 1

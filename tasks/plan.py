@@ -22,6 +22,8 @@ from tasks.roi import RegionOfInterest, region_of_interest
 from tasks.settings import settings
 from tasks.tiling import Grid, Region, Tile
 
+_MOST_TILE_BYTES = 64 << 20  # of a tile's pixels: a few are in memory at a time, and encoded too
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -117,7 +119,14 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             f"SWATH_MAX_TILES, {settings().max_tiles}; give larger tiles or less overlap."
         )
     roi = region_of_interest(request.region_of_interest, image)
-    return Plan(request, image, grid, roi)
+    plan = Plan(request, image, grid, roi)
+    if plan.tile_bytes > _MOST_TILE_BYTES:
+        raise RequestError(
+            f"imageProcessorTileSize: a tile of {grid.tile_width} × {grid.tile_height} pixels, "
+            f"{image.bands} × {image.dtype} each, takes {plan.tile_bytes / 1e6:.0f} MB, more than "
+            f"the {_MOST_TILE_BYTES / 1e6:.0f} MB that fit in a run's memory; give smaller tiles."
+        )
+    return plan
 
 
 def check_plan(request: Request, image_url: str) -> Plan:

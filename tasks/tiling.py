@@ -74,6 +74,11 @@ class Region(BaseModel):
         return f"region {self.number}/{self.of} · {place}"
 
 
+def number(extent: int, tile: int, overlap: int) -> int:
+    """How many tiles cover an axis."""
+    return 1 if extent <= tile else ceil((extent - overlap) / (tile - overlap))
+
+
 def positions(extent: int, tile: int, overlap: int) -> list[int]:
     """First pixels of the tiles along an axis, so that they cover it to its last pixel.
 
@@ -82,9 +87,9 @@ def positions(extent: int, tile: int, overlap: int) -> list[int]:
         tile: Pixels of a tile along it.
         overlap: Pixels that neighbours share at least; widened evenly so that every tile is full.
     """
-    if extent <= tile:
+    count = number(extent, tile, overlap)
+    if count == 1:
         return [0]
-    count = ceil((extent - overlap) / (tile - overlap))
     return [round(i * (extent - tile) / (count - 1)) for i in range(count)]
 
 
@@ -136,7 +141,8 @@ class Grid:
 
     def __len__(self) -> int:
         """Tiles in the grid."""
-        return len(self.rows) * len(self.columns)
+        down = number(self.height, self.tile_size, self.overlap)
+        return down * number(self.width, self.tile_size, self.overlap)
 
     def tile(self, row: int, column: int) -> Tile:
         """The tile at a row and column of the grid."""

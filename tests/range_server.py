@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event
 
 Fault = int | str
-"""A status to answer with; or `reset`, `short`, `zeros`: what becomes of the connection or body."""
+"""A status to answer with; or what becomes of the connection or body: reset, short, zeros, hang."""
 
 
 class RangeServer(ThreadingHTTPServer):
@@ -23,6 +24,7 @@ class RangeServer(ThreadingHTTPServer):
         refusals: Path → status and S3's error code.
         fault: Asked before each range is answered, with its first and last byte: what goes wrong.
         ranges: Every range that was answered well.
+        hung: Set to let go of the clients that `hang` holds.
     """
 
     def __init__(self) -> None:
@@ -32,6 +34,7 @@ class RangeServer(ThreadingHTTPServer):
         self.refusals: dict[str, tuple[int, str]] = {}
         self.fault: Callable[[int, int], Fault | None] = lambda *_: None
         self.ranges: list[tuple[int, int]] = []
+        self.hung = Event()
 
     @property
     def fetched(self) -> int:
@@ -70,6 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._reset(part, total)
             case "short":
                 self._answer(206, part[: len(part) // 2], total)
+            case "hang":
+                self.server.hung.wait()
+                self.close_connection = True
             case "zeros":
                 self._answer(206, bytes(len(part)), total)
             case _:
@@ -104,13 +110,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def serve_with_fault(file: Path, path: str, fault: Fault, first: int, last: int) -> None:
-    """Serve one file in a process of its own; ranges that begin from `first` to `last` fail.
+    """Serve one file in a process of its own; ranges that meet `first` to `last` fail.
 
     GDAL may hold Python's lock while it fetches, so a server in the same process cannot answer.
     """
     with RangeServer() as server:
         server.objects[path] = file.read_bytes()
-        server.fault = lambda start, _: fault if first <= start <= last else None
+        server.fault = lambda start, end: fault if start <= last and end >= first else None
         print(server.server_port, flush=True)
         server.serve_forever()
 

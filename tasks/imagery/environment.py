@@ -24,10 +24,12 @@ _OPTIONS = {
     "CPL_VSIL_CURL_CACHE_SIZE": 64 * MEBIBYTE,
     # An object may be replaced between two jobs of one process.
     "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
-    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_MAX_RETRY": 2,  # of one request, beside the attempts at a strip
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
     "GDAL_HTTP_TIMEOUT": 60,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,  # a server that sends nothing for so many seconds is hung
+    "GDAL_HTTP_LOW_SPEED_TIME": 15,
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
 }
 

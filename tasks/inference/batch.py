@@ -20,7 +20,7 @@ from tasks.inference.retry import attempt
 from tasks.roi import RegionOfInterest
 
 MAX_BATCHES = 32  # of a region: more task runs cost more than they tell
-MAX_BATCH_BYTES = 32 * 1024 * 1024
+MAX_BATCH_BYTES = 24 * 1024 * 1024
 
 
 def batch_size(tiles: int, tile_bytes: int, least: int) -> int:

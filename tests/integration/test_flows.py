@@ -143,7 +143,7 @@ def test_blank_tiles_are_not_sent_and_are_counted(allowed: Path) -> None:
     table = ledger(allowed / "out")
     assert table["state"].tolist() == ["blank"] + ["inferred"] * 19
     assert table["attempts"].tolist() == [0] + [1] * 19
-    assert table["area"].sum() == 900 * 700
+    assert table["area_px"].sum() == 900 * 700
     with rasterio.open(scene) as source:
         ground = rasterio.warp.transform_bounds(source.crs, "EPSG:4326", *source.bounds)
     assert table.total_bounds.tolist() == pytest.approx(ground, abs=1e-6)
@@ -163,8 +163,8 @@ def test_a_region_of_interest_is_all_that_is_looked_at(allowed: Path) -> None:
     assert summary.status is JobStatus.SUCCESS
     assert summary.tiles["outside"] > summary.tiles["inferred"] > 0
     table = ledger(allowed / "out")
-    assert table["area"].sum() == pytest.approx(300 * 200 / 2, rel=1e-3)
-    assert table["area"][table["state"] == "outside"].sum() == 0
+    assert table["area_px"].sum() == pytest.approx(300 * 200 / 2, rel=1e-3)
+    assert table["area_px"][table["state"] == "outside"].sum() == 0
     for feature in features(allowed / "out", "scene.tif"):
         x_min, y_min, x_max, y_max = feature["properties"]["imageBBox"]
         assert (x_min + x_max) / 2 > 499
@@ -204,7 +204,7 @@ def test_failed_tiles_make_a_partial_result_with_the_reason(allowed: Path) -> No
     assert [lost["x"], lost["y"], lost["width"], lost["height"]] == [644, 444, 256, 256]
     assert lost["reason"] == summary.reasons[0][0]
     assert lost["attempts"] > 0
-    assert summary.shares["failed"] == pytest.approx(lost["area"] / (900 * 700))
+    assert summary.shares["failed"] == pytest.approx(lost["area_px"] / (900 * 700))
     told = f"{100 * (1 - summary.shares['failed']):.1f} % of the area covered"
     assert told in str(end.message)
 
@@ -221,7 +221,7 @@ def test_a_model_that_never_answers_publishes_the_ledger_alone(allowed: Path) ->
     (published,) = (allowed / "out").glob("*")
     assert summary.outputs == {"coverage": str(published)}
     (line,) = ledger(allowed / "out").to_dict("records")
-    assert (line["state"], line["area"]) == ("failed", 900 * 700)
+    assert (line["state"], line["area_px"]) == ("failed", 900 * 700)
     assert "127.0.0.1:9" in line["reason"]
 
 

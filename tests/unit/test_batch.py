@@ -93,7 +93,7 @@ def test_batches_are_few_unless_memory_forbids(tiles: int, tile_bytes: int, leas
 
 def test_small_regions_have_batches_of_the_least_size() -> None:
     assert batch_size(100, 3 * 512 * 512, 16) == 16
-    assert batch_size(3200, 3 * 512 * 512, 16) == 42  # as many as 32 MiB hold
+    assert batch_size(3200, 3 * 512 * 512, 16) == 32  # as many as 24 MiB hold
 
 
 @settings(deadline=None)

@@ -127,7 +127,7 @@ def test_what_was_looked_at_adds_up_to_all_that_is_asked_for(roi: RegionOfIntere
     asked = 70 * 50 if roi is None else 26 * 23 - 16
     areas = dict.fromkeys(count(table), 0.0)
     for line in table.to_pylist():
-        areas[line["state"]] += line["area"]
+        areas[line["state"]] += line["area_px"]
     assert areas["outside"] == 0
     assert areas["inferred"] + areas["blank"] == pytest.approx(asked)
     parts = shares(table)
@@ -139,7 +139,7 @@ def test_a_failed_tile_takes_the_share_of_its_own_cell() -> None:
     table = measure(looked_at(None, 0, 1), GRID, None)
     x, y = (20 + 12) / 2, (20 + 15) / 2  # the middles of the first overlaps
     second = (12 + 20 + 25) / 2 - x
-    assert table["area"].to_pylist()[:2] == [x * y, second * y]
+    assert table["area_px"].to_pylist()[:2] == [x * y, second * y]
     assert shares(table)["failed"] == pytest.approx((x + second) * y / (70 * 50))
 
 
@@ -148,19 +148,19 @@ def test_a_tile_seen_only_for_its_overlap_answers_for_nothing() -> None:
     wanted = [tile.index for tile in TILES if roi.wants(tile.window)]
     table = measure(looked_at(roi, 0), GRID, roi)
     assert 0 in wanted
-    assert (table["state"][0].as_py(), table["area"][0].as_py()) == ("failed", 0)
+    assert (table["state"][0].as_py(), table["area_px"][0].as_py()) == ("failed", 0)
     check_complete(table, GRID, roi)
 
 
 def with_areas(table: pa.Table, areas: list[float]) -> pa.Table:
-    place = table.column_names.index("area")
-    return table.set_column(place, coverage.MEASURED.field("area"), pa.array(areas))
+    place = table.column_names.index("area_px")
+    return table.set_column(place, coverage.MEASURED.field("area_px"), pa.array(areas))
 
 
 @given(st.integers(0, len(TILES) - 1), st.floats(1e-4, 1e3))
 def test_areas_that_do_not_add_up_are_a_fault(tile: int, missing: float) -> None:
     table = measure(looked_at(None), GRID, None)
-    areas = table["area"].to_pylist()
+    areas = table["area_px"].to_pylist()
     areas[tile] -= missing
     with pytest.raises(RuntimeError, match=r"add up to .* px² of 3500\.0 px² asked for"):
         check_complete(with_areas(table, areas), GRID, None)
@@ -174,7 +174,7 @@ def test_a_wanted_tile_that_was_left_out_is_a_fault(tile: object) -> None:
     states[index] = "outside"
     table = looked_at(SQUARE).set_column(5, coverage.SCHEMA.field("state"), pa.array(states))
     table = measure(table, GRID, SQUARE)
-    if wanted["area"][index].as_py() == 0:
+    if wanted["area_px"][index].as_py() == 0:
         check_complete(table, GRID, SQUARE)
         return
     with pytest.raises(RuntimeError, match=f"in 1 tiles from {index} on"):

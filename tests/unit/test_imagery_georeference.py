@@ -16,6 +16,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
+from tasks.errors import ImageError
 from tasks.imagery import Georeference, open_image
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.imagery.georeference.rpc import RpcGeoreference
@@ -261,3 +262,36 @@ def test_a_system_of_its_own_is_told_by_its_name(tmp_path: Path) -> None:
     found = georeference(tmp_path, crs=own, transform=Affine(2, 0, 5e5, 0, -2, 4e6))
     assert found
     assert found.text == "affine in Our grid"
+
+
+@pytest.mark.parametrize(("epsg", "width"), [(3857, 40_075_016.68), (4087, 40_075_016.68)])
+@pytest.mark.parametrize("edge", [-1, 1])
+def test_an_image_may_go_on_past_the_edge_of_a_cylinders_map(
+    epsg: int, width: float, edge: int
+) -> None:
+    transform = Affine(100, 0, edge * width / 2 - 50_000, 0, -100, 50_000)
+    georeference = AffineGeoreference(transform, f"EPSG:{epsg}", (1000, 1000))
+    points = np.random.default_rng(0).uniform(0, 1000, (500, 2))
+    world = georeference.to_world(points)
+    assert np.abs(world[:, 0]).min() > 179.5
+    np.testing.assert_allclose(georeference.to_image(world), points, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [(0, 0), (1, 1), (2, 2), (3, 3)],
+        [(5, 5), (5, 5), (5, 5), (5, 5)],
+    ],
+)
+def test_gcps_that_place_nothing_are_refused(tmp_path: Path, places: list[tuple[int, int]]) -> None:
+    pixels = [(0, 0), (0, 90), (90, 0), (90, 90)]
+    points = [
+        GroundControlPoint(row=row, col=column, x=x, y=y)
+        for (row, column), (x, y) in zip(pixels, places, strict=True)
+    ]
+    shape = {"width": 100, "height": 100, "count": 1, "dtype": "uint8", "crs": "EPSG:4326"}
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", gcps=points, **shape):
+        pass
+    with pytest.raises(ImageError, match=r"a\.tif: Its 4 ground control points lie on one line"):
+        open_image(str(tmp_path / "a.tif"), roots=[tmp_path])

@@ -185,6 +185,26 @@ def test_what_cannot_be_carried_out_is_refused_first(
         check_plan(request, request.image_urls[0])
 
 
+def test_tiles_that_no_memory_holds_are_refused(folder: Path) -> None:
+    with rasterio.open(
+        folder / "deep.tif",
+        "w",
+        driver="GTiff",
+        width=9000,
+        height=9000,
+        count=8,
+        dtype="float64",
+        tiled=True,
+        sparse_ok=True,
+        crs="EPSG:4326",
+        transform=from_origin(10, 50, PIXEL, PIXEL),
+    ):
+        pass
+    request = ask(folder, imageUrls=[str(folder / "deep.tif")], imageProcessorTileSize=4096)
+    with pytest.raises(RequestError, match=r"imageProcessorTileSize: .* takes 1074 MB"):
+        plan_of(request)
+
+
 def test_an_image_that_is_not_there_is_refused(folder: Path) -> None:
     request = ask(folder, imageUrls=[str(folder / "b.tif")])
     with pytest.raises(ImageError, match=r"b\.tif"):

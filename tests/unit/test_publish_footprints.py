@@ -77,7 +77,7 @@ def test_a_row_is_a_line_of_the_ledger(tmp_path: Path) -> None:
     assert schema.names == [*lines.column_names, "geometry", "bbox"]
     for name in lines.column_names:
         assert frame[name].tolist() == lines[name].to_pylist()
-    assert frame["area"].sum() == 900 * 700
+    assert frame["area_px"].sum() == 900 * 700
     assert frame.crs == "OGC:CRS84"
 
 

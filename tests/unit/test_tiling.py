@@ -39,6 +39,10 @@ def test_there_are_no_more_tiles_than_needed(extent: int, tile_overlap: tuple[in
     assert count == 1 or reach < extent
 
 
+def test_the_tiles_of_a_huge_grid_are_counted_without_making_them() -> None:
+    assert len(Grid(2**31, 2**31, 16, 15)) == (2**31 - 15) ** 2
+
+
 @given(st.integers(1, 2000), st.integers(1, 2000), cut, st.integers(1, 3000))
 def test_regions_hold_every_tile_once_whatever_their_size(
     width: int, height: int, tile_overlap: tuple[int, int], size: int

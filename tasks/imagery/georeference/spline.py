@@ -7,6 +7,7 @@ import pyproj
 from rasterio.control import GroundControlPoint
 from rasterio.transform import GCPTransformer
 
+from tasks.errors import ImageError
 from tasks.imagery.georeference.transformers import (
     GdalTransformer,
     Points,
@@ -48,6 +49,8 @@ class SplineGeoreference:
                 from_degrees = pyproj.Transformer.from_crs(crs, polar, always_xy=True)
                 xs, ys = from_degrees.transform(xs, ys)
                 crs = polar.to_wkt()
+        _check_spread(np.array([(point.col, point.row) for point in distinct]))
+        _check_spread(np.stack([xs, ys], axis=1))
         self.crs = crs
         self._projected = Projected(crs, float(xs[0]))
         self.points = [
@@ -69,3 +72,17 @@ class SplineGeoreference:
         """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
         x, y = self._spline.inverse(*self._projected.to_crs(lonlat))
         return nan_where_none(np.stack([x, y], axis=1))
+
+
+def _check_spread(points: Points) -> None:
+    """Refuse points on one line or in one place, which place nothing beside it.
+
+    Raises:
+        ImageError: They are so.
+    """
+    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    if spread[-1] <= 1e-9 * max(spread[0], 1.0):
+        raise ImageError(
+            f"Its {len(points)} ground control points lie on one line or in one place, and cannot "
+            "place the image: correct them, or remove them to do without a place on the Earth."
+        )

@@ -17,13 +17,14 @@ Points = NDArray[np.float64]
 class Projected:
     """Coordinates of a CRS and longitude, latitude, either way.
 
-    A geographic CRS may count on past 180°, so its longitudes are taken near one of the image's.
+    An image may go on past where its CRS begins anew (180° in degrees, the edges of a Mercator
+    map), so coordinates are taken near one of the image's.
     """
 
     def __init__(self, crs: str, centre_x: float) -> None:
         self._crs = pyproj.CRS.from_user_input(crs)
-        self._centre = centre_x if self._crs.is_geographic else None
-        self._transformer  # noqa: B018 - a CRS without a way to WGS 84 is found out here
+        self._centre = centre_x
+        self._turn = 360.0 if self._crs.is_geographic else self._circumference()
 
     @property
     def name(self) -> str:
@@ -43,7 +44,21 @@ class Projected:
     def to_crs(self, lonlat: Points) -> tuple[Points, Points]:
         """Coordinates x and y of longitude, latitude (n, 2)."""
         x, y = self._transformer.transform(lonlat[:, 0], lonlat[:, 1], direction="INVERSE")
-        return (x if self._centre is None else near(x, self._centre)), y
+        return (near(x, self._centre, self._turn) if self._turn else x), y
+
+    def _circumference(self) -> float | None:
+        """The step in x of a whole turn, in a CRS of a cylinder's map; None in any other."""
+        longitude, latitude = np.meshgrid(np.arange(-175.0, 175.0, 25.0), [-40.0, 0.0, 40.0])
+        with np.errstate(invalid="ignore"):  # infinite where the projection has no answer
+            ends = [
+                self._transformer.transform(longitude + step, latitude, direction="INVERSE")[0]
+                for step in (0.0, 1.0)
+            ]
+            steps = ends[1] - ends[0]
+        usual = float(np.median(steps))
+        # one meridian of each row may be where the map begins anew
+        alike = np.isclose(steps, usual, rtol=1e-6).sum(axis=1) >= steps.shape[1] - 1
+        return 360.0 * usual if np.isfinite(usual) and alike.all() else None
 
 
 class GdalTransformer:
@@ -70,11 +85,17 @@ class GdalTransformer:
         return np.asarray(column), np.asarray(row)
 
 
-def near(longitude: Points, centre: float) -> Points:
-    """Longitudes moved by whole turns to within 180° of a centre; untouched where they are."""
+def near(longitude: Points, centre: float, turn: float = 360.0) -> Points:
+    """Longitudes moved by whole turns to within half of one of a centre; untouched where they are.
+
+    Args:
+        longitude: In degrees, or in the units of `turn`.
+        centre: In the same.
+        turn: A whole turn.
+    """
     with np.errstate(invalid="ignore"):  # infinite where pyproj has no answer
-        moved = longitude - 360.0 * np.round((longitude - centre) / 360.0)
-        return np.where(np.abs(longitude - centre) > 180.0, moved, longitude)
+        moved = longitude - turn * np.round((longitude - centre) / turn)
+        return np.where(np.abs(longitude - centre) > abs(turn) / 2, moved, longitude)
 
 
 def nan_where_none(points: Points) -> Points:

@@ -12,6 +12,7 @@ from tasks.errors import ImageChanged
 from tasks.imagery.image import Image
 from tasks.imagery.opening.safety import check_raster
 from tasks.imagery.opening.stored import stored
+from tasks.imagery.opening.whole_header import whole_header
 
 _WHOLE_INDEX = 1 << 18  # blocks whose places, 16 bytes each, are fetched when an image is opened
 
@@ -27,7 +28,7 @@ def dataset_of(image: Image, read_role: str | None) -> Iterator[Any]:
     height, width = image.block_shape
     blocks = -(-image.height // height) * -(-image.width // width)
     # A part of the index that cannot be fetched later costs each of its blocks a time-out.
-    with rasterio.Env(GTIFF_USE_DEFER_STRILE_LOADING=blocks > _WHOLE_INDEX):
+    with rasterio.Env(GTIFF_USE_DEFER_STRILE_LOADING=blocks > _WHOLE_INDEX), whole_header():
         opened = rasterio.open(image.gdal_name, driver=image.driver)
     with opened as dataset:
         check_raster(image.url, dataset)

@@ -26,6 +26,7 @@ from tasks.imagery.opening.metadata import header_tags, source_metadata
 from tasks.imagery.opening.nitf_source import nitf_source_of
 from tasks.imagery.opening.safety import check_raster, driver_of, gdal_path
 from tasks.imagery.opening.stored import Ranges, Stored, stored
+from tasks.imagery.opening.whole_header import whole_header
 
 
 def open_image(
@@ -56,16 +57,16 @@ def open_image(
         try:
             read = Ranges(url, path, read_role, found.size)
             prefix = main_image(url, path, driver, read, found.size)
-            with rasterio.open(prefix + path, driver=driver) as dataset:
+            with whole_header(), rasterio.open(prefix + path, driver=driver) as dataset:
                 check_raster(url, dataset)
                 whole = driver == "PNG" and is_interlaced(found.head)
                 check_raster_size(url, dataset, found.size, whole=whole)
-                image = _describe(url, path, dataset, found, georeference_of(dataset, dem))
+                image = _describe(url, path, dataset, found, _georeference(url, dataset, dem))
                 return replace(image, prefix=prefix)
         except (RasterioError, ValueError) as error:  # ValueError: of a damaged CRS or text
             raise ImageError(
-                f"{url} cannot be read as {driver} ({error}): it is damaged or cut short; "
-                "check that it opens elsewhere, and upload it again."
+                f"{url} cannot be read as {driver} ({error}): it is damaged or cut short, "
+                "or could not be fetched; check that it opens elsewhere, and send it again."
             ) from error
 
 
@@ -94,7 +95,7 @@ def _describe(
         dtype=dtype,
         nodata=nodata if by_nodata else None,
         has_mask=MaskFlags.per_dataset in flags or not alike,
-        alpha=_alpha(dataset) if MaskFlags.alpha in flags else None,
+        alpha=_alpha(dataset) if MaskFlags.alpha in flags or by_nodata else None,
         block_shape=dataset.block_shapes[0],
         overviews=_overviews(dataset),
         crs=crs.to_wkt() if crs else None,
@@ -109,6 +110,17 @@ def _describe(
     )
 
 
+def _georeference(
+    url: str,
+    dataset: Any,  # noqa: ANN401 - rasterio has no types
+    dem: str | None,
+) -> Georeference | None:
+    try:
+        return georeference_of(dataset, dem)
+    except ImageError as error:
+        raise ImageError(f"{url}: {error}") from error
+
+
 def _overviews(dataset: Any) -> tuple[int, ...]:  # noqa: ANN401 - rasterio has no types
     """Reduction factors; an HFA file may keep its own in other files, so it is not asked."""
     return () if dataset.driver == "HFA" else tuple(dataset.overviews(1))
@@ -121,10 +133,10 @@ def _palette(dataset: Any) -> Palette | None:  # noqa: ANN401 - rasterio has no 
     return None
 
 
-def _alpha(dataset: Any) -> int:  # noqa: ANN401 - rasterio has no types
-    """The band whose interpretation is alpha, counted from 1."""
+def _alpha(dataset: Any) -> int | None:  # noqa: ANN401 - rasterio has no types
+    """The band whose interpretation is alpha, counted from 1, or None."""
     names = [interpretation.name for interpretation in dataset.colorinterp]
-    return names.index("alpha") + 1
+    return names.index("alpha") + 1 if "alpha" in names and len(names) > 1 else None
 
 
 def _representable(nodata: float | None, dtype: str) -> float | None:

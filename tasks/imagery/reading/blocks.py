@@ -57,8 +57,8 @@ def touched(image: Image, window: Window, within: Window) -> tuple[slice, slice]
 
 
 def tells_blank(image: Image) -> bool:
-    """Whether a block that is not in the file has no valid pixel; a mask is kept beside it."""
-    return image.driver == "GTiff" and not image.has_mask
+    """Whether what the file leaves out is blank; where pixels say so, they do it for it too."""
+    return image.driver == "GTiff" and not image.masked
 
 
 def _touched(image: Image, window: Window) -> tuple[slice, slice]:

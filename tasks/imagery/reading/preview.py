@@ -12,12 +12,13 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 from scipy.ndimage import maximum_filter
 
-from tasks.imagery.environment import gdal_environment
+from tasks.imagery.environment import MEBIBYTE, gdal_environment
 from tasks.imagery.image import Image
 from tasks.imagery.opening.safety import check_raster
 from tasks.imagery.reading.valid import valid_pixels
 
 _FINE = 8  # overview pixels that a tile's side should have at least
+_MOST_BYTES = 256 * MEBIBYTE  # of an overview, decoded
 _DILATION = 3  # pixels of the filter: one on each side
 
 
@@ -45,20 +46,23 @@ class Preview:
 
 
 def preview(image: Image, tile_size: int, read_role: str | None) -> Preview | None:
-    """Look at an image's overview; None where it has none, or none is needed.
+    """Look at an image's overview; None where it has none that is small, or none is needed.
 
     Args:
         image: As opened.
         tile_size: Pixels of a tile's side, which the overview must not lose.
         read_role: IAM role to read S3 with, or None for the process's own identity.
     """
-    fitting = [level for level, factor in enumerate(image.overviews) if factor * _FINE <= tile_size]
+    fitting = {f: level for level, f in enumerate(image.overviews) if f * _FINE <= tile_size}
     if not image.masked or not fitting:
+        return None
+    factor = max(fitting)
+    if image.width * image.height * image.pixel_bytes / factor**2 > _MOST_BYTES:
         return None
     with gdal_environment(read_role, s3=image.in_s3):
         try:
             with rasterio.open(
-                image.gdal_name, driver=image.driver, OVERVIEW_LEVEL=fitting[-1]
+                image.gdal_name, driver=image.driver, OVERVIEW_LEVEL=fitting[factor]
             ) as far:
                 check_raster(image.url, far)
                 window = Window(0, 0, far.width, far.height)

@@ -7,6 +7,7 @@ a handle of its own, while the tiles of this one are at work: about three strips
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ from tasks.imagery.reading.windows import block_cache, gaps, intersection, slice
 from tasks.tiling import Tile
 
 _ATTEMPTS = 3
+_PATIENCE = 240.0  # seconds that failed reads of a region may take in all
 _PAUSE = 0.25  # seconds before the second attempt; each further one waits four times as long
 
 
@@ -114,6 +116,7 @@ class _StripReader:
         self._carried: list[_Strip] = []
         self._memory = Memory()
         self._key: str | None = None
+        self._failing = 0.0  # seconds that failed reads took
         self._unreachable = ""  # why the image can no longer be read at all
 
     def read(self, row: list[Tile]) -> list[ReadTile]:
@@ -131,7 +134,7 @@ class _StripReader:
             return [UnreadTile(tile, self._unreachable or reason) for tile in row]
         alone: list[ReadTile] = []
         for tile in row:  # one damaged block must not cost its neighbours
-            found, reason = self._attempt([tile])
+            found, reason = ([], self._unreachable) if self._unreachable else self._attempt([tile])
             alone += found or [UnreadTile(tile, reason)]
         self._carried = []
         return alone
@@ -143,6 +146,7 @@ class _StripReader:
 
     def _attempt(self, row: list[Tile]) -> tuple[list[ReadTile], str]:
         """The tiles of one row; or none, and the reason why it could not be read this time."""
+        began = time.monotonic()
         try:
             # Entered for each strip, so that credentials never grow old.
             image, cache = self._image, block_cache(row, self._image)
@@ -159,7 +163,11 @@ class _StripReader:
         except RasterioError as error:
             self.close()
             cause = error.__cause__ or error.__context__
-            return [], f"{error} ({cause})" if cause else str(error)
+            reason = f"{error} ({cause})" if cause else str(error)
+            self._failing += time.monotonic() - began
+            if self._failing > _PATIENCE:  # a server that is hung must not hold the job for hours
+                self._unreachable = f"{self._failing:.0f} s of failed reads, at last: {reason}"
+            return [], reason
 
     def _row(self, row: list[Tile]) -> list[ReadTile]:
         if (key := aws.access_key(self._read_role)) != self._key:

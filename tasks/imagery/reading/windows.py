@@ -10,7 +10,7 @@ from tasks.imagery.environment import MEBIBYTE
 from tasks.imagery.image import Image
 from tasks.tiling import Tile
 
-_PIXELS = 608 * MEBIBYTE  # for strips and GDAL's blocks: a run takes 1 GiB in all
+_PIXELS = 528 * MEBIBYTE  # for strips and GDAL's blocks: a run takes 1 GiB in all
 _LIVE = 3  # strips: being read, waiting, and held by the batches at the model
 _CACHE = 16 * MEBIBYTE  # for GDAL's blocks, at least
 _SCALE = 1 << 20  # pixels: a width at which nothing has its least value
