@@ -165,7 +165,8 @@ def check_complete(table: pa.Table, grid: Grid, roi: RegionOfInterest | None) ->
     if len(left_out):
         raise RuntimeError(
             f"The ledger leaves out {pc.sum(left_out['area_px'])} px² that is asked for, as "
-            f"outside the region of interest, in {len(left_out)} tiles."
+            f"outside the region of interest, in {len(left_out)} tiles "
+            f"from {left_out['tile'][0]} on."
         )
     area, edge = cells.area_and_edge(grid, roi)
     total = table["area_px"].to_numpy().sum()
