@@ -58,7 +58,7 @@ def image(
     Args:
         request: The message.
         image_url: Which of the message's images; left out, each of them in turn.
-        region_size: Side of a region, about, in pixels; left out, what the operator set.
+        region_size: Rows of a region, about, in pixels; left out, what the operator set.
     """
     if image_url is None and len(request.image_urls) > 1:
         return _each(request, region_size)

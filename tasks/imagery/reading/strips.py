@@ -170,7 +170,8 @@ class _StripReader:
             return [], reason
 
     def _row(self, row: list[Tile]) -> list[ReadTile]:
-        if (key := aws.access_key(self._read_role)) != self._key:
+        key = aws.access_key(self._read_role) if self._image.in_s3 else None
+        if key != self._key:
             self.close()  # the open handle would keep the key that it was opened with
             self._key = key
         if self._dataset is None:
