@@ -6,7 +6,8 @@ SwathError
 │   └── ImageChanged   the image was replaced while it was being read
 ├── EndpointError      the model did not answer a tile
 │   ├── Throttled      it asked for patience; carries the seconds it asked for
-│   ├── Transient      it may answer the next time: 5xx, connection, time-out
+│   ├── Transient      it may answer the next time: 5xx, connection
+│   │   └── TimedOut   it took too long
 │   └── Permanent      it never will: 4xx, a model or endpoint that does not exist
 ├── AnswerError        the model answered, but not with features
 ├── PublishError       an output could not be written
@@ -49,6 +50,10 @@ class Throttled(EndpointError):  # noqa: N818
 
 class Transient(EndpointError):  # noqa: N818
     """The endpoint may answer the next time: 5xx, connection, time-out."""
+
+
+class TimedOut(Transient):
+    """The endpoint took too long to answer."""
 
 
 class Permanent(EndpointError):  # noqa: N818

@@ -1,0 +1,120 @@
+"""Calls over HTTP: connections kept alive, HTTP/1.1 or 2, one deadline from first to last byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pyreqwest.client import SyncClientBuilder
+from pyreqwest.exceptions import BodyDecodeError, DetailedPyreqwestError, PyreqwestError
+from pyreqwest.request import SyncRequestBuilder
+
+from tasks.errors import AnswerError, RequestError, TimedOut, Transient
+
+MAX_BYTES = 64 * 1024 * 1024  # of an answer, decompressed
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server sent back.
+
+    Attributes:
+        status: HTTP status.
+        headers: By name, in lower case.
+        body: Decompressed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport:
+    """Connections to servers, for several threads at once.
+
+    HTTP/2 is spoken where a server offers it over TLS. Redirects are not followed: a tile goes
+    where the request says, or nowhere. Proxies and certificates are the system's
+    (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`).
+    """
+
+    def __init__(self, timeout: float) -> None:
+        """Open no connection yet.
+
+        Args:
+            timeout: Seconds that a call may take, from the connection to the answer's last byte.
+        """
+        self._timeout = timeout
+        self._client = (
+            SyncClientBuilder()
+            .timeout(timedelta(seconds=timeout))
+            .follow_redirects(enable=False)
+            .user_agent("swath")
+            .build()
+        )
+
+    def get(self, url: str) -> Reply:
+        """What is at an address.
+
+        Raises:
+            As `post`.
+        """
+        return self._send(url, self._client.get(url))
+
+    def post(self, url: str, headers: Mapping[str, str], body: bytes | bytearray) -> Reply:
+        """The reply to a body.
+
+        Args:
+            url: Where to.
+            headers: Sent as they are, beside those that HTTP itself asks for.
+            body: Sent without a copy.
+
+        Raises:
+            TimedOut: The last byte of the reply was not there in time.
+            Transient: No connection, or one that broke, or that `close` ended.
+            AnswerError: The reply is too long, or is not what its Content-Encoding says.
+        """
+        return self._send(url, self._client.post(url).headers(headers).body_bytes(body))
+
+    def close(self) -> None:
+        """Close the connections; calls under way in other threads end at once."""
+        self._client.close()
+
+    def _send(self, url: str, request: SyncRequestBuilder) -> Reply:
+        try:
+            with request.build_streamed() as response:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                body = bytearray()
+                while (chunk := response.body_reader.read(_CHUNK)) and len(body) <= MAX_BYTES:
+                    body += chunk
+        except TimeoutError as error:
+            raise TimedOut(f"{url}: no whole answer within {self._timeout:g} s") from error
+        except BodyDecodeError as error:
+            raise AnswerError(f"{url}: the answer cannot be read: {_cause(error)}") from error
+        except PyreqwestError as error:
+            raise Transient(f"{url}: {_cause(error)}") from error
+        if len(body) > MAX_BYTES:
+            raise AnswerError(f"{url}: the answer has more than {MAX_BYTES} bytes")
+        return Reply(response.status, headers, bytes(body))
+
+
+def check_url(url: str) -> None:
+    """Refuse what no request can be sent to.
+
+    Raises:
+        RequestError: With what is wrong with it.
+    """
+    client = SyncClientBuilder().build()
+    try:
+        client.post(url)
+    except ValueError as error:
+        raise RequestError(f"imageProcessor.name: {url!r} is no URL: {error}.") from error
+    finally:
+        client.close()
+
+
+def _cause(error: PyreqwestError) -> str:
+    """What lies at the bottom of an error, which its own words leave out."""
+    causes = error.details["causes"] if isinstance(error, DetailedPyreqwestError) else None
+    return causes[-1]["message"] if causes else error.message
