@@ -14,7 +14,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.announce import announce, announce_end
-from flows.launch import cancel_regions, run_name, run_region
+from flows.launch import EndpointNews, cancel_regions, run_name, run_region
 from flows.progress import image_progress
 from flows.region import region as region_flow
 from flows.report import report
@@ -119,12 +119,22 @@ def _clear(work_uri: str) -> None:
 def _run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
     """How each region's run ended: on the work pool, or in turn in this process."""
     work = [(plan.request, plan.image.url, plan.image.etag, region, work_uri) for region in regions]
+    endpoint = EndpointNews()
     if settings().region_deployment is None:
-        return [region_flow(*region, return_state=True) for region in work]
+        return [_run_here(region, endpoint) for region in work]
     attempt = run_region.with_options(retries=settings().region_attempts - 1)
-    futures = [attempt.submit(*region) for region in work]
+    futures = [attempt.submit(*region, endpoint=endpoint) for region in work]
     wait(futures)
     return [future.state for future in futures]
+
+
+def _run_here(work: tuple[Any, ...], endpoint: EndpointNews) -> State[Any]:
+    """A region's run in this process, unless an earlier one gave the endpoint up."""
+    if endpoint.down:
+        return Failed(message=endpoint.down)
+    end: State[Any] = region_flow(*work, return_state=True)
+    endpoint.hear(end)
+    return end
 
 
 def _finish(plan: Plan, found: Findings) -> Summary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from typing import Any, cast
@@ -30,6 +31,7 @@ from prefect.runtime import task_run as this_task_run
 from prefect.states import Cancelled, Cancelling
 
 from flows.announce import announce_end, status_of
+from flows.region import GIVEN_UP
 from tasks.errors import RegionLostError, RequestError
 from tasks.request import Request
 from tasks.settings import settings
@@ -171,17 +173,44 @@ def cancel_regions(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
             _cancel(client, region)
 
 
+@dataclass
+class EndpointNews:
+    """What an image's regions tell each other of their endpoint.
+
+    Attributes:
+        down: Why one of them gave it up; empty where none has.
+    """
+
+    down: str = ""
+
+    def hear(self, end: State[Any]) -> None:
+        """Learn from how a region's run ended."""
+        if end.name == GIVEN_UP:
+            self.down = end.message or GIVEN_UP
+
+
 @task(
     name="region",
     task_run_name="region {region.number} of {region.of}",
     cache_policy=NO_CACHE,
 )
-def run_region(request: Request, image_url: str, etag: str, region: Region, work_uri: str) -> None:
+def run_region(
+    request: Request,
+    image_url: str,
+    etag: str,
+    region: Region,
+    work_uri: str,
+    *,
+    endpoint: EndpointNews,
+) -> None:
     """Run one region on the work pool and wait for it; each attempt is a run of its own.
 
     Raises:
-        RegionLostError: The run failed, crashed, was cancelled, or took too long.
+        RegionLostError: The run failed, crashed, was cancelled, or took too long; or it was not
+            begun, as another one gave the endpoint up.
     """
+    if endpoint.down:
+        raise RegionLostError(endpoint.down)
     deployment = settings().region_deployment
     assert deployment is not None
     started = run_deployment(
@@ -202,6 +231,7 @@ def run_region(request: Request, image_url: str, etag: str, region: Region, work
     if run.state is None or not run.state.is_completed():
         ended = "was lost" if run.state is None else f"ended {run.state.name}: {run.state.message}"
         raise RegionLostError(f"{run.name} {ended}")
+    endpoint.hear(run.state)
 
 
 def _await(run_id: UUID) -> FlowRun:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from itertools import islice
+from typing import cast
 
 from prefect import flow
-from prefect.futures import PrefectFuture
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectConcurrentFuture
 from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from flows.progress import RegionProgress
+from flows.slots import endpoint_slots
 from tasks import coverage
-from tasks.findings import Findings, gather, save
-from tasks.inference import Endpoint, open_endpoint
-from tasks.inference.batch import infer_task
+from tasks.coverage import TileState
+from tasks.findings import Findings, gather, save, without_detections
+from tasks.inference import open_endpoint
+from tasks.inference.batch import Batch, batch_size, infer_task, most_calls
+from tasks.inference.calls import Calls
+from tasks.inference.limiter import Limiter
 from tasks.plan import Plan, make_plan
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.tiling import Region
+
+GIVEN_UP = "Endpoint down"
+"""Name of the state of a region's run that ended in order, but whose endpoint did not answer."""
 
 
 def _name() -> str:
@@ -28,7 +39,7 @@ def _name() -> str:
 @flow(name="region", flow_run_name=_name)
 def region(
     request: Request, image_url: str, etag: str, region: Region, work_uri: str
-) -> dict[str, int]:
+) -> State[dict[str, int]]:
     """Find what there is in one region of an image, and keep it for the merge.
 
     Args:
@@ -42,27 +53,49 @@ def region(
         Tiles in each state.
     """
     plan = make_plan(request, image_url, etag)
-    with closing(open_endpoint(request, plan.image, settings().endpoint_timeout)) as endpoint:
-        findings = gather(_findings(plan, region, endpoint))
+    with closing(_calls(plan, region)) as calls, _slots(request, calls):
+        findings = gather(_findings(plan, region, calls))
     save(findings, work_uri, region)
-    return coverage.count(findings.ledger)
+    counts = coverage.count(findings.ledger)
+    if calls.given_up:
+        return Completed(name=GIVEN_UP, message=calls.given_up, data=counts)
+    return Completed(data=counts)
 
 
-def _findings(plan: Plan, region: Region, endpoint: Endpoint) -> Iterator[Findings]:
-    """What each batch gives, with a few batches in flight and no more read ahead of them."""
+def _calls(plan: Plan, region: Region) -> Calls:
+    endpoint = open_endpoint(plan.request, plan.image, settings().endpoint_timeout)
+    return Calls(
+        endpoint,
+        Limiter(0),
+        tiles=len(region),
+        most=most_calls(plan.tile_bytes * endpoint.tiles_per_call),
+        attempts=settings().tile_attempts,
+        patience=settings().endpoint_patience,
+    )
+
+
+def _slots(request: Request, calls: Calls) -> AbstractContextManager[None]:
+    unknown = settings().endpoint_concurrency
+    return endpoint_slots(request, calls.endpoint, calls.limiter, unknown=unknown)
+
+
+def _findings(plan: Plan, region: Region, calls: Calls) -> Iterator[Findings]:
+    """What each batch gives; the calls of one go on while the next is read."""
     progress = RegionProgress(len(region))
     yield progress.advance(plan.outside(region))
-    in_flight: deque[PrefectFuture[Findings]] = deque()
-    for batch in plan.batches(region):
-        if len(in_flight) == settings().endpoint_concurrency:
-            yield progress.advance(in_flight.popleft().result())
-        in_flight.append(
-            infer_task.submit(
-                batch,
-                endpoint,
-                attempts=settings().tile_attempts,
-                roi=plan.roi,
-            )
-        )
-    for future in in_flight:
+    wanted = plan.wanted(region)
+    size = batch_size(len(wanted), settings().batch_size, calls.tiles_per_call)
+    open_batches: deque[PrefectConcurrentFuture[Findings]] = deque()
+    asked = 0
+    with closing(plan.read(wanted)) as tiles:
+        while asked < len(wanted) and not calls.given_up:
+            batch = Batch()
+            future = infer_task.submit(batch, roi=plan.roi)
+            open_batches.append(cast("PrefectConcurrentFuture[Findings]", future))
+            asked += batch.fill(islice(tiles, size), calls)
+            while open_batches and open_batches[0].wrapped_future.done():
+                yield progress.advance(open_batches.popleft().result())
+    for future in open_batches:
         yield progress.advance(future.result())
+    unasked = wanted[asked:]
+    yield progress.advance(without_detections(unasked, TileState.FAILED, calls.given_up))

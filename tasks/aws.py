@@ -52,6 +52,23 @@ def access_key(role_arn: str | None = None) -> str | None:
 
 
 @lru_cache
-def client(service: str, role_arn: str | None = None) -> Any:  # noqa: ANN401 - one type a service
-    """A client of a service, shared by the threads of this process."""
-    return session(role_arn).client(service, config=_CONFIG)  # type: ignore[call-overload]
+def client(service: str, role_arn: str | None = None, attempts: int | None = None) -> Any:  # noqa: ANN401 - one type a service
+    """A client of a service, shared by the threads of this process.
+
+    Args:
+        service: In boto3's words.
+        role_arn: IAM role to call as, or None for the process's own identity.
+        attempts: Calls that may be made for one answer; None for the usual number.
+    """
+    fewer = attempts and Config(retries={"mode": "standard", "total_max_attempts": attempts})
+    config = _CONFIG.merge(fewer) if fewer else _CONFIG
+    return session(role_arn).client(service, config=config)  # type: ignore[call-overload]
+
+
+def renew_credentials() -> None:
+    """Look for credentials anew from here on: a service called those at hand expired.
+
+    Sessions and clients that were handed out before keep theirs.
+    """
+    client.cache_clear()
+    session.cache_clear()

@@ -27,12 +27,16 @@ SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),  # of failure, or of the first feature lost
         pa.field("attempts", pa.int64(), nullable=False),  # calls of the model
         pa.field("rejected", pa.int64(), nullable=False),  # features of a broken contract
+        # what became of each call that failed, the first ones
+        pa.field("failed_calls", pa.list_(pa.field("element", pa.string(), nullable=False))),
     ]
 )
 # px²: how much of its cell (`tasks.cells`) is asked for
 MEASURED = SCHEMA.append(pa.field("area_px", pa.float64(), nullable=False))
 
 _TOLERANCE = 1e-9  # of the area; of a sliver's, of a strip a pixel wide along its edge
+_LONGEST = 1000  # characters of a reason
+_MOST_CALLS = 10  # that are told of for one tile; throttled ones may be many
 _SPECK = 1e-4  # px²: what rounding may leave of a polygon that ends at a cell's edge
 
 
@@ -55,6 +59,7 @@ class TileRecord:
         reason: Why it failed, or why the first feature was left out; empty otherwise.
         attempts: Calls of the model that were made for it.
         rejected: Features of the model's answer that broke the contract and were left out.
+        failed_calls: What became of each call that failed, in order.
     """
 
     tile: Tile
@@ -62,6 +67,7 @@ class TileRecord:
     reason: str = ""
     attempts: int = 0
     rejected: int = 0
+    failed_calls: tuple[str, ...] = ()
 
 
 def ledger(records: Iterable[TileRecord]) -> pa.Table:
@@ -74,13 +80,18 @@ def ledger(records: Iterable[TileRecord]) -> pa.Table:
             "width": record.tile.window.width,
             "height": record.tile.window.height,
             "state": record.state.value,
-            "reason": " ".join(record.reason.split()),
+            "reason": _line(record.reason),
             "attempts": record.attempts,
             "rejected": record.rejected,
+            "failed_calls": [_line(call) for call in record.failed_calls[:_MOST_CALLS]],
         }
         for record in sorted(records, key=lambda record: record.tile.index)
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _line(text: str) -> str:
+    return " ".join(text[:_LONGEST].split())
 
 
 def concatenate(ledgers: Sequence[pa.Table]) -> pa.Table:

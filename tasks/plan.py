@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -14,7 +13,7 @@ from tasks.errors import ImageChanged, RequestError
 from tasks.findings import Findings, without_detections
 from tasks.imagery import Image, ReadTile, open_image, read_tiles, widest, with_nodata
 from tasks.inference import open_endpoint
-from tasks.inference.batch import batch_size
+from tasks.inference.sagemaker import resolve_variant
 from tasks.merge import check_algorithm
 from tasks.publish import check_outputs
 from tasks.request import Request
@@ -66,13 +65,9 @@ class Plan:
         unwanted = [tile for tile in self.grid.tiles(region) if not self._wants(tile)]
         return without_detections(unwanted, TileState.OUTSIDE)
 
-    def batches(self, region: Region) -> Iterator[list[ReadTile]]:
-        """The wanted tiles of a region with their pixels, read ahead, in batches for the model."""
-        wanted = self.wanted(region)
-        size = batch_size(len(wanted), self.tile_bytes, settings().batch_size)
-        tiles = read_tiles(self.image, wanted, read_role=self.request.image_read_role)
-        while batch := list(islice(tiles, size)):
-            yield batch
+    def read(self, tiles: Sequence[Tile]) -> Generator[ReadTile]:
+        """Tiles with their pixels, in order, read ahead."""
+        return read_tiles(self.image, tiles, read_role=self.request.image_read_role)
 
     def text(self, regions: int) -> str:
         """The plan in one line."""
@@ -132,6 +127,8 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
 def check_plan(request: Request, image_url: str) -> Plan:
     """A plan of which every part can be carried out, found out before any tile costs money.
 
+    Its request names one variant of the endpoint, so that all regions ask the same model.
+
     Raises:
         ImageError: As `make_plan`.
         RequestError: As `make_plan`; or the model, the encoding, the algorithm or an output that
@@ -139,10 +136,10 @@ def check_plan(request: Request, image_url: str) -> Plan:
     """
     if image_url not in request.image_urls:
         raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
-    plan = make_plan(request, image_url)
+    plan = make_plan(resolve_variant(request, image_url), image_url)
     check_algorithm(request.algorithm)
     check_outputs(request.outputs, settings().local_roots)
-    open_endpoint(request, plan.image, settings().endpoint_timeout).close()
+    open_endpoint(plan.request, plan.image, settings().endpoint_timeout).close()
     return plan
 
 

@@ -42,9 +42,31 @@ class Settings(BaseSettings):
     region_attempts: PositiveInt = Field(3, description="Runs that a lost region may take.")
     region_timeout: PositiveFloat = Field(3600.0, description="Seconds that a region run may take.")
     batch_size: PositiveInt = Field(16, description="Tiles of one inference task, at least.")
-    endpoint_concurrency: PositiveInt = Field(4, description="Calls a region has in flight.")
-    endpoint_timeout: PositiveFloat = Field(60.0, description="Seconds to wait for an answer.")
-    tile_attempts: PositiveInt = Field(4, description="Calls that a tile may take.")
+    endpoint_concurrency: PositiveInt = Field(
+        64,
+        description="Calls that an endpoint gets at a time from all regions and images, where it "
+        "does not say how many it takes.",
+    )
+    instance_concurrency: PositiveInt | None = Field(
+        None,
+        description="Calls that an instance of a SageMaker endpoint takes at a time, where its tag "
+        "osml:instance-concurrency does not say; unset, it is found out by trying.",
+    )
+    endpoint_timeout: PositiveFloat = Field(60.0, description="Seconds that a call may take.")
+    async_timeout: PositiveFloat = Field(
+        900.0,
+        description="Seconds that an asynchronous SageMaker endpoint may take for a tile, its "
+        "queue included.",
+    )
+    async_uri: str | None = Field(
+        None,
+        description="Where tiles lie for asynchronous SageMaker endpoints, s3://bucket/prefix; "
+        "unset, under SWATH_WORK_URI.",
+    )
+    endpoint_patience: PositiveFloat = Field(
+        60.0, description="Seconds without any answer after which an endpoint is given up."
+    )
+    tile_attempts: PositiveInt = Field(4, description="Calls that may fail for one tile.")
 
 
 @lru_cache

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from tasks.errors import RequestError
-from tasks.imagery import Image, TilePixels, check_encodable, encoder, media_type
-from tasks.inference.builtin import model
+from tasks.imagery import Image, check_encodable, encoder, media_type
+from tasks.inference.builtin.endpoint import BuiltinEndpoint
+from tasks.inference.endpoint import Boxes, Endpoint
 from tasks.inference.http import HttpEndpoint
+from tasks.inference.oip import open_oip
+from tasks.inference.onnx import open_onnx
+from tasks.inference.sagemaker import open_sagemaker
+from tasks.settings import settings
+from tasks.store import join
 
 if TYPE_CHECKING:
     from tasks.request import Request
 
-
-class Endpoint(Protocol):
-    """A model that can be asked about tiles, from several threads at once."""
-
-    def infer(self, tile: TilePixels) -> object:
-        """The answer for one tile, decoded from JSON but not yet checked.
-
-        Raises:
-            EndpointError: The model did not answer.
-            AnswerError: What it answered is not JSON.
-        """
-
-    def close(self) -> None:
-        """Let go of connections."""
-
-
-class BuiltinEndpoint:
-    """A built-in model called in this process, without encoding."""
-
-    def __init__(self, name: str, parameters: dict[str, str | int | float]) -> None:
-        """Look the model up; raises RequestError where there is none of that name."""
-        self._model = model(name, parameters)
-
-    def infer(self, tile: TilePixels) -> object:
-        """The model's answer for one tile."""
-        return self._model(tile.pixels)
-
-    def close(self) -> None:
-        """Nothing to let go of."""
+__all__ = ["Boxes", "BuiltinEndpoint", "Endpoint", "HttpEndpoint", "open_endpoint"]
 
 
 def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
@@ -52,8 +29,10 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
         timeout: Seconds to wait for an answer.
 
     Raises:
-        RequestError: No such model, an endpoint type that is not available, or an encoding that
-            would lose or corrupt the image's pixels.
+        RequestError: No such model, parameters that it does not take, or an encoding that would
+            lose or corrupt the image's pixels.
+        EndpointError: Its server does not tell what it must be known of it.
+        AnswerError: What its server tells cannot be read.
     """
     processor, parameters = request.image_processor, request.image_processor_parameters
     match processor.type:
@@ -64,8 +43,16 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
             encode = encoder(image, request.tile_format, request.tile_compression)
             tile_type = media_type(request.tile_format)
             return HttpEndpoint(processor.name, encode, tile_type, parameters, timeout)
-        case other:
-            raise RequestError(
-                f"imageProcessor.type: {other} is not available in this version; "
-                "give BUILTIN or HTTP_ENDPOINT."
+        case "SM_ENDPOINT":
+            return open_sagemaker(
+                request,
+                image,
+                timeout,
+                async_timeout=settings().async_timeout,
+                async_uri=settings().async_uri or join(settings().work_uri, "async"),
+                instance_concurrency=settings().instance_concurrency,
             )
+        case "OIP_ENDPOINT":
+            return open_oip(request, image, settings().local_roots, timeout)
+        case "ONNX":
+            return open_onnx(request, image, settings().local_roots, timeout)

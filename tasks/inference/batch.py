@@ -1,8 +1,11 @@
-"""A batch of tiles through the model: the unit of work that Prefect sees."""
+"""A batch of tiles: the unit of work that Prefect sees."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from concurrent.futures import Future
+from itertools import islice
+from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
@@ -10,77 +13,79 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks import coverage, detections
-from tasks.coverage import TileRecord, TileState
-from tasks.errors import AnswerError, EndpointError
 from tasks.findings import Findings
-from tasks.imagery import AbsentTile, ReadTile, UnreadTile
-from tasks.inference import Endpoint
-from tasks.inference.answer import Answer, read_answer
-from tasks.inference.retry import attempt
+from tasks.imagery import ReadTile
+from tasks.inference.calls import Calls, Outcome
 from tasks.roi import RegionOfInterest
 
 MAX_BATCHES = 32  # of a region: more task runs cost more than they tell
-MAX_BATCH_BYTES = 24 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024  # of the tiles of a region that are in calls
+MAX_CALLS = 128  # of a region, in flight, before their turn, or waiting to be made again
 
 
-def batch_size(tiles: int, tile_bytes: int, least: int) -> int:
-    """Tiles of one batch, so that a region has few batches and a batch little memory.
+def batch_size(tiles: int, least: int, tiles_per_call: int) -> int:
+    """Tiles of one batch, so that a region has few batches, of whole calls.
 
     Args:
         tiles: Tiles of the region.
-        tile_bytes: Bytes of one tile's pixels.
         least: Tiles that a batch should have at least.
+        tiles_per_call: Tiles that the model is asked about together.
     """
     wanted = max(least, -(-tiles // MAX_BATCHES))
-    return max(1, min(wanted, MAX_BATCH_BYTES // tile_bytes))
+    return -(-wanted // tiles_per_call) * tiles_per_call
 
 
-def infer(
-    batch: Sequence[ReadTile],
-    endpoint: Endpoint,
-    *,
-    attempts: int,
-    roi: RegionOfInterest | None = None,
-) -> Findings:
-    """Ask a model about each tile of a batch; a tile that fails is recorded, never raised.
+def most_calls(call_bytes: int) -> int:
+    """Calls that fit in a region's memory at a time.
 
     Args:
-        batch: Tiles with their pixels, or with the reason that they could not be read.
-        endpoint: The model.
-        attempts: Calls that a tile may take.
+        call_bytes: Bytes of the pixels that a call is about.
+    """
+    return max(2, min(MAX_CALLS, MAX_BYTES // call_bytes))
+
+
+class Batch:
+    """Tiles that a model is being asked about while they are still being read."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._futures: SimpleQueue[Future[list[Outcome]] | None] = SimpleQueue()
+
+    def fill(self, tiles: Iterator[ReadTile], calls: Calls) -> int:
+        """Ask about tiles as they are read, until the endpoint is given up.
+
+        Returns:
+            How many were asked about.
+        """
+        asked = 0
+        try:
+            while not calls.given_up and (group := list(islice(tiles, calls.tiles_per_call))):
+                asked += len(group)
+                self._futures.put(calls.submit(group))
+        finally:
+            self._futures.put(None)
+        return asked
+
+    def __iter__(self) -> Iterator[Outcome]:
+        """The outcome of each tile, in order, as soon as it is there; to be asked for once."""
+        while future := self._futures.get():
+            yield from future.result()
+
+
+def infer(batch: Batch, *, roi: RegionOfInterest | None = None) -> Findings:
+    """What a model says of each tile of a batch.
+
+    Args:
+        batch: Tiles that the model is being asked about.
         roi: Detections whose centre lies outside it are dropped.
     """
-    tables, records = [], []
-    for tile in batch:
-        table, record = _infer_tile(tile, endpoint, attempts)
-        records.append(record)
-        if table is not None:
-            tables.append(table if roi is None else _within(table, roi))
-    return Findings(detections.concatenate(tables), coverage.ledger(records))
-
-
-def _infer_tile(
-    tile: ReadTile, endpoint: Endpoint, attempts: int
-) -> tuple[pa.Table | None, TileRecord]:
-    if isinstance(tile, UnreadTile):
-        return None, TileRecord(tile.tile, TileState.FAILED, tile.reason)
-    if isinstance(tile, AbsentTile) or tile.blank:
-        return None, TileRecord(tile.tile, TileState.BLANK)
-    calls = 0
-
-    def ask() -> Answer:
-        nonlocal calls
-        calls += 1
-        return read_answer(endpoint.infer(tile), tile.tile)
-
-    try:
-        answer = attempt(ask, attempts)
-    except (EndpointError, AnswerError) as error:
-        return None, TileRecord(tile.tile, TileState.FAILED, str(error), calls)
-    except Exception as error:
-        return None, TileRecord(tile.tile, TileState.FAILED, f"{error!r:.500}", calls)
-    first, left_out = next(iter(answer.rejected), ""), len(answer.rejected)
-    return answer.detections, TileRecord(tile.tile, TileState.INFERRED, first, calls, left_out)
+    outcomes = list(batch)
+    found = [outcome.detections for outcome in outcomes if outcome.detections is not None]
+    table = detections.concatenate(found)
+    return Findings(
+        table if roi is None else _within(table, roi),
+        coverage.ledger(outcome.record for outcome in outcomes),
+    )
 
 
 def _within(table: pa.Table, roi: RegionOfInterest) -> pa.Table:

@@ -1,28 +1,22 @@
-"""Models behind HTTP: one POST a tile, connections kept alive."""
+"""Models behind HTTP: one POST a tile."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import httpx
-
-from tasks.errors import (
-    AnswerError,
-    EndpointError,
-    Permanent,
-    RequestError,
-    Throttled,
-    Transient,
-)
+from tasks.errors import AnswerError, RequestError
 from tasks.imagery import TilePixels
-from tasks.inference.answer import MAX_BYTES, parse
+from tasks.inference.answer import parse
+from tasks.inference.replies import check_status
+from tasks.inference.transport import Reply, Transport, check_url
 
-_THROTTLING = (429, 503)
-_TRANSIENT = (408, 425)
 # OSML sends this parameter under SageMaker's header, every other under its own name
-_HEADERS = {"CustomAttributes": "X-Amzn-SageMaker-Custom-Attributes"}
+_HEADERS = {"customattributes": "x-amzn-sagemaker-custom-attributes"}
+_FRAMING = frozenset(
+    {"connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade"}
+)
+_OTHER_MEDIA = ("image/", "audio/", "video/", "font/", "multipart/")
 
 
 class HttpEndpoint:
@@ -31,6 +25,10 @@ class HttpEndpoint:
     Attributes:
         url: Where tiles are posted to.
     """
+
+    tiles_per_call = 1
+    capacity: int | None = None
+    local = False
 
     def __init__(
         self,
@@ -47,79 +45,61 @@ class HttpEndpoint:
             encode: Makes the body of a tile's pixels.
             media_type: Content type of that body.
             parameters: The request's `imageProcessorParameters`, sent as headers.
-            timeout: Seconds to wait for a connection, and for an answer to its last byte.
+            timeout: Seconds that a call may take in all.
 
         Raises:
             RequestError: Nothing can be posted to that URL.
         """
-        try:
-            httpx.URL(url).host.encode("idna")
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise RequestError(f"imageProcessor.name: {url!r} is no URL: {error}.") from error
+        check_url(url)
         self.url = url
-        self._encode = encode
-        self._timeout = timeout
-        headers = {
-            _HEADERS.get(name, name).encode(): str(value).strip().encode()
-            for name, value in parameters.items()
-        }
-        self._client = httpx.Client(
-            headers={b"Content-Type": media_type.encode()} | headers,
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-        )
+        self.prepare = encode
+        self._headers = {"content-type": media_type} | headers(parameters)
+        self._transport = Transport(timeout)
 
-    def infer(self, tile: TilePixels) -> object:
+    def ask(self, prepared: Sequence[bytes]) -> Sequence[object]:
         """The endpoint's answer for one tile, decoded from JSON.
 
         Raises:
-            Throttled: 429 or 503, with the seconds of Retry-After.
-            Transient: Another 5xx, a connection that broke, a time-out.
-            Permanent: Any other status.
+            EndpointError: As `tasks.inference.transport` and `tasks.inference.replies` tell.
             AnswerError: The body is not JSON, or too long.
         """
+        (body,) = prepared
+        reply = self._transport.post(self.url, self._headers, body)
+        check_status(self.url, reply)
         try:
-            with self._client.stream("POST", self.url, content=self._encode(tile)) as response:
-                body = self._read(response)
-            if response.status_code != httpx.codes.OK:
-                raise _failure(self.url, response, body)
-            return parse(body)
-        except httpx.TransportError as error:
-            raise Transient(f"{self.url}: {type(error).__name__} {error}".rstrip()) from error
-        except (httpx.DecodingError, AnswerError) as error:
+            check_media_type(reply)
+            return [parse(reply.body)]
+        except AnswerError as error:
             raise AnswerError(f"{self.url}: {error}") from error
-
-    def _read(self, response: httpx.Response) -> bytes:
-        """A body as it comes, to where it is too long; one that trickles in times out too."""
-        deadline = time.monotonic() + self._timeout
-        body = bytearray()
-        for chunk in response.iter_bytes():
-            body += chunk
-            if len(body) > MAX_BYTES:
-                break
-            if time.monotonic() > deadline:
-                raise httpx.ReadTimeout(f"after {self._timeout:g} s and {len(body)} bytes")
-        return bytes(body)
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._transport.close()
 
 
-def _failure(url: str, response: httpx.Response, body: bytes) -> EndpointError:
-    status, target = response.status_code, response.headers.get("Location")
-    reason = f"name {target} instead" if target else body[:200].decode(errors="replace").strip()
-    message = f"{url} answered HTTP {status}: {reason or response.reason_phrase}"
-    if status in _THROTTLING:
-        return Throttled(message, _seconds(response.headers.get("Retry-After")))
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
-        return Transient(message)
-    return Permanent(message)
+def headers(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """A request's `imageProcessorParameters` as headers, by name in lower case.
+
+    Raises:
+        RequestError: One of them is a header that HTTP itself sets.
+    """
+    named = {name.lower(): str(value).strip() for name, value in parameters.items()}
+    if refused := sorted(named.keys() & _FRAMING):
+        raise RequestError(
+            f"imageProcessorParameters.{refused[0]}: over HTTP parameters are sent as headers, and "
+            "this one is set by HTTP itself; remove it."
+        )
+    return {_HEADERS.get(name, name): value for name, value in named.items()}
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Seconds of a Retry-After header; its date form counts as none given."""
-    try:
-        return None if retry_after is None else max(0.0, float(retry_after))
-    except ValueError:
-        return None
+def check_media_type(reply: Reply) -> None:
+    """Refuse an answer that says it is anything but text or data.
+
+    JSON is not insisted on: many a server calls it text/html.
+
+    Raises:
+        AnswerError: It is an image, say.
+    """
+    media_type = reply.headers.get("content-type", "").strip().lower()
+    if media_type.startswith(_OTHER_MEDIA):
+        raise AnswerError(f"The answer is {media_type[:80]}, not JSON: check the model's output.")

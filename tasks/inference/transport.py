@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from pyreqwest.client import SyncClientBuilder
 from pyreqwest.exceptions import BodyDecodeError, DetailedPyreqwestError, PyreqwestError
 from pyreqwest.request import SyncRequestBuilder
+from pyreqwest.response import SyncResponse
 
 from tasks.errors import AnswerError, RequestError, TimedOut, Transient
 
-MAX_BYTES = 64 * 1024 * 1024  # of an answer, decompressed
+MAX_BYTES = 32 * 1024 * 1024  # of an answer, decompressed
 _CHUNK = 1 << 20
+_BROKEN = "reading a body from connection"  # in the causes, where it is not the body that is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +61,40 @@ class Transport:
         """What is at an address.
 
         Raises:
-            As `post`.
+            As `send`.
         """
-        return self._send(url, self._client.get(url))
+        return self.send("GET", url, {})
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes | bytearray) -> Reply:
         """The reply to a body.
 
+        Raises:
+            As `send`.
+        """
+        return self.send("POST", url, headers, body)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | bytearray | None = None,
+    ) -> Reply:
+        """The reply to a request.
+
         Args:
+            method: Of HTTP.
             url: Where to.
             headers: Sent as they are, beside those that HTTP itself asks for.
-            body: Sent without a copy.
+            body: Sent without a copy; None for a request that has none.
 
         Raises:
             TimedOut: The last byte of the reply was not there in time.
             Transient: No connection, or one that broke, or that `close` ended.
             AnswerError: The reply is too long, or is not what its Content-Encoding says.
         """
-        return self._send(url, self._client.post(url).headers(headers).body_bytes(body))
+        request = self._client.request(method, url).headers(headers)
+        return self._send(url, request if body is None else request.body_bytes(body))
 
     def close(self) -> None:
         """Close the connections; calls under way in other threads end at once."""
@@ -84,19 +103,30 @@ class Transport:
     def _send(self, url: str, request: SyncRequestBuilder) -> Reply:
         try:
             with request.build_streamed() as response:
-                headers = {name.lower(): value for name, value in response.headers.items()}
+                headers = _headers(response)
                 body = bytearray()
                 while (chunk := response.body_reader.read(_CHUNK)) and len(body) <= MAX_BYTES:
                     body += chunk
         except TimeoutError as error:
             raise TimedOut(f"{url}: no whole answer within {self._timeout:g} s") from error
         except BodyDecodeError as error:
+            if _BROKEN in str(error.details):
+                raise Transient(f"{url}: {_cause(error)}") from error
             raise AnswerError(f"{url}: the answer cannot be read: {_cause(error)}") from error
         except PyreqwestError as error:
             raise Transient(f"{url}: {_cause(error)}") from error
         if len(body) > MAX_BYTES:
             raise AnswerError(f"{url}: the answer has more than {MAX_BYTES} bytes")
         return Reply(response.status, headers, bytes(body))
+
+
+def _headers(response: SyncResponse) -> dict[str, str]:
+    """A reply's headers; those that are not text are nothing to us."""
+    headers = {}
+    for name in response.headers:
+        with suppress(ValueError):
+            headers[name.lower()] = response.headers[name]
+    return headers
 
 
 def check_url(url: str) -> None:

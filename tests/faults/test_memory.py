@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from multiprocessing import get_context
@@ -15,9 +14,10 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
+from tests.null_model import null_model
+
 GIBIBYTE = 1 << 30
 PLACE = {"crs": "EPSG:32618", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}
-IN_FLIGHT = 5  # batches: those at the model, and one that waits
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "tiled": {
@@ -58,13 +58,17 @@ def write(file: Path, layout: dict[str, Any]) -> None:
             dataset.write(pixels, window=Window(0, row, shape["width"], rows))
 
 
-def peak_of_a_region(file: Path, most_tiles: int) -> tuple[int, int]:
+def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
     """Peak memory of this process once tiles of a region were read, and how many were."""
     import os
 
     os.environ["SWATH_LOCAL_ROOTS"] = f'["{file.parent}"]'
     import flows.region  # noqa: F401 - what a region's run has loaded
-    from tasks.imagery import TilePixels
+    from tasks import coverage
+    from tasks.inference import open_endpoint
+    from tasks.inference.batch import Batch, infer, most_calls
+    from tasks.inference.calls import Calls
+    from tasks.inference.limiter import Limiter
     from tasks.plan import make_plan
     from tasks.request import Request
 
@@ -73,27 +77,29 @@ def peak_of_a_region(file: Path, most_tiles: int) -> tuple[int, int]:
             "jobId": "memory",
             "imageUrls": [str(file)],
             "outputs": [{"type": "File", "path": str(file.parent)}],
-            "imageProcessor": {"name": "centerpoint", "type": "BUILTIN"},
+            "imageProcessor": {"name": url, "type": "HTTP_ENDPOINT"},
+            "imageProcessorTileFormat": "GTIFF",
             "imageProcessorTileSize": 512,
             "imageProcessorTileOverlap": 128,
         }
     )
     plan = make_plan(request, str(file))
     region = plan.regions(4096)[0]
-    in_flight: deque[Any] = deque(maxlen=IN_FLIGHT)
-    tiles = 0
-    for batch in islice(plan.batches(region), most_tiles):
-        in_flight.append(batch)
-        tiles += sum(isinstance(tile, TilePixels) for tile in batch)
-        if tiles >= most_tiles:
-            break
+    most = most_calls(plan.tile_bytes)
+    endpoint = open_endpoint(request, plan.image, 60)
+    calls = Calls(endpoint, Limiter(most), tiles=most_tiles, most=most, attempts=1, patience=9)
+    batch, tiles = Batch(), plan.read(plan.wanted(region))
+    batch.fill(islice(tiles, most_tiles), calls)
+    asked = coverage.count(infer(batch).ledger)["inferred"]
+    calls.close()
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]), tiles
+    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]), asked
 
 
 def measured(file: Path, most_tiles: int = 10**6) -> tuple[int, int]:
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(peak_of_a_region, file, most_tiles).result()
+    slow = null_model(0.25)  # so that as many calls as may be are in flight
+    with slow as url, ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(peak_of_a_region, file, most_tiles, url).result()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import select
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +32,26 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _forget_clients()
         yield cloud.endpoint_url
     _forget_clients()
+
+
+@pytest.fixture(scope="session")
+def models() -> Iterator[str]:
+    """The address of the real model server."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deployments.models", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], 60)
+    line = process.stdout.readline() if ready else ""
+    try:
+        assert line.startswith("models at http://127.0.0.1:"), line
+        yield line.removeprefix("models at ").strip()
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 import rasterio.warp
@@ -71,6 +72,11 @@ def ledger(out: Path) -> geopandas.GeoDataFrame:
     return geopandas.read_parquet(out / "scene.tif.coverage.parquet")
 
 
+def lines(out: Path) -> list[dict[str, Any]]:
+    read: list[dict[str, Any]] = pq.read_table(out / "scene.tif.coverage.parquet").to_pylist()
+    return read
+
+
 def test_the_result_depends_on_neither_region_nor_batch(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +88,7 @@ def test_the_result_depends_on_neither_region_nor_batch(
         out = allowed / str(number)
         end = run(request(scene, out), region_size)
         assert end.name == "Completed"
-        results.append((features(out, "scene.tif"), ledger(out).to_wkb().to_dict("records")))
+        results.append((features(out, "scene.tif"), lines(out)))
     assert len(results[0][0]) > 10
     assert results[1] == results[0]
     assert results[2] == results[0]
@@ -129,7 +135,7 @@ def test_a_model_whose_every_feature_is_broken_is_no_success(
     def plain(_: object) -> dict[str, Any]:
         return {"type": "FeatureCollection", "features": [{"properties": {"score": 1}}]}
 
-    monkeypatch.setattr("tasks.inference.model", lambda *_: plain)
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: plain)
     end = run(request(paint(allowed / "scene.tif"), allowed / "out"))
     assert end.name == "Partial"
     assert "most often because: feature 0: it has neither imageBBox" in str(end.message)
@@ -236,7 +242,7 @@ def test_an_output_that_fails_hides_no_reason_of_a_failed_job(
         raise ValueError("the model is broken")
 
     out.mkdir()
-    monkeypatch.setattr("tasks.inference.model", lambda *_: refuse)
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: refuse)
     end = run(request(scene, out, imageProcessorTileSize=1024))
     summary: Any = end.result(raise_on_failure=False)
     assert end.is_failed()

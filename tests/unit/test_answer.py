@@ -29,7 +29,7 @@ WHOLE = feature(imageBBox=[1, 2, 30, 40], featureClasses=[SHIP], colour="red")
 def test_a_feature_moves_to_pixels_of_the_full_image() -> None:
     answer = read_answer(collection(WHOLE), TILE)
     (row,) = answer.detections.to_pylist()
-    assert answer.rejected == ()
+    assert (answer.first_rejected, answer.rejected) == ("", 0)
     assert (row["x_min"], row["y_min"], row["x_max"], row["y_max"]) == (1001, 2002, 1030, 2040)
     assert (row["tile"], row["ordinal"], row["score"], row["class_name"]) == (7, 0, 0.7, "ship")
     assert json.loads(row["properties"]) == {"colour": "red", "featureClasses": [SHIP]}
@@ -81,9 +81,23 @@ def test_osmls_deprecated_names_are_understood() -> None:
 def test_a_broken_feature_loses_only_itself(broken: Any, reason: str) -> None:
     answer = read_answer(collection(broken, WHOLE), TILE)
     assert answer.detections["ordinal"].to_pylist() == [1]
-    (told,) = answer.rejected
-    assert told.startswith("feature 0: ")
-    assert reason in told
+    assert answer.rejected == 1
+    assert answer.first_rejected.startswith("feature 0: ")
+    assert reason in answer.first_rejected
+
+
+def test_the_oldest_of_osmls_names_is_understood() -> None:
+    outline = {"type": "Polygon", "pixelCoordinates": [[[1, 2], [3, 2], [3, 4], [1, 2]]]}
+    given = feature(detection=outline, featureClasses=[SHIP], adjusted_feature_types={"a": 1})
+    (row,) = read_answer(collection(given), TILE).detections.to_pylist()
+    assert shapely.from_wkb(row["geometry"]).bounds == (1001, 2002, 1003, 2004)
+    assert list(json.loads(row["properties"])) == ["featureClasses"]
+
+
+def test_a_box_a_pixel_outside_is_the_tiles_edge() -> None:
+    given = feature(imageBBox=[100.5, 3, 101, 4], featureClasses=[SHIP])
+    (row,) = read_answer(collection(given), TILE).detections.to_pylist()
+    assert (row["x_min"], row["x_max"]) == (1100, 1100)
 
 
 def test_a_box_that_reaches_beyond_its_tile_is_clipped() -> None:
@@ -133,7 +147,7 @@ def test_whatever_a_feature_is_it_is_a_row_or_a_rejection(junk: Any) -> None:
     answer = read_answer(
         collection(junk, feature(**junk) if isinstance(junk, dict) else junk), TILE
     )
-    assert len(answer.detections) + len(answer.rejected) == 2
+    assert len(answer.detections or ()) + answer.rejected == 2
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"<html>", b"\xff\xfe", b"[" * 100_000])

@@ -1,5 +1,6 @@
 """A batch of tiles through a model: every tile ends in one state, whatever its neighbours do."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 from tasks import coverage, detections
-from tasks.errors import Permanent, Throttled, Transient
+from tasks.errors import EndpointError, Permanent, Throttled, TimedOut, Transient
 from tasks.imagery import TilePixels, UnreadTile
 from tasks.inference import BuiltinEndpoint, Endpoint
-from tasks.inference.batch import MAX_BATCH_BYTES, MAX_BATCHES, batch_size, infer
+from tasks.inference.batch import MAX_BATCHES, MAX_BYTES, MAX_CALLS, batch_size, most_calls
 from tasks.roi import RegionOfInterest
 from tasks.tiling import Tile
+from tests.asking import ask
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -27,7 +29,6 @@ COLOURS = {
 }
 FATE = {
     "red": ("failed", 3, "red"),
-    "yellow": ("failed", 3, "patience"),
     "magenta": ("failed", 1, "cut in half"),
     "cyan": ("failed", 1, "[1,2,3]"),
     "blue": ("inferred", 1, ""),
@@ -54,14 +55,21 @@ def tile(index: int, kind: str = "grey") -> TilePixels | UnreadTile:
 class Scripted:
     """Answers as it is told, one call after the other."""
 
-    def __init__(self, *answers: object) -> None:
-        self._answers = iter(answers)
+    capacity = None
+    local = False
 
-    def infer(self, tile: TilePixels) -> object:  # noqa: ARG002 - the endpoint's signature
+    def __init__(self, *answers: object, tiles_per_call: int = 1) -> None:
+        self._answers = iter(answers)
+        self.tiles_per_call = tiles_per_call
+
+    def prepare(self, tile: TilePixels) -> int:
+        return tile.tile.index
+
+    def ask(self, prepared: Sequence[int]) -> Sequence[object]:  # noqa: ARG002 - the endpoint's
         answer = next(self._answers)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return answer if isinstance(answer, tuple) else [answer]
 
     def close(self) -> None:
         pass
@@ -76,31 +84,31 @@ def collection(*boxes: list[float]) -> dict[str, Any]:
 @pytest.fixture(autouse=True, scope="module")
 def hurry() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.inference.retry.time.sleep", lambda _: None)
+        patch.setattr("tasks.inference.patience._FIRST_WAIT", 0.0)
         yield
 
 
-@given(st.integers(0, 10**7), st.integers(1, 2**31), st.integers(1, 500))
-def test_batches_are_few_unless_memory_forbids(tiles: int, tile_bytes: int, least: int) -> None:
-    size = batch_size(tiles, tile_bytes, least)
-    assert size >= 1
-    assert size == 1 or size * tile_bytes <= MAX_BATCH_BYTES
-    more_would_fit = (size + 1) * tile_bytes <= MAX_BATCH_BYTES
-    if more_would_fit:
-        assert size >= least
-        assert size * MAX_BATCHES >= tiles
+@given(st.integers(0, 10**7), st.integers(1, 500), st.integers(1, 64))
+def test_batches_are_few_and_of_whole_calls(tiles: int, least: int, together: int) -> None:
+    size = batch_size(tiles, least, together)
+    assert size >= least
+    assert size * MAX_BATCHES >= tiles
+    assert size % together == 0
+    assert batch_size(100, 16, 1) == 16
 
 
-def test_small_regions_have_batches_of_the_least_size() -> None:
-    assert batch_size(100, 3 * 512 * 512, 16) == 16
-    assert batch_size(3200, 3 * 512 * 512, 16) == 32  # as many as 24 MiB hold
+@given(st.integers(1, 2**31))
+def test_calls_fit_in_memory(call_bytes: int) -> None:
+    most = most_calls(call_bytes)
+    assert 2 <= most <= MAX_CALLS
+    assert most == 2 or most * call_bytes <= MAX_BYTES
 
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(FATE)), max_size=12))
 def test_every_tile_ends_in_its_own_state(kinds: list[str]) -> None:
     batch = [tile(index, kind) for index, kind in enumerate(kinds)]
-    found = infer(batch, FAILURE, attempts=3)
+    found = ask(batch, FAILURE)
     lines = found.ledger.to_pylist()
     assert [line["tile"] for line in lines] == list(range(len(kinds)))
     for kind, line in zip(kinds, lines, strict=True):
@@ -114,7 +122,7 @@ def test_every_tile_ends_in_its_own_state(kinds: list[str]) -> None:
 
 
 def test_detections_are_where_the_tile_is() -> None:
-    found = infer([tile(3)], BuiltinEndpoint("centerpoint", {}), attempts=1)
+    found = ask([tile(3)], BuiltinEndpoint("centerpoint", {}), attempts=1)
     assert detections.boxes(found.detections).tolist() == [[68, 8, 72, 12]]
 
 
@@ -125,7 +133,7 @@ def test_every_builtin_model_answers_by_the_contract(name: str) -> None:
         TilePixels(place(index), random.integers(0, 255, (bands, SIDE, SIDE)).astype(dtype), None)
         for index, (bands, dtype) in enumerate([(3, "uint8"), (1, "uint16"), (4, "float32")])
     ]
-    found = infer(batch, BuiltinEndpoint(name, {}), attempts=1)
+    found = ask(batch, BuiltinEndpoint(name, {}), attempts=1)
     assert coverage.count(found.ledger)["inferred"] == 3
     assert coverage.rejected(found.ledger) == 0
 
@@ -139,17 +147,23 @@ def test_every_builtin_model_answers_by_the_contract(name: str) -> None:
         ([Transient("a"), [1, 2, 3]], "failed", 2),
         ([Throttled("a"), Permanent("gone")], "failed", 2),
         ([Transient("a"), Transient("b"), Transient("c")], "failed", 3),
+        ([*[Throttled("a")] * 9, collection()], "inferred", 10),
+        ([KeyError("a fault"), collection()], "failed", 1),
     ],
 )
 def test_every_call_is_counted(answers: list[object], state: str, attempts: int) -> None:
     endpoint: Endpoint = Scripted(*answers)
-    (line,) = infer([tile(0)], endpoint, attempts=3).ledger.to_pylist()
+    (line,) = ask([tile(0)], endpoint, attempts=3).ledger.to_pylist()
     assert (line["state"], line["attempts"]) == (state, attempts)
+    raised = [answer for answer in answers[:attempts] if isinstance(answer, EndpointError)]
+    assert len(line["failed_calls"]) == len(raised)
+    for call, error in zip(line["failed_calls"], raised, strict=True):
+        assert call == f"{type(error).__name__} after 0.0 s: {error}"
 
 
 def test_broken_features_are_counted_and_lose_nothing_else() -> None:
     answer = collection([0, 0, 2, 2], [9, 9, 1, 1], [50, 0, 60, 9], [4, 4, 6, 6])
-    found = infer([tile(0)], Scripted(answer), attempts=1)
+    found = ask([tile(0)], Scripted(answer), attempts=1)
     assert found.detections["ordinal"].to_pylist() == [0, 3]
     assert coverage.rejected(found.ledger) == 2
 
@@ -160,7 +174,7 @@ def test_properties_too_deep_to_be_published_lose_only_their_feature() -> None:
     for _ in range(2000):
         nested = [nested]
     answer["features"][0]["properties"]["notes"] = nested
-    found = infer([tile(0)], Scripted(answer), attempts=1)
+    found = ask([tile(0)], Scripted(answer), attempts=1)
     assert found.detections["ordinal"].to_pylist() == [1]
     assert coverage.rejected(found.ledger) == 1
 
@@ -174,13 +188,48 @@ def test_detections_are_kept_where_their_centre_is_inside_the_region_of_interest
         [0, 0, 20, 20],
         [12, 8, 14, 12.5],
     ]
-    found = infer([tile(0)], Scripted(collection(*boxes)), attempts=1, roi=RegionOfInterest(ring))
+    found = ask([tile(0)], Scripted(collection(*boxes)), attempts=1, roi=RegionOfInterest(ring))
     assert found.detections["ordinal"].to_pylist() == [0, 3]
     assert coverage.count(found.ledger)["inferred"] == 1
 
 
 def test_a_region_of_interest_leaves_an_empty_answer_empty() -> None:
     roi = RegionOfInterest(shapely.box(0, 0, 1, 1))
-    found = infer([tile(0)], Scripted(collection()), attempts=1, roi=roi)
+    found = ask([tile(0)], Scripted(collection()), attempts=1, roi=roi)
     assert len(found.detections) == 0
     assert found.detections.schema == detections.SCHEMA
+
+
+def test_tiles_are_asked_about_together_and_each_alone_where_that_fails() -> None:
+    good = collection([0, 0, 2, 2])
+    together = Scripted((good,) * 2, (good,), tiles_per_call=2)
+    found = ask([tile(index) for index in range(3)], together, most=1)
+    assert found.ledger["attempts"].to_pylist() == [1, 1, 1]
+    assert found.detections["tile"].to_pylist() == [0, 1, 2]
+    alone = Scripted(TimedOut("too slow"), good, Permanent("poison"), tiles_per_call=2)
+    found = ask([tile(index) for index in range(2)], alone, most=1)
+    assert found.ledger["state"].to_pylist() == ["inferred", "failed"]
+    assert found.ledger["attempts"].to_pylist() == [2, 2]
+    assert found.ledger["reason"].to_pylist() == ["", "poison"]
+
+
+def test_a_passing_failure_does_not_part_tiles_that_are_asked_about_together() -> None:
+    good = collection([0, 0, 2, 2])
+    flaky = Scripted(Transient("reset"), Throttled("busy"), (good,) * 2, tiles_per_call=2)
+    found = ask([tile(index) for index in range(2)], flaky, most=1)
+    assert found.ledger["attempts"].to_pylist() == [3, 3]
+    assert found.ledger["state"].to_pylist() == ["inferred"] * 2
+
+
+def test_too_few_answers_fail_their_tiles() -> None:
+    short = Scripted((collection(),), collection(), collection(), tiles_per_call=2)
+    found = ask([tile(index) for index in range(2)], short, most=1)
+    assert found.ledger["state"].to_pylist() == ["inferred", "inferred"]
+    short = Scripted((collection(),) * 3)
+    assert "3 answers for 1 tiles" in ask([tile(0)], short).ledger["reason"][0].as_py()
+
+
+def test_a_tile_that_is_always_throttled_fails_alone() -> None:
+    found = ask([tile(0), tile(1, "yellow")], FAILURE, patience=0)
+    assert found.ledger["state"].to_pylist() == ["inferred", "failed"]
+    assert "patience" in found.ledger["reason"][1].as_py()

@@ -55,6 +55,7 @@ def test_a_line_says_where_the_tile_is_and_what_became_of_it() -> None:
             "reason": "HTTP 500",
             "attempts": 4,
             "rejected": 0,
+            "failed_calls": [],
         }
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from tasks.errors import ImageChanged, ImageError, RequestError
 from tasks.findings import Findings, gather
 from tasks.imagery import TilePixels
 from tasks.inference import BuiltinEndpoint, open_endpoint
-from tasks.inference.batch import infer
 from tasks.plan import Plan, check_plan, make_plan
 from tasks.request import Request
 from tasks.settings import settings
+from tests.asking import ask as ask_about
 
 WIDTH, HEIGHT, PIXEL = 230, 170, 0.001
 ROI = "MULTIPOLYGON (((10 49.99, 10.12 49.99, 10.03 49.86, 10 49.99)), \
@@ -80,44 +81,39 @@ def worked(plan: Plan, region_size: int, batch_size: int, backwards: bool) -> Fi
     """What the image gives when it is worked in regions and batches of a size."""
     endpoint = BuiltinEndpoint("flood", {"count": 5})
     regions = plan.grid.regions(region_size)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SWATH_BATCH_SIZE", str(batch_size))
-        settings.cache_clear()
-        found = [
-            infer(batch, endpoint, attempts=1, roi=plan.roi)
-            for region in regions
-            for batch in plan.batches(region)
-        ]
-    settings.cache_clear()
-    found += [plan.outside(region) for region in regions]
+    found = []
+    for region in regions:
+        tiles = plan.read(plan.wanted(region))
+        while batch := list(islice(tiles, batch_size)):
+            found.append(ask_about(batch, endpoint, roi=plan.roi))
+        found.append(plan.outside(region))
     return gather(found[::-1] if backwards else found)
 
 
 @pytest.mark.parametrize("roi", [None, ROI])
 @pytest.mark.parametrize("region_size", [50, 110, 10_000])
-def test_each_tile_of_a_region_is_outside_or_in_one_batch(
+def test_each_tile_of_a_region_is_outside_or_read(
     folder: Path, roi: str | None, region_size: int
 ) -> None:
     plan = plan_of(ask(folder, regionOfInterest=roi))
     for region in plan.grid.regions(region_size):
         outside = plan.outside(region).ledger
         assert set(outside["state"].to_pylist()) <= {"outside"}
-        in_batches = [tile.tile.index for batch in plan.batches(region) for tile in batch]
-        indices = outside["tile"].to_pylist() + in_batches
+        read = [tile.tile.index for tile in plan.read(plan.wanted(region))]
+        indices = outside["tile"].to_pylist() + read
         assert sorted(indices) == [tile.index for tile in plan.grid.tiles(region)]
         if roi is None:
             assert len(outside) == 0
 
 
-def test_batches_carry_the_pixels_of_their_tiles(folder: Path) -> None:
+def test_tiles_are_read_with_their_pixels(folder: Path) -> None:
     plan = plan_of(ask(folder))
     with rasterio.open(folder / "a.tif") as dataset:
         for region in plan.grid.regions(110):
-            for batch in plan.batches(region):
-                for tile in batch:
-                    assert isinstance(tile, TilePixels)
-                    expected = dataset.read(window=tile.tile.window)
-                    np.testing.assert_array_equal(tile.pixels, expected)
+            for tile in plan.read(plan.wanted(region)):
+                assert isinstance(tile, TilePixels)
+                expected = dataset.read(window=tile.tile.window)
+                np.testing.assert_array_equal(tile.pixels, expected)
 
 
 @pytest.mark.parametrize("roi", [None, ROI])
@@ -165,7 +161,6 @@ def test_a_plan_that_can_be_carried_out_passes(folder: Path) -> None:
     [
         ({"imageProcessor": {"name": "flod", "type": "BUILTIN"}}, "no built-in model 'flod'"),
         ({"imageProcessorParameters": {"cuont": 3}}, r"imageProcessorParameters\.cuont"),
-        ({"imageProcessor": {"name": "ships"}}, r"imageProcessor\.type: SM_ENDPOINT is not"),
         (
             {"postProcessing": [{"algorithm": {"algorithmType": "WBF"}}]},
             "algorithmType: WBF is not available",

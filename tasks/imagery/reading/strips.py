@@ -8,7 +8,7 @@ a handle of its own, while the tiles of this one are at work: about three strips
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ _PAUSE = 0.25  # seconds before the second attempt; each further one waits four 
 
 def read_tiles(
     image: Image, tiles: Iterable[Tile], *, read_role: str | None = None
-) -> Iterator[ReadTile]:
+) -> Generator[ReadTile]:
     """Read tiles, in the order given.
 
     Closing the iterator early waits for the strip that is being read, and ends the thread.

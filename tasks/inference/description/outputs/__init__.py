@@ -1,0 +1,1 @@
+"""How each family of detectors says what it found: a module each, with its own words."""

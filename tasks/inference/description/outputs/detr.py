@@ -1,0 +1,81 @@
+"""DETR (Carion et al., 2020, arXiv:2005.12872), RT-DETR (Zhao et al., 2023, arXiv:2304.08069)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import model_validator
+from scipy.special import expit, softmax
+
+from tasks.errors import AnswerError
+from tasks.inference.description.mlm import Class
+from tasks.inference.description.outputs.boxes import numbers
+from tasks.inference.description.outputs.detector import Size, Tensors
+from tasks.inference.description.outputs.finished import Finished
+from tasks.inference.endpoint import Boxes
+
+
+class Detr(Finished):
+    """Queries: logits (batch, queries, classes) and boxes (batch, queries, 4).
+
+    Without `activation`, an export that is finished, as RT-DETR's own: labels, boxes and scores.
+
+    Attributes:
+        activation: What makes scores of logits: `softmax`, with a last column for no object, as
+            DETR; or `sigmoid`, each class by itself, as RT-DETR. Boxes are then centre and size in
+            shares of the input's, unless told otherwise.
+    """
+
+    type: Literal["detr"]
+    activation: Literal["sigmoid", "softmax"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_queries(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the JSON holds
+        if isinstance(data, Mapping) and data.get("activation") is not None:
+            return {"box_format": "cxcywh", "normalized": True} | dict(data)
+        return data
+
+    @property
+    def roles(self) -> Mapping[str, int]:
+        """Outputs that are decoded, and the axes that each has."""
+        return super().roles if self.activation is None else {"boxes": 3, "logits": 3}
+
+    def decode(self, tensors: Tensors, classes: Sequence[Class], size: Size) -> list[Boxes]:
+        """As their `PostProcess`: the best class of a query, or the best pairs of both."""
+        if self.activation is None:
+            return super().decode(tensors, classes, size)
+        self.check_lengths(tensors)
+        logits = tensors["logits"]
+        columns = len(classes) + (self.activation == "softmax")
+        if logits.shape[2] != columns:
+            raise AnswerError(
+                f"The model's logits are {logits.shape[1:]} where {self.activation} of "
+                f"{len(classes)} classes takes {columns} columns; check classification:classes and "
+                "swath:detector.activation."
+            )
+        names = [one.name for one in classes]
+        return [
+            self._queries(*tile, names, size) for tile in zip(logits, tensors["boxes"], strict=True)
+        ]
+
+    def _queries(
+        self, logits: NDArray[Any], boxes: NDArray[Any], names: list[str], size: Size
+    ) -> Boxes:
+        logits = numbers(logits).astype(np.float64)
+        if self.activation == "softmax":
+            scores = softmax(logits, axis=1)[:, :-1]
+            labels = scores.argmax(axis=1)
+            scores = scores[np.arange(len(labels)), labels]
+            queries = np.flatnonzero(scores >= self.score_threshold)
+            labels, scores = labels[queries], scores[queries]
+        else:
+            every = expit(logits).ravel()
+            best = np.argsort(-every, kind="stable")[: len(logits)]
+            best = best[every[best] >= self.score_threshold]
+            queries, labels = np.divmod(best, len(names))
+            scores = every[best]
+        return Boxes(self.in_pixels(boxes[queries], size), scores, labels, names)

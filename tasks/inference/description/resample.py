@@ -1,0 +1,102 @@
+"""Resizing a band, as OpenCV does: pixel areas aligned, edges repeated, no smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_AT_ONCE = 24_000  # values: what is made on the way stays in the cache, and is not mapped anew
+
+
+@dataclass(frozen=True, slots=True)
+class _Taps:
+    """What each pixel of a resized line is made of.
+
+    Attributes:
+        places: (taps, pixels) of the line before.
+        weights: (taps, pixels), adding up to 1.
+    """
+
+    places: NDArray[np.intp]
+    weights: NDArray[np.float32]
+
+
+def resized(
+    band: NDArray[Any], size: tuple[int, int], method: str
+) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """A band in another size, some rows at a time: which rows, and their values.
+
+    Args:
+        band: (rows, columns) of a real type.
+        size: Width and height to make it.
+        method: The end of MLM's `interpolation-…`: nearest, linear, cubic, area or lanczos4.
+    """
+    columns = _taps(method, band.shape[1], size[0])
+    rows = _taps(method, band.shape[0], size[1])
+    height = max(1, _AT_ONCE // max(size[0], band.shape[1]))
+    for first in range(0, size[1], height):
+        part = slice(first, min(first + height, size[1]))
+        tall = _Taps(rows.places[:, part], rows.weights[:, part, np.newaxis])
+        yield part, _blend(_blend(band, tall, axis=0), columns, axis=1)
+
+
+def _blend(values: NDArray[Any], taps: _Taps, axis: int) -> NDArray[Any]:
+    total: NDArray[Any] = np.take(values, taps.places[0], axis) * taps.weights[0]
+    for places, weights in zip(taps.places[1:], taps.weights[1:], strict=True):
+        total += np.take(values, places, axis) * weights
+    return total
+
+
+@lru_cache(32)
+def _taps(method: str, source: int, target: int) -> _Taps:
+    if method == "area" and target < source:
+        edges = np.arange(target + 1) * (source / target)
+        places = edges[:-1].astype(int) + np.arange(int(np.ceil(source / target)) + 1)[:, None]
+        weights = np.minimum(edges[1:], places + 1) - np.maximum(edges[:-1], places)
+    else:  # enlarging by area is linear
+        reach, kernel = _KERNELS.get(method, _KERNELS["linear"])
+        centres = (np.arange(target) + 0.5) * (source / target) - 0.5
+        places = np.floor(centres).astype(int) + np.arange(1 - reach, 1 + reach)[:, None]
+        weights = kernel(centres - places)
+    weights = np.where(np.isclose(weights, 0), 0.0, weights)
+    weights /= weights.sum(axis=0)
+    return _Taps(np.clip(places, 0, source - 1), weights.astype(np.float32))
+
+
+def _nearest(distance: Floats) -> Floats:
+    return ((distance >= -0.5) & (distance < 0.5)).astype(float)
+
+
+def _linear(distance: Floats) -> Floats:
+    weights: Floats = np.clip(1 - np.abs(distance), 0, None)
+    return weights
+
+
+def _cubic(distance: Floats) -> Floats:
+    """Keys' convolution (1981) with a = −0.75, OpenCV's."""
+    a, x = -0.75, np.abs(distance)
+    near = ((a + 2) * x - (a + 3)) * x**2 + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    weights: Floats = np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+    return weights
+
+
+def _lanczos4(distance: Floats) -> Floats:
+    weights: Floats = np.sinc(distance) * np.sinc(distance / 4) * (np.abs(distance) < 4)
+    return weights
+
+
+_KERNELS: dict[str, tuple[int, Callable[[Floats], Floats]]] = {
+    "nearest": (1, _nearest),
+    "linear": (1, _linear),
+    "cubic": (2, _cubic),
+    "lanczos4": (4, _lanczos4),
+}
+"""Pixels on either side that count, and their weight by distance."""

@@ -1,0 +1,101 @@
+"""MLM's Value Scaling Object: what is done to the values of a band."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Literal, Self
+
+from pydantic import FiniteFloat, field_validator, model_validator
+
+from tasks.inference.description.words import Words
+
+_NEEDED = {
+    "min-max": ("minimum", "maximum"),
+    "z-score": ("mean", "stddev"),
+    "clip": ("minimum", "maximum"),
+    "clip-min": ("minimum",),
+    "clip-max": ("maximum",),
+    "offset": ("value",),
+    "scale": ("value",),
+}
+
+
+class Scaling(Words):
+    """One of MLM's scalings; all but `processing`, which is a program. None leaves values be.
+
+    Each is (value held within bounds − offset) ÷ divisor.
+    """
+
+    type: Literal["min-max", "z-score", "clip", "clip-min", "clip-max", "offset", "scale"] | None
+    minimum: FiniteFloat | None = None
+    maximum: FiniteFloat | None = None
+    mean: FiniteFloat | None = None
+    stddev: FiniteFloat | None = None
+    value: FiniteFloat | None = None
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _no_program(cls, kind: object) -> object:
+        if kind == "processing":
+            raise ValueError(
+                "is a program, and Swath runs none; give min-max, z-score, clip, offset or scale"
+            )
+        return kind
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed = _NEEDED.get(self.type or "", ())
+        for name in needed:
+            if getattr(self, name) is None:
+                raise ValueError(f"is of type {self.type} and has no {name}; give it")
+        if "minimum" in needed and "maximum" in needed and self._low >= self._high:
+            raise ValueError(
+                f"has a minimum {self._low:g} that is not below its maximum; give a lower one"
+            )
+        if self.divisor == 0:
+            raise ValueError("divides by zero; give another stddev or value")
+        return self
+
+    @property
+    def offset(self) -> float:
+        """What is subtracted from a value."""
+        match self.type:
+            case "min-max":
+                return self._low
+            case "z-score":
+                return self.mean or 0.0
+            case "offset":
+                return self.value or 0.0
+        return 0.0
+
+    @property
+    def divisor(self) -> float:
+        """What a value is then divided by."""
+        match self.type:
+            case "min-max":
+                return self._high - self._low
+            case "z-score":
+                return self.stddev or 0.0
+            case "scale":
+                return self.value or 0.0
+        return 1.0
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """What a value is held within before; None for a value of any size."""
+        match self.type:
+            case "clip":
+                return self._low, self._high
+            case "clip-min":
+                return self._low, inf
+            case "clip-max":
+                return -inf, self._high
+        return None
+
+    @property
+    def _low(self) -> float:
+        return self.minimum or 0.0
+
+    @property
+    def _high(self) -> float:
+        return self.maximum or 0.0

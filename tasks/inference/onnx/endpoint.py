@@ -1,0 +1,79 @@
+"""A model in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tasks.errors import Permanent, TimedOut, Transient
+from tasks.imagery import TilePixels
+from tasks.inference.description import Description, Prepared
+from tasks.inference.endpoint import Boxes
+from tasks.inference.onnx.session import Session
+from tasks.inference.onnx.watch import Watch
+
+_BATCH_OF_A_GPU = 8
+
+
+class OnnxEndpoint:
+    """An ONNX model, run by onnxruntime in the thread that asks.
+
+    Attributes:
+        tiles_per_call: As many as its batch axis has room for; where that has no end, what its
+            description suggests, else 1 on processors, which gain nothing by more.
+        capacity: Calls that keep the machine busy.
+    """
+
+    local = True
+
+    def __init__(self, session: Session, description: Description, timeout: float) -> None:
+        """Run nothing yet.
+
+        Args:
+            session: The model.
+            description: What it takes and gives, for the image at hand.
+            timeout: Seconds that a call may take.
+        """
+        self._session, self._description = session, description
+        self._watch = Watch(timeout)
+        suggested = description.properties.batch_size
+        by_default = _BATCH_OF_A_GPU if session.on_gpu else 1
+        self.tiles_per_call = description.batch or suggested or by_default
+        self.capacity: int | None = session.calls
+
+    def prepare(self, tile: TilePixels) -> Prepared:
+        """The model's input for a tile."""
+        return self._description.prepare(tile)
+
+    def ask(self, prepared: Sequence[Prepared]) -> list[Boxes]:
+        """The boxes that the model finds in each of a few tiles.
+
+        Raises:
+            TimedOut: The model took too long; it was ended.
+            Transient: It was ended by `close`.
+            Permanent: It cannot be run on them.
+            AnswerError: What it answered is not what its description says.
+        """
+        return self._description.decode(self._run(prepared), prepared)
+
+    def close(self) -> None:
+        """End the calls under way in other threads at their next operator."""
+        self._watch.close()
+
+    def _run(self, prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
+        if self._watch.closed:
+            raise Transient("The model was closed.")
+        inputs = self._description.inputs(prepared)
+        call = self._session.call_options()
+        try:
+            with self._watch.over(call):
+                return self._session.run(inputs, self._description.outputs, call)
+        except Exception as error:
+            if self._watch.closed:
+                raise Transient("The model was ended while it ran.") from error
+            if call.terminate:
+                raise TimedOut(f"The model took more than {self._watch.timeout:g} s.") from error
+            reason = " ".join(str(error).split())[:300]
+            raise Permanent(f"The model cannot be run on a tile: {reason}") from error

@@ -1,0 +1,74 @@
+"""What the status of a server's reply means for a tile."""
+
+from __future__ import annotations
+
+import time
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+from tasks.errors import EndpointError, Permanent, Throttled, Transient
+from tasks.inference.transport import Reply
+
+_OK = 200
+_SERVER_ERROR = 500
+_THROTTLING = (429, 503)
+_TRANSIENT = (408, 425)
+_SHOWN = 200  # bytes of what a server said
+
+
+def check_status(url: str, reply: Reply) -> None:
+    """Nothing for a reply with an answer in it.
+
+    Raises:
+        Throttled: 429 or 503, with the seconds of Retry-After.
+        Transient: Another 5xx, 408 or 425.
+        Permanent: Any other status but 200.
+    """
+    if reply.status != _OK:
+        target = reply.headers.get("location")
+        said = reply.body[:_SHOWN].decode(errors="replace").strip() or _phrase(reply.status)
+        reason = f"name {target[:_SHOWN]} instead" if target else said
+        raise failure(
+            f"{url} answered HTTP {reply.status}: {reason}",
+            reply.status,
+            reply.headers.get("retry-after"),
+        )
+
+
+def failure(message: str, status: int, retry_after: str | None = None) -> EndpointError:
+    """The error that an HTTP status stands for.
+
+    Args:
+        message: What it says.
+        status: HTTP status, not 200.
+        retry_after: The header of that name.
+    """
+    if status in _THROTTLING:
+        return Throttled(message, _seconds(retry_after))
+    if status >= _SERVER_ERROR or status in _TRANSIENT:
+        return Transient(message)
+    return Permanent(message)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "no reason given"
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Seconds of a Retry-After header, in either of its forms (RFC 9110, 10.2.3)."""
+    if retry_after is None:
+        return None
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        return _seconds_until(retry_after)
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None

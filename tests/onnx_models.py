@@ -1,0 +1,160 @@
+"""Small real ONNX models for tests, and the descriptions that go with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+SHARED = Path(__file__).parents[2] / "shared"
+YOLOX = SHARED / "models" / "yolox_nano.onnx"
+PLANES = SHARED / "data" / "2_planes.tiff"
+PLANE_BOXES = [[145, 122, 300, 213], [184, 260, 344, 352]]
+"""Where the aircraft of `2_planes.tiff` are, as YOLOX-nano sees them, to a few pixels."""
+
+_COCO = (
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
+    "stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,"
+    "backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,"
+    "baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,knife,spoon,bowl,"
+    "banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,"
+    "oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
+)
+COCO = _COCO.split(",")
+
+_IR, _OPSET = 8, 17
+
+
+def describe(
+    detector: Mapping[str, Any],
+    *,
+    classes: Sequence[str] = ("ship", "aircraft"),
+    first_class: int = 0,
+    shape: Sequence[int] = (1, 3, 64, 64),
+    dim_order: Sequence[str] = ("batch", "bands", "height", "width"),
+    data_type: str = "float32",
+    output: str | None = "output",
+    **model_input: Any,
+) -> dict[str, Any]:
+    """The properties of a model's STAC Item, with `swath:detector`."""
+    structure = {"shape": list(shape), "dim_order": list(dim_order), "data_type": data_type}
+    named = [{"value": value, "name": name} for value, name in enumerate(classes, first_class)]
+    return {
+        "mlm:name": "of the tests",
+        "mlm:architecture": "unknown",
+        "mlm:tasks": ["object-detection"],
+        "mlm:input": [{"name": "images", "input": structure, **model_input}],
+        "mlm:output": [
+            {
+                "tasks": ["object-detection"],
+                "result": {"shape": [-1], "dim_order": ["box"], "data_type": "float32"},
+                "classification:classes": named,
+            }
+            | ({"name": output} if output else {})
+        ],
+        "swath:detector": dict(detector),
+    }
+
+
+def yolox_nano() -> dict[str, Any]:
+    """The description of `yolox_nano.onnx`."""
+    return describe(
+        {"type": "yolox", "channel_order": "BGR", "letterbox": "corner", "score_threshold": 0.3},
+        classes=COCO,
+        shape=(1, 3, 416, 416),
+        bands=["red", "green", "blue"],
+        resize_type="interpolation-linear",
+    )
+
+
+def write_json(path: Path, document: object) -> Path:
+    """A document in a file."""
+    path.write_text(json.dumps(document))
+    return path
+
+
+def save(path: Path, graph: onnx.GraphProto, domains: Sequence[str] = ()) -> Path:
+    """A graph as a model in a file."""
+    opsets = [helper.make_opsetid("", _OPSET), *(helper.make_opsetid(name, 1) for name in domains)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def value(name: str, dtype: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+    """An input or output; a size in letters is any."""
+    return helper.make_tensor_value_info(
+        name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape)
+    )
+
+
+def answering(
+    path: Path,
+    outputs: Mapping[str, NDArray[Any]],
+    *,
+    shape: Sequence[int | str] = (1, 3, 64, 64),
+    dtype: str = "float32",
+) -> Path:
+    """A model that gives the same answer to every input."""
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+        for name, array in outputs.items()
+    ]
+    results = [value(name, array.dtype.name, array.shape) for name, array in outputs.items()]
+    graph = helper.make_graph(constants, "answering", [value("images", dtype, shape)], results)
+    return save(path, graph)
+
+
+def bright_box(path: Path, *, shape: Sequence[int | str] = (1, 3, 64, 64)) -> Path:
+    """A model that finds the extent of what is brighter than 127, as torchvision's detectors tell.
+
+    Its boxes (batch, 1, 4), labels and scores (batch, 1) come of what is in its input.
+    """
+
+    def extent(axis: int, low: str, high: str) -> list[onnx.NodeProto]:
+        other = 3 - axis
+        return [
+            helper.make_node("ReduceMax", ["plane"], [f"line{axis}"], axes=[other], keepdims=0),
+            helper.make_node("Greater", [f"line{axis}", "half"], [f"is{axis}"]),
+            helper.make_node("Cast", [f"is{axis}"], [f"int{axis}"], to=TensorProto.INT32),
+            helper.make_node("ArgMax", [f"int{axis}"], [low], axis=1),
+            helper.make_node(
+                "ArgMax", [f"int{axis}"], [f"last{axis}"], axis=1, select_last_index=1
+            ),
+            helper.make_node("Add", [f"last{axis}", "one"], [high]),
+        ]
+
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["plane"], axes=[1], keepdims=0),
+        *extent(1, "y0", "y1"),
+        *extent(2, "x0", "x1"),
+        helper.make_node("Concat", ["x0", "y0", "x1", "y1"], ["whole"], axis=1),
+        helper.make_node("Cast", ["whole"], ["flat"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["flat", "axis1"], ["boxes"]),
+        helper.make_node("Cast", ["any"], ["scores"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["int1"], ["any"], axes=[1], keepdims=1),
+        helper.make_node("Cast", ["any"], ["labels"], to=TensorProto.INT64),
+    ]
+    nodes[-3:] = [nodes[-2], nodes[-3], nodes[-1]]  # in the order that they are run in
+    constants = [
+        numpy_helper.from_array(np.array(127, np.float32), "half"),
+        numpy_helper.from_array(np.array(1, np.int64), "one"),
+        numpy_helper.from_array(np.array([1], np.int64), "axis1"),
+    ]
+    batch = shape[0]
+    results = [
+        value("boxes", "float32", (batch, 1, 4)),
+        value("labels", "int64", (batch, 1)),
+        value("scores", "float32", (batch, 1)),
+    ]
+    graph = helper.make_graph(
+        nodes, "bright", [value("images", "float32", shape)], results, constants
+    )
+    return save(path, graph)

@@ -1,0 +1,87 @@
+"""Answers in arrays keep the same contract as features do."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.windows import Window
+
+from tasks.detections import SCHEMA, boxes
+from tasks.errors import AnswerError
+from tasks.inference.answer import MAX_FEATURES, Answer, read_answer
+from tasks.inference.endpoint import Boxes
+from tasks.tiling import Tile
+
+TILE = Tile(7, Window(1000, 2000, 100, 80))
+NAMES = ["ship", 'a "quoted" plane']
+
+
+def answer(rows: list[tuple[list[float], float, int]]) -> Boxes:
+    return Boxes(
+        np.array([box for box, _, _ in rows], np.float32).reshape(-1, 4),
+        np.array([score for _, score, _ in rows], np.float32),
+        np.array([named for _, _, named in rows], np.int64),
+        NAMES,
+    )
+
+
+def as_features(rows: list[tuple[list[float], float, int]]) -> dict[str, Any]:
+    features = [
+        {
+            "properties": {
+                "imageBBox": np.array(box, np.float32).tolist(),
+                "featureClasses": [{"iri": NAMES[named], "score": float(np.float32(score))}]
+                if 0 <= named < len(NAMES)
+                else [],
+            }
+        }
+        for box, score, named in rows
+    ]
+    return {"type": "FeatureCollection", "features": features}
+
+
+numbers = st.floats(-150, 150, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
+scores = st.floats(0, 1, width=32) | st.sampled_from([np.nan, -0.5, 1.5])
+given_rows = st.lists(
+    st.tuples(st.lists(numbers, min_size=4, max_size=4), scores, st.integers(-1, 2)), max_size=20
+)
+
+
+def told(read: Answer) -> tuple[list[dict[str, Any]], int]:
+    rows = [] if read.detections is None else read.detections.to_pylist()
+    return [row | {"properties": json.loads(row["properties"])} for row in rows], read.rejected
+
+
+@settings(deadline=None)
+@given(given_rows)
+def test_boxes_are_read_as_the_features_of_the_same_values_are(
+    rows: list[tuple[list[float], float, int]],
+) -> None:
+    found = read_answer(answer(rows), TILE)
+    assert told(found) == told(read_answer(as_features(rows), TILE))
+    assert bool(found.first_rejected) == bool(found.rejected)
+    if found.detections is not None:
+        assert found.detections.schema == SCHEMA
+        placed = boxes(found.detections) - [1000, 2000, 1000, 2000]
+        assert (placed >= 0).all()
+        assert (placed <= [100, 80, 100, 80]).all()
+
+
+def test_arrays_that_do_not_fit_each_other_fail_the_tile() -> None:
+    whole = answer([([1, 2, 3, 4], 0.5, 0)])
+    for broken in (
+        Boxes(whole.boxes[:, :3], whole.scores, whole.classes, NAMES),
+        Boxes(whole.boxes, whole.scores[:0], whole.classes, NAMES),
+        Boxes(whole.boxes, whole.scores, whole.classes[:0], NAMES),
+    ):
+        with pytest.raises(AnswerError, match="do not fit"):
+            read_answer(broken, TILE)
+
+
+def test_too_many_boxes_fail_the_tile() -> None:
+    many = answer([([1, 2, 3, 4], 0.5, 0)] * (MAX_FEATURES + 1))
+    with pytest.raises(AnswerError, match="more than"):
+        read_answer(many, TILE)

@@ -1,0 +1,235 @@
+"""Turns to call an endpoint: in order, never too many, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Event, Lock, Thread
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tasks.errors import Permanent, Throttled, TimedOut, Transient
+from tasks.inference.limiter import Limiter, LimiterClosed
+
+PATIENCE = 20.0  # seconds for what must happen
+OUTCOMES = [None, Throttled("429"), TimedOut("late"), Transient("500"), Permanent("400")]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.0005)
+
+
+def fail(outcome: Exception | None) -> None:
+    if outcome is not None:
+        raise outcome
+
+
+class Call:
+    """A thread that takes a turn, and ends it as it is told."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.let_in, self.sent_away, self._end = Event(), Event(), Event()
+        self._outcome: Exception | None = None
+        self._thread = Thread(target=self._run, args=(limiter,), daemon=True)
+        self._thread.start()
+
+    def end(self, outcome: Exception | None) -> None:
+        self._outcome = outcome
+        self._end.set()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+    def _run(self, limiter: Limiter) -> None:
+        try:
+            with limiter.turn():
+                self.let_in.set()
+                self._end.wait()
+                fail(self._outcome)
+        except LimiterClosed:
+            self.sent_away.set()
+        except Exception as error:
+            assert error is self._outcome  # noqa: PT017 - told, not tested
+
+
+class Turns(RuleBasedStateMachine):
+    """A limiter beside the plainest one: a queue, and a count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limiter = Limiter(3)
+        self.under_way: list[Call] = []
+        self.queue: deque[Call] = deque()
+        self.closed = False
+
+    def check(self) -> None:
+        """Those whose turn it is are let in, in order, and nobody else is."""
+        room = min(self.limiter.limit, self.limiter.most)
+        while self.queue and len(self.under_way) < room:
+            call = self.queue.popleft()
+            assert call.let_in.wait(PATIENCE)
+            self.under_way.append(call)
+        assert self.limiter.in_flight == len(self.under_way)
+        assert self.limiter.waiting == len(self.queue)
+        assert not any(call.let_in.is_set() for call in self.queue)
+
+    @precondition(lambda self: not self.closed)
+    @rule()
+    def arrive(self) -> None:
+        known = self.limiter.in_flight + self.limiter.waiting
+        self.queue.append(Call(self.limiter))
+        until(lambda: self.limiter.in_flight + self.limiter.waiting > known)
+        self.check()
+
+    @precondition(lambda self: self.under_way)
+    @rule(which=st.integers(0, 100), outcome=st.sampled_from(OUTCOMES))
+    def end(self, which: int, outcome: Exception | None) -> None:
+        self.under_way.pop(which % len(self.under_way)).end(outcome)
+        self.check()
+
+    @rule(most=st.integers(0, 8))
+    def allow(self, most: int) -> None:
+        self.limiter.most = most
+        self.check()
+
+    @precondition(lambda self: len(self.under_way) > 3)
+    @rule()
+    def close(self) -> None:
+        self.closed = True
+        self.limiter.close()
+        for call in self.queue:
+            assert call.sent_away.wait(PATIENCE)
+        self.queue.clear()
+        with pytest.raises(LimiterClosed, match="ending"), self.limiter.turn():
+            pass
+
+    @invariant()
+    def limit_is_sane(self) -> None:
+        assert self.limiter.limit >= 1
+        assert self.limiter.wanted >= 0
+
+    def teardown(self) -> None:
+        self.limiter.most = 100
+        self.check()
+        while self.under_way:
+            self.end(0, None)
+        assert not self.queue
+        assert self.limiter.in_flight == 0
+
+
+TestTurns = Turns.TestCase
+TestTurns.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_hundred_threads_are_all_served_whatever_happens_to_the_limits() -> None:
+    limiter, served, lock, ended = Limiter(5), [0], Lock(), Event()
+
+    def call(number: int) -> None:
+        dice = random.Random(number)
+        for _ in range(100):
+            try:
+                with limiter.turn():
+                    fail(dice.choice([*OUTCOMES, *[None] * 20]))
+            except (Throttled, Transient, Permanent):
+                pass
+            with lock:
+                served[0] += 1
+
+    def change() -> None:
+        dice = random.Random(0)
+        while not ended.wait(0.001):
+            limiter.most = dice.randrange(10)
+        limiter.most = 1
+
+    changes = Thread(target=change)
+    threads = [Thread(target=call, args=(number,), daemon=True) for number in range(100)]
+    for thread in [changes, *threads]:
+        thread.start()
+    until(lambda: served[0] > 5000)
+    ended.set()
+    for thread in [changes, *threads]:
+        thread.join(PATIENCE)
+    assert served[0] == 100 * 100
+    assert limiter.in_flight == limiter.waiting == 0
+
+
+def test_a_caller_that_is_interrupted_gives_up_its_place() -> None:
+    class InterruptedCallError(Exception):
+        pass
+
+    def interrupt(*_: Any) -> None:
+        raise InterruptedCallError
+
+    limiter = Limiter(1)
+    first = Call(limiter)
+    assert first.let_in.wait(PATIENCE)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(InterruptedCallError), limiter.turn():
+            pytest.fail("there was no turn to have")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert limiter.waiting == 0
+    first.end(None)
+    with limiter.turn():
+        assert limiter.in_flight == 1
+
+
+def test_a_turn_ends_with_what_went_wrong_in_it() -> None:
+    limiter = Limiter(10)
+    with pytest.raises(KeyError), limiter.turn():
+        raise KeyError
+    assert limiter.in_flight == 0
+
+
+def test_more_is_wanted_when_only_what_is_allowed_holds_calls_back() -> None:
+    limiter = Limiter(2)
+    calls = []
+    for number in range(20):
+        calls.append(Call(limiter))
+        until(lambda: limiter.in_flight + limiter.waiting > number)  # noqa: B023
+    for call in calls[:10]:
+        assert call.let_in.wait(PATIENCE)
+        call.end(None)
+    assert limiter.limit < limiter.most * 4
+    assert limiter.wanted > limiter.most
+    limiter.most = 100
+    for call in calls[10:]:
+        assert call.let_in.wait(PATIENCE)
+        call.end(None)
+
+
+def test_a_throttled_endpoint_is_wanted_no_more_than_it_takes() -> None:
+    limiter = Limiter(100)
+    calls = [Call(limiter) for _ in range(20)]
+    until(lambda: sum(call.let_in.is_set() for call in calls) == 4)
+    one, two, *_ = [call for call in calls if call.let_in.is_set()]
+    one.end(Throttled("429"))
+    two.end(Throttled("429"))
+    assert limiter.limit == limiter.wanted == limiter.in_flight == 2
+    limiter.close()
+    for call in calls:
+        call.end(None)
+
+
+def test_nothing_is_wanted_where_nobody_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.inference.limiter._RECENT", 0.02)
+    limiter = Limiter(10)
+    with limiter.turn():
+        pass
+    until(lambda: limiter.wanted == 0)
+    call = Call(limiter)
+    assert call.let_in.wait(PATIENCE)
+    assert limiter.wanted == 1
+    call.end(None)
