@@ -79,11 +79,15 @@ def submit(
 def run(
     image: Annotated[str, Parameter(help="A path, or s3://bucket/key.")],
     *,
-    model: Annotated[str, Parameter(help="The model's name, or its URL.")],
+    model: Annotated[str, Parameter(help="The model's name, URL, or ONNX file.")],
     type: Annotated[  # noqa: A002 - the option's name
         Literal["BUILTIN", "HTTP_ENDPOINT", "SM_ENDPOINT", "OIP_ENDPOINT", "ONNX"],
         Parameter(help="Kind of endpoint."),
     ] = "BUILTIN",
+    parameter: Annotated[
+        tuple[str, ...],
+        Parameter(help="NAME=VALUE of imageProcessorParameters; may be given again."),
+    ] = (),
     cut: Cut = CUT,
     job_id: Annotated[str | None, Parameter(help="Name of the job; made up if left out.")] = None,
     out: Annotated[Path, Parameter(help="Folder for the results.")],
@@ -100,6 +104,7 @@ def run(
         cut=cut,
         model=model,
         type=type,
+        parameters=parameter,
         job_id=f"run-{token_hex(4)}" if job_id is None else job_id,
         out=out,
         json=json,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.console import Console
 
 from deployments.local.server import own_server, server_in_use
-from deployments.options import Cut, request_of, roots_of, url_of
-from tasks.errors import PublishError, SwathError
+from deployments.options import Cut, request_of, url_of
+from tasks.errors import PublishError, RequestError, SwathError
 from tasks.request import Request
 from tasks.status import JobStatus
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 3.0  # seconds that an interrupted run may take to end in order
 _INTERRUPTED = 130
+_WITH_FILES = {"ONNX", "OIP_ENDPOINT"}  # kinds of endpoint that read a model or its description
 EXIT = {JobStatus.SUCCESS: 0, JobStatus.FAILED: 1, JobStatus.PARTIAL: 3}
 
 
@@ -36,8 +37,9 @@ class Options:
     Attributes:
         image: Path or s3:// URL.
         cut: How it is cut.
-        model: The model's name or URL.
+        model: The model's name, URL, or ONNX file.
         type: Kind of endpoint.
+        parameters: For the model, each NAME=VALUE.
         job_id: Name of the job.
         out: Folder for the results.
         json: Whether to end with a JSON object.
@@ -47,6 +49,7 @@ class Options:
     cut: Cut
     model: str
     type: str
+    parameters: tuple[str, ...]
     job_id: str
     out: Path
     json: bool
@@ -60,9 +63,34 @@ class Options:
         fields = {
             "jobId": self.job_id,
             "outputs": [{"type": "File", "path": str(self.out.absolute())}],
-            "imageProcessor": {"name": self.model, "type": self.type},
+            "imageProcessor": {"name": self._place(self.model), "type": self.type},
+            "imageProcessorParameters": self._parameters(),
         }
         return request_of(self.image, self.cut, fields)
+
+    def roots(self) -> list[Path]:
+        """The folders of all files that were named."""
+        named = [self.image, self._place(self.model), *self._parameters().values()]
+        files = [Path(name) for name in named if "://" not in name and Path(name).is_file()]
+        return [self.out.absolute(), *(file.absolute().parent for file in files)]
+
+    def _parameters(self) -> dict[str, str]:
+        pairs = dict(_pair(typed) for typed in self.parameters)
+        if "description" in pairs:
+            pairs["description"] = self._place(pairs["description"])
+        return pairs
+
+    def _place(self, name: str) -> str:
+        """A file of a model as a message names it; anything else as it is."""
+        is_file = self.type in _WITH_FILES and "://" not in name
+        return str(Path(name).absolute()) if is_file else name
+
+
+def _pair(typed: str) -> tuple[str, str]:
+    name, equals, value = typed.partition("=")
+    if not name or not equals:
+        raise RequestError(f"--parameter: {typed!r} is not NAME=VALUE.")
+    return name, value
 
 
 def run(options: Options, console: Console) -> int:
@@ -125,7 +153,7 @@ def _environment(options: Options) -> Iterator[None]:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PublishError(f"--out: {options.out} cannot be a folder: {error}") from error
-    roots = [options.out.absolute(), *roots_of(options.image)]
+    roots = options.roots()
     with tempfile.TemporaryDirectory(prefix="swath-", ignore_cleanup_errors=True) as work:
         os.environ |= {
             "SWATH_LOCAL_ROOTS": json.dumps([str(root) for root in roots]),

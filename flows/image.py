@@ -122,7 +122,10 @@ def _run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[S
     endpoint = EndpointNews()
     if settings().region_deployment is None:
         return [_run_here(region, endpoint) for region in work]
-    attempt = run_region.with_options(retries=settings().region_attempts - 1)
+    attempt = run_region.with_options(
+        retries=settings().region_attempts - 1,
+        retry_condition_fn=lambda *_: not endpoint.down,
+    )
     futures = [attempt.submit(*region, endpoint=endpoint) for region in work]
     wait(futures)
     return [future.state for future in futures]

@@ -6,7 +6,8 @@ SwathError
 │   └── ImageChanged   the image was replaced while it was being read
 ├── EndpointError      the model did not answer a tile
 │   ├── Throttled      it asked for patience; carries the seconds it asked for
-│   ├── Transient      it may answer the next time: 5xx, connection
+│   ├── Transient      it may answer the next time: 5xx
+│   │   ├── Unreachable  no connection to it, or one that broke
 │   │   └── TimedOut   it took too long
 │   └── Permanent      it never will: 4xx, a model or endpoint that does not exist
 ├── AnswerError        the model answered, but not with features
@@ -50,6 +51,10 @@ class Throttled(EndpointError):  # noqa: N818
 
 class Transient(EndpointError):  # noqa: N818
     """The endpoint may answer the next time: 5xx, connection, time-out."""
+
+
+class Unreachable(Transient):
+    """There is no connection to the endpoint, or it broke."""
 
 
 class TimedOut(Transient):

@@ -17,7 +17,7 @@ from tasks.imagery.opening.handle import dataset_of
 from tasks.imagery.reading.blocks import block_sizes, tells_blank, touched
 from tasks.imagery.reading.preview import Preview, preview
 from tasks.imagery.reading.windows import reading_bytes
-from tasks.inference.batch import MAX_BATCH_BYTES
+from tasks.inference.batch import most_calls
 from tasks.plan import Plan
 from tasks.settings import settings
 from tasks.tiling import Region
@@ -112,8 +112,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         bytes_to_send=calls * plan.tile_bytes,
         memory_bytes=_PROCESS
         + reading_bytes(image, grid.tile_height, width)
-        + MAX_BATCH_BYTES * (settings().endpoint_concurrency + 1)
-        + plan.tile_bytes * settings().endpoint_concurrency,
+        + plan.tile_bytes * most_calls(plan.tile_bytes),
     )
 
 

@@ -64,7 +64,9 @@ class Settings(BaseSettings):
         "unset, under SWATH_WORK_URI.",
     )
     endpoint_patience: PositiveFloat = Field(
-        60.0, description="Seconds without any answer after which an endpoint is given up."
+        60.0,
+        description="Seconds without any answer after which an endpoint is given up; seconds from "
+        "its first failure on after which a tile is.",
     )
     tile_attempts: PositiveInt = Field(4, description="Calls that may fail for one tile.")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 
-from tasks.findings import Findings
+from tasks.coverage import TileState
+from tasks.findings import Findings, gather, without_detections
 from tasks.imagery import ReadTile
 from tasks.inference import Endpoint
 from tasks.inference.batch import Batch, infer
@@ -35,5 +36,7 @@ def ask(
     )
     with closing(calls):
         batch = Batch()
-        batch.fill(iter(given), calls)
-        return infer(batch, roi=roi)
+        asked = batch.fill(iter(given), calls)
+        found = infer(batch, roi=roi)
+    unasked = [tile.tile for tile in given[asked:]]
+    return gather([found, without_detections(unasked, TileState.FAILED, calls.given_up)])

@@ -39,6 +39,10 @@ _SERVER = {
     # A run that waits for a slot asks again after a second, not after thirty
     "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
+    # Slots of an endpoint that a region held are free again also when the server was restarted
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+        "prefect.server.concurrency.lease_storage.filesystem"
+    ),
     # SQLite has one writer at a time: wait for it rather than fail
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
 }

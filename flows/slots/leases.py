@@ -66,16 +66,8 @@ class Leases:
     def renew(self) -> None:
         """Keep what is held; a lease that is gone is forgotten."""
         for lease in list(self._leases):
-            now = time.monotonic()
-            if now - lease.renewed < _RENEWED:
-                continue
-            if self._ask(self._client.renew_concurrency_lease, lease.id, DURATION) is not None:
-                lease.renewed = now
-                continue
-            self._leases.remove(lease)
-            if now - lease.renewed < DURATION:
-                # too early to have ended: the server lost its leases, not its count of slots
-                self._client.release_concurrency_slots([self._limit], lease.slots, 1.0)
+            if time.monotonic() - lease.renewed >= _RENEWED:
+                self._renew(lease)
 
     def release(self) -> None:
         """Give back all."""
@@ -96,8 +88,21 @@ class Leases:
             self._leases.append(_Lease(UUID(response.json()["lease_id"]), slots, now))
 
     def _release(self, lease: _Lease) -> None:
-        self._client.release_concurrency_slots_with_lease(lease.id)
+        if self._renew(lease):  # Prefect says nothing where it does not know the lease
+            self._client.release_concurrency_slots_with_lease(lease.id)
+            self._leases.remove(lease)
+
+    def _renew(self, lease: _Lease) -> bool:
+        """Whether Prefect still knows a lease."""
+        now = time.monotonic()
+        if self._ask(self._client.renew_concurrency_lease, lease.id, DURATION) is not None:
+            lease.renewed = now
+            return True
         self._leases.remove(lease)
+        if now - lease.renewed < DURATION:
+            # too early to have ended: a server that starts anew forgets leases, but no slots
+            self._client.release_concurrency_slots([self._limit], lease.slots, 1.0)
+        return False
 
     @staticmethod
     def _ask(call: Callable[..., httpx.Response], *arguments: Any) -> httpx.Response | None:  # noqa: ANN401

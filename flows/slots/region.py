@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from threading import Event, Thread
@@ -29,6 +29,8 @@ _EVERY = 2.0  # seconds between looks
 _GROWING = 0.5  # the same, while a region gets all that it asks for, and asks for more
 _LOOKS = 8  # of all regions, in a second: with more than 16 of them, each looks less often
 _PUZZLING = 3  # looks without a slot, after which people ask why nothing moves
+_AGAIN = 0.1  # seconds after a look that failed; SQLite is often busy for a moment
+_SERIOUS = 5  # looks that failed in a row are worth a warning
 _TIMEOUT = 10.0  # seconds that an answer of Prefect's may take
 _UNBOUND = 10_000  # calls, where an operator switched the limit off
 
@@ -80,12 +82,12 @@ class _Part:
         self._regions = 1
         self._idle = 0  # looks on end that left it without a slot
         self._paused = False
-        self._trouble: float | None = None  # when it began
+        self._failures, self._trouble = 0, 0.0  # looks that failed in a row, and since when
 
     def keep(self, region: UUID, image: UUID, ended: Event) -> None:
         """Look until told to end; then give back all."""
         with (
-            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}),
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),  # it would wait for seconds
             get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client,
         ):
             self._log = get_run_logger()
@@ -97,16 +99,16 @@ class _Part:
             while not ended.wait(pause):
                 pause = self._try_to_look()
             for give_back in (self._leases.release, self._claims.withdraw):
-                with suppress(httpx.HTTPError, ObjectNotFound):  # leases end by themselves
-                    give_back()
+                _insist(give_back)
 
     def _try_to_look(self) -> float:
         """Look, or go on without; returns the seconds to the next look."""
         try:
             pause = self._look()
         except Exception as error:
-            if self._trouble is None:
-                self._trouble = time.monotonic()
+            self._failures += 1
+            self._trouble = self._trouble or time.monotonic()
+            if self._failures == _SERIOUS:
                 self._log.warning(
                     "The slots of %r cannot be looked after: Prefect does not answer (%r). Calls "
                     "go on, as many as are surely held, and at least one.",
@@ -114,10 +116,10 @@ class _Part:
                     error,
                 )
             self._go_on(time.monotonic() - self._trouble)
-            return _EVERY
-        if self._trouble is not None:
+            return min(_EVERY, _AGAIN * 2.0 ** (self._failures - 1))
+        if self._failures >= _SERIOUS:
             self._log.info("The slots of %r are looked after again.", self._name)
-            self._trouble = None
+        self._failures, self._trouble = 0, 0.0
         return pause
 
     def _go_on(self, trouble: float) -> None:
@@ -196,3 +198,12 @@ class _Part:
                 "regions want some. To have more: prefect gcl update %r --limit N",
                 *(self._name, limit.limit, limit.active_slots, self._regions, self._name),
             )
+
+
+def _insist(give_back: Callable[[], object]) -> None:
+    """Give back what is held, in spite of a few failures; what is left ends by itself."""
+    for attempt in range(_SERIOUS):
+        with suppress(httpx.HTTPError, ObjectNotFound):
+            give_back()
+            return
+        time.sleep(_AGAIN * 2.0**attempt)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from tasks.imagery import Image, check_encodable, encoder, media_type
 from tasks.inference.builtin.endpoint import BuiltinEndpoint
 from tasks.inference.endpoint import Boxes, Endpoint
@@ -11,11 +9,10 @@ from tasks.inference.http import HttpEndpoint
 from tasks.inference.oip import open_oip
 from tasks.inference.onnx import open_onnx
 from tasks.inference.sagemaker import open_sagemaker
+from tasks.request import Request
+from tasks.request.processor import EndpointType
 from tasks.settings import settings
 from tasks.store import join
-
-if TYPE_CHECKING:
-    from tasks.request import Request
 
 __all__ = ["Boxes", "BuiltinEndpoint", "Endpoint", "HttpEndpoint", "open_endpoint"]
 
@@ -36,14 +33,14 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
     """
     processor, parameters = request.image_processor, request.image_processor_parameters
     match processor.type:
-        case "BUILTIN":
+        case EndpointType.BUILTIN:
             return BuiltinEndpoint(processor.name, parameters)
-        case "HTTP_ENDPOINT":
+        case EndpointType.HTTP_ENDPOINT:
             check_encodable(image, request.tile_format, request.tile_compression)
             encode = encoder(image, request.tile_format, request.tile_compression)
             tile_type = media_type(request.tile_format)
             return HttpEndpoint(processor.name, encode, tile_type, parameters, timeout)
-        case "SM_ENDPOINT":
+        case EndpointType.SM_ENDPOINT:
             return open_sagemaker(
                 request,
                 image,
@@ -52,7 +49,7 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
                 async_uri=settings().async_uri or join(settings().work_uri, "async"),
                 instance_concurrency=settings().instance_concurrency,
             )
-        case "OIP_ENDPOINT":
+        case EndpointType.OIP_ENDPOINT:
             return open_oip(request, image, settings().local_roots, timeout)
-        case "ONNX":
+        case EndpointType.ONNX:
             return open_onnx(request, image, settings().local_roots, timeout)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from threading import BoundedSemaphore, Event
+from threading import BoundedSemaphore
 from typing import Any
 
 import pyarrow as pa
@@ -80,7 +80,7 @@ class Calls:
         self._budget, self._outage = Budget(tiles), Outage(patience)
         # a model in this process needs no turns: it has as many threads as it has use for
         self._turn = nullcontext if endpoint.local else limiter.turn
-        self._closed = Event()
+        self._closed = False
         self._room = BoundedSemaphore(most)
         threads = min(most, endpoint.capacity or most) if endpoint.local else most
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="calls")
@@ -106,7 +106,8 @@ class Calls:
 
     def close(self) -> None:
         """End, and the calls under way with it, at once."""
-        self._closed.set()
+        self._closed = True
+        self._outage.over.set()
         self.limiter.close()
         self.endpoint.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -156,14 +157,16 @@ class Calls:
             CancelledError: Nobody waits for them any more.
         """
         while True:
-            if self._closed.is_set():
+            if self._closed:
                 raise CancelledError
             if self._outage.reason:
                 raise Permanent(self._outage.reason)
             try:
                 return self._carefully(ready, tries)
             except EndpointError as error:
-                self._closed.wait(tries.wait(error))
+                pause = tries.wait(error, counts=not self._outage.suspected)
+                if not self._outage.suspected:  # then the probes have their own pauses
+                    self._outage.over.wait(pause)
                 if len(ready) > 1 and (tries.counted > 1 or isinstance(error, TimedOut)):
                     raise
 
@@ -172,7 +175,7 @@ class Calls:
         if self._outage.suspected:
             with self._outage:
                 if self._outage.suspected:
-                    self._closed.wait(self._outage.pause())
+                    self._outage.over.wait(self._outage.pause())
                     return self._call(ready, tries)
         return self._call(ready, tries)
 
@@ -185,6 +188,7 @@ class Calls:
         except LimiterClosed:
             raise CancelledError from None
         except SwathError as error:
+            tries.note(error)
             self._came_to_nothing(ready[0].tile, error)
             raise
         if len(answers) != len(ready):
@@ -197,6 +201,7 @@ class Calls:
             read = read_answer(answer, tile)
         except Exception as error:
             told = error if isinstance(error, SwathError) else AnswerError(_words(error))
+            tries.note(told)
             self._came_to_nothing(tile, told)
             return _failed(tile, str(told), tries)
         self._outage.answered()
@@ -209,7 +214,7 @@ class Calls:
         )
 
     def _came_to_nothing(self, tile: Tile, error: SwathError) -> None:
-        if not self._closed.is_set():
+        if not self._closed:
             self._outage.failed(tile.index, error, self.limiter.in_flight)
 
 

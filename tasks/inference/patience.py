@@ -1,8 +1,8 @@
 """Patience with an endpoint: how long to wait before a tile's next call, and when to give up.
 
 A tile that alone is poison spends its attempts and fails alone. An endpoint that answers nobody is
-another matter: from a few failures in a row on, of different tiles and with no answer between,
-one call at a time probes it while the rest wait and spend nothing; and once it has answered
+another matter: once as many tiles as there are calls got no reply, with no answer between, one call
+at a time probes it while the rest wait, and no attempts are counted; and when it has answered
 nothing for the operator's patience, it is given up with all that is left.
 """
 
@@ -11,16 +11,16 @@ from __future__ import annotations
 import random
 import time
 from contextlib import AbstractContextManager
-from threading import Lock
+from threading import Event, Lock
 from typing import Self
 
-from tasks.errors import EndpointError, Permanent, SwathError, Throttled, Transient
+from tasks.errors import EndpointError, Permanent, SwathError, Throttled, TimedOut, Unreachable
 
 _FIRST_WAIT = 0.5  # seconds, at most; each further one may be four times as long
 _LONGEST_WAIT = 20.0
 _LONGEST_RETRY_AFTER = 120.0
 _LONGEST_PAUSE = 5.0  # before the next probe of an endpoint that answers nobody
-_SUSPICIOUS = 5  # tiles that fail in a row, at least, before an endpoint is probed
+_FEW = 5  # tiles that fail in a row, at least, before it is the endpoint that is to blame
 _MANY = 50  # tiles in a row that an endpoint refuses, or answers with nonsense
 _FORBEARANCE = 3  # times the patience that throttling is met with
 _SPARE_RETRIES = 100
@@ -77,10 +77,20 @@ class Tries:
         tries.made, tries.failed = self.made, list(self.failed)
         return tries
 
-    def wait(self, error: EndpointError) -> float:
+    def note(self, error: SwathError) -> None:
+        """Remember how a call failed."""
+        seconds = time.monotonic() - self._began
+        self.failed.append(f"{type(error).__name__} after {seconds:.1f} s: {error}")
+
+    def wait(self, error: EndpointError, *, counts: bool = True) -> float:
         """Seconds to wait after a call that failed: exponential, with full jitter.
 
         See Brooker, "Exponential Backoff And Jitter", 2015. Retry-After is waited out before.
+
+        Args:
+            error: How it failed.
+            counts: Whether it is one of the tile's attempts; not where the endpoint seems to be
+                down for all.
 
         Raises:
             EndpointError: The same one, where no further call is to be made.
@@ -88,18 +98,17 @@ class Tries:
         now = time.monotonic()
         throttled = isinstance(error, Throttled)
         since = self._since.setdefault(throttled, now)
-        self.failed.append(f"{type(error).__name__} after {now - self._began:.1f} s: {error}")
         if isinstance(error, Permanent):
             raise error
         self._throttled += throttled
-        self.counted += not throttled
+        self.counted += counts and not throttled
         patience = self._patience * (_FORBEARANCE if throttled else 1)
         if self.counted >= self._attempts or now - since > patience:
             raise error
-        if not throttled and not self._budget.spend():
+        if counts and not throttled and not self._budget.spend():
             raise type(error)(f"{error}; the {self._budget.size} retries of this region are spent")
         least = (error.retry_after or 0.0) if isinstance(error, Throttled) else 0.0
-        backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 4 ** (self.counted + self._throttled - 1))
+        backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 4 ** max(0, self.counted + self._throttled - 1))
         return min(_LONGEST_RETRY_AFTER, least) + random.uniform(0, backoff)  # noqa: S311 - jitter
 
 
@@ -129,6 +138,7 @@ class Outage(AbstractContextManager["Outage"]):
 
     Attributes:
         reason: Why the endpoint was given up; empty where it was not.
+        over: Set when it was: nobody need wait any longer.
     """
 
     def __init__(self, patience: float) -> None:
@@ -139,6 +149,7 @@ class Outage(AbstractContextManager["Outage"]):
                 given; three times as many where it does nothing but throttle.
         """
         self.reason = ""
+        self.over = Event()
         self._patience = patience
         self._lock, self._probe = Lock(), Lock()
         self._throttled, self._failing = _Streak(), _Streak()
@@ -170,19 +181,20 @@ class Outage(AbstractContextManager["Outage"]):
             self._listen(tile, error, in_flight)
             streak = self._throttled if throttled else self._failing
             seconds = streak.add(tile)
-            many = max(in_flight, _SUSPICIOUS if self._silent or throttled else _MANY)
+            many = max(in_flight, _FEW if self._silent or throttled else _MANY)
             patience = self._patience * (_FORBEARANCE if throttled else 1)
             if len(streak.tiles) >= many and seconds > patience:
                 self.reason = (
                     f"the endpoint was given up after {seconds:.0f} s without an answer; "
                     f"at last: {error}"
                 )
+                self.over.set()
 
     def _listen(self, tile: int, error: SwathError, in_flight: int) -> None:
         """Tell silence, which calls for probes, from a refusal, which is a sign of life."""
-        if isinstance(error, Transient):
+        if isinstance(error, Unreachable | TimedOut):
             self._silent.add(tile)
-            if len(self._silent) >= max(_SUSPICIOUS, in_flight):
+            if len(self._silent) >= max(_FEW, in_flight):
                 self._probes = max(self._probes, 1)
         elif not isinstance(error, Throttled):
             self._silent.clear()

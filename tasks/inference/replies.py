@@ -6,12 +6,13 @@ import time
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
-from tasks.errors import EndpointError, Permanent, Throttled, Transient
+from tasks.errors import EndpointError, Permanent, Throttled, Transient, Unreachable
 from tasks.inference.transport import Reply
 
 _OK = 200
 _SERVER_ERROR = 500
 _THROTTLING = (429, 503)
+_GATEWAY = (502, 504)
 _TRANSIENT = (408, 425)
 _SHOWN = 200  # bytes of what a server said
 
@@ -21,6 +22,7 @@ def check_status(url: str, reply: Reply) -> None:
 
     Raises:
         Throttled: 429 or 503, with the seconds of Retry-After.
+        Unreachable: 502 or 504, of a gateway whose server does not answer.
         Transient: Another 5xx, 408 or 425.
         Permanent: Any other status but 200.
     """
@@ -45,6 +47,8 @@ def failure(message: str, status: int, retry_after: str | None = None) -> Endpoi
     """
     if status in _THROTTLING:
         return Throttled(message, _seconds(retry_after))
+    if status in _GATEWAY:
+        return Unreachable(message)
     if status >= _SERVER_ERROR or status in _TRANSIENT:
         return Transient(message)
     return Permanent(message)

@@ -12,7 +12,7 @@ from pyreqwest.exceptions import BodyDecodeError, DetailedPyreqwestError, Pyreqw
 from pyreqwest.request import SyncRequestBuilder
 from pyreqwest.response import SyncResponse
 
-from tasks.errors import AnswerError, RequestError, TimedOut, Transient
+from tasks.errors import AnswerError, RequestError, TimedOut, Unreachable
 
 MAX_BYTES = 32 * 1024 * 1024  # of an answer, decompressed
 _CHUNK = 1 << 20
@@ -90,7 +90,7 @@ class Transport:
 
         Raises:
             TimedOut: The last byte of the reply was not there in time.
-            Transient: No connection, or one that broke, or that `close` ended.
+            Unreachable: No connection, or one that broke, or that `close` ended.
             AnswerError: The reply is too long, or is not what its Content-Encoding says.
         """
         request = self._client.request(method, url).headers(headers)
@@ -111,10 +111,10 @@ class Transport:
             raise TimedOut(f"{url}: no whole answer within {self._timeout:g} s") from error
         except BodyDecodeError as error:
             if _BROKEN in str(error.details):
-                raise Transient(f"{url}: {_cause(error)}") from error
+                raise Unreachable(f"{url}: {_cause(error)}") from error
             raise AnswerError(f"{url}: the answer cannot be read: {_cause(error)}") from error
         except PyreqwestError as error:
-            raise Transient(f"{url}: {_cause(error)}") from error
+            raise Unreachable(f"{url}: {_cause(error)}") from error
         if len(body) > MAX_BYTES:
             raise AnswerError(f"{url}: the answer has more than {MAX_BYTES} bytes")
         return Reply(response.status, headers, bytes(body))

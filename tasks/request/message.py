@@ -74,7 +74,8 @@ class Request(Part):
     )
     image_processor_parameters: dict[ParameterName, ParameterValue] = Field(
         {},
-        description="Arguments of SageMaker's InvokeEndpoint, or headers over HTTP: text and "
+        description="Arguments of SageMaker's InvokeEndpoint, headers over HTTP, parameters of a "
+        "built-in model, or the place of the `description` of an ONNX or OIP model: text and "
         "numbers by name.",
         examples=[{"TargetVariant": "AllTraffic"}],
     )

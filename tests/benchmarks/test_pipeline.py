@@ -22,6 +22,7 @@ import psutil
 import pytest
 import rasterio
 import requests
+from prefect.client.schemas.objects import State
 from prefect.testing.utilities import prefect_test_harness
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
@@ -93,8 +94,10 @@ def whole(image: Image) -> tuple[Grid, Region]:
 
 def swath(request: Request, image: Image, folder: Path) -> None:
     _, region = whole(image)
-    counts = region_flow(request, image.url, image.etag, region, str(folder))
-    assert counts["inferred"] == len(region)
+    end: State[Any] = region_flow(
+        request, image.url, image.etag, region, str(folder), return_state=True
+    )
+    assert end.result()["inferred"] == len(region)
     store.remove(str(folder))
 
 

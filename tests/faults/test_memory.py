@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from multiprocessing import get_context
@@ -14,6 +15,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
+from tasks.findings import Findings
 from tests.null_model import null_model
 
 GIBIBYTE = 1 << 30
@@ -122,4 +124,44 @@ def test_a_file_of_strips_of_40_gb_is_read_in_place(tmp_path: Path) -> None:
     peak, tiles = measured(tmp_path / "strips.tif", 1000)
     print("40G", peak / 2**20)
     assert tiles >= 1000
+    assert peak < GIBIBYTE
+
+
+def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int, int]:
+    """Peak memory of this process once a region's detections were stored, and how many."""
+    import flows.region  # noqa: F401 - what a region's run has loaded
+    from tasks.findings import gather, save
+    from tasks.imagery import TilePixels
+    from tasks.inference import BuiltinEndpoint
+    from tasks.inference.batch import Batch, infer
+    from tasks.inference.calls import Calls
+    from tasks.inference.limiter import Limiter
+    from tasks.tiling import Grid
+
+    grid = Grid(side * 64, side * 64, 64, 0)
+    (region,) = grid.regions(side * 64)
+    tiles = len(region)
+    pixels = np.full((1, 64, 64), 9, np.uint8)
+    read = (TilePixels(tile, pixels, None) for tile in grid.tiles(region))
+    flood = BuiltinEndpoint("flood", {"count": per_tile})
+    calls = Calls(flood, Limiter(8), tiles=tiles, most=8, attempts=1, patience=9)
+
+    def batches() -> Iterator[Findings]:
+        for _ in range(32):
+            batch = Batch()
+            batch.fill(islice(read, -(-tiles // 32)), calls)
+            yield infer(batch)
+
+    found = gather(batches())
+    calls.close()
+    save(found, str(folder), region)
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]), len(found.detections)
+
+
+def test_a_million_detections_in_a_region_take_less_than_a_gibibyte(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        peak, found = process.submit(peak_of_many_detections, tmp_path, 20, 2500).result()
+    print("million", peak / 2**20)
+    assert found == 1_000_000
     assert peak < GIBIBYTE

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 import rasterio.warp
 from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import State
 from rasterio.transform import from_origin
 
@@ -289,3 +290,29 @@ def test_every_image_of_a_request_is_worked(allowed: Path) -> None:
         "scene.tif.geojson",
         "scene.tif.parquet",
     ]
+
+
+def test_an_endpoint_that_is_down_ends_the_job_and_no_further_region_is_begun(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWATH_ENDPOINT_PATIENCE", "1")
+    settings.cache_clear()
+    scene = paint(allowed / "scene.tif")
+    nobody = {"name": "http://127.0.0.1:9/", "type": "HTTP_ENDPOINT"}
+    asked = request(scene, allowed / "out", imageProcessor=nobody, imageProcessorTileFormat="GTIFF")
+    end = run(asked, region_size=300)
+    assert end.name == "Failed"
+    assert "given up after" in str(end.message)
+    with get_client(sync_client=True) as client:
+        children = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                parent_flow_run_id=FlowRunFilterParentFlowRunId(
+                    any_=[end.state_details.flow_run_id]
+                )
+            )
+        )
+    assert [child.state and child.state.name for child in children] == ["Endpoint down"]
+    failed = [line for line in lines(allowed / "out") if line["state"] == "failed"]
+    assert len(failed) > 15
+    assert all("127.0.0.1:9" in line["reason"] for line in failed)
+    assert any(line["failed_calls"] for line in failed)

@@ -18,7 +18,15 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from tasks import coverage, detections
-from tasks.errors import AnswerError, EndpointError, Permanent, Throttled, TimedOut, Transient
+from tasks.errors import (
+    AnswerError,
+    EndpointError,
+    Permanent,
+    Throttled,
+    TimedOut,
+    Transient,
+    Unreachable,
+)
 from tasks.imagery import Image, TilePixels, encoder, media_type, open_image
 from tasks.inference import BuiltinEndpoint, Endpoint, open_endpoint
 from tasks.inference.http import HttpEndpoint
@@ -224,11 +232,11 @@ def failure(endpoint: Endpoint) -> Exception:
 @pytest.mark.parametrize(
     ("path", "kind", "told"),
     [
-        ("/reset", Transient, "end of file before message length reached"),
-        ("/hang-up", Transient, "connection closed before message completed"),
-        ("/not-http", Transient, "invalid HTTP version"),
+        ("/reset", Unreachable, "end of file before message length reached"),
+        ("/hang-up", Unreachable, "connection closed before message completed"),
+        ("/not-http", Unreachable, "invalid HTTP version"),
         ("/500", Transient, "HTTP 500: \ufffd\ufffd out of memory x"),
-        ("/502", Transient, "HTTP 502: <html>bad gateway</html>"),
+        ("/502", Unreachable, "HTTP 502: <html>bad gateway</html>"),
         ("/503", Throttled, "HTTP 503: warming up"),
         ("/429", Throttled, "HTTP 429: slow down"),
         ("/404", Permanent, "HTTP 404: no model"),
@@ -274,13 +282,13 @@ def test_closing_ends_calls_under_way(server: str, opened: Open) -> None:
     endpoint = opened(server + "/slow")
     began = time.monotonic()
     Timer(0.3, endpoint.close).start()
-    assert type(failure(endpoint)) is Transient
+    assert type(failure(endpoint)) is Unreachable
     assert time.monotonic() - began < 5
 
 
 def test_nobody_at_the_address_may_be_somebody_the_next_time(opened: Open) -> None:
     error = failure(opened("http://127.0.0.1:9/"))
-    assert type(error) is Transient
+    assert type(error) is Unreachable
     assert str(error).startswith("http://127.0.0.1:9/: Connection refused")
 
 

@@ -29,6 +29,7 @@ from tasks.errors import (
     Throttled,
     TimedOut,
     Transient,
+    Unreachable,
 )
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.endpoint import Boxes
@@ -470,7 +471,7 @@ def test_a_model_that_is_not_ready_may_be_the_next_time(
         ("429", Throttled, "HTTP 429: slow down"),
         ("500", Transient, "HTTP 500: CUDA out of memory"),
         ("503", Throttled, "HTTP 503: Exceeds maximum queue size"),
-        ("broken", Transient, ""),
+        ("broken", Unreachable, "end of file"),
         ("slow", TimedOut, "no whole answer within 0.5 s"),
     ],
 )

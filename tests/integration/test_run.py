@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from math import ceil
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+
+from tests.onnx_models import YOLOX, yolox_nano
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SWATH = Path(sys.executable).with_name("swath")
@@ -108,6 +111,9 @@ def test_a_failed_tile_is_partial_and_exit_status_3(
         (["--model", "centerpoint", "--roi", "POLYGON((0 0, 1 0, 1 1"], "regionOfInterest"),
         (["--model", "centerpoint", "--roi", "POLYGON((0 0, 1 0, 1 1, 0 0))"], "do not meet"),
         (["--model", "centerpoint", "--region-size", 0], "--region-size"),
+        (["--model", "flood", "--parameter", "count"], "'count' is not NAME=VALUE"),
+        (["--model", "flood", "--parameter", "cuont=3"], "imageProcessorParameters.cuont"),
+        (["--model", "none.onnx", "--type", "ONNX"], "none.onnx"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_reason(
@@ -159,6 +165,22 @@ def test_a_real_image_gives_every_tile(
     }
     collection = json.loads((tmp_path / f"{name}.geojson").read_text())
     assert all((f["geometry"] is not None) == georeferenced for f in collection["features"])
+
+
+@pytest.mark.skipif(not YOLOX.is_file(), reason="the real model is not here: ../shared/models")
+def test_a_model_file_finds_both_aircraft(tmp_path: Path, prefect_api: str) -> None:
+    shutil.copy(YOLOX, tmp_path / "yolox.onnx")
+    (tmp_path / "words.json").write_text(json.dumps(yolox_nano()))
+    done = swath(
+        "run", DATA / "2_planes.tiff", "--type", "ONNX", "--model", tmp_path / "yolox.onnx",
+        "--parameter", f"description={tmp_path / 'words.json'}",
+        "--tile-size", 416, "--overlap", 128, "--out", tmp_path / "out", "--json",
+        PREFECT_API_URL=prefect_api,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    collection = json.loads((tmp_path / "out" / "2_planes.tiff.geojson").read_text())
+    found = [f["properties"]["featureClasses"][0]["iri"] for f in collection["features"]]
+    assert found.count("airplane") >= 2
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here: ../shared/data")

@@ -27,6 +27,7 @@ from tasks.errors import (
     Throttled,
     TimedOut,
     Transient,
+    Unreachable,
 )
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.builtin import model
@@ -254,12 +255,12 @@ def model_error(original: int, said: str) -> Refusal:
         (model_error(400, "no image"), Permanent, "HTTP 400: no image"),
         (model_error(0, "Your invocation timed out while waiting"), TimedOut, "timed out"),
         (model_error(0, "container died"), Transient, "did not answer SageMaker: container died"),
-        (Refusal(502, "", b"<html>bad \xff gateway</html>"), Transient, "<html>bad \ufffd gateway"),
-        (Refusal(504, "", b"[1,2]"), Transient, "[1,2]"),
+        (Refusal(502, "", b"<html>bad \xff way</html>"), Unreachable, "<html>bad \ufffd way"),
+        (Refusal(504, "", b"[1,2]"), Unreachable, "[1,2]"),
         (Refusal(404, "", b""), Permanent, "HTTP 404"),
         (Refusal(307, "", b"", {"Location": "http://127.0.0.1:9/"}), Permanent, "HTTP 307"),
-        ("short", Transient, "127.0.0.1"),
-        ("reset", Transient, "127.0.0.1"),
+        ("short", Unreachable, "127.0.0.1"),
+        ("reset", Unreachable, "127.0.0.1"),
     ],
 )
 def test_each_failure_is_of_its_kind_with_the_reason_and_is_one_call(
@@ -338,8 +339,8 @@ def test_closing_ends_the_calls_of_other_threads(
         calls = [threads.submit(failure, endpoint) for _ in range(4)]
         wait_until(lambda: len(server.calls) == 4)
         endpoint.close()
-        assert {type(call.result(10)) for call in calls} == {Transient}
-    assert type(failure(endpoint)) is Transient
+        assert {type(call.result(10)) for call in calls} == {Unreachable}
+    assert type(failure(endpoint)) is Unreachable
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:

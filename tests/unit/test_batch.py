@@ -55,7 +55,7 @@ def tile(index: int, kind: str = "grey") -> TilePixels | UnreadTile:
 class Scripted:
     """Answers as it is told, one call after the other."""
 
-    capacity = None
+    capacity: int | None = None
     local = False
 
     def __init__(self, *answers: object, tiles_per_call: int = 1) -> None:

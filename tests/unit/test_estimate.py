@@ -69,12 +69,9 @@ def found_by(plan: Plan) -> dict[str, int]:
     counts = {"inferred": 0, "blank": 0, "outside": 0}
     for region in plan.regions(settings().region_size):
         counts["outside"] += len(plan.outside(region).ledger)
-        for batch in plan.batches(region):
-            for tile in batch:
-                blank = isinstance(tile, AbsentTile) or (
-                    isinstance(tile, TilePixels) and tile.blank
-                )
-                counts["blank" if blank else "inferred"] += 1
+        for tile in plan.read(plan.wanted(region)):
+            blank = isinstance(tile, AbsentTile) or (isinstance(tile, TilePixels) and tile.blank)
+            counts["blank" if blank else "inferred"] += 1
     return counts
 
 

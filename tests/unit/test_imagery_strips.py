@@ -191,7 +191,7 @@ def test_stopping_early_ends_the_thread(folder: Path) -> None:
     tiles = read_tiles(image, whole(Grid(200, 600, 50, 10)))
     next(tiles)
     assert threads()
-    tiles.close()  # type: ignore[attr-defined]
+    tiles.close()
     assert not threads()
 
 

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import AnswerError, EndpointError, Permanent, SwathError, Throttled, Transient
+from tasks.errors import (
+    AnswerError,
+    EndpointError,
+    Permanent,
+    SwathError,
+    Throttled,
+    Transient,
+    Unreachable,
+)
 from tasks.inference.patience import Budget, Outage, Tries
 
 
@@ -66,8 +74,10 @@ def test_the_last_error_is_told_once_the_attempts_are_spent(attempts: int) -> No
     tile = tries(attempts)
     for number in range(1, attempts):
         tile.begin()
-        tile.wait(Transient(f"call {number}"))
+        tile.note(error := Transient(f"call {number}"))
+        tile.wait(error)
     tile.begin()
+    tile.note(Transient(f"call {attempts}"))
     with pytest.raises(Transient, match=f"call {attempts}"):
         tile.wait(Transient(f"call {attempts}"))
     assert tile.made == attempts
@@ -89,6 +99,15 @@ def test_throttled_calls_do_not_count_but_have_an_end(clock: Clock) -> None:
         tile.wait(Throttled("busy"))
 
 
+def test_failures_of_an_endpoint_that_is_down_for_all_do_not_count(clock: Clock) -> None:
+    tile = tries(attempts=1)
+    for _ in range(10):
+        tile.wait(Unreachable("down"), counts=False)
+    clock.now += 61
+    with pytest.raises(Unreachable):
+        tile.wait(Unreachable("down"), counts=False)
+
+
 def test_a_tile_that_hangs_is_given_up_before_its_attempts_are_spent(clock: Clock) -> None:
     tile = tries(attempts=99)
     clock.now += 60
@@ -100,17 +119,16 @@ def test_a_tile_that_hangs_is_given_up_before_its_attempts_are_spent(clock: Cloc
 
 def test_a_region_has_a_budget_of_retries() -> None:
     budget = Budget(tiles=3)
-    allowed = 0
-    with pytest.raises(Transient, match="the 103 retries of this region are spent"):
-        for _ in range(200):
-            Tries(4, 60.0, budget).wait(Transient("flaky"))
-            allowed += 1
-    assert allowed == 103
+    for _ in range(103):
+        Tries(4, 60.0, budget).wait(Transient("flaky"))
+    with pytest.raises(Transient, match="flaky; the 103 retries of this region are spent"):
+        Tries(4, 60.0, budget).wait(Transient("flaky"))
 
 
 def test_a_tile_asked_about_alone_begins_anew_but_remembers() -> None:
     together = tries(attempts=1)
     together.begin()
+    together.note(Transient("out of memory"))
     with pytest.raises(Transient):
         together.wait(Transient("out of memory"))
     alone = together.anew()
@@ -128,7 +146,7 @@ def fail(outage: Outage, tiles: range, error: SwathError, in_flight: int = 1) ->
 def test_one_poisonous_tile_is_no_outage(clock: Clock) -> None:
     outage = Outage(60.0)
     for _ in range(50):
-        outage.failed(7, Transient("it crashes"), 1)
+        outage.failed(7, Unreachable("it crashes"), 1)
         clock.now += 10
     assert not outage.suspected
     assert outage.reason == ""
@@ -136,13 +154,15 @@ def test_one_poisonous_tile_is_no_outage(clock: Clock) -> None:
 
 def test_silence_to_many_tiles_is_suspected_and_after_a_while_an_outage(clock: Clock) -> None:
     outage = Outage(60.0)
-    fail(outage, range(5), Transient("connection refused"))
+    fail(outage, range(4), Unreachable("connection refused"))
+    assert not outage.suspected
+    fail(outage, range(5), Unreachable("connection refused"))
     assert outage.suspected
     clock.now += 60
-    outage.failed(0, Transient("connection refused"), 1)
+    outage.failed(0, Unreachable("connection refused"), 1)
     assert outage.reason == ""
     clock.now += 1
-    outage.failed(0, Transient("connection refused"), 1)
+    outage.failed(0, Unreachable("connection refused"), 1)
     assert outage.reason == (
         "the endpoint was given up after 61 s without an answer; at last: connection refused"
     )
@@ -150,24 +170,26 @@ def test_silence_to_many_tiles_is_suspected_and_after_a_while_an_outage(clock: C
 
 def test_an_answer_ends_every_suspicion(clock: Clock) -> None:
     outage = Outage(60.0)
-    fail(outage, range(5), Transient("down"))
+    fail(outage, range(5), Unreachable("down"))
     outage.answered()
     assert not outage.suspected
     clock.now += 61
-    fail(outage, range(4), Transient("down"))
+    fail(outage, range(4), Unreachable("down"))
     assert not outage.suspected
     assert outage.reason == ""
 
 
 def test_as_many_failures_as_calls_in_flight_may_be_of_one_moment() -> None:
     outage = Outage(60.0)
-    fail(outage, range(63), Transient("connection reset"), in_flight=64)
+    fail(outage, range(63), Unreachable("connection reset"), in_flight=64)
     assert not outage.suspected
-    outage.failed(63, Transient("connection reset"), 64)
+    outage.failed(63, Unreachable("connection reset"), 64)
     assert outage.suspected
 
 
-@pytest.mark.parametrize("error", [Permanent("HTTP 413"), AnswerError("not JSON")])
+@pytest.mark.parametrize(
+    "error", [Permanent("HTTP 413"), AnswerError("not JSON"), Transient("HTTP 500")]
+)
 def test_refusals_are_signs_of_life_but_not_for_ever(clock: Clock, error: SwathError) -> None:
     outage = Outage(60.0)
     fail(outage, range(49), error)
@@ -193,7 +215,7 @@ def test_an_endpoint_that_only_throttles_is_given_three_times_the_patience(clock
 
 def test_probes_come_at_growing_pauses() -> None:
     outage = Outage(60.0)
-    fail(outage, range(5), Transient("down"))
+    fail(outage, range(5), Unreachable("down"))
     assert [outage.pause() for _ in range(6)] == [0.5, 1, 2, 4, 5, 5]
     outage.failed(9, AnswerError("it lives"), 1)
     assert not outage.suspected

@@ -42,7 +42,11 @@ def test_each_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPa
         "region_timeout": 1.5,
         "batch_size": 3,
         "endpoint_concurrency": 9,
+        "instance_concurrency": 2,
         "endpoint_timeout": 0.5,
+        "async_timeout": 2.5,
+        "async_uri": "s3://work/async",
+        "endpoint_patience": 1.5,
         "tile_attempts": 1,
     }
     assert set(given) == set(Settings.model_fields)

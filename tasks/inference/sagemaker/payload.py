@@ -50,7 +50,7 @@ class PayloadLimit:
             return
         sides = min(request.tile_size, image.width), min(request.tile_size, image.height)
         size = sides[0] * sides[1] * image.pixel_bytes
-        if size > self.size:
+        if size >= self.size:  # the file has a header too
             raise RequestError(
                 self._told(
                     f"imageProcessorTileSize: {request.tile_size} pixels of {image.bands} × "

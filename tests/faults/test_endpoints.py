@@ -1,0 +1,146 @@
+"""Endpoints that go away, come back, hang or choke on a tile: what must hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from threading import Event, Thread, Timer
+
+import numpy as np
+import pytest
+from rasterio.windows import Window
+
+from tasks import coverage
+from tasks.imagery import ReadTile, TilePixels
+from tasks.inference.batch import Batch, infer
+from tasks.inference.calls import Calls
+from tasks.inference.http import HttpEndpoint
+from tasks.inference.limiter import Limiter
+from tasks.tiling import Tile
+from tests.asking import ask
+
+NOTHING = b'{"type":"FeatureCollection","features":[]}'
+HANG, HANG_UP, ANSWER = "hang", "hang up", "answer"
+
+
+class Server(ThreadingHTTPServer):
+    """A model that does to each call what it is told to."""
+
+    daemon_threads = True
+    calls = 0
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.behave: Callable[[int], str] = lambda _: ANSWER
+        self.over = Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is what these tests are about."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def do_POST(self) -> None:
+        tile = int(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.calls += 1
+        match self.server.behave(tile):
+            case "hang":
+                self.server.over.wait(120)
+                self.close_connection = True
+            case "hang up":
+                self.close_connection = True
+            case _:
+                time.sleep(0.01)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(NOTHING)))
+                self.end_headers()
+                self.wfile.write(NOTHING)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as listening:
+        thread = Thread(target=listening.serve_forever, args=(0.02,))
+        thread.start()
+        yield listening
+        listening.over.set()
+        listening.shutdown()
+        thread.join()
+
+
+def endpoint(url: str, timeout: float = 30.0) -> HttpEndpoint:
+    return HttpEndpoint(url, lambda tile: b"%d" % tile.tile.index, "text/plain", {}, timeout)
+
+
+def tiles(count: int) -> list[ReadTile]:
+    pixels = np.zeros((1, 4, 4), np.uint8)
+    return [TilePixels(Tile(index, Window(4 * index, 0, 4, 4)), pixels, None)
+            for index in range(count)]  # fmt: skip
+
+
+def test_an_endpoint_that_nobody_is_at_is_given_up_and_few_calls_are_made() -> None:
+    found = ask(tiles(300), endpoint("http://127.0.0.1:9/"), attempts=99, patience=2.0)
+    assert coverage.count(found.ledger)["failed"] == 300
+    reasons = coverage.reasons(found.ledger)
+    assert "given up after" in reasons[0][0]
+    assert "Connection refused" in reasons[0][0]
+    assert sum(found.ledger["attempts"].to_pylist()) < 100
+
+
+def test_an_endpoint_that_is_away_for_a_while_costs_no_tile(server: Server) -> None:
+    def behave(_: int) -> str:
+        return HANG_UP if began + 0.2 < time.monotonic() < began + 4 else ANSWER
+
+    began, server.behave = time.monotonic(), behave
+    found = ask(tiles(400), endpoint(server.url), attempts=4, patience=30.0)
+    assert coverage.count(found.ledger)["inferred"] == 400
+    tried_again = [line for line in found.ledger.to_pylist() if line["attempts"] > 1]
+    assert tried_again
+    assert all("connection closed" in line["failed_calls"][0] for line in tried_again)
+
+
+def test_poison_fails_alone(server: Server) -> None:
+    server.behave = lambda tile: HANG_UP if tile in (3, 40) else ANSWER
+    found = ask(tiles(60), endpoint(server.url), attempts=3)
+    failed = [line["tile"] for line in found.ledger.to_pylist() if line["state"] == "failed"]
+    assert failed == [3, 40]
+    assert found.ledger["attempts"].to_pylist().count(3) == 2
+
+
+def test_an_endpoint_that_hangs_is_given_up(server: Server) -> None:
+    server.behave = lambda _: HANG
+    found = ask(tiles(200), endpoint(server.url, timeout=0.5), attempts=99, patience=1.0)
+    assert coverage.count(found.ledger)["failed"] == 200
+    assert "no whole answer within 0.5 s" in coverage.reasons(found.ledger)[0][0]
+    assert server.calls < 100
+
+
+def test_closing_ends_every_call_at_once(server: Server) -> None:
+    server.behave = lambda _: HANG
+    calls = Calls(
+        endpoint(server.url, timeout=600), Limiter(8), tiles=9, most=9, attempts=9, patience=900
+    )
+    began = time.monotonic()
+    Timer(1.0, calls.close).start()
+    batch = Batch()
+    batch.fill(islice(iter(tiles(9)), 9), calls)
+    with closing(calls), pytest.raises(CancelledError):
+        infer(batch)
+    assert time.monotonic() - began < 60
+    made = server.calls
+    time.sleep(0.5)
+    assert server.calls == made

@@ -1,0 +1,331 @@
+"""What the pages say of models holds: their examples run, their tables name what there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from prefect import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.objects import State
+from pydantic.fields import FieldInfo
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from flows.image import image
+from flows.slots import limit_name
+from tasks.inference.answer import parse, read_answer
+from tasks.inference.builtin import model as builtin_model
+from tasks.inference.description import load_description
+from tasks.inference.description.outputs.detr import Detr
+from tasks.inference.description.outputs.torchvision import Torchvision
+from tasks.inference.description.outputs.yolov8 import YoloV8
+from tasks.inference.description.outputs.yolox import Yolox
+from tasks.inference.http import headers
+from tasks.inference.sagemaker import parameters as sagemaker
+from tasks.request import EndpointType, Request
+from tasks.settings import Settings, settings
+from tasks.tiling import Tile
+from tests.onnx_models import COCO, PLANE_BOXES, PLANES, YOLOX
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+HOW = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+
+DETECTORS = {"yolox": Yolox, "yolov8": YoloV8, "detr": Detr, "torchvision": Torchvision}
+SHIPS = [[60, 40, 80, 48], [212, 100, 232, 108], [330, 300, 350, 308]]
+"""Boxes in pixels of the scene; the second one lies whole in two tiles."""
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of the page, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", MODELS, re.MULTILINE | re.DOTALL)
+
+
+def json_with(name: str) -> list[dict[str, Any]]:
+    """The JSON objects of the page that have a field."""
+    return [read for block in blocks("json") if name in (read := json.loads(block))]
+
+
+def _type(fields: dict[str, Any]) -> str:
+    return str(fields["imageProcessor"].get("type", EndpointType.SM_ENDPOINT))
+
+
+def rows(text: str, first: str) -> list[list[str]]:
+    """The cells of a table, by how the first cell of its head begins."""
+    lines = text[text.index(f"\n| {first}") + 1 :].partition("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def request(**fields: Any) -> Request:
+    """A request with the part that a page shows."""
+    message = {
+        "jobId": "page",
+        "imageUrls": ["s3://images/scene.tif"],
+        "outputs": [{"type": "S3", "bucket": "results", "prefix": "page"}],
+    }
+    return Request.parse(json.dumps(message | fields))
+
+
+def paint(path: Path) -> Path:
+    pixels = np.full((3, 448, 448), 30, np.uint8)
+    for x_min, y_min, x_max, y_max in SHIPS:
+        pixels[:, y_min:y_max, x_min:x_max] = 240
+    profile = {"driver": "GTiff", "width": 448, "height": 448, "count": 3, "dtype": "uint8"}
+    place = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_400_000, 0.5, 0.5)}
+    with rasterio.open(path, "w", **profile, **place) as sink:
+        sink.write(pixels)
+    return path
+
+
+def run(scene: Path, out: Path, **fields: Any) -> State[Any]:
+    """How an image's run ends."""
+    places = {"imageUrls": [str(scene)], "outputs": [{"type": "File", "path": str(out)}]}
+    return image(request(**places, **fields), return_state=True)
+
+
+def properties(out: Path) -> list[dict[str, Any]]:
+    """Of the features that were published."""
+    (published,) = out.glob("*.geojson")
+    return [each["properties"] for each in json.loads(published.read_text())["features"]]
+
+
+def boxes(out: Path) -> list[list[float]]:
+    """What was published, in pixels of the image, from top to bottom."""
+    found = (each["imageBBox"] for each in properties(out))
+    return sorted(found, key=lambda box: box[1])
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of the page's model, served by the page's command in a process of its own."""
+    (code,) = [block for block in blocks("python") if "FastAPI(" in block]
+    (command,) = [block for block in blocks("sh") if block.startswith("uvicorn ")]
+    (folder / "model.py").write_text(code)
+    words = shlex.split(command.replace("--port 8080", "--port 0"))
+    with subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        slow = Timer(60, process.kill)
+        slow.start()
+        try:
+            running = (re.search(r"running on (http://[\d.:]+)", line) for line in process.stderr)
+            found = next(filter(None, running), None)
+            slow.cancel()
+            assert found, "the model of the page does not start"
+            yield found[1]
+        finally:
+            slow.cancel()
+            process.terminate()
+            process.communicate(timeout=30)
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_the_model_of_the_page_finds_what_is_there(allowed: Path) -> None:
+    with served(allowed) as address:
+        end = run(
+            paint(allowed / "scene.tif"),
+            allowed / "out",
+            imageProcessor={"name": f"{address}/invocations", "type": "HTTP_ENDPOINT"},
+            imageProcessorTileSize=256,
+            imageProcessorTileOverlap=64,
+            imageProcessorTileFormat="GTIFF",
+        )
+    assert end.name == "Completed", end.message
+    assert boxes(allowed / "out") == SHIPS
+    ground = geopandas.read_parquet(allowed / "out" / "scene.tif.parquet").to_crs("EPSG:32633")
+    x_min, y_min, _, _ = SHIPS[0]
+    west, _, _, north = ground.geometry.iloc[0].bounds
+    assert (west, north) == pytest.approx((500_000 + x_min / 2, 5_400_000 - y_min / 2), abs=1e-3)
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_the_ledger_tells_of_each_attempt_as_the_page_reads_it(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SWATH_TILE_ATTEMPTS", "2")
+    settings.cache_clear()
+    end = run(
+        paint(allowed / "scene.tif"),
+        allowed / "out",
+        imageProcessor={"name": "http://127.0.0.1:9/nobody", "type": "HTTP_ENDPOINT"},
+    )
+    assert end.is_failed()
+    (code,) = [block for block in blocks("python") if "coverage.parquet" in block]
+    monkeypatch.chdir(allowed / "out")
+    capsys.readouterr()
+    exec(code, {})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("0 failed 2 ['")
+    assert line.count("http://127.0.0.1:9/nobody: ") == 3  # two calls and the reason
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.skipif(not YOLOX.exists(), reason=f"there is no {YOLOX}")
+def test_the_description_of_the_page_makes_yolox_nano_find_both_aircraft(allowed: Path) -> None:
+    (described,) = json_with("mlm:name")
+    (fields,) = [found for found in json_with("imageProcessor") if _type(found) == "ONNX"]
+    (allowed / "yolox_nano.onnx").write_bytes(YOLOX.read_bytes())
+    (allowed / "yolox_nano.json").write_text(json.dumps(described))
+    model = {"name": str(allowed / "yolox_nano.onnx"), "type": "ONNX"}
+    fields = fields | {"imageProcessor": model, "imageProcessorParameters": {}}
+    end = run(PLANES, allowed / "out", **fields)
+    assert end.name == "Completed", end.message
+    best = np.array(boxes(allowed / "out"))
+    for plane in PLANE_BOXES:
+        assert np.abs(best - plane).max(axis=1).min() < 15
+    classes = [each["featureClasses"][0]["iri"] for each in properties(allowed / "out")]
+    assert set(classes) == {"airplane"}
+
+
+def test_the_commands_of_the_page_change_an_endpoints_limit(prefect_api: str) -> None:
+    def call(words: list[str]) -> None:
+        subprocess.run(
+            [sys.executable, "-m", *words],
+            check=True,
+            env=os.environ | {"PREFECT_API_URL": prefect_api},
+            stdout=subprocess.PIPE,
+        )
+
+    name = limit_name(request(imageProcessor={"name": "ships"}))
+    (commands,) = [block for block in blocks("sh") if "prefect gcl" in block]
+    shown, update = [shlex.split(line) for line in commands.splitlines()]
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name=name, limit=64, slot_decay_per_second=0.0)
+        )
+        try:
+            call(shown)
+            call(update)
+            assert client.read_global_concurrency_limit_by_name(name).limit == 8
+            call([*update[:-1], "0"])
+            assert client.read_global_concurrency_limit_by_name(name).limit == 0
+        finally:
+            client.delete_global_concurrency_limit_by_name(name)
+
+
+@pytest.mark.parametrize("fields", json_with("imageProcessor"), ids=_type)
+def test_each_request_of_the_page_is_taken_with_its_parameters(fields: dict[str, Any]) -> None:
+    parsed = request(**fields)
+    given = parsed.image_processor_parameters
+    assert given
+    match parsed.image_processor.type:
+        case EndpointType.SM_ENDPOINT:
+            slow = parsed.image_processor.name.startswith("slow")
+            operation = sagemaker.ASYNCHRONOUS if slow else sagemaker.REAL_TIME
+            assert sagemaker.arguments(operation, given).keys() == given.keys()
+        case EndpointType.HTTP_ENDPOINT:
+            assert len(headers(given)) == len(given)
+        case EndpointType.BUILTIN:
+            builtin_model(parsed.image_processor.name, given)
+        case EndpointType.ONNX | EndpointType.OIP_ENDPOINT:
+            assert "description" in given
+
+
+def test_every_kind_of_endpoint_has_a_request_and_a_line_of_the_page() -> None:
+    shown = [_type(found) for found in json_with("imageProcessor")]
+    listed = [cells[0].split("`")[1] for cells in rows(MODELS, "`type`")]
+    assert set(shown) == set(listed) == set(EndpointType)
+
+
+def test_every_parameter_of_sagemaker_is_named() -> None:
+    for operation in (sagemaker.REAL_TIME, sagemaker.ASYNCHRONOUS):
+        for name in sagemaker.parameters_of(operation):
+            assert f"`{name}`" in MODELS
+
+
+def test_the_answer_of_the_page_is_read_without_a_loss() -> None:
+    (shown,) = json_with("features")
+    tile = Tile(3, Window(1000, 2000, 1024, 1024))
+    answer = read_answer(parse(json.dumps(shown).encode()), tile)
+    assert (answer.rejected, answer.first_rejected) == (0, "")
+    assert answer.detections is not None
+    (row,) = answer.detections.to_pylist()
+    (feature,) = shown["features"]
+    x_min, y_min, _, _ = feature["properties"]["imageBBox"]
+    assert (row["x_min"], row["y_min"]) == (1000 + x_min, 2000 + y_min)
+    assert (row["class_name"], row["score"]) == ("ship", 0.91)
+    assert json.loads(row["properties"])["heading"] == feature["properties"]["heading"]
+
+
+def test_the_description_of_the_page_is_read_with_all_classes(tmp_path: Path) -> None:
+    (described,) = json_with("mlm:name")
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(described))
+    description = load_description(str(path), [tmp_path], None)
+    assert [one.name for one in description.properties.classes] == COCO
+    assert description.outputs == ("output",)
+
+
+def test_the_table_of_the_detector_names_every_field_with_its_families_and_default() -> None:
+    table = {cells[0].strip("`"): cells[1:3] for cells in rows(MODELS, "`swath:detector`")}
+    fields = {
+        family: {field.alias or name: field for name, field in kind.model_fields.items()}
+        for family, kind in DETECTORS.items()
+    }
+    assert table.keys() == set().union(*fields.values())
+    for name, (families, default) in table.items():
+        having = [family for family in fields if name in fields[family]]
+        listed = [*DETECTORS] if families == "all" else re.findall(r"`(\w+)`", families)
+        assert having == listed, name
+        assert default.strip("`").startswith(_shown(fields[having[0]][name])), name
+
+
+def test_the_table_of_settings_is_that_of_the_settings() -> None:
+    table = {name.strip("`"): (default, told) for name, default, told in rows(HOW, "variable")}
+    fields = {f"SWATH_{name.upper()}": field for name, field in Settings.model_fields.items()}
+    assert list(table) == list(fields)
+    for name, (default, told) in table.items():
+        assert told == fields[name].description
+        if fields[name].default_factory is None:
+            value = fields[name].default
+            assert default == ("–" if value is None else str(value)), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_names_settings_and_places_that_there_are(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"`SWATH_(\w+)`", text))
+    assert named <= {name.upper() for name in Settings.model_fields}
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)", text):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if anchor:
+            assert anchor in _anchors(target.read_text(encoding="utf-8")), anchor
+
+
+def _anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def _shown(field: FieldInfo) -> str:
+    """How a table begins to tell a field's default."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
