@@ -13,6 +13,7 @@ from tasks import store
 from tasks.aws import client
 from tasks.errors import RequestError
 from tasks.publish import kinesis
+from tasks.roots import within
 
 
 class S3Output(Protocol):
@@ -99,8 +100,7 @@ def allowed(path: str | Path, roots: Sequence[Path]) -> Path:
     Raises:
         RequestError: It lies outside every root.
     """
-    resolved = Path(path).resolve()
-    if any(resolved.is_relative_to(root.resolve()) for root in roots):
+    if resolved := within(path, roots):
         return resolved
     named = ", ".join(map(str, roots)) or "none"
     raise RequestError(

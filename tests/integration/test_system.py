@@ -80,13 +80,13 @@ def forget() -> None:
     clients.session.cache_clear()
 
 
-def paint(path: Path, *, red: bool = False) -> None:
+def paint(path: Path, *, colour: tuple[int, int, int] | None = None) -> None:
     random = np.random.default_rng(5)
     pixels = random.integers(40, 60, (3, 700, 900), dtype=np.uint8)
     for x, y in random.integers(40, (850, 650), (30, 2)):
         pixels[:, y : y + 8, x : x + 20] = 230
-    if red:  # the failure model answers HTTP 500
-        pixels[:, 444:, 644:] = np.array([255, 0, 0], np.uint8)[:, None, None]
+    if colour:  # which says how the failure model fails on the last tile
+        pixels[:, 444:, 644:] = np.array(colour, np.uint8)[:, None, None]
     profile = {"width": 900, "height": 700, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
     transform = Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)
     with rasterio.open(path, "w", driver="GTiff", transform=transform, **profile) as sink:
@@ -114,7 +114,7 @@ def outcome(here: Running, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("images")
     bucket = f"s3://{here.stack.record.image_bucket}"
     paint(folder / "a.tif")
-    paint(folder / "red.tif", red=True)
+    paint(folder / "red.tif", colour=(255, 0, 0))  # HTTP 500
     for name, key in [("a.tif", "one/a.tif"), ("a.tif", "two/a.tif"), ("red.tif", "red.tif")]:
         store.put(f"{bucket}/{key}", folder / name)
     good = message(here, "good", "one/a.tif")
@@ -309,8 +309,14 @@ def test_a_run_cancelled_before_it_began_is_told_once(here: Running, outcome: Ou
     assert receive(here.stack.record.status_queue_url) == []
 
 
-def test_a_cancelled_image_leaves_no_region_at_work(here: Running, outcome: Outcome) -> None:
-    send(here.stack.record.queue_url, message(here, "stopped", "red.tif", model="failure"))
+def test_a_cancelled_image_leaves_no_region_at_work_though_its_model_hangs(
+    here: Running, outcome: Outcome, tmp_path: Path
+) -> None:
+    paint(tmp_path / "blue.tif", colour=(0, 0, 255))
+    store.put(f"s3://{here.stack.record.image_bucket}/blue.tif", tmp_path / "blue.tif")
+    hanging = json.loads(message(here, "stopped", "blue.tif", model="failure"))
+    hanging["imageProcessorParameters"] = {"seconds": 600}
+    send(here.stack.record.queue_url, json.dumps(hanging))
     with get_client(sync_client=True) as prefect:
         while True:
             regions = [
@@ -329,7 +335,7 @@ def test_a_cancelled_image_leaves_no_region_at_work(here: Running, outcome: Outc
         prefect.set_flow_run_state(parent.id, Cancelling())
         ended = follow(here, {"stopped": 1})
         assert ended.statuses["stopped"][-1] == "FAILED"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 45  # a call may take 60 s
         while time.monotonic() < deadline:
             states = [prefect.read_flow_run(region.id).state for region in regions]
             if all(state and state.is_final() for state in states):

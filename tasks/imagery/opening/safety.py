@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ImageError
+from tasks.roots import within
 
 _S3 = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])/(.+)", re.DOTALL)
 _LONGEST_KEY = 1024  # bytes in UTF-8: S3's limit
@@ -66,13 +67,12 @@ def gdal_path(url: str, roots: Sequence[Path]) -> str:
             f"{shown} is not read: give s3://bucket/key, or a path under a local root."
         )
     try:
-        file = Path(url).resolve()
-        inside = any(file.is_relative_to(root.resolve()) for root in roots)
-        regular = file.is_file()
+        file = within(url, roots)
+        regular = file is not None and file.is_file()
     except (OSError, RuntimeError) as error:  # too long, forbidden, or links in a circle
         reason = getattr(error, "strerror", "its links run in a circle")
         raise ImageError(f"{shown!r} is not a path ({reason}): give s3://bucket/key.") from error
-    if not inside:
+    if file is None:
         allowed = ", ".join(str(root) for root in roots) or "there are none"
         raise ImageError(
             f"{shown} lies under none of the local roots ({allowed}): the operator allows folders "

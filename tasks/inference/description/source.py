@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tasks.aws import client
 from tasks.errors import RequestError
 from tasks.request.places import s3_object
+from tasks.roots import within
 from tasks.store import split_s3
 
 _ABSENT = {"404", "NoSuchKey", "NoSuchBucket"}
@@ -93,8 +94,8 @@ def _in_s3(uri: str, role: str | None) -> Source:
 
 
 def _local(path: str, roots: Sequence[Path]) -> Source:
-    file = Path(path).resolve()
-    if "://" in path or not any(file.is_relative_to(root.resolve()) for root in roots):
+    file = within(path, roots)
+    if "://" in path or file is None:
         allowed = ", ".join(map(str, roots)) or "there are none"
         raise ValueError(
             f"lies under none of the local roots ({allowed}): have SWATH_LOCAL_ROOTS list its "
