@@ -256,7 +256,7 @@ def test_an_output_that_fails_hides_no_reason_of_a_failed_job(
     [
         ({"imageUrls": ["/nowhere/x.tif"]}, "SWATH_LOCAL_ROOTS"),
         ({"imageProcessor": {"name": "no-such", "type": "BUILTIN"}}, "bright-targets"),
-        ({"imageProcessor": {"name": "x", "type": "SM_ENDPOINT"}}, "imageProcessor.type"),
+        ({"imageProcessor": {"name": "/x.onnx", "type": "ONNX"}}, "SWATH_LOCAL_ROOTS"),
         ({"outputs": [{"type": "File", "path": "/etc/out"}]}, "SWATH_LOCAL_ROOTS"),
         ({"regionOfInterest": "POLYGON((0 0, 1 0, 1 1, 0 0))"}, "do not meet"),
         (
