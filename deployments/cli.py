@@ -81,9 +81,9 @@ def run(
     *,
     model: Annotated[str, Parameter(help="The model's name, URL, or ONNX file.")],
     type: Annotated[  # noqa: A002 - the option's name
-        Literal["BUILTIN", "HTTP_ENDPOINT", "SM_ENDPOINT", "OIP_ENDPOINT", "ONNX"],
-        Parameter(help="Kind of endpoint."),
-    ] = "BUILTIN",
+        Literal["BUILTIN", "HTTP_ENDPOINT", "SM_ENDPOINT", "OIP_ENDPOINT", "ONNX"] | None,
+        Parameter(help="Kind of endpoint; guessed from the model if left out."),
+    ] = None,
     parameter: Annotated[
         tuple[str, ...],
         Parameter(help="NAME=VALUE of imageProcessorParameters; may be given again."),
@@ -97,13 +97,13 @@ def run(
 
     Exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED or refused.
     """
-    from deployments.run import Options, run
+    from deployments.run import Options, kind_of, run
 
     options = Options(
         image=image,
         cut=cut,
         model=model,
-        type=type,
+        type=type or kind_of(model),
         parameters=parameter,
         job_id=f"run-{token_hex(4)}" if job_id is None else job_id,
         out=out,

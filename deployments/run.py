@@ -86,6 +86,13 @@ class Options:
         return str(Path(name).absolute()) if is_file else name
 
 
+def kind_of(model: str) -> str:
+    """The kind of endpoint that a model most likely is."""
+    if model.startswith(("http://", "https://")):
+        return "OIP_ENDPOINT" if "/v2/models/" in model else "HTTP_ENDPOINT"
+    return "ONNX" if model.lower().endswith(".onnx") else "BUILTIN"
+
+
 def _pair(typed: str) -> tuple[str, str]:
     name, equals, value = typed.partition("=")
     if not name or not equals:

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient
@@ -239,7 +240,11 @@ def _await(run_id: UUID) -> FlowRun:
     limit = settings().region_timeout
     with get_client(sync_client=True) as client:
         while True:
-            run = client.read_flow_run(run_id)
+            try:
+                run = client.read_flow_run(run_id)
+            except httpx.HTTPError:  # the region goes on without Prefect, and so do we
+                time.sleep(_POLL)
+                continue
             if run.state is not None and run.state.is_final():
                 return run
             if run.start_time and run.start_time.timestamp() + limit < time.time():

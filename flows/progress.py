@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from itertools import count
@@ -49,9 +49,10 @@ class RegionProgress:
         self._done += len(findings.ledger)
         if self._done == self._tiles or time.monotonic() - self._shown > _EVERY:
             self._shown = time.monotonic()
-            update_progress_artifact(
-                self._artifact, 100.0 * self._done / self._tiles, description=self._text()
-            )
+            with suppress(httpx.HTTPError):  # progress is worth no region
+                update_progress_artifact(
+                    self._artifact, 100.0 * self._done / self._tiles, description=self._text()
+                )
         return findings
 
     def _text(self) -> str:

@@ -19,7 +19,7 @@ from flows.slots import endpoint_slots
 from tasks import coverage
 from tasks.coverage import TileState
 from tasks.findings import Findings, gather, save, without_detections
-from tasks.inference import open_endpoint
+from tasks.inference import open_patiently
 from tasks.inference.batch import Batch, batch_size, infer_task, most_calls
 from tasks.inference.calls import Calls
 from tasks.inference.limiter import Limiter
@@ -63,7 +63,7 @@ def region(
 
 
 def _calls(plan: Plan, region: Region) -> Calls:
-    endpoint = open_endpoint(plan.request, plan.image, settings().endpoint_timeout)
+    endpoint = open_patiently(plan.request, plan.image)
     return Calls(
         endpoint,
         Limiter(0),
@@ -90,9 +90,10 @@ def _findings(plan: Plan, region: Region, calls: Calls) -> Iterator[Findings]:
     with closing(plan.read(wanted)) as tiles:
         while asked < len(wanted) and not calls.given_up:
             batch = Batch()
-            future = infer_task.submit(batch, roi=plan.roi)
-            open_batches.append(cast("PrefectConcurrentFuture[Findings]", future))
-            asked += batch.fill(islice(tiles, size), calls)
+            with closing(batch):  # a cancelled run's tasks must not wait for more of it
+                future = infer_task.submit(batch, roi=plan.roi)
+                open_batches.append(cast("PrefectConcurrentFuture[Findings]", future))
+                asked += batch.fill(islice(tiles, size), calls)
             while open_batches and open_batches[0].wrapped_future.done():
                 yield progress.advance(open_batches.popleft().result())
     for future in open_batches:

@@ -12,7 +12,7 @@ from tasks.coverage import TileState
 from tasks.errors import ImageChanged, RequestError
 from tasks.findings import Findings, without_detections
 from tasks.imagery import Image, ReadTile, open_image, read_tiles, widest, with_nodata
-from tasks.inference import open_endpoint
+from tasks.inference import open_patiently
 from tasks.inference.sagemaker import resolve_variant
 from tasks.merge import check_algorithm
 from tasks.publish import check_outputs
@@ -131,6 +131,7 @@ def check_plan(request: Request, image_url: str) -> Plan:
 
     Raises:
         ImageError: As `make_plan`.
+        EndpointError: The endpoint does not tell what must be known of it.
         RequestError: As `make_plan`; or the model, the encoding, the algorithm or an output that
             the request names is not to be had.
     """
@@ -139,7 +140,7 @@ def check_plan(request: Request, image_url: str) -> Plan:
     plan = make_plan(resolve_variant(request, image_url), image_url)
     check_algorithm(request.algorithm)
     check_outputs(request.outputs, settings().local_roots)
-    open_endpoint(plan.request, plan.image, settings().endpoint_timeout).close()
+    open_patiently(plan.request, plan.image).close()
     return plan
 
 

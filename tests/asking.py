@@ -36,7 +36,8 @@ def ask(
     )
     with closing(calls):
         batch = Batch()
-        asked = batch.fill(iter(given), calls)
+        with closing(batch):
+            asked = batch.fill(iter(given), calls)
         found = infer(batch, roi=roi)
     unasked = [tile.tile for tile in given[asked:]]
     return gather([found, without_detections(unasked, TileState.FAILED, calls.given_up)])

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+_NOTHING = b'{"type":"FeatureCollection","features":[]}'
 FASTEST, SLOWEST = 0.030, 0.080  # seconds that a call takes
 
 
@@ -183,7 +184,7 @@ class _Connection(asyncio.Protocol):
             self._task = asyncio.ensure_future(self._call())
 
     async def _call(self) -> None:
-        self._answer(await self._endpoint.call(), b"{}")
+        self._answer(await self._endpoint.call(), _NOTHING)
 
     def _answer(self, status: int, body: bytes) -> None:
         self._transport.write(

@@ -31,6 +31,7 @@ _LOOKS = 8  # of all regions, in a second: with more than 16 of them, each looks
 _PUZZLING = 3  # looks without a slot, after which people ask why nothing moves
 _AGAIN = 0.1  # seconds after a look that failed; SQLite is often busy for a moment
 _SERIOUS = 5  # looks that failed in a row are worth a warning
+_SELDOM = 15.0  # seconds between looks at most: claims and leases end without
 _TIMEOUT = 10.0  # seconds that an answer of Prefect's may take
 _UNBOUND = 10_000  # calls, where an operator switched the limit off
 
@@ -116,7 +117,7 @@ class _Part:
                     error,
                 )
             self._go_on(time.monotonic() - self._trouble)
-            return min(_EVERY, _AGAIN * 2.0 ** (self._failures - 1))
+            return min(_EVERY, _AGAIN * 2.0 ** min(9, self._failures - 1))
         if self._failures >= _SERIOUS:
             self._log.info("The slots of %r are looked after again.", self._name)
         self._failures, self._trouble = 0, 0.0
@@ -151,7 +152,7 @@ class _Part:
         self._tell(limit)
         if before < self._leases.held == self._wanted:
             return _GROWING
-        return max(_EVERY, self._regions / _LOOKS)
+        return min(_SELDOM, max(_EVERY, self._regions / _LOOKS))
 
     def _limit(self) -> GlobalConcurrencyLimitResponse:
         """The limit, made where there is none."""

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+import time
+
+from tasks.errors import EndpointError
 from tasks.imagery import Image, check_encodable, encoder, media_type
 from tasks.inference.builtin.endpoint import BuiltinEndpoint
 from tasks.inference.endpoint import Boxes, Endpoint
 from tasks.inference.http import HttpEndpoint
 from tasks.inference.oip import open_oip
 from tasks.inference.onnx import open_onnx
+from tasks.inference.patience import Budget, Tries
 from tasks.inference.sagemaker import open_sagemaker
 from tasks.request import Request
 from tasks.request.processor import EndpointType
 from tasks.settings import settings
 from tasks.store import join
 
-__all__ = ["Boxes", "BuiltinEndpoint", "Endpoint", "HttpEndpoint", "open_endpoint"]
+_ENDLESS = 1_000_000  # attempts: patience is what ends
+_PAUSE = 5.0  # seconds between attempts to open an endpoint, at most
+
+__all__ = [
+    "Boxes",
+    "BuiltinEndpoint",
+    "Endpoint",
+    "HttpEndpoint",
+    "open_endpoint",
+    "open_patiently",
+]
+
+
+def open_patiently(request: Request, image: Image) -> Endpoint:
+    """The endpoint that a request names, once it lets itself be opened.
+
+    A server that is only starting, or was busy for a moment, is asked again, as for a tile.
+
+    Raises:
+        RequestError: As `open_endpoint`.
+        EndpointError: It does not tell what must be known of it, in spite of all patience.
+        AnswerError: What it tells cannot be read.
+    """
+    tries = Tries(_ENDLESS, settings().endpoint_patience, Budget(_ENDLESS))
+    while True:
+        try:
+            return open_endpoint(request, image, settings().endpoint_timeout)
+        except EndpointError as error:
+            time.sleep(min(_PAUSE, tries.wait(error)))
 
 
 def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:

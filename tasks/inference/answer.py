@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import orjson
@@ -17,11 +19,13 @@ import pyarrow as pa
 from tasks.detections import SCHEMA
 from tasks.errors import AnswerError
 from tasks.inference.boxes import read_boxes
-from tasks.inference.endpoint import Boxes
+from tasks.inference.endpoint import Boxes, JsonText
 from tasks.inference.feature import BROKEN, read_feature, why_broken
 from tasks.tiling import Tile
 
 MAX_FEATURES = 100_000
+_LARGE = 1 << 20  # bytes of an answer; decoded, it takes 20 times as many
+_large = Lock()  # so that one such answer at a time is decoded
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -39,6 +43,18 @@ class Answer:
     detections: pa.Table | None
     first_rejected: str = ""
     rejected: int = 0
+
+
+def decode(answer: JsonText) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """An answer in JSON, decoded.
+
+    Raises:
+        AnswerError: It is not JSON; with who gave it.
+    """
+    try:
+        return parse(answer.body)
+    except AnswerError as error:
+        raise AnswerError(f"{answer.source}: {error}") from error
 
 
 def parse(body: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -64,12 +80,14 @@ def read_answer(answer: object, tile: Tile) -> Answer:
     """The detections in an answer, moved from pixels of the tile to pixels of the full image.
 
     Args:
-        answer: `Boxes`, or decoded JSON: a GeoJSON FeatureCollection.
+        answer: `Boxes`, `JsonText`, or decoded JSON: a GeoJSON FeatureCollection.
         tile: The tile that was asked about.
 
     Raises:
         AnswerError: It is neither, or has too many features.
     """
+    if isinstance(answer, JsonText):
+        return _read_text(answer, tile)
     if isinstance(answer, Boxes):
         _check_count(len(answer.boxes))
         table, first, rejected = read_boxes(answer, tile)
@@ -85,6 +103,16 @@ def read_answer(answer: object, tile: Tile) -> Answer:
             rows.append({"tile": tile.index, "ordinal": ordinal} | row)
     table = pa.Table.from_pylist(rows, schema=SCHEMA) if rows else None
     return Answer(table, first, rejected)
+
+
+def _read_text(answer: JsonText, tile: Tile) -> Answer:
+    turn = _large if len(answer.body) > _LARGE else nullcontext()
+    with turn:
+        decoded = decode(answer)
+        try:
+            return read_answer(decoded, tile)
+        except AnswerError as error:
+            raise AnswerError(f"{answer.source}: {error}") from error
 
 
 def _features(answer: object) -> list[object]:

@@ -58,13 +58,14 @@ class Batch:
             How many were asked about.
         """
         asked = 0
-        try:
-            while not calls.given_up and (group := list(islice(tiles, calls.tiles_per_call))):
-                asked += len(group)
-                self._futures.put(calls.submit(group))
-        finally:
-            self._futures.put(None)
+        while not calls.given_up and (group := list(islice(tiles, calls.tiles_per_call))):
+            asked += len(group)
+            self._futures.put(calls.submit(group))
         return asked
+
+    def close(self) -> None:
+        """Nothing more will come, whoever waits for it."""
+        self._futures.put(None)
 
     def __iter__(self) -> Iterator[Outcome]:
         """The outcome of each tile, in order, as soon as it is there; to be asked for once."""

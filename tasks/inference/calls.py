@@ -44,6 +44,10 @@ class _Ready:
     prepared: Any
 
 
+class _NotNow(Exception):  # noqa: N818 - nothing is wrong with the tile
+    """The turn came too late: look again at what became of the endpoint."""
+
+
 class Calls:
     """A region's calls of its endpoint.
 
@@ -163,6 +167,8 @@ class Calls:
                 raise Permanent(self._outage.reason)
             try:
                 return self._carefully(ready, tries)
+            except _NotNow:
+                continue
             except EndpointError as error:
                 pause = tries.wait(error, counts=not self._outage.suspected)
                 if not self._outage.suspected:  # then the probes have their own pauses
@@ -176,13 +182,21 @@ class Calls:
             with self._outage:
                 if self._outage.suspected:
                     self._outage.over.wait(self._outage.pause())
-                    return self._call(ready, tries)
+                    return self._call(ready, tries, probing=True)
         return self._call(ready, tries)
 
-    def _call(self, ready: list[_Ready], tries: Tries) -> Sequence[object]:
-        """One call, in turn."""
+    def _call(
+        self, ready: list[_Ready], tries: Tries, *, probing: bool = False
+    ) -> Sequence[object]:
+        """One call, in turn.
+
+        Raises:
+            _NotNow: The endpoint was found to be down while this waited for its turn.
+        """
         try:
             with self._turn():
+                if self._outage.reason or (self._outage.suspected and not probing):
+                    raise _NotNow
                 tries.begin()
                 answers = self.endpoint.ask([each.prepared for each in ready])
         except LimiterClosed:

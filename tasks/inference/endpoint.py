@@ -29,6 +29,19 @@ class Boxes:
     names: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class JsonText:
+    """An answer in JSON, not yet decoded.
+
+    Attributes:
+        source: Who gave it, for the error's sake.
+        body: What there was, byte for byte.
+    """
+
+    source: str
+    body: bytes
+
+
 class Endpoint(Protocol):
     """A model that can be asked about tiles, from several threads at once.
 
@@ -48,7 +61,7 @@ class Endpoint(Protocol):
         """What will be sent for a tile, worked out before it is the tile's turn to be asked."""
 
     def ask(self, prepared: Sequence[Any]) -> Sequence[object]:
-        """The answer for each of a few tiles: `Boxes`, or decoded JSON that is not yet checked.
+        """The answer for each of a few tiles: `Boxes`, `JsonText`, or decoded JSON, unchecked.
 
         Args:
             prepared: What `prepare` made of each; 1 to `tiles_per_call` of them.

@@ -7,9 +7,9 @@ from typing import Any
 
 from tasks.errors import AnswerError, RequestError
 from tasks.imagery import TilePixels
-from tasks.inference.answer import parse
+from tasks.inference.endpoint import JsonText
 from tasks.inference.replies import check_status
-from tasks.inference.transport import Reply, Transport, check_url
+from tasks.inference.transport import Reply, Transport, check_sendable, shown
 
 # OSML sends this parameter under SageMaker's header, every other under its own name
 _HEADERS = {"customattributes": "x-amzn-sagemaker-custom-attributes"}
@@ -50,27 +50,27 @@ class HttpEndpoint:
         Raises:
             RequestError: Nothing can be posted to that URL.
         """
-        check_url(url)
+        self._headers = {"content-type": media_type} | headers(parameters)
+        check_sendable(url, self._headers)
         self.url = url
         self.prepare = encode
-        self._headers = {"content-type": media_type} | headers(parameters)
         self._transport = Transport(timeout)
 
     def ask(self, prepared: Sequence[bytes]) -> Sequence[object]:
-        """The endpoint's answer for one tile, decoded from JSON.
+        """The endpoint's answer for one tile.
 
         Raises:
             EndpointError: As `tasks.inference.transport` and `tasks.inference.replies` tell.
-            AnswerError: The body is not JSON, or too long.
+            AnswerError: The body is too long, or says that it is no JSON.
         """
         (body,) = prepared
         reply = self._transport.post(self.url, self._headers, body)
-        check_status(self.url, reply)
+        check_status(shown(self.url), reply)
         try:
             check_media_type(reply)
-            return [parse(reply.body)]
         except AnswerError as error:
-            raise AnswerError(f"{self.url}: {error}") from error
+            raise AnswerError(f"{shown(self.url)}: {error}") from error
+        return [JsonText(shown(self.url), reply.body)]
 
     def close(self) -> None:
         """Close the connections."""

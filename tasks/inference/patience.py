@@ -108,7 +108,9 @@ class Tries:
         if counts and not throttled and not self._budget.spend():
             raise type(error)(f"{error}; the {self._budget.size} retries of this region are spent")
         least = (error.retry_after or 0.0) if isinstance(error, Throttled) else 0.0
-        backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 4 ** max(0, self.counted + self._throttled - 1))
+        backoff = min(
+            _LONGEST_WAIT, _FIRST_WAIT * 4 ** min(9, max(0, self.counted + self._throttled - 1))
+        )
         return min(_LONGEST_RETRY_AFTER, least) + random.uniform(0, backoff)  # noqa: S311 - jitter
 
 
@@ -203,7 +205,7 @@ class Outage(AbstractContextManager["Outage"]):
     def pause(self) -> float:
         """Seconds to wait before the next probe."""
         self._probes += 1
-        return min(_LONGEST_PAUSE, _FIRST_WAIT * 2.0 ** (self._probes - 2))
+        return min(_LONGEST_PAUSE, _FIRST_WAIT * 2.0 ** min(9, self._probes - 2))
 
     def __enter__(self) -> Self:
         """Wait for one's turn to probe."""

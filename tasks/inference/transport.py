@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from urllib.parse import urlsplit, urlunsplit
 
 from pyreqwest.client import SyncClientBuilder
 from pyreqwest.exceptions import BodyDecodeError, DetailedPyreqwestError, PyreqwestError
@@ -14,7 +15,7 @@ from pyreqwest.response import SyncResponse
 
 from tasks.errors import AnswerError, RequestError, TimedOut, Unreachable
 
-MAX_BYTES = 32 * 1024 * 1024  # of an answer, decompressed
+MAX_BYTES = 16 * 1024 * 1024  # of an answer, decompressed
 _CHUNK = 1 << 20
 _BROKEN = "reading a body from connection"  # in the causes, where it is not the body that is wrong
 
@@ -101,6 +102,7 @@ class Transport:
         self._client.close()
 
     def _send(self, url: str, request: SyncRequestBuilder) -> Reply:
+        url = shown(url)
         try:
             with request.build_streamed() as response:
                 headers = _headers(response)
@@ -129,19 +131,33 @@ def _headers(response: SyncResponse) -> dict[str, str]:
     return headers
 
 
-def check_url(url: str) -> None:
-    """Refuse what no request can be sent to.
+def shown(url: str) -> str:
+    """A URL without the secrets that it may hold: no user, no password, no query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def check_sendable(url: str, headers: Mapping[str, str]) -> None:
+    """Refuse what no request can be sent to, or with.
 
     Raises:
         RequestError: With what is wrong with it.
     """
     client = SyncClientBuilder().build()
     try:
-        client.post(url)
+        request = client.post(url)
     except ValueError as error:
-        raise RequestError(f"imageProcessor.name: {url!r} is no URL: {error}.") from error
+        raise RequestError(f"imageProcessor.name: {shown(url)} is no URL: {error}.") from error
     finally:
         client.close()
+    for name, value in headers.items():
+        try:
+            request.header(name, value)
+        except ValueError as error:
+            raise RequestError(
+                f"imageProcessorParameters.{name}: cannot be sent as a header ({error}): give a "
+                "name of letters, digits and hyphens, and a value in one line."
+            ) from error
 
 
 def _cause(error: PyreqwestError) -> str:

@@ -137,10 +137,22 @@ def test_closing_ends_every_call_at_once(server: Server) -> None:
     began = time.monotonic()
     Timer(1.0, calls.close).start()
     batch = Batch()
-    batch.fill(islice(iter(tiles(9)), 9), calls)
+    with closing(batch):
+        batch.fill(islice(iter(tiles(9)), 9), calls)
     with closing(calls), pytest.raises(CancelledError):
         infer(batch)
     assert time.monotonic() - began < 60
     made = server.calls
     time.sleep(0.5)
     assert server.calls == made
+
+
+def test_nobody_is_called_once_the_endpoint_is_given_up(server: Server) -> None:
+    """Also not those who wait for their turn already, one behind the other."""
+    server.behave = lambda _: HANG
+    began = time.monotonic()
+    found = ask(tiles(300), endpoint(server.url, timeout=1.0), attempts=99, patience=2.0, most=128)
+    assert coverage.count(found.ledger)["failed"] == 300
+    assert server.calls < 40
+    assert time.monotonic() - began < 60  # with a call of 1 s for each: 128
+    assert "given up after" in coverage.reasons(found.ledger)[0][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -91,7 +92,8 @@ def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
     endpoint = open_endpoint(request, plan.image, 60)
     calls = Calls(endpoint, Limiter(most), tiles=most_tiles, most=most, attempts=1, patience=9)
     batch, tiles = Batch(), plan.read(plan.wanted(region))
-    batch.fill(islice(tiles, most_tiles), calls)
+    with closing(batch):
+        batch.fill(islice(tiles, most_tiles), calls)
     asked = coverage.count(infer(batch).ledger)["inferred"]
     calls.close()
     status = Path("/proc/self/status").read_text()
@@ -149,7 +151,8 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
     def batches() -> Iterator[Findings]:
         for _ in range(32):
             batch = Batch()
-            batch.fill(islice(read, -(-tiles // 32)), calls)
+            with closing(batch):
+                batch.fill(islice(read, -(-tiles // 32)), calls)
             yield infer(batch)
 
     found = gather(batches())

@@ -29,6 +29,8 @@ from tasks.errors import (
 )
 from tasks.imagery import Image, TilePixels, encoder, media_type, open_image
 from tasks.inference import BuiltinEndpoint, Endpoint, open_endpoint
+from tasks.inference.answer import decode
+from tasks.inference.endpoint import JsonText
 from tasks.inference.http import HttpEndpoint
 from tasks.request import Request
 from tasks.tiling import Tile
@@ -217,7 +219,8 @@ def opened(image: Image) -> Iterator[Open]:
 def answer_of(endpoint: Endpoint) -> object:
     """What an endpoint says of a tile."""
     (answer,) = endpoint.ask([endpoint.prepare(tile())])
-    return answer
+    assert isinstance(answer, JsonText)
+    return decode(answer)
 
 
 def failure(endpoint: Endpoint) -> Exception:

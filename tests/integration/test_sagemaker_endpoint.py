@@ -30,8 +30,9 @@ from tasks.errors import (
     Unreachable,
 )
 from tasks.imagery import Image, TilePixels, open_image
+from tasks.inference.answer import decode
 from tasks.inference.builtin import model
-from tasks.inference.endpoint import Endpoint
+from tasks.inference.endpoint import Endpoint, JsonText
 from tasks.inference.sagemaker import open_sagemaker, resolve_variant
 from tasks.request import Request
 from tasks.tiling import Tile
@@ -148,7 +149,8 @@ def opened(server: SageMaker, image: Image) -> Iterator[Open]:
 
 def answer(endpoint: Endpoint, one: TilePixels | None = None) -> Any:
     (only,) = endpoint.ask([endpoint.prepare(one or tile())])
-    return only
+    assert isinstance(only, JsonText)
+    return decode(only)
 
 
 def failure(endpoint: Endpoint, one: TilePixels | None = None) -> Exception:

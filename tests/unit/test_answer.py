@@ -9,6 +9,7 @@ from rasterio.windows import Window
 
 from tasks.errors import AnswerError
 from tasks.inference.answer import MAX_FEATURES, parse, read_answer
+from tasks.inference.endpoint import JsonText
 from tasks.tiling import Tile
 
 TILE = Tile(7, Window(1000, 2000, 100, 80))
@@ -162,3 +163,22 @@ def test_whatever_a_feature_is_it_is_a_row_or_a_rejection(junk: Any) -> None:
 def test_a_body_that_is_not_json_fails_the_tile(body: bytes) -> None:
     with pytest.raises(AnswerError, match="not JSON"):
         parse(body)
+
+
+def test_an_answer_in_text_is_decoded_and_its_giver_named() -> None:
+    text = json.dumps(collection(WHOLE, feature(imageBBox=[1, 2, 3, 10**400]))).encode()
+    answer = read_answer(JsonText("http://model", text), TILE)
+    assert answer.rejected == 1
+    with pytest.raises(AnswerError, match="http://model: The answer is not JSON"):
+        read_answer(JsonText("http://model", b"<html>"), TILE)
+
+
+@pytest.mark.parametrize(
+    "broken", ['{"imageBBox": "1234"}', '{"imageBBox": [1,2,3,4], "note": "\\ud800"}']
+)
+def test_what_cannot_be_published_costs_its_feature_alone(broken: str) -> None:
+    classes = '"featureClasses": [{"iri": "ship", "score": 0.5}]'
+    properties = f"{broken[:-1]}, {classes}}}"
+    text = f'{{"type": "FeatureCollection", "features": [{{"properties": {properties}}}]}}'
+    answer = read_answer(JsonText("http://model", text.encode()), TILE)
+    assert (answer.rejected, answer.detections) == (1, None)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.errors import RequestError
 from tasks.imagery import Image, TilePixels
 from tasks.inference.description.bands import choose_bands
 from tasks.inference.description.placement import Placement, place
@@ -17,6 +18,8 @@ from tasks.inference.description.properties import Properties
 from tasks.inference.description.scaling import check_type
 from tasks.inference.description.tensor import make_tensor
 from tasks.inference.endpoint import Boxes
+
+_MOST_BYTES = 64 << 20  # of a call's tensor
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Description:
         properties: What it says.
         bands: Of the image, from 0, that go in, in the order of the tensor; None until an image is
             known, where those of each tile are chosen by position.
+        tile_bytes: Of the tensor that is made of a tile of that image; 0 without one.
     """
 
     uri: str
     properties: Properties
     bands: tuple[int, ...] | None = None
+    tile_bytes: int = 0
 
     @property
     def input_name(self) -> str | None:
@@ -69,8 +74,17 @@ class Description:
         """
         bands = choose_bands(self.properties, image.bands, image.colours, image.alpha)
         check_type(self.properties, np.dtype(image.dtype))
-        self._place(min(tile_size, image.width), min(tile_size, image.height))
-        return replace(self, bands=bands)
+        place = self._place(min(tile_size, image.width), min(tile_size, image.height))
+        dtype = np.dtype(self.properties.input.input.data_type)
+        size = place.canvas[0] * place.canvas[1] * len(bands) * dtype.itemsize
+        if size * (self.batch or 1) > _MOST_BYTES:
+            raise RequestError(
+                f"{self.uri}: mlm:input[0].input.shape: an input of {place.canvas[0]} × "
+                f"{place.canvas[1]} pixels, {len(bands)} × {dtype}, {self.batch or 1} at a "
+                f"time, takes {size * (self.batch or 1) / 1e6:.0f} MB, more than the "
+                f"{_MOST_BYTES / 1e6:.0f} MB that fit in a run's memory; give smaller ones."
+            )
+        return replace(self, bands=bands, tile_bytes=size)
 
     def prepare(self, tile: TilePixels) -> Prepared:
         """A tile as the model takes it.

@@ -144,7 +144,9 @@ def _tiles_per_call(
     served: ServedModel, description: Description, inputs: Mapping[str, NDArray[Any]]
 ) -> int:
     """Tiles that go in one call; one, where nobody says that the model takes more."""
-    told = (served.most, description.batch, description.properties.batch_size)
+    if description.batch:  # a call is of as many in any case: what lacks is filled up
+        return description.batch
+    told = (served.most, description.properties.batch_size)
     most = min((limit for limit in told if limit), default=1)
     size = sum(tensor.nbytes for tensor in inputs.values())
     return max(1, min(most, _MOST_BYTES // size))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, NonNegativeInt, ValidationError
 
 from tasks.errors import Permanent, RequestError, Transient
 from tasks.inference.oip.messages import OK, check_answered, error_text
-from tasks.inference.transport import Reply, Transport, check_url
+from tasks.inference.transport import Reply, Transport, check_sendable
 
 _BINARY, _CONFIGURATION = "binary_tensor_data", "model_configuration"
 _MODEL = re.compile(
@@ -107,7 +107,7 @@ def _addresses(name: str) -> tuple[str, str]:
             f"imageProcessor.name: {name!r} is not the URL of a model in the Open Inference "
             "Protocol; give http(s)://host:port/v2/models/NAME or …/NAME/versions/VERSION."
         )
-    check_url(name)
+    check_sendable(name, {})
     return parts["model"], parts["server"]
 
 

@@ -14,6 +14,7 @@ from tasks.inference.endpoint import Boxes
 from tasks.inference.onnx.session import Session
 from tasks.inference.onnx.watch import Watch
 
+_MOST_BYTES = 16 << 20  # of the tensors of a call
 _BATCH_OF_A_GPU = 8
 
 
@@ -40,7 +41,8 @@ class OnnxEndpoint:
         self._watch = Watch(timeout)
         suggested = description.properties.batch_size
         by_default = _BATCH_OF_A_GPU if session.on_gpu else 1
-        self.tiles_per_call = description.batch or suggested or by_default
+        most = max(1, _MOST_BYTES // max(1, description.tile_bytes))
+        self.tiles_per_call = description.batch or min(suggested or by_default, most)
         self.capacity: int | None = session.calls
 
     def prepare(self, tile: TilePixels) -> Prepared:

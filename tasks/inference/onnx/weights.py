@@ -65,6 +65,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     place = 0
     while place < len(message):
         key, place = _varint(message, place)
+        if key >> 32:  # protobuf reads 32 bits of it, and sees another field than we do
+            raise ValueError("a tag of more than 32 bits")
         match key & 7:
             case 0:
                 value, place = _varint(message, place)

@@ -14,7 +14,7 @@ from tasks.imagery import TilePixels
 from tasks.inference.replies import failure
 from tasks.inference.sagemaker.exchange import Exchange
 from tasks.inference.sagemaker.payload import ASYNCHRONOUS
-from tasks.inference.sagemaker.real_time import decoded
+from tasks.inference.sagemaker.real_time import json_of
 from tasks.inference.sagemaker.wire import Wire
 from tasks.store import join
 
@@ -72,12 +72,12 @@ class AsynchronousEndpoint:
         self._closed = False
 
     def ask(self, prepared: Sequence[bytes]) -> Sequence[object]:
-        """The model's answer for one tile, decoded from JSON; nothing of it stays in S3.
+        """The model's answer for one tile; nothing of it stays in S3.
 
         Raises:
             EndpointError: As `tasks.inference.sagemaker.failures` tells; Permanent for a tile that
                 is too large; TimedOut where there was no answer in time.
-            AnswerError: The answer is not JSON, or too long.
+            AnswerError: The answer is too long, or says that it is no JSON.
         """
         (body,) = prepared
         ASYNCHRONOUS.check(len(body))
@@ -98,7 +98,7 @@ class AsynchronousEndpoint:
         self._remove([tile, *places])
         if found != places[0]:
             raise _told(self._where, told["Body"])
-        return [decoded(self._where, told)]
+        return [json_of(self._where, told)]
 
     def close(self) -> None:
         """End all waiting, close the connections, and remove what is left in S3."""

@@ -72,7 +72,9 @@ def failure(where: str, error: AwsError) -> EndpointError:
         return Permanent(f"{where}: {error}. Give this process a role or credentials of AWS.")
     if isinstance(error, (*UNREACHABLE, CredentialRetrievalError, ResponseParserError)):
         return Transient(f"{where}: {str(error)[:_SHOWN]}")
-    return Permanent(f"{where}: {str(error)[:_SHOWN]}. Check the parameters and AWS's settings.")
+    return Permanent(
+        f"{where}: {str(error)[:_SHOWN].rstrip('.')}. Check the parameters and AWS's settings."
+    )
 
 
 def _of_a_service(where: str, error: ClientError) -> EndpointError:

@@ -27,6 +27,21 @@ def parameters_of(operation: str) -> frozenset[str]:
     return frozenset(_members(operation)) - _OWN[operation]
 
 
+def check_names(parameters: Mapping[str, Any]) -> None:
+    """Refuse what no operation has, before AWS is asked anything.
+
+    Raises:
+        RequestError: With the names that there are.
+    """
+    allowed = parameters_of(REAL_TIME) | parameters_of(ASYNCHRONOUS)
+    for name in parameters:
+        if name not in allowed:
+            raise RequestError(
+                f"imageProcessorParameters.{name}: is no parameter of InvokeEndpoint that a "
+                f"request may set; give {', '.join(sorted(allowed))}."
+            )
+
+
 def arguments(operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """A request's parameters, each in the type that the operation takes; empty ones left out.
 

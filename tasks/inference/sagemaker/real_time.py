@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.errors import AnswerError
 from tasks.imagery import TilePixels
-from tasks.inference.answer import parse
+from tasks.inference.endpoint import JsonText
 from tasks.inference.http import check_media_type
 from tasks.inference.sagemaker.payload import PayloadLimit
 from tasks.inference.sagemaker.wire import Wire
@@ -48,37 +48,37 @@ class SageMakerEndpoint:
         self._wire, self._limit = wire, limit
 
     def ask(self, prepared: Sequence[bytes]) -> Sequence[object]:
-        """The model's answer for one tile, decoded from JSON.
+        """The model's answer for one tile.
 
         Raises:
             EndpointError: As `tasks.inference.sagemaker.failures` tells; Permanent for a tile that
                 is too large.
-            AnswerError: The body is not JSON, or too long.
+            AnswerError: The body is too long, or says that it is no JSON.
         """
         (body,) = prepared
         self._limit.check(len(body))
         told = self._wire.call(
             "sagemaker-runtime", "invoke_endpoint", self._where, **self._arguments, Body=body
         )
-        return [decoded(self._where, told)]
+        return [json_of(self._where, told)]
 
     def close(self) -> None:
         """Close the connections."""
         self._wire.close()
 
 
-def decoded(where: str, told: Mapping[str, Any]) -> object:
-    """The JSON of an answer.
+def json_of(where: str, told: Mapping[str, Any]) -> JsonText:
+    """An answer.
 
     Args:
         where: Who gave it, for the error's sake.
         told: Its `Body`, in bytes, and `ContentType`.
 
     Raises:
-        AnswerError: It is not JSON.
+        AnswerError: It says that it is no JSON.
     """
     try:
         check_media_type(Reply(_OK, {"content-type": told.get("ContentType", "")}, b""))
-        return parse(told["Body"])
     except AnswerError as error:
         raise AnswerError(f"{where}: {error}") from error
+    return JsonText(where, told["Body"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.errors import RequestError
 from tasks.inference.sagemaker.description import Description, Variant, describe
+from tasks.inference.sagemaker.parameters import check_names
 from tasks.request import EndpointType, Request
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def resolve_variant(request: Request, image_url: str) -> Request:
     processor, parameters = request.image_processor, request.image_processor_parameters
     if processor.type != EndpointType.SM_ENDPOINT:
         return request
+    check_names(parameters)
     if any(str(parameters.get(name, "")).strip() for name in _SELECTS):
         return request
     described = describe(processor.name, processor.assumed_role)

@@ -117,6 +117,8 @@ class Detector(Words):
                     f"{', '.join(outputs)}; name it in mlm:output."
                 )
             tensor = outputs[sole]
+            if tensor.dtype.kind not in "biuf":
+                raise AnswerError(f"{role}: the model gives {tensor.dtype} in {sole}, no numbers.")
             if tensor.ndim == self.roles[role] - 1 and tiles == 1:
                 tensor = tensor[np.newaxis]
             if tensor.ndim != self.roles[role] or len(tensor) < tiles:
