@@ -26,6 +26,7 @@ from tasks.errors import AnswerError, Permanent, RequestError, TimedOut, Transie
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.endpoint import Boxes
 from tasks.inference.onnx import OnnxEndpoint, open_onnx
+from tasks.inference.onnx.weights import check_weights
 from tasks.request import Request
 from tasks.tiling import Tile
 from tests.onnx_models import (
@@ -517,3 +518,14 @@ def test_a_model_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
 def test_the_tests_own_models_are_sound(tmp_path: Path) -> None:
     for model in (answering(tmp_path / "a.onnx", FOUND), bright_box(tmp_path / "b.onnx")):
         onnx.checker.check_model(str(model))
+
+
+def test_weights_elsewhere_are_found_under_a_tag_that_only_protobuf_reads(tmp_path: Path) -> None:
+    model = onnx.ModelProto(ir_version=8)
+    tensor = TensorProto(name="boxes", data_type=1, dims=[1, 4])
+    # field 13, its tag with a bit above the 32 that protobuf keeps
+    hidden = tensor.SerializeToString() + b"\xea\x80\x80\x80\x10" + b"\x00"
+    graph = b"\x2a" + bytes([len(hidden)]) + hidden
+    body = model.SerializeToString() + b"\x3a" + bytes([len(graph)]) + graph
+    with pytest.raises(RequestError, match="is not an ONNX file, or is damaged"):
+        check_weights("model.onnx", body)
