@@ -54,6 +54,8 @@ class Transport:
             SyncClientBuilder()
             .timeout(timedelta(seconds=timeout))
             .follow_redirects(enable=False)
+            .http2(enable=True)
+            .http2_adaptive_window(enabled=True)  # else 64 KiB a round trip
             .user_agent("swath")
             .build()
         )
