@@ -242,8 +242,10 @@ def _await(run_id: UUID) -> FlowRun:
         while True:
             try:
                 run = client.read_flow_run(run_id)
-            except httpx.HTTPError:  # the region goes on without Prefect, and so do we
-                time.sleep(_POLL)
+            except httpx.HTTPError as error:
+                if isinstance(error, PrefectHTTPStatusError) and error.response.is_client_error:
+                    raise  # it will never be told
+                time.sleep(_POLL)  # the region goes on without Prefect, and so do we
                 continue
             if run.state is not None and run.state.is_final():
                 return run

@@ -19,7 +19,6 @@ from tasks.settings import settings
 from tasks.store import join
 
 _ENDLESS = 1_000_000  # attempts: patience is what ends
-_PAUSE = 5.0  # seconds between attempts to open an endpoint, at most
 
 __all__ = [
     "Boxes",
@@ -46,7 +45,7 @@ def open_patiently(request: Request, image: Image) -> Endpoint:
         try:
             return open_endpoint(request, image, settings().endpoint_timeout)
         except EndpointError as error:
-            time.sleep(min(_PAUSE, tries.wait(error)))
+            time.sleep(tries.wait(error))
 
 
 def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:

@@ -199,14 +199,14 @@ class Calls:
                     raise _NotNow
                 tries.begin()
                 answers = self.endpoint.ask([each.prepared for each in ready])
+                if len(answers) != len(ready):
+                    raise AnswerError(f"{len(answers)} answers were given for {len(ready)} tiles.")
         except LimiterClosed:
             raise CancelledError from None
         except SwathError as error:
             tries.note(error)
             self._came_to_nothing(ready[0].tile, error)
             raise
-        if len(answers) != len(ready):
-            raise AnswerError(f"There are {len(answers)} answers for {len(ready)} tiles.")
         return answers
 
     def _read(self, answer: object, tile: Tile, tries: Tries) -> Outcome:

@@ -230,7 +230,7 @@ def test_too_few_answers_fail_their_tiles() -> None:
     found = ask([tile(index) for index in range(2)], short, most=1)
     assert found.ledger["state"].to_pylist() == ["inferred", "inferred"]
     short = Scripted((collection(),) * 3)
-    assert "3 answers for 1 tiles" in ask([tile(0)], short).ledger["reason"][0].as_py()
+    assert "3 answers were given for 1 tiles" in ask([tile(0)], short).ledger["reason"][0].as_py()
 
 
 def test_a_tile_that_is_always_throttled_fails_alone() -> None:
