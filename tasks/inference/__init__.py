@@ -9,8 +9,6 @@ from tasks.imagery import Image, check_encodable, encoder, media_type
 from tasks.inference.builtin.endpoint import BuiltinEndpoint
 from tasks.inference.endpoint import Boxes, Endpoint
 from tasks.inference.http import HttpEndpoint
-from tasks.inference.oip import open_oip
-from tasks.inference.onnx import open_onnx
 from tasks.inference.patience import Budget, Tries
 from tasks.inference.sagemaker import open_sagemaker
 from tasks.request import Request
@@ -80,7 +78,12 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
                 async_uri=settings().async_uri or join(settings().work_uri, "async"),
                 instance_concurrency=settings().instance_concurrency,
             )
+        # their descriptions take a while to load, which other runs need not wait for
         case EndpointType.OIP_ENDPOINT:
+            from tasks.inference.oip import open_oip  # noqa: PLC0415
+
             return open_oip(request, image, settings().local_roots, timeout)
         case EndpointType.ONNX:
+            from tasks.inference.onnx import open_onnx  # noqa: PLC0415
+
             return open_onnx(request, image, settings().local_roots, timeout)

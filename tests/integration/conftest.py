@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import select
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from deployments.local.aws import start_aws, wait_for_aws
 from deployments.local.processes import Processes
 from tasks import aws as clients
 from tasks.settings import settings
+from tests.model_server import start
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -37,21 +35,10 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def models() -> Iterator[str]:
     """The address of the real model server."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deployments.models", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], 60)
-    line = process.stdout.readline() if ready else ""
-    try:
-        assert line.startswith("models at http://127.0.0.1:"), line
-        yield line.removeprefix("models at ").strip()
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+    process, port = start()
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.communicate(timeout=30)
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,8 @@
 import gzip
 import io
 import json
-import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 
 from tasks.inference import builtin
+from tests.model_server import start
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -32,22 +31,6 @@ def tile(colour: str = "grey", side: int = 64) -> bytes:
     pixels = np.broadcast_to(np.array(COLOURS[colour], np.uint8)[:, None, None], (3, side, side))
     np.save(buffer, pixels)
     return buffer.getvalue()
-
-
-def start() -> tuple[subprocess.Popen[str], int]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deployments.models", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], 60)
-    line = process.stdout.readline() if ready else ""
-    if not line.startswith("models at http://127.0.0.1:"):
-        process.kill()
-        pytest.fail(f"the server said {line!r} and {process.communicate()[1]!r}")
-    return process, int(line.rsplit(":", 1)[1])
 
 
 def stop(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str]:

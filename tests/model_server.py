@@ -1,0 +1,26 @@
+"""The real model server, in a process of its own: `python -m deployments.models`."""
+
+from __future__ import annotations
+
+import select
+import subprocess
+import sys
+
+import pytest
+
+
+def start() -> tuple[subprocess.Popen[str], int]:
+    """Start one, and wait until it answers; its process and its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deployments.models", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], 60)
+    line = process.stdout.readline() if ready else ""
+    if not line.startswith("models at http://127.0.0.1:"):
+        process.kill()
+        pytest.fail(f"the server said {line!r} and {process.communicate()[1]!r}")
+    return process, int(line.rsplit(":", 1)[1])
