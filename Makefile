@@ -33,6 +33,7 @@ lint: setup ## ruff, ruff format, mypy --strict
 	@$(BIN)/mypy
 
 bench: setup ## benchmarks, one JSON line each
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps lsnms==0.5.0 # asks for an older numba than it needs
 	@$(BIN)/pytest tests/benchmarks -q -s
 
 lock: setup ## pin every dependency anew
