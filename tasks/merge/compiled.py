@@ -1,23 +1,52 @@
-"""Functions of numbers and arrays, compiled to machine code when they are first called."""
+"""Functions of numbers and arrays, compiled to machine code when they are first called.
+
+The machine code is kept for the processes that follow, in a folder named after the sources of this
+package: numba itself would take a function's old code when one that it calls has changed in
+another module. Where nothing can be written, each process compiles anew.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import TypeVar, cast
 
-from numba import njit
+import numba
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function with numba, and keep the machine code for the processes that follow.
+    """Compile a function with numba.
 
     Arithmetic is IEEE 754 as written: nothing is reordered, and 0 / 0 is NaN as in numpy.
-
-    Where nothing can be kept, on a file system that is read-only, each process compiles anew.
     """
+    return _compile(function, forceinline=False)
+
+
+def inlined(function: Function) -> Function:
+    """Compile a short function into those that call it."""
+    return _compile(function, forceinline=True)
+
+
+def _compile(function: Function, *, forceinline: bool) -> Function:
+    compile_ = numba.njit(cache=_KEPT, error_model="numpy", forceinline=forceinline)
+    return cast("Function", compile_(function))
+
+
+def _keep() -> bool:
+    """Have numba keep machine code beside the byte code of this package, if it may."""
+    package = Path(__file__).parent
+    sources = sha256(b"".join(path.read_bytes() for path in sorted(package.glob("*.py"))))
+    folder = package / "__pycache__" / f"machine-{sources.hexdigest()[:16]}"
     try:
-        return cast("Function", njit(cache=True, error_model="numpy")(function))
-    except RuntimeError:  # no place for the machine code
-        return cast("Function", njit(error_model="numpy")(function))
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+    return os.access(folder, os.W_OK)
+
+
+_KEPT = _keep()

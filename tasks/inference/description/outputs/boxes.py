@@ -60,4 +60,5 @@ def suppressed(
     sound = (np.abs(boxes) < _FAR).all(axis=1)
     best = np.flatnonzero(sound)
     best = best[nms(boxes[best], scores[best], classes[best], iou_threshold)]
+    best = best[np.argsort(-scores[best], kind="stable")]
     return np.concatenate([best, np.flatnonzero(~sound)])
