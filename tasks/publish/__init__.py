@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,17 +16,20 @@ from prefect.cache_policies import NO_CACHE
 from tasks import store
 from tasks.errors import PublishError, SwathError
 from tasks.imagery import Georeference, Image
+from tasks.publish.batch import Batch, batches
 from tasks.publish.features import Features, geolocate
 from tasks.publish.footprints import write_coverage
-from tasks.publish.geojson import write_geojson
-from tasks.publish.geoparquet import write_geoparquet
+from tasks.publish.geojson import geojson_file
+from tasks.publish.geoparquet import geoparquet_file
 from tasks.publish.kinesis import write_kinesis
 from tasks.publish.outputs import Output, check_outputs, location
 from tasks.publish.provenance import Provenance
 from tasks.request import Request
 from tasks.settings import settings
 
-__all__ = ["Features", "Provenance", "Results", "check_outputs", "geolocate", "publish"]
+__all__ = ["Bands", "Features", "Provenance", "Results", "check_outputs", "geolocate", "publish"]
+
+Bands = Callable[[], Iterable[pa.Table]]
 
 _ENDINGS = {"geojson": "geojson", "parquet": "parquet", "coverage": "coverage.parquet"}
 
@@ -35,16 +39,23 @@ class Results:
     """What an image's run has for its outputs.
 
     Attributes:
-        features: Detections and their places; None where every tile failed.
+        bands: Gives the merged detections each time it is called: tables of
+            `tasks.detections.SCHEMA` in the order of tile and ordinal, the next loaded only when
+            it is asked for. None where every tile failed.
         provenance: Where they come from.
         ledger: Table of `tasks.coverage.MEASURED`, the whole image's.
         georeference: Of the image, or None.
     """
 
-    features: Features | None
+    bands: Bands | None
     provenance: Provenance
     ledger: pa.Table
     georeference: Georeference | None
+
+    def batches(self) -> Iterator[Batch]:
+        """The features, from the first to the last."""
+        tables = () if self.bands is None else self.bands()
+        return batches(tables, self.georeference, self.provenance)
 
 
 def publish(
@@ -54,7 +65,7 @@ def publish(
 
     Args:
         outputs: Of the request.
-        results: Features and ledger, or the ledger alone.
+        results: Detections and ledger, or the ledger alone.
         stem: Name of the files before `.geojson`, `.parquet` and `.coverage.parquet`: the image's
             file name.
         roots: Folders that the operator allows local outputs in.
@@ -88,16 +99,27 @@ def _write(folder: Path, results: Results) -> dict[str, Path]:
     files = {name: folder / name for name in _ENDINGS}
     try:
         write_coverage(files["coverage"], results.ledger, results.georeference)
-        if results.features is None:
+        if results.bands is None:
             return {"coverage": files["coverage"]}
-        write_geojson(files["geojson"], results.features, results.provenance)
-        write_geoparquet(files["parquet"], results.features, results.provenance)
+        _write_features(files["geojson"], files["parquet"], results)
     except OSError as error:
         raise PublishError(
             f"Cannot write the results to {folder} before they are published: {error}. "
             "Make room there, or point TMPDIR at a larger disk."
         ) from error
     return files
+
+
+def _write_features(geojson: Path, parquet: Path, results: Results) -> None:
+    """Both files side by side: the features pass once."""
+    provenance, georeferenced = results.provenance, results.georeference is not None
+    with (
+        geojson_file(geojson, provenance) as write_geojson,
+        geoparquet_file(parquet, provenance, georeferenced=georeferenced) as write_geoparquet,
+    ):
+        for batch in results.batches():
+            write_geojson(batch)
+            write_geoparquet(batch)
 
 
 def _send(
@@ -109,15 +131,15 @@ def _send(
             uri = location(output, f"{stem}.{_ENDINGS[name]}", roots)
             store.put(uri, path)
             yield name, uri
-    elif results.features is not None:
-        write_kinesis(output.stream, results.features, results.provenance, output.batch_size)
+    elif results.bands is not None:
+        write_kinesis(output.stream, results.batches(), results.provenance, output.batch_size)
         yield "kinesis", f"kinesis://{output.stream}"
 
 
 def publish_image(
     request: Request,
     image: Image,
-    detections: pa.Table | None,
+    bands: Bands | pa.Table | None,
     ledger: pa.Table,
     inferred: datetime,
 ) -> dict[str, str]:
@@ -126,7 +148,7 @@ def publish_image(
     Args:
         request: Names the outputs, the job and the properties to add.
         image: Places the detections on the Earth.
-        detections: Table of `tasks.detections.SCHEMA`, merged; None where every tile failed.
+        bands: As in `Results`; a table stands for itself alone.
         ledger: Table of `tasks.coverage.MEASURED`.
         inferred: When; the same for all features, so that a result depends on nothing else.
 
@@ -140,8 +162,9 @@ def publish_image(
         source_metadata=image.source_metadata,
         feature_properties=request.feature_properties,
     )
-    features = None if detections is None else geolocate(detections, image.georeference)
-    results = Results(features, provenance, ledger, image.georeference)
+    if isinstance(bands, pa.Table):
+        bands = partial(iter, [bands])
+    results = Results(bands, provenance, ledger, image.georeference)
     stem = request.file_names()[image.url]
     return publish(request.outputs, results, stem, settings().local_roots)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,7 +28,6 @@ class Features:
 
     Attributes:
         table: `tasks.detections.SCHEMA`, n rows.
-        georeferenced: Whether the image says where it lies.
         image_geometry: (n,) shapely geometries in pixels of the full image: the model's, or its
             box where it gave none.
         geometry: (n,) the same in longitude, latitude (EPSG:4326), exterior rings
@@ -41,7 +39,6 @@ class Features:
     """
 
     table: pa.Table
-    georeferenced: bool
     image_geometry: NDArray[np.object_]
     geometry: NDArray[np.object_]
     centers: NDArray[np.float64]
@@ -50,19 +47,6 @@ class Features:
     def __len__(self) -> int:
         """Features."""
         return len(self.geometry)
-
-    def batches(self, size: int) -> Iterator[Features]:
-        """The features in order, at most `size` at a time."""
-        for start in range(0, len(self), size):
-            rows = slice(start, start + size)
-            yield Features(
-                self.table.slice(start, size),
-                self.georeferenced,
-                self.image_geometry[rows],
-                self.geometry[rows],
-                self.centers[rows],
-                self.bboxes[rows],
-            )
 
 
 def geolocate(table: pa.Table, georeference: Georeference | None) -> Features:
@@ -74,7 +58,7 @@ def geolocate(table: pa.Table, georeference: Georeference | None) -> Features:
     """
     image_geometry = _image_geometry(table)
     geometry, centers, bboxes = place(image_geometry, georeference)
-    return Features(table, georeference is not None, image_geometry, geometry, centers, bboxes)
+    return Features(table, image_geometry, geometry, centers, bboxes)
 
 
 def place(

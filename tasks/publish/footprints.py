@@ -14,7 +14,7 @@ from tasks.coverage import MEASURED
 from tasks.imagery import Georeference
 from tasks.publish.antimeridian import unwrap
 from tasks.publish.features import place
-from tasks.publish.geoparquet import PLACE, ROW_GROUP, Columns, write_rows
+from tasks.publish.geoparquet import PLACE, ROW_GROUP, Columns, rows_file
 
 SCHEMA = pa.schema([*MEASURED, *PLACE])
 
@@ -35,8 +35,9 @@ def write_coverage(path: Path, ledger: pa.Table, georeference: Georeference | No
         ledger: Of `tasks.coverage.MEASURED`, the whole image's.
         georeference: Of the image, or None.
     """
-    rows = _batches(ledger, georeference)
-    write_rows(path, SCHEMA, rows, georeferenced=georeference is not None)
+    with rows_file(path, SCHEMA, georeferenced=georeference is not None) as write_rows:
+        for geometry, columns in _batches(ledger, georeference):
+            write_rows(geometry, columns)
 
 
 def _batches(

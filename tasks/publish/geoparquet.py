@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
-from tasks.publish.features import Features
+from tasks.publish.batch import Batch
 from tasks.publish.provenance import Provenance
 
 ROW_GROUP = 1 << 15  # rows: small enough that a reader of a bbox skips most of a large file
@@ -52,26 +53,29 @@ Columns = Mapping[str, Any]
 """What each column of a batch of rows holds: arrays of Arrow or numpy, or lists."""
 
 
-def write_geoparquet(path: Path, features: Features, provenance: Provenance) -> None:
+@contextmanager
+def geoparquet_file(
+    path: Path, provenance: Provenance, *, georeferenced: bool
+) -> Iterator[Callable[[Batch], None]]:
     """Write features as GeoParquet, readable by bbox: `geopandas.read_parquet(path, bbox=…)`.
 
     Args:
         path: File to write; its folder exists.
-        features: Detections and their places.
-        provenance: Where they come from.
+        provenance: Where the features come from.
+        georeferenced: Whether the image says where it lies.
+
+    Yields:
+        What writes a batch behind those before it. The file is whole when the context is left.
     """
-    rows = ((batch.geometry, _columns(batch, provenance)) for batch in features.batches(ROW_GROUP))
-    write_rows(path, SCHEMA, rows, georeferenced=features.georeferenced)
+    with rows_file(path, SCHEMA, georeferenced=georeferenced) as write_rows:
+        yield lambda batch: write_rows(batch.features.geometry, _columns(batch, provenance))
 
 
-def write_rows(
-    path: Path,
-    schema: pa.Schema,
-    batches: Iterable[tuple[NDArray[np.object_], Columns]],
-    *,
-    georeferenced: bool,
-) -> None:
-    """Write rows that have a place as GeoParquet, a batch at a time.
+@contextmanager
+def rows_file(
+    path: Path, schema: pa.Schema, *, georeferenced: bool
+) -> Iterator[Callable[[NDArray[np.object_], Columns], None]]:
+    """Write rows that have a place as GeoParquet, in row groups of the `ROW_GROUP` next rows.
 
     Coordinates are full float64. `bbox` is the plain extent of a geometry's coordinates, which is
     what readers filter by; over the antimeridian it is −180 to 180, unlike the one in GeoJSON.
@@ -80,17 +84,32 @@ def write_rows(
     Args:
         path: File to write; its folder exists.
         schema: Of the file; the fields `PLACE` are among it.
-        batches: The geometries of some rows (longitude, latitude; None without a place), and the
-            other columns of the same rows. Each batch becomes a row group.
         georeferenced: Whether the image says where it lies.
+
+    Yields:
+        What writes some rows behind those before them, from their geometries (longitude, latitude;
+        None without a place) and their other columns. A row group ends with the rows that fill it.
+        The file is whole when the context is left.
     """
     kinds: set[str] = set()
     extents: list[NDArray[np.float64]] = []
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for geometry, columns in batches:
-            writer.write_table(pa.table({**columns, **_place(geometry)}, schema=schema))
-            kinds |= _kinds(geometry)
+        held: list[pa.Table] = []
+
+        def write_group() -> None:
+            writer.write_table(pa.concat_tables(held).combine_chunks())
+            held.clear()
+
+        def write(geometry: NDArray[np.object_], columns: Columns) -> None:
+            held.append(pa.table({**columns, **_place(geometry)}, schema=schema))
+            kinds.update(_kinds(geometry))
             extents.append(shapely.total_bounds(geometry))
+            if sum(map(len, held)) >= ROW_GROUP:
+                write_group()
+
+        yield write
+        if held:
+            write_group()
         geo = _geo(kinds, extents, georeferenced=georeferenced)
         writer.add_key_value_metadata({"geo": orjson.dumps(geo)})
 
@@ -130,28 +149,28 @@ def _geo(
     return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
 
 
-def _columns(batch: Features, provenance: Provenance) -> Columns:
+def _columns(batch: Batch, provenance: Provenance) -> Columns:
     """A batch of features in the columns of `SCHEMA` beside its place."""
-    table, count = batch.table, len(batch)
-    missing = shapely.is_missing(batch.geometry)
-    described = list(provenance.describe(table))
+    features = batch.features
+    table, count = features.table, len(features)
+    missing = shapely.is_missing(features.geometry)
     time = datetime.fromisoformat(provenance.inference_time)
     metadata = orjson.dumps(list(provenance.source_metadata)).decode()
     return {
-        "id": provenance.identify(table),
+        "id": batch.ids,
         "score": table["score"],
         "class": table["class_name"],
-        "feature_classes": pa.array([classes for classes, _ in described], pa.list_(_CLASS)),
+        "feature_classes": batch.classes,
         "image_x_min": table["x_min"],
         "image_y_min": table["y_min"],
         "image_x_max": table["x_max"],
         "image_y_max": table["y_max"],
-        "image_geometry": shapely.to_wkb(batch.image_geometry, byte_order=1),
-        "center_longitude": pa.array(batch.centers[:, 0], mask=missing),
-        "center_latitude": pa.array(batch.centers[:, 1], mask=missing),
+        "image_geometry": shapely.to_wkb(features.image_geometry, byte_order=1),
+        "center_longitude": pa.array(features.centers[:, 0], mask=missing),
+        "center_latitude": pa.array(features.centers[:, 1], mask=missing),
         "job_id": pa.repeat(provenance.job_id, count),
         "image_url": pa.repeat(provenance.image_url, count),
         "inference_dt": pa.repeat(pa.scalar(time, pa.timestamp("ms", tz="UTC")), count),
         "source_metadata": pa.repeat(metadata, count),
-        "properties": [orjson.dumps(others).decode() for _, others in described],
+        "properties": pa.array(batch.properties, pa.string()),
     }

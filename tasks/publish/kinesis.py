@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.aws import client
 from tasks.errors import PublishError
-from tasks.publish.features import Features
+from tasks.publish.batch import Batch
 from tasks.publish.geojson import CLOSING, OPENING, lines
 from tasks.publish.provenance import Provenance
 
@@ -33,7 +34,10 @@ def state(stream: str) -> str:
 
 
 def write_kinesis(
-    stream: str, features: Features, provenance: Provenance, batch_size: int | None = None
+    stream: str,
+    batches: Iterable[Batch],
+    provenance: Provenance,
+    batch_size: int | None = None,
 ) -> None:
     """Put features on a stream, each as a FeatureCollection of its own under the job's key.
 
@@ -41,7 +45,7 @@ def write_kinesis(
 
     Args:
         stream: Name of the stream.
-        features: Detections and their places.
+        batches: The features, some at a time.
         provenance: Where they come from.
         batch_size: Records of a call at most; Kinesis itself takes no more than 500.
 
@@ -52,7 +56,7 @@ def write_kinesis(
     most = min(batch_size or _CALL_RECORDS, _CALL_RECORDS)
     records: list[dict[str, Any]] = []
     size = 0
-    for line in lines(features, provenance):
+    for line in (line for batch in batches for line in lines(batch, provenance)):
         data = OPENING + line + CLOSING
         length = _length(data, key)
         if len(records) == most or size + length > _CALL_BYTES:

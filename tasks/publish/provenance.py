@@ -75,8 +75,9 @@ class Provenance:
         for text, name, score in zip(*columns, strict=True):
             own = _parse(text)
             classes = own.get("featureClasses") or [{"iri": name, "score": score}]
-            kept = {key: value for key, value in own.items() if key not in RESERVED}
-            yield classes, kept | requested
+            for reserved in RESERVED:
+                own.pop(reserved, None)
+            yield classes, own | requested
 
 
 def _lists(table: pa.Table, *names: str) -> list[list[Any]]:

@@ -1,4 +1,7 @@
-"""A region's run stays under 1 GiB, however wide the image and however it is stored."""
+"""A region's run stays under 1 GiB, however wide the image and however it is stored.
+
+Nor does what publishing takes grow with what was found.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from rasterio.windows import Window
 
 from tasks.findings import Findings
@@ -168,3 +172,59 @@ def test_a_million_detections_in_a_region_take_less_than_a_gibibyte(tmp_path: Pa
     print("million", peak / 2**20)
     assert found == 1_000_000
     assert peak < GIBIBYTE
+
+
+def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
+    """How far this process's peak memory rose in publishing, and how many features it was."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import shapely
+
+    from tasks import coverage
+    from tasks.coverage import TileRecord, TileState
+    from tasks.detections import SCHEMA
+    from tasks.imagery.georeference.affine import AffineGeoreference
+    from tasks.publish import Provenance, Results, publish
+    from tasks.request.outputs import FileOutput
+    from tasks.tiling import Grid
+
+    def bands() -> Iterator[pa.Table]:
+        random = np.random.default_rng(0)
+        for tile in range(tables):
+            (x, y), scores = random.uniform(0, 9e4, (2, rows)), random.random(rows)
+            outlines = shapely.buffer(shapely.points(x, y), 20, quad_segs=4)
+            columns = {
+                "tile": np.full(rows, tile),
+                "ordinal": pa.array(np.arange(rows), pa.int32()),
+                "x_min": x,
+                "y_min": y,
+                "x_max": x + 20,
+                "y_max": y + 20,
+                "score": scores,
+                "class_name": ["ship"] * rows,
+                "geometry": shapely.to_wkb(outlines),
+                "properties": [f'{{"heading":{360 * score}}}' for score in scores.tolist()],
+            }
+            del outlines
+            yield pa.table(columns, schema=SCHEMA)
+
+    def high_water() -> int:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+
+    grid = Grid(100_000, 100_000, 100_000, 0)
+    record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
+    ledger = coverage.measure(coverage.ledger([record]), grid, None)
+    place = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (100_000,) * 2)
+    results = Results(bands, Provenance("memory", "x.tif", "2026-11-22T10:17:48Z"), ledger, place)
+    start = high_water()
+    publish([FileOutput(type="File", path=str(folder))], results, "x", [folder])
+    return high_water() - start, pq.read_metadata(folder / "x.parquet").num_rows
+
+
+def test_publishing_400_000_features_takes_less_than_300_mib(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        rise, features = process.submit(peak_of_publishing, tmp_path, 20, 20_000).result()
+    print("publishing", rise / 2**20)
+    assert features == 400_000
+    assert rise < 300 << 20

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,7 +15,7 @@ import geopandas
 import numpy as np
 import pyarrow as pa
 import pytest
-from numpy.typing import NDArray
+from affine import Affine
 
 from tasks import aws as clients
 from tasks import coverage, store
@@ -24,7 +23,9 @@ from tasks.aws import client
 from tasks.coverage import TileRecord, TileState
 from tasks.detections import SCHEMA
 from tasks.errors import PublishError, RequestError
-from tasks.publish import Features, Provenance, Results, check_outputs, geolocate, publish
+from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.publish import Provenance, Results, check_outputs, publish
+from tasks.publish.batch import Batch, batches
 from tasks.publish.kinesis import write_kinesis
 from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
 from tasks.tiling import Grid
@@ -32,13 +33,10 @@ from tasks.tiling import Grid
 PROVENANCE = Provenance("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
 
 
-@dataclass(frozen=True)
-class Degrees:
-    def to_world(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return points / 1000
+DEGREES = AffineGeoreference(Affine(1e-3, 0, 0, 0, 1e-3, 0), "EPSG:4326", (200, 100))
 
 
-def some_features(count: int, **properties: Any) -> Features:
+def detections(count: int, **properties: Any) -> pa.Table:
     own = json.dumps({"featureClasses": [{"iri": "ship", "score": 0.5}]} | properties)
     columns = {
         "tile": np.arange(count),
@@ -52,14 +50,18 @@ def some_features(count: int, **properties: Any) -> Features:
         "geometry": pa.nulls(count, pa.binary()),
         "properties": [own] * count,
     }
-    return geolocate(pa.table(columns, schema=SCHEMA), Degrees())
+    return pa.table(columns, schema=SCHEMA)
 
 
-def results(features: Features | None) -> Results:
+def some_features(count: int, **properties: Any) -> Iterator[Batch]:
+    return batches([detections(count, **properties)], DEGREES, PROVENANCE)
+
+
+def results(*tables: pa.Table) -> Results:
     grid = Grid(200, 100, 100, 0)
     found = [TileRecord(grid.tile(0, column), TileState.INFERRED) for column in (0, 1)]
     ledger = coverage.measure(coverage.ledger(found), grid, None)
-    return Results(features, PROVENANCE, ledger, None)
+    return Results((lambda: tables) if tables else None, PROVENANCE, ledger, DEGREES)
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def test_every_output_gets_the_same_features(bucket: str, stream: str, tmp_path:
         S3Output(type="S3", bucket=bucket, prefix=""),
     ]
     check_outputs(outputs, [tmp_path])
-    done = publish(outputs, results(some_features(30)), "x.tif", [tmp_path])
+    done = publish(outputs, results(detections(7), detections(30).slice(7)), "x.tif", [tmp_path])
     assert done == {
         "geojson": f"s3://{bucket}/job-1/x.tif.geojson",
         "parquet": f"s3://{bucket}/job-1/x.tif.parquet",
@@ -165,7 +167,7 @@ def test_one_bad_output_does_not_keep_the_others(bucket: str) -> None:
         S3Output(type="S3", bucket=bucket, prefix="a"),
     ]
     with pytest.raises(PublishError) as raised:
-        publish(outputs, results(some_features(3)), "x.tif")
+        publish(outputs, results(detections(3)), "x.tif")
     message = str(raised.value)
     assert "outputs[0]: Cannot write s3://no-such-bucket/x.tif.geojson" in message
     assert "outputs[1]: Cannot write to Kinesis stream no-such-stream" in message
@@ -176,10 +178,8 @@ def test_one_bad_output_does_not_keep_the_others(bucket: str) -> None:
 
 def test_a_stream_gets_no_ledger(stream: str) -> None:
     outputs: list[Output] = [KinesisOutput(type="Kinesis", stream=stream)]
-    assert publish(outputs, results(None), "x.tif") == {}
-    assert publish(outputs, results(some_features(2)), "x.tif") == {
-        "kinesis": f"kinesis://{stream}"
-    }
+    assert publish(outputs, results(), "x.tif") == {}
+    assert publish(outputs, results(detections(2)), "x.tif") == {"kinesis": f"kinesis://{stream}"}
     assert len(records(stream)) == 2
 
 

@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 import shapely.geometry
-from numpy.typing import NDArray
+from affine import Affine
 
 from tasks import coverage
 from tasks.coverage import TileRecord, TileState
 from tasks.detections import SCHEMA
 from tasks.errors import PublishError
-from tasks.publish import Features, Provenance, Results, geolocate, publish
-from tasks.publish.geojson import write_geojson
-from tasks.publish.geoparquet import write_geoparquet
+from tasks.imagery import Georeference
+from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.publish import Provenance, Results, publish
 from tasks.tiling import Grid
 
 METADATA = [{"sourceDT": "2026-01-01T00:00:00Z"}]
@@ -31,12 +31,9 @@ PROVENANCE = Provenance(
 )
 
 
-@dataclass(frozen=True)
-class Degrees:
-    """Pixels of 0.01°, from 179° E and 10° N."""
-
-    def to_world(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack([179 + points[:, 0] / 100, 10 - points[:, 1] / 100])
+Place = Georeference | None
+# pixels of 0.01°, from 179° E and 10° N
+DEGREES = AffineGeoreference(Affine(0.01, 0, 179, 0, -0.01, 10), "EPSG:4326", (200, 200))
 
 
 def detections(count: int = 60) -> pa.Table:
@@ -68,20 +65,37 @@ def detections(count: int = 60) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-@pytest.fixture(params=["world", "pixels"])
-def features(request: pytest.FixtureRequest) -> Features:
-    return geolocate(detections(), Degrees() if request.param == "world" else None)
+@dataclass(frozen=True)
+class File:
+    path: Path
+    type: str = "File"
 
 
-def written(folder: Path, features: Features) -> tuple[dict[str, Any], geopandas.GeoDataFrame]:
-    write_geojson(folder / "x.geojson", features, PROVENANCE)
-    write_geoparquet(folder / "x.parquet", features, PROVENANCE)
+def results(table: pa.Table | None, georeference: Place = None) -> Results:
+    grid = Grid(200, 100, 100, 0)
+    found = [TileRecord(grid.tile(0, column), TileState.FAILED, "HTTP 500") for column in (0, 1)]
+    ledger = coverage.measure(coverage.ledger(found), grid, None)
+    bands = None if table is None else lambda: [table]
+    return Results(bands, PROVENANCE, ledger, georeference)
+
+
+@pytest.fixture(params=[DEGREES, None], ids=["world", "pixels"])
+def georeference(request: pytest.FixtureRequest) -> Georeference | None:
+    place: Place = request.param
+    return place
+
+
+def written(
+    folder: Path, table: pa.Table, georeference: Place
+) -> tuple[dict[str, Any], geopandas.GeoDataFrame]:
+    outputs: Any = [File(folder)]
+    publish(outputs, results(table, georeference), "x", roots=[folder])
     collection = json.loads((folder / "x.geojson").read_text())
     return collection, geopandas.read_parquet(folder / "x.parquet")
 
 
 def test_a_feature_has_osml_schema(tmp_path: Path) -> None:
-    collection, _ = written(tmp_path, geolocate(detections(1), Degrees()))
+    collection, _ = written(tmp_path, detections(1), DEGREES)
     table = detections(1).to_pylist()[0]
     box = [table[name] for name in ("x_min", "y_min", "x_max", "y_max")]
     (feature,) = collection["features"]
@@ -102,7 +116,7 @@ def test_a_feature_has_osml_schema(tmp_path: Path) -> None:
 
 
 def test_geojson_is_by_rfc_7946(tmp_path: Path) -> None:
-    collection, _ = written(tmp_path, geolocate(detections(), Degrees()))
+    collection, _ = written(tmp_path, detections(), DEGREES)
     assert collection["type"] == "FeatureCollection"
     assert "crs" not in collection
     kinds = set()
@@ -120,23 +134,23 @@ def test_geojson_is_by_rfc_7946(tmp_path: Path) -> None:
     assert kinds == {"Polygon", "MultiPolygon", "LineString", "MultiLineString"}
 
 
-def test_a_line_of_the_file_is_a_feature(tmp_path: Path, features: Features) -> None:
-    collection, _ = written(tmp_path, features)
+def test_a_line_of_the_file_is_a_feature(tmp_path: Path, georeference: Place) -> None:
+    collection, _ = written(tmp_path, detections(), georeference)
     first, *lines, last = (tmp_path / "x.geojson").read_text().splitlines()
     assert json.loads(first + last) == {"type": "FeatureCollection", "features": []}
     assert [json.loads(line.removesuffix(",")) for line in lines] == collection["features"]
 
 
-def test_the_same_features_give_the_same_bytes(tmp_path: Path, features: Features) -> None:
+def test_the_same_features_give_the_same_bytes(tmp_path: Path, georeference: Place) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        written(tmp_path / folder, features)
+        written(tmp_path / folder, detections(), georeference)
     for name in ("x.geojson", "x.parquet"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_both_files_say_the_same(tmp_path: Path, features: Features) -> None:
-    collection, frame = written(tmp_path, features)
+def test_both_files_say_the_same(tmp_path: Path, georeference: Place) -> None:
+    collection, frame = written(tmp_path, detections(), georeference)
     assert len(collection["features"]) == len(frame) == 60
     for feature, (_, row) in zip(collection["features"], frame.iterrows(), strict=True):
         properties = feature["properties"]
@@ -154,7 +168,7 @@ def test_both_files_say_the_same(tmp_path: Path, features: Features) -> None:
         metadata = properties["inferenceMetadata"]
         assert metadata["jobId"] == row["job_id"]
         assert metadata["inferenceDT"] == row["inference_dt"].strftime("%Y-%m-%dT%H:%M:%SZ")
-        if not features.georeferenced:
+        if georeference is None:
             assert feature["geometry"] is None
             assert row["geometry"] is None
             assert feature.keys().isdisjoint({"bbox"})
@@ -167,7 +181,7 @@ def test_both_files_say_the_same(tmp_path: Path, features: Features) -> None:
 
 
 def test_geoparquet_is_read_by_bbox(tmp_path: Path) -> None:
-    _, frame = written(tmp_path, geolocate(detections(), Degrees()))
+    _, frame = written(tmp_path, detections(), DEGREES)
     assert frame.crs == "OGC:CRS84"
     query = (179.2, 8.5, 179.9, 9.5)
     some = geopandas.read_parquet(tmp_path / "x.parquet", bbox=query)
@@ -181,7 +195,7 @@ def test_geoparquet_is_read_by_bbox(tmp_path: Path) -> None:
 
 
 def test_geoparquet_metadata(tmp_path: Path) -> None:
-    written(tmp_path, geolocate(detections(), Degrees()))
+    written(tmp_path, detections(), DEGREES)
     file = pq.read_metadata(tmp_path / "x.parquet")
     geo = json.loads(file.metadata[b"geo"])
     column = geo["columns"]["geometry"]
@@ -196,35 +210,21 @@ def test_geoparquet_metadata(tmp_path: Path) -> None:
 
 
 def test_pixels_alone_are_a_frame_without_a_reference_system(tmp_path: Path) -> None:
-    _, frame = written(tmp_path, geolocate(detections(), None))
+    _, frame = written(tmp_path, detections(), None)
     assert frame.crs is None
     assert frame.geometry.isna().all()
 
 
-@pytest.mark.parametrize("georeference", [Degrees(), None])
-def test_no_features_are_valid_files(tmp_path: Path, georeference: Degrees | None) -> None:
-    collection, frame = written(tmp_path, geolocate(SCHEMA.empty_table(), georeference))
+def test_no_features_are_valid_files(tmp_path: Path, georeference: Place) -> None:
+    collection, frame = written(tmp_path, SCHEMA.empty_table(), georeference)
     assert collection == {"type": "FeatureCollection", "features": []}
     assert len(frame) == 0
     assert "geometry" in frame.columns
 
 
-@dataclass(frozen=True)
-class File:
-    path: Path
-    type: str = "File"
-
-
-def results(features: Features | None) -> Results:
-    grid = Grid(200, 100, 100, 0)
-    found = [TileRecord(grid.tile(0, column), TileState.FAILED, "HTTP 500") for column in (0, 1)]
-    ledger = coverage.measure(coverage.ledger(found), grid, None)
-    return Results(features, PROVENANCE, ledger, None)
-
-
-def test_files_are_published_under_the_roots(tmp_path: Path, features: Features) -> None:
+def test_files_are_published_under_the_roots(tmp_path: Path, georeference: Place) -> None:
     outputs: Any = [File(tmp_path / "a"), File(tmp_path / "b" / "c")]
-    done = publish(outputs, results(features), "x.tif", roots=[tmp_path])
+    done = publish(outputs, results(detections(), georeference), "x.tif", roots=[tmp_path])
     assert done == {
         "geojson": str(tmp_path / "a" / "x.tif.geojson"),
         "parquet": str(tmp_path / "a" / "x.tif.parquet"),
@@ -245,11 +245,11 @@ def test_where_every_tile_failed_the_ledger_alone_is_published(tmp_path: Path) -
     assert [str(path) for path in tmp_path.iterdir()] == list(done.values())
 
 
-def test_one_bad_output_does_not_keep_the_others(tmp_path: Path, features: Features) -> None:
+def test_one_bad_output_does_not_keep_the_others(tmp_path: Path, georeference: Place) -> None:
     roots = [tmp_path / "allowed"]
     outputs: Any = [File(tmp_path / "elsewhere"), File(roots[0])]
     with pytest.raises(PublishError, match=r"outputs\[0\].*SWATH_LOCAL_ROOTS.*x\.tif\.parquet"):
-        publish(outputs, results(features), "x.tif", roots)
+        publish(outputs, results(detections(), georeference), "x.tif", roots)
     assert not (tmp_path / "elsewhere").exists()
     names = {path.name for path in roots[0].iterdir()}
     assert names == {"x.tif.geojson", "x.tif.parquet", "x.tif.coverage.parquet"}

@@ -1,0 +1,156 @@
+"""What is published depends on the detections alone, not on the tables that they come in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks import coverage
+from tasks.coverage import TileRecord, TileState
+from tasks.detections import SCHEMA
+from tasks.errors import PublishError
+from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.publish import Bands, Provenance, Results, publish
+from tasks.tiling import Grid
+
+PROVENANCE = Provenance("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+UTM = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (20_000, 20_000))
+ROWS = 5000
+
+
+@dataclass(frozen=True)
+class File:
+    path: Path
+    type: str = "File"
+
+
+@cache
+def detections(count: int) -> pa.Table:
+    random = np.random.default_rng(7)
+    (x, y), sides = random.uniform(0, 19_000, (2, count)), random.uniform(10, 60, (2, count))
+    numbers, scores = np.arange(count), random.random(count)
+    outlines = shapely.to_wkb(shapely.buffer(shapely.points(x, y), sides[0], quad_segs=1))
+    columns = {
+        "tile": numbers // 50,
+        "ordinal": pa.array(numbers % 50, pa.int32()),
+        "x_min": x,
+        "y_min": y,
+        "x_max": x + sides[0],
+        "y_max": y + sides[1],
+        "score": scores,
+        "class_name": ["ship"] * count,
+        "geometry": pa.array(outlines, pa.binary(), mask=numbers % 3 > 0),
+        "properties": [
+            json.dumps({"featureClasses": [{"iri": "ship", "score": score}] * (1 + number % 3)})
+            for number, score in enumerate(scores.tolist())
+        ],
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def cut(table: pa.Table, places: Sequence[int]) -> list[pa.Table]:
+    ends = [*sorted(places), len(table)]
+    return [table.slice(a, b - a) for a, b in zip([0, *ends], ends, strict=False)]
+
+
+def published(
+    folder: Path, bands: Bands, georeference: AffineGeoreference = UTM
+) -> dict[str, bytes]:
+    grid = Grid(100, 100, 100, 0)
+    record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
+    ledger = coverage.measure(coverage.ledger([record]), grid, None)
+    outputs: Any = [File(folder)]
+    done = publish(outputs, Results(bands, PROVENANCE, ledger, georeference), "x", roots=[folder])
+    return {name: Path(uri).read_bytes() for name, uri in done.items()}
+
+
+@cache
+def whole(count: int) -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        return published(Path(folder), lambda: [detections(count)])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, ROWS), max_size=40))
+def test_the_same_rows_give_the_same_bytes_in_whatever_tables(places: list[int]) -> None:
+    with TemporaryDirectory() as folder:
+        files = published(Path(folder), lambda: cut(detections(ROWS), places))
+    assert files == whole(ROWS)
+
+
+def test_row_groups_go_on_from_table_to_table(tmp_path: Path) -> None:
+    count = 40_000
+    tables = cut(detections(count), [1, 20_000, 20_000, 33_000])
+    assert published(tmp_path, lambda: tables) == whole(count)
+    file = pq.read_metadata(tmp_path / "x.parquet")
+    groups = [file.row_group(number).num_rows for number in range(file.num_row_groups)]
+    assert groups == [32_768, count - 32_768]
+
+
+def test_the_bbox_of_a_collection_stands_last_and_holds_all_its_features() -> None:
+    collection = json.loads(whole(ROWS)["geojson"])
+    assert list(collection) == ["type", "features", "bbox"]
+    boxes = np.array([feature["bbox"] for feature in collection["features"]])
+    assert len(boxes) == ROWS
+    assert collection["bbox"] == [*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)]
+
+
+def test_one_feature_over_the_antimeridian_leaves_a_collection_without_a_bbox(
+    tmp_path: Path,
+) -> None:
+    east = AffineGeoreference(Affine(1e-4, 0, 179, 0, -1e-4, 10), "EPSG:4326", (20_000, 20_000))
+    table = detections(2 * ROWS)
+    before = table.filter(pc.less(table["x_max"], 9900))
+    across = table.filter(pc.and_(pc.less(table["x_min"], 9999), pc.greater(table["x_max"], 10001)))
+    collections = [
+        json.loads(published(tmp_path, partial(iter, tables), east)["geojson"])
+        for tables in ([before], [across.slice(0, 1), before])
+    ]
+    assert [list(found) for found in collections] == [
+        ["type", "features", "bbox"],
+        ["type", "features"],
+    ]
+
+
+def test_tables_are_asked_for_in_turn_and_once_for_all_files(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def bands() -> Iterator[pa.Table]:
+        for number, table in enumerate(cut(detections(ROWS), [0, 3000, 3000])):
+            asked.append(number)
+            yield table
+
+    assert published(tmp_path, bands) == whole(ROWS)
+    assert asked == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("none", [[], [SCHEMA.empty_table()], [SCHEMA.empty_table()] * 2])
+def test_bands_without_rows_are_valid_files(tmp_path: Path, none: Iterable[pa.Table]) -> None:
+    files = published(tmp_path, lambda: none)
+    assert json.loads(files["geojson"]) == {"type": "FeatureCollection", "features": []}
+    assert pq.read_metadata(tmp_path / "x.parquet").num_rows == 0
+
+
+def test_a_table_that_cannot_be_had_leaves_nothing_published(tmp_path: Path) -> None:
+    def bands() -> Iterator[pa.Table]:
+        yield detections(ROWS)
+        raise PublishError("Cannot read region 2.")
+
+    with pytest.raises(PublishError, match="region 2"):
+        published(tmp_path, bands)
+    assert list(tmp_path.iterdir()) == []
