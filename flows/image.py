@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import pyarrow as pa
@@ -21,7 +23,7 @@ from flows.report import report
 from tasks import coverage, store
 from tasks.coverage import TileState
 from tasks.errors import PublishError, SwathError
-from tasks.findings import Findings, gather, load, without_detections
+from tasks.findings import Kept, load_ledger, without_detections
 from tasks.merge import merge_task
 from tasks.plan import Plan, plan_task
 from tasks.publish import publish_task
@@ -73,10 +75,29 @@ def _work(request: Request, url: str, region_size: int | None) -> State[Summary]
     plan: Plan = plan_task(request, url)
     regions = plan.regions(region_size or settings().region_size)
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
-    found = _fan_out(plan, regions)
-    summary = _finish(plan, gather(found))
-    report(summary, regions, found)
+    with _work_folder() as work_uri:
+        ends = _fan_out(plan, regions, work_uri)
+        ledgers = [
+            load_ledger(work_uri, region) if end.is_completed() else _lost(plan, region, end)
+            for region, end in zip(regions, ends, strict=True)
+        ]
+        done = [region for region, end in zip(regions, ends, strict=True) if end.is_completed()]
+        summary = _finish(plan, ledgers, Kept(work_uri, done, plan.grid))
+    report(summary, regions, ledgers)
     return _conclude(summary)
+
+
+@contextmanager
+def _work_folder() -> Iterator[str]:
+    """Where regions leave what they find; what cannot be removed of it costs no result."""
+    work_uri = store.join(settings().work_uri, str(flow_run.id))
+    try:
+        yield work_uri
+    finally:
+        try:
+            store.remove(work_uri)
+        except PublishError as error:
+            get_run_logger().warning("%s", error)
 
 
 def _each(request: Request, region_size: int | None) -> State[Summary]:
@@ -87,33 +108,17 @@ def _each(request: Request, region_size: int | None) -> State[Summary]:
     return max(ends, key=lambda end: (not end.is_completed(), end.name != "Completed"))
 
 
-def _fan_out(plan: Plan, regions: Sequence[Region]) -> list[Findings]:
-    """The findings of every region, also of those whose runs were lost."""
-    work_uri = store.join(settings().work_uri, str(flow_run.id))
+def _fan_out(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
+    """How each region's run ended."""
     with image_progress(regions):
-        ends = _run_regions(plan, regions, work_uri)
-    found = [
-        load(work_uri, region)
-        if end.is_completed()
-        else _lost(plan, region, end.message or str(end.name))
-        for region, end in zip(regions, ends, strict=True)
-    ]
-    _clear(work_uri)
-    return found
+        return _run_regions(plan, regions, work_uri)
 
 
-def _lost(plan: Plan, region: Region, reason: str) -> Findings:
-    """The findings of a region that left none: the tiles of it that were asked for failed."""
+def _lost(plan: Plan, region: Region, end: State[Any]) -> pa.Table:
+    """The ledger of a region that left none: the tiles of it that were asked for failed."""
+    reason = end.message or str(end.name)
     failed = without_detections(plan.wanted(region), TileState.FAILED, reason)
-    return gather([plan.outside(region), failed])
-
-
-def _clear(work_uri: str) -> None:
-    """Remove what the regions left; what cannot be removed costs no result."""
-    try:
-        store.remove(work_uri)
-    except PublishError as error:
-        get_run_logger().warning("%s", error)
+    return coverage.concatenate([plan.outside(region).ledger, failed.ledger])
 
 
 def _run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
@@ -140,24 +145,26 @@ def _run_here(work: tuple[Any, ...], endpoint: EndpointNews) -> State[Any]:
     return end
 
 
-def _finish(plan: Plan, found: Findings) -> Summary:
-    """Prove that all was looked at, merge what was found, and publish both."""
-    ledger = coverage.measure(found.ledger, plan.grid, plan.roi)
+def _finish(plan: Plan, ledgers: Sequence[pa.Table], kept: Kept) -> Summary:
+    """Prove that all was looked at, merge what had to wait, and publish both."""
+    ledger = coverage.measure(coverage.concatenate(ledgers), plan.grid, plan.roi)
     coverage.check_complete(ledger, plan.grid, plan.roi)
-    all_rejected = coverage.rejected(ledger) > 0 and len(found.detections) == 0
+    all_rejected = coverage.rejected(ledger) > 0 and coverage.detections(ledger) == 0
     status = status_of(coverage.count(ledger), all_rejected=all_rejected)
-    merged: pa.Table = merge_task(found.detections, plan.request.algorithm)
+    deferred, decided = kept.deferred()
+    merged: pa.Table = merge_task(deferred, plan.request.algorithm, plan.grid, ledger)
     if status is JobStatus.FAILED:
         outputs = _publish_ledger(plan, ledger)
     else:
         started = flow_run.get_scheduled_start_time()
-        outputs = publish_task(plan.request, plan.image, merged, ledger, started)
+        bands = partial(kept.bands, merged)
+        outputs = publish_task(plan.request, plan.image, bands, ledger, started)
     return summarise(
         ledger,
         job_id=plan.request.job_id,
         image=plan.image.url,
         status=status,
-        features=len(merged),
+        features=decided + len(merged),
         outputs=outputs,
     )
 

@@ -1,4 +1,4 @@
-"""One region: read → infer → store detections."""
+"""One region: read → infer → settle what it can → store detections."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tasks.inference import open_patiently
 from tasks.inference.batch import Batch, batch_size, infer_task, most_calls
 from tasks.inference.calls import Calls
 from tasks.inference.limiter import Limiter
+from tasks.merge import settle
 from tasks.plan import Plan, make_plan
 from tasks.request import Request
 from tasks.settings import settings
@@ -55,7 +56,10 @@ def region(
     plan = make_plan(request, image_url, etag)
     with closing(_calls(plan, region)) as calls, _slots(request, calls):
         findings = gather(_findings(plan, region, calls))
-    save(findings, work_uri, region)
+    looked = coverage.inferred(findings.ledger, plan.grid)
+    interior = plan.grid.interior(region)
+    settled = settle(findings.detections, request.algorithm, plan.grid, looked, interior)
+    save(settled, findings.ledger, work_uri, region)
     counts = coverage.count(findings.ledger)
     if calls.given_up:
         return Completed(name=GIVEN_UP, message=calls.given_up, data=counts)

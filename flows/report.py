@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from tasks import coverage
-from tasks.findings import Findings
 from tasks.summary import Summary
 from tasks.tiling import Region
 
 
-def report(summary: Summary, regions: Sequence[Region], found: Sequence[Findings]) -> None:
+def report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Table]) -> None:
     """Leave both on the current run."""
     create_markdown_artifact(summary.markdown(), description=summary.message)
     create_table_artifact(
-        [_row(*region) for region in zip(regions, found, strict=True)],
+        [_row(*region) for region in zip(regions, ledgers, strict=True)],
         description="Regions: tiles by state, detections before the merge",
     )
 
 
-def _row(region: Region, found: Findings) -> dict[str, str | int]:
+def _row(region: Region, ledger: pa.Table) -> dict[str, str | int]:
     return {
         "region": region.name,
-        **coverage.count(found.ledger),
-        "detections": len(found.detections),
+        **coverage.count(ledger),
+        "detections": coverage.detections(ledger),
     }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tasks import cells
 from tasks.roi import RegionOfInterest
@@ -27,6 +28,7 @@ SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),  # of failure, or of the first feature lost
         pa.field("attempts", pa.int64(), nullable=False),  # calls of the model
         pa.field("rejected", pa.int64(), nullable=False),  # features of a broken contract
+        pa.field("detections", pa.int64(), nullable=False),  # that it gave, before the merge
         # what became of each call that failed, the first ones
         pa.field("failed_calls", pa.list_(pa.field("element", pa.string(), nullable=False))),
     ]
@@ -83,6 +85,7 @@ def ledger(records: Iterable[TileRecord]) -> pa.Table:
             "reason": _line(record.reason),
             "attempts": record.attempts,
             "rejected": record.rejected,
+            "detections": 0,
             "failed_calls": [_line(call) for call in record.failed_calls[:_MOST_CALLS]],
         }
         for record in sorted(records, key=lambda record: record.tile.index)
@@ -97,6 +100,31 @@ def _line(text: str) -> str:
 def concatenate(ledgers: Sequence[pa.Table]) -> pa.Table:
     """The regions' ledgers as the image's, in the order of the grid."""
     return pa.concat_tables([SCHEMA.empty_table(), *ledgers]).sort_by("tile")
+
+
+def with_detections(table: pa.Table, tiles: NDArray[np.int64]) -> pa.Table:
+    """A ledger that says how many detections each of its tiles gave.
+
+    Args:
+        table: Of `SCHEMA`.
+        tiles: (n,) the tile of each detection.
+    """
+    found, counts = np.unique(tiles, return_counts=True)
+    lines = np.zeros(len(table), np.int64)
+    lines[np.searchsorted(table["tile"].to_numpy(), found)] = counts
+    place = SCHEMA.get_field_index("detections")
+    return table.set_column(place, SCHEMA.field(place), pa.array(lines))
+
+
+def inferred(table: pa.Table, grid: Grid) -> NDArray[np.int8]:
+    """What a ledger says of every tile of a grid.
+
+    Returns:
+        (len(grid),) 1 where a model looked at the tile, 0 where none did, −1 where it has no line.
+    """
+    looked = np.full(len(grid), -1, np.int8)
+    looked[table["tile"].to_numpy()] = _is(table, TileState.INFERRED).to_numpy()
+    return looked
 
 
 def count(table: pa.Table) -> dict[str, int]:
@@ -138,6 +166,11 @@ def rejections(table: pa.Table) -> list[tuple[str, int]]:
 def rejected(table: pa.Table) -> int:
     """Features of the model's answers that broke the contract, over all tiles."""
     return int(pc.sum(table["rejected"]).as_py() or 0)
+
+
+def detections(table: pa.Table) -> int:
+    """Detections that the model gave, before the merge, over all tiles."""
+    return int(pc.sum(table["detections"]).as_py() or 0)
 
 
 def measure(table: pa.Table, grid: Grid, roi: RegionOfInterest | None) -> pa.Table:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import coverage, detections, store
 from tasks.coverage import TileRecord, TileState
-from tasks.tiling import Region, Tile
+from tasks.errors import PublishError
+from tasks.merge import Settled
+from tasks.tiling import Grid, Region, Tile
+
+_DECIDED = "decided"  # in the metadata of what was deferred: how many were not
 
 
 @dataclass(frozen=True)
@@ -41,26 +47,72 @@ def without_detections(tiles: Iterable[Tile], state: TileState, reason: str = ""
     return Findings(detections.SCHEMA.empty_table(), coverage.ledger(records))
 
 
-def save(findings: Findings, work_uri: str, region: Region) -> None:
-    """Keep a region's findings for the merge; a region without a ledger was not finished.
+def save(settled: Settled, ledger: pa.Table, work_uri: str, region: Region) -> None:
+    """Keep what a region settled, for the merge; one without a ledger was not finished.
 
     Args:
-        findings: Of the whole region.
+        settled: Of the whole region.
+        ledger: Likewise, table of `tasks.coverage.SCHEMA`.
         work_uri: Folder or s3:// prefix of the image's run.
         region: Whose findings they are.
     """
-    store.put(_uri(work_uri, region, "detections"), _parquet(findings.detections))
-    store.put(_uri(work_uri, region, "ledger"), _parquet(findings.ledger))
-
-
-def load(work_uri: str, region: Region) -> Findings:
-    """The findings that a region's run kept."""
-    return Findings(
-        *(
-            pq.read_table(pa.BufferReader(store.get(_uri(work_uri, region, part))))
-            for part in ("detections", "ledger")
-        )
+    count = {_DECIDED: str(len(settled.decided))}
+    store.put(_uri(work_uri, region, "decided"), _parquet(settled.decided))
+    store.put(
+        _uri(work_uri, region, "deferred"),
+        _parquet(settled.deferred.replace_schema_metadata(count)),
     )
+    store.put(_uri(work_uri, region, "ledger"), _parquet(ledger))
+
+
+def load_ledger(work_uri: str, region: Region) -> pa.Table:
+    """The ledger that a region's run kept."""
+    return _load(work_uri, region, "ledger")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the runs of regions kept, a part of it in memory at a time.
+
+    Attributes:
+        work_uri: Folder or s3:// prefix of the image's run.
+        regions: Those that kept something, in their order.
+        grid: All tiles of the image.
+    """
+
+    work_uri: str
+    regions: Sequence[Region]
+    grid: Grid
+
+    def deferred(self) -> tuple[pa.Table, int]:
+        """All that had to wait, for the merge; and how many detections had not."""
+        tables = [_load(self.work_uri, region, "deferred") for region in self.regions]
+        decided = sum(int(table.schema.metadata[_DECIDED.encode()]) for table in tables)
+        return detections.concatenate([t.replace_schema_metadata() for t in tables]), decided
+
+    def bands(self, merged: pa.Table) -> Iterator[pa.Table]:
+        """An image's detections in their order, those of regions side by side in a table.
+
+        Args:
+            merged: What the merge made of those that had to wait.
+        """
+        tiles, across = merged["tile"].to_numpy(), len(self.grid.columns)
+        start = 0
+        for row_stop, side_by_side in groupby(self.regions, lambda region: region.row_stop):
+            stop = int(np.searchsorted(tiles, row_stop * across))
+            decided = [_load(self.work_uri, region, "decided") for region in side_by_side]
+            yield detections.concatenate([merged.slice(start, stop - start), *decided])
+            start = stop
+
+
+def _load(work_uri: str, region: Region, part: str) -> pa.Table:
+    uri = _uri(work_uri, region, part)
+    try:
+        return pq.read_table(pa.BufferReader(store.get(uri)))
+    except (OSError, pa.ArrowException) as error:
+        raise PublishError(
+            f"Cannot read {uri}, which a region's run kept: {error}. Send the request again."
+        ) from error
 
 
 def _uri(work_uri: str, region: Region, part: str) -> str:

@@ -14,7 +14,6 @@ from tasks.findings import Findings, without_detections
 from tasks.imagery import Image, ReadTile, open_image, read_tiles, widest, with_nodata
 from tasks.inference import open_patiently
 from tasks.inference.sagemaker import resolve_variant
-from tasks.merge import check_algorithm
 from tasks.publish import check_outputs
 from tasks.request import Request
 from tasks.roi import RegionOfInterest, region_of_interest
@@ -132,13 +131,12 @@ def check_plan(request: Request, image_url: str) -> Plan:
     Raises:
         ImageError: As `make_plan`.
         EndpointError: The endpoint does not tell what must be known of it.
-        RequestError: As `make_plan`; or the model, the encoding, the algorithm or an output that
+        RequestError: As `make_plan`; or the model, the encoding or an output that
             the request names is not to be had.
     """
     if image_url not in request.image_urls:
         raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
     plan = make_plan(resolve_variant(request, image_url), image_url)
-    check_algorithm(request.algorithm)
     check_outputs(request.outputs, settings().local_roots)
     open_patiently(plan.request, plan.image).close()
     return plan

@@ -6,14 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
-from math import ceil
+from math import ceil, inf
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 from rasterio.windows import Window
 
 from tasks.errors import RequestError
 
 Span = tuple[int, int]  # first, and one after the last
+Bounds = NDArray[np.float64]
+"""x_min, y_min, x_max, y_max in pixels of the full image, (4,); infinite where there is no end."""
+
+EVERYWHERE: Bounds = np.array([-np.inf, -np.inf, np.inf, np.inf])
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +160,18 @@ class Grid:
         for row in range(region.row_start, region.row_stop):
             for column in range(region.column_start, region.column_stop):
                 yield self.tile(row, column)
+
+    def interior(self, region: Region) -> Bounds:
+        """Where no tile but the region's looks; without an end where the region has the last."""
+        columns, rows = self.columns, self.rows
+        return np.array(
+            [
+                columns[region.column_start - 1] + self.tile_width if region.column_start else -inf,
+                rows[region.row_start - 1] + self.tile_height if region.row_start else -inf,
+                columns[region.column_stop] if region.column_stop < len(columns) else inf,
+                rows[region.row_stop] if region.row_stop < len(rows) else inf,
+            ]
+        )
 
     def regions(self, size: int, widest: int | None = None) -> list[Region]:
         """The grid in regions of whole tile rows and columns.

@@ -83,10 +83,10 @@ def infer(batch: Batch, *, roi: RegionOfInterest | None = None) -> Findings:
     outcomes = list(batch)
     found = [outcome.detections for outcome in outcomes if outcome.detections is not None]
     table = detections.concatenate(found)
-    return Findings(
-        table if roi is None else _within(table, roi),
-        coverage.ledger(outcome.record for outcome in outcomes),
-    )
+    if roi is not None:
+        table = _within(table, roi)
+    ledger = coverage.ledger(outcome.record for outcome in outcomes)
+    return Findings(table, coverage.with_detections(ledger, table["tile"].to_numpy()))
 
 
 def _within(table: pa.Table, roi: RegionOfInterest) -> pa.Table:

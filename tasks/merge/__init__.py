@@ -1,53 +1,71 @@
-"""Duplicate removal: one detection for each object, though overlapping tiles saw it twice."""
+"""Duplicate removal: one detection for each object, though overlapping tiles saw it twice.
+
+Each region settles what it can, and the merge settles what was deferred. The result is the one of
+settling all at once, whatever the regions.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.detections import boxes
-from tasks.errors import RequestError
-from tasks.merge.nms import nms
+from tasks import coverage
+from tasks.request import Algorithm
+from tasks.tiling import EVERYWHERE, Bounds, Grid
 
-if TYPE_CHECKING:
-    from tasks.request import Algorithm
-
-__all__ = ["check_algorithm", "merge", "nms"]
-
-AVAILABLE = ("NMS", "NONE")
+__all__ = ["Settled", "merge", "merge_task", "settle"]
 
 
-def check_algorithm(algorithm: Algorithm) -> None:
-    """Refuse an algorithm that this version cannot apply, before any tile is paid for."""
-    if algorithm.algorithm_type not in AVAILABLE:
-        raise RequestError(
-            f"postProcessing.algorithm.algorithmType: {algorithm.algorithm_type} is not available; "
-            f"give one of {', '.join(AVAILABLE)}."
-        )
+@dataclass(frozen=True)
+class Settled:
+    """Detections of which it is known what becomes of them, and those that must wait.
+
+    Attributes:
+        decided: Those that stay, as they are published.
+        deferred: As they were found, those on which detections of other regions may bear.
+    """
+
+    decided: pa.Table
+    deferred: pa.Table
 
 
-def merge(detections: pa.Table, algorithm: Algorithm) -> pa.Table:
-    """Detections without what was seen twice, still in the order of tile and ordinal.
+def settle(
+    detections: pa.Table,
+    algorithm: Algorithm,
+    grid: Grid,
+    inferred: NDArray[np.int8],
+    interior: Bounds = EVERYWHERE,
+) -> Settled:
+    """Decide what becomes of detections, as far as nothing that is not among them has a say.
 
     Args:
-        detections: Table of `tasks.detections.SCHEMA`, sorted by tile and ordinal.
+        detections: Table of `tasks.detections.SCHEMA`, sorted by tile and ordinal; so are both of
+            the result.
         algorithm: The request's feature distillation.
+        grid: All tiles of the image.
+        inferred: (len(grid),) as `tasks.coverage.inferred` gives it.
+        interior: Where no tile looks of which the detections are elsewhere; see `Grid.interior`.
     """
-    check_algorithm(algorithm)
-    detections = detections.filter(
-        pc.greater_equal(detections["score"], algorithm.skip_box_threshold)
-    )
-    if algorithm.algorithm_type == "NONE":
-        return detections
-    classes = detections["class_name"].combine_chunks().dictionary_encode().indices.to_numpy()
-    scores = detections["score"].to_numpy()
-    kept = nms(boxes(detections), scores, classes, algorithm.iou_threshold)
-    return detections.take(np.sort(kept))
+    from tasks.merge.settling import settled  # noqa: PLC0415 - compilers take long to load
+
+    return Settled(*settled(detections, algorithm, grid, inferred, interior))
+
+
+def merge(deferred: pa.Table, algorithm: Algorithm, grid: Grid, ledger: pa.Table) -> pa.Table:
+    """What becomes of all that the regions of an image deferred.
+
+    Args:
+        deferred: Table of `tasks.detections.SCHEMA`, sorted by tile and ordinal.
+        algorithm: The request's feature distillation.
+        grid: All tiles of the image.
+        ledger: Of the whole image, `tasks.coverage.SCHEMA`.
+    """
+    return settle(deferred, algorithm, grid, coverage.inferred(ledger, grid)).decided
 
 
 merge_task = task(name="merge", cache_policy=NO_CACHE)(merge)

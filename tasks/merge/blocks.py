@@ -12,7 +12,6 @@ from tasks.merge.compiled import compiled
 
 MANY = 2048  # boxes in a block, about
 _SIDES = 16  # that a block has at least, of boxes that reach their own side
-EVERYWHERE = np.array([-np.inf, -np.inf, np.inf, np.inf])
 
 
 def blocks(

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -139,7 +138,7 @@ def _send(
 def publish_image(
     request: Request,
     image: Image,
-    bands: Bands | pa.Table | None,
+    bands: Bands | None,
     ledger: pa.Table,
     inferred: datetime,
 ) -> dict[str, str]:
@@ -148,7 +147,7 @@ def publish_image(
     Args:
         request: Names the outputs, the job and the properties to add.
         image: Places the detections on the Earth.
-        bands: As in `Results`; a table stands for itself alone.
+        bands: As in `Results`.
         ledger: Table of `tasks.coverage.MEASURED`.
         inferred: When; the same for all features, so that a result depends on nothing else.
 
@@ -162,8 +161,6 @@ def publish_image(
         source_metadata=image.source_metadata,
         feature_properties=request.feature_properties,
     )
-    if isinstance(bands, pa.Table):
-        bands = partial(iter, [bands])
     results = Results(bands, provenance, ledger, image.georeference)
     stem = request.file_names()[image.url]
     return publish(request.outputs, results, stem, settings().local_roots)

@@ -18,6 +18,7 @@ class AlgorithmType(StrEnum):
     SOFT_NMS = "SOFT_NMS"
     NMM = "NMM"
     WBF = "WBF"
+    DISSOLVE = "DISSOLVE"
     NONE = "NONE"
 
 
@@ -26,20 +27,27 @@ def _least_score(fields: dict[str, Any]) -> float:
     return 0.0001 if fields.get("algorithm_type") is AlgorithmType.SOFT_NMS else 0.0
 
 
+def _least_overlap(fields: dict[str, Any]) -> float:
+    """OSML's for boxes; outlines of one object differ more where a tile's edge cuts them."""
+    return 0.2 if fields.get("algorithm_type") is AlgorithmType.DISSOLVE else 0.75
+
+
 class Algorithm(Part):
     """How duplicates are removed."""
 
     algorithm_type: AlgorithmType = Field(
         AlgorithmType.NMS,
         description="Non-maximum suppression (hard, or soft by decaying scores), non-maximum "
-        "merging, weighted box fusion, or NONE to keep every detection.",
+        "merging, weighted box fusion, DISSOLVE for polygons that tile edges cut, or NONE to keep "
+        "every detection.",
         examples=["NMS"],
     )
     iou_threshold: Number = Field(
-        0.75,
+        default_factory=_least_overlap,
         ge=0,
         le=1,
-        description="Intersection over union above which two detections are one object.",
+        description="Intersection over union above which two detections are one object: 0.2 for "
+        "DISSOLVE unless given, 0.75 for the others.",
         examples=[0.5],
     )
     skip_box_threshold: Number = Field(
@@ -50,6 +58,23 @@ class Algorithm(Part):
         "0 for the others.",
         examples=[0.1],
     )
+    method: Literal["GAUSSIAN", "LINEAR"] = Field(
+        "GAUSSIAN",
+        description="How SOFT_NMS lowers scores: GAUSSIAN, by exp(−IoU² / sigma), or LINEAR, by "
+        "1 − IoU where that is above iouThreshold.",
+        examples=["GAUSSIAN"],
+    )
+    class_agnostic: bool = Field(
+        default=False,
+        description="Whether detections of different classes may be one object.",
+        examples=[False],
+    )
+    edge_rule: bool = Field(
+        default=True,
+        description="Whether views of objects that a tile's edge cuts give way to the view of a "
+        "tile that shows more of them; never for DISSOLVE and NONE.",
+        examples=[True],
+    )
     sigma: Number = Field(
         0.1,
         gt=0,
@@ -57,6 +82,12 @@ class Algorithm(Part):
         description="Width of the Gaussian by which SOFT_NMS decays scores.",
         examples=[0.1],
     )
+
+    @property
+    def cuts_edges(self) -> bool:
+        """Whether views that a tile's edge cuts give way."""
+        kinds = (AlgorithmType.DISSOLVE, AlgorithmType.NONE)
+        return self.edge_rule and self.algorithm_type not in kinds
 
 
 class PostProcessing(Part):

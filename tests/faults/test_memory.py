@@ -136,12 +136,15 @@ def test_a_file_of_strips_of_40_gb_is_read_in_place(tmp_path: Path) -> None:
 def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int, int]:
     """Peak memory of this process once a region's detections were stored, and how many."""
     import flows.region  # noqa: F401 - what a region's run has loaded
+    from tasks import coverage
     from tasks.findings import gather, save
     from tasks.imagery import TilePixels
     from tasks.inference import BuiltinEndpoint
     from tasks.inference.batch import Batch, infer
     from tasks.inference.calls import Calls
     from tasks.inference.limiter import Limiter
+    from tasks.merge import settle
+    from tasks.request import Algorithm
     from tasks.tiling import Grid
 
     grid = Grid(side * 64, side * 64, 64, 0)
@@ -161,7 +164,9 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
 
     found = gather(batches())
     calls.close()
-    save(found, str(folder), region)
+    algorithm = Algorithm.model_validate({"algorithmType": "NMS"})
+    settled = settle(found.detections, algorithm, grid, coverage.inferred(found.ledger, grid))
+    save(settled, found.ledger, str(folder), region)
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]), len(found.detections)
 

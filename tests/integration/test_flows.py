@@ -259,10 +259,6 @@ def test_an_output_that_fails_hides_no_reason_of_a_failed_job(
         ({"imageProcessor": {"name": "/x.onnx", "type": "ONNX"}}, "SWATH_LOCAL_ROOTS"),
         ({"outputs": [{"type": "File", "path": "/etc/out"}]}, "SWATH_LOCAL_ROOTS"),
         ({"regionOfInterest": "POLYGON((0 0, 1 0, 1 1, 0 0))"}, "do not meet"),
-        (
-            {"postProcessing": [{"algorithm": {"algorithmType": "WBF"}}]},
-            "algorithmType: WBF is not available",
-        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_any_work(

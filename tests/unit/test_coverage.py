@@ -1,5 +1,6 @@
 """The ledger: each tile in one state, in the order of the grid, and nothing forgotten."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import shapely
@@ -55,6 +56,7 @@ def test_a_line_says_where_the_tile_is_and_what_became_of_it() -> None:
             "reason": "HTTP 500",
             "attempts": 4,
             "rejected": 0,
+            "detections": 0,
             "failed_calls": [],
         }
     ]
@@ -200,3 +202,19 @@ def test_rejected_features_are_summed() -> None:
     found = [TileRecord(tile, TileState.INFERRED, rejected=2) for tile in TILES]
     assert rejected(ledger(found)) == 2 * len(TILES)
     assert rejected(ledger([])) == 0
+
+
+def test_lines_say_how_many_detections_their_tiles_gave() -> None:
+    table = ledger([TileRecord(TILES[place], TileState.INFERRED) for place in (1, 3, 4)])
+    counted = coverage.with_detections(table, np.array([3, 1, 3]))
+    assert counted["detections"].to_pylist() == [1, 2, 0]
+    assert counted.schema == coverage.SCHEMA
+    assert coverage.detections(counted) == 3
+
+
+def test_which_tiles_a_model_looked_at_is_told_as_far_as_it_is_known() -> None:
+    states = {0: TileState.INFERRED, 2: TileState.BLANK, 3: TileState.FAILED}
+    table = ledger([TileRecord(TILES[place], state) for place, state in states.items()])
+    looked = coverage.inferred(table, GRID)
+    assert looked[:5].tolist() == [1, -1, 0, 0, -1]
+    assert len(looked) == len(GRID)

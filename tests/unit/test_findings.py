@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -11,11 +12,14 @@ from hypothesis import strategies as st
 from tasks import coverage, detections
 from tasks.coverage import TileRecord, TileState
 from tasks.errors import PublishError
-from tasks.findings import Findings, gather, load, save, without_detections
+from tasks.findings import Findings, Kept, gather, load_ledger, save, without_detections
+from tasks.merge import Settled
 from tasks.tiling import Grid, Tile
 
 GRID = Grid(100, 100, 20, 0)
 REGIONS = GRID.regions(40)
+NO_LINES = coverage.ledger([])
+NOTHING = Settled(detections.SCHEMA.empty_table(), detections.SCHEMA.empty_table())
 
 
 def row(tile: int, ordinal: int, **values: Any) -> dict[str, Any]:
@@ -71,19 +75,42 @@ def test_what_is_kept_is_found_again_bit_for_bit(tmp_path: Path) -> None:
     rows = [
         row(3, 0, geometry=b"\x01\x00", properties='{"a":1}'),
         row(3, 1, score=1e-300, x_min=200_000.1),
+        row(3, 2),
     ]
+    found = pa.Table.from_pylist(rows, detections.SCHEMA)
     record = TileRecord(GRID.tile(0, 3), TileState.FAILED, "ü\u2028?", attempts=4)
-    kept = Findings(pa.Table.from_pylist(rows, detections.SCHEMA), coverage.ledger([record]))
-    save(kept, str(tmp_path), REGIONS[0])
-    save(gather([]), str(tmp_path), REGIONS[1])
-    found = load(str(tmp_path), REGIONS[0])
-    assert found.detections.equals(kept.detections)
-    assert found.ledger.equals(kept.ledger)
-    both = gather([load(str(tmp_path), REGIONS[1]), found])
-    assert both.detections.equals(kept.detections)
+    ledger = coverage.ledger([record])
+    save(Settled(found.slice(0, 2), found.slice(2)), ledger, str(tmp_path), REGIONS[0])
+    save(NOTHING, NO_LINES, str(tmp_path), REGIONS[1])
+    kept = Kept(str(tmp_path), REGIONS[:2], GRID)
+    deferred, decided = kept.deferred()
+    assert (deferred.equals(found.slice(2)), decided) == (True, 2)
+    assert pa.concat_tables(kept.bands(deferred)).equals(found)
+    assert load_ledger(str(tmp_path), REGIONS[0]).equals(ledger)
+
+
+def test_bands_are_in_the_order_of_tiles_however_regions_lie(tmp_path: Path) -> None:
+    found = pa.Table.from_pylist([row(tile, 0) for tile in range(len(GRID))], detections.SCHEMA)
+    tiles = found["tile"].to_numpy()
+    for region in REGIONS:
+        own = found.filter(pa.array(np.isin(tiles, [t.index for t in GRID.tiles(region)])))
+        even = pa.array(own["tile"].to_numpy() % 2 == 0)
+        save(Settled(own.filter(even), own.slice(0, 0)), NO_LINES, str(tmp_path), region)
+    merged = found.filter(pa.array(tiles % 2 == 1))
+    assert pa.concat_tables(Kept(str(tmp_path), REGIONS, GRID).bands(merged)).equals(found)
 
 
 def test_a_region_that_kept_nothing_is_an_error(tmp_path: Path) -> None:
-    save(gather([]), str(tmp_path), REGIONS[0])
+    save(NOTHING, NO_LINES, str(tmp_path), REGIONS[0])
     with pytest.raises(PublishError, match="region-00001"):
-        load(str(tmp_path), REGIONS[1])
+        load_ledger(str(tmp_path), REGIONS[1])
+
+
+@pytest.mark.parametrize("part", ["decided", "deferred"])
+def test_what_is_damaged_is_an_error_that_names_it(tmp_path: Path, part: str) -> None:
+    save(NOTHING, NO_LINES, str(tmp_path), REGIONS[0])
+    (damaged,) = tmp_path.glob(f"*.{part}.parquet")
+    damaged.write_bytes(b"PAR1 and no more")
+    kept = Kept(str(tmp_path), REGIONS[:1], GRID)
+    with pytest.raises(PublishError, match=f"region-00000.{part}.parquet"):
+        list(kept.bands(kept.deferred()[0]))

@@ -1,19 +1,29 @@
-"""Merging detections: what stays, in which order, and what is refused."""
+"""Settling in regions and merging what was deferred is settling all at once."""
+
+from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+import shapely
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import detections
-from tasks.errors import RequestError
-from tasks.merge import check_algorithm, merge
+from tasks import coverage, detections
+from tasks.coverage import TileRecord, TileState
+from tasks.merge import merge, settle
 from tasks.request import Algorithm
+from tasks.tiling import Grid
 
-NMS = Algorithm.model_validate({"algorithmType": "NMS", "iouThreshold": 0.5})
-NONE = Algorithm.model_validate({"algorithmType": "NONE"})
+GRID = Grid(200, 200, 64, 16)
+STATES = [TileState.INFERRED] * 8 + [TileState.FAILED, TileState.BLANK]
+KINDS = ["NMS", "SOFT_NMS", "NMM", "WBF", "DISSOLVE", "NONE"]
+
+
+def algorithm(kind: str, **fields: Any) -> Algorithm:
+    return Algorithm.model_validate({"algorithmType": kind, "iouThreshold": 0.3} | fields)
 
 
 def row(
@@ -30,7 +40,7 @@ def row(
         "score": score,
         "class_name": name,
         "geometry": None,
-        "properties": f'{{"from":"{tile}.{ordinal}"}}',
+        "properties": f'{{"featureClasses":[{{"iri":"{name}","score":{score}}}]}}',
     }
 
 
@@ -42,23 +52,124 @@ def names(found: pa.Table) -> list[tuple[int, int]]:
     return list(zip(found["tile"].to_pylist(), found["ordinal"].to_pylist(), strict=True))
 
 
+def ledger(states: list[TileState]) -> pa.Table:
+    everything = [GRID.tile(*divmod(place, len(GRID.columns))) for place in range(len(GRID))]
+    records = [TileRecord(*each) for each in zip(everything, states, strict=True)]
+    return coverage.ledger(records)
+
+
+ALL_INFERRED = ledger([TileState.INFERRED] * len(GRID))
+
+
+def all_at_once(found: pa.Table, how: Algorithm, lines: pa.Table = ALL_INFERRED) -> pa.Table:
+    return settle(found, how, GRID, coverage.inferred(lines, GRID)).decided
+
+
+def by_regions(found: pa.Table, how: Algorithm, size: int, lines: pa.Table) -> pa.Table:
+    """As the flows do it; and what was deferred, to see that some was not."""
+    parts = []
+    tiles, line_tiles = found["tile"].to_numpy(), lines["tile"].to_numpy()
+    for region in GRID.regions(size):
+        own = [tile.index for tile in GRID.tiles(region)]
+        looked = coverage.inferred(lines.filter(pa.array(np.isin(line_tiles, own))), GRID)
+        mine = found.filter(pa.array(np.isin(tiles, own)))
+        parts.append(settle(mine, how, GRID, looked, GRID.interior(region)))
+    deferred = detections.concatenate([part.deferred for part in reversed(parts)])
+    merged = merge(deferred, how, GRID, lines)
+    return detections.concatenate([merged, *(part.decided for part in parts)])
+
+
+def scene(seed: int, polygons: bool) -> pa.Table:
+    """Objects as the tiles that look at them see them, off by a bit, and some that nothing is."""
+    random = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    centres, halves = random.uniform(0, 200, (40, 2)), random.uniform(1, 30, (40, 2)) / 2
+    kinds = random.choice(["ship", "ship", "crane"], 40)
+    for tile in range(len(GRID)):
+        window = GRID.tile(*divmod(tile, len(GRID.columns))).window
+        low = np.array([window.col_off, window.row_off], float)
+        for centre, half, kind in zip(centres, halves, kinds, strict=True):
+            seen = random.normal([*(centre - half), *(centre + half)], 0.3)
+            box = np.clip(seen, np.tile(low, 2), np.tile(low + 64, 2))
+            if (box[2:] - box[:2] <= 1).any() or random.random() < 0.1:
+                continue
+            score = float(np.round(random.uniform(0.3, 0.9), 1))
+            found = row(tile, len(rows), tuple(box.tolist()), score, str(kind))
+            if polygons:
+                found["geometry"] = shapely.to_wkb(_leaning(box))
+            rows.append(found)
+    return table(*rows)
+
+
+def _leaning(box: Any) -> shapely.Geometry:
+    x_min, y_min, x_max, y_max = box
+    lean = (x_max - x_min) / 3
+    corners = [(x_min, y_min), (x_max - lean, y_min), (x_max, y_max), (x_min + lean, y_max)]
+    return shapely.Polygon(corners)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(KINDS),
+    st.sampled_from([0.1, 0.3, 0.5, 0.75]),
+    st.booleans(),
+    st.booleans(),
+    st.integers(64, 260),
+    st.lists(st.sampled_from(STATES), min_size=len(GRID), max_size=len(GRID)),
+)
+def test_the_result_does_not_depend_on_the_regions(  # noqa: PLR0917 - drawn one by one
+    seed: int,
+    kind: str,
+    limit: float,
+    polygons: bool,
+    agnostic: bool,
+    size: int,
+    states: list[TileState],
+) -> None:
+    found, lines = scene(seed, polygons), ledger(states)
+    looked = [tile for tile, state in enumerate(states) if state is TileState.INFERRED]
+    found = found.filter(pa.array(np.isin(found["tile"].to_numpy(), looked)))
+    how = algorithm(kind, iouThreshold=limit, classAgnostic=agnostic)
+    expected = all_at_once(found, how, lines)
+    assert names(expected) == sorted(names(expected))
+    assert by_regions(found, how, size, lines).equals(expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_regions_decide_most_themselves(kind: str) -> None:
+    found = scene(4, polygons=False)
+    region = GRID.regions(300)[0]
+    looked = coverage.inferred(ALL_INFERRED, GRID)
+    whole = settle(found, algorithm(kind), GRID, looked, GRID.interior(region))
+    assert len(whole.deferred) == 0
+    half = GRID.regions(120)[0]
+    own = found.filter(pa.array(np.isin(found["tile"], [t.index for t in GRID.tiles(half)])))
+    settled = settle(own, algorithm(kind), GRID, looked, GRID.interior(half))
+    assert len(settled.decided) > 0
+
+
 SEEN_TWICE = table(
-    row(0, 0, (90, 0, 100, 10), 0.6),
+    row(0, 0, (50, 10, 60, 20), 0.6),
     row(0, 1, (0, 0, 10, 10), 0.4),
-    row(1, 0, (90, 0, 100, 10.5), 0.9),
-    row(1, 1, (90, 0, 100, 10), 0.6, "crane"),
+    row(1, 0, (50, 10, 60, 20.5), 0.9),
+    row(1, 1, (50, 10, 60, 20), 0.6, "crane"),
 )
 
 
 def test_the_best_of_what_was_seen_twice_stays_whole() -> None:
-    merged = merge(SEEN_TWICE, NMS)
+    merged = all_at_once(SEEN_TWICE, algorithm("NMS"))
     assert names(merged) == [(0, 1), (1, 0), (1, 1)]
-    assert merged.schema == detections.SCHEMA
-    assert merged["properties"].to_pylist()[1] == '{"from":"1.0"}'
+    assert merged.equals(SEEN_TWICE.slice(1))
+
+
+def test_classes_may_be_one_object_where_asked_for() -> None:
+    merged = all_at_once(SEEN_TWICE, algorithm("NMS", classAgnostic=True))
+    assert names(merged) == [(0, 1), (1, 0)]
 
 
 def test_none_keeps_every_detection() -> None:
-    assert merge(SEEN_TWICE, NONE).equals(SEEN_TWICE)
+    assert all_at_once(SEEN_TWICE, algorithm("NONE")).equals(SEEN_TWICE)
 
 
 @pytest.mark.parametrize(
@@ -69,66 +180,33 @@ def test_none_keeps_every_detection() -> None:
         ("NONE", 0.91, []),
         ("NMS", 0.6, [(1, 0), (1, 1)]),
         ("NMS", 1, []),
+        ("NMM", 0.5, [(1, 0), (1, 1)]),
+        ("WBF", 0.5, [(1, 0), (1, 1)]),
+        ("DISSOLVE", 0.5, [(1, 0), (1, 1)]),
     ],
 )
 def test_scores_below_the_threshold_are_dropped(
     kind: str, limit: float, left: list[tuple[int, int]]
 ) -> None:
-    algorithm = Algorithm.model_validate(
-        {"algorithmType": kind, "iouThreshold": 0.5, "skipBoxThreshold": limit}
-    )
-    assert names(merge(SEEN_TWICE, algorithm)) == left
+    assert names(all_at_once(SEEN_TWICE, algorithm(kind, skipBoxThreshold=limit))) == left
 
 
-@pytest.mark.parametrize("algorithm", [NMS, NONE])
-def test_nothing_merges_to_nothing(algorithm: Algorithm) -> None:
-    merged = merge(table(), algorithm)
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_merges_to_nothing(kind: str) -> None:
+    merged = all_at_once(table(), algorithm(kind))
     assert len(merged) == 0
     assert merged.schema == detections.SCHEMA
 
 
-box = st.tuples(*[st.integers(0, 8)] * 2, *[st.integers(1, 6)] * 2).map(
-    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
-)
-sighting = st.tuples(
-    st.integers(0, 3), box, st.sampled_from([0.2, 0.5, 0.5, 0.9]), st.sampled_from("ab")
-)
-Sighting = tuple[int, tuple[int, ...], float, str]
-
-
-def sightings(drawn: list[Sighting]) -> list[dict[str, Any]]:
-    return [
-        row(tile, ordinal, box, score, name)
-        for ordinal, (tile, box, score, name) in enumerate(drawn)
-    ]
-
-
-@given(st.lists(sighting, max_size=25), st.data(), st.sampled_from(["NMS", "NONE"]))
-def test_the_order_in_which_tiles_finish_does_not_matter(
-    drawn: list[Sighting], data: st.DataObject, kind: str
-) -> None:
-    rows = sightings(drawn)
-    shuffled = data.draw(st.permutations(rows))
-    cut = data.draw(st.integers(0, len(rows)))
-    algorithm = Algorithm.model_validate({"algorithmType": kind, "iouThreshold": 0.3})
-    expected = merge(detections.concatenate([table(*rows)]), algorithm)
-    parts = [table(*shuffled[:cut]), table(*shuffled[cut:])]
-    assert merge(detections.concatenate(parts), algorithm).equals(expected)
-    assert names(expected) == sorted(names(expected))
-
-
-@given(st.lists(sighting, max_size=25))
-def test_merging_again_changes_nothing(
-    drawn: list[Sighting],
-) -> None:
-    rows = sightings(drawn)
-    once = merge(detections.concatenate([table(*rows)]), NMS)
-    assert merge(once, NMS).equals(once)
-
-
-@pytest.mark.parametrize("kind", ["SOFT_NMS", "NMM", "WBF"])
-def test_what_is_not_available_is_refused_by_name(kind: str) -> None:
-    algorithm = Algorithm.model_validate({"algorithmType": kind})
-    for refuse in (lambda: check_algorithm(algorithm), lambda: merge(SEEN_TWICE, algorithm)):
-        with pytest.raises(RequestError, match=rf"algorithmType: {kind} .* NMS, NONE"):
-            refuse()
+def test_a_view_that_an_edge_cuts_gives_way_unless_the_rule_is_off() -> None:
+    start = GRID.columns[1]
+    cut = table(
+        row(0, 0, (start + 12, 10, 64, 20), 0.9),
+        row(1, 0, (start + 12, 10, start + 40, 20), 0.5),
+    )
+    assert names(all_at_once(cut, algorithm("NMS"))) == [(1, 0)]
+    assert len(all_at_once(cut, algorithm("NMS", edgeRule=False))) == 2
+    states = [TileState.INFERRED] * len(GRID)
+    states[1] = TileState.FAILED
+    alone = all_at_once(cut.slice(0, 1), algorithm("NMS"), ledger(states))
+    assert names(alone) == [(0, 0)]

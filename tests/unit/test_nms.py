@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.merge import nms
-from tasks.merge.nms import nms_verdicts
+from tasks.merge.nms import nms, nms_verdicts
 from tasks.merge.shapes import Shapes
 from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
 

@@ -161,10 +161,6 @@ def test_a_plan_that_can_be_carried_out_passes(folder: Path) -> None:
     [
         ({"imageProcessor": {"name": "flod", "type": "BUILTIN"}}, "no built-in model 'flod'"),
         ({"imageProcessorParameters": {"cuont": 3}}, r"imageProcessorParameters\.cuont"),
-        (
-            {"postProcessing": [{"algorithm": {"algorithmType": "WBF"}}]},
-            "algorithmType: WBF is not available",
-        ),
         ({"outputs": [{"type": "File", "path": "/elsewhere"}]}, "/elsewhere"),
         (
             {"regionOfInterest": "POLYGON ((1 1, 2 1, 2 2, 1 1))"},

@@ -53,6 +53,9 @@ DEFAULTS: dict[str, Any] = {
                 "algorithmType": "NMS",
                 "iouThreshold": 0.75,
                 "skipBoxThreshold": 0.0,
+                "method": "GAUSSIAN",
+                "classAgnostic": False,
+                "edgeRule": True,
                 "sigma": 0.1,
             },
         }
@@ -198,6 +201,16 @@ def test_processors(kind: str, name: str) -> None:
 )
 def test_regions_of_interest(wkt: str) -> None:
     assert parse(regionOfInterest=wkt).region_of_interest == wkt
+
+
+def test_overlap_of_one_object_follows_the_algorithm() -> None:
+    def limit(**algorithm: Any) -> float:
+        step = {"step": "FEATURE_DISTILLATION", "algorithm": algorithm}
+        return parse(postProcessing=[step]).algorithm.iou_threshold
+
+    assert limit(algorithmType="WBF") == 0.75
+    assert limit(algorithmType="DISSOLVE") == 0.2
+    assert limit(algorithmType="DISSOLVE", iouThreshold=0.5) == 0.5
 
 
 def test_least_score_follows_the_algorithm() -> None:

@@ -1,0 +1,111 @@
+"""The steps of distillation, each with what it cannot know yet."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tasks.detections import boxes
+from tasks.merge.clusters import clusters
+from tasks.merge.dissolve import dissolve
+from tasks.merge.edges import cut
+from tasks.merge.kin import distil
+from tasks.merge.nms import labels_of, nms_verdicts
+from tasks.merge.pieces import pieces
+from tasks.merge.shapes import Shapes, shapes_of
+from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
+from tasks.request import Algorithm, AlgorithmType
+from tasks.tiling import Bounds, Grid
+
+Mask = NDArray[np.bool_]
+
+
+def settled(
+    detections: pa.Table,
+    algorithm: Algorithm,
+    grid: Grid,
+    inferred: NDArray[np.int8],
+    interior: Bounds,
+) -> tuple[pa.Table, pa.Table]:
+    """The detections that stay, and those that must wait; as `tasks.merge.settle`."""
+    least = pc.greater_equal(detections["score"], algorithm.skip_box_threshold)
+    detections = detections.filter(least)
+    if algorithm.algorithm_type is AlgorithmType.NONE:
+        return detections, detections.slice(0, 0)
+    shapes = shapes_of(detections, grid)
+    if algorithm.cuts_edges:
+        verdicts = cut(shapes.bounds, detections["tile"].to_numpy(), grid, inferred)
+        left = np.flatnonzero(verdicts != DEAD)
+        detections, shapes = detections.take(left), shapes.take(left)
+    if algorithm.algorithm_type is AlgorithmType.NMS:
+        return _by_nms(detections, algorithm, grid, shapes, interior)
+    return _by_clusters(detections, algorithm, grid, shapes, interior)
+
+
+def _by_nms(
+    detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes, interior: Bounds
+) -> tuple[pa.Table, pa.Table]:
+    """What suppression keeps, and what may yet be suppressed, or suppress."""
+    labels, scores = _labels(detections, algorithm), detections["score"].to_numpy()
+    doubtful = _reaches_out(shapes.bounds, interior)
+    verdicts = nms_verdicts(shapes, scores, labels, algorithm.iou_threshold, doubtful)
+    if algorithm.cuts_edges:
+        tiles = detections["tile"].to_numpy()
+        verdicts = pieces(shapes, labels, scores, tiles, grid, verdicts)
+    kept, unknown = (pa.array(verdicts == verdict) for verdict in (KEPT, UNKNOWN))
+    return detections.filter(kept), detections.filter(unknown)
+
+
+def _by_clusters(
+    detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes, interior: Bounds
+) -> tuple[pa.Table, pa.Table]:
+    """What the clusters come to that nothing else touches, and the other clusters."""
+    corners = boxes(detections)
+    low = np.minimum(corners[:, :2], shapes.bounds[:, :2])
+    high = np.maximum(corners[:, 2:], shapes.bounds[:, 2:])
+    reach = np.hstack([low, high])
+    # a mean of boxes may lie where none of them is, but never outside of their hull
+    hulls = algorithm.algorithm_type is AlgorithmType.WBF
+    cluster = clusters(reach, _labels(detections, algorithm), hulls=hulls)
+    waits: Mask = np.isin(cluster, cluster[_reaches_out(reach, interior)])
+    ready = np.flatnonzero(~waits)
+    decided = _distilled(detections.take(ready), algorithm, grid, shapes.take(ready))
+    return decided, detections.filter(pa.array(waits))
+
+
+def _reaches_out(bounds: NDArray[np.float64], interior: Bounds) -> Mask:
+    """Which boxes touch what lies outside of an interior."""
+    out = (bounds[:, :2] <= interior[:2]) | (bounds[:, 2:] >= interior[2:])
+    return np.asarray(out.any(axis=1))
+
+
+def _distilled(detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes) -> pa.Table:
+    """Detections after one of the algorithms that make new ones."""
+    labels = _labels(detections, algorithm)
+    if algorithm.algorithm_type is AlgorithmType.DISSOLVE:
+        return dissolve(detections, grid, algorithm.iou_threshold, labels)
+    if algorithm.cuts_edges:
+        scores, tiles = detections["score"].to_numpy(), detections["tile"].to_numpy()
+        all_there = np.full(len(detections), KEPT, np.uint8)
+        verdicts = pieces(shapes, labels, scores, tiles, grid, all_there)
+        left = np.flatnonzero(verdicts == KEPT)
+        detections, shapes, labels = detections.take(left), shapes.take(left), labels[left]
+    return distil(
+        detections,
+        shapes,
+        labels,
+        algorithm.algorithm_type,
+        iou_threshold=algorithm.iou_threshold,
+        sigma=algorithm.sigma,
+        skip_below=algorithm.skip_box_threshold,
+        method=algorithm.method,
+    )
+
+
+def _labels(detections: pa.Table, algorithm: Algorithm) -> NDArray[np.int64]:
+    """(n,) one integer for each class; one for all where classes do not count."""
+    if algorithm.class_agnostic:
+        return np.zeros(len(detections), np.int64)
+    return labels_of(detections["class_name"])

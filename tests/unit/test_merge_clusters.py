@@ -1,0 +1,101 @@
+"""Clusters: groups of detections that have no bearing on one another."""
+
+from itertools import product
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tasks.merge.clusters import clusters
+
+coordinate = st.integers(0, 40).map(float)
+side = st.sampled_from([0.0, 1.0, 2.0, 5.0, 15.0])
+box = st.tuples(coordinate, coordinate, side, side).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+labelled = st.lists(st.tuples(box, st.integers(-1, 1)), max_size=60)
+
+
+def arrays(
+    detections: list[tuple[tuple[float, ...], int]],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    bounds = np.array([d[0] for d in detections], np.float64).reshape(-1, 4)
+    return bounds, np.array([d[1] for d in detections], np.int64)
+
+
+def touch(one: NDArray[np.float64], two: NDArray[np.float64]) -> bool:
+    return bool((one[:2] <= two[2:]).all() and (two[:2] <= one[2:]).all())
+
+
+def hull(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)])
+
+
+def by_definition(
+    bounds: NDArray[np.float64], labels: NDArray[np.int64], *, hulls: bool
+) -> list[int]:
+    """Join any two groups that touch, or whose hulls do, as long as there are such."""
+    groups = [[place] for place in range(len(bounds))]
+    while True:
+        solid = [[hull(bounds[group])] if hulls else bounds[group] for group in groups]
+        pairs = (
+            (i, j)
+            for j in range(len(groups))
+            for i in range(j)
+            if labels[groups[i][0]] == labels[groups[j][0]]
+            and any(touch(one, two) for one, two in product(solid[i], solid[j]))
+        )
+        pair = next(pairs, None)
+        if pair is None:
+            break
+        groups[pair[0]] = sorted(groups[pair[0]] + groups.pop(pair[1]))
+    numbers = {place: n for n, group in enumerate(sorted(groups)) for place in group}
+    return [numbers[place] for place in range(len(bounds))]
+
+
+@settings(deadline=None)
+@given(labelled, st.booleans())
+def test_they_are_the_definition(
+    detections: list[tuple[tuple[float, ...], int]], hulls: bool
+) -> None:
+    bounds, labels = arrays(detections)
+    expected = by_definition(bounds, labels, hulls=hulls)
+    assert clusters(bounds, labels, hulls=hulls).tolist() == expected
+
+
+def test_boxes_of_one_label_that_only_touch_are_together() -> None:
+    bounds = np.array([[0, 0, 10, 10], [10, 10, 20, 20], [10, 0, 20, 5]], np.float64)
+    assert clusters(bounds, np.array([3, 3, 7])).tolist() == [0, 0, 1]
+
+
+def test_a_box_in_the_hull_of_others_is_with_them_though_it_touches_none() -> None:
+    bounds = np.array([[0, 0, 1, 10], [0, 0, 10, 1], [5, 5, 6, 6], [11, 11, 12, 12]], np.float64)
+    labels = np.zeros(4, np.int64)
+    assert clusters(bounds, labels).tolist() == [0, 0, 0, 1]
+    assert clusters(bounds, labels, hulls=False).tolist() == [0, 0, 1, 2]
+
+
+def test_hulls_that_grow_one_box_at_a_time_are_followed_to_the_end() -> None:
+    """Each union makes the hull reach just one box more; from the second on, none touch."""
+    bounds = [[0.0, 0.0, 1.0, 6.0]]
+    for step in range(1, 20_000):
+        low = 5.0 * (step % 2)
+        bounds.append([step, low, step + 1.0, low + 1])
+    assert clusters(np.array(bounds), np.zeros(20_000, np.int64)).max() == 0
+
+
+def test_a_pile_and_a_chain_are_one_cluster_each() -> None:
+    place = np.random.default_rng(5).uniform(0, 10, (20_000, 2))
+    pile = np.hstack([place, place + 20])
+    steps = np.arange(200_000.0)[:, None] * [5, 0]
+    chain = np.hstack([steps, steps + 10]) + 1000
+    labels = np.zeros(len(pile) + len(chain), np.int64)
+    for hulls in (True, False):
+        found = clusters(np.vstack([pile, chain]), labels, hulls=hulls)
+        assert (found[: len(pile)] == 0).all()
+        assert (found[len(pile) :] == 1).all()
+
+
+def test_no_boxes_are_no_clusters() -> None:
+    assert clusters(np.empty((0, 4)), np.empty(0, np.int64)).tolist() == []

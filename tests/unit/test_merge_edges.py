@@ -1,0 +1,508 @@
+"""Objects that tile edges cut: one view of each stays, the fullest there is, and none is lost."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import shapely
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tasks.detections import SCHEMA
+from tasks.merge.edges import MARGIN, TOUCH, cut, longest
+from tasks.merge.grounds import windows as windows_of
+from tasks.merge.pieces import AGREED, pieces
+from tasks.merge.shapes import Shapes, shapes_of
+from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN, decide
+from tasks.tiling import Grid
+
+OFF = (MARGIN - TOUCH) / 2  # px that detectors may be off by
+SQUARE = Grid(1000, 1000, 400, 100)  # tiles at 0, 300, 600 both ways
+
+Box = tuple[float, float, float, float]
+Floats = NDArray[np.float64]
+Verdicts = NDArray[np.uint8]
+
+
+class Seen(NamedTuple):
+    """Detections: boxes (n, 4), labels, scores and tiles (n,), in the order of tiles."""
+
+    boxes: Floats
+    labels: NDArray[np.int64]
+    scores: Floats
+    tiles: NDArray[np.int64]
+
+    def at(self, places: NDArray[np.int64]) -> Seen:
+        boxes, labels, scores, tiles = self
+        return Seen(boxes[places], labels[places], scores[places], tiles[places])
+
+
+def windows(grid: Grid) -> Floats:
+    """(len(grid), 4) what each tile covers."""
+    return windows_of(np.arange(len(grid)), grid)
+
+
+def area(boxes: Floats) -> Floats:
+    sides: Floats = (boxes[..., 2:] - boxes[..., :2]).clip(0).prod(axis=-1)
+    return sides
+
+
+def common(one: Floats, other: Floats) -> Floats:
+    low = np.maximum(one[..., :2], other[..., :2])
+    high = np.minimum(one[..., 2:], other[..., 2:])
+    return area(np.concatenate([low, high], axis=-1))
+
+
+def clipped(boxes: Floats, window: Floats) -> Floats:
+    found: Floats = np.clip(boxes, window[..., [0, 1, 0, 1]], window[..., [2, 3, 2, 3]])
+    return found
+
+
+def views(grid: Grid, box: Box) -> tuple[Floats, NDArray[np.int64]]:
+    """What each tile that shows some of an object shows of it, and the tile."""
+    everywhere = windows(grid)
+    tiles = np.flatnonzero(common(everywhere, np.array(box)) > 0)
+    return clipped(np.array(box), everywhere[tiles]), tiles
+
+
+def all_inferred(grid: Grid) -> NDArray[np.int8]:
+    return np.ones(len(grid), np.int8)
+
+
+def cut_one(box: Box, tile: int, inferred: NDArray[np.int8], grid: Grid = SQUARE) -> int:
+    return int(cut(np.array([box]), np.array([tile]), grid, inferred)[0])
+
+
+def pieces_of(seen: Seen, grid: Grid, verdicts: Verdicts | None = None) -> Verdicts:
+    everything = np.full(len(seen.tiles), KEPT, np.uint8)
+    found = everything if verdicts is None else verdicts
+    return pieces(Shapes.boxes(seen.boxes), *seen[1:], grid, found)
+
+
+def seen_of(boxes: list[Box], tiles: list[int], labels: list[int] | None = None) -> Seen:
+    classes = np.array(labels or [0] * len(tiles))
+    return Seen(np.array(boxes, float), classes, np.full(len(tiles), 0.5), np.array(tiles))
+
+
+@st.composite
+def grids(draw: st.DrawFn, most: float = 0.9) -> Grid:
+    """Grids of up to 6 × 6 tiles, or one a little wider, that share up to a part of a tile."""
+    tile = draw(st.integers(8, 100))
+    overlap = draw(st.integers(0, int(most * tile)))
+    width, height = (
+        draw(st.integers(1, 5)) * (tile - overlap) + overlap + draw(st.integers(0, 3))
+        for _ in range(2)
+    )
+    return Grid(width, height, tile, overlap)
+
+
+def states(grid: Grid, *values: int) -> st.SearchStrategy[NDArray[np.int8]]:
+    """One of some values for each tile."""
+    seeds = st.integers(0, 2**32).map(np.random.default_rng)
+    return seeds.map(lambda rng: rng.choice(np.array(values, np.int8), len(grid)))
+
+
+@st.composite
+def objects(draw: st.DrawFn, grid: Grid, width: float, height: float) -> Box:
+    """A box in the image, of at most some width and height, and at least a pixel."""
+    sides = [max(1.0, draw(st.floats(0, 1)) * side) for side in (width, height)]
+    space = (grid.width, grid.height)
+    low = [draw(st.floats(0, 1)) * max(0.0, s - side) for s, side in zip(space, sides, strict=True)]
+    return low[0], low[1], low[0] + sides[0], low[1] + sides[1]
+
+
+# What the middle tile, 300 to 700 both ways, shows of an object, and the tile that shows it whole.
+AT_EDGES = [
+    ((300.0, 450.0, 340.0, 480.0), 3),
+    ((660.0, 450.0, 700.0, 480.0), 5),
+    ((450.0, 300.0, 480.0, 340.0), 1),
+    ((450.0, 660.0, 480.0, 700.0), 7),
+]
+
+
+@pytest.mark.parametrize(("box", "whole"), AT_EDGES)
+def test_a_cut_view_goes_where_the_tile_beyond_the_edge_was_inferred(box: Box, whole: int) -> None:
+    inferred = all_inferred(SQUARE)
+    assert cut_one(box, 4, inferred) == DEAD
+    inferred[whole] = 0
+    assert cut_one(box, 4, inferred) == KEPT
+    inferred[whole] = -1
+    assert cut_one(box, 4, inferred) == UNKNOWN
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 3])
+def test_at_a_corner_any_of_the_tiles_beyond_shows_more(beyond: int) -> None:
+    box = (301.0, 300.0, 330.0, 330.0)
+    inferred = np.zeros(9, np.int8)
+    inferred[4] = 1
+    assert cut_one(box, 4, inferred) == KEPT
+    inferred[beyond] = -1
+    assert cut_one(box, 4, inferred) == UNKNOWN
+    inferred[beyond] = 1
+    assert cut_one(box, 4, inferred) == DEAD
+
+
+def test_a_view_long_in_the_other_direction_goes_to_the_tile_beyond_the_edge_alone() -> None:
+    box = (300.0, 300.0, 330.0, 600.0)  # cut on the left; reaches too far down for the tile above
+    inferred = all_inferred(SQUARE)
+    inferred[3] = 0
+    assert cut_one(box, 4, inferred) == KEPT
+    inferred[[0, 1, 3]] = (0, 0, 1)
+    assert cut_one(box, 4, inferred) == DEAD
+
+
+@pytest.mark.parametrize(
+    ("box", "tile"),
+    [
+        ((0.0, 100.0, 30.0, 130.0), 0),
+        ((100.0, 0.0, 130.0, 30.0), 0),
+        ((970.0, 800.0, 1000.0, 830.0), 8),
+        ((800.0, 970.0, 830.0, 1000.0), 8),
+    ],
+)
+def test_the_edges_of_the_image_cut_nothing(box: Box, tile: int) -> None:
+    assert cut_one(box, tile, all_inferred(SQUARE)) == KEPT
+
+
+def test_what_does_not_touch_stays() -> None:
+    inferred = all_inferred(SQUARE)
+    assert cut_one((300 + TOUCH, 450, 340, 480), 4, inferred) == DEAD
+    assert cut_one((300 + TOUCH + 0.01, 450, 340, 480), 4, inferred) == KEPT
+
+
+def test_each_pair_of_tiles_counts_with_the_overlap_that_it_has() -> None:
+    grid = Grid(1002, 400, 400, 90)
+    assert grid.columns == [0, 301, 602]  # widened to 99
+    ends = 301 + longest(99)
+    assert cut_one((301, 10, ends - 0.01, 40), 1, all_inferred(grid), grid) == DEAD
+    assert cut_one((301, 10, ends + 0.01, 40), 1, all_inferred(grid), grid) == KEPT
+    uneven = Grid(1003, 400, 400, 90)
+    assert uneven.columns == [0, 302, 603]  # 98 on the one side, 99 on the other
+    reach = longest(98.5)
+    assert cut_one((302, 10, 302 + reach, 40), 1, all_inferred(uneven), uneven) == KEPT
+    assert cut_one((702 - reach, 10, 702, 40), 1, all_inferred(uneven), uneven) == DEAD
+
+
+@pytest.mark.parametrize(
+    "box", [(300, 450, 700, 480), (300, 300, 700, 700), (300, 450, 450, 480), (450, 302, 480, 698)]
+)
+def test_what_the_tile_beyond_does_not_show_whole_stays(box: Box) -> None:
+    assert cut_one(box, 4, all_inferred(SQUARE)) == KEPT
+
+
+@pytest.mark.parametrize("grid", [Grid(800, 1200, 400, 0), Grid(300, 200, 400, 399)])
+def test_without_overlap_or_neighbours_everything_stays(grid: Grid) -> None:
+    for tile, window in enumerate(windows(grid)):
+        for x, y in product((0, 1), repeat=2):
+            corner = window[:2] + (x, y) * (window[2:] - window[:2] - 10)
+            box = (*corner, *(corner + 10))
+            assert cut_one(box, tile, all_inferred(grid), grid) == KEPT
+
+
+def test_no_detections_are_no_verdicts() -> None:
+    none = np.zeros(0, np.int64)
+    assert len(cut(np.zeros((0, 4)), none, SQUARE, all_inferred(SQUARE))) == 0
+    nothing = Seen(np.zeros((0, 4)), none, np.zeros(0), none)
+    assert len(pieces_of(nothing, SQUARE)) == 0
+
+
+@settings(deadline=None, max_examples=300)
+@given(grids(), st.data())
+def test_no_object_is_lost_whatever_its_size_and_whichever_tiles_were_inferred(
+    grid: Grid, data: st.DataObject
+) -> None:
+    boxes, tiles = views(grid, data.draw(objects(grid, grid.width, grid.height)))
+    inferred = data.draw(states(grid, 0, 1))
+    looked = inferred[tiles] == 1
+    boxes, tiles = boxes[looked], tiles[looked]
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    off = OFF * rng.choice([-1, -0.5, 0, 0.5, 1], boxes.shape)
+    reported = clipped(boxes + off, windows(grid)[tiles])
+    verdicts = cut(reported, tiles, grid, inferred)
+    assert not len(tiles) or (verdicts == KEPT).any()
+    seen = Seen(reported, np.zeros(len(tiles), np.int64), np.ones(len(tiles)), tiles)
+    assert not len(tiles) or (pieces_of(seen, grid, verdicts) == KEPT).any()
+
+
+@settings(deadline=None, max_examples=200)
+@given(grids(), st.data())
+def test_of_an_object_smaller_than_the_overlap_only_whole_views_stay(
+    grid: Grid, data: st.DataObject
+) -> None:
+    assume(longest(grid.overlap) > 1.01)
+    least = longest(grid.overlap) - 0.01
+    box = data.draw(objects(grid, *np.minimum(least, (grid.width, grid.height))))
+    boxes, tiles = views(grid, box)
+    verdicts = cut(boxes, tiles, grid, all_inferred(grid))
+    assert (boxes[verdicts == KEPT] == box).all()
+    assert (verdicts == KEPT).any()
+
+
+@settings(deadline=None, max_examples=200)
+@given(grids(), st.data())
+def test_more_knowledge_of_tiles_changes_no_verdict_that_was_given(
+    grid: Grid, data: st.DataObject
+) -> None:
+    boxes, tiles = views(grid, data.draw(objects(grid, grid.width, grid.height)))
+    known, told = data.draw(states(grid, 0, 1)), data.draw(states(grid, 0, 1)) == 1
+    before = cut(boxes, tiles, grid, np.where(told, known, -1).astype(np.int8))
+    after = cut(boxes, tiles, grid, known)
+    assert (after != UNKNOWN).all()
+    assert ((before == after) | (before == UNKNOWN)).all()
+
+
+@settings(deadline=None, max_examples=200)
+@given(grids(), st.data())
+def test_rows_and_columns_are_treated_alike(grid: Grid, data: st.DataObject) -> None:
+    boxes, tiles = views(grid, data.draw(objects(grid, grid.width, grid.height)))
+    inferred = data.draw(states(grid, -1, 0, 1))
+    verdicts = cut(boxes, tiles, grid, inferred)
+    turned = Grid(grid.height, grid.width, grid.tile_size, grid.overlap)
+    shape = len(grid.rows), len(grid.columns)
+    places = np.arange(len(grid)).reshape(shape).T.ravel().argsort()[tiles]
+    over = cut(boxes[:, [1, 0, 3, 2]], places, turned, inferred.reshape(shape).T.ravel())
+    np.testing.assert_array_equal(verdicts, over)
+
+
+# An object from 200 to 550, as the tiles 0 to 400 and 300 to 700 show it.
+LEFT, RIGHT = (200.0, 50.0, 400.0, 90.0), (300.0, 50.0, 550.0, 90.0)
+
+
+def test_of_two_pieces_of_one_object_the_larger_stays() -> None:
+    assert pieces_of(seen_of([LEFT, RIGHT], [0, 1]), SQUARE).tolist() == [DEAD, KEPT]
+
+
+def test_a_piece_goes_for_the_whole_which_touches_no_edge() -> None:
+    grid = Grid(700, 400, 400, 300)
+    whole, piece = (110.0, 50.0, 390.0, 90.0), (110.0, 50.0, 400.0, 90.0)
+    assert grid.columns == [0, 100, 200, 300]
+    found = pieces_of(seen_of([whole, (200, 50, 390, 90), (300, 50, 390, 90)], [1, 2, 3]), grid)
+    assert found.tolist() == [KEPT, DEAD, DEAD]
+    assert pieces_of(seen_of([piece, whole], [0, 1]), grid).tolist() == [KEPT, KEPT]  # NMS decides
+
+
+@pytest.mark.parametrize(
+    ("boxes", "tiles", "labels"),
+    [
+        ([LEFT, RIGHT], [0, 1], [0, 1]),
+        ([LEFT, (200, 50, 400, 100)], [0, 0], [0, 0]),
+        ([LEFT, (300, 50, 550, 125)], [0, 1], [0, 0]),  # agree to 40 : 75 on their ground
+        ([(200, 50, 397, 90), RIGHT], [0, 1], [0, 0]),  # ends before the edge
+        ([LEFT, (400, 50, 650, 90)], [0, 1], [0, 0]),  # one behind the other
+    ],
+)
+def test_what_is_of_another_class_or_tile_or_object_stays(
+    boxes: list[Box], tiles: list[int], labels: list[int]
+) -> None:
+    assert pieces_of(seen_of(boxes, tiles, labels), SQUARE).tolist() == [KEPT, KEPT]
+
+
+def test_a_small_object_cut_inside_the_box_of_a_large_one_stays() -> None:
+    large, small = (310.0, 50.0, 690.0, 350.0), (340.0, 100.0, 400.0, 140.0)
+    assert pieces_of(seen_of([small, large], [0, 1]), SQUARE).tolist() == [KEPT, KEPT]
+
+
+def test_what_shares_no_ground_stays() -> None:
+    grid = Grid(1000, 400, 400, 0)
+    seen = seen_of([LEFT, (400, 50, 550, 90)], [0, 1])
+    assert pieces_of(seen, grid).tolist() == [KEPT, KEPT]
+
+
+def test_of_pieces_of_one_size_the_better_stays_and_then_the_first() -> None:
+    one, other = (200.0, 50.0, 400.0, 90.0), (300.0, 50.0, 500.0, 90.0)
+    seen = seen_of([one, other], [0, 1])
+    assert pieces_of(seen, SQUARE).tolist() == [KEPT, DEAD]
+    better = seen._replace(scores=np.array([0.5, 0.6]))
+    assert pieces_of(better, SQUARE).tolist() == [DEAD, KEPT]
+
+
+def test_two_long_objects_side_by_side_across_an_edge_both_stay() -> None:
+    """Their boxes are nearly one, their outlines share nothing."""
+    stripes = [
+        shapely.Polygon([(200, 0), (210, 0), (560, 350), (550, 350)]),
+        shapely.Polygon([(212, 0), (222, 0), (572, 350), (562, 350)]),
+    ]
+    tiles = np.array([0, 1, 0, 1])
+    geometry = shapely.to_wkb(np.repeat(stripes, 2))
+    boxes = shapely.bounds(np.repeat(stripes, 2)).T
+    columns = [tiles, range(4), *boxes, np.ones(4), ["road"] * 4, geometry, ["{}"] * 4]
+    shapes = shapes_of(pa.table(columns, schema=SCHEMA), SQUARE)
+    one_class, kept = np.zeros(4, np.int64), np.full(4, KEPT, np.uint8)
+    found = pieces(shapes, one_class, np.ones(4), tiles, SQUARE, kept)
+    assert found.tolist() == [DEAD, KEPT, DEAD, KEPT]
+
+
+@settings(deadline=None, max_examples=200)
+@given(grids(most=0.25), st.data())
+def test_of_an_object_no_larger_than_a_tile_no_piece_stays_beside_another_view(
+    grid: Grid, data: st.DataObject
+) -> None:
+    box = data.draw(objects(grid, grid.tile_width, grid.tile_height))
+    steps = np.concatenate([np.diff(grid.columns), np.diff(grid.rows)])
+    assume((steps < grid.tile_size).all())
+    assume((3 * steps >= 2 * grid.tile_size).all())
+    boxes, tiles = views(grid, box)
+    verdicts = cut(boxes, tiles, grid, all_inferred(grid))
+    seen = Seen(boxes, np.zeros(len(tiles), np.int64), np.ones(len(tiles)), tiles)
+    left = boxes[pieces_of(seen, grid, verdicts) == KEPT]
+    assert len(left) == 1 or (left == box).all()
+
+
+def test_a_pile_of_views_leaves_one() -> None:
+    rng = np.random.default_rng(0)
+    n = 20_000
+    tiles = np.sort(rng.integers(0, 2, n))
+    boxes = np.where(tiles[:, None] == 0, LEFT, RIGHT) + rng.uniform(-1, 1, (n, 4))
+    boxes = clipped(boxes, windows(SQUARE)[tiles])
+    seen = Seen(boxes, np.zeros(n, np.int64), rng.random(n), tiles)
+    verdicts = pieces_of(seen, SQUARE)
+    assert (verdicts[tiles == 0] == DEAD).all()
+    assert (verdicts[tiles == 1] == KEPT).all()  # of one tile: these are left to NMS
+    unknown = np.full(n, UNKNOWN, np.uint8)
+    assert (pieces_of(seen, SQUARE, unknown) == UNKNOWN).all()
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> tuple[Grid, Seen]:
+    """Views of some objects, and others that look alike, in a grid of few tiles."""
+    grid = Grid(
+        draw(st.integers(60, 160)),
+        draw(st.integers(20, 160)),
+        draw(st.integers(30, 60)),
+        draw(st.integers(4, 28)),
+    )
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    everywhere = windows(grid)
+    boxes, tiles = [], []
+    for _ in range(draw(st.integers(1, 12))):
+        sides = rng.integers(2, 90, 2)
+        low = rng.integers(-10, (grid.width, grid.height))
+        shown, where = views(grid, (*low, *(low + sides)))
+        boxes.append(clipped(shown + rng.integers(-3, 4, shown.shape), everywhere[where]))
+        tiles.append(where)
+    found, places = np.concatenate(boxes), np.concatenate(tiles)
+    order = np.argsort(places, kind="stable")
+    n = len(order)
+    labels, scores = rng.integers(0, 2, n), rng.integers(0, 3, n) / 2
+    return grid, Seen(found[order], labels, scores, places[order])
+
+
+def nms_verdicts(seen: Seen, doubtful: NDArray[np.bool_]) -> Verdicts:
+    """Greedy NMS at 0.5 over all pairs."""
+    order = np.argsort(-seen.scores, kind="stable")
+    rank = np.argsort(order, kind="stable")
+    shared = common(seen.boxes[:, None], seen.boxes)
+    union = area(seen.boxes)[:, None] + area(seen.boxes) - shared
+    over = (shared > 0.5 * union) & (seen.labels[:, None] == seen.labels)
+    blockers, blocked = np.nonzero(over & (rank[:, None] < rank))
+    return decide(order, blockers, blocked, doubtful)
+
+
+def by_definition(seen: Seen, grid: Grid, verdicts: Verdicts) -> Verdicts:
+    """What stays of pieces where all that is there is known."""
+    everywhere = windows(grid)
+    found = verdicts.copy()
+    areas = area(seen.boxes)
+    for p in np.lexsort((-seen.scores, -areas)):
+        window = everywhere[seen.tiles[p]]
+        inner = [*(window[:2] > 0), *(window[2:] < (grid.width, grid.height))]
+        if found[p] == DEAD or not (inner & (abs(seen.boxes[p] - window) <= TOUCH)).any():
+            continue
+        for q in range(len(areas)):
+            first = (-areas[q], -seen.scores[q], q) < (-areas[p], -seen.scores[p], p)
+            alike = seen.labels[q] == seen.labels[p] and seen.tiles[q] != seen.tiles[p]
+            if not (first and alike and verdicts[q] == KEPT and found[q] == KEPT):
+                continue
+            ground = clipped(window, everywhere[seen.tiles[q]])
+            shared = common(seen.boxes[p], seen.boxes[q])
+            on = common(seen.boxes[[p, q]], ground)
+            if shared > 0 and shared / (on.sum() - shared) > AGREED:
+                found[p] = DEAD
+    return found
+
+
+@settings(deadline=None, max_examples=200)
+@given(crowds())
+def test_pieces_are_dropped_by_their_definition(crowd: tuple[Grid, Seen]) -> None:
+    grid, seen = crowd
+    rng = np.random.default_rng(len(seen.tiles))
+    verdicts = rng.choice([DEAD, KEPT], len(seen.tiles), p=[0.2, 0.8]).astype(np.uint8)
+    expected = by_definition(seen, grid, verdicts)
+    np.testing.assert_array_equal(pieces_of(seen, grid, verdicts), expected)
+
+
+@settings(deadline=None, max_examples=200)
+@given(crowds(), st.data())
+def test_what_is_deferred_is_decided_as_if_all_had_been_together(
+    crowd: tuple[Grid, Seen], data: st.DataObject
+) -> None:
+    grid, seen = crowd
+    n = len(seen.tiles)
+    together = pieces_of(seen, grid)
+    deferred = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_)
+    given = np.where(deferred, UNKNOWN, KEPT).astype(np.uint8)
+    first = pieces_of(seen, grid, given)
+    assert (first[deferred] == UNKNOWN).all()
+    later = np.flatnonzero(first == UNKNOWN)
+    kept = first == KEPT
+    kept[later[pieces_of(seen.at(later), grid) == KEPT]] = True
+    np.testing.assert_array_equal(kept, together == KEPT)
+
+
+@settings(deadline=None, max_examples=200)
+@given(crowds(), st.data())
+def test_what_came_in_doubt_and_goes_after_all_drops_nothing(
+    crowd: tuple[Grid, Seen], data: st.DataObject
+) -> None:
+    grid, seen = crowd
+    n = len(seen.tiles)
+    given = np.array(
+        data.draw(st.lists(st.sampled_from([KEPT, UNKNOWN]), min_size=n, max_size=n)), np.uint8
+    )
+    goes = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_)
+    goes &= given == UNKNOWN
+    together = pieces_of(seen, grid, np.where(goes, DEAD, KEPT).astype(np.uint8))
+    first = pieces_of(seen, grid, given)
+    later = np.flatnonzero((first == UNKNOWN) & ~goes)
+    kept = first == KEPT
+    kept[later[pieces_of(seen.at(later), grid) == KEPT]] = True
+    np.testing.assert_array_equal(kept, together == KEPT)
+
+
+def merged(
+    seen: Seen, grid: Grid, inferred: NDArray[np.int8], inside: NDArray[np.bool_]
+) -> Verdicts:
+    """The three rules in their order, where only the tiles `inside` are known."""
+    verdicts = cut(seen.boxes, seen.tiles, grid, np.where(inside, inferred, np.int8(-1)))
+    left = np.flatnonzero(verdicts != DEAD)
+    foreign = common(seen.boxes[left][:, None], windows(grid)[~inside]) > 0
+    doubtful = foreign.any(axis=1) | (verdicts[left] == UNKNOWN)
+    verdicts[left] = nms_verdicts(seen.at(left), doubtful)
+    return pieces_of(seen, grid, verdicts)
+
+
+@settings(deadline=None, max_examples=200)
+@given(crowds(), st.integers(20, 200), st.data())
+def test_regions_and_one_merge_give_the_answer_of_all_at_once(
+    crowd: tuple[Grid, Seen], size: int, data: st.DataObject
+) -> None:
+    grid, seen = crowd
+    inferred = data.draw(states(grid, 0, 1, 1))
+    seen = seen.at(np.flatnonzero(inferred[seen.tiles] == 1))
+    everywhere = np.ones(len(grid), np.bool_)
+    kept = np.zeros(len(seen.tiles), np.bool_)
+    unknown = kept.copy()
+    for region in grid.regions(size):
+        inside = np.zeros(len(grid), np.bool_)
+        inside[[tile.index for tile in grid.tiles(region)]] = True
+        own = np.flatnonzero(inside[seen.tiles])
+        verdicts = merged(seen.at(own), grid, inferred, inside)
+        kept[own], unknown[own] = verdicts == KEPT, verdicts == UNKNOWN
+    later = np.flatnonzero(unknown)
+    kept[later] = merged(seen.at(later), grid, inferred, everywhere) == KEPT
+    np.testing.assert_array_equal(kept, merged(seen, grid, inferred, everywhere) == KEPT)

@@ -1,0 +1,115 @@
+"""Non-maximum merging: who takes whom, beside NMS and SAHI."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sahi.postprocess.combine import GreedyNMMPostprocess, batched_greedy_nmm
+from sahi.prediction import ObjectPrediction
+
+from tasks.merge.nms import nms
+from tasks.merge.non_maximum_merging import merge_groups
+from tasks.merge.shapes import Shapes
+
+coordinate = st.integers(0, 12).map(float)
+side = st.sampled_from([0.0, 1.0, 2.0, 5.0, 10.0])
+box = st.tuples(coordinate, coordinate, side, side).map(
+    lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
+)
+detection = st.tuples(box, st.sampled_from([0.1, 0.5, 0.5, 0.9]), st.integers(0, 1))
+threshold = st.sampled_from([0.0, 0.1, 1 / 3, 0.5, 0.75, 1.0])
+
+
+def iou(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
+    width = max(0.0, min(one[2], two[2]) - max(one[0], two[0]))
+    height = max(0.0, min(one[3], two[3]) - max(one[1], two[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, two)]
+    union = sum(areas) - width * height
+    return float(width * height / union) if union > 0 else 0.0
+
+
+def by_definition(
+    boxes: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    limit: float,
+) -> list[int]:
+    owners: dict[int, int] = {}
+    order = sorted(range(len(boxes)), key=lambda place: (-scores[place], place))
+    for keeper in order:
+        if keeper in owners:
+            continue
+        for other in order:
+            over = iou(boxes[keeper], boxes[other]) > limit
+            if other not in owners and labels[other] == labels[keeper] and over:
+                owners[other] = keeper
+        owners[keeper] = keeper
+    return [owners[place] for place in range(len(boxes))]
+
+
+@settings(deadline=None)
+@given(st.lists(detection, max_size=40), threshold)
+def test_it_is_the_definition_and_the_keepers_are_those_of_nms(
+    detections: list[tuple[tuple[float, ...], float, int]], limit: float
+) -> None:
+    boxes = np.array([d[0] for d in detections]).reshape(-1, 4)
+    scores = np.array([d[1] for d in detections])
+    labels = np.array([d[2] for d in detections], np.int64)
+    owners = merge_groups(Shapes.boxes(boxes), scores, labels, limit)
+    assert owners.tolist() == by_definition(boxes, scores, labels, limit)
+    keepers = np.flatnonzero(owners == np.arange(len(owners)))
+    assert keepers.tolist() == sorted(nms(boxes, scores, labels, limit).tolist())
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("limit", [0.1, 0.3, 0.5])
+def test_sahi_groups_alike(seed: int, limit: float) -> None:
+    """Where its float32 holds the numbers, no two scores tie, and no IoU is at the threshold."""
+    chance = np.random.default_rng(seed)
+    corners, sizes = chance.integers(0, 60, (300, 2)), chance.integers(5, 20, (300, 2))
+    boxes = np.hstack([corners, corners + sizes]).astype(np.float64)
+    scores = chance.permutation(300) / 512
+    labels = chance.integers(0, 3, 300)
+    rows = np.column_stack([boxes, scores, labels]).astype(np.float32)
+    theirs = batched_greedy_nmm(rows, "IOU", limit + 1e-6)
+    ours = merge_groups(Shapes.boxes(boxes), scores, labels, limit + 1e-6)
+    expected = {keeper: {keeper, *taken} for keeper, taken in theirs.items()}
+    for keeper, group in expected.items():
+        assert set(np.flatnonzero(ours == keeper).tolist()) == group
+    assert sum(map(len, expected.values())) == 300
+
+
+def test_sahi_loses_what_no_longer_matches_the_box_that_grew() -> None:
+    """Both overlap the keeper by 0.6; after the left one has joined, the right one is dropped."""
+    boxes = np.array([[4, 0, 12, 10], [2, 0, 10, 10], [6, 0, 14, 10]], np.float64)
+    scores = np.array([0.9, 0.8, 0.7])
+    owners = merge_groups(Shapes.boxes(boxes), scores, np.zeros(3, np.int64), 0.55)
+    assert owners.tolist() == [0, 0, 0]
+    theirs = GreedyNMMPostprocess(match_threshold=0.55, match_metric="IOU")(
+        [
+            ObjectPrediction(box.tolist(), category_id=0, score=score, full_shape=[20, 20])
+            for box, score in zip(boxes, scores.tolist(), strict=True)
+        ]
+    )
+    assert [found.bbox.to_xyxy() for found in theirs] == [[2, 0, 12, 10]]
+
+
+def test_sahi_in_float32_takes_what_does_not_overlap_enough() -> None:
+    """At 200,000 px its coordinates stand 1/64 px apart."""
+    boxes = np.array([[200_000, 0, 200_010, 1], [200_005.004, 0, 200_015.004, 1]])
+    scores = np.array([0.9, 0.8])
+    limit = 1 / 3  # the IoU is less, by 0.0004
+    rows = np.column_stack([boxes, scores, [0, 0]]).astype(np.float32)
+    assert batched_greedy_nmm(rows, "IOU", limit) == {0: [1]}
+    owners = merge_groups(Shapes.boxes(boxes), scores, np.zeros(2, np.int64), limit)
+    assert owners.tolist() == [0, 1]
+
+
+def test_a_deep_pile_is_grouped() -> None:
+    place = np.random.default_rng(3).uniform(0, 10, (20_000, 2))
+    shapes = Shapes.boxes(np.hstack([place, place + 20]))
+    scores = np.random.default_rng(4).random(20_000)
+    owners = merge_groups(shapes, scores, np.zeros(20_000, np.int64), 0.5)
+    assert (owners[owners] == owners).all()
+    assert (scores[owners] >= scores).all()
