@@ -23,8 +23,9 @@ from tasks.merge.grounds import windows
 from tasks.merge.nms import nms
 from tasks.merge.pieces import AGREED, pieces
 from tasks.merge.shapes import Shapes
-from tasks.merge.verdicts import DEAD, KEPT, decide
+from tasks.merge.verdicts import DEAD, KEPT
 from tasks.tiling import Grid
+from tests.greedy_pairs import decide
 
 OVERLAP = 128
 OFF = 1.0  # px that each side of a reported box is off by, at most

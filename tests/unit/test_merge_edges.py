@@ -18,8 +18,9 @@ from tasks.merge.edges import MARGIN, TOUCH, cut, longest
 from tasks.merge.grounds import windows as windows_of
 from tasks.merge.pieces import AGREED, pieces
 from tasks.merge.shapes import Shapes, shapes_of
-from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN, decide
+from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
 from tasks.tiling import Grid
+from tests.greedy_pairs import decide
 
 OFF = (MARGIN - TOUCH) / 2  # px that detectors may be off by
 SQUARE = Grid(1000, 1000, 400, 100)  # tiles at 0, 300, 600 both ways
