@@ -19,6 +19,7 @@ setup: .venv/ready ## .venv with the `swath` command in it
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m deployments.local.server # migrates the database that every Prefect server starts from
+	@$(BIN)/python -m tasks.merge # compiles its loops
 	@touch $@
 
 demo: setup ## the whole system on a generated harbour; IMAGE=path/to/any.tif for your own

@@ -155,6 +155,13 @@ class Grid:
         window = Window(self.columns[column], self.rows[row], self.tile_width, self.tile_height)
         return Tile(row * len(self.columns) + column, window)
 
+    def windows(self, tiles: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, 4) x_min, y_min, x_max, y_max of n tiles, in pixels of the full image."""
+        row, column = np.divmod(tiles, len(self.columns))
+        x, y = np.asarray(self.columns)[column], np.asarray(self.rows)[row]
+        corners = np.stack([x, y, x + self.tile_width, y + self.tile_height], axis=1)
+        return corners.astype(np.float64)
+
     def tiles(self, region: Region) -> Iterator[Tile]:
         """The tiles of a region, row by row."""
         for row in range(region.row_start, region.row_stop):

@@ -39,7 +39,7 @@ def _compile(function: Function, *, forceinline: bool) -> Function:
 def _keep() -> bool:
     """Have numba keep machine code beside the byte code of this package, if it may."""
     package = Path(__file__).parent
-    sources = sha256(b"".join(path.read_bytes() for path in sorted(package.glob("*.py"))))
+    sources = sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
     folder = package / "__pycache__" / f"machine-{sources.hexdigest()[:16]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

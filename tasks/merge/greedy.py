@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled, inlined
-from tasks.merge.overlap import iou
+from tasks.merge.shapes.overlap import iou
 from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
 
 _OCTAVES = 3  # of box size in a level

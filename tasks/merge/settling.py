@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from tasks.detections import boxes
 from tasks.merge.clusters import clusters
-from tasks.merge.dissolve import dissolve
-from tasks.merge.edges import cut
+from tasks.merge.cut.edges import cut
+from tasks.merge.cut.pieces import pieces
 from tasks.merge.kin import distil
 from tasks.merge.nms import labels_of, nms_verdicts
-from tasks.merge.pieces import pieces
 from tasks.merge.shapes import Shapes, shapes_of
+from tasks.merge.surfaces import dissolve
 from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
 from tasks.request import Algorithm, AlgorithmType
 from tasks.tiling import Bounds, Grid

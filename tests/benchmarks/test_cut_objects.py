@@ -18,10 +18,9 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.cells import edges
-from tasks.merge.edges import TOUCH, cut
-from tasks.merge.grounds import windows
+from tasks.merge.cut.edges import TOUCH, cut
+from tasks.merge.cut.pieces import AGREED, pieces
 from tasks.merge.nms import nms
-from tasks.merge.pieces import AGREED, pieces
 from tasks.merge.shapes import Shapes
 from tasks.merge.verdicts import DEAD, KEPT
 from tasks.tiling import Grid
@@ -117,7 +116,7 @@ def detect(
         for row, column in [(rows[objects], columns[objects])]
     ]
     tiles, objects = (np.concatenate(parts) for parts in zip(*seen, strict=True))
-    seen_in = windows(tiles, grid)
+    seen_in = grid.windows(tiles)
     shown = clip(truth[objects], seen_in)
     sides, share = shown[:, 2:] - shown[:, :2], area(shown) / area(truth[objects])
     reported = np.flatnonzero((share >= SHARE) | (sides >= LEAST).all(axis=1))
@@ -223,7 +222,7 @@ def ours(seen: Scene, iou: float, agreed: float = AGREED) -> Indices:
 def smaller_of_pieces(seen: Scene, iou: float) -> Indices:
     """As ours, but for the last step: intersection over smaller of those that touch an edge."""
     left = whole(seen, iou)
-    tiles, boxes = windows(seen.tiles[left], seen.grid), seen.boxes[left]
+    tiles, boxes = seen.grid.windows(seen.tiles[left]), seen.boxes[left]
     ends = (seen.grid.width, seen.grid.height)
     touching = (boxes[:, :2] <= tiles[:, :2] + TOUCH) & (tiles[:, :2] > 0)
     touching |= (boxes[:, 2:] >= tiles[:, 2:] - TOUCH) & (tiles[:, 2:] < ends)

@@ -13,8 +13,8 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.detections import SCHEMA
-from tasks.merge.overlap import intersection_areas
 from tasks.merge.shapes import Shapes, shapes_of
+from tasks.merge.shapes.overlap import intersection_areas
 from tasks.tiling import Grid
 
 SIDE = 200_000  # pixels

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from tasks.detections import SCHEMA, boxes, concatenate
 from tasks.merge.clusters import clusters
-from tasks.merge.dissolve import dissolve
+from tasks.merge.surfaces import dissolve
 from tasks.tiling import Grid
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

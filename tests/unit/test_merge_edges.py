@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.detections import SCHEMA
-from tasks.merge.edges import MARGIN, TOUCH, cut, longest
-from tasks.merge.grounds import windows as windows_of
-from tasks.merge.pieces import AGREED, pieces
+from tasks.merge.cut.edges import MARGIN, TOUCH, cut, longest
+from tasks.merge.cut.pieces import AGREED, pieces
 from tasks.merge.shapes import Shapes, shapes_of
 from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
 from tasks.tiling import Grid
@@ -45,7 +44,7 @@ class Seen(NamedTuple):
 
 def windows(grid: Grid) -> Floats:
     """(len(grid), 4) what each tile covers."""
-    return windows_of(np.arange(len(grid)), grid)
+    return grid.windows(np.arange(len(grid)))
 
 
 def area(boxes: Floats) -> Floats:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
+from tasks.merge.kin.soft_nms import Method, soft_nms
 from tasks.merge.shapes import Shapes
-from tasks.merge.soft_nms import Method, soft_nms
 
 coordinate = st.integers(0, 12).map(float)
 side = st.sampled_from([0.0, 1.0, 2.0, 5.0, 10.0])

@@ -15,7 +15,11 @@ from rasterio.enums import Compression
 
 from deployments.demo import scene
 from deployments.demo.truth import Score, Truth, score
+from tasks.detections import boxes, concatenate
 from tasks.inference import builtin
+from tasks.inference.answer import read_answer
+from tasks.merge import settle
+from tasks.request import Algorithm
 from tasks.tiling import Grid
 
 SIZE = 2048
@@ -121,28 +125,20 @@ def test_truth_lies_where_the_image_says(tmp_path: Path) -> None:
 
 def test_the_detector_finds_the_ships(harbour: tuple[Path, Truth]) -> None:
     path, truth = harbour
-    model = builtin.model("bright-targets", {"overlap": 128})
+    model = builtin.model("bright-targets")
     with rasterio.open(path) as image:
         pixels = image.read()
-    grid, found = Grid(SIZE, SIZE, 512, 128), []
-    for row in range(len(grid.rows)):
-        for column in range(len(grid.columns)):
-            window = grid.tile(row, column).window
-            tile = pixels[(slice(None), *window.toslices())]
-            for feature in model(tile)["features"]:
-                box = np.array(feature["properties"]["imageBBox"])
-                found.append(box + [window.col_off, window.row_off] * 2)
-    result = score(distinct(np.array(found)), truth.boxes)
+    grid = Grid(SIZE, SIZE, 512, 128)
+    tiles = list(grid.tiles(*grid.regions(SIZE)))
+    answers = (
+        read_answer(model(pixels[(slice(None), *tile.window.toslices())]), tile) for tile in tiles
+    )
+    found = concatenate([each.detections for each in answers if each.detections is not None])
+    merged = settle(found, Algorithm(), grid, np.ones(len(tiles), np.int8)).decided
+    result = score(boxes(merged), truth.boxes)
     assert result.recall >= 0.97
     assert result.precision >= 0.95
-
-
-def distinct(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    kept: list[NDArray[np.float64]] = []
-    for box in boxes[np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")]:
-        if not kept or score(box[None], np.array(kept)).matched == 0:
-            kept.append(box)
-    return np.array(kept)
+    assert result.duplicates == 0
 
 
 BOX = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 20), st.integers(1, 20)).map(

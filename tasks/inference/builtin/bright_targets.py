@@ -38,9 +38,6 @@ class BrightTargets(BaseModel):
         ratio: Target to clutter: an object's mean is at least this many times its background's.
         smallest: Pixels that an object has at least.
         longest: Pixels that an object is long at most; longer ones are land, quays, breakwaters.
-        overlap: The request's tile overlap, to leave an object cut by the tile's edge to the
-            neighbour that sees more of it; sound for everything but the image's own edges. The
-            default, 0, reports every part of an object.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +46,6 @@ class BrightTargets(BaseModel):
     ratio: float = Field(1.75, ge=1)
     smallest: int = Field(12, ge=1)
     longest: float = Field(140.0, gt=0)
-    overlap: int = Field(0, ge=0)
 
     def __call__(self, pixels: NDArray[Any]) -> dict[str, Any]:
         """The objects of a tile, each with its oriented rectangle as imageGeometry.
@@ -70,11 +66,8 @@ class BrightTargets(BaseModel):
         bright = contrast > self.threshold * around.deviation
         found = objects(bright, contrast, self.smallest, self.longest)
         level = found.means(intensity)
-        keep = (
-            self._whole(found, intensity.shape)
-            & (level >= self.ratio * found.means(around.mean))
-            & _isolated(found, intensity, around, valid & ~bright)
-        )
+        stands_out = level >= self.ratio * found.means(around.mean)
+        keep = stands_out & _isolated(found, intensity, around, valid & ~bright)
         z = found.means(contrast / around.deviation)
         score = np.clip(z / (z + self.threshold), 0, 1)
         return collection(
@@ -92,17 +85,6 @@ class BrightTargets(BaseModel):
                 for index in np.flatnonzero(keep)
             ]
         )
-
-    def _whole(self, found: Objects, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-        """Which objects are not cut by the tile's edge with less than the overlap to be seen.
-
-        Of an object that is cut with less than the overlap inside, the neighbour across that edge
-        sees all of this part and more.
-        """
-        low, high = found.boxes[:, :2], found.boxes[:, 2:]
-        touches = (low <= 0) | (high >= np.array(shape[::-1]))
-        cut: NDArray[np.bool_] = np.any(touches & (high - low < self.overlap), axis=1)
-        return ~cut
 
 
 def _intensity(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled
-from tasks.merge.overlap import iou
 from tasks.merge.shapes import Shapes
+from tasks.merge.shapes.overlap import iou
 from tasks.merge.tree import Tree, plant, put, touching
 
 

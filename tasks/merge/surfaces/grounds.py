@@ -104,7 +104,7 @@ def pieces(surfaces: Surfaces, grid: Grid, step: Step) -> Pieces:
     near = np.flatnonzero((down >= 0) & (down < len(grid.rows)) & (right >= 0) & (right < across))
     own = surfaces.tiles[near]
     other = own + step[0] * across + step[1]
-    ground = common(windows(own, grid), windows(other, grid))
+    ground = common(grid.windows(own), grid.windows(other))
     there = (_sides(ground) > 0).any(axis=1)  # tiles that meet in one corner share nothing
     there &= (_sides(common(ground, surfaces.bounds[near])) >= 0).all(axis=1)
     near, ground = near[there], ground[there]
@@ -148,13 +148,6 @@ def inside(geometry: Geometries, limits: Floats) -> tuple[Geometries, Integers]:
     solid = shapely.get_dimensions(found) == np.where(line, 1, 2)[places]
     solid &= line[places] | (shapely.area(found) > 0)
     return found[solid], places[solid]
-
-
-def windows(tiles: Integers, grid: Grid) -> Floats:
-    """(n, 4) x_min, y_min, x_max, y_max of tiles, in pixels of the full image."""
-    row, column = np.divmod(tiles, len(grid.columns))
-    x, y = np.asarray(grid.columns)[column], np.asarray(grid.rows)[row]
-    return np.stack([x, y, x + grid.tile_width, y + grid.tile_height], axis=1).astype(np.float64)
 
 
 def common(one: Floats, two: Floats) -> Floats:

@@ -12,8 +12,7 @@ import shapely
 from numpy.typing import ArrayLike, NDArray
 
 from tasks.detections import boxes
-from tasks.merge.grounds import windows
-from tasks.merge.parts import Parts, convex_parts, valid
+from tasks.merge.shapes.parts import Parts, convex_parts, valid
 from tasks.tiling import Grid
 
 PEN = 8.0
@@ -80,7 +79,7 @@ class Shapes:
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
-        """The arrays, as the compiled functions of `tasks.merge.overlap` take them."""
+        """The arrays, as the compiled functions of `tasks.merge.shapes.overlap` take them."""
         return self.bounds, self.areas, self.parts, self.corners, self.points
 
 
@@ -125,7 +124,7 @@ def _parts(table: pa.Table, bounds: NDArray[np.float64], grid: Grid, start: int)
     """The parts of some detections, of which the first has a place in a longer table."""
     rows = np.flatnonzero(table["geometry"].is_valid().to_numpy())
     geometries = shapely.from_wkb(table["geometry"].drop_null().to_numpy())
-    limits = windows(table["tile"].to_numpy()[rows], grid)
+    limits = grid.windows(table["tile"].to_numpy()[rows])
     parts = convex_parts(_surfaces(geometries, bounds[rows], limits))
     return Parts(start + rows[parts.owners], parts.corners, parts.points)
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled, inlined
-from tasks.merge.edges import Tiling, touches
-from tasks.merge.overlap import intersection_area
+from tasks.merge.cut.edges import Tiling, touches
 from tasks.merge.shapes import Shapes
+from tasks.merge.shapes.overlap import intersection_area
 from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
 from tasks.tiling import Grid
 

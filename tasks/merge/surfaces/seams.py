@@ -9,8 +9,8 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled, inlined
-from tasks.merge.grounds import Extents, Pieces, Surfaces, pieces, steps
 from tasks.merge.groups import first_of, firsts, unite
+from tasks.merge.surfaces.grounds import Extents, Pieces, Surfaces, pieces, steps
 from tasks.tiling import Grid
 
 Floats = NDArray[np.float64]

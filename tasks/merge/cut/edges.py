@@ -27,7 +27,7 @@ MARGIN, SLACK = 6.0, 1 / 8
 What does so in this tile's view ends more than TOUCH before that edge in the neighbour's, if in
 both the end is off by no more than half of what the margin has over TOUCH: 2 px and 1/16 of the
 overlap. So the neighbour's view does not count as cut there, and is not dropped for this tile's.
-What is longer is left to `tasks.merge.pieces`.
+What is longer is left to `tasks.merge.cut.pieces`.
 """
 
 

@@ -10,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled
-from tasks.merge.trapezoids import trapezoids
+from tasks.merge.shapes.trapezoids import trapezoids
 
 
 @dataclass(frozen=True)

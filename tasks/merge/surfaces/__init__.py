@@ -8,9 +8,9 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.detections import SCHEMA, boxes
-from tasks.merge.grounds import Surfaces, inside, windows
 from tasks.merge.nms import labels_of
-from tasks.merge.seams import join
+from tasks.merge.surfaces.grounds import Surfaces, inside
+from tasks.merge.surfaces.seams import join
 from tasks.tiling import Grid
 
 Floats = NDArray[np.float64]
@@ -23,8 +23,8 @@ def dissolve(
 ) -> pa.Table:
     """Join the surfaces of one class that tile edges cut, and those that several tiles saw whole.
 
-    Which belong together says `tasks.merge.seams.join`. What a model draws outside of its tile it
-    did not see: only what lies inside is compared and joined. A detection without a geometry is the
+    Which belong together says `join` of `seams`. What a model draws outside of its tile it did not
+    see: only what lies inside is compared and joined. A detection without a geometry is the
     surface of its box. What has no surface in its tile (points, lines, collections) stays as it is,
     and so does a surface that nothing is joined to, except that it is made valid.
 
@@ -61,7 +61,7 @@ def _surfaces(table: pa.Table, shapes: Geometries, labels: Integers, grid: Grid)
     tiles = table["tile"].to_numpy()
     drawn = np.where(shapely.is_missing(shapes), shapely.box(*boxes(table).T), shapes)
     drawn[~_are_surfaces(drawn)] = None
-    polygons, rows = inside(drawn, windows(tiles, grid))
+    polygons, rows = inside(drawn, grid.windows(tiles))
     return Surfaces(polygons, rows, tiles[rows], labels[rows])
 
 

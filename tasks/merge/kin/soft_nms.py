@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled, inlined
-from tasks.merge.overlap import iou
 from tasks.merge.shapes import Shapes
+from tasks.merge.shapes.overlap import iou
 from tasks.merge.tree import Tree, box_of, plant_all, remove, touching
 
 Method = Literal["GAUSSIAN", "LINEAR"]

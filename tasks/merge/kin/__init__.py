@@ -10,11 +10,11 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.detections import boxes
-from tasks.merge.non_maximum_merging import merge_groups
-from tasks.merge.parts import valid
+from tasks.merge.kin.non_maximum_merging import merge_groups
+from tasks.merge.kin.soft_nms import Method, soft_nms
+from tasks.merge.kin.weighted_boxes import fuse
 from tasks.merge.shapes import Shapes
-from tasks.merge.soft_nms import Method, soft_nms
-from tasks.merge.weighted_boxes import fuse
+from tasks.merge.shapes.parts import valid
 
 BOX = ("x_min", "y_min", "x_max", "y_max")
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.merge.clipping import clipped_area, extent, meet
 from tasks.merge.compiled import compiled
+from tasks.merge.shapes.clipping import clipped_area, extent, meet
 
 TOUCHING = 1e-9
 """Share of the smaller shape that rounding may take for common where surfaces only touch."""
