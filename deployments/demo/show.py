@@ -87,15 +87,13 @@ def _process(here: Running, path: Path, console: Console) -> FlowRun:
         "imageUrls": [url],
         "outputs": [{"type": "S3", "bucket": record.result_bucket, "prefix": job_id}],
         "imageProcessor": {"name": here.model_url(MODEL), "type": "HTTP_ENDPOINT"},
-        # what is cut at a tile's edge is seen whole by the neighbour, and reported by it alone
-        "imageProcessorParameters": {"overlap": 128},
         "imageProcessorTileSize": 512,
         "imageProcessorTileOverlap": 128,
         "imageProcessorTileFormat": "GTIFF",
         "postProcessing": [
             {
                 "step": "FEATURE_DISTILLATION",
-                "algorithm": {"algorithmType": "NMS", "iouThreshold": 0.5},
+                "algorithm": {"algorithmType": "NMS", "iouThreshold": 0.75},
             }
         ],
     }
