@@ -60,8 +60,7 @@ def suppress(
         x_min, y_min, x_max, y_max = _box(bounds, one)
         width, height = x_max - x_min, y_max - y_min
         if not (width > 0 and height > 0):
-            verdicts[one] = KEPT  # what has no area overlaps nothing
-            continue
+            continue  # what has no area overlaps nothing: its verdict is the first
         x, y = (x_min + x_max) * 0.5, (y_min + y_max) * 0.5
         verdict = verdicts[one]
         if _near(x, width * inside[4], inside[0], inside[2]):

@@ -233,3 +233,86 @@ def test_publishing_400_000_features_takes_less_than_300_mib(tmp_path: Path) -> 
     print("publishing", rise / 2**20)
     assert features == 400_000
     assert rise < 300 << 20
+
+
+def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
+    """Peak memory of this process once 40 regions were settled, kept, merged and read again.
+
+    Objects of 20 px stand 32 px apart, so that every tile edge cuts some in half. Each tile sees
+    them up to a pixel off.
+
+    Returns:
+        Peak, bytes; detections; objects; and how many of these came out exactly once.
+    """
+    import pyarrow as pa
+
+    import flows.image  # noqa: F401 - what an image's run has loaded
+    from tasks import coverage
+    from tasks.coverage import TileRecord, TileState
+    from tasks.detections import SCHEMA, boxes
+    from tasks.findings import Kept, load_ledger, save
+    from tasks.merge import merge, settle
+    from tasks.request import Algorithm
+    from tasks.tiling import Grid, Region
+
+    pitch, half = 32, 10
+    grid = Grid(90 * 384 + 128, 400 * 384 + 128, 512, 128)
+    regions = grid.regions(3840, grid.width)
+    algorithm = Algorithm.model_validate({"algorithmType": "NMS", "iouThreshold": 0.5})
+    rows, columns = (grid.height // pitch - 1, grid.width // pitch - 1)
+    in_a_tile = np.stack(np.meshgrid(*[np.arange(0, 513, pitch)] * 2), axis=-1).reshape(-1, 2)
+
+    def seen(region: Region) -> pa.Table:
+        random = np.random.default_rng(region.index)
+        tiles = list(grid.tiles(region))
+        first = np.array([(tile.window.col_off, tile.window.row_off) for tile in tiles])
+        centres = (first[:, None] + in_a_tile).reshape(-1, 2)
+        there = ((centres > 0) & (centres < (grid.width, grid.height))).all(axis=1)
+        centres, first = centres[there], np.repeat(first, len(in_a_tile), axis=0)[there]
+        off = random.uniform(-1, 1, (len(centres), 4))
+        sides = np.hstack([centres - half, centres + half]) + off
+        sides = sides.clip(np.tile(first, 2), np.tile(first + 512, 2))
+        count = len(sides)
+        ordinals = np.tile(np.arange(len(in_a_tile), dtype=np.int32), len(tiles))
+        table = {
+            "tile": np.repeat([tile.index for tile in tiles], len(in_a_tile))[there],
+            "ordinal": ordinals[there],
+            **dict(zip(("x_min", "y_min", "x_max", "y_max"), sides.T, strict=True)),
+            "score": random.random(count),
+            "class_name": pa.repeat("ship", count),
+            "geometry": pa.nulls(count, pa.binary()),
+            "properties": pa.repeat('{"heading":90}', count),
+        }
+        return pa.table(table, schema=SCHEMA)
+
+    detections = 0
+    for region in regions:
+        records = [TileRecord(tile, TileState.INFERRED) for tile in grid.tiles(region)]
+        ledger, found = coverage.ledger(records), seen(region)
+        detections += len(found)
+        looked = coverage.inferred(ledger, grid)
+        settled = settle(found, algorithm, grid, looked, grid.interior(region))
+        save(settled, ledger, str(folder), region)
+        del found, settled
+
+    kept = Kept(str(folder), regions, grid)
+    deferred, _ = kept.deferred()
+    ledger = coverage.concatenate([load_ledger(str(folder), region) for region in regions])
+    merged = merge(deferred, algorithm, grid, ledger)
+    times = np.zeros((rows, columns), np.int16)
+    for band in kept.bands(merged):
+        corners = boxes(band)
+        places = ((corners[:, :2] + corners[:, 2:]) / 2 / pitch).round().astype(np.int64) - 1
+        np.add.at(times, (places[:, 1], places[:, 0]), 1)
+    status = Path("/proc/self/status").read_text()
+    peak = 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+    return peak, detections, times.size, int((times == 1).sum())
+
+
+def test_ten_million_detections_are_merged_in_less_than_two_gibibytes(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        peak, found, objects, once = process.submit(peak_of_a_merge, tmp_path).result()
+    print("ten million", peak / 2**20)
+    assert found >= 10_000_000
+    assert once == objects
+    assert peak < 2 * GIBIBYTE

@@ -91,7 +91,7 @@ def scene(seed: int, polygons: bool) -> pa.Table:
         for centre, half, kind in zip(centres, halves, kinds, strict=True):
             seen = random.normal([*(centre - half), *(centre + half)], 0.3)
             box = np.clip(seen, np.tile(low, 2), np.tile(low + 64, 2))
-            if (box[2:] - box[:2] <= 1).any() or random.random() < 0.1:
+            if (box[2:] - box[:2] < 0).any() or random.random() < 0.1:
                 continue
             score = float(np.round(random.uniform(0.3, 0.9), 1))
             found = row(tile, len(rows), tuple(box.tolist()), score, str(kind))
@@ -147,6 +147,14 @@ def test_regions_decide_most_themselves(kind: str) -> None:
     own = found.filter(pa.array(np.isin(found["tile"], [t.index for t in GRID.tiles(half)])))
     settled = settle(own, algorithm(kind), GRID, looked, GRID.interior(half))
     assert len(settled.decided) > 0
+
+
+def test_a_box_of_no_area_at_an_edge_waits_for_the_tile_beyond_it() -> None:
+    row_below = len(GRID.columns)
+    found = table(row(0, 0, (10, 64, 30, 64), 0.9), row(row_below, 0, (30, 80, 38, 90), 0.5))
+    expected = all_at_once(found, algorithm("NMS"))
+    assert names(expected) == [(row_below, 0)]
+    assert by_regions(found, algorithm("NMS"), 64, ALL_INFERRED).equals(expected)
 
 
 SEEN_TWICE = table(
