@@ -24,6 +24,7 @@ _OCTAVES = 3  # of box size in a level
 _STEPS = 20  # of size by either side, below which one level holds all
 _FINENESS = 64.0  # cells at most that the largest of a level spans
 _ROUNDING = 1 + 1e-6
+_EPSILON = 4 * float(np.finfo(np.float64).eps)
 
 
 @compiled
@@ -77,9 +78,9 @@ def suppress(
                 continue
             if most_height <= share * height or least_height * share >= height:
                 continue
-            reach = _reach(width, most_width, share)
+            reach = _reach(width, most_width, share, x)
             left, right = (x - reach) * sizes[level, 4], (x + reach) * sizes[level, 4]
-            reach = _reach(height, most_height, share)
+            reach = _reach(height, most_height, share, y)
             top, bottom = (y - reach) * sizes[level, 5], (y + reach) * sizes[level, 5]
             if (right - left + 1) * (bottom - top + 1) > counts[level] + 8:  # fewer than cells
                 first = firsts[level]
@@ -173,10 +174,11 @@ def _near(middle: float, away: float, low: float, high: float) -> bool:
 
 
 @inlined
-def _reach(side: float, most: float, share: float) -> float:
+def _reach(side: float, most: float, share: float, centre: float) -> float:
     """How far apart centres may be along an axis, for a side and others of at most `most`."""
     other = side if share >= 0.5 and most > side else most
-    return ((side + other) * 0.5 - share * max(side, other)) * _ROUNDING
+    rounding = _EPSILON * (abs(centre) + most)  # of both centres, where boxes are that small
+    return ((side + other) * 0.5 - share * max(side, other)) * _ROUNDING + rounding
 
 
 @inlined

@@ -103,7 +103,13 @@ def thin(random: np.random.Generator) -> Boxes:
     return np.hstack([corner, corner + size])
 
 
-SCENES = [scattered, crowded, mixed_sizes, far_apart, chain, pile, thin]
+def as_small_as_rounding(random: np.random.Generator) -> Boxes:
+    step = np.spacing(1e6)
+    corner = 1e6 + step * random.integers(0, 40, (3000, 2))
+    return np.hstack([corner, corner + step * random.integers(1, 60, (3000, 2))])
+
+
+SCENES = [as_small_as_rounding, scattered, crowded, mixed_sizes, far_apart, chain, pile, thin]
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.3, 0.75, 0.97])
