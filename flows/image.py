@@ -152,7 +152,7 @@ def _finish(plan: Plan, ledgers: Sequence[pa.Table], kept: Kept) -> Summary:
     all_rejected = coverage.rejected(ledger) > 0 and coverage.detections(ledger) == 0
     status = status_of(coverage.count(ledger), all_rejected=all_rejected)
     deferred, decided = kept.deferred()
-    merged: pa.Table = merge_task(deferred, plan.request.algorithm, plan.grid, ledger)
+    merged = plan.asked(merge_task(deferred, plan.request.algorithm, plan.grid, ledger))
     if status is JobStatus.FAILED:
         outputs = _publish_ledger(plan, ledger)
     else:

@@ -59,7 +59,7 @@ def region(
     looked = coverage.inferred(findings.ledger, plan.grid)
     interior = plan.grid.interior(region)
     settled = settle(findings.detections, request.algorithm, plan.grid, looked, interior)
-    save(settled, findings.ledger, work_uri, region)
+    save(plan.asked(settled.decided), settled.deferred, findings.ledger, work_uri, region)
     counts = coverage.count(findings.ledger)
     if calls.given_up:
         return Completed(name=GIVEN_UP, message=calls.given_up, data=counts)
@@ -95,7 +95,7 @@ def _findings(plan: Plan, region: Region, calls: Calls) -> Iterator[Findings]:
         while asked < len(wanted) and not calls.given_up:
             batch = Batch()
             with closing(batch):  # a cancelled run's tasks must not wait for more of it
-                future = infer_task.submit(batch, roi=plan.roi)
+                future = infer_task.submit(batch)
                 open_batches.append(cast("PrefectConcurrentFuture[Findings]", future))
                 asked += batch.fill(islice(tiles, size), calls)
             while open_batches and open_batches[0].wrapped_future.done():

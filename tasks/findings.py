@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from tasks import coverage, detections, store
 from tasks.coverage import TileRecord, TileState
 from tasks.errors import PublishError
-from tasks.merge import Settled
 from tasks.tiling import Grid, Region, Tile
 
 _DECIDED = "decided"  # in the metadata of what was deferred: how many were not
@@ -47,20 +46,23 @@ def without_detections(tiles: Iterable[Tile], state: TileState, reason: str = ""
     return Findings(detections.SCHEMA.empty_table(), coverage.ledger(records))
 
 
-def save(settled: Settled, ledger: pa.Table, work_uri: str, region: Region) -> None:
-    """Keep what a region settled, for the merge; one without a ledger was not finished.
+def save(
+    decided: pa.Table, deferred: pa.Table, ledger: pa.Table, work_uri: str, region: Region
+) -> None:
+    """Keep what a region's run came to; one without a ledger was not finished.
 
     Args:
-        settled: Of the whole region.
-        ledger: Likewise, table of `tasks.coverage.SCHEMA`.
+        decided: Detections that are published as they are, `tasks.detections.SCHEMA`.
+        deferred: Those that wait for the merge, likewise.
+        ledger: Of the whole region, `tasks.coverage.SCHEMA`.
         work_uri: Folder or s3:// prefix of the image's run.
         region: Whose findings they are.
     """
-    count = {_DECIDED: str(len(settled.decided))}
-    store.put(_uri(work_uri, region, "decided"), _parquet(settled.decided))
+    count = {_DECIDED: str(len(decided))}
+    store.put(_uri(work_uri, region, "decided"), _parquet(decided))
     store.put(
         _uri(work_uri, region, "deferred"),
-        _parquet(settled.deferred.replace_schema_metadata(count)),
+        _parquet(deferred.replace_schema_metadata(count)),
     )
     store.put(_uri(work_uri, region, "ledger"), _parquet(ledger))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.coverage import TileState
+from tasks.detections import boxes
 from tasks.errors import ImageChanged, RequestError
 from tasks.findings import Findings, without_detections
 from tasks.imagery import Image, ReadTile, open_image, read_tiles, widest, with_nodata
@@ -63,6 +65,17 @@ class Plan:
         """The tiles of a region that nobody asked for."""
         unwanted = [tile for tile in self.grid.tiles(region) if not self._wants(tile)]
         return without_detections(unwanted, TileState.OUTSIDE)
+
+    def asked(self, detections: pa.Table) -> pa.Table:
+        """Settled detections whose centre lies in what is asked for.
+
+        Only then: of an object longer than an overlap, no tile need see its centre.
+        """
+        if self.roi is None:
+            return detections
+        corners = boxes(detections)
+        inside = self.roi.contains((corners[:, :2] + corners[:, 2:]) / 2)
+        return detections.filter(pa.array(inside))
 
     def read(self, tiles: Sequence[Tile]) -> Generator[ReadTile]:
         """Tiles with their pixels, in order, read ahead."""

@@ -12,7 +12,6 @@ from tasks.inference import Endpoint
 from tasks.inference.batch import Batch, infer
 from tasks.inference.calls import Calls
 from tasks.inference.limiter import Limiter
-from tasks.roi import RegionOfInterest
 
 
 def ask(
@@ -22,7 +21,6 @@ def ask(
     attempts: int = 3,
     patience: float = 60.0,
     most: int = 8,
-    roi: RegionOfInterest | None = None,
 ) -> Findings:
     """What a model says of tiles."""
     given = list(tiles)
@@ -38,6 +36,6 @@ def ask(
         batch = Batch()
         with closing(batch):
             asked = batch.fill(iter(given), calls)
-        found = infer(batch, roi=roi)
+        found = infer(batch)
     unasked = [tile.tile for tile in given[asked:]]
     return gather([found, without_detections(unasked, TileState.FAILED, calls.given_up)])

@@ -7,8 +7,6 @@ from concurrent.futures import Future
 from itertools import islice
 from queue import SimpleQueue
 
-import numpy as np
-import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -16,7 +14,6 @@ from tasks import coverage, detections
 from tasks.findings import Findings
 from tasks.imagery import ReadTile
 from tasks.inference.calls import Calls, Outcome
-from tasks.roi import RegionOfInterest
 
 MAX_BATCHES = 32  # of a region: more task runs cost more than they tell
 MAX_BYTES = 64 * 1024 * 1024  # of the tiles of a region that are in calls
@@ -73,26 +70,13 @@ class Batch:
             yield from future.result()
 
 
-def infer(batch: Batch, *, roi: RegionOfInterest | None = None) -> Findings:
-    """What a model says of each tile of a batch.
-
-    Args:
-        batch: Tiles that the model is being asked about.
-        roi: Detections whose centre lies outside it are dropped.
-    """
+def infer(batch: Batch) -> Findings:
+    """What a model says of each tile of a batch that it is being asked about."""
     outcomes = list(batch)
     found = [outcome.detections for outcome in outcomes if outcome.detections is not None]
     table = detections.concatenate(found)
-    if roi is not None:
-        table = _within(table, roi)
     ledger = coverage.ledger(outcome.record for outcome in outcomes)
     return Findings(table, coverage.with_detections(ledger, table["tile"].to_numpy()))
-
-
-def _within(table: pa.Table, roi: RegionOfInterest) -> pa.Table:
-    corners = detections.boxes(table)
-    inside: np.ndarray = roi.contains((corners[:, :2] + corners[:, 2:]) / 2)
-    return table.filter(pa.array(inside))
 
 
 infer_task = task(name="infer", task_run_name="batch", cache_policy=NO_CACHE)(infer)

@@ -7,20 +7,13 @@ from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled
 from tasks.merge.groups import firsts
-from tasks.merge.tree import Tree, box_of, holds, plant_all, put, remove, touching
+from tasks.merge.tree import Tree, holds, plant_all, remove, touching
 
 
-def clusters(
-    bounds: NDArray[np.float64], labels: NDArray[np.int64], *, hulls: bool = True
-) -> NDArray[np.int64]:
-    """Group boxes of one label such that no two groups touch, nor do their hulls.
+def clusters(bounds: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Group boxes of one label that meet or touch, and those that others lead to by steps of that.
 
-    They are the finest such groups: boxes that meet or touch are together, and so are groups whose
-    hulls do (the hull of a group is the least upright box around it). The weighted mean of a
-    group's members lies in the hull, so it never meets a box of another group: what WBF needs.
-
-    Without the hulls, groups are chains of boxes that touch: enough where detections are compared
-    as they were seen, as in NMS, SOFT_NMS and NMM. In a crowd, hulls join up far sooner.
+    No algorithm lets one detection bear on another that no such chain leads to.
 
     Every union leaves one group less and is found in a tree, so the time is near-linear, whatever
     the boxes; memory is linear, about 150 bytes a box.
@@ -28,17 +21,13 @@ def clusters(
     Args:
         bounds: (n, 4) x_min, y_min, x_max, y_max in pixels, closed.
         labels: (n,) boxes of two labels are never together.
-        hulls: Whether groups whose hulls touch are one.
 
     Returns:
         (n,) the group of each, numbered from 0 by their first members.
     """
     tree = plant_all(np.asarray(bounds, np.float64), labels)
     owners = np.arange(len(bounds))
-    if hulls:
-        _join_hulls(tree, owners)
-    else:
-        _join_chains(tree, owners)
+    _join(tree, owners)
     groups = firsts(owners, np.arange(len(owners)))
     _, members, numbers = np.unique(groups, return_index=True, return_inverse=True)
     by_first: NDArray[np.int64] = np.argsort(np.argsort(members))[numbers]
@@ -46,7 +35,7 @@ def clusters(
 
 
 @compiled
-def _join_chains(tree: Tree, owners: NDArray[np.int64]) -> None:
+def _join(tree: Tree, owners: NDArray[np.int64]) -> None:
     """Let each box take those that it touches, and those take on; what is taken leaves the tree."""
     count = len(owners)
     boxes = tree.bounds[:count].copy()
@@ -62,34 +51,3 @@ def _join_chains(tree: Tree, owners: NDArray[np.int64]) -> None:
                 remove(tree, other)
                 waiting[left] = other
                 left += 1
-
-
-@compiled
-def _join_hulls(tree: Tree, owners: NDArray[np.int64]) -> None:
-    """Let each group take those that its hull touches, until no two hulls do.
-
-    Groups that are done stay in the tree with their hulls, for later ones may touch them.
-    """
-    count = len(owners)
-    for leaf in range(count):
-        if not holds(tree, leaf):
-            continue
-        alone = hull = box_of(tree, leaf)
-        grows = True
-        while grows:
-            before = hull
-            for other in touching(tree, before):
-                if other != leaf:
-                    owners[tree.places[other]] = tree.places[leaf]
-                    taken = box_of(tree, other)
-                    hull = (
-                        min(hull[0], taken[0]),
-                        min(hull[1], taken[1]),
-                        max(hull[2], taken[2]),
-                        max(hull[3], taken[3]),
-                        hull[4],
-                    )
-                    remove(tree, other)
-            grows = hull != before
-        if hull != alone:
-            put(tree, leaf, hull)

@@ -66,9 +66,7 @@ def _by_clusters(
     low = np.minimum(corners[:, :2], shapes.bounds[:, :2])
     high = np.maximum(corners[:, 2:], shapes.bounds[:, 2:])
     reach = np.hstack([low, high])
-    # a mean of boxes may lie where none of them is, but never outside of their hull
-    hulls = algorithm.algorithm_type is AlgorithmType.WBF
-    cluster = clusters(reach, _labels(detections, algorithm), hulls=hulls)
+    cluster = clusters(reach, _labels(detections, algorithm))
     waits: Mask = np.isin(cluster, cluster[_reaches_out(reach, interior)])
     ready = np.flatnonzero(~waits)
     decided = _distilled(detections.take(ready), algorithm, grid, shapes.take(ready))

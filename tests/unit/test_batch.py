@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window
@@ -15,7 +14,6 @@ from tasks.errors import EndpointError, Permanent, Throttled, TimedOut, Transien
 from tasks.imagery import TilePixels, UnreadTile
 from tasks.inference import BuiltinEndpoint, Endpoint
 from tasks.inference.batch import MAX_BATCHES, MAX_BYTES, MAX_CALLS, batch_size, most_calls
-from tasks.roi import RegionOfInterest
 from tasks.tiling import Tile
 from tests.asking import ask
 
@@ -181,27 +179,6 @@ def test_properties_too_deep_to_be_published_lose_only_their_feature() -> None:
     found = ask([tile(0)], Scripted(answer), attempts=1)
     assert found.detections["ordinal"].to_pylist() == [1]
     assert coverage.rejected(found.ledger) == 1
-
-
-def test_detections_are_kept_where_their_centre_is_inside_the_region_of_interest() -> None:
-    ring = shapely.box(0, 0, 20, 10) - shapely.box(5, 2, 9, 6)
-    boxes: list[list[float]] = [
-        [0, 0, 4, 4],
-        [5, 2, 9, 6],
-        [0, 4, 4, 18],
-        [0, 0, 20, 20],
-        [12, 8, 14, 12.5],
-    ]
-    found = ask([tile(0)], Scripted(collection(*boxes)), attempts=1, roi=RegionOfInterest(ring))
-    assert found.detections["ordinal"].to_pylist() == [0, 3]
-    assert coverage.count(found.ledger)["inferred"] == 1
-
-
-def test_a_region_of_interest_leaves_an_empty_answer_empty() -> None:
-    roi = RegionOfInterest(shapely.box(0, 0, 1, 1))
-    found = ask([tile(0)], Scripted(collection()), attempts=1, roi=roi)
-    assert len(found.detections) == 0
-    assert found.detections.schema == detections.SCHEMA
 
 
 def test_tiles_are_asked_about_together_and_each_alone_where_that_fails() -> None:

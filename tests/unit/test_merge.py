@@ -157,6 +157,18 @@ def test_a_box_of_no_area_at_an_edge_waits_for_the_tile_beyond_it() -> None:
     assert by_regions(found, algorithm("NMS"), 64, ALL_INFERRED).equals(expected)
 
 
+@pytest.mark.parametrize("limit", [0.0, 0.1])
+def test_a_mean_that_grows_in_another_region_takes_nothing_that_was_decided(limit: float) -> None:
+    found = table(
+        row(0, 0, (10, 0, 50, 10), 0.9),
+        row(0, 1, (10, 11, 35, 18), 0.3),
+        row(1, 0, (48, 0, 70, 26), 0.8),
+    )
+    how = algorithm("WBF", iouThreshold=limit, edgeRule=False)
+    expected = all_at_once(found, how)
+    assert by_regions(found, how, 64, ALL_INFERRED).equals(expected)
+
+
 SEEN_TWICE = table(
     row(0, 0, (50, 10, 60, 20), 0.6),
     row(0, 1, (0, 0, 10, 10), 0.4),

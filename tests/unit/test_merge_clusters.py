@@ -28,17 +28,11 @@ def touch(one: NDArray[np.float64], two: NDArray[np.float64]) -> bool:
     return bool((one[:2] <= two[2:]).all() and (two[:2] <= one[2:]).all())
 
 
-def hull(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.concatenate([bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)])
-
-
-def by_definition(
-    bounds: NDArray[np.float64], labels: NDArray[np.int64], *, hulls: bool
-) -> list[int]:
-    """Join any two groups that touch, or whose hulls do, as long as there are such."""
+def by_definition(bounds: NDArray[np.float64], labels: NDArray[np.int64]) -> list[int]:
+    """Join any two groups that touch, as long as there are such."""
     groups = [[place] for place in range(len(bounds))]
     while True:
-        solid = [[hull(bounds[group])] if hulls else bounds[group] for group in groups]
+        solid = [bounds[group] for group in groups]
         pairs = (
             (i, j)
             for j in range(len(groups))
@@ -55,34 +49,15 @@ def by_definition(
 
 
 @settings(deadline=None)
-@given(labelled, st.booleans())
-def test_they_are_the_definition(
-    detections: list[tuple[tuple[float, ...], int]], hulls: bool
-) -> None:
+@given(labelled)
+def test_they_are_the_definition(detections: list[tuple[tuple[float, ...], int]]) -> None:
     bounds, labels = arrays(detections)
-    expected = by_definition(bounds, labels, hulls=hulls)
-    assert clusters(bounds, labels, hulls=hulls).tolist() == expected
+    assert clusters(bounds, labels).tolist() == by_definition(bounds, labels)
 
 
 def test_boxes_of_one_label_that_only_touch_are_together() -> None:
     bounds = np.array([[0, 0, 10, 10], [10, 10, 20, 20], [10, 0, 20, 5]], np.float64)
     assert clusters(bounds, np.array([3, 3, 7])).tolist() == [0, 0, 1]
-
-
-def test_a_box_in_the_hull_of_others_is_with_them_though_it_touches_none() -> None:
-    bounds = np.array([[0, 0, 1, 10], [0, 0, 10, 1], [5, 5, 6, 6], [11, 11, 12, 12]], np.float64)
-    labels = np.zeros(4, np.int64)
-    assert clusters(bounds, labels).tolist() == [0, 0, 0, 1]
-    assert clusters(bounds, labels, hulls=False).tolist() == [0, 0, 1, 2]
-
-
-def test_hulls_that_grow_one_box_at_a_time_are_followed_to_the_end() -> None:
-    """Each union makes the hull reach just one box more; from the second on, none touch."""
-    bounds = [[0.0, 0.0, 1.0, 6.0]]
-    for step in range(1, 20_000):
-        low = 5.0 * (step % 2)
-        bounds.append([step, low, step + 1.0, low + 1])
-    assert clusters(np.array(bounds), np.zeros(20_000, np.int64)).max() == 0
 
 
 def test_a_pile_and_a_chain_are_one_cluster_each() -> None:
@@ -91,10 +66,9 @@ def test_a_pile_and_a_chain_are_one_cluster_each() -> None:
     steps = np.arange(200_000.0)[:, None] * [5, 0]
     chain = np.hstack([steps, steps + 10]) + 1000
     labels = np.zeros(len(pile) + len(chain), np.int64)
-    for hulls in (True, False):
-        found = clusters(np.vstack([pile, chain]), labels, hulls=hulls)
-        assert (found[: len(pile)] == 0).all()
-        assert (found[len(pile) :] == 1).all()
+    found = clusters(np.vstack([pile, chain]), labels)
+    assert (found[: len(pile)] == 0).all()
+    assert (found[len(pile) :] == 1).all()
 
 
 def test_no_boxes_are_no_clusters() -> None:

@@ -254,7 +254,7 @@ def test_some_clusters_alone_give_the_same_rows_as_all(
     detections: list[Any], algorithm: str, limit: float, chosen: int
 ) -> None:
     found = drawn(detections)
-    groups = clusters(boxes(found), labels_of(found), hulls=algorithm == "WBF")
+    groups = clusters(boxes(found), labels_of(found))
     mask = (chosen >> groups) & 1 == 1
     whole = run(found, algorithm, limit)
     members = set(names(found.filter(pa.array(mask))))

@@ -29,6 +29,10 @@ def iou(one: Floats, two: Floats) -> float:
     return float(width * height / union) if union > 0 else 0.0
 
 
+def touch(one: Floats, other: Floats) -> bool:
+    return bool((one[:2] <= other[2:]).all() and (other[:2] <= one[2:]).all())
+
+
 def by_definition(
     boxes: Floats, scores: Floats, labels: NDArray[np.int64], limit: float
 ) -> dict[int, tuple[list[int], Floats]]:
@@ -38,7 +42,8 @@ def by_definition(
         best, most = -1, limit
         for founder, (_, mean) in fused.items():
             common = iou(boxes[place], mean)
-            if labels[founder] == labels[place] and common > most:
+            linked = touch(boxes[place], boxes[founder]) and labels[founder] == labels[place]
+            if linked and common > most:
                 best, most = founder, common
         if best < 0:
             fused[place] = ([place], boxes[place])

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import rasterio
+import shapely
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from tasks import coverage
+from tasks import coverage, detections
 from tasks.coverage import check_complete
 from tasks.errors import ImageChanged, ImageError, RequestError
 from tasks.findings import Findings, gather
@@ -23,6 +26,7 @@ from tasks.imagery import TilePixels
 from tasks.inference import BuiltinEndpoint, open_endpoint
 from tasks.plan import Plan, check_plan, make_plan
 from tasks.request import Request
+from tasks.roi import RegionOfInterest
 from tasks.settings import settings
 from tests.asking import ask as ask_about
 
@@ -85,7 +89,7 @@ def worked(plan: Plan, region_size: int, batch_size: int, backwards: bool) -> Fi
     for region in regions:
         tiles = plan.read(plan.wanted(region))
         while batch := list(islice(tiles, batch_size)):
-            found.append(ask_about(batch, endpoint, roi=plan.roi))
+            found.append(ask_about(batch, endpoint))
         found.append(plan.outside(region))
     return gather(found[::-1] if backwards else found)
 
@@ -231,3 +235,30 @@ def test_every_region_sees_the_version_that_the_work_began_with(folder: Path) ->
     assert make_plan(request, url, etag).image.etag == etag
     with pytest.raises(ImageChanged, match="send the request again"):
         make_plan(request, url, "an older one")
+
+
+def test_detections_are_asked_for_where_their_centre_is_inside_the_region_of_interest(
+    folder: Path,
+) -> None:
+    ring = shapely.box(0, 0, 20, 10) - shapely.box(5, 2, 9, 6)
+    boxes: list[list[float]] = [
+        [0, 0, 4, 4],
+        [5, 2, 9, 6],
+        [0, 4, 4, 18],
+        [0, 0, 20, 20],
+        [12, 8, 14, 12.5],
+    ]
+    corners = ("x_min", "y_min", "x_max", "y_max")
+    rest = {"tile": 0, "score": 0.5, "class_name": "any", "properties": "{}"}
+    found = pa.Table.from_pylist(
+        [
+            rest | {"ordinal": place, **dict(zip(corners, box, strict=True))}
+            for place, box in enumerate(boxes)
+        ],
+        detections.SCHEMA,
+    )
+    plan = plan_of(ask(folder))
+    assert plan.asked(found).equals(found)
+    asked = replace(plan, roi=RegionOfInterest(ring)).asked(found)
+    assert asked["ordinal"].to_pylist() == [0, 3]
+    assert asked.schema == detections.SCHEMA

@@ -23,8 +23,10 @@ def fuse(
 
     By score, highest first, ties by lower index, each box joins the fused box of its label that it
     overlaps most, if the IoU is over the threshold (ties: the one that was founded first), or else
-    founds one. A fused box is the mean of its members, weighted by score, and so is what later ones
-    are compared with; its score is their plain mean. Where all scores are 0, the founder's box
+    founds one. It joins none whose founder it does not touch: a mean may lie where no member is, so
+    else boxes that nothing links could change each other's, and no part of an image were ever done.
+    A fused box is the mean of its members, weighted by score, and so is what later ones are
+    compared with; its score is their plain mean. Where all scores are 0, the founder's box
     stays.
 
     Args:
@@ -44,6 +46,7 @@ def fuse(
     owners = np.arange(len(order))
     _join(
         order,
+        shapes.bounds.copy(),
         np.asarray(labels, np.int64),
         plant(shapes.bounds, labels),
         iou_threshold,
@@ -72,6 +75,7 @@ class _Fused(NamedTuple):
 @compiled
 def _join(  # noqa: PLR0917 - compiled functions take what they need in place
     order: NDArray[np.int64],
+    boxes: NDArray[np.float64],
     labels: NDArray[np.int64],
     tree: Tree,
     iou_threshold: float,
@@ -81,7 +85,7 @@ def _join(  # noqa: PLR0917 - compiled functions take what they need in place
     ranks = np.empty_like(order)
     ranks[order] = np.arange(len(order))
     for place in order:
-        founder = _most_overlapped(place, labels, ranks, tree, iou_threshold, fused)
+        founder = _most_overlapped(place, boxes, labels, ranks, tree, iou_threshold, fused)
         if founder >= 0:
             owners[place] = founder
             _add(fused, founder, place)
@@ -94,6 +98,7 @@ def _join(  # noqa: PLR0917 - compiled functions take what they need in place
 @compiled
 def _most_overlapped(  # noqa: PLR0917 - compiled functions take what they need in place
     place: int,
+    boxes: NDArray[np.float64],
     labels: NDArray[np.int64],
     ranks: NDArray[np.int64],
     tree: Tree,
@@ -106,10 +111,18 @@ def _most_overlapped(  # noqa: PLR0917 - compiled functions take what they need 
     best, most = -1, iou_threshold
     for leaf in touching(tree, box):
         founder = tree.places[leaf]
+        if not _touch(boxes[place], boxes[founder]):
+            continue
         common = iou(fused.shapes, place, founder)
         if common > most or (common == most and best >= 0 and ranks[founder] < ranks[best]):
             best, most = founder, common
     return best
+
+
+@compiled
+def _touch(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    across = one[0] <= other[2] and other[0] <= one[2]
+    return bool(across and one[1] <= other[3] and other[1] <= one[3])
 
 
 @compiled
