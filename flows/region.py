@@ -59,7 +59,8 @@ def region(
     looked = coverage.inferred(findings.ledger, plan.grid)
     interior = plan.grid.interior(region)
     settled = settle(findings.detections, request.algorithm, plan.grid, looked, interior)
-    save(plan.asked(settled.decided), settled.deferred, findings.ledger, work_uri, region)
+    decided = map(plan.asked, settled.batches())
+    save(decided, settled.deferred, findings.ledger, work_uri, region)
     counts = coverage.count(findings.ledger)
     if calls.given_up:
         return Completed(name=GIVEN_UP, message=calls.given_up, data=counts)

@@ -47,22 +47,27 @@ def without_detections(tiles: Iterable[Tile], state: TileState, reason: str = ""
 
 
 def save(
-    decided: pa.Table, deferred: pa.Table, ledger: pa.Table, work_uri: str, region: Region
+    decided: Iterable[pa.Table], deferred: pa.Table, ledger: pa.Table, work_uri: str, region: Region
 ) -> None:
     """Keep what a region's run came to; one without a ledger was not finished.
 
     Args:
-        decided: Detections that are published as they are, `tasks.detections.SCHEMA`.
+        decided: Detections that are published as they are, `tasks.detections.SCHEMA`, table
+            after table, in order.
         deferred: Those that wait for the merge, likewise.
         ledger: Of the whole region, `tasks.coverage.SCHEMA`.
         work_uri: Folder or s3:// prefix of the image's run.
         region: Whose findings they are.
     """
-    count = {_DECIDED: str(len(decided))}
-    store.put(_uri(work_uri, region, "decided"), _parquet(decided))
+    sink, count = pa.BufferOutputStream(), 0
+    with pq.ParquetWriter(sink, detections.SCHEMA, compression="zstd") as writer:
+        for table in decided:
+            writer.write_table(table)
+            count += len(table)
+    store.put(_uri(work_uri, region, "decided"), bytes(sink.getvalue()))
     store.put(
         _uri(work_uri, region, "deferred"),
-        _parquet(deferred.replace_schema_metadata(count)),
+        _parquet(deferred.replace_schema_metadata({_DECIDED: str(count)})),
     )
     store.put(_uri(work_uri, region, "ledger"), _parquet(ledger))
 

@@ -6,6 +6,7 @@ settling all at once, whatever the regions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from tasks import coverage
 from tasks.request import Algorithm
 from tasks.tiling import EVERYWHERE, Bounds, Grid
 
+_BATCH = 1 << 16  # rows that are copied at a time
+
 __all__ = ["Settled", "merge", "merge_task", "settle"]
 
 
@@ -26,12 +29,25 @@ class Settled:
     """Detections of which it is known what becomes of them, and those that must wait.
 
     Attributes:
-        decided: Those that stay, as they are published.
+        detections: n rows, among them those that stay, as they are published.
+        stay: (n,) which do.
         deferred: As they were found, those on which detections of other regions may bear.
     """
 
-    decided: pa.Table
+    detections: pa.Table
+    stay: NDArray[np.bool_]
     deferred: pa.Table
+
+    @property
+    def decided(self) -> pa.Table:
+        """Those that stay."""
+        return self.detections.filter(pa.array(self.stay))
+
+    def batches(self) -> Iterator[pa.Table]:
+        """Those that stay, some at a time: a second copy of a million would be too much."""
+        for start in range(0, len(self.detections), _BATCH):
+            rows = slice(start, start + _BATCH)
+            yield self.detections.slice(start, _BATCH).filter(pa.array(self.stay[rows]))
 
 
 def settle(

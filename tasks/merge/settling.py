@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.detections import boxes
@@ -20,6 +19,7 @@ from tasks.request import Algorithm, AlgorithmType
 from tasks.tiling import Bounds, Grid
 
 Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
 
 
 def settled(
@@ -28,39 +28,51 @@ def settled(
     grid: Grid,
     inferred: NDArray[np.int8],
     interior: Bounds,
-) -> tuple[pa.Table, pa.Table]:
-    """The detections that stay, and those that must wait; as `tasks.merge.settle`."""
-    least = pc.greater_equal(detections["score"], algorithm.skip_box_threshold)
-    detections = detections.filter(least)
+) -> tuple[pa.Table, Mask, pa.Table]:
+    """What a `Settled` is made of; as `tasks.merge.settle`."""
     if algorithm.algorithm_type is AlgorithmType.NONE:
-        return detections, detections.slice(0, 0)
+        good = detections["score"].to_numpy() >= algorithm.skip_box_threshold
+        return detections, good, detections.slice(0, 0)
+    rows, shapes = _whole(detections, algorithm, grid, inferred)
+    if algorithm.algorithm_type is not AlgorithmType.NMS:
+        return _by_clusters(detections.take(rows), algorithm, grid, shapes, interior)
+    verdicts = np.full(len(detections), DEAD, np.uint8)
+    verdicts[rows] = _nms(detections, rows, algorithm, grid, shapes, interior)
+    return detections, verdicts == KEPT, detections.filter(pa.array(verdicts == UNKNOWN))
+
+
+def _whole(
+    detections: pa.Table, algorithm: Algorithm, grid: Grid, inferred: NDArray[np.int8]
+) -> tuple[Rows, Shapes]:
+    """The rows that score enough and that no edge cuts away, and what they show."""
+    rows = np.flatnonzero(detections["score"].to_numpy() >= algorithm.skip_box_threshold)
     shapes = shapes_of(detections, grid)
     if algorithm.cuts_edges:
         verdicts = cut(shapes.bounds, detections["tile"].to_numpy(), grid, inferred)
-        left = np.flatnonzero(verdicts != DEAD)
-        detections, shapes = detections.take(left), shapes.take(left)
-    if algorithm.algorithm_type is AlgorithmType.NMS:
-        return _by_nms(detections, algorithm, grid, shapes, interior)
-    return _by_clusters(detections, algorithm, grid, shapes, interior)
+        rows = rows[verdicts[rows] != DEAD]
+    return rows, shapes if len(rows) == len(shapes) else shapes.take(rows)
 
 
-def _by_nms(
-    detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes, interior: Bounds
-) -> tuple[pa.Table, pa.Table]:
-    """What suppression keeps, and what may yet be suppressed, or suppress."""
-    labels, scores = _labels(detections, algorithm), detections["score"].to_numpy()
+def _nms(  # noqa: PLR0917 - the detections, and all that there is to know of them
+    detections: pa.Table,
+    rows: Rows,
+    algorithm: Algorithm,
+    grid: Grid,
+    shapes: Shapes,
+    interior: Bounds,
+) -> NDArray[np.uint8]:
+    """What becomes of rows: what suppression keeps, and what may yet be suppressed, or suppress."""
+    labels, scores = _labels(detections, algorithm)[rows], detections["score"].to_numpy()[rows]
     doubtful = _reaches_out(shapes.bounds, interior)
     verdicts = nms_verdicts(shapes, scores, labels, algorithm.iou_threshold, doubtful)
-    if algorithm.cuts_edges:
-        tiles = detections["tile"].to_numpy()
-        verdicts = pieces(shapes, labels, scores, tiles, grid, verdicts)
-    kept, unknown = (pa.array(verdicts == verdict) for verdict in (KEPT, UNKNOWN))
-    return detections.filter(kept), detections.filter(unknown)
+    if not algorithm.cuts_edges:
+        return verdicts
+    return pieces(shapes, labels, scores, detections["tile"].to_numpy()[rows], grid, verdicts)
 
 
 def _by_clusters(
     detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes, interior: Bounds
-) -> tuple[pa.Table, pa.Table]:
+) -> tuple[pa.Table, Mask, pa.Table]:
     """What the clusters come to that nothing else touches, and the other clusters."""
     corners = boxes(detections)
     low = np.minimum(corners[:, :2], shapes.bounds[:, :2])
@@ -70,7 +82,7 @@ def _by_clusters(
     waits: Mask = np.isin(cluster, cluster[_reaches_out(reach, interior)])
     ready = np.flatnonzero(~waits)
     decided = _distilled(detections.take(ready), algorithm, grid, shapes.take(ready))
-    return decided, detections.filter(pa.array(waits))
+    return decided, np.ones(len(decided), bool), detections.filter(pa.array(waits))
 
 
 def _reaches_out(bounds: NDArray[np.float64], interior: Bounds) -> Mask:

@@ -166,7 +166,7 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
     calls.close()
     algorithm = Algorithm.model_validate({"algorithmType": "NMS"})
     settled = settle(found.detections, algorithm, grid, coverage.inferred(found.ledger, grid))
-    save(settled.decided, settled.deferred, found.ledger, str(folder), region)
+    save(settled.batches(), settled.deferred, found.ledger, str(folder), region)
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]), len(found.detections)
 
@@ -292,7 +292,7 @@ def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
         detections += len(found)
         looked = coverage.inferred(ledger, grid)
         settled = settle(found, algorithm, grid, looked, grid.interior(region))
-        save(settled.decided, settled.deferred, ledger, str(folder), region)
+        save(settled.batches(), settled.deferred, ledger, str(folder), region)
         del found, settled
 
     kept = Kept(str(folder), regions, grid)

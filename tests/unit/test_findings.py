@@ -79,8 +79,8 @@ def test_what_is_kept_is_found_again_bit_for_bit(tmp_path: Path) -> None:
     found = pa.Table.from_pylist(rows, detections.SCHEMA)
     record = TileRecord(GRID.tile(0, 3), TileState.FAILED, "ü\u2028?", attempts=4)
     ledger = coverage.ledger([record])
-    save(found.slice(0, 2), found.slice(2), ledger, str(tmp_path), REGIONS[0])
-    save(NONE, NONE, NO_LINES, str(tmp_path), REGIONS[1])
+    save([found.slice(0, 1), found.slice(1, 1)], found.slice(2), ledger, str(tmp_path), REGIONS[0])
+    save([], NONE, NO_LINES, str(tmp_path), REGIONS[1])
     kept = Kept(str(tmp_path), REGIONS[:2], GRID)
     deferred, decided = kept.deferred()
     assert (deferred.equals(found.slice(2)), decided) == (True, 2)
@@ -94,20 +94,20 @@ def test_bands_are_in_the_order_of_tiles_however_regions_lie(tmp_path: Path) -> 
     for region in REGIONS:
         own = found.filter(pa.array(np.isin(tiles, [t.index for t in GRID.tiles(region)])))
         even = pa.array(own["tile"].to_numpy() % 2 == 0)
-        save(own.filter(even), NONE, NO_LINES, str(tmp_path), region)
+        save([own.filter(even)], NONE, NO_LINES, str(tmp_path), region)
     merged = found.filter(pa.array(tiles % 2 == 1))
     assert pa.concat_tables(Kept(str(tmp_path), REGIONS, GRID).bands(merged)).equals(found)
 
 
 def test_a_region_that_kept_nothing_is_an_error(tmp_path: Path) -> None:
-    save(NONE, NONE, NO_LINES, str(tmp_path), REGIONS[0])
+    save([], NONE, NO_LINES, str(tmp_path), REGIONS[0])
     with pytest.raises(PublishError, match="region-00001"):
         load_ledger(str(tmp_path), REGIONS[1])
 
 
 @pytest.mark.parametrize("part", ["decided", "deferred"])
 def test_what_is_damaged_is_an_error_that_names_it(tmp_path: Path, part: str) -> None:
-    save(NONE, NONE, NO_LINES, str(tmp_path), REGIONS[0])
+    save([], NONE, NO_LINES, str(tmp_path), REGIONS[0])
     (damaged,) = tmp_path.glob(f"*.{part}.parquet")
     damaged.write_bytes(b"PAR1 and no more")
     kept = Kept(str(tmp_path), REGIONS[:1], GRID)
