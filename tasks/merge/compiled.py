@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -32,8 +33,29 @@ def inlined(function: Function) -> Function:
 
 
 def _compile(function: Function, *, forceinline: bool) -> Function:
-    compile_ = numba.njit(cache=_KEPT, error_model="numpy", forceinline=forceinline)
-    return cast("Function", compile_(function))
+    made: Any = numba.njit(cache=_KEPT, error_model="numpy", forceinline=forceinline)(function)
+    if _KEPT:
+        _forgive(made._cache)  # noqa: SLF001 - numba has no other way to it
+    return cast("Function", made)
+
+
+def _forgive(cache: Any) -> None:  # noqa: ANN401 - numba has no types
+    """Have a damaged file, or a full disk, cost the time to compile and no more."""
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_overload(*of: object) -> object:
+        try:
+            return load(*of)
+        except Exception:
+            with suppress(OSError):
+                cache.flush()
+            return None
+
+    def save_overload(*of: object) -> None:
+        with suppress(Exception):
+            save(*of)
+
+    cache.load_overload, cache.save_overload = load_overload, save_overload
 
 
 def _keep() -> bool:
