@@ -78,10 +78,11 @@ def _by_clusters(
     low = np.minimum(corners[:, :2], shapes.bounds[:, :2])
     high = np.maximum(corners[:, 2:], shapes.bounds[:, 2:])
     reach = np.hstack([low, high])
-    cluster = clusters(reach, _labels(detections, algorithm))
+    labels = _labels(detections, algorithm)
+    cluster = clusters(reach, labels)
     waits: Mask = np.isin(cluster, cluster[_reaches_out(reach, interior)])
     ready = np.flatnonzero(~waits)
-    decided = _distilled(detections.take(ready), algorithm, grid, shapes.take(ready))
+    decided = _distilled(detections.take(ready), algorithm, grid, shapes.take(ready), labels[ready])
     return decided, np.ones(len(decided), bool), detections.filter(pa.array(waits))
 
 
@@ -91,9 +92,10 @@ def _reaches_out(bounds: NDArray[np.float64], interior: Bounds) -> Mask:
     return np.asarray(out.any(axis=1))
 
 
-def _distilled(detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes) -> pa.Table:
+def _distilled(
+    detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes, labels: Rows
+) -> pa.Table:
     """Detections after one of the algorithms that make new ones."""
-    labels = _labels(detections, algorithm)
     if algorithm.algorithm_type is AlgorithmType.DISSOLVE:
         return dissolve(detections, grid, algorithm.iou_threshold, labels)
     if algorithm.cuts_edges:

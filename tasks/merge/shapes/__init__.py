@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import ArrayLike, NDArray
 
 from tasks.detections import boxes
-from tasks.merge.shapes.parts import Parts, convex_parts, valid
+from tasks.merge.shapes.parts import Parts, convex_parts, runs, valid
 from tasks.tiling import Grid
 
 PEN = 8.0
@@ -60,8 +60,8 @@ class Shapes:
 
     def take(self, places: NDArray[np.int64]) -> Shapes:
         """The shapes at some places, in that order."""
-        parts, ends = _runs(self.parts, places)
-        points, corners = _runs(self.corners, parts)
+        parts, ends = runs(self.parts, places)
+        points, corners = runs(self.corners, parts)
         return Shapes(self.bounds[places], self.areas[places], ends, corners, self.points[points])
 
     def least_common_side(self, iou_threshold: float) -> float:
@@ -81,16 +81,6 @@ class Shapes:
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """The arrays, as the compiled functions of `tasks.merge.shapes.overlap` take them."""
         return self.bounds, self.areas, self.parts, self.corners, self.points
-
-
-def _runs(
-    ends: NDArray[np.int64], places: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What runs at some places hold, run k being ends[k] to ends[k + 1]; and the ends of those."""
-    counts = ends[places + 1] - ends[places]
-    new_ends = np.concatenate([[0], np.cumsum(counts)])
-    within = np.arange(new_ends[-1]) - np.repeat(new_ends[:-1], counts)
-    return np.repeat(ends[places], counts) + within, new_ends
 
 
 def shapes_of(table: pa.Table, grid: Grid) -> Shapes:

@@ -39,10 +39,8 @@ class Parts:
 
     def take(self, places: NDArray[np.int64]) -> Parts:
         """Some of the parts, in the order of their places."""
-        sizes = np.diff(self.corners)[places]
-        ends = _ends(sizes)
-        shifts = np.repeat(self.corners[places] - ends[:-1], sizes)
-        return Parts(self.owners[places], ends, self.points[shifts + np.arange(len(shifts))])
+        points, ends = runs(self.corners, places)
+        return Parts(self.owners[places], ends, self.points[points])
 
     @property
     def areas(self) -> NDArray[np.float64]:
@@ -56,6 +54,16 @@ class Parts:
         cross = local[:, 0] * local[after, 1] - local[:, 1] * local[after, 0]
         areas: NDArray[np.float64] = np.add.reduceat(cross, self.corners[:-1]) / 2
         return areas
+
+
+def runs(
+    ends: NDArray[np.int64], places: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What runs at some places hold, run k being ends[k] to ends[k + 1]; and the ends of those."""
+    sizes = ends[places + 1] - ends[places]
+    new_ends = _ends(sizes)
+    shifts = np.repeat(ends[places] - new_ends[:-1], sizes)
+    return shifts + np.arange(len(shifts)), new_ends
 
 
 def convex_parts(surfaces: NDArray[np.object_]) -> Parts:
