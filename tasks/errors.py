@@ -13,7 +13,8 @@ SwathError
 ├── AnswerError        the model answered, but not with features
 ├── PublishError       an output could not be written
 ├── RegionLostError    a region's run ended without its findings
-└── StackError         a part of the local stack did not come up
+├── StopError          what a cancelled run is on could not be stopped
+└── StackError         a part of the stack did not come up
 """
 
 
@@ -77,5 +78,9 @@ class RegionLostError(SwathError):
     """A region's run ended without its findings."""
 
 
+class StopError(SwathError):
+    """What a cancelled run is on could not be stopped."""
+
+
 class StackError(SwathError):
-    """A part of the local stack did not come up."""
+    """A part of the stack did not come up."""

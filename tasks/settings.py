@@ -37,10 +37,27 @@ class Settings(BaseSettings):
         None, description="Deployment that runs the regions; unset, they run in the image's run."
     )
     sensors_per_queue: PositiveInt = Field(1, description="Sensor runs that may drain one queue.")
-    region_size: PositiveInt = Field(4096, description="Rows of a region, about, in pixels.")
+    region_size: PositiveInt | None = Field(
+        None,
+        description="Rows of a region, about, in pixels; unset, they follow from the image, what "
+        "its tiles cost, and the workers there are.",
+    )
+    region_seconds: PositiveFloat = Field(
+        300.0, description="Seconds that a region should take, about, where its size is not set."
+    )
+    region_workers: PositiveInt = Field(
+        10,
+        description="Regions that run at a time, where neither their deployment nor its work pool "
+        "has a limit.",
+    )
     max_tiles: PositiveInt = Field(2_000_000, description="Tiles that one image may have.")
     region_attempts: PositiveInt = Field(3, description="Runs that a lost region may take.")
     region_timeout: PositiveFloat = Field(3600.0, description="Seconds that a region run may take.")
+    start_timeout: PositiveFloat = Field(
+        900.0,
+        description="Seconds that a run may take to start once it was submitted, as on ECS, whose "
+        "machines may not come.",
+    )
     batch_size: PositiveInt = Field(16, description="Tiles of one inference task, at least.")
     endpoint_concurrency: PositiveInt = Field(
         64,
@@ -69,6 +86,15 @@ class Settings(BaseSettings):
         "its first failure on after which a tile is.",
     )
     tile_attempts: PositiveInt = Field(4, description="Calls that may fail for one tile.")
+    ecs_cluster: str | None = Field(None, description="ECS cluster that the worker runs flows on.")
+    ecs_family: str = Field(
+        "swath", description="What the names of the flows' ECS task definitions begin with."
+    )
+    ecs_subnets: list[str] = Field([], description="Subnets of the flows' ECS tasks (a JSON list).")
+    ecs_security_groups: list[str] = Field([], description="Their security groups (a JSON list).")
+    ecs_public_ip: bool = Field(
+        False, description="Whether they have public addresses, for want of a NAT or endpoints."
+    )
 
 
 @lru_cache

@@ -1,5 +1,6 @@
 """What an operator sets, read from the environment."""
 
+import json
 import os
 from pathlib import Path
 
@@ -37,9 +38,12 @@ def test_each_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPa
         "region_deployment": "region/ecs",
         "sensors_per_queue": 2,
         "region_size": 8192,
+        "region_seconds": 120.0,
+        "region_workers": 20,
         "max_tiles": 1000,
         "region_attempts": 5,
         "region_timeout": 1.5,
+        "start_timeout": 2.0,
         "batch_size": 3,
         "endpoint_concurrency": 9,
         "instance_concurrency": 2,
@@ -48,10 +52,15 @@ def test_each_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPa
         "async_uri": "s3://work/async",
         "endpoint_patience": 1.5,
         "tile_attempts": 1,
+        "ecs_cluster": "arn:aws:ecs:us-east-1:1:cluster/swath",
+        "ecs_family": "prod",
+        "ecs_subnets": ["subnet-1", "subnet-2"],
+        "ecs_security_groups": ["sg-1"],
+        "ecs_public_ip": True,
     }
     assert set(given) == set(Settings.model_fields)
     for name, value in given.items():
-        text = str(value) if name != "local_roots" else '["/data", "/more data"]'
+        text = json.dumps(value) if isinstance(value, list) else str(value)
         monkeypatch.setenv(f"SWATH_{name.upper()}", text)
     assert Settings().model_dump(mode="json") == given
 

@@ -1,0 +1,16 @@
+"""The first sensor of a deployment that was just made."""
+
+from __future__ import annotations
+
+
+def start_sensor(deployment: str, api_url: str) -> None:
+    """Start a sensor at once; from then on its schedule starts them.
+
+    Args:
+        deployment: Such as `sensor/local`.
+        api_url: Address of the Prefect server's API.
+    """
+    from prefect.client.orchestration import SyncPrefectClient
+
+    with SyncPrefectClient(api_url) as client:
+        client.create_flow_run_from_deployment(client.read_deployment_by_name(deployment).id)

@@ -1,0 +1,43 @@
+"""Tasks of Amazon ECS, by the name that Prefect's worker gives them: `cluster::task ARN`."""
+
+from __future__ import annotations
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tasks.aws import client
+from tasks.errors import StopError
+
+
+def is_task(infrastructure: str | None) -> bool:
+    """Whether what a run is on is an ECS task."""
+    return infrastructure is not None and "::arn:" in infrastructure
+
+
+def stop(task: str, reason: str) -> None:
+    """Stop a task: its process gets SIGTERM, then SIGKILL, and no more is paid for it.
+
+    One that has stopped already, or that ECS has forgotten, is no error.
+
+    Args:
+        task: `cluster::task ARN`.
+        reason: What ECS shows people.
+
+    Raises:
+        StopError: It may still be at work.
+    """
+    cluster, _, arn = task.partition("::")
+    try:
+        client("ecs").stop_task(cluster=cluster, task=arn, reason=reason)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "InvalidParameterException":  # no such task
+            return
+        raise StopError(_text(arn, cluster, error)) from error
+    except BotoCoreError as error:
+        raise StopError(_text(arn, cluster, error)) from error
+
+
+def _text(arn: str, cluster: str, error: Exception) -> str:
+    return (
+        f"ECS task {arn} in {cluster} could not be stopped and may still be paid for: {error}. "
+        "Stop it by hand, and grant this process ecs:StopTask on the cluster's tasks."
+    )

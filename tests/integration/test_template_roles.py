@@ -1,0 +1,443 @@
+"""Swath's own calls under the roles of a stack, on an emulated AWS that enforces policies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import ClientError
+from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
+
+from deployments.local.aws import start_aws, wait_for_aws
+from deployments.local.processes import Processes
+from tasks import aws as clients
+from tasks import store
+from tasks.aws import client
+from tasks.coverage import TileState
+from tasks.detections import SCHEMA
+from tasks.errors import SwathError
+from tasks.findings import load_ledger, save, without_detections
+from tasks.imagery import TilePixels
+from tasks.plan import check_plan, make_plan
+from tasks.publish.kinesis import state as stream_state
+from tasks.queue import Queue, open_queue, send
+from tasks.request import Request
+from tasks.settings import settings
+from tests.stacks import Stack, make_network, make_stack
+
+ACCOUNT = "000000000000"
+FORBIDDEN = ("AccessDenied", "AuthorizationError", "403", "Forbidden")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack, and what lies outside of it."""
+    folder = tmp_path_factory.mktemp("aws")
+    with Processes() as processes, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTH", "true")
+        cloud = start_aws(processes, folder)
+        wait_for_aws(cloud, timeout=60)
+        for name, value in cloud.environment.items():
+            patch.setenv(name, value)
+        patch.setenv("GDAL_HTTP_HEADERS", "X-Forwarded-Proto: https")
+        forget(tls=True)
+        for bucket in ("others", "more", "published", "gazette", "secret"):
+            client("s3").create_bucket(Bucket=bucket)
+        client("kinesis").create_stream(StreamName="features", ShardCount=1)
+        made = make_stack(
+            cloud.endpoint_url,
+            make_network(),
+            ReadBucketArns="arn:aws:s3:::others,arn:aws:s3:::more",
+            OutputBucketArns="arn:aws:s3:::published,arn:aws:s3:::gazette",
+            KeyArns=arn("kms", "key/1a2b"),
+            KinesisStreamArns=f"arn:aws:kinesis:us-east-1:{ACCOUNT}:stream/features",
+            ModelSecretArns=f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:model-1a2b3c",
+            EndpointArns=f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/ships",
+        )
+        for bucket in ("others", "more"):
+            put_image(bucket, "a.tif", folder)
+        put_image(made.outputs["ImageBucket"], "incoming/a.tif", folder)
+        put_image("secret", "a.tif", folder)
+        yield made
+    forget()
+
+
+def forget(*, tls: bool = False) -> None:
+    """Have Swath's clients made anew; as if over TLS, which a proxy has ended."""
+    clients.client.cache_clear()
+    clients.session.cache_clear()
+    if tls:
+        clients.session(None).events.register("before-sign", _proxied)
+
+
+def _proxied(request: AWSRequest, **_: object) -> None:
+    request.headers["X-Forwarded-Proto"] = "https"
+
+
+def put_image(bucket: str, key: str, folder: Path) -> None:
+    path = folder / "a.tif"
+    pixels = np.arange(64 * 64, dtype=np.uint8).reshape(1, 64, 64)
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 1, "dtype": "uint8"}
+    place = {"crs": "EPSG:4326", "transform": Affine(1e-5, 0, 10, 0, -1e-5, 50)}
+    with rasterio.open(path, "w", **profile, **place) as sink:
+        sink.write(pixels)
+    client("s3").put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+
+
+@contextmanager
+def acting_as(stack: Stack, role: str, *, tls: bool = True) -> Iterator[None]:
+    """This process with a role's credentials, as ECS gives a task's processes them."""
+    name = stack.resources[role]
+    trust = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+    client("iam").update_assume_role_policy(
+        RoleName=name,
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}),
+    )
+    given = client("sts").assume_role(
+        RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{name}", RoleSessionName="task"
+    )["Credentials"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", given["AccessKeyId"])
+        patch.setenv("AWS_SECRET_ACCESS_KEY", given["SecretAccessKey"])
+        patch.setenv("AWS_SESSION_TOKEN", given["SessionToken"])
+        patch.setenv("SWATH_WORK_URI", f"s3://{stack.outputs['ResultsBucket']}/work")
+        forget(tls=tls)
+        settings.cache_clear()
+        try:
+            yield
+        finally:
+            patch.undo()
+            forget(tls=True)
+            settings.cache_clear()
+
+
+def request_of(stack: Stack, url: str, bucket: str) -> Request:
+    return Request.model_validate(
+        {
+            "jobId": "job",
+            "imageUrls": [url],
+            "outputs": [{"type": "S3", "bucket": bucket, "prefix": "results"}],
+            "imageProcessor": {"name": "bright-targets", "type": "BUILTIN"},
+            "imageProcessorTileSize": 64,
+        }
+    )
+
+
+def refused(call: Callable[[], Any]) -> bool:
+    """Whether AWS, and nothing else, forbids a call."""
+    try:
+        call()
+    except (ClientError, SwathError) as error:
+        told = f"{error} {error.__cause__}"
+        assert any(
+            word in told for word in ("AccessDenied", "AuthorizationError", "403", "Forbidden")
+        ), told
+        return True
+    return False
+
+
+def allows(stack: Stack, role: str, action: str, resource: str, **context: str) -> bool:
+    """What a role's policies, as they were made, come to for one request.
+
+    For what the emulator does not tell its policies: the ECS task, its tags, its task definition.
+    """
+    name, iam = stack.resources[role], client("iam")
+    inline = [
+        iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
+    ]
+    attached = [
+        iam.get_policy_version(PolicyArn=each["PolicyArn"], VersionId="v1")["PolicyVersion"]
+        for each in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+    ]
+    documents = inline + [version["Document"] for version in attached]
+    request = EvalContext(
+        principal_arn=arn("iam", f"role/{name}"),
+        principal_type="AssumedRole",
+        principal_account=ACCOUNT,
+        action=action,
+        resource_arn=resource,
+        region="us-east-1",
+        secure_transport=True,
+        service_context={key.lower(): value for key, value in context.items()},
+    )
+    parsed = [parse_policy_document(document) for document in documents]
+    return bool(evaluate(request, parsed).decision == "Allow")
+
+
+def arn(service: str, resource: str) -> str:
+    """Of something in this account and region."""
+    region = "" if service == "iam" else "us-east-1"
+    return f"arn:aws:{service}:{region}:{ACCOUNT}:{resource}"
+
+
+def test_over_plain_http_nobody_gets_anything(stack: Stack) -> None:
+    image = f"s3://{stack.outputs['ImageBucket']}/incoming/a.tif"
+    with acting_as(stack, "RegionRole", tls=False):
+        assert refused(lambda: store.get(image))
+        assert refused(lambda: store.put(f"{settings().work_uri}/a", b"x"))
+    with acting_as(stack, "SensorRole", tls=False):
+        assert refused(lambda: open_queue(stack.outputs["QueueUrl"]))
+
+
+def test_only_the_stacks_own_bucket_may_send_requests(stack: Stack) -> None:
+    queue = client("sqs").get_queue_attributes(
+        QueueUrl=stack.outputs["QueueUrl"], AttributeNames=["QueueArn"]
+    )
+    told = {"QueueArn": queue["Attributes"]["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
+    with pytest.raises(ClientError, match="Unable to validate"):
+        client("s3").put_bucket_notification_configuration(
+            Bucket="secret", NotificationConfiguration={"QueueConfigurations": [told]}
+        )
+    client("s3").put_bucket_notification_configuration(
+        Bucket=stack.outputs["ImageBucket"],
+        NotificationConfiguration={"QueueConfigurations": [told]},
+    )
+
+
+def test_the_sensor_takes_requests_and_templates_and_tells_what_it_refuses(stack: Stack) -> None:
+    url, bucket = stack.outputs["QueueUrl"], stack.outputs["ImageBucket"]
+    for folder in ("", "incoming/ships/"):
+        client("s3").put_object(Bucket=bucket, Key=f"{folder}request.json", Body=b"{}")
+    for number in range(2):
+        send(url, f"request {number}")
+    with acting_as(stack, "SensorRole"):
+        queue = open_queue(url)
+        first, second = two_requests(queue)
+        queue.extend(first)
+        queue.acknowledge(first)
+        queue.set_aside(second, "no JSON")
+        tell(stack)
+        assert store.get(f"s3://{bucket}/request.json") == b"{}"
+        assert store.get(f"s3://{bucket}/incoming/ships/request.json") == b"{}"
+        assert not store.exists(f"s3://{bucket}/incoming/request.json")
+        assert refused(lambda: store.get(f"s3://{bucket}/incoming/a.tif"))
+        assert refused(lambda: store.put(f"s3://{bucket}/incoming/request.json", b"{}"))
+        assert refused(lambda: store.put(f"s3://{stack.outputs['ResultsBucket']}/a", b"x"))
+        assert refused(lambda: send(url, "a request of its own"))
+        assert refused(lambda: open_queue(stack.outputs["ObserverQueueUrl"]))
+    aside = client("sqs").receive_message(QueueUrl=queue.dead_letter_url)["Messages"]
+    assert [message["Body"] for message in aside] == [second.body]
+
+
+def two_requests(queue: Queue) -> list[Any]:
+    """Two requests, among notices of S3's."""
+    found: list[Any] = []
+    for _ in range(10):
+        found += [m for m in queue.receive(10, 1) if m.body.startswith("request")]
+        if len(found) == 2:
+            break
+    return found
+
+
+def test_a_region_reads_images_and_writes_working_files_and_nothing_else(stack: Stack) -> None:
+    images, results = stack.outputs["ImageBucket"], stack.outputs["ResultsBucket"]
+    with acting_as(stack, "RegionRole"):
+        for url in (f"s3://{images}/incoming/a.tif", "s3://others/a.tif", "s3://more/a.tif"):
+            plan = make_plan(request_of(stack, url, results), url)
+            (region,) = plan.regions(4096)
+            (tile,) = plan.read(plan.wanted(region))
+            assert isinstance(tile, TilePixels)
+            findings = without_detections(plan.wanted(region), TileState.FAILED, "a test")
+            work = store.join(settings().work_uri, "run")
+            save([], SCHEMA.empty_table(), findings.ledger, work, region)
+            assert len(load_ledger(work, region)) == len(plan.grid)
+        with pytest.raises(SwathError, match="there is no such object"):
+            make_plan(
+                request_of(stack, f"s3://{images}/none.tif", results), f"s3://{images}/none.tif"
+            )
+        store.remove(work)
+        assert refused(lambda: store.get("s3://secret/a.tif"))
+        assert refused(lambda: store.put(f"s3://{results}/results/a.geojson", b"x"))
+        assert refused(lambda: store.get(f"s3://{results}/results/a.geojson"))
+        assert refused(lambda: store.remove(f"s3://{results}/results"))
+        assert refused(lambda: store.put(f"s3://{images}/incoming/b.tif", b"x"))
+        assert refused(lambda: client("s3").delete_object(Bucket=images, Key="incoming/a.tif"))
+        assert refused(lambda: store.put("s3://published/a.geojson", b"x"))
+        assert refused(lambda: open_queue(stack.outputs["QueueUrl"]))
+        assert refused(lambda: tell(stack))
+        assert refused(lambda: read_secret(stack.resources["DatabaseSecret"]))
+
+
+def tell(stack: Stack) -> None:
+    """Publish a status; `publish_status` would only log that it may not."""
+    client("sns").publish(TopicArn=stack.outputs["StatusTopicArn"], Message="a status")
+
+
+def read_secret(arn: str) -> None:
+    client("secretsmanager").get_secret_value(SecretId=arn)
+
+
+def test_an_image_publishes_where_it_may_and_clears_up(stack: Stack) -> None:
+    images, results = stack.outputs["ImageBucket"], stack.outputs["ResultsBucket"]
+    url = f"s3://{images}/incoming/a.tif"
+    with acting_as(stack, "ImageRole"):
+        for bucket in (results, "published", "gazette"):
+            assert check_plan(request_of(stack, url, bucket), url).image.width == 64
+            store.put(f"s3://{bucket}/results/a.geojson", b"x" * (9 << 20))  # in several parts
+        assert refused(lambda: check_plan(request_of(stack, url, "secret"), url))
+        work = store.join(settings().work_uri, "run")
+        store.put(f"{work}/region-00000.ledger.parquet", b"x")
+        assert store.get(f"{work}/region-00000.ledger.parquet") == b"x"
+        store.remove(work)
+        assert not store.exists(f"{work}/region-00000.ledger.parquet")
+        tell(stack)
+        assert stream_state("features") in {"CREATING", "ACTIVE"}
+        assert refused(lambda: stream_state("others"))
+        assert refused(lambda: store.remove(f"s3://{results}/results"))
+        assert refused(lambda: store.put(f"s3://{images}/incoming/b.tif", b"x"))
+        assert refused(lambda: open_queue(stack.outputs["QueueUrl"]))
+        assert refused(lambda: read_secret(stack.resources["DatabaseSecret"]))
+
+
+def test_the_worker_reads_what_becomes_of_tasks_and_does_no_work(stack: Stack) -> None:
+    observer = stack.outputs["ObserverQueueUrl"].rpartition("/")[2]
+    send(stack.outputs["ObserverQueueUrl"], "{}")
+    with acting_as(stack, "WorkerRole"):
+        url = client("sqs").get_queue_url(QueueName=observer)["QueueUrl"]
+        (event,) = client("sqs").receive_message(QueueUrl=url)["Messages"]
+        receipt = {"QueueUrl": url, "ReceiptHandle": event["ReceiptHandle"]}
+        client("sqs").change_message_visibility(**receipt, VisibilityTimeout=300)
+        client("sqs").delete_message(**receipt)
+        assert refused(lambda: send(url, "{}"))
+        assert refused(lambda: open_queue(stack.outputs["QueueUrl"]))
+        assert refused(lambda: store.get(f"s3://{stack.outputs['ImageBucket']}/incoming/a.tif"))
+        assert refused(lambda: store.put(f"{settings().work_uri}/a", b"x"))
+        assert refused(lambda: read_secret(stack.resources["DatabaseSecret"]))
+
+
+def test_the_worker_starts_the_three_flows_in_its_cluster_and_nothing_else(stack: Stack) -> None:
+    def starts(family: str, cluster: str = stack.outputs["ClusterName"]) -> bool:
+        definition = arn("ecs", f"task-definition/{family}:7")
+        of = {"ecs:cluster": arn("ecs", f"cluster/{cluster}")}
+        return allows(stack, "WorkerRole", "ecs:RunTask", definition, **of)
+
+    assert all(starts(f"{stack.name}-{flow}") for flow in ("sensor", "image", "region"))
+    assert not any(starts(f"{stack.name}-{process}") for process in ("server", "worker"))
+    assert not starts(f"{stack.name}-image", cluster="others")
+    assert not starts("others-image")
+    for action in ("ecs:RegisterTaskDefinition", "ecs:UpdateService", "ecs:ExecuteCommand"):
+        assert not allows(stack, "WorkerRole", action, arn("ecs", "cluster/any"))
+    for role in ("SensorRole", "ImageRole", "RegionRole", "ServerRole"):
+        definition = arn("ecs", f"task-definition/{stack.name}-image:1")
+        assert not allows(stack, role, "ecs:RunTask", definition)
+
+
+def test_the_worker_tags_tasks_as_it_starts_them_and_looks_at_them(stack: Stack) -> None:
+    task = arn("ecs", f"task/{stack.outputs['ClusterName']}/0123")
+    tag = {"ecs:CreateAction": "RunTask"}
+    assert allows(stack, "WorkerRole", "ecs:TagResource", task, **tag)
+    assert not allows(stack, "WorkerRole", "ecs:TagResource", task)
+    assert allows(stack, "WorkerRole", "ecs:DescribeTasks", task)
+    assert not allows(stack, "WorkerRole", "ecs:DescribeTasks", arn("ecs", "task/others/0"))
+    definition = arn("ecs", f"task-definition/{stack.name}-image:1")
+    assert allows(stack, "WorkerRole", "ecs:DescribeTaskDefinition", definition)
+
+
+def test_who_starts_a_task_may_have_it_be_no_more_than_a_flow(stack: Stack) -> None:
+    def passes(role: str, service: str) -> bool:
+        target = arn("iam", f"role/{stack.resources[role]}")
+        to = {"iam:PassedToService": service}
+        return allows(stack, "WorkerRole", "iam:PassRole", target, **to)
+
+    roles = sorted(name for name in stack.resources if name.endswith("Role"))
+    assert [role for role in roles if passes(role, "ecs-tasks.amazonaws.com")] == [
+        "ExecutionRole",
+        "ImageRole",
+        "RegionRole",
+        "SensorRole",
+    ]
+    assert not any(passes(role, "ec2.amazonaws.com") for role in roles)
+
+
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [
+        ("WorkerRole", True),
+        ("SensorRole", True),
+        ("ImageRole", True),
+        ("RegionRole", False),
+        ("ServerRole", False),
+    ],
+)
+def test_runs_of_flows_are_stopped_and_never_the_server_or_the_worker(
+    stack: Stack, role: str, *, may: bool
+) -> None:
+    of_a_run = {"aws:ResourceTag/prefect.io/flow-run-id": "0199a8b0-0000-7000-8000-000000000000"}
+    task = arn("ecs", f"task/{stack.outputs['ClusterName']}/0123")
+    assert allows(stack, role, "ecs:StopTask", task, **of_a_run) is may
+    assert not allows(stack, role, "ecs:StopTask", task)
+    elsewhere = arn("ecs", "task/others/0123")
+    assert not allows(stack, role, "ecs:StopTask", elsewhere, **of_a_run)
+
+
+@pytest.mark.parametrize(
+    ("role", "lists"),
+    [("SensorRole", []), ("RegionRole", ["others", "more"]), ("WorkerRole", None)],
+)
+def test_who_reads_images_is_told_that_there_is_none_rather_than_that_it_may_not(
+    stack: Stack, role: str, lists: list[str] | None
+) -> None:
+    """S3 answers 404 to those alone who may list the bucket."""
+    wanted = set() if lists is None else {stack.outputs["ImageBucket"], *lists}
+    buckets = {*stack.outputs.values(), "others", "more", "published", "secret"}
+    may = {
+        bucket
+        for bucket in buckets
+        if allows(stack, role, "s3:ListBucket", f"arn:aws:s3:::{bucket}")
+    }
+    assert may == wanted
+
+
+def test_keys_are_used_through_what_they_encrypt(stack: Stack) -> None:
+    key, s3 = arn("kms", "key/1a2b"), {"kms:ViaService": "s3.us-west-2.amazonaws.com"}
+    secrets = {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"}
+    for role in ("ImageRole", "RegionRole"):
+        assert allows(stack, role, "kms:Decrypt", key, **s3)
+        assert allows(stack, role, "kms:Decrypt", key, **secrets)
+        assert not allows(stack, role, "kms:Decrypt", key)
+        assert allows(stack, role, "kms:GenerateDataKey", key, **s3) is (role == "ImageRole")
+
+
+def test_models_are_asked_by_those_who_work_and_only_those_that_are_listed(stack: Stack) -> None:
+    ships, cars = (arn("sagemaker", f"endpoint/{name}") for name in ("ships", "cars"))
+    secret = arn("secretsmanager", "secret:model-1a2b3c")
+    for role in ("ImageRole", "RegionRole"):
+        for action in ("InvokeEndpoint", "InvokeEndpointAsync", "DescribeEndpoint", "ListTags"):
+            assert allows(stack, role, f"sagemaker:{action}", ships)
+            assert not allows(stack, role, f"sagemaker:{action}", cars)
+        assert allows(stack, role, "secretsmanager:GetSecretValue", secret)
+        assert not allows(stack, role, "sts:AssumeRole", arn("iam", "role/any"))
+    for role in ("SensorRole", "WorkerRole", "ServerRole", "ExecutionRole"):
+        assert not allows(stack, role, "sagemaker:InvokeEndpoint", ships)
+        assert not allows(stack, role, "secretsmanager:GetSecretValue", secret)
+
+
+def test_ecs_itself_hands_the_database_password_to_the_server_alone(stack: Stack) -> None:
+    password = stack.resources["DatabaseSecret"]
+    may = [
+        role
+        for role in sorted(stack.resources)
+        if role.endswith("Role") and allows(stack, role, "secretsmanager:GetSecretValue", password)
+    ]
+    assert may == ["ServerExecutionRole"]
+
+
+def test_logs_are_written_by_ecs_and_read_by_the_worker(stack: Stack) -> None:
+    def may(action: str, group: str = stack.outputs["LogGroupName"]) -> list[str]:
+        stream = arn("logs", f"log-group:{group}:log-stream:image/prefect/0123")
+        roles = sorted(name for name in stack.resources if name.endswith("Role"))
+        return [role for role in roles if allows(stack, role, action, stream)]
+
+    assert may("logs:PutLogEvents") == ["ExecutionRole", "ServerExecutionRole"]
+    assert may("logs:CreateLogStream") == ["ExecutionRole", "ServerExecutionRole"]
+    assert may("logs:GetLogEvents") == ["WorkerRole"]
+    assert may("logs:GetLogEvents", "/swath/others") == []

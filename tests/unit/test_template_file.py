@@ -1,0 +1,344 @@
+"""What the CloudFormation template promises, read off the template itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cfnlint.decode import decode
+from prefect.settings import Settings as PrefectSettings
+from prefect.settings.legacy import _get_valid_setting_names
+from prefect_aws.settings import EcsObserverSettings
+
+from tasks.queue import VISIBILITY
+from tasks.settings import Settings
+from tests.stacks import TEMPLATE
+
+REGIONS = ("us-east-1", "us-west-2", "eu-central-1", "us-gov-west-1", "us-gov-east-1")
+FLOWS = ("Sensor", "Image", "Region")
+PROCESSES = (*FLOWS, "Worker", "Server")
+
+KNOW_NO_RESOURCES = {  # actions that AWS lets be allowed on all resources only
+    "ecr:GetAuthorizationToken",
+    "ecs:DescribeTaskDefinition",
+    "ssmmessages:CreateControlChannel",
+    "ssmmessages:CreateDataChannel",
+    "ssmmessages:OpenControlChannel",
+    "ssmmessages:OpenDataChannel",
+}
+FARGATE = {  # MiB that Fargate has with so much CPU
+    256: {512, 1024, 2048},
+    512: set(range(1024, 4097, 1024)),
+    1024: set(range(2048, 8193, 1024)),
+    2048: set(range(4096, 16385, 1024)),
+    4096: set(range(8192, 30721, 1024)),
+    8192: set(range(16384, 61441, 4096)),
+}
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    decoded, problems = decode(str(TEMPLATE))
+    assert not problems
+    return dict(decoded)
+
+
+@pytest.fixture(scope="module")
+def resources(template: dict[str, Any]) -> dict[str, Any]:
+    return dict(template["Resources"])
+
+
+def of_type(resources: dict[str, Any], *types: str) -> dict[str, Any]:
+    """Properties by logical name; there are some."""
+    found = {
+        name: resource["Properties"]
+        for name, resource in resources.items()
+        if resource["Type"] in types
+    }
+    assert found
+    return found
+
+
+def unconditional(value: Any) -> list[Any]:
+    """A list with every member that a condition could put there."""
+    return [
+        branch
+        for member in listed(value)
+        for branch in (member["Fn::If"][1:] if "Fn::If" in member else [member])
+        if branch != {"Ref": "AWS::NoValue"}
+    ]
+
+
+def listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def policies(resources: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every statement that allows a role something, with where it stands."""
+    for name, properties in of_type(resources, "AWS::IAM::ManagedPolicy").items():
+        for statement in unconditional(properties["PolicyDocument"]["Statement"]):
+            yield name, statement
+    for name, properties in of_type(resources, "AWS::IAM::Role").items():
+        for policy in unconditional(properties.get("Policies", [])):
+            for statement in unconditional(policy["PolicyDocument"]["Statement"]):
+                yield name, statement
+
+
+def container(resources: dict[str, Any], process: str) -> dict[str, Any]:
+    (only,) = resources[f"{process}Task"]["Properties"]["ContainerDefinitions"]
+    return dict(only)
+
+
+def environment(resources: dict[str, Any], process: str) -> dict[str, Any]:
+    variables = unconditional(container(resources, process)["Environment"])
+    return {variable["Name"]: variable["Value"] for variable in variables}
+
+
+def test_the_linter_finds_nothing_in_any_partition() -> None:
+    linter = Path(sys.executable).with_name("cfn-lint")
+    done = subprocess.run(
+        [linter, "--include-checks", "I", "--template", TEMPLATE, "--regions", *REGIONS],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_no_partition_account_or_region_is_written_down(template: dict[str, Any]) -> None:
+    text = json.dumps({key: template[key] for key in ("Resources", "Outputs")})
+    assert "arn:aws" not in text
+    assert "us-east" not in text
+    assert "amazonaws.com/" not in text
+
+
+def test_every_parameter_stands_in_a_group_and_says_what_it_is(template: dict[str, Any]) -> None:
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(template["Parameters"])
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Description"].endswith("."), name
+        free = parameter["Type"] in {"String", "CommaDelimitedList"}
+        assert not free or "AllowedPattern" in parameter or "AllowedValues" in parameter, name
+
+
+def test_no_role_may_do_more_than_it_names(resources: dict[str, Any]) -> None:
+    for where, statement in policies(resources):
+        assert statement["Effect"] == "Allow", where
+        actions = listed(statement["Action"])
+        assert not any("*" in action for action in actions), (where, actions)
+        if "*" in listed(statement["Resource"]):
+            assert KNOW_NO_RESOURCES.issuperset(actions), (where, actions)
+        assert not {"NotAction", "NotResource"}.intersection(statement), where
+
+
+def test_roles_are_for_ecs_tasks_and_for_nobody_else(resources: dict[str, Any]) -> None:
+    for name, properties in of_type(resources, "AWS::IAM::Role").items():
+        (statement,) = properties["AssumeRolePolicyDocument"]["Statement"]
+        assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}, name
+        assert "RoleName" not in properties, "it would take CAPABILITY_NAMED_IAM"
+
+
+def test_what_keeps_data_is_private_encrypted_and_outlives_the_stack(
+    resources: dict[str, Any],
+) -> None:
+    for name, properties in of_type(resources, "AWS::S3::Bucket").items():
+        assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}, name
+        assert properties["OwnershipControls"]["Rules"] == [
+            {"ObjectOwnership": "BucketOwnerEnforced"}
+        ]
+        assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"], name
+        assert resources[name]["DeletionPolicy"] == "Retain", name
+        assert resources[name]["UpdateReplacePolicy"] == "Retain", name
+    for name, properties in of_type(resources, "AWS::SQS::Queue").items():
+        assert properties["SqsManagedSseEnabled"] is True, name
+    database = resources["Database"]
+    assert database["DeletionPolicy"] == database["UpdateReplacePolicy"] == "Snapshot"
+    assert database["Properties"]["StorageEncrypted"] is True
+    assert database["Properties"]["PubliclyAccessible"] is False
+    generated = resources["DatabaseSecret"]["Properties"]["GenerateSecretString"]
+    assert generated["ExcludePunctuation"] is True  # RDS takes no / @ " in a password
+    assert resources["Files"]["Properties"]["Encrypted"] is True
+
+
+def test_working_files_of_killed_runs_and_unfinished_uploads_go(resources: dict[str, Any]) -> None:
+    rules = {
+        bucket: {rule["Id"]: rule for rule in properties["LifecycleConfiguration"]["Rules"]}
+        for bucket, properties in of_type(resources, "AWS::S3::Bucket").items()
+    }
+    for of_bucket in rules.values():
+        uploads = of_bucket["unfinished-uploads"]
+        assert uploads["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 2}
+        assert all(rule["Status"] == "Enabled" for rule in of_bucket.values())
+    expiring = [
+        r for of_bucket in rules.values() for r in of_bucket.values() if "ExpirationInDays" in r
+    ]
+    (left,) = expiring  # nothing but working files expires
+    assert (left["Prefix"], left["ExpirationInDays"]) == ("work/", 3)
+    assert rules["ResultsBucket"]["what-killed-runs-left"] is left
+
+
+@pytest.mark.parametrize(
+    ("kind", "policy", "of"),
+    [
+        ("AWS::S3::Bucket", "AWS::S3::BucketPolicy", "Bucket"),
+        ("AWS::SQS::Queue", "AWS::SQS::QueuePolicy", "Queues"),
+        ("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "Topics"),
+    ],
+)
+def test_everything_that_takes_data_takes_it_over_tls_alone(
+    resources: dict[str, Any], kind: str, policy: str, of: str
+) -> None:
+    guarded = {}
+    for properties in of_type(resources, policy).values():
+        (target,) = listed(properties[of])
+        guarded[target["Ref"]] = [
+            statement["Effect"]
+            for statement in properties["PolicyDocument"]["Statement"]
+            if statement.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
+            and statement["Principal"] == "*"
+        ]
+    assert guarded == {name: ["Deny"] for name in of_type(resources, kind)}
+
+
+def test_the_queue_hides_messages_as_long_as_the_sensor_counts_on(
+    resources: dict[str, Any],
+) -> None:
+    queue = resources["RequestQueue"]["Properties"]
+    assert queue["VisibilityTimeout"] == VISIBILITY
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 3
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_container_may_write_to_tmp_and_has_no_powers(
+    resources: dict[str, Any], process: str
+) -> None:
+    only = container(resources, process)
+    assert only["Name"] == "prefect"
+    assert only["Image"] == {"Ref": "Image"}
+    assert only["ReadonlyRootFilesystem"] is True
+    assert only["User"] == "10001:10001"
+    assert only["LinuxParameters"] == {
+        "InitProcessEnabled": True,
+        "Capabilities": {"Drop": ["ALL"]},
+    }
+    mounts = {mount["ContainerPath"]: mount["SourceVolume"] for mount in only["MountPoints"]}
+    assert "/tmp" in mounts
+    properties = resources[f"{process}Task"]["Properties"]
+    assert set(mounts.values()) == {volume["Name"] for volume in properties["Volumes"]}
+    assert not any("Host" in volume for volume in properties["Volumes"])
+    assert only["LogConfiguration"]["LogDriver"] == "awslogs"
+    assert only["LogConfiguration"]["Options"]["awslogs-stream-prefix"] == process.lower()
+
+
+def test_the_health_of_the_server_includes_its_database(resources: dict[str, Any]) -> None:
+    command = container(resources, "Server")["HealthCheck"]["Command"]
+    assert command[:3] == ["CMD", "python", "-c"]
+    assert "/api/ready" in command[3]
+    compile(command[3], "health", "exec")
+
+
+def test_sizes_are_pairs_that_fargate_has(template: dict[str, Any]) -> None:
+    pairs = [
+        value
+        for name, parameter in template["Parameters"].items()
+        if name.endswith("Size")
+        for value in [*parameter["AllowedValues"], parameter["Default"]]
+    ]
+    assert len(pairs) > 5
+    for pair in pairs:
+        cpu, memory = map(int, pair.split("/"))
+        assert memory in FARGATE[cpu], pair
+
+
+def test_runs_are_as_large_as_their_deployments_say(resources: dict[str, Any]) -> None:
+    declared = yaml.safe_load((TEMPLATE.parents[2] / "prefect.yaml").read_text())["deployments"]
+    ecs = [entry["work_pool"]["job_variables"] for entry in declared if entry["name"] == "ecs"]
+    assert len(ecs) == 3
+    for given in ecs:
+        task = resources[f"{given['task'].title()}Task"]["Properties"]
+        assert (int(task["Cpu"]), int(task["Memory"])) == (given["cpu"], given["memory"])
+        assert given["memory"] in FARGATE[given["cpu"]]
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_every_variable_is_a_setting_of_somebody(resources: dict[str, Any], process: str) -> None:
+    ours = {f"SWATH_{name.upper()}" for name in Settings.model_fields}
+    observer = EcsObserverSettings.model_fields["sqs"].annotation
+    assert observer is not None
+    prefix = observer.model_config["env_prefix"]
+    prefects = set(_get_valid_setting_names(PrefectSettings)) | {
+        f"{prefix}{name}".upper() for name in observer.model_fields
+    }
+    others = {"AWS_DEFAULT_REGION", "DO_NOT_TRACK", "PGSSLMODE"}
+    secrets = {secret["Name"] for secret in unconditional(container(resources, process)["Secrets"])}
+    assert secrets | environment(resources, process).keys() <= ours | prefects | others
+    assert not any("PASSWORD" in name or "KEY" in name for name in environment(resources, process))
+
+
+def test_the_worker_is_told_all_that_it_reads(resources: dict[str, Any]) -> None:
+    told = environment(resources, "Worker")
+    read = {f"SWATH_{name.upper()}" for name in Settings.model_fields if name.startswith("ecs_")}
+    assert read <= told.keys()
+    assert told["PREFECT_WORKER_ENABLE_CANCELLATION"] == "true"
+
+
+def test_nothing_may_be_connected_to_but_the_server_and_its_state_by_those_who_use_them(
+    resources: dict[str, Any],
+) -> None:
+    groups = of_type(resources, "AWS::EC2::SecurityGroup")
+    ways_in = {
+        (name, rule["FromPort"], rule["ToPort"], rule["SourceSecurityGroupId"]["Fn::GetAtt"][0])
+        for name, properties in groups.items()
+        for rule in properties.get("SecurityGroupIngress", [])
+    }
+    assert ways_in == {
+        ("ServerSecurityGroup", 4200, 4200, "ServerClients"),
+        ("StateSecurityGroup", 5432, 5432, "StateClients"),
+        ("StateSecurityGroup", 2049, 2049, "StateClients"),
+    }
+    open_ways_out = {
+        (rule["FromPort"], rule["ToPort"])
+        for properties in groups.values()
+        for rule in unconditional(properties["SecurityGroupEgress"])
+        if rule.get("CidrIp") == "0.0.0.0/0"
+    }
+    assert open_ways_out == {(443, 443)}
+    assert all(properties["SecurityGroupEgress"] for properties in groups.values())
+
+
+def test_every_alarm_is_told_to_the_alarm_topic(resources: dict[str, Any]) -> None:
+    alarms = of_type(resources, "AWS::CloudWatch::Alarm")
+    assert set(alarms) == {
+        "RequestsWait",
+        "RequestsRefused",
+        "EventsUnread",
+        "WorkerDown",
+        "ServerDown",
+    }
+    for name, properties in alarms.items():
+        assert properties["AlarmActions"] == [{"Ref": "AlarmTopic"}], name
+        assert properties["TreatMissingData"] == (
+            "breaching" if name.endswith("Down") else "notBreaching"
+        )
+
+
+def test_one_server_is_stopped_before_the_next_is_started(resources: dict[str, Any]) -> None:
+    service = resources["ServerService"]["Properties"]
+    assert service["DesiredCount"] == 1
+    assert service["DeploymentConfiguration"]["MaximumPercent"] == 100
+    leases = environment(resources, "Server")["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"]
+    assert leases.endswith(".filesystem")
+    home = environment(resources, "Server")["PREFECT_HOME"]
+    mounts = {
+        m["ContainerPath"]: m["SourceVolume"] for m in container(resources, "Server")["MountPoints"]
+    }
+    volumes = {v["Name"]: v for v in resources["ServerTask"]["Properties"]["Volumes"]}
+    efs = volumes[mounts[home]]["EFSVolumeConfiguration"]  # its leases outlive it
+    assert (efs["FilesystemId"], efs["TransitEncryption"]) == ({"Ref": "Files"}, "ENABLED")
