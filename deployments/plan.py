@@ -24,6 +24,8 @@ _STRIPS = (
     "gdal_translate -of COG makes a copy that is read once"
 )
 
+_SIZED = "as tiles of {:g} s each ask for; a run goes by what its model's took before"
+
 
 def plan(image: str, cut: Cut, *, json: bool) -> None:
     """Print what an image will take, as text or as one JSON object.
@@ -59,6 +61,7 @@ def _lines(it: Estimate, encoding: str) -> list[tuple[str, str]]:
         ("", f"{it.tiles['blank']:,} {_BLANK[it.blank_is]}"),
         ("", f"{it.tiles['outside']:,} outside the region of interest"),
         ("regions", f"{it.regions:,}, up to {it.region_size[0]:,} × {it.region_size[1]:,} pixels"),
+        *([("", _SIZED.format(it.tile_seconds))] if it.tile_seconds else []),
         ("reading", f"{_bytes(it.bytes_to_read)}, {twice:.2f} of the file"),
         *([("", _STRIPS)] if it.region_size[0] < it.block_shape[1] else []),
         ("model calls", f"{it.model_calls:,}, {_bytes(it.bytes_to_send)} of pixels as {encoding}"),

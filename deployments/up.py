@@ -15,6 +15,7 @@ from deployments.local.folders import state_folder
 from deployments.local.loopback import answers, free_port
 from deployments.local.process import inherited_environment
 from deployments.local.stack import Stack
+from deployments.sensor import start_sensor
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def running(folder: Path, console: Console, local_roots: Sequence[Path] = ()) ->
         models.wait_until(partial(answers, port, "/ping"), timeout=60)
         here = Running(stack, f"http://127.0.0.1:{port}")
         tell(f"Models on {here.models_url}/MODEL/invocations")
-        _start_sensor(stack.record.api_url)
+        start_sensor("sensor/local", stack.record.api_url)
         yield here
 
 
@@ -80,12 +81,3 @@ def up(console: Console, local_roots: Sequence[Path]) -> int:
         )
         here.stack.watch()
     return 0
-
-
-def _start_sensor(api_url: str) -> None:
-    """The first sensor at once; from then on its schedule starts them."""
-    from prefect.client.orchestration import SyncPrefectClient
-
-    with SyncPrefectClient(api_url) as client:
-        sensor = client.read_deployment_by_name("sensor/local")
-        client.create_flow_run_from_deployment(sensor.id)

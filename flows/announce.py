@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from prefect import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.runtime import flow_run as this_flow_run
@@ -13,6 +14,9 @@ from prefect.runtime import flow_run as this_flow_run
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.status import JobStatus, Status, publish_status
+
+ANNOUNCED = "swath.announced"
+"""Label of a run whose end was told."""
 
 
 def announce(request: Request, image_url: str, status: JobStatus, message: str) -> None:
@@ -37,12 +41,13 @@ def announce_end(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[An
     fields = request if isinstance(request, dict) else {}
     urls = fields.get("imageUrls") or [""]
     image_url = flow_run.parameters.get("image_url")
-    if image_url is None and len(urls) > 1:
-        return  # each image has a run of its own, with a word of its own
-    job_id = str(fields.get("jobId", ""))
-    image_id = f"{job_id}:{image_url or urls[0]}"
-    message = state.message or state.name or "no reason is known"
-    _publish(job_id, image_id, status_of(state), message, flow_run.expected_start_time)
+    if image_url is not None or len(urls) == 1:  # else each image has a run, and word, of its own
+        job_id = str(fields.get("jobId", ""))
+        image_id = f"{job_id}:{image_url or urls[0]}"
+        message = state.message or state.name or "no reason is known"
+        _publish(job_id, image_id, status_of(state), message, flow_run.expected_start_time)
+    with get_client(sync_client=True) as client:
+        client.update_flow_run_labels(flow_run.id, {ANNOUNCED: True})
 
 
 def status_of(state: State[Any] | None) -> JobStatus:

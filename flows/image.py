@@ -10,16 +10,17 @@ from typing import Any, cast
 import pyarrow as pa
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture, wait
+from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.announce import announce, announce_end
-from flows.launch import EndpointNews, cancel_regions, run_name, run_region
-from flows.progress import image_progress
-from flows.region import region as region_flow
+from flows.cancel import cancel_regions
+from flows.launch import run_name
+from flows.regions import AT_ONCE, run_regions
 from flows.report import report
+from flows.workers import pace_of
 from tasks import coverage, store
 from tasks.coverage import TileState
 from tasks.errors import PublishError, SwathError
@@ -33,8 +34,7 @@ from tasks.status import JobStatus
 from tasks.summary import Summary, status_of, summarise
 from tasks.tiling import Region
 
-# regions submitted at a time; the own limit of their deployment says how many run
-_TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=32))
+_TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=AT_ONCE))
 
 
 def _name() -> str:
@@ -48,9 +48,9 @@ def _name() -> str:
     flow_run_name=_name,
     task_runner=_TASKS,
     on_completion=[announce_end],
-    on_failure=[announce_end, cancel_regions],
-    on_crashed=[announce_end, cancel_regions],
-    on_cancellation=[announce_end, cancel_regions],
+    on_failure=[cancel_regions, announce_end],
+    on_crashed=[cancel_regions, announce_end],
+    on_cancellation=[cancel_regions, announce_end],
 )
 def image(
     request: Request, image_url: str | None = None, region_size: int | None = None
@@ -60,7 +60,8 @@ def image(
     Args:
         request: The message.
         image_url: Which of the message's images; left out, each of them in turn.
-        region_size: Rows of a region, about, in pixels; left out, what the operator set.
+        region_size: Rows of a region, about, in pixels; left out, what the operator set, or else
+            what makes minutes of work for each worker.
     """
     if image_url is None and len(request.image_urls) > 1:
         return _each(request, region_size)
@@ -73,10 +74,10 @@ def image(
 def _work(request: Request, url: str, region_size: int | None) -> State[Summary]:
     announce(request, url, JobStatus.STARTED, "the image is being opened")
     plan: Plan = plan_task(request, url)
-    regions = plan.regions(region_size or settings().region_size)
+    regions = _regions(plan, region_size or settings().region_size)
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     with _work_folder() as work_uri:
-        ends = _fan_out(plan, regions, work_uri)
+        ends = run_regions(plan, regions, work_uri)
         ledgers = [
             load_ledger(work_uri, region) if end.is_completed() else _lost(plan, region, end)
             for region, end in zip(regions, ends, strict=True)
@@ -85,6 +86,12 @@ def _work(request: Request, url: str, region_size: int | None) -> State[Summary]
         summary = _finish(plan, ledgers, Kept(work_uri, done, plan.grid))
     report(summary, regions, ledgers)
     return _conclude(summary)
+
+
+def _regions(plan: Plan, rows: int | None) -> list[Region]:
+    if rows is not None:
+        return plan.regions(rows)
+    return plan.regions_at(pace_of(plan.request, plan.grid, AT_ONCE))
 
 
 @contextmanager
@@ -108,41 +115,11 @@ def _each(request: Request, region_size: int | None) -> State[Summary]:
     return max(ends, key=lambda end: (not end.is_completed(), end.name != "Completed"))
 
 
-def _fan_out(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
-    """How each region's run ended."""
-    with image_progress(regions):
-        return _run_regions(plan, regions, work_uri)
-
-
 def _lost(plan: Plan, region: Region, end: State[Any]) -> pa.Table:
     """The ledger of a region that left none: the tiles of it that were asked for failed."""
     reason = end.message or str(end.name)
     failed = without_detections(plan.wanted(region), TileState.FAILED, reason)
     return coverage.concatenate([plan.outside(region).ledger, failed.ledger])
-
-
-def _run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
-    """How each region's run ended: on the work pool, or in turn in this process."""
-    work = [(plan.request, plan.image.url, plan.image.etag, region, work_uri) for region in regions]
-    endpoint = EndpointNews()
-    if settings().region_deployment is None:
-        return [_run_here(region, endpoint) for region in work]
-    attempt = run_region.with_options(
-        retries=settings().region_attempts - 1,
-        retry_condition_fn=lambda *_: not endpoint.down,
-    )
-    futures = [attempt.submit(*region, endpoint=endpoint) for region in work]
-    wait(futures)
-    return [future.state for future in futures]
-
-
-def _run_here(work: tuple[Any, ...], endpoint: EndpointNews) -> State[Any]:
-    """A region's run in this process, unless an earlier one gave the endpoint up."""
-    if endpoint.down:
-        return Failed(message=endpoint.down)
-    end: State[Any] = region_flow(*work, return_state=True)
-    endpoint.hear(end)
-    return end
 
 
 def _finish(plan: Plan, ledgers: Sequence[pa.Table], kept: Kept) -> Summary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
 from typing import Any, cast
@@ -17,7 +18,7 @@ from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     FlowRunFilter,
-    FlowRunFilterParentFlowRunId,
+    FlowRunFilterEndTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -26,29 +27,24 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.flows import Flow
 from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
-from prefect.states import Cancelled, Cancelling
+from prefect.states import Crashed
 
-from flows.announce import announce_end, status_of
+from flows.announce import ANNOUNCED, announce_end, status_of
+from flows.cancel import UNFINISHED, cancel, cancel_regions
 from flows.region import GIVEN_UP
 from tasks.errors import RegionLostError, RequestError
+from tasks.inference.transport import shown
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.status import JobStatus
 from tasks.tiling import Region
 
-UNFINISHED = [
-    StateType.SCHEDULED,
-    StateType.PENDING,
-    StateType.RUNNING,
-    StateType.PAUSED,
-    StateType.CANCELLING,
-]
 _POLL = 1.0  # seconds between looks at a region's run
-UNSUCCESSFUL = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED]
-_ANNOUNCED = "swath.announced"  # label of runs that were spoken for
+_HOOKS = timedelta(seconds=30)  # after its end, in which a run speaks for itself
+_OLDEST = timedelta(days=1)  # end of a run that is still spoken for
+_ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
 _MESSAGE = "swath.message"  # label that names the delivery a run was launched for
 
 
@@ -59,7 +55,7 @@ def run_name(image_url: str, job_id: str) -> str:
 
 def tags(request: Request) -> list[str]:
     """What an image's runs can be filtered by."""
-    return [f"job:{request.job_id}", f"model:{request.image_processor.name}"]
+    return [f"job:{request.job_id}", f"model:{shown(request.image_processor.name)}"]
 
 
 class ImageRuns:
@@ -114,24 +110,36 @@ class ImageRuns:
         )
         return next(run.id for run in attempts if _holds(run, message_id))
 
-    def announce_never_started(self) -> None:
-        """Speak for runs that ended before they began: cancelled in the queue, or lost there.
+    def tend(self) -> None:
+        """Speak and act for runs that cannot: whose process was never there, or was killed.
 
-        Hooks run in a run's own process, which these never had.
+        A run that was submitted and does not start is given up. One that has ended, and whose
+        hooks have not said so, is announced, and its regions are stopped.
         """
-        ended = FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNSUCCESSFUL))
-        )
         with get_client(sync_client=True) as client:
-            for run in client.read_flow_runs(
-                deployment_filter=self._mine,
-                flow_run_filter=ended,
-                sort=FlowRunSort.END_TIME_DESC,
-                limit=50,
-            ):
-                if run.state and run.run_count == 0 and _ANNOUNCED not in run.labels:
+            pending = FlowRunFilterStateType(any_=[StateType.PENDING])
+            for run in self._read(client, FlowRunFilter(state=FlowRunFilterState(type=pending))):
+                if late := _never_started(run, run.state.timestamp if run.state else None):
+                    cancel(client, run, late)
+                    client.set_flow_run_state(run.id, Crashed(message=late), force=True)
+            now = datetime.now(UTC)
+            ended = FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_ENDED)),
+                end_time=FlowRunFilterEndTime(after_=now - _OLDEST, before_=now),
+            )
+            for run in self._read(client, ended):
+                silent = run.run_count == 0 or (run.end_time and run.end_time + _HOOKS < now)
+                if run.state and silent and ANNOUNCED not in run.labels:
                     announce_end(None, run, run.state)
-                    client.update_flow_run_labels(run.id, {_ANNOUNCED: True})
+                    cancel_regions(None, run, run.state)
+
+    def _read(self, client: SyncPrefectClient, which: FlowRunFilter) -> list[FlowRun]:
+        return client.read_flow_runs(
+            deployment_filter=self._mine,
+            flow_run_filter=which,
+            sort=FlowRunSort.END_TIME_DESC,
+            limit=50,
+        )
 
     @property
     def _mine(self) -> DeploymentFilter:
@@ -162,16 +170,6 @@ def _holds(run: FlowRun, message_id: str) -> bool:
     if run.labels.get(_MESSAGE) == message_id or run.state is None or not run.state.is_final():
         return True
     return status_of(run.state) is JobStatus.SUCCESS
-
-
-def cancel_regions(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Leave no region at work for an image's run that ended early: a hook of its flow."""
-    parent = FlowRunFilterParentFlowRunId(any_=[flow_run.id])
-    unfinished = FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED))
-    with get_client(sync_client=True) as client:
-        regions = FlowRunFilter(parent_flow_run_id=parent, state=unfinished)
-        for region in client.read_flow_runs(flow_run_filter=regions):
-            _cancel(client, region)
 
 
 @dataclass
@@ -223,6 +221,7 @@ def run_region(
             "region": region.model_dump(mode="json"),
             "work_uri": work_uri,
         },
+        flow_run_name=region.name,
         tags=tags(request),
         # a constant key would return the crashed run again
         idempotency_key=f"{this_flow_run.id}:{region.index}:{this_task_run.run_count}",
@@ -236,8 +235,8 @@ def run_region(
 
 
 def _await(run_id: UUID) -> FlowRun:
-    """A region's run, ended; it may wait for its turn, but not work, longer than the time-out."""
-    limit = settings().region_timeout
+    """A region's run, ended; it may wait for its turn, but neither start nor work for ever."""
+    submitted: datetime | None = None
     with get_client(sync_client=True) as client:
         while True:
             try:
@@ -249,13 +248,27 @@ def _await(run_id: UUID) -> FlowRun:
                 continue
             if run.state is not None and run.state.is_final():
                 return run
-            if run.start_time and run.start_time.timestamp() + limit < time.time():
-                _cancel(client, run)
-                raise RegionLostError(f"{run.name} took over {limit:g} s and was cancelled")
+            if run.state is not None and run.state.is_pending():
+                submitted = submitted or run.state.timestamp  # states of its machine follow
+            if why := _never_started(run, submitted) or _worked_too_long(run):
+                cancel(client, run, why)
+                raise RegionLostError(f"{run.name}: {why}")
             time.sleep(_POLL)
 
 
-def _cancel(client: SyncPrefectClient, run: FlowRun) -> None:
-    """Cancel a run; one that never started has no process that could end it in order."""
-    state: State[Any] = Cancelled() if run.start_time is None else Cancelling()
-    client.set_flow_run_state(run.id, state, force=True)
+def _never_started(run: FlowRun, submitted: datetime | None) -> str:
+    """Why a run that was submitted is given up; empty while it need not be."""
+    limit = settings().start_timeout
+    if run.start_time or submitted is None or submitted.timestamp() + limit > time.time():
+        return ""
+    return (
+        f"it did not start within {limit:g} s of being submitted (SWATH_START_TIMEOUT): look for "
+        "room in the cluster, the image and the subnets' way to Prefect"
+    )
+
+
+def _worked_too_long(run: FlowRun) -> str:
+    limit = settings().region_timeout
+    if run.start_time is None or run.start_time.timestamp() + limit > time.time():
+        return ""
+    return f"it took over {limit:g} s (SWATH_REGION_TIMEOUT) and was cancelled"

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
+from dataclasses import asdict
 from itertools import islice
 from typing import cast
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectConcurrentFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from flows.labels import leave
 from flows.progress import RegionProgress
 from flows.slots import endpoint_slots
+from flows.startup import FirstAnswer, startup
 from tasks import coverage
 from tasks.coverage import TileState
 from tasks.findings import Findings, gather, save, without_detections
-from tasks.inference import open_patiently
+from tasks.inference import Endpoint, open_patiently
 from tasks.inference.batch import Batch, batch_size, infer_task, most_calls
 from tasks.inference.calls import Calls
 from tasks.inference.limiter import Limiter
 from tasks.merge import settle
+from tasks.pace import Work
 from tasks.plan import Plan, make_plan
 from tasks.request import Request
 from tasks.settings import settings
@@ -54,21 +59,24 @@ def region(
         Tiles in each state.
     """
     plan = make_plan(request, image_url, etag)
-    with closing(_calls(plan, region)) as calls, _slots(request, calls):
+    endpoint = FirstAnswer(open_patiently(plan.request, plan.image))
+    with closing(_calls(endpoint, plan, region)) as calls, _slots(request, calls):
+        began = time.monotonic()
         findings = gather(_findings(plan, region, calls))
+        seconds = time.monotonic() - began
+    counts = coverage.count(findings.ledger)
+    _leave_figures(plan, counts[TileState.INFERRED], seconds, endpoint.when)
     looked = coverage.inferred(findings.ledger, plan.grid)
     interior = plan.grid.interior(region)
     settled = settle(findings.detections, request.algorithm, plan.grid, looked, interior)
     decided = map(plan.asked, settled.batches())
     save(decided, settled.deferred, findings.ledger, work_uri, region)
-    counts = coverage.count(findings.ledger)
     if calls.given_up:
         return Completed(name=GIVEN_UP, message=calls.given_up, data=counts)
     return Completed(data=counts)
 
 
-def _calls(plan: Plan, region: Region) -> Calls:
-    endpoint = open_patiently(plan.request, plan.image)
+def _calls(endpoint: Endpoint, plan: Plan, region: Region) -> Calls:
     return Calls(
         endpoint,
         Limiter(0),
@@ -77,6 +85,14 @@ def _calls(plan: Plan, region: Region) -> Calls:
         attempts=settings().tile_attempts,
         patience=settings().endpoint_patience,
     )
+
+
+def _leave_figures(plan: Plan, tiles: int, seconds: float, first_tile: float | None) -> None:
+    """Say how this run started, and leave that and what it took for others to read."""
+    start = startup(first_tile)
+    get_run_logger().info("Start-up: %s", start)
+    work = Work(tiles, plan.grid.tile_width * plan.grid.tile_height, seconds)
+    leave(start.stages | asdict(work))
 
 
 def _slots(request: Request, calls: Calls) -> AbstractContextManager[None]:

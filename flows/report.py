@@ -2,28 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
 
+import httpx
 import pyarrow as pa
+from prefect import get_client, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.runtime import flow_run
 
+from flows.labels import leave
+from flows.startup import TITLES, Startup, medians, startup, startup_of
 from tasks import coverage
 from tasks.summary import Summary
 from tasks.tiling import Region
 
 
 def report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Table]) -> None:
-    """Leave both on the current run."""
-    create_markdown_artifact(summary.markdown(), description=summary.message)
+    """Leave both on the current run, with how it and its regions started."""
+    runs = _region_runs()
+    started = {index: startup_of(run) for index, run in runs.items()}
+    own = startup(min(filter(None, map(_first_tile, runs.values())), default=None))
+    get_run_logger().info("Start-up: %s", own)
+    leave(own.stages)
+    create_markdown_artifact(
+        f"{summary.markdown()}\n\n{_page(own, list(started.values()))}",
+        description=summary.message,
+    )
     create_table_artifact(
-        [_row(*region) for region in zip(regions, ledgers, strict=True)],
-        description="Regions: tiles by state, detections before the merge",
+        [_row(*region, started) for region in zip(regions, ledgers, strict=True)],
+        description="Regions: tiles by state, detections before the merge, seconds to start",
     )
 
 
-def _row(region: Region, ledger: pa.Table) -> dict[str, str | int]:
+def _region_runs() -> dict[int, FlowRun]:
+    """The completed runs of this image's regions, by the region's index."""
+    mine = FlowRunFilterParentFlowRunId(any_=[UUID(flow_run.id)])
+    runs: list[FlowRun] = []
+    try:
+        with get_client(sync_client=True) as client:
+            while page := client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(parent_flow_run_id=mine),
+                sort=FlowRunSort.ID_DESC,
+                offset=len(runs),
+            ):
+                runs += page
+    except httpx.HTTPError as error:
+        get_run_logger().warning("Prefect does not tell how the regions started: %r", error)
+        return {}
+    return {
+        Region.model_validate(run.parameters["region"]).index: run
+        for run in runs
+        if run.state is not None and run.state.is_completed()
+    }
+
+
+def _first_tile(run: FlowRun) -> float | None:
+    """When a region's first tile was answered, in seconds since 1970."""
+    seconds = startup_of(run).first_tile
+    if run.start_time is None or seconds is None:
+        return None
+    return (run.start_time + timedelta(seconds=seconds)).timestamp()
+
+
+def _page(own: Startup, regions: Sequence[Startup]) -> str:
+    """How an image's run and its regions' started, for people."""
+    rows = {"this run": own, f"median of {len(regions)} regions": medians(regions)}
+    return "\n".join(
+        [
+            "## Start-up, in seconds",
+            "",
+            f"| | {' | '.join(TITLES.values())} |",
+            f"| --- |{' ---: |' * len(TITLES)}",
+            *(f"| {name} | {' | '.join(_cells(each).values())} |" for name, each in rows.items()),
+        ]
+    )
+
+
+def _row(region: Region, ledger: pa.Table, started: Mapping[int, Startup]) -> dict[str, str | int]:
     return {
         "region": region.name,
         **coverage.count(ledger),
         "detections": coverage.detections(ledger),
+        **_cells(started.get(region.index, Startup())),
     }
+
+
+def _cells(started: Startup) -> dict[str, str]:
+    """The stages of a start by what people call them; a dash for one that there was not."""
+    told = started.stages
+    return {title: f"{told[name]:.2f}" if name in told else "–" for name, title in TITLES.items()}

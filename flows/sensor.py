@@ -1,4 +1,4 @@
-"""The queue → one image run per image."""
+"""The queue → one image run per image: those that a request names, and those that arrive in S3."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from prefect.runtime import flow_run
 
 from flows.announce import announce_refusal
 from flows.launch import ImageRuns
-from tasks.errors import RequestError
+from tasks.arrivals import read_arrivals, request_for
+from tasks.errors import PublishError, RequestError
 from tasks.queue import LONGEST_POLL, Message, Queue, open_queue
 from tasks.request import Request
 from tasks.settings import settings
 
-HANDOVER = timedelta(seconds=20)  # a successor starts meanwhile, and waits for the drain
+HANDOVER = timedelta(seconds=90)  # in which a successor starts, on ECS too
 LEASE = 60.0  # seconds after which a dead sensor's place is free again
 
 
@@ -46,7 +47,7 @@ def sensor(minutes: float = 5.0) -> int:
     with _place(queue, left()) as mine:
         while mine and left() > 0:
             runs = ImageRuns(settings().image_deployment)
-            runs.announce_never_started()
+            runs.tend()
             if runs.free() == 0:
                 time.sleep(0.5)
                 continue
@@ -63,11 +64,11 @@ def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
         launched = _launch(message, queue, runs)
     except RequestError as error:
         reason = str(error)
-    except httpx.HTTPError as error:  # Prefect's trouble may pass: the message comes back
+    except (httpx.HTTPError, PublishError) as error:  # Prefect's or S3's trouble may pass
         logger.warning("Message %s is left on the queue: %s", message.id, error)
         if message.receives < queue.most_receives:
             return 0
-        reason = f"Prefect did not take it, {message.receives} times: {error}"
+        reason = f"it was tried {message.receives} times: {error}"
     else:
         queue.acknowledge(message)
         return launched
@@ -79,14 +80,27 @@ def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
 
 def _launch(message: Message, queue: Queue, runs: ImageRuns) -> int:
     """One run for each image, as places come free; returns their number."""
-    request = Request.parse(message.body)
-    for url in request.image_urls:
+    work = [(request, url) for request in _requests(message) for url in request.image_urls]
+    for request, url in work:
         while runs.free() == 0:
             queue.extend(message)
             time.sleep(1)
         runs.launch(request, url, message.id)
         get_run_logger().info("%s of %s is launched", url, request.job_id)
-    return len(request.image_urls)
+    return len(work)
+
+
+def _requests(message: Message) -> list[Request]:
+    """The request that a message is, or those for the new images that S3 tells of in it."""
+    arrivals = read_arrivals(message.body)
+    if arrivals is None:
+        return [Request.parse(message.body)]
+    if not arrivals:
+        get_run_logger().info("Message %s of S3 tells of no object", message.id)
+    for arrival in arrivals:
+        if arrival.passed_over:
+            get_run_logger().info("%r is passed over: %s", arrival.url, arrival.passed_over)
+    return [request_for(arrival) for arrival in arrivals if not arrival.passed_over]
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from tasks.imagery.reading.blocks import block_sizes, tells_blank, touched
 from tasks.imagery.reading.preview import Preview, preview
 from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.batch import most_calls
+from tasks.pace import Pace
 from tasks.plan import Plan
 from tasks.settings import settings
 from tasks.tiling import Region
@@ -45,6 +46,8 @@ class Estimate(BaseModel):
             no other can be blank), `estimated` (from an overview), or `unknown` before the pixels
             are read, but for those that the file leaves out.
         regions: Region runs.
+        tile_seconds: What a tile is taken to take, as regions are sized by it; a run knows what
+            earlier ones of its model took. None where their size is set.
         region_size: Width and height of the largest, in pixels.
         bytes_to_read: Bytes of the blocks that all regions read; what two of them share counts
             twice.
@@ -69,6 +72,7 @@ class Estimate(BaseModel):
     tiles: dict[str, int]
     blank_is: str
     regions: int
+    tile_seconds: float | None
     region_size: tuple[int, int]
     bytes_to_read: int
     model_calls: int
@@ -81,13 +85,16 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
 
     Args:
         plan: Of the image.
-        region_rows: Rows of a region, about; None for what the operator set.
+        region_rows: Rows of a region, about; None for what the operator set, or else what suits a
+            model of which nothing is known.
 
     Raises:
         ImageError: The index of the image's blocks cannot be read.
     """
     image, grid = plan.image, plan.grid
-    regions = plan.regions(region_rows or settings().region_size)
+    rows = region_rows or settings().region_size
+    pace = _pace()
+    regions = plan.regions(rows) if rows else plan.regions_at(pace)
     tiles, to_read, blank_is = _look(plan, regions)
     width = max(region.width for region in regions)
     calls = tiles["inferred"]
@@ -106,6 +113,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         tiles={state: tiles[state] for state in ("inferred", "blank", "outside")},
         blank_is=blank_is,
         regions=len(regions),
+        tile_seconds=None if rows else pace.tile_seconds,
         region_size=(width, max(region.height for region in regions)),
         bytes_to_read=to_read,
         model_calls=calls,
@@ -114,6 +122,12 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         + reading_bytes(image, grid.tile_height, width)
         + plan.tile_bytes * most_calls(plan.tile_bytes),
     )
+
+
+def _pace() -> Pace:
+    """What is known of it without asking Prefect."""
+    elsewhere = settings().region_deployment is not None
+    return Pace(workers=settings().region_workers if elsewhere else 1)
 
 
 def _look(plan: Plan, regions: Sequence[Region]) -> tuple[Counter[str], int, str]:

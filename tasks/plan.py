@@ -9,17 +9,18 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.cells import areas
 from tasks.coverage import TileState
 from tasks.detections import boxes
 from tasks.errors import ImageChanged, RequestError
 from tasks.findings import Findings, without_detections
 from tasks.imagery import Image, ReadTile, open_image, read_tiles, widest, with_nodata
 from tasks.inference import open_patiently
-from tasks.inference.sagemaker import resolve_variant
-from tasks.publish import check_outputs
+from tasks.pace import Pace
 from tasks.request import Request
 from tasks.roi import RegionOfInterest, region_of_interest
 from tasks.settings import settings
+from tasks.sizing import Seams, sized_regions
 from tasks.tiling import Grid, Region, Tile
 
 _MOST_TILE_BYTES = 64 << 20  # of a tile's pixels: a few are in memory at a time, and encoded too
@@ -55,7 +56,27 @@ class Plan:
         """
         if self.image.sequential:
             rows = self.image.height
-        return self.grid.regions(rows, widest(self.image, self.grid.tile_height))
+        return self.grid.regions(rows, self._widest)
+
+    def regions_at(self, pace: Pace) -> list[Region]:
+        """The image in regions that are each worth a run, at the pace that it will be worked at."""
+        image, grid = self.image, self.grid
+        if image.sequential:
+            return self.regions(image.height)
+        asked = areas(grid, self.roi).reshape(len(grid.rows), len(grid.columns)) > 0
+        rows, columns = image.block_shape
+        return sized_regions(
+            grid,
+            asked,
+            pace,
+            settings().region_seconds,
+            fewest=grid.fewest_columns(self._widest),
+            seams=Seams(grid.overlap + rows, grid.overlap + columns),
+        )
+
+    @property
+    def _widest(self) -> int:
+        return widest(self.image, self.grid.tile_height)
 
     def wanted(self, region: Region) -> list[Tile]:
         """The tiles of a region that are asked for."""
@@ -147,6 +168,10 @@ def check_plan(request: Request, image_url: str) -> Plan:
         RequestError: As `make_plan`; or the model, the encoding or an output that
             the request names is not to be had.
     """
+    # late: a region's run, which checks nothing, need not wait until they are loaded
+    from tasks.inference.sagemaker import resolve_variant  # noqa: PLC0415
+    from tasks.publish import check_outputs  # noqa: PLC0415
+
     if image_url not in request.image_urls:
         raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
     plan = make_plan(resolve_variant(request, image_url), image_url)

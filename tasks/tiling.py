@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
@@ -189,16 +189,23 @@ class Grid:
                 the image's where it can be, for what lies at the edge of two is read twice.
         """
         rows = _runs(self.rows, _near(self.rows, self.tile_height, size))
-        columns = _runs(
-            self.columns,
+        across = (
             _near(self.columns, self.tile_width, size)
             if widest is None
-            else _within(self.columns, self.tile_width, widest),
+            else self.fewest_columns(widest)
         )
+        return self.cut(rows, _runs(self.columns, across))
+
+    def cut(self, rows: Sequence[Span], columns: Sequence[Span]) -> list[Region]:
+        """The grid in regions where runs of tile rows and of tile columns meet."""
         return [
             self._region(index, len(rows) * len(columns), *span)
             for index, span in enumerate(product(rows, columns))
         ]
+
+    def fewest_columns(self, widest: int) -> int:
+        """In how few columns of regions none is wider than so many pixels, or than a tile."""
+        return _within(self.columns, self.tile_width, widest)
 
     def _region(self, index: int, of: int, rows: Span, columns: Span) -> Region:
         x, y = self.columns[columns[0]], self.rows[rows[0]]

@@ -75,7 +75,7 @@ def deploy(
     project: Path,
     environment: dict[str, str],
 ) -> None:
-    """Deploy everything that a project's `prefect.yaml` declares.
+    """Deploy what a project's `prefect.yaml` has for this machine: what is named `local`.
 
     Args:
         processes: Supervisor to run it under.
@@ -91,7 +91,7 @@ def deploy(
         raise StackError(f"There is no prefect.yaml in {project}: run from a clone of the project.")
     processes.run(
         "prefect deploy",
-        [*PREFECT, "deploy", "--all"],
+        [*PREFECT, "deploy", "--name", "*/local"],
         env=inherited_environment() | server.environment | environment,
         log=folder / "logs" / "deploy.log",
         cwd=project,

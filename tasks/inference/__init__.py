@@ -10,7 +10,6 @@ from tasks.inference.builtin.endpoint import BuiltinEndpoint
 from tasks.inference.endpoint import Boxes, Endpoint
 from tasks.inference.http import HttpEndpoint
 from tasks.inference.patience import Budget, Tries
-from tasks.inference.sagemaker import open_sagemaker
 from tasks.request import Request
 from tasks.request.processor import EndpointType
 from tasks.settings import settings
@@ -69,7 +68,10 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
             encode = encoder(image, request.tile_format, request.tile_compression)
             tile_type = media_type(request.tile_format)
             return HttpEndpoint(processor.name, encode, tile_type, parameters, timeout)
+        # the others take a while to load, which runs that ask none of them need not wait for
         case EndpointType.SM_ENDPOINT:
+            from tasks.inference.sagemaker import open_sagemaker  # noqa: PLC0415
+
             return open_sagemaker(
                 request,
                 image,
@@ -78,7 +80,6 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
                 async_uri=settings().async_uri or join(settings().work_uri, "async"),
                 instance_concurrency=settings().instance_concurrency,
             )
-        # their descriptions take a while to load, which other runs need not wait for
         case EndpointType.OIP_ENDPOINT:
             from tasks.inference.oip import open_oip  # noqa: PLC0415
 

@@ -10,6 +10,7 @@ from tasks.imagery import TilePixels
 from tasks.inference.endpoint import JsonText
 from tasks.inference.replies import check_status
 from tasks.inference.transport import Reply, Transport, check_sendable, shown
+from tasks.secrets import reveal
 
 # OSML sends this parameter under SageMaker's header, every other under its own name
 _HEADERS = {"customattributes": "x-amzn-sagemaker-custom-attributes"}
@@ -38,23 +39,26 @@ class HttpEndpoint:
         parameters: Mapping[str, Any],
         timeout: float,
     ) -> None:
-        """Open no connection yet.
+        """Open no connection to it yet.
 
         Args:
             url: Where to post to.
             encode: Makes the body of a tile's pixels.
             media_type: Content type of that body.
-            parameters: The request's `imageProcessorParameters`, sent as headers.
+            parameters: The request's `imageProcessorParameters`, sent as headers with the secrets
+                that they name.
             timeout: Seconds that a call may take in all.
 
         Raises:
-            RequestError: Nothing can be posted to that URL.
+            RequestError: Nothing can be posted to that URL, or not with these secrets.
+            EndpointError: Who keeps a secret does not answer.
         """
-        self._headers = {"content-type": media_type} | headers(parameters)
+        revealed = reveal(parameters, url)
+        self._headers = {"content-type": media_type} | headers(revealed.parameters)
         check_sendable(url, self._headers)
         self.url = url
         self.prepare = encode
-        self._transport = Transport(timeout)
+        self._transport = Transport(timeout, revealed.secrets)
 
     def ask(self, prepared: Sequence[bytes]) -> Sequence[object]:
         """The endpoint's answer for one tile.

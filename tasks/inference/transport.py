@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +17,7 @@ from tasks.errors import AnswerError, RequestError, TimedOut, Unreachable
 
 MAX_BYTES = 16 * 1024 * 1024  # of an answer, decompressed
 _CHUNK = 1 << 20
+_SHORTEST = 6  # bytes of a secret that is hidden: answers are full of shorter words
 _BROKEN = "reading a body from connection"  # in the causes, where it is not the body that is wrong
 
 
@@ -43,13 +44,16 @@ class Transport:
     (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`).
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, secrets: Collection[str] = ()) -> None:
         """Open no connection yet.
 
         Args:
             timeout: Seconds that a call may take, from the connection to the answer's last byte.
+            secrets: Texts that no reply shows, where a server says again what it was sent.
         """
         self._timeout = timeout
+        hidden = [text.encode() for text in secrets if len(text.encode()) >= _SHORTEST]
+        self._secrets = sorted(hidden, key=len, reverse=True)  # one may hold another
         self._client = (
             SyncClientBuilder()
             .timeout(timedelta(seconds=timeout))
@@ -121,7 +125,19 @@ class Transport:
             raise Unreachable(f"{url}: {_cause(error)}") from error
         if len(body) > MAX_BYTES:
             raise AnswerError(f"{url}: the answer has more than {MAX_BYTES} bytes")
-        return Reply(response.status, headers, bytes(body))
+        reply = Reply(response.status, headers, bytes(body))
+        return self._without_secrets(reply) if self._secrets else reply
+
+    def _without_secrets(self, reply: Reply) -> Reply:
+        told = {name: self._hide(value.encode()).decode() for name, value in reply.headers.items()}
+        return Reply(reply.status, told, self._hide(reply.body))
+
+    def _hide(self, text: bytes) -> bytes:
+        """A text with asterisks, as many as there were bytes, for what is secret."""
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, b"*" * len(secret))
+        return text
 
 
 def _headers(response: SyncResponse) -> dict[str, str]:

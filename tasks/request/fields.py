@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from tasks.request.secret import references
+
 # Names that Prefect reads as an order to fetch something, wherever they stand in a run's parameters
 _PREFECT_ORDERS = frozenset({"$ref", "__prefect_kind"})
 _MAX_DEPTH = 32
@@ -81,6 +83,8 @@ def _flat(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("is neither text nor a number; give one of these, in quotes if need be")  # noqa: TRY004
     _portable_scalar(value)
+    if isinstance(value, str):
+        list(references(value))  # so that what names no secret is refused here
     return printable(value) if isinstance(value, str) else value
 
 

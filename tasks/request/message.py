@@ -33,7 +33,7 @@ from tasks.request.outputs import LEGACY, Output, from_legacy
 from tasks.request.part import Part
 from tasks.request.places import ImageUrl, file_names
 from tasks.request.post_processing import Algorithm, PostProcessing
-from tasks.request.processor import ImageProcessor
+from tasks.request.processor import ImageProcessor, check_secrets
 from tasks.request.refusals import problems
 from tasks.request.region_of_interest import RegionOfInterest
 from tasks.request.tile_encoding import TileCompression, TileFormat, check_pair
@@ -76,7 +76,9 @@ class Request(Part):
         {},
         description="Arguments of SageMaker's InvokeEndpoint, headers over HTTP, parameters of a "
         "built-in model, or the place of the `description` of an ONNX or OIP model: text and "
-        "numbers by name.",
+        "numbers by name. A header may name a secret in place of holding it: "
+        "{{ prefect.blocks.secret.NAME.KEY }}, or {{ }} around the ARN of one in AWS Secrets "
+        "Manager.",
         examples=[{"TargetVariant": "AllTraffic"}],
     )
     tile_size: WholeNumber = Field(
@@ -144,6 +146,13 @@ class Request(Part):
     @classmethod
     def _legacy_output(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the message holds
         return from_legacy(data) if isinstance(data, Mapping) else data
+
+    @field_validator("image_processor_parameters")
+    @classmethod
+    def _with_secrets(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "image_processor" in info.data:
+            check_secrets(parameters, info.data["image_processor"].type)
+        return parameters
 
     @field_validator("tile_overlap")
     @classmethod

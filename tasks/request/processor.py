@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
@@ -12,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from tasks.request.fields import RoleArn, printable
 from tasks.request.part import Part
 from tasks.request.places import s3_object
+from tasks.request.secret import references
 
 
 class EndpointType(StrEnum):
@@ -57,6 +59,26 @@ class ImageProcessor(Part):
             case EndpointType.BUILTIN if name != name.strip():
                 raise ValueError("begins or ends with a space; remove it")
         return name
+
+
+def check_secrets(parameters: Mapping[str, Any], kind: EndpointType) -> None:
+    """Refuse secrets where parameters are no headers.
+
+    Args:
+        parameters: The request's `imageProcessorParameters`.
+        kind: Of the endpoint that they are for.
+
+    Raises:
+        ValueError: One of them names a secret that would go nowhere, or where it is not kept.
+    """
+    if kind in {EndpointType.HTTP_ENDPOINT, EndpointType.OIP_ENDPOINT}:
+        return
+    for name, value in parameters.items():
+        if isinstance(value, str) and any(references(value)):
+            raise ValueError(
+                f"names a secret in {name}, and {kind} has no headers, which alone may hold one; "
+                "remove it (AWS is called with a role: imageProcessor.assumedRole)"
+            )
 
 
 def _sagemaker(name: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import geopandas
 import numpy as np
@@ -13,11 +15,18 @@ import pytest
 import rasterio
 import rasterio.warp
 from prefect import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import FlowRunSort
 from rasterio.transform import from_origin
 
 from flows.image import image
+from flows.region import region
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.status import JobStatus
@@ -118,6 +127,10 @@ def test_a_summary_and_a_table_of_regions_are_left_on_the_run(allowed: Path) -> 
     assert "**100 % of the area covered**" in page
     assert f"- coverage: [{allowed / 'out' / 'scene.tif.coverage.parquet'}]" in page
     assert rows[0]["region"] == "region 1/2 · 0,0 900×404"
+    assert [float(row["first tile"]) > 0 for row in rows] == [True, True]
+    assert [row["queued"] for row in rows] == ["–", "–"]  # nothing had to start here
+    assert re.search(r"^\| this run \| – \| – \| – \| \d+\.\d\d \|$", page, re.MULTILINE)
+    assert re.search(r"^\| median of 2 regions \| – \| – \| – \| \d+\.\d\d \|$", page, re.MULTILINE)
     assert shown["progress"].data == 100
     assert shown["progress"].description == "20 of 20 tiles"
 
@@ -288,6 +301,105 @@ def test_every_image_of_a_request_is_worked(allowed: Path) -> None:
     ]
 
 
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> UUID:
+    """A deployment that regions run on; nobody works it."""
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow(region), "elsewhere")
+    monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/elsewhere")
+    settings.cache_clear()
+    return deployment
+
+
+def runs_elsewhere(deployment: UUID) -> int:
+    """Runs of a deployment that there ever were."""
+    with get_client(sync_client=True) as client:
+        mine = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+        return len(client.read_flow_runs(deployment_filter=mine))
+
+
+def regions_of(end: State[Any]) -> list[FlowRun]:
+    """The runs of an image's regions, the first first."""
+    parent = FlowRunFilterParentFlowRunId(any_=[end.state_details.flow_run_id])
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(parent_flow_run_id=parent),
+            sort=FlowRunSort.START_TIME_ASC,
+        )
+
+
+def states_of(end: State[Any]) -> list[str | None]:
+    return [run.state.name if run.state else None for run in regions_of(end)]
+
+
+def test_an_image_of_one_region_is_worked_in_its_own_run(allowed: Path, elsewhere: UUID) -> None:
+    end = run(request(paint(allowed / "scene.tif"), allowed / "out"))
+    assert end.name == "Completed"
+    (only,) = regions_of(end)
+    assert only.deployment_id is None
+    assert set(only.tags) == {"job:job-1", "model:bright-targets"}
+    # by which later images are cut
+    assert (only.labels["swath.tiles"], only.labels["swath.tile_pixels"]) == (19, 256 * 256)
+    assert float(str(only.labels["swath.work_seconds"])) > 0
+    assert runs_elsewhere(elsewhere) == 0
+
+
+def test_a_single_region_that_is_lost_is_tried_again(
+    allowed: Path, elsewhere: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, calls = allowed / "work", []
+
+    def find(_: object) -> dict[str, Any]:
+        """Have no folder to store findings in, at the first attempt."""
+        calls.append(1)
+        work.unlink() if len(calls) == 2 else work.write_text("no folder")
+        return {"type": "FeatureCollection", "features": []}
+
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: find)
+    scene = paint(allowed / "scene.tif")
+    end = run(request(scene, allowed / "out", imageProcessorTileSize=1024))
+    assert states_of(end) == ["Failed", "Completed"]
+    assert end.name == "Completed"
+    assert runs_elsewhere(elsewhere) == 0
+
+
+def test_a_single_region_is_lost_after_as_many_attempts_as_any(
+    allowed: Path, elsewhere: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (allowed / "file").write_text("where regions cannot leave their findings")
+    monkeypatch.setenv("SWATH_WORK_URI", str(allowed / "file" / "work"))
+    monkeypatch.setenv("SWATH_REGION_ATTEMPTS", "2")
+    settings.cache_clear()
+    end = run(request(paint(allowed / "scene.tif"), allowed / "out", imageProcessorTileSize=1024))
+    assert end.is_failed()
+    assert states_of(end) == ["Failed", "Failed"]
+    assert runs_elsewhere(elsewhere) == 0
+
+
+def test_a_single_region_whose_endpoint_was_given_up_is_not_tried_again(
+    allowed: Path, elsewhere: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWATH_ENDPOINT_PATIENCE", "1")
+    settings.cache_clear()
+    nobody = {"name": "http://127.0.0.1:9/", "type": "HTTP_ENDPOINT"}
+    scene = paint(allowed / "scene.tif")
+    end = run(request(scene, allowed / "out", imageProcessor=nobody))
+    assert "given up after" in str(end.message)
+    assert states_of(end) == ["Endpoint down"]
+    assert runs_elsewhere(elsewhere) == 0
+
+
+def test_regions_that_nobody_sized_are_sized_by_their_work(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, cut = paint(allowed / "scene.tif"), {"imageProcessorTileSize": 512}
+    assert len(regions_of(run(request(scene, allowed / "one", **cut)))) == 1
+    monkeypatch.setenv("SWATH_REGION_SECONDS", "0.001")  # less than any tile takes
+    settings.cache_clear()
+    assert len(regions_of(run(request(scene, allowed / "four", **cut)))) == 4
+    assert features(allowed / "one", "scene.tif") == features(allowed / "four", "scene.tif")
+
+
 def test_an_endpoint_that_is_down_ends_the_job_and_no_further_region_is_begun(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,15 +411,7 @@ def test_an_endpoint_that_is_down_ends_the_job_and_no_further_region_is_begun(
     end = run(asked, region_size=300)
     assert end.name == "Failed"
     assert "given up after" in str(end.message)
-    with get_client(sync_client=True) as client:
-        children = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                parent_flow_run_id=FlowRunFilterParentFlowRunId(
-                    any_=[end.state_details.flow_run_id]
-                )
-            )
-        )
-    assert [child.state and child.state.name for child in children] == ["Endpoint down"]
+    assert states_of(end) == ["Endpoint down"]
     failed = [line for line in lines(allowed / "out") if line["state"] == "failed"]
     assert len(failed) > 15
     assert all("127.0.0.1:9" in line["reason"] for line in failed)

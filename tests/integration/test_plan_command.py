@@ -48,6 +48,8 @@ def test_it_says_what_an_image_will_take(scene: Path) -> None:
     assert lines["tiles"] == "6 of 256 × 256 pixels, at least 64 shared"
     assert lines["model calls"] == "6, 786 kB of pixels as GTIFF/NONE"
     assert "6 to the model" in done.stdout
+    assert lines["regions"] == "1, up to 600 × 400 pixels"
+    assert "as tiles of 0.1 s each ask for" in done.stdout
 
 
 def test_it_says_so_in_json(scene: Path) -> None:
@@ -56,6 +58,12 @@ def test_it_says_so_in_json(scene: Path) -> None:
     assert figures["tiles"] == {"inferred": 6, "blank": 0, "outside": 0}
     assert (figures["width"], figures["height"]) == (600, 400)
     assert figures["memory_bytes"] < 1 << 30
+
+
+def test_the_size_of_regions_is_what_was_asked_for(scene: Path) -> None:
+    cut = ["--tile-size", 128, "--overlap", 0, "--tile-format", "GTIFF", "--json"]
+    given = json.loads(plan(scene, *cut, "--region-size", 200).stdout)
+    assert (given["regions"], given["tile_seconds"]) == (2, None)
 
 
 @pytest.mark.parametrize(

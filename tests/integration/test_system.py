@@ -27,7 +27,7 @@ from prefect.states import Cancelled, Cancelling, Scheduled
 from rich.console import Console
 
 from deployments.up import Running, running
-from flows.launch import UNFINISHED
+from flows.cancel import UNFINISHED
 from tasks import aws as clients
 from tasks import store
 from tasks.aws import client

@@ -14,6 +14,7 @@ from rasterio.transform import from_origin
 
 from tasks.estimate import Estimate, estimate
 from tasks.imagery import AbsentTile, TilePixels
+from tasks.pace import Pace
 from tasks.plan import Plan, make_plan
 from tasks.request import Request
 from tasks.settings import settings
@@ -67,7 +68,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 def found_by(plan: Plan) -> dict[str, int]:
     """Tiles by state, as a run finds them."""
     counts = {"inferred": 0, "blank": 0, "outside": 0}
-    for region in plan.regions(settings().region_size):
+    for region in plan.regions_at(Pace()):
         counts["outside"] += len(plan.outside(region).ledger)
         for tile in plan.read(plan.wanted(region)):
             blank = isinstance(tile, AbsentTile) or (isinstance(tile, TilePixels) and tile.blank)
@@ -104,6 +105,25 @@ def test_what_two_regions_read_counts_twice(make: Make) -> None:
     assert many.region_size[0] == SIZE
     assert many.bytes_to_read > one.bytes_to_read
     assert many.memory_bytes == one.memory_bytes
+
+
+def test_regions_are_sized_by_their_work_where_nobody_sized_them(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make()  # 100 tiles
+    assert estimate(plan).regions == 1
+    monkeypatch.setenv("SWATH_REGION_SECONDS", "5")
+    settings.cache_clear()
+    found = estimate(plan)
+    assert (found.regions, found.tile_seconds) == (2, 0.1)
+    monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/local")
+    monkeypatch.setenv("SWATH_REGION_WORKERS", "4")
+    settings.cache_clear()
+    assert estimate(plan).regions == 4
+    monkeypatch.setenv("SWATH_REGION_SIZE", "640")
+    settings.cache_clear()
+    found = estimate(plan)
+    assert (found.regions, found.tile_seconds) == (1, None)
 
 
 def test_an_overview_shows_the_blank_tiles_of_a_declared_nodata(make: Make) -> None:

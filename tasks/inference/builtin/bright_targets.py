@@ -13,16 +13,17 @@ brighter surface, or lies on one that stands out itself, is part of it and is no
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import ndimage
 
 from tasks.inference.builtin.answer import collection, feature
-from tasks.inference.builtin.background import Background, background
-from tasks.inference.builtin.outlines import Objects, objects
+
+if TYPE_CHECKING:
+    from tasks.inference.builtin.background import Background
+    from tasks.inference.builtin.outlines import Objects
 
 BLUR = 1  # pixels beyond an outline that are neither object nor surroundings
 SURROUND = 4  # pixels beyond that, an object's surroundings
@@ -58,6 +59,10 @@ class BrightTargets(BaseModel):
             A FeatureCollection, in the order of the objects' first rows. The score is z / (z +
             threshold), z the object's mean contrast in standard deviations: over 0.5, up to 1.
         """
+        # late, here and below: SciPy takes long to load, and runs of other models need none
+        from tasks.inference.builtin.background import background  # noqa: PLC0415
+        from tasks.inference.builtin.outlines import objects  # noqa: PLC0415
+
         intensity, valid = _intensity(pixels)
         if not valid.any():
             return collection([])
@@ -108,6 +113,8 @@ def _isolated(
         around: Their background.
         dark: (height, width), pixels with data below the detection threshold.
     """
+    from scipy import ndimage  # noqa: PLC0415
+
     near = ndimage.maximum_filter(found.labels, 2 * (BLUR + SURROUND) + 1)
     near[ndimage.maximum_filter(found.labels, 2 * BLUR + 1) > 0] = 0
     owners, shade = near[near > 0], near[(near > 0) & dark]

@@ -23,6 +23,7 @@ from tasks.inference.oip.messages import (
 )
 from tasks.inference.oip.metadata import ServedModel, ask_about
 from tasks.inference.transport import Transport
+from tasks.secrets import reveal
 
 _MOST_BYTES = 16 * 1024 * 1024  # of a call's tensors: many calls are in flight at a time
 _OURS = {
@@ -65,13 +66,15 @@ class OipEndpoint:
             timeout: Seconds that a call may take in all.
 
         Raises:
-            RequestError: There is no such model, or it does not take what is made of a tile.
+            RequestError: There is no such model, or it does not take what is made of a tile; or a
+                secret that a parameter names is not to be had, or not for it.
             EndpointError: The server does not answer, or has the model not ready yet.
         """
-        self._headers = _headers(parameters)
+        revealed = reveal(parameters, name)
+        self._headers = _headers(revealed.parameters)
         self._description = description
         inputs = description.inputs([description.prepare(sample)])
-        self._transport = Transport(timeout)
+        self._transport = Transport(timeout, revealed.secrets)
         try:
             served = ask_about(name, self._headers, self._transport)
             check_fit(served, inputs, description.outputs)

@@ -1,0 +1,174 @@
+"""`prefect.yaml`: what it names is there, and Prefect takes it, once and again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+from prefect import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.deployments import run_deployment
+from prefect.flows import Flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.callables import parameter_schema
+from prefect_aws.workers.ecs_worker import ECSJobConfiguration
+
+from deployments.aws.pool import WORK_POOL, job_template
+from deployments.local.pool import WORK_POOL as LOCAL_POOL
+from deployments.local.prefect import client_environment
+from deployments.local.process import inherited_environment
+from deployments.local.server import own_server
+from tasks.errors import StackError
+from tasks.settings import Settings
+
+PROJECT = Path(__file__).parents[2]
+DECLARED: list[dict[str, Any]] = yaml.safe_load((PROJECT / "prefect.yaml").read_text())[
+    "deployments"
+]
+NAMES = [f"{flow}/{name}" for name in ("local", "ecs") for flow in ("sensor", "image", "region")]
+STACK = Settings(ecs_cluster="arn:aws:ecs:us-east-1:1:cluster/swath", ecs_subnets=["subnet-1"])
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
+    """All that is deployed, after the first time and after the second."""
+    home = tmp_path_factory.mktemp("home")
+    with own_server() as server:
+        server.wait()
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            with get_client(sync_client=True) as client:
+                template = job_template(STACK)
+                client.create_work_pool(WorkPoolCreate(name=LOCAL_POOL, type="process"))
+                client.create_work_pool(
+                    WorkPoolCreate(name=WORK_POOL, type="ecs", base_job_template=template)
+                )
+            seen = []
+            for _ in range(2):
+                done = subprocess.run(
+                    [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+                    cwd=PROJECT,
+                    env=inherited_environment() | client_environment(home, server.port),
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert done.returncode == 0, done.stdout + done.stderr
+                seen.append({name: plain(name) for name in NAMES})
+            yield seen
+
+
+def read(name: str) -> DeploymentResponse:
+    with get_client(sync_client=True) as client:
+        return client.read_deployment_by_name(name)
+
+
+def plain(name: str) -> dict[str, Any]:
+    """A deployment as it stands, but for when it was last touched."""
+    found = read(name).model_dump(mode="json", exclude={"updated", "version_id", "version_info"})
+    for each in [*found["schedules"], found["global_concurrency_limit"] or {}]:
+        each.pop("updated", None)
+    return found
+
+
+@pytest.mark.parametrize(
+    "entry", DECLARED, ids=lambda entry: f"{entry['entrypoint']}-{entry['name']}"
+)
+def test_every_entrypoint_is_a_flow_that_takes_what_is_given(entry: dict[str, Any]) -> None:
+    module, _, name = entry["entrypoint"].rpartition(".")
+    flow = getattr(import_module(module), name)
+    assert isinstance(flow, Flow)
+    assert flow.name == name
+    flow.validate_parameters(entry.get("parameters", {}) | dummies(flow, entry))
+    assert entry["enforce_parameter_schema"] is True
+    assert {"swath", name} <= set(entry["tags"])
+    assert entry["description"].endswith(".")
+
+
+def dummies(flow: Flow[..., Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """What a caller must give, beside what the deployment does."""
+    request = {
+        "jobId": "a",
+        "imageUrls": ["s3://images/c.tif"],
+        "outputs": [{"type": "S3", "bucket": "results", "prefix": "p"}],
+        "imageProcessor": {"name": "m"},
+    }
+    region = dict.fromkeys(["x", "y", "index", "row_start", "column_start"], 0)
+    region |= dict.fromkeys(["of", "width", "height", "row_stop", "column_stop"], 1)
+    known = {
+        "request": request,
+        "region": region,
+        "image_url": "s3://images/c.tif",
+        "etag": "1",
+        "work_uri": "s3://work/w",
+    }
+    required = parameter_schema(flow).required
+    return {name: known[name] for name in required if name not in entry.get("parameters", {})}
+
+
+def test_all_are_deployed(deployed: list[dict[str, Any]]) -> None:
+    assert set(deployed[0]) == set(NAMES)
+    for name, found in deployed[0].items():
+        flow = name.partition("/")[0]
+        assert found["work_pool_name"] == (WORK_POOL if name.endswith("ecs") else LOCAL_POOL)
+        assert found["enforce_parameter_schema"]
+        properties = found["parameter_openapi_schema"]["properties"]
+        assert all(told.get("description") for told in properties.values()), name
+        assert found["description"]
+        assert {"swath", flow} <= set(found["tags"])
+
+
+def test_a_second_time_changes_nothing(deployed: list[dict[str, Any]]) -> None:
+    first, second = deployed
+    assert first == second
+
+
+@pytest.mark.usefixtures("deployed")
+def test_the_sensor_begins_again_when_its_time_is_over() -> None:
+    for name in ("sensor/local", "sensor/ecs"):
+        found = read(name)
+        (schedule,) = found.schedules
+        assert schedule.schedule.model_dump()["interval"].total_seconds() == 60 * float(
+            found.parameters["minutes"]
+        )
+
+
+@pytest.mark.usefixtures("deployed")
+@pytest.mark.parametrize("flow", ["sensor", "image", "region"])
+def test_on_ecs_each_has_a_task_definition_and_a_size(flow: str) -> None:
+    given = read(f"{flow}/ecs").job_variables
+    assert given["task"] == flow
+    assert given["cpu"] >= 256
+    assert given["memory"] >= 1024
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_run_with_a_parameter_that_does_not_fit_is_refused_by_prefect() -> None:
+    with pytest.raises(Exception, match="minutes"):
+        run_deployment("sensor/ecs", parameters={"minutes": "many"}, timeout=0)
+
+
+def test_a_key_of_prefect_is_handed_to_tasks_as_a_secret_alone() -> None:
+    """The task definitions hold it; the worker takes it out of what it adds to a run."""
+    assert job_template(STACK)["job_configuration"]["prefect_api_key_secret_arn"] is None
+    template = job_template(STACK, with_key=True)["job_configuration"]
+    given = {name: value for name, value in template.items() if "{{" not in str(value)}
+    job = ECSJobConfiguration(
+        **given, task_run_request={"taskDefinition": "a"}, env={"PREFECT_API_KEY": "pnu_1"}
+    )
+    run = FlowRun(flow_id=uuid4(), name="a")
+    job.prepare_for_flow_run(run)
+    assert "PREFECT_API_KEY" not in job.env
+
+
+def test_a_pool_needs_to_be_told_where_the_stack_is() -> None:
+    with pytest.raises(StackError, match=r"SWATH_ECS_CLUSTER and SWATH_ECS_SUBNETS.*give"):
+        job_template(Settings(ecs_subnets=["subnet-1"]))

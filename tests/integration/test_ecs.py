@@ -1,0 +1,354 @@
+"""The whole chain on ECS: SQS → sensor → image → regions, each a task, and what may fail.
+
+AWS is emulated, and an agent runs the tasks as processes; Prefect's server and its ECS worker, the
+deployments of `prefect.yaml`, the model server and every flow are the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from prefect import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling
+
+from deployments.local.aws import start_aws, wait_for_aws
+from deployments.local.prefect import start_server
+from deployments.local.process import inherited_environment
+from deployments.local.processes import Processes
+from flows.image import image
+from tasks import aws as clients
+from tasks import store
+from tasks.queue import send
+from tasks.request import Request
+from tasks.settings import settings
+from tests.ecs_agent import EcsAgent, Task
+from tests.model_server import start as start_models
+from tests.stacks import Stack, make_network, make_stack
+
+PATIENCE = 240.0  # seconds for a job, on a busy machine
+MANY, FEW = 4, 2  # regions of the images
+START = 60.0  # seconds that a task may take to start, where two cores start them all
+
+
+@dataclass
+class Cloud:
+    """What the tests talk to."""
+
+    agent: EcsAgent
+    stack: Stack
+    status_queue_url: str
+    models_url: str
+    told: dict[str, list[str]] = field(default_factory=dict)
+
+    def request(self, job_id: str, name: str, **fields: Any) -> dict[str, Any]:
+        return {
+            "jobId": job_id,
+            "imageUrls": [f"s3://{self.stack.outputs['ImageBucket']}/{name}"],
+            "outputs": [self.output(job_id)],
+            "imageProcessor": {
+                "name": f"{self.models_url}/bright-targets/invocations",
+                "type": "HTTP_ENDPOINT",
+            },
+            "imageProcessorTileSize": 256,
+            "imageProcessorTileOverlap": 64,
+            "imageProcessorTileFormat": "GTIFF",
+        } | fields
+
+    def output(self, prefix: str) -> dict[str, str]:
+        return {"type": "S3", "bucket": self.stack.outputs["ResultsBucket"], "prefix": prefix}
+
+    def slow(self, job_id: str, *, seconds: float) -> dict[str, Any]:
+        """A request each of whose tiles takes its time."""
+        return self.request(
+            job_id,
+            "blue.tif",
+            imageProcessor={
+                "name": f"{self.models_url}/failure/invocations",
+                "type": "HTTP_ENDPOINT",
+            },
+            imageProcessorParameters={"seconds": seconds},
+        )
+
+    def send(self, request: dict[str, Any]) -> None:
+        send(self.stack.outputs["QueueUrl"], json.dumps(request))
+
+    def regions(self, job_id: str) -> list[Task]:
+        """The tasks of a job's regions."""
+        runs = {str(run.id) for run in runs_of(job_id) if "region" in run.parameters}
+        tasks = self.agent.of("-region")
+        return [task for task in tasks if task.environment["PREFECT__FLOW_RUN_ID"] in runs]
+
+
+def runs_of(job_id: str) -> list[FlowRun]:
+    with get_client(sync_client=True) as prefect:
+        return [run for run in prefect.read_flow_runs() if f"job:{job_id}" in run.tags]
+
+
+def image_run(job_id: str) -> FlowRun:
+    (run,) = [run for run in runs_of(job_id) if "region" not in run.parameters]
+    return run
+
+
+def wait_for(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.3)
+
+
+def at_work(cloud: Cloud, job_id: str, number: int) -> list[Task]:
+    """The tasks of a job's regions, once so many are running flows."""
+
+    def running() -> bool:
+        regions = [run for run in runs_of(job_id) if "region" in run.parameters]
+        return sum(run.state_name == "Running" for run in regions) >= number
+
+    wait_for(running)
+    return cloud.regions(job_id)
+
+
+def ended(job_id: str) -> bool:
+    runs = [run for run in runs_of(job_id) if "region" not in run.parameters]
+    return bool(runs) and all(run.state and run.state.is_final() for run in runs)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    folder = tmp_path_factory.mktemp("ecs")
+    with Processes() as processes, pytest.MonkeyPatch.context() as patch:
+        server = start_server(processes, folder)
+        aws = start_aws(processes, folder)
+        wait_for_aws(aws, timeout=60)
+        for name, value in aws.environment.items():
+            patch.setenv(name, value)
+        forget()
+        stack = make_stack(aws.endpoint_url, make_network(), PrefectApiUrl=server.api_url)
+        server.wait()
+        variables = aws.environment | {
+            "SWATH_REGION_SIZE": "400",
+            "SWATH_START_TIMEOUT": f"{START:g}",
+        }
+        command, environment = container(stack, "worker")
+        processes.start(
+            "the worker",
+            [sys.executable, *command[1:]],
+            env=inherited_environment() | server.environment | variables | environment,
+            log=folder / "logs" / "worker.log",
+        )
+        agent = EcsAgent(
+            clients.client("ecs"),
+            clients.client("sqs"),
+            cluster=stack.outputs["ClusterName"],
+            queue_url=stack.outputs["ObserverQueueUrl"],
+            folder=folder / "tasks",
+            variables=variables,
+        )
+        with (
+            agent,
+            serving() as models_url,
+            temporary_settings({PREFECT_API_URL: server.api_url}),
+        ):
+            wait_for(lambda: agent.running("-sensor"))
+            yield Cloud(agent, stack, listen(stack.outputs["StatusTopicArn"]), models_url)
+    forget()
+
+
+def container(stack: Stack, task: str) -> tuple[list[str], dict[str, str]]:
+    """What a task definition of the stack runs: its command and its environment."""
+    told = clients.client("ecs").describe_task_definition(taskDefinition=f"{stack.name}-{task}")
+    (only,) = told["taskDefinition"]["containerDefinitions"]
+    return only["command"], {each["name"]: each["value"] for each in only["environment"]}
+
+
+def listen(topic_arn: str) -> str:
+    """A queue that gets what is said on a topic."""
+    sqs = clients.client("sqs")
+    url: str = sqs.create_queue(QueueName="heard")["QueueUrl"]
+    told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+    clients.client("sns").subscribe(
+        TopicArn=topic_arn,
+        Protocol="sqs",
+        Endpoint=told["Attributes"]["QueueArn"],
+        Attributes={"RawMessageDelivery": "true"},
+    )
+    return url
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The address of the real model server."""
+    process, port = start_models()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()  # its threads may be asleep over a tile
+        process.communicate()
+
+
+def forget() -> None:
+    settings.cache_clear()
+    clients.client.cache_clear()
+    clients.session.cache_clear()
+
+
+def paint(path: Path, height: int, *, blue: bool = False) -> Path:
+    """Bright objects, in bands of 400 rows a region; or all blue, for a model to be slow over."""
+    random = np.random.default_rng(5)
+    pixels = random.integers(40, 60, (3, height, 900), dtype=np.uint8)
+    for x, y in random.integers(40, (850, height - 50), (60, 2)):
+        pixels[:, y : y + 8, x : x + 20] = 230
+    if blue:
+        pixels[:2], pixels[2] = 0, 255
+    profile = {"width": 900, "height": height, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    transform = Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)
+    with rasterio.open(path, "w", driver="GTiff", transform=transform, **profile) as sink:
+        sink.write(pixels)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def images(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("images")
+    for name, height in (("harbour", 400 * MANY), ("blue", 400 * FEW)):
+        file = paint(folder / f"{name}.tif", height, blue=name == "blue")
+        store.put(f"s3://{cloud.stack.outputs['ImageBucket']}/{name}.tif", file)
+
+
+@pytest.fixture
+def in_one_process(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict[str, Any]], list[bytes]]:
+    """What a request gives when it is worked here."""
+    monkeypatch.setenv("SWATH_WORK_URI", f"s3://{cloud.stack.outputs['ResultsBucket']}/work")
+    settings.cache_clear()
+
+    def work(request: dict[str, Any]) -> list[bytes]:
+        here = {"outputs": [cloud.output("here")]}
+        end = image(Request.model_validate(request | here), return_state=True)
+        assert end.name == "Completed"
+        return published(cloud, request, "here")
+
+    return work
+
+
+def published(cloud: Cloud, request: dict[str, Any], prefix: str) -> list[bytes]:
+    """The bytes of a result, times aside."""
+    name = request["imageUrls"][0].rpartition("/")[2]
+    uri = f"s3://{cloud.stack.outputs['ResultsBucket']}/{prefix}/{name}"
+    found = [store.get(f"{uri}.{ending}") for ending in ("geojson", "coverage.parquet")]
+    return [re.sub(rb'"inferenceDT":"[^"]*"', b"", body) for body in found]
+
+
+def statuses(cloud: Cloud, job_id: str) -> list[str]:
+    """What was said of a job on the topic so far."""
+    sqs, url = clients.client("sqs"), cloud.status_queue_url
+    ask = {"QueueUrl": url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
+    while found := sqs.receive_message(**ask).get("Messages", []):
+        for each in found:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=each["ReceiptHandle"])
+            told = {k: v["StringValue"] for k, v in each["MessageAttributes"].items()}
+            cloud.told.setdefault(told["job_id"], []).append(told["status"])
+    return cloud.told.get(job_id, [])
+
+
+def test_a_request_is_worked_by_tasks_side_by_side_as_in_one_process(
+    cloud: Cloud, in_one_process: Callable[[dict[str, Any]], list[bytes]]
+) -> None:
+    request = cloud.request("chain", "harbour.tif")
+    regions = partial(cloud.agent.of, "-region")
+    cloud.agent.has_room = lambda family: "region" not in family or len(regions()) >= MANY
+    cloud.send(request)
+    wait_for(lambda: ended("chain"))
+    assert image_run("chain").state_name == "Completed"
+    assert len(regions()) == MANY
+    assert max(task.started for task in regions()) < min(task.ended for task in regions())
+    assert {(task.cpu, task.memory) for task in regions()} == {(2048, 4096)}
+    assert published(cloud, request, "chain") == in_one_process(request)
+    assert statuses(cloud, "chain") == ["STARTED", "IN_PROGRESS", "SUCCESS"]
+
+
+def test_a_killed_region_is_noticed_and_worked_again(
+    cloud: Cloud, in_one_process: Callable[[dict[str, Any]], list[bytes]]
+) -> None:
+    request = cloud.slow("killed", seconds=2)
+    cloud.send(request)
+    victim = at_work(cloud, "killed", 1)[0]
+    victim.kill()
+    wait_for(lambda: ended("killed"))
+    assert victim.exit_code == 128 + 9
+    assert image_run("killed").state_name == "Completed"
+    assert len(cloud.regions("killed")) == FEW + 1
+    assert published(cloud, request, "killed") == in_one_process(cloud.slow("killed", seconds=0))
+
+
+def test_tasks_that_never_start_are_stopped_and_told_and_a_region_is_tried_again(
+    cloud: Cloud,
+) -> None:
+    full = {"-region"}
+    cloud.agent.has_room = lambda family: family[family.rindex("-") :] not in full
+    cloud.send(cloud.request("waiting", "blue.tif"))
+    wait_for(lambda: cloud.regions("waiting"))
+    full.add("-image")
+    cloud.send(cloud.request("nowhere", "blue.tif"))
+    wait_for(lambda: any(task.stopped_by for task in cloud.regions("waiting")))
+    full.remove("-region")
+    wait_for(lambda: ended("waiting"))
+    assert image_run("waiting").state_name == "Completed"
+    never = [task for task in cloud.regions("waiting") if task.guard is None]
+    assert never
+    assert all("did not start within 60 s" in task.stopped_by for task in never)
+    runs = {str(run.id): run for run in runs_of("waiting")}
+    lost = [runs[task.environment["PREFECT__FLOW_RUN_ID"]] for task in never]
+    assert {run.state_name for run in lost} == {"Cancelled"}
+    assert all(run.state and "SWATH_START_TIMEOUT" in str(run.state.message) for run in lost)
+
+    wait_for(lambda: "FAILED" in statuses(cloud, "nowhere"))
+    full.clear()
+    (task,) = [task for task in cloud.agent.of("-image") if task.guard is None]
+    wait_for(lambda: task.stopped_by)
+    assert image_run("nowhere").state_name == "Crashed"
+    assert statuses(cloud, "nowhere") == ["FAILED"]
+
+
+def test_cancelling_an_image_stops_the_tasks_of_its_regions(cloud: Cloud) -> None:
+    cloud.send(cloud.slow("cancelled", seconds=600))
+    regions = at_work(cloud, "cancelled", FEW)
+    with get_client(sync_client=True) as prefect:
+        prefect.set_flow_run_state(image_run("cancelled").id, Cancelling())
+    wait_for(lambda: all(task.exit_code is not None for task in regions), patience=60)
+    assert [task.stopped_by for task in regions] == ["Swath: its image's run ended"] * FEW
+    wait_for(lambda: ended("cancelled"))
+    assert image_run("cancelled").state_name == "Cancelled"
+    assert all(run.state and run.state.is_final() for run in runs_of("cancelled"))
+    wait_for(lambda: "FAILED" in statuses(cloud, "cancelled"))
+    assert cloud.regions("cancelled") == regions
+
+
+def test_the_regions_of_a_killed_image_are_stopped_and_its_end_is_told_once(cloud: Cloud) -> None:
+    cloud.send(cloud.slow("shot", seconds=600))
+    regions = at_work(cloud, "shot", FEW)
+    (task,) = [
+        task
+        for task in cloud.agent.running("-image")
+        if task.environment["PREFECT__FLOW_RUN_ID"] == str(image_run("shot").id)
+    ]
+    task.kill()
+    wait_for(lambda: all(task.exit_code is not None for task in regions))
+    assert all(task.stopped_by for task in regions)
+    wait_for(lambda: "FAILED" in statuses(cloud, "shot"))
+    assert statuses(cloud, "shot") == ["STARTED", "IN_PROGRESS", "FAILED"]
