@@ -17,7 +17,7 @@ from rich.console import Console
 
 from deployments.local.server import own_server, server_in_use
 from deployments.options import Cut, request_of, url_of
-from tasks.errors import PublishError, RequestError, SwathError
+from tasks.errors import JobFailedError, PublishError, RequestError, SwathError
 from tasks.request import Request
 from tasks.status import JobStatus
 
@@ -130,6 +130,8 @@ def _run(request: Request, options: Options, console: Console) -> Summary:
     with _interruptible(console), tags(*tags_of(request)), watching(request.job_id, console):
         end: State[Any] = image(request, region_size=options.cut.region_size, return_state=True)
     summary: Summary | Exception = end.result(raise_on_failure=False)
+    if isinstance(summary, JobFailedError):
+        return summary.summary
     if isinstance(summary, Exception):
         raise SwathError(str(summary)) from summary
     return summary

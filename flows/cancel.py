@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime
 from typing import Any
 
 from prefect import get_client
@@ -19,6 +21,7 @@ from prefect.states import Cancelled, Cancelling
 
 from tasks import ecs
 from tasks.errors import StopError
+from tasks.settings import settings
 
 UNFINISHED = [
     StateType.SCHEDULED,
@@ -61,3 +64,19 @@ def cancel(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
             ecs.stop(run.infrastructure_pid, f"Swath: {reason}")
         except StopError as error:
             flow_run_logger(run).error("%s", error)
+
+
+def never_started(run: FlowRun, submitted: datetime | None) -> str:
+    """Why a run that was submitted is given up; empty while it need not be.
+
+    Args:
+        run: As it stands.
+        submitted: When a worker took it; None where none has.
+    """
+    limit = settings().start_timeout
+    if run.start_time or submitted is None or submitted.timestamp() + limit > time.time():
+        return ""
+    return (
+        f"it did not start within {limit:g} s of being submitted (SWATH_START_TIMEOUT): look for "
+        "room in the cluster, the image and the subnets' way to Prefect"
+    )

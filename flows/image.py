@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pyarrow as pa
 from prefect import flow, get_run_logger
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -18,12 +19,12 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from flows.announce import announce, announce_end
 from flows.cancel import cancel_regions
 from flows.launch import run_name
-from flows.regions import AT_ONCE, run_regions
+from flows.regions import AT_ONCE, run_regions, why_lost
 from flows.report import report
 from flows.workers import pace_of
 from tasks import coverage, store
 from tasks.coverage import TileState
-from tasks.errors import PublishError, SwathError
+from tasks.errors import JobFailedError, PublishError, SwathError
 from tasks.findings import Kept, load_ledger, without_detections
 from tasks.merge import merge_task
 from tasks.plan import Plan, plan_task
@@ -43,6 +44,11 @@ def _name() -> str:
     return run_name(image_url, request.job_id)
 
 
+def _forget(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+    """Remove what the regions of a cancelled run left: a hook, as its process was ended."""
+    store.remove(_work_uri(flow_run.id))
+
+
 @flow(
     name="image",
     flow_run_name=_name,
@@ -50,7 +56,7 @@ def _name() -> str:
     on_completion=[announce_end],
     on_failure=[cancel_regions, announce_end],
     on_crashed=[cancel_regions, announce_end],
-    on_cancellation=[cancel_regions, announce_end],
+    on_cancellation=[cancel_regions, announce_end, _forget],
 )
 def image(
     request: Request, image_url: str | None = None, region_size: int | None = None
@@ -94,10 +100,14 @@ def _regions(plan: Plan, rows: int | None) -> list[Region]:
     return plan.regions_at(pace_of(plan.request, plan.grid, AT_ONCE))
 
 
+def _work_uri(run_id: object) -> str:
+    return store.join(settings().work_uri, str(run_id))
+
+
 @contextmanager
 def _work_folder() -> Iterator[str]:
     """Where regions leave what they find; what cannot be removed of it costs no result."""
-    work_uri = store.join(settings().work_uri, str(flow_run.id))
+    work_uri = _work_uri(flow_run.id)
     try:
         yield work_uri
     finally:
@@ -117,8 +127,7 @@ def _each(request: Request, region_size: int | None) -> State[Summary]:
 
 def _lost(plan: Plan, region: Region, end: State[Any]) -> pa.Table:
     """The ledger of a region that left none: the tiles of it that were asked for failed."""
-    reason = end.message or str(end.name)
-    failed = without_detections(plan.wanted(region), TileState.FAILED, reason)
+    failed = without_detections(plan.wanted(region), TileState.FAILED, why_lost(end))
     return coverage.concatenate([plan.outside(region).ledger, failed.ledger])
 
 
@@ -160,6 +169,6 @@ def _publish_ledger(plan: Plan, ledger: pa.Table) -> dict[str, str]:
 def _conclude(summary: Summary) -> State[Summary]:
     """The run's last state, named after the job's status; the flow's hooks announce it."""
     if summary.status is JobStatus.FAILED:
-        return Failed(message=summary.message, data=summary)
+        return Failed(message=summary.message, data=JobFailedError(summary.message, summary))
     name = "Completed" if summary.status is JobStatus.SUCCESS else "Partial"
     return Completed(name=name, message=summary.message, data=summary)

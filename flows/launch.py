@@ -1,18 +1,13 @@
-"""Runs of deployments: an image's, started by the sensor, and a region's, started by an image's."""
+"""The runs of images, which the sensor launches and tends."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
-from typing import Any, cast
 from uuid import UUID
 
-import httpx
-from prefect import get_client, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -22,26 +17,19 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.runtime import flow_run as this_flow_run
-from prefect.runtime import task_run as this_task_run
 from prefect.states import Crashed
 
 from flows.announce import ANNOUNCED, announce_end, status_of
-from flows.cancel import UNFINISHED, cancel, cancel_regions
-from flows.region import GIVEN_UP
-from tasks.errors import RegionLostError, RequestError
+from flows.cancel import UNFINISHED, cancel, cancel_regions, never_started
+from tasks.errors import RequestError
 from tasks.inference.transport import shown
 from tasks.request import Request
-from tasks.settings import settings
 from tasks.status import JobStatus
-from tasks.tiling import Region
 
-_POLL = 1.0  # seconds between looks at a region's run
 _HOOKS = timedelta(seconds=30)  # after its end, in which a run speaks for itself
 _OLDEST = timedelta(days=1)  # end of a run that is still spoken for
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
@@ -119,7 +107,7 @@ class ImageRuns:
         with get_client(sync_client=True) as client:
             pending = FlowRunFilterStateType(any_=[StateType.PENDING])
             for run in self._read(client, FlowRunFilter(state=FlowRunFilterState(type=pending))):
-                if late := _never_started(run, run.state.timestamp if run.state else None):
+                if late := never_started(run, run.state.timestamp if run.state else None):
                     cancel(client, run, late)
                     client.set_flow_run_state(run.id, Crashed(message=late), force=True)
             now = datetime.now(UTC)
@@ -170,105 +158,3 @@ def _holds(run: FlowRun, message_id: str) -> bool:
     if run.labels.get(_MESSAGE) == message_id or run.state is None or not run.state.is_final():
         return True
     return status_of(run.state) is JobStatus.SUCCESS
-
-
-@dataclass
-class EndpointNews:
-    """What an image's regions tell each other of their endpoint.
-
-    Attributes:
-        down: Why one of them gave it up; empty where none has.
-    """
-
-    down: str = ""
-
-    def hear(self, end: State[Any]) -> None:
-        """Learn from how a region's run ended."""
-        if end.name == GIVEN_UP:
-            self.down = end.message or GIVEN_UP
-
-
-@task(
-    name="region",
-    task_run_name="region {region.number} of {region.of}",
-    cache_policy=NO_CACHE,
-)
-def run_region(
-    request: Request,
-    image_url: str,
-    etag: str,
-    region: Region,
-    work_uri: str,
-    *,
-    endpoint: EndpointNews,
-) -> None:
-    """Run one region on the work pool and wait for it; each attempt is a run of its own.
-
-    Raises:
-        RegionLostError: The run failed, crashed, was cancelled, or took too long; or it was not
-            begun, as another one gave the endpoint up.
-    """
-    if endpoint.down:
-        raise RegionLostError(endpoint.down)
-    deployment = settings().region_deployment
-    assert deployment is not None
-    started = run_deployment(
-        deployment,
-        parameters={
-            "request": request.model_dump(mode="json"),
-            "image_url": image_url,
-            "etag": etag,
-            "region": region.model_dump(mode="json"),
-            "work_uri": work_uri,
-        },
-        flow_run_name=region.name,
-        tags=tags(request),
-        # a constant key would return the crashed run again
-        idempotency_key=f"{this_flow_run.id}:{region.index}:{this_task_run.run_count}",
-        timeout=0,
-    )
-    run = _await(cast("FlowRun", started).id)  # a coroutine only where there is an event loop
-    if run.state is None or not run.state.is_completed():
-        ended = "was lost" if run.state is None else f"ended {run.state.name}: {run.state.message}"
-        raise RegionLostError(f"{run.name} {ended}")
-    endpoint.hear(run.state)
-
-
-def _await(run_id: UUID) -> FlowRun:
-    """A region's run, ended; it may wait for its turn, but neither start nor work for ever."""
-    submitted: datetime | None = None
-    with get_client(sync_client=True) as client:
-        while True:
-            try:
-                run = client.read_flow_run(run_id)
-            except httpx.HTTPError as error:
-                if isinstance(error, PrefectHTTPStatusError) and error.response.is_client_error:
-                    raise  # it will never be told
-                time.sleep(_POLL)  # the region goes on without Prefect, and so do we
-                continue
-            if run.state is not None and run.state.is_final():
-                return run
-            if run.state is not None and run.state.is_pending():
-                submitted = submitted or run.state.timestamp  # states of its machine follow
-            if why := _never_started(run, submitted) or _worked_too_long(run):
-                cancel(client, run, why)
-                raise RegionLostError(f"{run.name}: {why}")
-            time.sleep(_POLL)
-
-
-def _never_started(run: FlowRun, submitted: datetime | None) -> str:
-    """Why a run that was submitted is given up; empty while it need not be."""
-    limit = settings().start_timeout
-    if run.start_time or submitted is None or submitted.timestamp() + limit > time.time():
-        return ""
-    return (
-        f"it did not start within {limit:g} s of being submitted (SWATH_START_TIMEOUT): look for "
-        "room in the cluster, the image and the subnets' way to Prefect"
-    )
-
-
-def _worked_too_long(run: FlowRun) -> str:
-    limit = settings().region_timeout
-    if run.start_time is None or run.start_time.timestamp() + limit > time.time():
-        return ""
-    return f"it took over {limit:g} s (SWATH_REGION_TIMEOUT) and was cancelled"

@@ -14,7 +14,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectConcurrentFuture
 from prefect.runtime import flow_run
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from flows.labels import leave
 from flows.progress import RegionProgress
@@ -22,6 +22,7 @@ from flows.slots import endpoint_slots
 from flows.startup import FirstAnswer, startup
 from tasks import coverage
 from tasks.coverage import TileState
+from tasks.errors import SwathError
 from tasks.findings import Findings, gather, save, without_detections
 from tasks.inference import Endpoint, open_patiently
 from tasks.inference.batch import Batch, batch_size, infer_task, most_calls
@@ -58,7 +59,14 @@ def region(
     Returns:
         Tiles in each state.
     """
-    plan = make_plan(request, image_url, etag)
+    try:
+        return _work(make_plan(request, image_url, etag), region, work_uri)
+    except SwathError as error:  # told in its own words
+        return Failed(message=str(error), data=error)
+
+
+def _work(plan: Plan, region: Region, work_uri: str) -> State[dict[str, int]]:
+    request = plan.request
     endpoint = FirstAnswer(open_patiently(plan.request, plan.image))
     with closing(_calls(endpoint, plan, region)) as calls, _slots(request, calls):
         began = time.monotonic()

@@ -10,10 +10,11 @@ from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Failed
 
-from flows.launch import EndpointNews, run_region
+from flows.attempt import EndpointNews, run_region
 from flows.launch import tags as tags_of
 from flows.progress import image_progress
 from flows.region import region as region_flow
+from tasks.errors import SwathError
 from tasks.plan import Plan
 from tasks.settings import settings
 from tasks.tiling import Region
@@ -65,3 +66,9 @@ def _run_here(work: tuple[Any, ...], endpoint: EndpointNews) -> State[Any]:
         end = region_flow(*work, return_state=True)
         endpoint.hear(end)
     return end
+
+
+def why_lost(end: State[Any]) -> str:
+    """Why a region's run gave nothing, in the words of what went wrong."""
+    error = end.result(raise_on_failure=False)
+    return str(error) if isinstance(error, SwathError) else end.message or str(end.name)

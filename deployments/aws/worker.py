@@ -72,7 +72,7 @@ def deploy() -> None:
         StackError: Prefect refused it.
     """
     done = subprocess.run(  # noqa: S603 - our own interpreter
-        [*_PREFECT, "deploy", "--name", "*/ecs"], cwd=PROJECT, check=False
+        [*_PREFECT, "deploy", "--name", "ecs"], cwd=PROJECT, check=False
     )
     if done.returncode:
         raise StackError("prefect deploy failed; what it said stands above.")

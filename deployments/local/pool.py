@@ -91,7 +91,7 @@ def deploy(
         raise StackError(f"There is no prefect.yaml in {project}: run from a clone of the project.")
     processes.run(
         "prefect deploy",
-        [*PREFECT, "deploy", "--name", "*/local"],
+        [*PREFECT, "deploy", "--name", "local"],
         env=inherited_environment() | server.environment | environment,
         log=folder / "logs" / "deploy.log",
         cwd=project,

@@ -199,7 +199,8 @@ def test_of_a_lost_region_only_what_was_asked_for_failed(
     monkeypatch.setenv("SWATH_WORK_URI", str(allowed / "file" / "work"))
     settings.cache_clear()
     end = run(request(scene, allowed / "out", regionOfInterest=corner(scene)))
-    summary: Any = end.result(raise_on_failure=False)
+    failed: Any = end.result(raise_on_failure=False)
+    summary = failed.summary
     assert summary.status is JobStatus.FAILED
     assert summary.tiles["outside"] > summary.tiles["failed"] > 0
     assert summary.tiles["inferred"] == summary.tiles["blank"] == 0
@@ -234,7 +235,8 @@ def test_a_model_that_never_answers_publishes_the_ledger_alone(allowed: Path) ->
     dead = {"name": "http://127.0.0.1:9/invocations", "type": "HTTP_ENDPOINT"}
     end = run(request(scene, allowed / "out", imageProcessor=dead, imageProcessorTileSize=1024))
     assert end.is_failed()
-    summary: Any = end.result(raise_on_failure=False)
+    failed: Any = end.result(raise_on_failure=False)
+    summary = failed.summary
     assert summary.status is JobStatus.FAILED
     assert "127.0.0.1:9" in summary.reasons[0][0]
     assert "; 0 % of the area covered; 100 % failed in 1 tile, most often" in str(end.message)
@@ -258,7 +260,8 @@ def test_an_output_that_fails_hides_no_reason_of_a_failed_job(
     out.mkdir()
     monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: refuse)
     end = run(request(scene, out, imageProcessorTileSize=1024))
-    summary: Any = end.result(raise_on_failure=False)
+    failed: Any = end.result(raise_on_failure=False)
+    summary = failed.summary
     assert end.is_failed()
     assert "the model is broken" in str(end.message)
     assert summary.outputs == {}

@@ -14,7 +14,7 @@ import yaml
 from cfnlint.decode import decode
 from prefect.settings import Settings as PrefectSettings
 from prefect.settings.legacy import _get_valid_setting_names
-from prefect_aws.settings import EcsObserverSettings
+from prefect_aws.settings import EcsObserverSqsSettings, EcsWorkerSettings
 
 from tasks.queue import VISIBILITY
 from tasks.settings import Settings
@@ -270,11 +270,10 @@ def test_runs_are_as_large_as_their_deployments_say(resources: dict[str, Any]) -
 @pytest.mark.parametrize("process", PROCESSES)
 def test_every_variable_is_a_setting_of_somebody(resources: dict[str, Any], process: str) -> None:
     ours = {f"SWATH_{name.upper()}" for name in Settings.model_fields}
-    observer = EcsObserverSettings.model_fields["sqs"].annotation
-    assert observer is not None
-    prefix = observer.model_config["env_prefix"]
     prefects = set(_get_valid_setting_names(PrefectSettings)) | {
-        f"{prefix}{name}".upper() for name in observer.model_fields
+        f"{part.model_config['env_prefix']}{name}".upper()
+        for part in (EcsObserverSqsSettings, EcsWorkerSettings)
+        for name in part.model_fields
     }
     others = {"AWS_DEFAULT_REGION", "DO_NOT_TRACK", "PGSSLMODE"}
     secrets = {secret["Name"] for secret in unconditional(container(resources, process)["Secrets"])}

@@ -1,0 +1,206 @@
+"""Every command that a page shows exists, with these options: by the tools' own definitions."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import jmespath  # type: ignore[import-untyped]
+import pytest
+from botocore import xform_name
+from botocore.session import Session
+from cyclopts import App
+from prefect.cli._app import _app as prefect_app
+
+from deployments.cli import app as swath_app
+from tests.pages import PAGES, ROOT, blocks, commands, mentions
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+GLOBAL = {"output", "query", "region"}  # options of every aws command
+OF_THE_CLI = {  # aws commands that are none of a service: their options
+    ("cloudformation", "deploy"): {
+        "capabilities",
+        "parameter-overrides",
+        "s3-bucket",
+        "stack-name",
+        "template-file",
+    },
+    ("ecr", "get-login-password"): set(),
+    ("logs", "tail"): {"follow", "log-stream-name-prefix", "since"},
+    ("s3", "cp"): {"recursive"},
+    ("s3", "mb"): set(),
+    ("s3", "rb"): {"force"},
+}
+RENAMED = {("sns", "subscribe", "endpoint"): "notification-endpoint"}  # by the aws command
+
+
+def check_swath(words: list[str]) -> None:
+    _parse(swath_app, words)
+
+
+def check_prefect(words: list[str]) -> None:
+    _parse(prefect_app, [str(uuid4()) if word.endswith("ID") else word for word in words])
+
+
+def _parse(app: App, words: list[str]) -> None:
+    chain, _, _ = app.parse_commands(words)
+    assert chain, words
+    if len(chain) < len(words):
+        app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+def check_prefect_aws(words: list[str]) -> None:
+    place = next(i for i, word in enumerate([*words, "--"]) if word.startswith("--"))
+    told = _help(*words[:place])
+    options = {word for word in words if word.startswith("--")}
+    assert {option for option, needed in told.items() if needed} <= options <= told.keys()
+
+
+@cache
+def _help(*command: str) -> dict[str, bool]:
+    """Options of a command of prefect-aws, and whether each is needed."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("prefect-aws"), *command, "--help"],
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.findall(r"^│ (\*| ) +(--[\w-]+)", done.stdout, re.MULTILINE)
+    return {option: mark == "*" for mark, option in found}
+
+
+def check_make(words: list[str]) -> None:
+    target, *variables = words
+    assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), target
+    for variable in variables:
+        assert f"$({variable.partition('=')[0]})" in MAKEFILE, variable
+
+
+@cache
+def _session() -> Session:
+    return Session()
+
+
+def check_aws(words: list[str]) -> None:
+    service, name, *rest = words
+    options = {word.removeprefix("--") for word in rest if word.startswith("--")}
+    if (known := OF_THE_CLI.get((service, name))) is not None:
+        assert options <= known | GLOBAL
+        return
+    model = _session().get_service_model(service)
+    if name == "wait":
+        waiters = _session().get_waiter_model(service)
+        kinds = {xform_name(each, "-"): waiters.get_waiter(each) for each in waiters.waiter_names}
+        name = xform_name(kinds[rest[0]].operation, "-")
+    operation = model.operation_model({xform_name(o, "-"): o for o in model.operation_names}[name])
+    shape: Any = operation.input_shape
+    taken, needed = (
+        {RENAMED.get((service, name, option := xform_name(each, "-")), option) for each in members}
+        for members in ((shape.members, shape.required_members) if shape else ((), ()))
+    )
+    assert options <= taken | GLOBAL
+    assert needed <= options or not rest  # in prose, the name alone
+    if "query" in options:
+        query = rest[rest.index("--query") + 1]
+        _select(jmespath.compile(query).parsed, operation.output_shape)
+
+
+def _select(node: dict[str, Any], shape: Any) -> Any:
+    """The shape that a JMESPath leads to; an assertion fails where it leads nowhere."""
+    inner = node["children"]
+    match node["type"]:
+        case "field":
+            return _member(shape, node["value"])
+        case "index":
+            return shape.member
+        case "multi_select_list":
+            return [_select(each, shape) for each in inner]
+        case "projection" | "filter_projection":
+            one = _select(inner[0], shape).member
+            for comparison in inner[2:]:
+                _select(comparison["children"][0], one)
+            return _select(inner[1], one)
+    assert node["type"] in {"flatten", "identity", "index_expression", "subexpression"}
+    for each in inner:
+        shape = _select(each, shape)
+    return shape
+
+
+def _member(shape: Any, name: str) -> Any:
+    if shape.type_name == "map":
+        return shape.value
+    assert name in shape.members, name
+    return shape.members[name]
+
+
+CHECKS: dict[str, Callable[[list[str]], None]] = {
+    "aws": check_aws,
+    "make": check_make,
+    "prefect": check_prefect,
+    "prefect-aws": check_prefect_aws,
+    "swath": check_swath,
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_exist_with_their_options(page: Path) -> None:
+    for program, *words in commands(page.read_text(encoding="utf-8")):
+        try:
+            CHECKS[program](words)
+        except Exception as error:
+            raise AssertionError(f"{program} {' '.join(words)}: {error!r}") from error
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_that_a_pages_prose_mentions_exist(page: Path) -> None:
+    for program, *words in mentions(page.read_text(encoding="utf-8")):
+        try:
+            CHECKS[program](words)
+        except Exception as error:
+            raise AssertionError(f"{program} {' '.join(words)}: {error!r}") from error
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_shell_reads_the_commands_of_a_page(page: Path) -> None:
+    for block in blocks(page.read_text(encoding="utf-8"), "sh"):
+        done = subprocess.run(
+            ["bash", "-n"], input=block, text=True, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), block
+
+
+def test_all_tools_are_looked_at() -> None:
+    shown = [words[0] for page in PAGES for words in commands(page.read_text(encoding="utf-8"))]
+    assert set(shown) == set(CHECKS)
+    assert len(shown) > 60
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("aws", "sqs send-message --queue-url X --body X"),
+        ("aws", "sqs send-message --queue-url X"),
+        ("aws", "sqs get-queue-attributes --queue-url X --query Attribute.QueueArn"),
+        ("aws", "ecs wait service-stable --services X"),
+        ("aws", "s3 cp X X --all"),
+        ("make", "images"),
+        ("make", "image IMAGES=X"),
+        ("prefect", "gcl update X --limits 3"),
+        ("prefect", "flow-run stop X"),
+        ("prefect-aws", "ecs-worker deploy-events --cluster X"),
+        ("prefect-aws", "ecs-worker deploy-events --stack-name X"),
+        ("swath", "submit request.json --now"),
+        ("swath", "send request.json"),
+    ],
+)
+def test_a_command_that_there_is_not_is_found_out(program: str, words: str) -> None:
+    with pytest.raises(Exception, match=r".*"):
+        CHECKS[program](words.split())
