@@ -1,0 +1,72 @@
+# The image that every process on AWS runs: server, worker, sensor, image and region. `make image` builds it.
+#
+# The base is any image with Python 3.11 or 3.12 and its venv module: python-slim, UBI, or one of Iron Bank. A tag
+# moves: `make image BASE=registry/name@sha256:…` names it by digest, and can be repeated.
+ARG BASE_IMAGE=docker.io/library/python:3.12-slim-bookworm
+
+FROM ${BASE_IMAGE} AS base
+# hadolint ignore=DL3002
+USER 0:0
+# python-slim lacks a library that rasterio links, and the byte code of Python's own library: 0.4 s of every start.
+# hadolint ignore=DL3008
+RUN python3 -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 12) or sys.exit("Swath needs Python 3.11 or 3.12")' \
+    && { python3 -c 'import ctypes; ctypes.CDLL("libexpat.so.1")' 2> /dev/null || { \
+        apt-get update && apt-get install --yes --no-install-recommends libexpat1 && rm -rf /var/lib/apt/lists/*; }; } \
+    && python3 -m compileall -q -j 0 -x '/(lib2to3|tests?|(site|dist)-packages)/' \
+        "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
+
+FROM base AS build
+WORKDIR /src
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+COPY deployments/image/build.lock deployments/image/runtime.lock ./
+# The secrets are the index that pip is to ask and the authority that signed for it, if not the public ones. Byte code
+# is never checked against its source: not every builder keeps the times of files, and where it runs none is written.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/etc/pip-ca.pem \
+    python3 -m venv /opt/build \
+    && python3 -m venv --without-pip /opt/venv \
+    && /opt/build/bin/pip install --no-deps --only-binary :all: --require-hashes --requirement build.lock \
+    && /opt/build/bin/pip --python /opt/venv/bin/python install \
+        --no-compile --no-deps --only-binary :all: --require-hashes --requirement runtime.lock \
+    && echo /opt/swath > "$(echo /opt/venv/lib/python3.*/site-packages)/swath.pth" \
+    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/tests?/' /opt/venv
+COPY . .
+RUN /opt/build/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /tmp/wheel . \
+    && /opt/build/bin/pip --python /opt/venv/bin/python install \
+        --no-compile --no-deps --no-index --target /opt/swath /tmp/wheel/*.whl \
+    && cp prefect.yaml /opt/swath \
+    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/swath \
+    && /opt/build/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+        --output-file /opt/swath/sbom.cdx.json /opt/venv/bin/python
+# The loops of the merge are compiled for any processor of the architecture: the image runs on another one than here.
+WORKDIR /opt/swath
+RUN NUMBA_CPU_NAME=generic PYTHONDONTWRITEBYTECODE=1 /opt/venv/bin/python -m tasks.merge
+
+FROM scratch AS sbom
+COPY --from=build /opt/swath/sbom.cdx.json /
+
+FROM base
+ARG BASE_IMAGE
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Swath" \
+      org.opencontainers.image.description="Runs machine-learning models over satellite images of any size." \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}"
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/swath /opt/swath
+RUN ["python3", "-I", "/opt/swath/deployments/image/strip.py"]
+# Only /tmp need be writable: run it with a read-only root, every capability dropped.
+ENV PATH=/opt/swath/bin:/opt/venv/bin:${PATH} \
+    HOME=/tmp \
+    USER=swath \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    NUMBA_CPU_NAME=generic \
+    PREFECT_HOME=/tmp/.prefect \
+    DO_NOT_TRACK=1
+WORKDIR /opt/swath
+USER 10001:10001
+HEALTHCHECK --interval=30s --timeout=15s --start-period=120s CMD ["python", "-m", "deployments.image.health"]
+ENTRYPOINT []
+CMD ["swath", "--help"]

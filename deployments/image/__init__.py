@@ -1,0 +1,1 @@
+"""The container image: what builds, strips and probes it; see `Dockerfile`."""

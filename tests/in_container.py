@@ -1,0 +1,145 @@
+"""What runs in the container image, and beside it on this machine; each prints one JSON object.
+
+confinement         what a process may do, and what it finds
+merge               the answers of the merge, and which functions were compiled for them
+swath ARGUMENT …    the command; and which functions were compiled for it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+INSTALLERS = ("apt-get", "dpkg", "pip", "pip3", "gcc", "cc", "make", "ld", "uv")
+
+
+def confinement() -> dict[str, Any]:
+    status = dict(
+        line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
+    )
+    return {
+        "user": [os.getuid(), os.getgid(), os.getgroups()],
+        "capabilities": {name: int(status[name], 16) for name in status if name.startswith("Cap")},
+        "writable": sorted(folder for folder in _folders() if os.access(folder, os.W_OK)),
+        "interfaces": [name for _, name in socket.if_nameindex()],
+        "routes": len(Path("/proc/net/route").read_text().splitlines()) - 1,
+        "commands": [name for name in INSTALLERS if shutil.which(name)],
+        "modules": [
+            name for name in ("ensurepip", "hatchling", "pip", "setuptools") if find_spec(name)
+        ],
+        "distributions": sorted([d.name, d.version] for d in metadata.distributions()),
+    }
+
+
+def _folders() -> Iterator[str]:
+    kept_out = {"/proc", "/sys"}
+    for folder, below, _ in os.walk("/"):
+        below[:] = [name for name in below if str(Path(folder, name)) not in kept_out]
+        yield folder
+
+
+def merge() -> dict[str, Any]:
+    with _compiled() as compiled:
+        return {"answers": dict(_answers()), "compiled": compiled}
+
+
+def _answers() -> Iterator[tuple[str, str]]:
+    import numpy as np
+    import pyarrow as pa
+
+    from tasks.merge import settle
+    from tasks.request import Algorithm, AlgorithmType
+    from tasks.tiling import Grid
+
+    grid = Grid(1000, 1000, 256, 64)
+    looked, interior = np.ones(len(grid), np.int8), np.array([100.0, 100, 700, 700])
+    for outline, kind in ((one, two) for one in OUTLINES for two in AlgorithmType):
+        algorithm = Algorithm.model_validate({"algorithmType": kind})
+        digest = sha256()
+        for count, chunks in ((0, 1), (1, 1), (30, 1), (30, 2), (200, 3)):
+            table = _views(grid, outline, count)
+            parts = pa.Table.from_batches(
+                table.to_batches(max_chunksize=len(table) // chunks + 1), table.schema
+            )
+            found = settle(parts, algorithm, grid, looked, interior)
+            for rows in (found.decided, found.deferred):
+                digest.update(json.dumps(rows.to_pylist(), default=bytes.hex).encode())
+        yield f"{kind} {outline}", digest.hexdigest()
+    many = settle(_views(grid, "box", 4000), Algorithm(), grid, looked)
+    yield "many", sha256(many.stay.tobytes()).hexdigest()
+
+
+OUTLINES = ("box", "disc", "ring", "two", "line")
+
+
+def _views(grid: Any, outline: str, count: int) -> Any:
+    """What every tile sees of objects at random places."""
+    import numpy as np
+    import pyarrow as pa
+    import shapely
+
+    from tasks.detections import SCHEMA
+
+    random = np.random.default_rng(count)
+    centres, radii = random.uniform(0, 1000, (count, 2)), random.uniform(1, 40, count)
+    rows: list[dict[str, Any]] = []
+    for (x, y), r in zip(centres, radii, strict=True):
+        disc = shapely.Point(x, y).buffer(r, quad_segs=3)
+        shown = {
+            "box": shapely.box(x - r, y - r, x + r, y + r),
+            "disc": disc,
+            "ring": disc.difference(shapely.Point(x, y).buffer(r / 2, quad_segs=2)),
+            "two": disc | shapely.Point(x + 3 * r, y).buffer(r, quad_segs=2),
+            "line": shapely.LineString([(x - r, y), (x, y + r), (x + r, y)]),
+        }[outline]
+        label, windows = str(random.integers(3)), grid.windows(np.arange(len(grid)))
+        for tile in np.flatnonzero(shapely.intersects(shapely.box(*windows.T), shown)):
+            seen = shapely.intersection(shown, shapely.box(*windows[tile]))
+            sides = dict(zip(("x_min", "y_min", "x_max", "y_max"), seen.bounds, strict=True))
+            rows.append(
+                sides
+                | {"geometry": None if outline == "box" else shapely.to_wkb(seen)}
+                | {"score": random.random(), "class_name": label, "properties": "{}"}
+                | {"tile": tile, "ordinal": len(rows)}
+            )
+    rows.sort(key=lambda row: (row["tile"], row["ordinal"]))
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def swath(*arguments: str) -> dict[str, Any]:
+    from deployments.cli import app
+
+    with _compiled() as compiled:
+        return {"status": app(arguments), "compiled": compiled}
+
+
+@contextmanager
+def _compiled() -> Iterator[list[str]]:
+    """The functions that numba compiles while the block lasts."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def on_start(self, event: Any) -> None:
+            names.append(f"{event.data['dispatcher']}{event.data['args']}")
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    names: list[str] = []
+    with event.install_listener("numba:compile", Listener()):
+        yield names
+
+
+if __name__ == "__main__":
+    told = {"confinement": confinement, "merge": merge, "swath": swath}[sys.argv[1]](*sys.argv[2:])
+    print(json.dumps(told))

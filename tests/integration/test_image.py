@@ -1,0 +1,203 @@
+"""The container image: really built, on a Debian base, and run as the tasks on AWS run it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import rasterio
+from affine import Affine
+
+from deployments.image.build import build
+from tests.containers import BUILD, confined, debian
+
+ROOT = Path(__file__).parents[2]
+TAG = "localhost/swath-test"
+IN_CONTAINER = ROOT / "tests" / "in_container.py"
+PROGRAM = (f"--volume={IN_CONTAINER}:/in_container.py:ro",)
+
+
+def run(*command: str, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """A command in a container of the image, as it is meant to be run."""
+    return subprocess.run(
+        confined(TAG, *command, more=more), capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def told(*command: str, more: tuple[str, ...] = PROGRAM) -> dict[str, Any]:
+    """The JSON object that a command's output ends with."""
+    done = run(*command, more=more)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def image() -> None:
+    base = debian()
+    build(with_engine="podman", tag=TAG, base=base, more=BUILD)
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    return told("python", "/in_container.py", "confinement")
+
+
+def test_it_runs_as_no_one_with_no_right_and_writes_only_to_tmp(found: dict[str, Any]) -> None:
+    assert found["user"] == [10001, 10001, [10001]]
+    assert set(found["capabilities"].values()) == {0}
+    shared = {folder for folder in found["writable"] if folder.split("/")[1] == "dev"}
+    assert shared <= {"/dev/shm", "/dev/mqueue"}  # in memory, the engine's own
+    assert set(found["writable"]) - shared == {"/tmp"}
+    assert (found["interfaces"], found["routes"]) == (["lo"], 0)
+
+
+def test_nothing_that_installs_or_builds_is_left(found: dict[str, Any]) -> None:
+    assert found["modules"] == []
+    assert found["commands"] == ["apt-get", "dpkg"]  # the base's, which cannot write
+    kept = run(
+        "find", "/opt", "/root", "/tmp", "/etc/pip.conf", "/etc/pip-ca.pem", "-maxdepth", "1"
+    )
+    assert kept.stdout.split() == ["/opt", "/opt/swath", "/opt/venv", "/root", "/tmp"]
+
+
+def test_what_is_in_it_is_what_was_pinned(found: dict[str, Any]) -> None:
+    pins = _pins(ROOT / "deployments" / "image" / "runtime.lock")
+    installed = {(_normal(name), version) for name, version in found["distributions"]}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert installed - pins == {("swath", project["version"])}
+    assert len(installed) > 100
+
+
+def test_the_bill_of_materials_lists_every_distribution(found: dict[str, Any]) -> None:
+    bill = json.loads(run("cat", "/opt/swath/sbom.cdx.json").stdout)
+    assert bill["bomFormat"] == "CycloneDX"
+    listed = [bill["metadata"]["component"], *bill["components"]]
+    names = {(_normal(one["name"]), one.get("version")) for one in listed}
+    assert names == {(_normal(name), version) for name, version in found["distributions"]}
+
+
+def test_the_merge_answers_as_here_and_compiles_nothing() -> None:
+    inside = told("python", "/in_container.py", "merge")
+    command = [sys.executable, str(IN_CONTAINER), "merge"]
+    here = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert inside["answers"] == here["answers"]
+    assert inside["compiled"] == []
+
+
+def test_an_image_is_worked_from_end_to_end_without_a_network(tmp_path: Path) -> None:
+    pixels = np.full((3, 600, 600), 50, np.uint8)
+    profile = {"width": 600, "height": 600, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    transform = Affine(1, 0, 500_000, 0, -1, 5_400_000)
+    with rasterio.open(
+        tmp_path / "scene.tif", "w", driver="GTiff", transform=transform, **profile
+    ) as sink:
+        sink.write(pixels)
+    done = run(
+        "python", "/in_container.py", "swath",
+        "run", "/scene/scene.tif", "--model", "centerpoint", "--tile-size", "256",
+        "--overlap", "64", "--region-size", "300", "--out", "/tmp/out", "--json",
+        more=(*PROGRAM, f"--volume={_readable(tmp_path)}:/scene:ro"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary, after = (json.loads(line) for line in done.stdout.splitlines()[-2:])
+    assert (summary["status"], summary["features"], summary["covered"]) == ("SUCCESS", 9, 1.0)
+    assert after == {"status": 0, "compiled": []}
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("swath", "--help"), "Run machine-learning models"),
+        (("prefect", "version"), "3.8"),
+        (("python", "-m", "prefect", "version"), "3.8"),
+        (("python", "-c", "import flows.sensor, flows.image, flows.region, os; print(os.getcwd())"),
+         "/opt/swath"),
+        (("cat", "prefect.yaml"), "flows.region.region"),
+        ((), "Usage: swath"),
+    ],
+)  # fmt: skip
+def test_commands_are_given_as_they_are(command: tuple[str, ...], says: str) -> None:
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout
+
+
+@pytest.fixture(scope="module")
+def described(image: None) -> dict[str, Any]:
+    asked = ["podman", "image", "inspect", TAG]
+    found: list[dict[str, Any]] = json.loads(
+        subprocess.run(asked, capture_output=True, check=True).stdout
+    )
+    return found[0]
+
+
+def test_its_labels_tell_what_it_is(described: dict[str, Any]) -> None:
+    prefix = "org.opencontainers.image."
+    labels = {
+        name.removeprefix(prefix): value
+        for name, value in described["Config"]["Labels"].items()
+        if name.startswith(prefix)
+    }
+    assert labels["title"] == "Swath"
+    assert labels["version"] == "0.1.0"
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", labels["revision"])
+    assert labels["base.name"].startswith("localhost/swath-debian:")
+    assert described["User"] == "10001:10001"
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """A container in which a Prefect server starts."""
+    command = ("python", "-m", "prefect", "server", "start", "--host", "0.0.0.0")
+    more = ("--detach", "--env=PREFECT_SERVER_UI_ENABLED=false")
+    name = run(*command, more=more).stdout.strip()
+    yield name
+    subprocess.run(["podman", "rm", "--force", "--time=0", name], capture_output=True, check=True)
+
+
+def test_a_server_that_does_not_answer_is_not_well(server: str, described: dict[str, Any]) -> None:
+    kind, *check = described["Healthcheck"]["Test"]
+    assert kind == "CMD"
+
+    def inside(*command: str) -> int:
+        return subprocess.run(["podman", "exec", server, *command], check=False).returncode
+
+    listens = "import socket; socket.create_connection(('127.0.0.1', 4200)).close()"
+    deadline = time.monotonic() + 120
+    while inside("python", "-c", listens) and time.monotonic() < deadline:
+        assert inside(*check) == 0  # what does not listen yet does not fail
+        time.sleep(1)
+    assert inside(*check) == 0
+    where = ["podman", "inspect", "--format", "{{.State.Pid}}", server]
+    first = psutil.Process(int(subprocess.run(where, capture_output=True, check=True).stdout))
+    for process in (first, *first.children(recursive=True)):
+        process.suspend()
+    assert inside(*check) != 0
+
+
+def _readable(folder: Path) -> Path:
+    """A folder that any user may read, below those that only we may enter: it is mounted."""
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    return folder
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _pins(lock: Path) -> set[tuple[str, str]]:
+    found = re.findall(r"^([\w.-]+)==([^\s;]+)", lock.read_text(), re.MULTILINE)
+    return {(_normal(name), version) for name, version in found}

@@ -1,0 +1,191 @@
+"""What builds, describes and probes the container image, without building one."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from deployments.image import host
+from deployments.image.build import build, engine
+from deployments.image.health import well
+from tasks.errors import StackError
+
+ROOT = Path(__file__).parents[2]
+IMAGE = ROOT / "deployments" / "image"
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        yield listening
+
+
+def answering(server: socket.socket, answer: bytes) -> int:
+    """Answer the next connection; the port."""
+
+    def answer_once() -> None:
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(1024).startswith(b"GET /health HTTP/1.1\r\n")
+            connection.sendall(answer)
+
+    Thread(target=answer_once, daemon=True).start()
+    port: int = server.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_well"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", True),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", True),  # a server of models has no such page
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", False),  # a worker that no longer polls
+        (b"", False),
+    ],
+)
+def test_what_listens_is_well_if_it_answers_without_an_error(
+    server: socket.socket, answer: bytes, is_well: bool
+) -> None:
+    assert well(answering(server, answer), "/health") is is_well
+
+
+def test_what_accepts_and_says_nothing_is_not_well(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.image.health._PATIENCE", 0.2)
+    assert not well(server.getsockname()[1], "/health")
+
+
+def test_what_does_not_listen_is_well(server: socket.socket) -> None:
+    port = server.getsockname()[1]
+    server.close()
+    assert well(port, "/health")
+
+
+def test_the_probe_loads_none_of_what_it_probes() -> None:
+    program = "import deployments.image.health, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert not {
+        "asyncio",
+        "email",
+        "http",
+        "numpy",
+        "prefect",
+        "ssl",
+        "urllib.request",
+    }.intersection(loaded.stdout.decode().split())
+
+
+def test_an_index_is_handed_on_without_folders_that_a_build_does_not_see(tmp_path: Path) -> None:
+    settings = {
+        "index-url": "https://user:word@index.example/simple",
+        "extra-index-url": "file:///srv/index/simple\nhttps://more.example/simple",
+        "find-links": "/srv/wheels",
+        "cert": "/etc/ssl/ours.pem",
+        "cache-dir": "/var/cache/pip",
+    }
+    secrets = host.secrets(settings, tmp_path)
+    assert secrets == {"ca": Path("/etc/ssl/ours.pem"), "pip": tmp_path / "pip.conf"}
+    assert (tmp_path / "pip.conf").read_text().splitlines() == [
+        "[global]",
+        "index-url = https://user:word@index.example/simple",
+        "extra-index-url = https://more.example/simple",
+        "cert = /etc/pip-ca.pem",
+    ]
+
+
+def test_where_nothing_is_set_nothing_is_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    assert host.secrets({"find-links": "/srv/wheels"}, tmp_path) == {}
+
+
+def test_the_environment_of_pip_goes_before_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://file.example\nproxy = p:1\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://variable.example")
+    settings = host.pip_settings()
+    assert (settings["index-url"], settings["proxy"]) == ("https://variable.example", "p:1")
+
+
+def test_where_no_engine_is_installed_the_error_names_those_that_serve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(StackError, match="podman, docker, buildah"):
+        engine()
+
+
+def test_an_engine_is_told_base_commit_and_secrets(tmp_path: Path) -> None:
+    fake = tmp_path / "buildah"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/told\n')
+    fake.chmod(0o755)
+    build(with_engine=str(fake), base="registry.example/python@sha256:1", more=["--pull"])
+    told = (tmp_path / "told").read_text().splitlines()
+    assert told[:2] == ["build", "--tag=swath"]
+    assert told[-1] == str(ROOT)
+    assert {"--build-arg=BASE_IMAGE=registry.example/python@sha256:1", "--pull"} <= set(told)
+    assert "--build-arg=VERSION=0.1.0" in told
+    asked = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    assert any(one.startswith(f"--build-arg=REVISION={commit or 'unknown'}") for one in told)
+
+
+def test_a_build_that_fails_is_an_error() -> None:
+    with pytest.raises(StackError, match="false build failed"):
+        build(with_engine="false")
+
+
+def pins(lock: Path) -> set[str]:
+    return set(re.findall(r"^[\w.-]+==[^\s;]+", lock.read_text(), re.MULTILINE))
+
+
+def hashes(lock: Path) -> set[str]:
+    return set(re.findall(r"--hash=\S+", lock.read_text()))
+
+
+def test_the_image_has_the_versions_that_are_tested() -> None:
+    lock, tested = IMAGE / "runtime.lock", ROOT / "requirements.lock"
+    assert len(pins(lock)) > 100
+    assert pins(lock) <= pins(tested)
+    assert hashes(lock) <= hashes(tested)
+
+
+def test_what_builds_it_is_pinned_with_hashes() -> None:
+    lock = IMAGE / "build.lock"
+    assert {pin.partition("==")[0] for pin in pins(lock)} >= {"hatchling", "cyclonedx-bom"}
+    assert len(hashes(lock)) >= len(pins(lock))
+
+
+def test_no_tool_of_development_is_in_the_image() -> None:
+    lock = (IMAGE / "runtime.lock").read_text()
+    for name in (
+        "ministack",
+        "pytest",
+        "mypy",
+        "ruff",
+        "hatchling",
+        "setuptools",
+        "pip",
+        "cfn-lint",
+    ):
+        assert not re.search(rf"^{name}==", lock, re.MULTILINE)
+
+
+def test_the_dockerfile_is_clean() -> None:
+    linter = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run(
+        [linter, ROOT / "Dockerfile"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
