@@ -66,6 +66,8 @@ ENV PATH=/opt/swath/bin:/opt/venv/bin:${PATH} \
     PREFECT_HOME=/tmp/.prefect \
     DO_NOT_TRACK=1
 WORKDIR /opt/swath
+# Fargate mounts a volume there that only root may write to, unless the image declares the folder, whose mode it takes.
+VOLUME ["/tmp"]
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=15s --start-period=120s CMD ["python", "-m", "deployments.image.health"]
 ENTRYPOINT []

@@ -6,6 +6,7 @@ What is slow to import is imported inside the commands, so that each shows a sig
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
 from typing import Annotated, Literal
@@ -22,6 +23,7 @@ EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 app = App(
     name="swath",
     help="Run machine-learning models over satellite images of any size.",
+    version=lambda: version("swath"),
     version_flags=["--version"],
     result_action="return_value",
 )

@@ -85,6 +85,7 @@ def main() -> None:
     deploy()
     start_sensor("sensor/ecs", api_url)  # one that is at work goes on, and this one waits for it
     worker = [*_PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "ecs"]
+    worker.append("--with-healthcheck")  # for the container's probe
     os.execv(sys.executable, worker)  # noqa: S606 - our own interpreter
 
 

@@ -27,6 +27,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from deployments.local.aws import start_aws, wait_for_aws
+from deployments.local.loopback import free_port
 from deployments.local.prefect import start_server
 from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
@@ -144,6 +145,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
             "SWATH_START_TIMEOUT": f"{START:g}",
         }
         command, environment = container(stack, "worker")
+        environment["PREFECT_WORKER_WEBSERVER_PORT"] = str(free_port())
         processes.start(
             "the worker",
             [sys.executable, *command[1:]],
