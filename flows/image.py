@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.announce import announce, announce_end
+from flows.announce import announce, announce_end, announce_start
 from flows.cancel import cancel_regions
 from flows.launch import run_name
 from flows.regions import AT_ONCE, run_regions, why_lost
@@ -78,7 +78,7 @@ def image(
 
 
 def _work(request: Request, url: str, region_size: int | None) -> State[Summary]:
-    announce(request, url, JobStatus.STARTED, "the image is being opened")
+    announce_start(request, url)
     plan: Plan = plan_task(request, url)
     regions = _regions(plan, region_size or settings().region_size)
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))

@@ -117,7 +117,7 @@ class ImageRuns:
             )
             for run in self._read(client, ended):
                 silent = run.run_count == 0 or (run.end_time and run.end_time + _HOOKS < now)
-                if run.state and silent and ANNOUNCED not in run.labels:
+                if run.state and silent and not run.labels.get(ANNOUNCED):
                     announce_end(None, run, run.state)
                     cancel_regions(None, run, run.state)
 

@@ -22,6 +22,7 @@ from tasks.request import Request
 from tasks.settings import settings
 
 HANDOVER = timedelta(seconds=90)  # in which a successor starts, on ECS too
+TENDING = 5.0  # seconds between looks at runs that cannot speak for themselves
 LEASE = 60.0  # seconds after which a dead sensor's place is free again
 
 
@@ -43,12 +44,19 @@ def sensor(minutes: float = 5.0) -> int:
     end = flow_run.get_scheduled_start_time() + timedelta(minutes=minutes) + HANDOVER
     left = partial(_seconds_to, end)
     queue = open_queue(settings().queue_url)
-    launched = 0
+    launched, tended = 0, -TENDING
     with _place(queue, left()) as mine:
         while mine and left() > 0:
             runs = ImageRuns(settings().image_deployment)
-            runs.tend()
-            if runs.free() == 0:
+            try:
+                if time.monotonic() > tended + TENDING:
+                    runs.tend()
+                    tended = time.monotonic()
+                free = runs.free()
+            except httpx.HTTPError as error:
+                get_run_logger().warning("Prefect does not answer: %r", error)
+                free = 0
+            if free == 0:
                 time.sleep(0.5)
                 continue
             # one at a time: while it waits for places, none waits behind it and comes back

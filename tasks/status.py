@@ -76,8 +76,10 @@ class Status:
         return texts
 
 
-def publish_status(topic_arn: str | None, status: Status) -> None:
+def publish_status(topic_arn: str | None, status: Status) -> bool:
     """Tell a topic how a job stands; that the topic cannot be told is logged and fails nothing.
+
+    Returns whether it was told, or there is nobody to tell.
 
     The client tries again after throttling, a 5xx answer or a lost connection.
 
@@ -86,7 +88,7 @@ def publish_status(topic_arn: str | None, status: Status) -> None:
         status: What to say.
     """
     if topic_arn is None:
-        return
+        return True
     attributes = {
         name: {"DataType": "String", "StringValue": text}
         for name, text in status.attributes().items()
@@ -103,6 +105,8 @@ def publish_status(topic_arn: str | None, status: Status) -> None:
             topic_arn,
             error,
         )
+        return False
+    return True
 
 
 def _tiles_text(windows: Sequence[Window]) -> str:

@@ -22,7 +22,7 @@ from prefect.client.schemas.objects import FlowRun
 from rasterio.transform import from_origin
 
 from flows.image import image
-from flows.sensor import sensor
+from flows.sensor import HANDOVER, sensor
 from tasks import aws as clients
 from tasks import store
 from tasks.arrivals import Arrival, request_for
@@ -236,7 +236,7 @@ class Inbox:
 
 def sense() -> int:
     """Image runs that a sensor launches within two seconds."""
-    launched: int = sensor(minutes=-0.3)  # and the 20 s of handing over
+    launched: int = sensor(minutes=(2 - HANDOVER.total_seconds()) / 60)
     return launched
 
 
