@@ -79,8 +79,10 @@ def run_region(
         },
         flow_run_name=region.name,
         tags=tags(request),
-        # a constant key would return the crashed run again
-        idempotency_key=f"{this_flow_run.id}:{region.index}:{this_task_run.run_count}",
+        # a constant key would return the crashed run again, or one of another version of the image
+        idempotency_key=(
+            f"{this_flow_run.id}:{this_flow_run.run_count}:{region.index}:{this_task_run.run_count}"
+        ),
         timeout=0,
     )
     run = _await(cast("FlowRun", started).id)  # a coroutine only where there is an event loop

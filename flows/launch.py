@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
 from uuid import UUID
 
-from prefect import get_client
+from prefect import get_client, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -18,21 +20,24 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Crashed
 
 from flows.announce import ANNOUNCED, announce_end, status_of
 from flows.cancel import UNFINISHED, cancel, cancel_regions, never_started
+from tasks import ecs
 from tasks.errors import RequestError
 from tasks.inference.transport import shown
 from tasks.request import Request
 from tasks.status import JobStatus
 
 _HOOKS = timedelta(seconds=30)  # after its end, in which a run speaks for itself
-_OLDEST = timedelta(days=1)  # end of a run that is still spoken for
+_OLDEST = timedelta(days=1)  # end of a run that a sensor's first look speaks for
+_RECENT = timedelta(minutes=10)  # the same of its later looks
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
+_TENDING = 5.0  # seconds between looks at runs that cannot speak for themselves
+_PAGE = 200  # rows that the server hands out at once
 _MESSAGE = "swath.message"  # label that names the delivery a run was launched for
 
 
@@ -56,21 +61,17 @@ class ImageRuns:
     def __init__(self, name: str) -> None:
         """Look nothing up yet."""
         self.name = name
-
-    @cached_property
-    def _deployment(self) -> DeploymentResponse:
-        with get_client(sync_client=True) as client:
-            return client.read_deployment_by_name(self.name)
+        self._tended = -_TENDING
 
     def free(self) -> int:
         """Image runs that could start now: the concurrency limit less the unfinished ones.
 
         Unlimited deployments have a place for one batch of messages at any time.
         """
-        limit = self._deployment.global_concurrency_limit
-        if limit is None:
-            return 10
         with get_client(sync_client=True) as client:
+            limit = client.read_deployment_by_name(self.name).global_concurrency_limit
+            if limit is None:
+                return 10
             unfinished = client.count_flow_runs(
                 deployment_filter=self._mine,
                 flow_run_filter=FlowRunFilter(
@@ -101,43 +102,74 @@ class ImageRuns:
     def tend(self) -> None:
         """Speak and act for runs that cannot: whose process was never there, or was killed.
 
-        A run that was submitted and does not start is given up. One that has ended, and whose
-        hooks have not said so, is announced, and its regions are stopped.
+        A run that was submitted and does not start, or whose ECS task has stopped, is given up. One
+        that has ended, and whose hooks have not said so, is announced, and its regions are stopped.
+        It may be asked often: it looks every few seconds at most.
         """
+        if time.monotonic() < self._tended + _TENDING:
+            return
+        now, oldest = datetime.now(UTC), _RECENT if self._tended > 0 else _OLDEST
+        self._tended = time.monotonic()
+        ended = FlowRunFilterEndTime(after_=now - oldest, before_=now - _HOOKS)
+        begun = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         with get_client(sync_client=True) as client:
-            pending = FlowRunFilterStateType(any_=[StateType.PENDING])
-            for run in self._read(client, FlowRunFilter(state=FlowRunFilterState(type=pending))):
-                if late := never_started(run, run.state.timestamp if run.state else None):
-                    cancel(client, run, late)
-                    client.set_flow_run_state(run.id, Crashed(message=late), force=True)
-            now = datetime.now(UTC)
-            ended = FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_ENDED)),
-                end_time=FlowRunFilterEndTime(after_=now - _OLDEST, before_=now),
-            )
-            for run in self._read(client, ended):
-                silent = run.run_count == 0 or (run.end_time and run.end_time + _HOOKS < now)
-                if run.state and silent and not run.labels.get(ANNOUNCED):
-                    announce_end(None, run, run.state)
-                    cancel_regions(None, run, run.state)
+            for run in self._read(client, begun):
+                self._try(_give_up_lost, client, run)
+            never_began = FlowRunFilterEndTime(after_=now - _HOOKS, before_=now)
+            for run in self._read(client, _ENDED, never_began):
+                if run.run_count == 0:  # no process has hooks to run
+                    self._try(_speak_for, client, run)
+            for run in self._read(client, _ENDED, ended):
+                self._try(_speak_for, client, run)
 
-    def _read(self, client: SyncPrefectClient, which: FlowRunFilter) -> list[FlowRun]:
-        return client.read_flow_runs(
-            deployment_filter=self._mine,
-            flow_run_filter=which,
-            sort=FlowRunSort.END_TIME_DESC,
-            limit=50,
+    def _try(
+        self,
+        act: Callable[[SyncPrefectClient, FlowRun], None],
+        client: SyncPrefectClient,
+        run: FlowRun,
+    ) -> None:
+        """Act for a run; what goes wrong with one costs no other anything."""
+        try:
+            act(client, run)
+        except Exception as error:
+            get_run_logger().warning("%s cannot be tended: %r", run.name, error)
+
+    def _read(
+        self,
+        client: SyncPrefectClient,
+        states: list[StateType],
+        end_time: FlowRunFilterEndTime | None = None,
+    ) -> Iterator[FlowRun]:
+        """All its runs in some states, page by page."""
+        which = FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)), end_time=end_time
         )
+        for offset in count(0, _PAGE):
+            page = client.read_flow_runs(
+                deployment_filter=self._mine,
+                flow_run_filter=which,
+                sort=FlowRunSort.ID_DESC,
+                limit=_PAGE,
+                offset=offset,
+            )
+            yield from page
+            if len(page) < _PAGE:
+                return
+
+    @cached_property
+    def _id(self) -> UUID:
+        with get_client(sync_client=True) as client:
+            return client.read_deployment_by_name(self.name).id
 
     @property
     def _mine(self) -> DeploymentFilter:
-        return DeploymentFilter(id=DeploymentFilterId(any_=[self._deployment.id]))
+        return DeploymentFilter(id=DeploymentFilterId(any_=[self._id]))
 
     def _create(self, request: Request, image_url: str, message_id: str, key: str) -> FlowRun:
         with get_client(sync_client=True) as client:
             try:
                 return client.create_flow_run_from_deployment(
-                    self._deployment.id,
+                    self._id,
                     parameters={
                         "request": request.model_dump(mode="json"),
                         "image_url": image_url,
@@ -158,3 +190,26 @@ def _holds(run: FlowRun, message_id: str) -> bool:
     if run.labels.get(_MESSAGE) == message_id or run.state is None or not run.state.is_final():
         return True
     return status_of(run.state) is JobStatus.SUCCESS
+
+
+def _give_up_lost(client: SyncPrefectClient, run: FlowRun) -> None:
+    """End a run that never started, or whose ECS task has stopped without a word of it."""
+    pending = run.state is not None and run.state.is_pending()
+    why = never_started(run, run.state.timestamp) if pending and run.state else ""
+    if not why and run.infrastructure_pid and ecs.is_task(run.infrastructure_pid):
+        if not (stopped := ecs.stopped(run.infrastructure_pid)):
+            return
+        run = client.read_flow_run(run.id)  # it may have ended in order meanwhile
+        why = f"its ECS task stopped: {stopped}"
+    if why and run.state and not run.state.is_final():
+        cancel(client, run, why)
+        client.set_flow_run_state(run.id, Crashed(message=why), force=True)
+
+
+def _speak_for(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Announce the end of a run that has not been, and leave none of its regions at work."""
+    if run.labels.get(ANNOUNCED) or client.read_flow_run(run.id).labels.get(ANNOUNCED):
+        return  # by then, perhaps, by another sensor
+    if run.state:
+        cancel_regions(None, run, run.state)
+        announce_end(None, run, run.state)

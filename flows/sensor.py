@@ -22,7 +22,6 @@ from tasks.request import Request
 from tasks.settings import settings
 
 HANDOVER = timedelta(seconds=90)  # in which a successor starts, on ECS too
-TENDING = 5.0  # seconds between looks at runs that cannot speak for themselves
 LEASE = 60.0  # seconds after which a dead sensor's place is free again
 
 
@@ -44,14 +43,11 @@ def sensor(minutes: float = 5.0) -> int:
     end = flow_run.get_scheduled_start_time() + timedelta(minutes=minutes) + HANDOVER
     left = partial(_seconds_to, end)
     queue = open_queue(settings().queue_url)
-    launched, tended = 0, -TENDING
+    runs, launched = ImageRuns(settings().image_deployment), 0
     with _place(queue, left()) as mine:
         while mine and left() > 0:
-            runs = ImageRuns(settings().image_deployment)
             try:
-                if time.monotonic() > tended + TENDING:
-                    runs.tend()
-                    tended = time.monotonic()
+                runs.tend()
                 free = runs.free()
             except httpx.HTTPError as error:
                 get_run_logger().warning("Prefect does not answer: %r", error)
@@ -70,7 +66,7 @@ def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
     logger = get_run_logger()
     try:
         launched = _launch(message, queue, runs)
-    except RequestError as error:
+    except (RequestError, ValueError) as error:  # a ValueError is of text that is none
         reason = str(error)
     except (httpx.HTTPError, PublishError) as error:  # Prefect's or S3's trouble may pass
         logger.warning("Message %s is left on the queue: %s", message.id, error)
@@ -92,6 +88,7 @@ def _launch(message: Message, queue: Queue, runs: ImageRuns) -> int:
     for request, url in work:
         while runs.free() == 0:
             queue.extend(message)
+            runs.tend()  # or a run that cannot end keeps its place, and this one waiting
             time.sleep(1)
         runs.launch(request, url, message.id)
         get_run_logger().info("%s of %s is launched", url, request.job_id)

@@ -36,6 +36,22 @@ def stop(task: str, reason: str) -> None:
         raise StopError(_text(arn, cluster, error)) from error
 
 
+def stopped(task: str) -> str:
+    """Why a task is no longer there; empty while it is, or where ECS does not say."""
+    cluster, _, arn = task.partition("::")
+    try:
+        told = client("ecs").describe_tasks(cluster=cluster, tasks=[arn])
+    except (BotoCoreError, ClientError):
+        return ""
+    if not told["tasks"]:
+        missing = any(failure.get("reason") == "MISSING" for failure in told["failures"])
+        return "ECS knows it no more" if missing else ""
+    (found,) = told["tasks"]
+    if found["lastStatus"] != "STOPPED":
+        return ""
+    return str(found.get("stoppedReason") or "ECS gives no reason")
+
+
 def _text(arn: str, cluster: str, error: Exception) -> str:
     return (
         f"ECS task {arn} in {cluster} could not be stopped and may still be paid for: {error}. "

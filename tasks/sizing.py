@@ -15,6 +15,7 @@ from tasks.pace import Pace
 from tasks.tiling import Grid, Region, Span
 
 MOST_TILES = 10_000  # of a region: at a hundred detections each it takes 945 MiB
+MOST_ROUNDS = 100  # of regions a worker: a pace is a guess, and each region a run to be started
 _LEAST = 0.2  # of the time that a region should take; less does not pay for a machine's start
 _READING = 5e-8  # seconds that a pixel takes to be fetched and decoded once more
 _NO_SLOWER = 1.1  # what a cut that reads less twice may take of the time of the quickest one
@@ -68,7 +69,7 @@ def regions_worth(tiles: int, pace: Pace, seconds: float) -> int:
         1 or more, and no more than there are tiles.
     """
     work, few = tiles * pace.tile_seconds, ceil(tiles / MOST_TILES)
-    rounds = ceil(max(work / seconds, tiles / MOST_TILES) / pace.workers)
+    rounds = min(ceil(max(work / seconds, tiles / MOST_TILES) / pace.workers), MOST_ROUNDS)
     paying = int(min(work / (_LEAST * seconds), tiles))
     return max(1, few, min(rounds * pace.workers, paying))
 

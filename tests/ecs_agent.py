@@ -84,6 +84,7 @@ class EcsAgent:
 
     Attributes:
         tasks: All that were seen, in order.
+        heard: Whether state changes reach the queue.
         has_room: Asked whether a family's task can be placed; while not, it is provisioning.
     """
 
@@ -98,6 +99,7 @@ class EcsAgent:
         variables: dict[str, str],
     ) -> None:
         self.tasks: list[Task] = []
+        self.heard = True
         self.has_room: Callable[[str], bool] = lambda _: True
         self._ecs, self._sqs, self._cluster, self._queue_url = ecs, sqs, cluster, queue_url
         self._folder, self._variables = folder, variables
@@ -223,4 +225,5 @@ class EcsAgent:
             "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "detail": detail | {"lastStatus": status, "containers": [container]},
         }
-        self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=json.dumps(event))
+        if self.heard:
+            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=json.dumps(event))

@@ -349,8 +349,10 @@ def test_the_regions_of_a_killed_image_are_stopped_and_its_end_is_told_once(clou
         for task in cloud.agent.running("-image")
         if task.environment["PREFECT__FLOW_RUN_ID"] == str(image_run("shot").id)
     ]
+    cloud.agent.heard = False  # the event is lost: the sensor has to look for itself
     task.kill()
     wait_for(lambda: all(task.exit_code is not None for task in regions))
     assert all(task.stopped_by for task in regions)
     wait_for(lambda: "FAILED" in statuses(cloud, "shot"))
+    assert "Essential container in task exited" in str(image_run("shot").state)
     assert statuses(cloud, "shot") == ["STARTED", "IN_PROGRESS", "FAILED"]
