@@ -6,6 +6,7 @@ BIN := .venv/bin
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+NEEDS_PYTHON = test -n "$(PYTHON)" || { echo "Swath needs Python 3.11 or 3.12: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 IMAGE ?=
 BASE ?=
 
@@ -15,7 +16,7 @@ help: ## this list
 setup: .venv/ready ## .venv with the `swath` command in it
 
 .venv/ready: requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Swath needs Python 3.11 or 3.12: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(NEEDS_PYTHON)
 	@echo "Setting up .venv with $$($(PYTHON) --version), once"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
@@ -47,9 +48,11 @@ lock: setup ## pin every dependency anew
 	@$(COMPILE) --constraint requirements.lock --group image --output-file deployments/image/build.lock
 
 image: ## the container image, with podman, docker or buildah; BASE=image@sha256:… to build upon
+	@$(NEEDS_PYTHON)
 	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)")
 
 sbom: ## sbom.cdx.json: what is in that image, as CycloneDX
+	@$(NEEDS_PYTHON)
 	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)") --sbom .
 
 clean: ## remove what the other targets made

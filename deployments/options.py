@@ -78,9 +78,9 @@ def request_of(image: str, cut: Cut, fields: dict[str, Any]) -> Request:
 
 def url_of(image: str) -> str:
     """An image as a message names it."""
-    return image if "://" in image else str(Path(image).absolute())
+    return image if "://" in image else str(Path(image).resolve())
 
 
 def roots_of(image: str) -> list[Path]:
     """The folders that must be allowed for an image to be read."""
-    return [] if "://" in image else [Path(image).absolute().parent]
+    return [] if "://" in image else [Path(image).resolve().parent]

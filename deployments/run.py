@@ -62,7 +62,7 @@ class Options:
         """
         fields = {
             "jobId": self.job_id,
-            "outputs": [{"type": "File", "path": str(self.out.absolute())}],
+            "outputs": [{"type": "File", "path": str(self.out.resolve())}],
             "imageProcessor": {"name": self._place(self.model), "type": self.type},
             "imageProcessorParameters": self._parameters(),
         }
@@ -72,7 +72,7 @@ class Options:
         """The folders of all files that were named."""
         named = [self.image, self._place(self.model), *self._parameters().values()]
         files = [Path(name) for name in named if "://" not in name and Path(name).is_file()]
-        return [self.out.absolute(), *(file.absolute().parent for file in files)]
+        return [self.out.resolve(), *(file.resolve().parent for file in files)]
 
     def _parameters(self) -> dict[str, str]:
         pairs = dict(_pair(typed) for typed in self.parameters)
@@ -83,7 +83,7 @@ class Options:
     def _place(self, name: str) -> str:
         """A file of a model as a message names it; anything else as it is."""
         is_file = self.type in _WITH_FILES and "://" not in name
-        return str(Path(name).absolute()) if is_file else name
+        return str(Path(name).resolve()) if is_file else name
 
 
 def kind_of(model: str) -> str:

@@ -25,7 +25,7 @@ SWATH = Path(sys.executable).with_name("swath")
 def swath(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [SWATH, *map(str, arguments)],
-        env=os.environ | {"SWATH_STATE_DIR": "/nonexistent"} | environment,  # no stack of the user's
+        env=os.environ | {"SWATH_STATE_DIR": "/no/stack"} | environment,
         capture_output=True,
         text=True,
         timeout=240,
