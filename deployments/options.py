@@ -78,9 +78,15 @@ def request_of(image: str, cut: Cut, fields: dict[str, Any]) -> Request:
 
 def url_of(image: str) -> str:
     """An image as a message names it."""
-    return image if "://" in image else str(Path(image).resolve())
+    return image if "://" in image else str(located(image))
 
 
 def roots_of(image: str) -> list[Path]:
     """The folders that must be allowed for an image to be read."""
-    return [] if "://" in image else [Path(image).resolve().parent]
+    return [] if "://" in image else [located(image).parent]
+
+
+def located(file: str) -> Path:
+    """Where a file is, from the root on and without `..`; a link keeps its own name."""
+    path = Path(file).absolute()
+    return path.parent.resolve() / path.name

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.console import Console
 
 from deployments.local.server import own_server, server_in_use
-from deployments.options import Cut, request_of, url_of
+from deployments.options import Cut, located, request_of, url_of
 from tasks.errors import JobFailedError, PublishError, RequestError, SwathError
 from tasks.request import Request
 from tasks.status import JobStatus
@@ -72,7 +72,7 @@ class Options:
         """The folders of all files that were named."""
         named = [self.image, self._place(self.model), *self._parameters().values()]
         files = [Path(name) for name in named if "://" not in name and Path(name).is_file()]
-        return [self.out.resolve(), *(file.resolve().parent for file in files)]
+        return [self.out.resolve(), *(located(str(file)).parent for file in files)]
 
     def _parameters(self) -> dict[str, str]:
         pairs = dict(_pair(typed) for typed in self.parameters)
@@ -83,7 +83,7 @@ class Options:
     def _place(self, name: str) -> str:
         """A file of a model as a message names it; anything else as it is."""
         is_file = self.type in _WITH_FILES and "://" not in name
-        return str(Path(name).resolve()) if is_file else name
+        return str(located(name)) if is_file else name
 
 
 def kind_of(model: str) -> str:

@@ -224,3 +224,20 @@ def test_a_request_may_come_from_standard_input() -> None:
 def test_help_explains_itself() -> None:
     told = swath("--help").stdout
     assert all(command in told for command in ("demo", "run", "schema", "submit", "up"))
+
+
+def test_a_path_may_go_up_and_a_link_keeps_its_name(scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "link.tif").symlink_to(scene.name)
+    done = subprocess.run(
+        [SWATH, "run", "../link.tif", "--model", "bright-targets", "--out", "../out", "--json"],
+        cwd=tmp_path / "below",
+        env=os.environ | {"SWATH_STATE_DIR": "/no/stack"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    published = last_object(done)["outputs"].values()
+    assert str(tmp_path / "out" / "link.tif.geojson") in published
