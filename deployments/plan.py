@@ -24,7 +24,7 @@ _STRIPS = (
     "gdal_translate -of COG makes a copy that is read once"
 )
 
-_SIZED = "as tiles of {:g} s each ask for; a run goes by what its model's took before"
+_SIZED = "for {:g} s a tile; a run goes by what tiles of its model have taken"
 
 
 def plan(image: str, cut: Cut, *, json: bool) -> None:

@@ -49,7 +49,7 @@ def test_it_says_what_an_image_will_take(scene: Path) -> None:
     assert lines["model calls"] == "6, 786 kB of pixels as GTIFF/NONE"
     assert "6 to the model" in done.stdout
     assert lines["regions"] == "1, up to 600 × 400 pixels"
-    assert "as tiles of 0.1 s each ask for" in done.stdout
+    assert "for 0.1 s a tile" in done.stdout
 
 
 def test_it_says_so_in_json(scene: Path) -> None:
