@@ -2,7 +2,7 @@
 #
 # The base is any image with Python 3.11 or 3.12 and its venv module: python-slim, UBI, or one of Iron Bank. A tag
 # moves: `make image BASE=registry/name@sha256:…` names it by digest, and can be repeated.
-ARG BASE_IMAGE=docker.io/library/python:3.12-slim-bookworm
+ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 FROM ${BASE_IMAGE} AS base
 # hadolint ignore=DL3002
