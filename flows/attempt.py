@@ -19,7 +19,7 @@ from prefect.runtime import task_run as this_task_run
 
 from flows.cancel import cancel, never_started
 from flows.launch import tags
-from flows.region import GIVEN_UP
+from flows.region import GIVEN_UP, REPLACED
 from tasks.errors import RegionLostError
 from tasks.request import Request
 from tasks.settings import settings
@@ -29,19 +29,20 @@ _POLL = 1.0  # seconds between looks at a region's run
 
 
 @dataclass
-class EndpointNews:
-    """What an image's regions tell each other of their endpoint.
+class News:
+    """What an image's regions tell each other.
 
     Attributes:
-        down: Why one of them gave it up; empty where none has.
+        hopeless: Why none need begin any more: one gave the endpoint up, or found another version
+            of the image; empty where none has.
     """
 
-    down: str = ""
+    hopeless: str = ""
 
     def hear(self, end: State[Any]) -> None:
         """Learn from how a region's run ended."""
-        if end.name == GIVEN_UP:
-            self.down = end.message or GIVEN_UP
+        if end.name in {GIVEN_UP, REPLACED}:
+            self.hopeless = end.message or end.name or ""
 
 
 @task(
@@ -56,16 +57,16 @@ def run_region(
     region: Region,
     work_uri: str,
     *,
-    endpoint: EndpointNews,
+    news: News,
 ) -> None:
     """Run one region on the work pool and wait for it; each attempt is a run of its own.
 
     Raises:
         RegionLostError: The run failed, crashed, was cancelled, did not start, or took too long;
-            or it was not begun, as another one gave the endpoint up.
+            or it was not begun, as there is no hope for it.
     """
-    if endpoint.down:
-        raise RegionLostError(endpoint.down)
+    if news.hopeless:
+        raise RegionLostError(news.hopeless)
     deployment = settings().region_deployment
     assert deployment is not None
     started = run_deployment(
@@ -86,10 +87,11 @@ def run_region(
         timeout=0,
     )
     run = _await(cast("FlowRun", started).id)  # a coroutine only where there is an event loop
+    if run.state is not None:
+        news.hear(run.state)
     if run.state is None or not run.state.is_completed():
         ended = "was lost" if run.state is None else f"ended {run.state.name}: {run.state.message}"
-        raise RegionLostError(f"{run.name} {ended}")
-    endpoint.hear(run.state)
+        raise RegionLostError(news.hopeless or f"{run.name} {ended}")
 
 
 def _await(run_id: UUID) -> FlowRun:

@@ -22,7 +22,7 @@ from flows.slots import endpoint_slots
 from flows.startup import FirstAnswer, startup
 from tasks import coverage
 from tasks.coverage import TileState
-from tasks.errors import SwathError
+from tasks.errors import ImageChanged, SwathError
 from tasks.findings import Findings, gather, save, without_detections
 from tasks.inference import Endpoint, open_patiently
 from tasks.inference.batch import Batch, batch_size, infer_task, most_calls
@@ -37,6 +37,9 @@ from tasks.tiling import Region
 
 GIVEN_UP = "Endpoint down"
 """Name of the state of a region's run that ended in order, but whose endpoint did not answer."""
+
+REPLACED = "Image replaced"
+"""Name of the state of a region's run that found another version of the image."""
 
 
 def _name() -> str:
@@ -61,6 +64,8 @@ def region(
     """
     try:
         return _work(make_plan(request, image_url, etag), region, work_uri)
+    except ImageChanged as error:
+        return Failed(name=REPLACED, message=str(error), data=error)
     except SwathError as error:  # told in its own words
         return Failed(message=str(error), data=error)
 

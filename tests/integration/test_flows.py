@@ -27,6 +27,7 @@ from rasterio.transform import from_origin
 
 from flows.image import image
 from flows.region import region
+from tasks.plan import make_plan
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.status import JobStatus
@@ -419,3 +420,21 @@ def test_an_endpoint_that_is_down_ends_the_job_and_no_further_region_is_begun(
     assert len(failed) > 15
     assert all("127.0.0.1:9" in line["reason"] for line in failed)
     assert any(line["failed_calls"] for line in failed)
+
+
+def test_regions_of_an_image_that_was_replaced_are_tried_once(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = paint(allowed / "scene.tif")
+
+    def plan_and_replace(*asked: Any) -> Any:
+        plan = make_plan(*asked)
+        with rasterio.open(scene, "r+") as sink:
+            sink.write(np.full((3, 9, 9), 7, np.uint8), window=rasterio.windows.Window(0, 0, 9, 9))
+        return plan
+
+    monkeypatch.setattr("flows.image.plan_task", plan_and_replace)
+    end = run(request(scene, allowed / "out"), region_size=300)
+    assert states_of(end) == ["Image replaced"]
+    assert end.is_failed()
+    assert "was replaced since the work began" in str(end.message)
