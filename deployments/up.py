@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from deployments.local.folders import state_folder
-from deployments.local.loopback import answers, free_port
+from deployments.local.loopback import free_port
 from deployments.local.process import inherited_environment
 from deployments.local.stack import Stack
 from deployments.sensor import start_sensor
@@ -54,7 +54,7 @@ def running(folder: Path, console: Console, local_roots: Sequence[Path] = ()) ->
             env=inherited_environment(),
             log=folder / "logs" / "models.log",
         )
-        models.wait_until(partial(answers, port, "/ping"), timeout=60)
+        models.wait_until(partial(models.answers, port, "/ping"), timeout=60)
         here = Running(stack, f"http://127.0.0.1:{port}")
         tell(f"Models on {here.models_url}/MODEL/invocations")
         start_sensor("sensor/local", stack.record.api_url)

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments.local.loopback import HOST, answers, free_port
+from deployments.local.loopback import HOST, free_port
 from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
 from tasks.errors import StackError
@@ -143,4 +143,4 @@ def wait_for_aws(aws: EmbeddedAws, timeout: float = 30.0) -> None:
     Raises:
         StackError: It ended, or did not answer in time.
     """
-    aws.process.wait_until(lambda: answers(aws.port, "/_ministack/health"), timeout)
+    aws.process.wait_until(lambda: aws.process.answers(aws.port, "/_ministack/health"), timeout)

@@ -17,11 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from deployments.local.folders import cache_folder
-from deployments.local.loopback import HOST, answers, free_port
+from deployments.local.loopback import HOST, free_port
 from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
 
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
+_SERVE = [sys.executable, "-m", "deployments.local.serve", "--no-prompt"]
 
 _SERVER = {
     # Swath uses no blocks, and their registration takes longer than the rest of the start
@@ -94,7 +95,7 @@ class PrefectServer:
         Raises:
             StackError: It ended, or did not answer in time.
         """
-        self.process.wait_until(partial(answers, self.port, "/api/health"), timeout)
+        self.process.wait_until(partial(self.process.answers, self.port, "/api/health"), timeout)
         if not _template().exists():
             _keep(_database(self.home))
 
@@ -153,7 +154,7 @@ def start_server(
     chosen = free_port(port or 0)
     process = processes.start(
         "the Prefect server",
-        [*PREFECT, "server", "start", "--host", HOST, "--port", str(chosen)],
+        [*_SERVE, "server", "start", "--host", HOST, "--port", str(chosen)],
         env=inherited_environment() | server_environment(home, chosen) | (settings or {}),
         log=folder / "logs" / "prefect.log",
         cwd=home,

@@ -7,9 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
+
+from deployments.local.loopback import answers
 from tasks.errors import StackError
 
 _GUARD = Path(__file__).with_name("guard.py")
@@ -74,7 +78,25 @@ class Process:
             if time.monotonic() > deadline:
                 self._fail(f"was not ready within {timeout:g} s")
             time.sleep(_POLL)
-        self.check()  # what answered was this program, not another one
+        self.check()
+
+    def answers(self, port: int, path: str) -> bool:
+        """Whether this program, and no other, answers GET with 200.
+
+        Args:
+            port: Port on loopback.
+            path: Path to ask for.
+        """
+        return self._listens(port) and answers(port, path)
+
+    def _listens(self, port: int) -> bool:
+        with suppress(psutil.Error):  # it may end while we look
+            return any(
+                each.status == psutil.CONN_LISTEN and each.laddr.port == port
+                for process in psutil.Process(self.pid).children(recursive=True)
+                for each in process.net_connections("tcp")
+            )
+        return False
 
     def finish(self, timeout: float) -> None:
         """Wait until the program has ended well.

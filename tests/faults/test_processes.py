@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deployments.local.loopback import free_port
 from deployments.local.processes import Processes
 from tasks.errors import StackError
 
@@ -34,6 +35,7 @@ time.sleep(120)
 SUPERVISOR = """
 import os, sys
 from pathlib import Path
+from deployments.local.loopback import free_port
 from deployments.local.processes import Processes
 token, folder, stubborn = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 argv = [sys.executable, "-I", "-c", stubborn, token, "1", stubborn]
@@ -206,3 +208,35 @@ def test_handlers_of_the_process_are_given_back() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+LISTENER = """
+import http.server, sys
+class Ok(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Ok).serve_forever()
+"""
+
+
+def test_what_another_program_answers_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    port = free_port()
+    argv = [sys.executable, "-I", "-c", LISTENER, str(port)]
+    slow = [sys.executable, "-I", "-c", f"import time; time.sleep(2)\n{LISTENER}", str(port)]
+    with Processes() as processes:
+        first = processes.start("the first", argv, env=os.environ, log=tmp_path / "first")
+        first.wait_until(lambda: first.answers(port, "/"), timeout=30)
+        second = processes.start("the second", slow, env=os.environ, log=tmp_path / "second")
+        with pytest.raises(StackError, match=r"(?s)the second ended .*Address already in use"):
+            second.wait_until(lambda: second.answers(port, "/"), timeout=30)
+
+
+def test_a_port_is_given_to_one_process() -> None:
+    port = free_port()
+    ask = f"from deployments.local.loopback import free_port; print(free_port({port}))"
+    other = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True)
+    assert int(other.stdout) != port
+    assert free_port(port) == port  # nothing listens there yet, and it is ours

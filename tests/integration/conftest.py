@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.local.aws import start_aws, wait_for_aws
+from deployments.local.prefect import start_server
 from deployments.local.processes import Processes
 from tasks import aws as clients
 from tasks.settings import settings
@@ -42,10 +42,13 @@ def models() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def prefect_api() -> Iterator[str]:
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API of a Prefect server of the tests' own, for flows here and commands elsewhere."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield str(PREFECT_API_URL.value())
+    with Processes() as processes:
+        server = start_server(processes, tmp_path_factory.mktemp("prefect"))
+        server.wait()
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield server.api_url
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def follow(here: Running, expected: dict[str, int]) -> Outcome:
             }
             if ends == expected and not unfinished and queue_is_empty(here):
                 break
-            assert time.monotonic() < deadline, (ends, [r.name for r in unfinished])
+            assert time.monotonic() < deadline, (ends, [(run.name, run.state) for run in runs])
             here.stack.watch(0.3)
     for run in images:
         seen.runs.setdefault(run.parameters["request"]["jobId"], []).append(run)

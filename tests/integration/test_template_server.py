@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from deployments.local.loopback import answers, free_port
+from deployments.local.loopback import free_port
 from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
 from tests.stacks import TEMPLATE
@@ -166,7 +166,7 @@ def start(processes: Processes, port: int, database: Database, folder: Path) -> 
         log=folder / "server.log",
         cwd=folder,
     )
-    server.wait_until(partial(answers, port, "/api/ready"), timeout=180)
+    server.wait_until(partial(server.answers, port, "/api/ready"), timeout=180)
     return server
 
 

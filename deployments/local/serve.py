@@ -1,0 +1,46 @@
+"""The program `prefect`, for a server on SQLite that does not stand still when it is busy.
+
+A statement that fails, "database is locked" most often, leaves its cursor open in SQLAlchemy 2.0.
+The garbage collector ends that cursor later, in the thread of the event loop, and has to wait for
+the cursor's connection. If that one waits for another's lock, whose holder waits for the event
+loop, the server answers nothing until SQLite gives up, after 60 s. Here the connection's own thread
+closes a cursor as soon as a statement fails.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Concatenate, ParamSpec, TypeVar
+
+from aiosqlite import Cursor
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def close_on_failure() -> None:
+    """Make all cursors of aiosqlite close where they fail."""
+    for name in ("execute", "executemany", "fetchall", "fetchmany", "fetchone"):
+        setattr(Cursor, name, _closing(getattr(Cursor, name)))
+
+
+def _closing(
+    method: Callable[Concatenate[Cursor, P], Awaitable[T]],
+) -> Callable[Concatenate[Cursor, P], Awaitable[T]]:
+    async def closing(cursor: Cursor, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(cursor, *args, **kwargs)
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):  # its connection may be closed
+                await cursor.close()
+            raise
+
+    return closing
+
+
+if __name__ == "__main__":
+    close_on_failure()
+    runpy.run_module("prefect", run_name="__main__", alter_sys=True)

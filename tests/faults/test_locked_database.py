@@ -1,0 +1,42 @@
+"""A Prefect server of ours goes on where a statement finds its SQLite locked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+COLLISION = """
+import asyncio, gc, sys
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
+from deployments.local.serve import close_on_failure
+
+async def collide(path):
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", isolation_level="AUTOCOMMIT")
+    async with engine.connect() as holder, engine.connect() as waiter:
+        await holder.exec_driver_sql("CREATE TABLE runs (name)")
+        await holder.exec_driver_sql("BEGIN IMMEDIATE")
+        await waiter.exec_driver_sql("PRAGMA busy_timeout = 0")
+        try:
+            await waiter.exec_driver_sql("INSERT INTO runs VALUES ('one')")
+        except OperationalError as error:
+            error.itself = error  # garbage that only the collector frees
+        await waiter.exec_driver_sql("PRAGMA busy_timeout = 5000")
+        waiting = asyncio.create_task(waiter.exec_driver_sql("BEGIN IMMEDIATE"))
+        await asyncio.sleep(0.5)
+        gc.collect()
+        await holder.exec_driver_sql("COMMIT")
+        await waiting
+        await waiter.exec_driver_sql("COMMIT")
+    await engine.dispose()
+
+close_on_failure()
+asyncio.run(collide(sys.argv[1]))
+"""
+
+
+def test_what_failed_holds_up_neither_the_event_loop_nor_who_has_the_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COLLISION, str(tmp_path / "runs.db")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
