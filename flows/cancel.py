@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from prefect import get_client
@@ -11,14 +12,13 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Cancelling
 
+from flows.pages import every
 from tasks import ecs
 from tasks.errors import StopError
 from tasks.settings import settings
@@ -34,32 +34,31 @@ UNFINISHED = [
 
 def cancel_regions(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Leave no region at work for an image's run that ended early: a hook of its flow."""
+    its = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
     with get_client(sync_client=True) as client:
-        # the server itself may have cancelled some, whose ECS tasks it leaves as they are
-        for region in client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(
-                parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]),
-                state=FlowRunFilterState(
-                    type=FlowRunFilterStateType(any_=[*UNFINISHED, StateType.CANCELLED])
-                ),
-            )
-        ):
-            cancel(client, region, "its image's run ended")
+        for region in every(partial(client.read_flow_runs, flow_run_filter=its)):
+            # the server itself may have cancelled some, whose ECS tasks it leaves as they are
+            if region.state_type in {*UNFINISHED, StateType.CANCELLED}:
+                cancel(client, region, "its image's run ended")
 
 
 def cancel(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
     """Cancel a run, if it has not ended, and stop the ECS task that it is on.
 
-    A run that is at work elsewhere is asked to end by itself. That an ECS task cannot be stopped
-    is told in the log of its run.
+    A run that is at work elsewhere is asked to end by itself.
     """
-    on_ecs = ecs.is_task(run.infrastructure_pid)
     if run.state is None or not run.state.is_final():
-        at_once = on_ecs or run.start_time is None  # no process that would end it in order
         text = f"Cancelled: {reason}."
+        # no process would end it in order where there is none yet, or a task that is stopped
+        at_once = ecs.is_task(run.infrastructure_pid) or run.start_time is None
         state: State[Any] = Cancelled(message=text) if at_once else Cancelling(message=text)
         client.set_flow_run_state(run.id, state, force=True)
-    if on_ecs and run.infrastructure_pid:
+    stop_task(run, reason)
+
+
+def stop_task(run: FlowRun, reason: str) -> None:
+    """Stop the ECS task that a run is on, if it is; that it cannot be is told in the run's log."""
+    if ecs.is_task(run.infrastructure_pid):
         try:
             ecs.stop(run.infrastructure_pid, f"Swath: {reason}")
         except StopError as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from uuid import UUID
 
@@ -20,16 +20,16 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Crashed
 
 from flows.announce import ANNOUNCED, announce_end, status_of
-from flows.cancel import UNFINISHED, cancel, cancel_regions, never_started
+from flows.cancel import UNFINISHED, cancel_regions, never_started, stop_task
+from flows.pages import every
 from tasks import ecs
 from tasks.errors import RequestError
-from tasks.inference.transport import shown
 from tasks.request import Request
+from tasks.request.places import shown
 from tasks.status import JobStatus
 
 _HOOKS = timedelta(seconds=30)  # after its end, in which a run speaks for itself
@@ -37,7 +37,6 @@ _OLDEST = timedelta(days=1)  # end of a run that a sensor's first look speaks fo
 _RECENT = timedelta(minutes=10)  # the same of its later looks
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
 _TENDING = 5.0  # seconds between looks at runs that cannot speak for themselves
-_PAGE = 200  # rows that the server hands out at once
 _MESSAGE = "swath.message"  # label that names the delivery a run was launched for
 
 
@@ -139,22 +138,14 @@ class ImageRuns:
         client: SyncPrefectClient,
         states: list[StateType],
         end_time: FlowRunFilterEndTime | None = None,
-    ) -> Iterator[FlowRun]:
-        """All its runs in some states, page by page."""
+    ) -> list[FlowRun]:
+        """All its runs in some states."""
         which = FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)), end_time=end_time
         )
-        for offset in count(0, _PAGE):
-            page = client.read_flow_runs(
-                deployment_filter=self._mine,
-                flow_run_filter=which,
-                sort=FlowRunSort.ID_DESC,
-                limit=_PAGE,
-                offset=offset,
-            )
-            yield from page
-            if len(page) < _PAGE:
-                return
+        return every(
+            partial(client.read_flow_runs, deployment_filter=self._mine, flow_run_filter=which)
+        )
 
     @cached_property
     def _id(self) -> UUID:
@@ -196,14 +187,14 @@ def _give_up_lost(client: SyncPrefectClient, run: FlowRun) -> None:
     """End a run that never started, or whose ECS task has stopped without a word of it."""
     pending = run.state is not None and run.state.is_pending()
     why = never_started(run, run.state.timestamp) if pending and run.state else ""
-    if not why and run.infrastructure_pid and ecs.is_task(run.infrastructure_pid):
+    if not why and ecs.is_task(run.infrastructure_pid):
         if not (stopped := ecs.stopped(run.infrastructure_pid)):
             return
         run = client.read_flow_run(run.id)  # it may have ended in order meanwhile
         why = f"its ECS task stopped: {stopped}"
     if why and run.state and not run.state.is_final():
-        cancel(client, run, why)
         client.set_flow_run_state(run.id, Crashed(message=why), force=True)
+        stop_task(run, why)
 
 
 def _speak_for(client: SyncPrefectClient, run: FlowRun) -> None:

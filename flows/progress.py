@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
-from itertools import count
 from threading import Event, Thread
-from typing import TypeVar, cast
+from typing import cast
 from uuid import UUID
 
 import httpx
@@ -25,13 +24,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.runtime import flow_run
 
+from flows.pages import every
 from tasks.findings import Findings
 from tasks.tiling import Region
 
 _EVERY = 1.0  # seconds between updates: the server has better things to do
-_PAGE = 200  # rows that the server hands out at once
-
-T = TypeVar("T")
 
 
 class RegionProgress:
@@ -102,9 +99,9 @@ def _watch(image_run: UUID, artifact: UUID, tiles: int, ended: Event) -> None:
 def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
     """Tiles done in the runs of an image's regions, the best attempt of each counted."""
     children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[image_run]))
-    runs = _pages(partial(client.read_flow_runs, flow_run_filter=children))
+    runs = every(partial(client.read_flow_runs, flow_run_filter=children))
     regions = {run.id: Region.model_validate(run.parameters["region"]) for run in runs}
-    shown = _pages(
+    shown = every(
         partial(
             client.read_artifacts,
             flow_run_filter=children,
@@ -118,15 +115,6 @@ def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
             tiles = round(cast("float", artifact.data) * len(region) / 100)
             done[region.index] = max(tiles, done.get(region.index, 0))
     return sum(done.values())
-
-
-def _pages(read: Callable[..., list[T]]) -> Iterator[T]:
-    """Everything that a paged query has."""
-    for offset in count(0, _PAGE):
-        page = read(limit=_PAGE, offset=offset)
-        yield from page
-        if len(page) < _PAGE:
-            return
 
 
 class _Clock:

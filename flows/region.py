@@ -19,12 +19,12 @@ from prefect.states import Completed, Failed
 from flows.labels import leave
 from flows.progress import RegionProgress
 from flows.slots import endpoint_slots
-from flows.startup import FirstAnswer, startup
+from flows.startup import startup
 from tasks import coverage
 from tasks.coverage import TileState
 from tasks.errors import ImageChanged, SwathError
 from tasks.findings import Findings, gather, save, without_detections
-from tasks.inference import Endpoint, open_patiently
+from tasks.inference import open_patiently
 from tasks.inference.batch import Batch, batch_size, infer_task, most_calls
 from tasks.inference.calls import Calls
 from tasks.inference.limiter import Limiter
@@ -72,13 +72,12 @@ def region(
 
 def _work(plan: Plan, region: Region, work_uri: str) -> State[dict[str, int]]:
     request = plan.request
-    endpoint = FirstAnswer(open_patiently(plan.request, plan.image))
-    with closing(_calls(endpoint, plan, region)) as calls, _slots(request, calls):
+    with closing(_calls(plan, region)) as calls, _slots(request, calls):
         began = time.monotonic()
         findings = gather(_findings(plan, region, calls))
         seconds = time.monotonic() - began
     counts = coverage.count(findings.ledger)
-    _leave_figures(plan, counts[TileState.INFERRED], seconds, endpoint.when)
+    _leave_figures(plan, counts[TileState.INFERRED], seconds, calls.first_answer)
     looked = coverage.inferred(findings.ledger, plan.grid)
     interior = plan.grid.interior(region)
     settled = settle(findings.detections, request.algorithm, plan.grid, looked, interior)
@@ -89,7 +88,8 @@ def _work(plan: Plan, region: Region, work_uri: str) -> State[dict[str, int]]:
     return Completed(data=counts)
 
 
-def _calls(endpoint: Endpoint, plan: Plan, region: Region) -> Calls:
+def _calls(plan: Plan, region: Region) -> Calls:
+    endpoint = open_patiently(plan.request, plan.image)
     return Calls(
         endpoint,
         Limiter(0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 import httpx
@@ -12,10 +13,10 @@ from prefect import get_client, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runtime import flow_run
 
 from flows.labels import leave
+from flows.pages import every
 from flows.startup import TITLES, Startup, medians, startup, startup_of
 from tasks import coverage
 from tasks.summary import Summary
@@ -42,15 +43,13 @@ def report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Tab
 def _region_runs() -> dict[int, FlowRun]:
     """The completed runs of this image's regions, by the region's index."""
     mine = FlowRunFilterParentFlowRunId(any_=[UUID(flow_run.id)])
-    runs: list[FlowRun] = []
     try:
         with get_client(sync_client=True) as client:
-            while page := client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(parent_flow_run_id=mine),
-                sort=FlowRunSort.ID_DESC,
-                offset=len(runs),
-            ):
-                runs += page
+            runs = every(
+                partial(
+                    client.read_flow_runs, flow_run_filter=FlowRunFilter(parent_flow_run_id=mine)
+                )
+            )
     except httpx.HTTPError as error:
         get_run_logger().warning("Prefect does not tell how the regions started: %r", error)
         return {}

@@ -16,8 +16,6 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
 
 from flows.labels import left
-from tasks.imagery import TilePixels
-from tasks.inference import Endpoint
 
 _CLOCKS = 1.0  # seconds that those of a machine and of Prefect's server may be apart
 
@@ -56,36 +54,6 @@ class Startup:
         """Those that it had, in order."""
         told = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: seconds for name, seconds in told.items() if seconds is not None}
-
-
-class FirstAnswer:
-    """An endpoint that remembers when it first answered.
-
-    Attributes:
-        when: Seconds since 1970; None before.
-    """
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        """Ask nothing yet."""
-        self._endpoint = endpoint
-        self.tiles_per_call = endpoint.tiles_per_call
-        self.capacity = endpoint.capacity
-        self.local = endpoint.local
-        self.when: float | None = None
-
-    def prepare(self, tile: TilePixels) -> Any:  # noqa: ANN401 - the endpoint's own
-        """As the endpoint does."""
-        return self._endpoint.prepare(tile)
-
-    def ask(self, prepared: Sequence[Any]) -> Sequence[object]:
-        """As the endpoint does."""
-        answers = self._endpoint.ask(prepared)
-        self.when = self.when or time.time()
-        return answers
-
-    def close(self) -> None:
-        """As the endpoint does."""
-        self._endpoint.close()
 
 
 def startup(first_tile: float | None) -> Startup:

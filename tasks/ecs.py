@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.aws import client
 from tasks.errors import StopError
 
 
-def is_task(infrastructure: str | None) -> bool:
+def is_task(infrastructure: str | None) -> TypeGuard[str]:
     """Whether what a run is on is an ECS task."""
     return infrastructure is not None and "::arn:" in infrastructure
 
@@ -28,12 +30,14 @@ def stop(task: str, reason: str) -> None:
     cluster, _, arn = task.partition("::")
     try:
         client("ecs").stop_task(cluster=cluster, task=arn, reason=reason)
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "InvalidParameterException":  # no such task
+    except (BotoCoreError, ClientError) as error:
+        answer = getattr(error, "response", {})  # of ECS, if there was one
+        if answer.get("Error", {}).get("Code") == "InvalidParameterException":  # no such task
             return
-        raise StopError(_text(arn, cluster, error)) from error
-    except BotoCoreError as error:
-        raise StopError(_text(arn, cluster, error)) from error
+        raise StopError(
+            f"ECS task {arn} in {cluster} could not be stopped and may still be paid for: {error}. "
+            "Stop it by hand, and grant this process ecs:StopTask on the cluster's tasks."
+        ) from error
 
 
 def stopped(task: str) -> str:
@@ -50,10 +54,3 @@ def stopped(task: str) -> str:
     if found["lastStatus"] != "STOPPED":
         return ""
     return str(found.get("stoppedReason") or "ECS gives no reason")
-
-
-def _text(arn: str, cluster: str, error: Exception) -> str:
-    return (
-        f"ECS task {arn} in {cluster} could not be stopped and may still be paid for: {error}. "
-        "Stop it by hand, and grant this process ecs:StopTask on the cluster's tasks."
-    )

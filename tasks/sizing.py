@@ -63,7 +63,8 @@ def regions_worth(tiles: int, pace: Pace, seconds: float) -> int:
         tiles: Tiles that are asked for.
         pace: How fast they are worked.
         seconds: That a region should take at most, about; if there are workers for it, it takes
-            less, but a fifth of that at least.
+            less, but a fifth of that at least. It takes more where each worker would have over
+            `MOST_ROUNDS` of them.
 
     Returns:
         1 or more, and no more than there are tiles.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -55,6 +56,7 @@ class Calls:
         endpoint: The model.
         limiter: Says when a call may be made.
         tiles_per_call: Tiles that the model likes to be asked about together.
+        first_answer: When it first answered, in seconds since 1970; None before.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Calls:
         """
         self.endpoint, self.limiter = endpoint, limiter
         self.tiles_per_call = endpoint.tiles_per_call
+        self.first_answer: float | None = None
         self._attempts, self._patience = attempts, patience
         self._budget, self._outage = Budget(tiles), Outage(patience)
         # a model in this process needs no turns: it has as many threads as it has use for
@@ -199,6 +202,7 @@ class Calls:
                     raise _NotNow
                 tries.begin()
                 answers = self.endpoint.ask([each.prepared for each in ready])
+                self.first_answer = self.first_answer or time.time()
                 if len(answers) != len(ready):
                     raise AnswerError(f"{len(answers)} answers were given for {len(ready)} tiles.")
         except LimiterClosed:

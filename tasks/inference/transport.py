@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import urlsplit, urlunsplit
 
 from pyreqwest.client import SyncClientBuilder
 from pyreqwest.exceptions import BodyDecodeError, DetailedPyreqwestError, PyreqwestError
@@ -14,6 +13,7 @@ from pyreqwest.request import SyncRequestBuilder
 from pyreqwest.response import SyncResponse
 
 from tasks.errors import AnswerError, RequestError, TimedOut, Unreachable
+from tasks.request.places import shown
 
 MAX_BYTES = 16 * 1024 * 1024  # of an answer, decompressed
 _CHUNK = 1 << 20
@@ -147,12 +147,6 @@ def _headers(response: SyncResponse) -> dict[str, str]:
         with suppress(ValueError):
             headers[name.lower()] = response.headers[name]
     return headers
-
-
-def shown(url: str) -> str:
-    """A URL without the secrets that it may hold: no user, no password, no query."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def check_sendable(url: str, headers: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import PurePosixPath
 from typing import Annotated
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field
 
@@ -68,6 +69,12 @@ def local_path(text: str) -> str:
         )
     _sane_segments(text)
     return text
+
+
+def shown(url: str) -> str:
+    """A URL without the secrets that it may hold: no user, no password, no query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def file_name(url: str) -> str:

@@ -23,32 +23,21 @@ from tasks.merge.cut import edges, pieces
 from tasks.merge.shapes import PEN
 from tasks.request import Algorithm, AlgorithmType, Request
 from tasks.tiling import Grid
+from tests.pages import ROOT, blocks, read, rows
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "merging.md").read_text(encoding="utf-8")
+PAGE = read("merging")
 PROSE = " ".join(PAGE.split())
 ONE = Grid(400, 400, 400, 0)
 TWO = Grid(180, 100, 100, 20)
 """Tile 0 covers x from 0 to 100, tile 1 from 80 to 180."""
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of the page, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-
-
 def examples(name: str) -> list[dict[str, Any]]:
     """The JSON objects of the page that have a field."""
-    return [read for block in blocks("json") if name in (read := json.loads(block))]
+    return [found for block in blocks(PAGE, "json") if name in (found := json.loads(block))]
 
 
-def rows(first: str) -> list[list[str]]:
-    """The cells of a table, by how the first cell of its head begins."""
-    lines = PAGE[PAGE.index(f"\n| {first}") + 1 :].partition("\n\n")[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-
-
-FIELDS = {row[0].strip("`"): row for row in rows("field of `algorithm`")}
+FIELDS = {row[0].strip("`"): row for row in rows(PAGE, "field of `algorithm`")}
 
 
 def parse(fields: dict[str, Any]) -> Request:
@@ -102,7 +91,7 @@ def test_every_request_of_the_page_is_one() -> None:
 
 def test_the_table_of_fields_has_all_that_there_are() -> None:
     assert FIELDS.keys() == {field.alias for field in Algorithm.model_fields.values()}
-    chosen = {row[1].strip("`").partition("` ")[0] for row in rows("your model finds")}
+    chosen = {row[1].strip("`").partition("` ")[0] for row in rows(PAGE, "your model finds")}
     assert chosen == set(AlgorithmType)
 
 
@@ -166,7 +155,7 @@ def test_what_edges_cut_of_a_surface_is_joined() -> None:
 
 
 def test_the_commands_of_the_page_run() -> None:
-    for command in "".join(blocks("sh")).splitlines():
+    for command in "".join(blocks(PAGE, "sh")).splitlines():
         words = [str(Path(sys.executable).parent / "swath"), *shlex.split(command)[1:]]
         assert command.startswith("swath ")
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)

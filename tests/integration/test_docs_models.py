@@ -40,35 +40,23 @@ from tasks.request import EndpointType, Request
 from tasks.settings import Settings, settings
 from tasks.tiling import Tile
 from tests.onnx_models import COCO, PLANE_BOXES, PLANES, YOLOX
+from tests.pages import PAGES, blocks, read, rows
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-MODELS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-HOW = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+MODELS = read("models")
+HOW = read("how-it-works")
 
 DETECTORS = {"yolox": Yolox, "yolov8": YoloV8, "detr": Detr, "torchvision": Torchvision}
 SHIPS = [[60, 40, 80, 48], [212, 100, 232, 108], [330, 300, 350, 308]]
 """Boxes in pixels of the scene; the second one lies whole in two tiles."""
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of the page, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", MODELS, re.MULTILINE | re.DOTALL)
-
-
 def json_with(name: str) -> list[dict[str, Any]]:
     """The JSON objects of the page that have a field."""
-    return [read for block in blocks("json") if name in (read := json.loads(block))]
+    return [found for block in blocks(MODELS, "json") if name in (found := json.loads(block))]
 
 
 def _type(fields: dict[str, Any]) -> str:
     return str(fields["imageProcessor"].get("type", EndpointType.SM_ENDPOINT))
-
-
-def rows(text: str, first: str) -> list[list[str]]:
-    """The cells of a table, by how the first cell of its head begins."""
-    lines = text[text.index(f"\n| {first}") + 1 :].partition("\n\n")[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
 def request(**fields: Any) -> Request:
@@ -113,8 +101,8 @@ def boxes(out: Path) -> list[list[float]]:
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The address of the page's model, served by the page's command in a process of its own."""
-    (code,) = [block for block in blocks("python") if "FastAPI(" in block]
-    (command,) = [block for block in blocks("sh") if block.startswith("uvicorn ")]
+    (code,) = [block for block in blocks(MODELS, "python") if "FastAPI(" in block]
+    (command,) = [block for block in blocks(MODELS, "sh") if block.startswith("uvicorn ")]
     (folder / "model.py").write_text(code)
     words = shlex.split(command.replace("--port 8080", "--port 0"))
     with subprocess.Popen(
@@ -170,7 +158,7 @@ def test_the_ledger_tells_of_each_attempt_as_the_page_reads_it(
         imageProcessor={"name": "http://127.0.0.1:9/nobody", "type": "HTTP_ENDPOINT"},
     )
     assert end.is_failed()
-    (code,) = [block for block in blocks("python") if "coverage.parquet" in block]
+    (code,) = [block for block in blocks(MODELS, "python") if "coverage.parquet" in block]
     monkeypatch.chdir(allowed / "out")
     capsys.readouterr()
     exec(code, {})
@@ -207,7 +195,7 @@ def test_the_commands_of_the_page_change_an_endpoints_limit(prefect_api: str) ->
         )
 
     name = limit_name(request(imageProcessor={"name": "ships"}))
-    (commands,) = [block for block in blocks("sh") if "prefect gcl" in block]
+    (commands,) = [block for block in blocks(MODELS, "sh") if "prefect gcl" in block]
     shown, update = [shlex.split(line) for line in commands.splitlines()]
     with get_client(sync_client=True) as client:
         client.create_global_concurrency_limit(

@@ -502,13 +502,13 @@ def test_the_server_is_asked_seldom(name: str, prefect_api: str) -> None:
         with Image(Region(name, 8)) as image:
             until(lambda: image.most == [8])
             time.sleep(5)
-            alone = spoken(line)
+            alone = min(spoken(line), spoken(line))  # once it has settled
         with Image(*[Region(name, 20) for _ in range(4)]) as image:
             until(lambda: image.most == [2] * 4)
             crowded = spoken(line)
     print(json.dumps({"requests per second": {"alone": alone, "4 regions, full": crowded}}))
-    assert alone < 5
-    assert crowded < 4 * 5
+    assert alone < 3
+    assert crowded < 4 * 3
 
 
 @pytest.mark.parametrize(

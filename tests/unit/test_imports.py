@@ -50,3 +50,7 @@ def test_a_region_s_process_does_not_wait_for(module: str, region: set[str]) -> 
 
 def test_an_image_s_process_loads_no_model_and_no_machine_code() -> None:
     assert not {"scipy", "numba", "onnxruntime", "pandas"} & loaded_by("flows.image")
+
+
+def test_a_sensor_s_process_reads_requests_and_no_images() -> None:
+    assert not {"tasks.inference", "tasks.imagery", "pyarrow", "pyproj"} & loaded_by("flows.sensor")
