@@ -29,7 +29,7 @@ demo: setup ## the whole system on a generated harbour; IMAGE=path/to/any.tif fo
 	@exec $(BIN)/swath demo $(if $(IMAGE),--image "$(IMAGE)")
 
 test: setup ## unit, integration and fault tests
-	@$(BIN)/pytest --numprocesses=2 --dist=loadfile
+	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder # the quick unit tests last
 
 lint: setup ## ruff, ruff format, mypy --strict, hadolint
 	@$(BIN)/ruff check
