@@ -36,6 +36,7 @@ def cancel_regions(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[
     """Leave no region at work for an image's run that ended early: a hook of its flow."""
     its = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
     with get_client(sync_client=True) as client:
+        # all of them: of those in some states, one that changes its own would move the next page
         for region in every(partial(client.read_flow_runs, flow_run_filter=its)):
             # the server itself may have cancelled some, whose ECS tasks it leaves as they are
             if region.state_type in {*UNFINISHED, StateType.CANCELLED}:

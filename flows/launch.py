@@ -109,17 +109,15 @@ class ImageRuns:
             return
         now, oldest = datetime.now(UTC), _RECENT if self._tended > 0 else _OLDEST
         self._tended = time.monotonic()
-        ended = FlowRunFilterEndTime(after_=now - oldest, before_=now - _HOOKS)
+        ended = FlowRunFilterEndTime(after_=now - oldest, before_=now)
         begun = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         with get_client(sync_client=True) as client:
             for run in self._read(client, begun):
                 self._try(_give_up_lost, client, run)
-            never_began = FlowRunFilterEndTime(after_=now - _HOOKS, before_=now)
-            for run in self._read(client, _ENDED, never_began):
-                if run.run_count == 0:  # no process has hooks to run
-                    self._try(_speak_for, client, run)
             for run in self._read(client, _ENDED, ended):
-                self._try(_speak_for, client, run)
+                hooks_may_run = run.end_time is None or run.end_time > now - _HOOKS
+                if run.run_count == 0 or not hooks_may_run:  # without a process there are none
+                    self._try(_speak_for, client, run)
 
     def _try(
         self,
@@ -185,8 +183,9 @@ def _holds(run: FlowRun, message_id: str) -> bool:
 
 def _give_up_lost(client: SyncPrefectClient, run: FlowRun) -> None:
     """End a run that never started, or whose ECS task has stopped without a word of it."""
-    pending = run.state is not None and run.state.is_pending()
-    why = never_started(run, run.state.timestamp) if pending and run.state else ""
+    why = ""
+    if run.state and run.state.is_pending():
+        why = never_started(run, run.state.timestamp)
     if not why and ecs.is_task(run.infrastructure_pid):
         if not (stopped := ecs.stopped(run.infrastructure_pid)):
             return

@@ -79,13 +79,14 @@ class Status:
 def publish_status(topic_arn: str | None, status: Status) -> bool:
     """Tell a topic how a job stands; that the topic cannot be told is logged and fails nothing.
 
-    Returns whether it was told, or there is nobody to tell.
-
     The client tries again after throttling, a 5xx answer or a lost connection.
 
     Args:
         topic_arn: SNS topic, or None to tell nobody.
         status: What to say.
+
+    Returns:
+        Whether it was told, or there is nobody to tell.
     """
     if topic_arn is None:
         return True

@@ -22,10 +22,13 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SWATH = Path(sys.executable).with_name("swath")
 
 
-def swath(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def swath(
+    *arguments: object, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [SWATH, *map(str, arguments)],
         env=os.environ | {"SWATH_STATE_DIR": "/no/stack"} | environment,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=240,
@@ -229,15 +232,10 @@ def test_help_explains_itself() -> None:
 def test_a_path_may_go_up_and_a_link_keeps_its_name(scene: Path, tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "link.tif").symlink_to(scene.name)
-    done = subprocess.run(
-        [SWATH, "run", "../link.tif", "--model", "bright-targets", "--out", "../out", "--json"],
+    done = swath(
+        "run", "../link.tif", "--model", "bright-targets", "--out", "../out", "--json",
         cwd=tmp_path / "below",
-        env=os.environ | {"SWATH_STATE_DIR": "/no/stack"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     published = last_object(done)["outputs"].values()
     assert str(tmp_path / "out" / "link.tif.geojson") in published
