@@ -6,9 +6,9 @@ import json as json_text
 import os
 
 from deployments.options import Cut, request_of, roots_of
-from tasks.estimate import Estimate, estimate
 from tasks.imagery import check_encodable
-from tasks.plan import make_plan
+from tasks.planning.estimate import Estimate, estimate
+from tasks.planning.plan import make_plan
 
 _NO_MODEL = {"name": "centerpoint", "type": "BUILTIN"}  # a plan asks none
 _NOWHERE = [{"type": "S3", "bucket": "not-written", "prefix": ""}]  # nor does it publish

@@ -17,12 +17,13 @@ from rich.console import Console
 
 from deployments.local.server import own_server, server_in_use
 from deployments.options import Cut, located, request_of, url_of
-from tasks.errors import JobFailedError, PublishError, RequestError, SwathError
+from tasks.errors import PublishError, RequestError, SwathError
+from tasks.reporting.status import JobStatus
+from tasks.reporting.summary import JobFailedError
 from tasks.request import Request
-from tasks.status import JobStatus
 
 if TYPE_CHECKING:
-    from tasks.summary import Summary
+    from tasks.reporting.summary import Summary
 
 _PATIENCE = 3.0  # seconds that an interrupted run may take to end in order
 _INTERRUPTED = 130

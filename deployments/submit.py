@@ -33,7 +33,7 @@ def submit(path: Path, console: Console) -> int:
             )
         stack.adopt()
 
-    from tasks.queue import send
+    from tasks.queue.sqs import send
     from tasks.request import Request
 
     try:

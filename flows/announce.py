@@ -12,9 +12,9 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.runtime import flow_run as this_flow_run
 
+from tasks.reporting.status import JobStatus, Status, publish_status
 from tasks.request import Request
 from tasks.settings import settings
-from tasks.status import JobStatus, Status, publish_status
 
 ANNOUNCED = "swath.announced"
 """Label of a run whose end was told."""

@@ -21,9 +21,9 @@ from flows.cancel import cancel, never_started
 from flows.launch import tags
 from flows.region import GIVEN_UP, REPLACED
 from tasks.errors import RegionLostError
+from tasks.grid.tiles import Region
 from tasks.request import Request
 from tasks.settings import settings
-from tasks.tiling import Region
 
 _POLL = 1.0  # seconds between looks at a region's run
 

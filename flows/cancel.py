@@ -19,7 +19,7 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Cancelling
 
 from flows.pages import every
-from tasks import ecs
+from tasks.aws import ecs
 from tasks.errors import StopError
 from tasks.settings import settings
 

@@ -22,18 +22,18 @@ from flows.launch import run_name
 from flows.regions import AT_ONCE, run_regions, why_lost
 from flows.report import report
 from flows.workers import pace_of
-from tasks import coverage, store
-from tasks.coverage import TileState
-from tasks.errors import JobFailedError, PublishError, SwathError
-from tasks.findings import Kept, load_ledger, without_detections
-from tasks.merge import merge_task
-from tasks.plan import Plan, plan_task
-from tasks.publish import publish_task
+from tasks.errors import PublishError, SwathError
+from tasks.grid.tiles import Region
+from tasks.planning.plan import Plan
+from tasks.reporting.status import JobStatus
+from tasks.reporting.summary import JobFailedError, Summary, status_of, summarise
 from tasks.request import Request
+from tasks.results import coverage
+from tasks.results.coverage import TileState
+from tasks.results.stored import Kept, load_ledger, without_detections
 from tasks.settings import settings
-from tasks.status import JobStatus
-from tasks.summary import Summary, status_of, summarise
-from tasks.tiling import Region
+from tasks.steps import merge_step, plan_step, publish_step
+from tasks.storage import objects
 
 _TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=AT_ONCE))
 
@@ -46,7 +46,7 @@ def _name() -> str:
 
 def _forget(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
     """Remove what the regions of a cancelled run left: a hook, as its process was ended."""
-    store.remove(_work_uri(flow_run.id))
+    objects.remove(_work_uri(flow_run.id))
 
 
 @flow(
@@ -79,7 +79,7 @@ def image(
 
 def _work(request: Request, url: str, region_size: int | None) -> State[Summary]:
     announce_start(request, url)
-    plan: Plan = plan_task(request, url)
+    plan: Plan = plan_step(request, url)
     regions = _regions(plan, region_size or settings().region_size)
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     with _work_folder() as work_uri:
@@ -101,7 +101,7 @@ def _regions(plan: Plan, rows: int | None) -> list[Region]:
 
 
 def _work_uri(run_id: object) -> str:
-    return store.join(settings().work_uri, str(run_id))
+    return objects.join(settings().work_uri, str(run_id))
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def _work_folder() -> Iterator[str]:
         yield work_uri
     finally:
         try:
-            store.remove(work_uri)
+            objects.remove(work_uri)
         except PublishError as error:
             get_run_logger().warning("%s", error)
 
@@ -138,13 +138,13 @@ def _finish(plan: Plan, ledgers: Sequence[pa.Table], kept: Kept) -> Summary:
     all_rejected = coverage.rejected(ledger) > 0 and coverage.detections(ledger) == 0
     status = status_of(coverage.count(ledger), all_rejected=all_rejected)
     deferred, decided = kept.deferred()
-    merged = plan.asked(merge_task(deferred, plan.request.algorithm, plan.grid, ledger))
+    merged = plan.asked(merge_step(deferred, plan.request.algorithm, plan.grid, ledger))
     if status is JobStatus.FAILED:
         outputs = _publish_ledger(plan, ledger)
     else:
         started = flow_run.get_scheduled_start_time()
         bands = partial(kept.bands, merged)
-        outputs = publish_task(plan.request, plan.image, bands, ledger, started)
+        outputs = publish_step(plan.request, plan.image, bands, ledger, started)
     return summarise(
         ledger,
         job_id=plan.request.job_id,
@@ -159,7 +159,7 @@ def _publish_ledger(plan: Plan, ledger: pa.Table) -> dict[str, str]:
     """Publish why every tile failed; that it cannot be published is not what people must know."""
     started = flow_run.get_scheduled_start_time()
     try:
-        outputs: dict[str, str] = publish_task(plan.request, plan.image, None, ledger, started)
+        outputs: dict[str, str] = publish_step(plan.request, plan.image, None, ledger, started)
     except PublishError as error:
         get_run_logger().warning("%s", error)
         return {}

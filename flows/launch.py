@@ -26,11 +26,11 @@ from prefect.states import Crashed
 from flows.announce import ANNOUNCED, announce_end, status_of
 from flows.cancel import UNFINISHED, cancel_regions, never_started, stop_task
 from flows.pages import every
-from tasks import ecs
+from tasks.aws import ecs
 from tasks.errors import RequestError
+from tasks.reporting.status import JobStatus
 from tasks.request import Request
 from tasks.request.places import shown
-from tasks.status import JobStatus
 
 _HOOKS = timedelta(seconds=30)  # after its end, in which a run speaks for itself
 _OLDEST = timedelta(days=1)  # end of a run that a sensor's first look speaks for

@@ -25,8 +25,8 @@ from prefect.client.schemas.filters import (
 from prefect.runtime import flow_run
 
 from flows.pages import every
-from tasks.findings import Findings
-from tasks.tiling import Region
+from tasks.grid.tiles import Region
+from tasks.results.stored import Findings
 
 _EVERY = 1.0  # seconds between updates: the server has better things to do
 

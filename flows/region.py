@@ -20,20 +20,21 @@ from flows.labels import leave
 from flows.progress import RegionProgress
 from flows.slots import endpoint_slots
 from flows.startup import startup
-from tasks import coverage
-from tasks.coverage import TileState
 from tasks.errors import ImageChanged, SwathError
-from tasks.findings import Findings, gather, save, without_detections
+from tasks.grid.tiles import Region
 from tasks.inference import open_patiently
-from tasks.inference.batch import Batch, batch_size, infer_task, most_calls
+from tasks.inference.batch import Batch, batch_size, most_calls
 from tasks.inference.calls import Calls
 from tasks.inference.limiter import Limiter
 from tasks.merge import settle
-from tasks.pace import Work
-from tasks.plan import Plan, make_plan
+from tasks.planning.plan import Plan, make_plan
+from tasks.planning.throughput import Work
 from tasks.request import Request
+from tasks.results import coverage
+from tasks.results.coverage import TileState
+from tasks.results.stored import Findings, gather, save, without_detections
 from tasks.settings import settings
-from tasks.tiling import Region
+from tasks.steps import infer_step
 
 GIVEN_UP = "Endpoint down"
 """Name of the state of a region's run that ended in order, but whose endpoint did not answer."""
@@ -125,7 +126,7 @@ def _findings(plan: Plan, region: Region, calls: Calls) -> Iterator[Findings]:
         while asked < len(wanted) and not calls.given_up:
             batch = Batch()
             with closing(batch):  # a cancelled run's tasks must not wait for more of it
-                future = infer_task.submit(batch)
+                future = infer_step.submit(batch)
                 open_batches.append(cast("PrefectConcurrentFuture[Findings]", future))
                 asked += batch.fill(islice(tiles, size), calls)
             while open_batches and open_batches[0].wrapped_future.done():

@@ -15,9 +15,9 @@ from flows.launch import tags as tags_of
 from flows.progress import image_progress
 from flows.region import region as region_flow
 from tasks.errors import SwathError
-from tasks.plan import Plan
+from tasks.grid.tiles import Region
+from tasks.planning.plan import Plan
 from tasks.settings import settings
-from tasks.tiling import Region
 
 AT_ONCE = 32
 """Regions waited for at a time; the own limit of their deployment says how many run."""

@@ -18,9 +18,9 @@ from prefect.runtime import flow_run
 from flows.labels import leave
 from flows.pages import every
 from flows.startup import TITLES, Startup, medians, startup, startup_of
-from tasks import coverage
-from tasks.summary import Summary
-from tasks.tiling import Region
+from tasks.grid.tiles import Region
+from tasks.reporting.summary import Summary
+from tasks.results import coverage
 
 
 def report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Table]) -> None:

@@ -15,9 +15,9 @@ from prefect.runtime import flow_run
 
 from flows.announce import announce_refusal
 from flows.launch import ImageRuns
-from tasks.arrivals import read_arrivals, request_for
 from tasks.errors import PublishError, RequestError
-from tasks.queue import LONGEST_POLL, Message, Queue, open_queue
+from tasks.queue import read_arrivals, request_for
+from tasks.queue.sqs import LONGEST_POLL, Message, Queue, open_queue
 from tasks.request import Request
 from tasks.settings import settings
 

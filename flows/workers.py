@@ -19,10 +19,10 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.labels import left
 from flows.launch import tags
-from tasks.pace import Pace, Work, tile_seconds
+from tasks.grid.tiles import Grid
+from tasks.planning.throughput import Pace, Work, tile_seconds
 from tasks.request import Request
 from tasks.settings import settings
-from tasks.tiling import Grid
 
 _LAST = 10  # regions of a model, which tell what its tiles take
 

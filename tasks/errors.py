@@ -13,17 +13,12 @@ SwathError
 ├── AnswerError        the model answered, but not with features
 ├── PublishError       an output could not be written
 ├── RegionLostError    a region's run ended without its findings
-├── JobFailedError     every tile that was asked about failed; carries the summary
+├── JobFailedError     every tile that was asked about failed; see `tasks.reporting.summary`
 ├── StopError          what a cancelled run is on could not be stopped
 └── StackError         a part of the stack did not come up
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tasks.summary import Summary
 
 
 class SwathError(Exception):
@@ -84,18 +79,6 @@ class PublishError(SwathError):
 
 class RegionLostError(SwathError):
     """A region's run ended without its findings."""
-
-
-class JobFailedError(SwathError):
-    """Every tile that was asked about failed.
-
-    Attributes:
-        summary: What came of the job.
-    """
-
-    def __init__(self, message: str, summary: Summary) -> None:
-        super().__init__(message)
-        self.summary = summary
 
 
 class StopError(SwathError):

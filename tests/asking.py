@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 
-from tasks.coverage import TileState
-from tasks.findings import Findings, gather, without_detections
 from tasks.imagery import ReadTile
 from tasks.inference import Endpoint
 from tasks.inference.batch import Batch, infer
 from tasks.inference.calls import Calls
 from tasks.inference.limiter import Limiter
+from tasks.results.coverage import TileState
+from tasks.results.stored import Findings, gather, without_detections
 
 
 def ask(

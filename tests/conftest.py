@@ -18,7 +18,7 @@ os.environ.pop("PREFECT_API_URL", None)
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
     """An S3 server of our own, which this process takes for S3."""
-    from tasks import aws
+    from tasks.aws import clients
 
     with RangeServer() as server:
         thread = Thread(target=server.serve_forever, args=(0.05,))
@@ -29,10 +29,10 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "known")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        aws.client.cache_clear()
-        aws.session.cache_clear()
+        clients.client.cache_clear()
+        clients.session.cache_clear()
         yield server
-        aws.client.cache_clear()
-        aws.session.cache_clear()
+        clients.client.cache_clear()
+        clients.session.cache_clear()
         server.shutdown()
         thread.join()

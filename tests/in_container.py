@@ -57,9 +57,9 @@ def _answers() -> Iterator[tuple[str, str]]:
     import numpy as np
     import pyarrow as pa
 
+    from tasks.grid.tiles import Grid
     from tasks.merge import settle
     from tasks.request import Algorithm, AlgorithmType
-    from tasks.tiling import Grid
 
     grid = Grid(1000, 1000, 256, 64)
     looked, interior = np.ones(len(grid), np.int8), np.array([100.0, 100, 700, 700])
@@ -88,7 +88,7 @@ def _views(grid: Any, outline: str, count: int) -> Any:
     import pyarrow as pa
     import shapely
 
-    from tasks.detections import SCHEMA
+    from tasks.results.detections import SCHEMA
 
     random = np.random.default_rng(count)
     centres, radii = random.uniform(0, 1000, (count, 2)), random.uniform(1, 40, count)

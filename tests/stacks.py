@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tasks.aws import client
+from tasks.aws.clients import client
 
 TEMPLATE = Path(__file__).parents[1] / "deployments" / "aws" / "template.yaml"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/swath:1"

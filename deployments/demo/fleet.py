@@ -12,7 +12,7 @@ from deployments.demo.frame import ALONG, SEAWARD
 from deployments.demo.harbour import Harbour
 from deployments.demo.paint import Points
 from deployments.demo.ship import KINDS, Kind, Ship
-from tasks.tiling import positions
+from tasks.grid.tiles import positions
 
 GAP = 4.0  # pixels of water between two hulls, and between hull and quay, at least
 BOAT, TRAWLER = KINDS[5], KINDS[4]

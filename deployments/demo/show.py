@@ -75,12 +75,12 @@ def _process(here: Running, path: Path, console: Console) -> FlowRun:
     from prefect import get_client
 
     from deployments.watch import image_run, watching
-    from tasks import store
-    from tasks.queue import send
+    from tasks.queue.sqs import send
+    from tasks.storage import objects
 
     record = here.stack.record
     url = f"s3://{record.image_bucket}/{path.name}"
-    store.put(url, path)
+    objects.put(url, path)
     job_id = f"demo-{datetime.now(UTC):%H%M%S}"
     request = {
         "jobId": job_id,
@@ -114,8 +114,8 @@ def _tell(here: Running, run: FlowRun, path: Path, out: Path, console: Console) 
     """Fetch the results and show how it went; returns the exit status."""
     from deployments.run import EXIT
     from flows.announce import status_of
-    from tasks import store
     from tasks.request import Request
+    from tasks.storage import objects
 
     assert run.state is not None
     record, status = here.stack.record, status_of(run.state)
@@ -123,9 +123,9 @@ def _tell(here: Running, run: FlowRun, path: Path, out: Path, console: Console) 
     request = Request.model_validate(run.parameters["request"])
     for name in ("geojson", "parquet", "coverage.parquet"):
         uri = f"s3://{record.result_bucket}/{request.job_id}/{path.name}.{name}"
-        if store.exists(uri):
+        if objects.exists(uri):
             local = out / f"{path.name}.{name}"
-            store.put(str(local), store.get(uri))
+            objects.put(str(local), objects.get(uri))
             console.print(f"  {name:16} {local}", soft_wrap=True)
     truth = path.with_name("truth.geojson")
     found = out / f"{path.name}.parquet"

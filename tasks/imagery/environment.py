@@ -11,7 +11,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.session import AWSSession, DummySession, Session
 
-from tasks import aws
+from tasks.aws import clients
 
 MEBIBYTE = 1 << 20
 
@@ -66,7 +66,7 @@ def gdal_environment(
     if s3:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         scheme, _, host = (endpoint or "").rstrip("/").partition("://")
-        session = AWSSession(aws.session(read_role), endpoint_url=host or None)
+        session = AWSSession(clients.session(read_role), endpoint_url=host or None)
         if host:
             options |= {
                 "AWS_HTTPS": "YES" if scheme == "https" else "NO",

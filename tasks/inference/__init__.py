@@ -13,7 +13,7 @@ from tasks.inference.patience import Budget, Tries
 from tasks.request import Request
 from tasks.request.processor import EndpointType
 from tasks.settings import settings
-from tasks.store import join
+from tasks.storage.objects import join
 
 _ENDLESS = 1_000_000  # attempts: patience is what ends
 

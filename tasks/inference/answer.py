@@ -16,12 +16,12 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from tasks.detections import SCHEMA
 from tasks.errors import AnswerError
+from tasks.grid.tiles import Tile
 from tasks.inference.boxes import read_boxes
 from tasks.inference.endpoint import Boxes, JsonText
 from tasks.inference.feature import BROKEN, read_feature, why_broken
-from tasks.tiling import Tile
+from tasks.results.detections import SCHEMA
 
 MAX_FEATURES = 100_000
 _LARGE = 1 << 20  # bytes of an answer; decoded, it takes 20 times as many
@@ -34,7 +34,7 @@ class Answer:
     """What a model said of one tile.
 
     Attributes:
-        detections: Table of `tasks.detections.SCHEMA`, in pixels of the full image; None where
+        detections: Table of `detections.SCHEMA`, in pixels of the full image; None where
             there are none.
         first_rejected: Why the first feature that is not in the table was left out.
         rejected: How many were.

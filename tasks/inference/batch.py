@@ -7,13 +7,10 @@ from concurrent.futures import Future
 from itertools import islice
 from queue import SimpleQueue
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from tasks import coverage, detections
-from tasks.findings import Findings
 from tasks.imagery import ReadTile
 from tasks.inference.calls import Calls, Outcome
+from tasks.results import coverage, detections
+from tasks.results.stored import Findings
 
 MAX_BATCHES = 32  # of a region: more task runs cost more than they tell
 MAX_BYTES = 64 * 1024 * 1024  # of the tiles of a region that are in calls
@@ -77,6 +74,3 @@ def infer(batch: Batch) -> Findings:
     table = detections.concatenate(found)
     ledger = coverage.ledger(outcome.record for outcome in outcomes)
     return Findings(table, coverage.with_detections(ledger, table["tile"].to_numpy()))
-
-
-infer_task = task(name="infer", task_run_name="batch", cache_policy=NO_CACHE)(infer)

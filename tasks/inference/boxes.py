@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.detections import SCHEMA
 from tasks.errors import AnswerError
+from tasks.grid.tiles import Tile
 from tasks.inference.endpoint import Boxes
 from tasks.inference.feature import SLACK
-from tasks.tiling import Tile
+from tasks.results.detections import SCHEMA
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ def read_boxes(answer: Boxes, tile: Tile) -> tuple[pa.Table | None, str, int]:
     """The detections in an answer, by the contract that features have.
 
     Returns:
-        A table of `tasks.detections.SCHEMA`, or None where nothing is left; why the first box that
+        A table of `detections.SCHEMA`, or None where nothing is left; why the first box that
         is not in it was left out; and how many were.
 
     Raises:

@@ -12,14 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.coverage import TileRecord, TileState
 from tasks.errors import AnswerError, EndpointError, Permanent, SwathError, TimedOut
+from tasks.grid.tiles import Tile
 from tasks.imagery import AbsentTile, ReadTile, UnreadTile
 from tasks.inference.answer import read_answer
 from tasks.inference.endpoint import Endpoint
 from tasks.inference.limiter import Limiter, LimiterClosed
 from tasks.inference.patience import Budget, Outage, Tries
-from tasks.tiling import Tile
+from tasks.results.coverage import TileRecord, TileState
 
 _LONGEST_REASON = 500  # characters of an unforeseen error
 
@@ -30,7 +30,7 @@ class Outcome:
 
     Attributes:
         record: Its line of the ledger.
-        detections: Table of `tasks.detections.SCHEMA`; None where there are none.
+        detections: Table of `detections.SCHEMA`; None where there are none.
     """
 
     record: TileRecord

@@ -35,7 +35,7 @@ BROKEN = (
 
 
 def read_feature(feature: object, window: Window) -> dict[str, Any]:
-    """A feature as a row of `tasks.detections.SCHEMA`, without its tile and ordinal.
+    """A feature as a row of `detections.SCHEMA`, without its tile and ordinal.
 
     Args:
         feature: Decoded from JSON, in pixels of the tile.

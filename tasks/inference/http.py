@@ -9,9 +9,9 @@ from tasks.errors import AnswerError, RequestError
 from tasks.imagery import TilePixels
 from tasks.inference.endpoint import JsonText
 from tasks.inference.replies import check_status
+from tasks.inference.secrets import reveal
 from tasks.inference.transport import Reply, Transport, check_sendable
 from tasks.request.places import shown
-from tasks.secrets import reveal
 
 # OSML sends this parameter under SageMaker's header, every other under its own name
 _HEADERS = {"customattributes": "x-amzn-sagemaker-custom-attributes"}

@@ -12,16 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from tasks import coverage
+from tasks.grid.tiles import EVERYWHERE, Bounds, Grid
 from tasks.request import Algorithm
-from tasks.tiling import EVERYWHERE, Bounds, Grid
+from tasks.results import coverage
 
 _BATCH = 1 << 16  # rows that are copied at a time
 
-__all__ = ["Settled", "merge", "merge_task", "settle"]
+__all__ = ["Settled", "merge", "settle"]
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,11 @@ def settle(
     """Decide what becomes of detections, as far as nothing that is not among them has a say.
 
     Args:
-        detections: Table of `tasks.detections.SCHEMA`, sorted by tile and ordinal; so are both of
+        detections: Table of `detections.SCHEMA`, sorted by tile and ordinal; so are both of
             the result.
         algorithm: The request's feature distillation.
         grid: All tiles of the image.
-        inferred: (len(grid),) as `tasks.coverage.inferred` gives it.
+        inferred: (len(grid),) as `tasks.results.coverage.inferred` gives it.
         interior: Where no tile looks of which the detections are elsewhere; see `Grid.interior`.
     """
     from tasks.merge.settling import settled  # noqa: PLC0415 - compilers take long to load
@@ -76,12 +74,9 @@ def merge(deferred: pa.Table, algorithm: Algorithm, grid: Grid, ledger: pa.Table
     """What becomes of all that the regions of an image deferred.
 
     Args:
-        deferred: Table of `tasks.detections.SCHEMA`, sorted by tile and ordinal.
+        deferred: Table of `detections.SCHEMA`, sorted by tile and ordinal.
         algorithm: The request's feature distillation.
         grid: All tiles of the image.
-        ledger: Of the whole image, `tasks.coverage.SCHEMA`.
+        ledger: Of the whole image, `coverage.SCHEMA`.
     """
     return settle(deferred, algorithm, grid, coverage.inferred(ledger, grid)).decided
-
-
-merge_task = task(name="merge", cache_policy=NO_CACHE)(merge)

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
-from tasks.detections import SCHEMA
+from tasks.grid.tiles import Grid
 from tasks.merge import settle
 from tasks.merge.blocks import MANY
 from tasks.merge.nms import nms
 from tasks.request import Algorithm, AlgorithmType
-from tasks.tiling import Grid
+from tasks.results.detections import SCHEMA
 
 _BOX = [5.0, 5.0, 15.0, 15.0]
 _DISC = shapely.Point(10, 10).buffer(5)

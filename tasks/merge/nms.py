@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from tasks.grid.tiles import EVERYWHERE
 from tasks.merge.blocks import MANY, blocks
 from tasks.merge.greedy import copies, suppress
 from tasks.merge.shapes import Shapes
 from tasks.merge.verdicts import KEPT, UNKNOWN
-from tasks.tiling import EVERYWHERE
 
 _LEAST = 0.05  # threshold below which what blocks a box may be too far away for blocks
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tasks.detections import boxes
+from tasks.grid.tiles import Bounds, Grid
 from tasks.merge.clusters import clusters
 from tasks.merge.cut.edges import cut
 from tasks.merge.cut.pieces import pieces
@@ -16,7 +16,7 @@ from tasks.merge.shapes import Shapes, shapes_of
 from tasks.merge.surfaces import dissolve
 from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
 from tasks.request import Algorithm, AlgorithmType
-from tasks.tiling import Bounds, Grid
+from tasks.results.detections import boxes
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]

@@ -9,10 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from tasks import store
 from tasks.errors import PublishError, SwathError
 from tasks.imagery import Georeference, Image
 from tasks.publish.batch import Batch, batches
@@ -25,6 +22,7 @@ from tasks.publish.outputs import Output, check_outputs, location
 from tasks.publish.provenance import Provenance
 from tasks.request import Request
 from tasks.settings import settings
+from tasks.storage import objects
 
 __all__ = ["Bands", "Features", "Provenance", "Results", "check_outputs", "geolocate", "publish"]
 
@@ -39,10 +37,10 @@ class Results:
 
     Attributes:
         bands: Gives the merged detections each time it is called: tables of
-            `tasks.detections.SCHEMA` in the order of tile and ordinal, the next loaded only when
+            `detections.SCHEMA` in the order of tile and ordinal, the next loaded only when
             it is asked for. None where every tile failed.
         provenance: Where they come from.
-        ledger: Table of `tasks.coverage.MEASURED`, the whole image's.
+        ledger: Table of `coverage.MEASURED`, the whole image's.
         georeference: Of the image, or None.
     """
 
@@ -128,7 +126,7 @@ def _send(
     if output.type != "Kinesis":
         for name, path in files.items():
             uri = location(output, f"{stem}.{_ENDINGS[name]}", roots)
-            store.put(uri, path)
+            objects.put(uri, path)
             yield name, uri
     elif results.bands is not None:
         write_kinesis(output.stream, results.batches(), results.provenance, output.batch_size)
@@ -148,7 +146,7 @@ def publish_image(
         request: Names the outputs, the job and the properties to add.
         image: Places the detections on the Earth.
         bands: As in `Results`.
-        ledger: Table of `tasks.coverage.MEASURED`.
+        ledger: Table of `coverage.MEASURED`.
         inferred: When; the same for all features, so that a result depends on nothing else.
 
     Returns:
@@ -164,6 +162,3 @@ def publish_image(
     results = Results(bands, provenance, ledger, image.georeference)
     stem = request.file_names()[image.url]
     return publish(request.outputs, results, stem, settings().local_roots)
-
-
-publish_task = task(name="publish", cache_policy=NO_CACHE)(publish_image)

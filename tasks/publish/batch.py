@@ -47,7 +47,7 @@ def batches(
     Where a batch ends depends on the rows alone, never on the tables that they come in.
 
     Args:
-        tables: Of `tasks.detections.SCHEMA`, in pixels of the full image. The next is asked for
+        tables: Of `detections.SCHEMA`, in pixels of the full image. The next is asked for
             when all rows of the one before are in batches; nothing here holds that one then.
         georeference: Of the image; None where it has none, and then no feature has a place.
         provenance: Where they come from.

@@ -10,9 +10,9 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from tasks.detections import boxes
 from tasks.publish import antimeridian
 from tasks.publish.bends import WIDE, bent
+from tasks.results.detections import boxes
 
 
 class Georeference(Protocol):
@@ -27,7 +27,7 @@ class Features:
     """A table of detections, and where on the Earth each one is.
 
     Attributes:
-        table: `tasks.detections.SCHEMA`, n rows.
+        table: `detections.SCHEMA`, n rows.
         image_geometry: (n,) shapely geometries in pixels of the full image: the model's, or its
             box where it gave none.
         geometry: (n,) the same in longitude, latitude (EPSG:4326), exterior rings
@@ -53,7 +53,7 @@ def geolocate(table: pa.Table, georeference: Georeference | None) -> Features:
     """Place detections on the Earth, all vertices at once.
 
     Args:
-        table: Detections, `tasks.detections.SCHEMA`, in pixels of the full image.
+        table: Detections, `detections.SCHEMA`, in pixels of the full image.
         georeference: Of the image; None where it has none, and then no feature has a place.
     """
     image_geometry = _image_geometry(table)

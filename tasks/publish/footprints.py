@@ -10,11 +10,11 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from tasks.coverage import MEASURED
 from tasks.imagery import Georeference
 from tasks.publish.antimeridian import unwrap
 from tasks.publish.features import place
 from tasks.publish.geoparquet import PLACE, ROW_GROUP, Columns, rows_file
+from tasks.results.coverage import MEASURED
 
 SCHEMA = pa.schema([*MEASURED, *PLACE])
 
@@ -32,7 +32,7 @@ def write_coverage(path: Path, ledger: pa.Table, georeference: Georeference | No
 
     Args:
         path: File to write; its folder exists.
-        ledger: Of `tasks.coverage.MEASURED`, the whole image's.
+        ledger: Of `coverage.MEASURED`, the whole image's.
         georeference: Of the image, or None.
     """
     with rows_file(path, SCHEMA, georeferenced=georeference is not None) as write_rows:

@@ -12,9 +12,9 @@ import orjson
 import shapely
 from numpy.typing import NDArray
 
-from tasks.detections import boxes
 from tasks.publish.batch import Batch
 from tasks.publish.provenance import Provenance
+from tasks.results.detections import boxes
 
 DECIMALS = 7  # of a degree: 11 mm
 

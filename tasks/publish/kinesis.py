@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import PublishError
 from tasks.publish.batch import Batch
 from tasks.publish.geojson import CLOSING, OPENING, lines

@@ -9,11 +9,11 @@ from typing import Literal, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks import store
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import RequestError
 from tasks.publish import kinesis
-from tasks.roots import within
+from tasks.storage import objects
+from tasks.storage.roots import within
 
 
 class S3Output(Protocol):
@@ -90,7 +90,7 @@ def location(output: S3Output | FileOutput, name: str, roots: Sequence[Path]) ->
         RequestError: It would lie outside the folders that the operator allows.
     """
     if output.type == "S3":
-        return store.join(f"s3://{output.bucket}", output.prefix, name)
+        return objects.join(f"s3://{output.bucket}", output.prefix, name)
     return str(allowed(Path(output.path) / name, roots))
 
 

@@ -17,13 +17,13 @@ import pytest
 import shapely
 from numpy.typing import NDArray
 
-from tasks.cells import edges
+from tasks.grid.cells import edges
+from tasks.grid.tiles import Grid
 from tasks.merge.cut.edges import TOUCH, cut
 from tasks.merge.cut.pieces import AGREED, pieces
 from tasks.merge.nms import nms
 from tasks.merge.shapes import Shapes
 from tasks.merge.verdicts import DEAD, KEPT
-from tasks.tiling import Grid
 from tests.greedy_pairs import decide
 
 OVERLAP = 128

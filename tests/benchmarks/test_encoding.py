@@ -23,9 +23,9 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from deployments.demo.scene import generate
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, encoder, open_image
 from tasks.imagery.georeference.affine import AffineGeoreference
-from tasks.tiling import Tile
 
 SIZE = 3072
 ROUNDS = 5

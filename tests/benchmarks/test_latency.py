@@ -30,8 +30,8 @@ from rich.console import Console
 from deployments.up import Running, running
 from deployments.watch import image_run
 from flows.startup import startup_of
-from tasks import store
-from tasks.queue import send
+from tasks.queue.sqs import send
+from tasks.storage import objects
 
 NOTHING = json.dumps({"type": "FeatureCollection", "features": []}).encode()
 JOBS = 5
@@ -138,7 +138,7 @@ def start_up(run: FlowRun) -> float:
 @pytest.mark.parametrize("regions", [1, 2])
 def test_queue_to_first_tile(here: Running, model: Model, tmp_path: Path, regions: int) -> None:
     url = f"s3://{here.stack.record.image_bucket}/{regions}.tif"
-    store.put(url, image(tmp_path / "small.tif", 512 * regions))
+    objects.put(url, image(tmp_path / "small.tif", 512 * regions))
     jobs = [one_job(here, model, url, f"latency-{regions}-{number}") for number in range(JOBS)]
     figures = {name: round(median(job[name] for job in jobs), 2) for name in jobs[0]}
     told = {"benchmark": "queue to first tile", "regions": regions, "jobs": JOBS} | figures

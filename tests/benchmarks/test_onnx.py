@@ -17,13 +17,13 @@ import pytest
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels
 from tasks.inference.description import Description
 from tasks.inference.description.properties import Properties
 from tasks.inference.description.source import find
 from tasks.inference.onnx import OnnxEndpoint
 from tasks.inference.onnx.session import open_session
-from tasks.tiling import Tile
 from tests.onnx_models import COCO, answering, describe
 
 ROUNDS, TILES, SIDE = 9, 40, 512

@@ -29,11 +29,11 @@ from rasterio.windows import Window
 
 from deployments.demo.scene import generate
 from flows.region import region as region_flow
-from tasks import store
+from tasks.grid.tiles import Grid, Region
 from tasks.imagery import Image, open_image
 from tasks.request import Request
 from tasks.settings import settings
-from tasks.tiling import Grid, Region
+from tasks.storage import objects
 from tests.limited_server import Figures, LimitedServer, limited_server
 from tests.null_model import null_model
 
@@ -98,7 +98,7 @@ def swath(request: Request, image: Image, folder: Path) -> None:
         request, image.url, image.etag, region, str(folder), return_state=True
     )
     assert end.result()["inferred"] == len(region)
-    store.remove(str(folder))
+    objects.remove(str(folder))
 
 
 def plain_loop(url: str, image: Image, form: str) -> None:

@@ -20,10 +20,10 @@ import rasterio.shutil
 from rasterio.windows import Window
 
 from deployments.demo.scene import generate
+from tasks.grid.tiles import Grid
 from tasks.imagery import Image, TilePixels, open_image, read_tiles
 from tasks.imagery.environment import MEBIBYTE
 from tasks.imagery.reading.blocks import block_sizes
-from tasks.tiling import Grid
 from tests.range_server import RangeServer
 
 SIZE = 6144

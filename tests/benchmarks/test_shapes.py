@@ -12,10 +12,10 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from tasks.detections import SCHEMA
+from tasks.grid.tiles import Grid
 from tasks.merge.shapes import Shapes, shapes_of
 from tasks.merge.shapes.overlap import intersection_areas
-from tasks.tiling import Grid
+from tasks.results.detections import SCHEMA
 
 SIDE = 200_000  # pixels
 OBJECTS = 50_000

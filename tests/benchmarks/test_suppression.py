@@ -16,13 +16,13 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from tasks import coverage
-from tasks.coverage import TileRecord, TileState
-from tasks.detections import SCHEMA, concatenate
+from tasks.grid.tiles import Grid
 from tasks.merge import Settled, merge, settle
 from tasks.merge.nms import nms
 from tasks.request import Algorithm
-from tasks.tiling import Grid
+from tasks.results import coverage
+from tasks.results.coverage import TileRecord, TileState
+from tasks.results.detections import SCHEMA, concatenate
 from tests.benchmarks.test_cut_objects import detect
 
 try:

@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 
 from tasks.errors import ImageError
+from tasks.grid.tiles import Grid
 from tasks.imagery import open_image, read_tiles
 from tasks.imagery.reading import strips
-from tasks.tiling import Grid
 
 
 def damaged(body: bytes, rng: random.Random) -> bytes:

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from rasterio.windows import Window
 
-from tasks import coverage
+from tasks.grid.tiles import Tile
 from tasks.imagery import ReadTile, TilePixels
 from tasks.inference.batch import Batch, infer
 from tasks.inference.calls import Calls
 from tasks.inference.http import HttpEndpoint
 from tasks.inference.limiter import Limiter
-from tasks.tiling import Tile
+from tasks.results import coverage
 from tests.asking import ask
 
 NOTHING = b'{"type":"FeatureCollection","features":[]}'

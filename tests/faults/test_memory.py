@@ -20,7 +20,7 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
-from tasks.findings import Findings
+from tasks.results.stored import Findings
 from tests.null_model import null_model
 
 GIBIBYTE = 1 << 30
@@ -71,13 +71,13 @@ def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
 
     os.environ["SWATH_LOCAL_ROOTS"] = f'["{file.parent}"]'
     import flows.region  # noqa: F401 - what a region's run has loaded
-    from tasks import coverage
     from tasks.inference import open_endpoint
     from tasks.inference.batch import Batch, infer, most_calls
     from tasks.inference.calls import Calls
     from tasks.inference.limiter import Limiter
-    from tasks.plan import make_plan
+    from tasks.planning.plan import make_plan
     from tasks.request import Request
+    from tasks.results import coverage
 
     request = Request.model_validate(
         {
@@ -139,8 +139,7 @@ def test_a_file_of_strips_of_40_gb_is_read_in_place(tmp_path: Path) -> None:
 def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int, int]:
     """Peak memory of this process once a region's detections were stored, and how many."""
     import flows.region  # noqa: F401 - what a region's run has loaded
-    from tasks import coverage
-    from tasks.findings import gather, save
+    from tasks.grid.tiles import Grid
     from tasks.imagery import TilePixels
     from tasks.inference import BuiltinEndpoint
     from tasks.inference.batch import Batch, infer
@@ -148,7 +147,8 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
     from tasks.inference.limiter import Limiter
     from tasks.merge import settle
     from tasks.request import Algorithm
-    from tasks.tiling import Grid
+    from tasks.results import coverage
+    from tasks.results.stored import gather, save
 
     grid = Grid(side * 64, side * 64, 64, 0)
     (region,) = grid.regions(side * 64)
@@ -188,13 +188,13 @@ def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
     import pyarrow.parquet as pq
     import shapely
 
-    from tasks import coverage
-    from tasks.coverage import TileRecord, TileState
-    from tasks.detections import SCHEMA
+    from tasks.grid.tiles import Grid
     from tasks.imagery.georeference.affine import AffineGeoreference
     from tasks.publish import Provenance, Results, publish
     from tasks.request.outputs import FileOutput
-    from tasks.tiling import Grid
+    from tasks.results import coverage
+    from tasks.results.coverage import TileRecord, TileState
+    from tasks.results.detections import SCHEMA
 
     def bands() -> Iterator[pa.Table]:
         random = np.random.default_rng(0)
@@ -250,13 +250,13 @@ def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
     import pyarrow as pa
 
     import flows.image  # noqa: F401 - what an image's run has loaded
-    from tasks import coverage
-    from tasks.coverage import TileRecord, TileState
-    from tasks.detections import SCHEMA, boxes
-    from tasks.findings import Kept, load_ledger, save
+    from tasks.grid.tiles import Grid, Region
     from tasks.merge import merge, settle
     from tasks.request import Algorithm
-    from tasks.tiling import Grid, Region
+    from tasks.results import coverage
+    from tasks.results.coverage import TileRecord, TileState
+    from tasks.results.detections import SCHEMA, boxes
+    from tasks.results.stored import Kept, load_ledger, save
 
     pitch, half = 32, 10
     grid = Grid(90 * 384 + 128, 400 * 384 + 128, 512, 128)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 from rasterio.transform import Affine
 
-from tasks import aws
+from tasks.aws import clients
 from tasks.errors import ImageError
+from tasks.grid.tiles import Grid
 from tasks.imagery import ReadTile, TilePixels, UnreadTile, environment, open_image, read_tiles
 from tasks.imagery.opening.whole_header import whole_header
-from tasks.tiling import Grid
 from tests.range_server import Fault, RangeServer
 
 KEY, URL = "/bucket/a.tif", "s3://bucket/a.tif"
@@ -141,7 +141,7 @@ def test_an_index_that_cannot_be_fetched_makes_no_blank_tiles(
         assert process.stdout
         port = int(process.stdout.readline())
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
-        aws.client.cache_clear()
+        clients.client.cache_clear()
         tiles = [Grid(8000, 8000, 100, 0).tile(row, 40) for row in (0, 25, 50, 79)]
         try:
             lost = check(list(read_tiles(image, tiles)), pixels)

@@ -23,15 +23,15 @@ from rasterio.transform import from_origin
 
 from flows.image import image
 from flows.sensor import HANDOVER, sensor
-from tasks import aws as clients
-from tasks import store
-from tasks.arrivals import Arrival, request_for
-from tasks.aws import client
+from tasks.aws import clients
+from tasks.aws.clients import client
 from tasks.errors import RequestError
-from tasks.queue import send
+from tasks.queue import Arrival, request_for
+from tasks.queue.sqs import send
+from tasks.reporting.status import JobStatus
 from tasks.request import FileOutput, Request, S3Output
 from tasks.settings import settings
-from tasks.status import JobStatus
+from tasks.storage import objects
 
 EMPTY = b"not read before a run begins"
 SEGMENTS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1)
@@ -340,7 +340,7 @@ def test_a_file_that_arrives_becomes_features_and_its_results_start_nothing(
     end = image(request, url, return_state=True)  # as a worker would, and with its work files here
     assert end.name == "Completed"
     results = f"incoming/results/2026/{key.rpartition('/')[2]}"
-    features = json.loads(store.get(f"s3://{bucket}/{results}.geojson"))["features"]
+    features = json.loads(objects.get(f"s3://{bucket}/{results}.geojson"))["features"]
     assert len(features) == 1
     assert features[0]["properties"]["inferenceMetadata"]["jobId"] == request.job_id
     received(watched.status_url)

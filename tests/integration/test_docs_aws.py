@@ -15,10 +15,10 @@ from cfnlint.decode import decode
 
 from deployments.aws.pool import WORK_POOL
 from flows import launch, sensor
-from tasks.queue import VISIBILITY
+from tasks.queue.sqs import VISIBILITY
+from tasks.reporting.status import JobStatus
 from tasks.request import Request
 from tasks.settings import Settings
-from tasks.status import JobStatus
 from tests.pages import PAGES, ROOT, commands, json_objects, read, rows
 from tests.stacks import TEMPLATE
 

@@ -17,12 +17,12 @@ import pytest
 import shapely
 from pydantic.fields import FieldInfo
 
-from tasks.detections import SCHEMA
+from tasks.grid.tiles import Grid
 from tasks.merge import Settled, settle
 from tasks.merge.cut import edges, pieces
 from tasks.merge.shapes import PEN
 from tasks.request import Algorithm, AlgorithmType, Request
-from tasks.tiling import Grid
+from tasks.results.detections import SCHEMA
 from tests.pages import ROOT, blocks, read, rows
 
 PAGE = read("merging")

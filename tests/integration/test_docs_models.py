@@ -27,6 +27,7 @@ from rasterio.windows import Window
 
 from flows.image import image
 from flows.slots import limit_name
+from tasks.grid.tiles import Tile
 from tasks.inference.answer import parse, read_answer
 from tasks.inference.builtin import model as builtin_model
 from tasks.inference.description import load_description
@@ -38,7 +39,6 @@ from tasks.inference.http import headers
 from tasks.inference.sagemaker import parameters as sagemaker
 from tasks.request import EndpointType, Request
 from tasks.settings import Settings, settings
-from tasks.tiling import Tile
 from tests.onnx_models import COCO, PLANE_BOXES, PLANES, YOLOX
 from tests.pages import PAGES, blocks, read, rows
 

@@ -32,11 +32,11 @@ from deployments.local.prefect import start_server
 from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
 from flows.image import image
-from tasks import aws as clients
-from tasks import store
-from tasks.queue import send
+from tasks.aws import clients
+from tasks.queue.sqs import send
 from tasks.request import Request
 from tasks.settings import settings
+from tasks.storage import objects
 from tests.ecs_agent import EcsAgent, Task
 from tests.model_server import start as start_models
 from tests.stacks import Stack, make_network, make_stack
@@ -228,7 +228,7 @@ def images(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("images")
     for name, height in (("harbour", 400 * MANY), ("blue", 400 * FEW)):
         file = paint(folder / f"{name}.tif", height, blue=name == "blue")
-        store.put(f"s3://{cloud.stack.outputs['ImageBucket']}/{name}.tif", file)
+        objects.put(f"s3://{cloud.stack.outputs['ImageBucket']}/{name}.tif", file)
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def published(cloud: Cloud, request: dict[str, Any], prefix: str) -> list[bytes]
     """The bytes of a result, times aside."""
     name = request["imageUrls"][0].rpartition("/")[2]
     uri = f"s3://{cloud.stack.outputs['ResultsBucket']}/{prefix}/{name}"
-    found = [store.get(f"{uri}.{ending}") for ending in ("geojson", "coverage.parquet")]
+    found = [objects.get(f"{uri}.{ending}") for ending in ("geojson", "coverage.parquet")]
     return [re.sub(rb'"inferenceDT":"[^"]*"', b"", body) for body in found]
 
 

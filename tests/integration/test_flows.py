@@ -27,10 +27,10 @@ from rasterio.transform import from_origin
 
 from flows.image import image
 from flows.region import region
-from tasks.plan import make_plan
+from tasks.planning.plan import make_plan
+from tasks.reporting.status import JobStatus
 from tasks.request import Request
 from tasks.settings import settings
-from tasks.status import JobStatus
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -433,7 +433,7 @@ def test_regions_of_an_image_that_was_replaced_are_tried_once(
             sink.write(np.full((3, 9, 9), 7, np.uint8), window=rasterio.windows.Window(0, 0, 9, 9))
         return plan
 
-    monkeypatch.setattr("flows.image.plan_task", plan_and_replace)
+    monkeypatch.setattr("flows.image.plan_step", plan_and_replace)
     end = run(request(scene, allowed / "out"), region_size=300)
     assert states_of(end) == ["Image replaced"]
     assert end.is_failed()

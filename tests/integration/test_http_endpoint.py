@@ -17,7 +17,6 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from tasks import coverage, detections
 from tasks.errors import (
     AnswerError,
     EndpointError,
@@ -27,13 +26,14 @@ from tasks.errors import (
     Transient,
     Unreachable,
 )
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, encoder, media_type, open_image
 from tasks.inference import BuiltinEndpoint, Endpoint, open_endpoint
 from tasks.inference.answer import decode
 from tasks.inference.endpoint import JsonText
 from tasks.inference.http import HttpEndpoint
 from tasks.request import Request
-from tasks.tiling import Tile
+from tasks.results import coverage, detections
 from tests.asking import ask as ask_about
 
 SIDE = 64

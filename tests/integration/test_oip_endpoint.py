@@ -31,12 +31,12 @@ from tasks.errors import (
     Transient,
     Unreachable,
 )
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.endpoint import Boxes
 from tasks.inference.oip import OipEndpoint, open_oip
 from tasks.inference.onnx import open_onnx
 from tasks.request import Request
-from tasks.tiling import Tile
 from tests.oip_server import oip_server
 
 SHARED = Path(__file__).parents[2].parent / "shared"

@@ -11,12 +11,12 @@ import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import RequestError
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.onnx import OnnxEndpoint, open_onnx
 from tasks.request import Request
-from tasks.tiling import Tile
 from tests.onnx_models import bright_box, describe, write_json
 
 ROLE = "arn:aws:iam::123456789012:role/models"

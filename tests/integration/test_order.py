@@ -30,17 +30,17 @@ from rasterio.transform import from_origin
 from scipy import ndimage
 
 from flows.image import image
-from tasks import coverage, detections
-from tasks.coverage import TileRecord, TileState
+from tasks.grid.tiles import Grid, Region
 from tasks.inference.answer import parse, read_answer
 from tasks.inference.media import decode
 from tasks.merge import settle
-from tasks.plan import make_plan
+from tasks.planning.plan import make_plan
 from tasks.publish import publish_image
+from tasks.reporting.status import JobStatus
 from tasks.request import Request
+from tasks.results import coverage, detections
+from tasks.results.coverage import TileRecord, TileState
 from tasks.settings import settings
-from tasks.status import JobStatus
-from tasks.tiling import Grid, Region
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -289,7 +289,9 @@ class Circumstances:
         ):
             patch.setenv("SWATH_BATCH_SIZE", str(self.batch))
             patch.setenv("SWATH_ENDPOINT_CONCURRENCY", str(self.concurrency))
-            patch.setattr("tasks.plan.widest", lambda *_: self.widest)  # as if memory were so small
+            patch.setattr(
+                "tasks.planning.plan.widest", lambda *_: self.widest
+            )  # as if memory were so small
             settings.cache_clear()
             asked = request(scene, out, kind, url)
             end: State[Any] = image(asked, region_size=self.rows, return_state=True)

@@ -17,18 +17,19 @@ import pyarrow as pa
 import pytest
 from affine import Affine
 
-from tasks import aws as clients
-from tasks import coverage, store
-from tasks.aws import client
-from tasks.coverage import TileRecord, TileState
-from tasks.detections import SCHEMA
+from tasks.aws import clients
+from tasks.aws.clients import client
 from tasks.errors import PublishError, RequestError
+from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import Provenance, Results, check_outputs, publish
 from tasks.publish.batch import Batch, batches
 from tasks.publish.kinesis import write_kinesis
 from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
-from tasks.tiling import Grid
+from tasks.results import coverage
+from tasks.results.coverage import TileRecord, TileState
+from tasks.results.detections import SCHEMA
+from tasks.storage import objects
 
 PROVENANCE = Provenance("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
 
@@ -101,28 +102,28 @@ def test_an_object_is_read_as_it_was_stored(bucket: str, tmp_path: Path, size: i
     body = np.random.default_rng(0).bytes(size)
     (tmp_path / "body").write_bytes(body)
     for what in (body, tmp_path / "body"):
-        uri = store.join(f"s3://{bucket}", "some/prefix/", uuid4().hex)
-        assert not store.exists(uri)
-        store.put(uri, what)
-        assert store.exists(uri)
-        assert store.get(uri) == body
+        uri = objects.join(f"s3://{bucket}", "some/prefix/", uuid4().hex)
+        assert not objects.exists(uri)
+        objects.put(uri, what)
+        assert objects.exists(uri)
+        assert objects.get(uri) == body
 
 
 def test_what_lies_under_a_prefix_is_removed_and_nothing_else(bucket: str) -> None:
     for key in ("job-1/a", "job-1/deep/b", "job-10/a"):
-        store.put(f"s3://{bucket}/{key}", b"")
-    store.remove(f"s3://{bucket}/job-1")
-    store.remove(f"s3://{bucket}/job-1")
+        objects.put(f"s3://{bucket}/{key}", b"")
+    objects.remove(f"s3://{bucket}/job-1")
+    objects.remove(f"s3://{bucket}/job-1")
     left = client("s3").list_objects_v2(Bucket=bucket)["Contents"]
     assert [found["Key"] for found in left] == ["job-10/a"]
 
 
 def test_errors_name_the_object_and_a_remedy(bucket: str) -> None:
     with pytest.raises(PublishError, match=f"s3://{bucket}/absent .*Nothing was stored"):
-        store.get(f"s3://{bucket}/absent")
+        objects.get(f"s3://{bucket}/absent")
     for body in (b"x", b"x" * (9 << 20)):  # at once, and in parts
         with pytest.raises(PublishError, match="write s3://no-such-bucket/x"):
-            store.put("s3://no-such-bucket/x", body)
+            objects.put("s3://no-such-bucket/x", body)
 
 
 def test_every_output_gets_the_same_features(bucket: str, stream: str, tmp_path: Path) -> None:
@@ -146,12 +147,12 @@ def test_every_output_gets_the_same_features(bucket: str, stream: str, tmp_path:
         "parquet-4": f"s3://{bucket}/x.tif.parquet",
         "coverage-4": f"s3://{bucket}/x.tif.coverage.parquet",
     }
-    features = json.loads(store.get(done["geojson"]))["features"]
+    features = json.loads(objects.get(done["geojson"]))["features"]
     assert len(features) == 30
-    assert store.get(done["geojson-4"]) == Path(done["geojson-3"]).read_bytes()
-    (tmp_path / "x.parquet").write_bytes(store.get(done["parquet"]))
+    assert objects.get(done["geojson-4"]) == Path(done["geojson-3"]).read_bytes()
+    (tmp_path / "x.parquet").write_bytes(objects.get(done["parquet"]))
     assert list(geopandas.read_parquet(tmp_path / "x.parquet")["id"]) == [f["id"] for f in features]
-    assert store.get(done["coverage"]) == Path(done["coverage-3"]).read_bytes()
+    assert objects.get(done["coverage"]) == Path(done["coverage-3"]).read_bytes()
     assert geopandas.read_parquet(done["coverage-3"])["state"].tolist() == ["inferred"] * 2
     sent = records(stream)
     assert {record["PartitionKey"] for record in sent} == {"job-1"}
@@ -172,8 +173,8 @@ def test_one_bad_output_does_not_keep_the_others(bucket: str) -> None:
     assert "outputs[0]: Cannot write s3://no-such-bucket/x.tif.geojson" in message
     assert "outputs[1]: Cannot write to Kinesis stream no-such-stream" in message
     assert f"Published all the same: s3://{bucket}/a/x.tif.geojson" in message
-    assert store.exists(f"s3://{bucket}/a/x.tif.parquet")
-    assert store.exists(f"s3://{bucket}/a/x.tif.coverage.parquet")
+    assert objects.exists(f"s3://{bucket}/a/x.tif.parquet")
+    assert objects.exists(f"s3://{bucket}/a/x.tif.coverage.parquet")
 
 
 def test_a_stream_gets_no_ledger(stream: str) -> None:

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import RequestError
-from tasks.queue import VISIBILITY, Message, Queue, open_queue, send
+from tasks.queue.sqs import VISIBILITY, Message, Queue, open_queue, send
 
 BODY = '{"jobId": "été 🛰",\n "imageUrls": [ "s3://a/b.tif" ]}'
 

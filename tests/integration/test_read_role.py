@@ -10,10 +10,10 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import ImageError
+from tasks.grid.tiles import Grid
 from tasks.imagery import TilePixels, open_image, read_tiles
-from tasks.tiling import Grid
 
 ROLE = "arn:aws:iam::123456789012:role/reader"
 PLACE = {"crs": "EPSG:32618", "transform": Affine(1, 0, 5e5, 0, -1, 4e6)}

@@ -18,7 +18,7 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from tasks import aws as clients
+from tasks.aws import clients
 from tasks.errors import (
     AnswerError,
     EndpointError,
@@ -29,13 +29,13 @@ from tasks.errors import (
     Transient,
     Unreachable,
 )
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.answer import decode
 from tasks.inference.builtin import model
 from tasks.inference.endpoint import Endpoint, JsonText
 from tasks.inference.sagemaker import open_sagemaker, resolve_variant
 from tasks.request import Request
-from tasks.tiling import Tile
 from tests.sagemaker_runtime import Fault, Hosted, Refusal, SageMaker, sagemaker
 
 SIDE = 64

@@ -23,18 +23,17 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from flows.image import image
-from tasks import aws as clients
-from tasks import secrets
+from tasks.aws import clients
 from tasks.errors import Permanent, RequestError, Unreachable
+from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels, open_image
-from tasks.inference import open_endpoint, open_patiently
+from tasks.inference import open_endpoint, open_patiently, secrets
 from tasks.inference.answer import decode
 from tasks.inference.endpoint import JsonText
 from tasks.inference.http import HttpEndpoint
+from tasks.inference.secrets import reveal
 from tasks.request import Request
 from tasks.request.secret import references
-from tasks.secrets import reveal
-from tasks.tiling import Tile
 from tests.oip_server import oip_server
 from tests.onnx_models import bright_box, describe, write_json
 

@@ -11,11 +11,11 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from tasks import store
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import ImageError
 from tasks.imagery import open_image
 from tasks.imagery.georeference.ground import ground_of
+from tasks.storage import objects
 
 SICD = Path(__file__).parents[2].parent / "shared" / "data" / "sicd_50x50.nitf"
 EXTENT = (-74.0, 45.0, -73.0, 46.0)
@@ -48,10 +48,10 @@ def expected() -> NDArray[np.float64]:
 
 def test_heights_come_from_a_tile_a_folder_or_a_vrt_in_s3(bucket: str, tile: Path) -> None:
     folder = f"s3://{bucket}/world/dem"
-    store.put(f"{folder}/N45W074/N45W074.tif", tile)
-    store.put(f"{folder}/N10E010.tif", b"elsewhere, and not opened")
-    store.put(f"s3://{bucket}/world/demo/N45W074.tif", b"another folder")
-    store.put(
+    objects.put(f"{folder}/N45W074/N45W074.tif", tile)
+    objects.put(f"{folder}/N10E010.tif", b"elsewhere, and not opened")
+    objects.put(f"s3://{bucket}/world/demo/N45W074.tif", b"another folder")
+    objects.put(
         f"{folder}.vrt",
         b'<VRTDataset rasterXSize="300" rasterYSize="300"><SRS>EPSG:4326</SRS>'
         b"<GeoTransform>-74,0.0033333333333333335,0,46,0,-0.0033333333333333335</GeoTransform>"
@@ -66,7 +66,7 @@ def test_heights_come_from_a_tile_a_folder_or_a_vrt_in_s3(bucket: str, tile: Pat
 
 
 def test_a_vrt_on_disk_of_tiles_in_s3(bucket: str, tile: Path, tmp_path: Path) -> None:
-    store.put(f"s3://{bucket}/a.tif", tile)
+    objects.put(f"s3://{bucket}/a.tif", tile)
     vrt = tmp_path / "dem.vrt"
     vrt.write_text(
         '<VRTDataset rasterXSize="300" rasterYSize="300"><SRS>EPSG:4326</SRS>'
@@ -91,8 +91,8 @@ def test_a_model_that_is_not_there_is_told(bucket: str, key: str) -> None:
 @pytest.mark.skipif(not SICD.is_file(), reason="../shared/data is not on this machine")
 def test_a_sicd_in_s3_lies_where_it_does_on_disk(bucket: str, tile: Path) -> None:
     pytest.importorskip("sarkit", reason="the extra `sar` is not installed")
-    store.put(f"s3://{bucket}/a.nitf", SICD)
-    store.put(f"s3://{bucket}/dem/N45W074.tif", tile)
+    objects.put(f"s3://{bucket}/a.nitf", SICD)
+    objects.put(f"s3://{bucket}/dem/N45W074.tif", tile)
     points = np.random.default_rng(0).uniform(0, 50, (100, 2))
     for dem_there, dem_here in ((None, None), (f"s3://{bucket}/dem", str(tile))):
         there = open_image(f"s3://{bucket}/a.nitf", dem=dem_there).georeference

@@ -11,8 +11,8 @@ from uuid import uuid4
 import pytest
 from rasterio.windows import Window
 
-from tasks.aws import client
-from tasks.status import JobStatus, Status, publish_status
+from tasks.aws.clients import client
+from tasks.reporting.status import JobStatus, Status, publish_status
 
 
 class Topic:

@@ -28,11 +28,11 @@ from rich.console import Console
 
 from deployments.up import Running, running
 from flows.cancel import UNFINISHED
-from tasks import aws as clients
-from tasks import store
-from tasks.aws import client
-from tasks.queue import send
+from tasks.aws import clients
+from tasks.aws.clients import client
+from tasks.queue.sqs import send
 from tasks.settings import settings
+from tasks.storage import objects
 
 LIMIT = 2  # of image runs at a time, in prefect.yaml
 PATIENCE = 400.0  # seconds for all jobs, on a busy machine
@@ -116,7 +116,7 @@ def outcome(here: Running, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     paint(folder / "a.tif")
     paint(folder / "red.tif", colour=(255, 0, 0))  # HTTP 500
     for name, key in [("a.tif", "one/a.tif"), ("a.tif", "two/a.tif"), ("red.tif", "red.tif")]:
-        store.put(f"{bucket}/{key}", folder / name)
+        objects.put(f"{bucket}/{key}", folder / name)
     good = message(here, "good", "one/a.tif")
     bodies = [
         good,
@@ -192,7 +192,7 @@ def published(here: Running, job_id: str) -> list[str]:
 
 
 def collection(here: Running, key: str) -> list[dict[str, Any]]:
-    body = store.get(f"s3://{here.stack.record.result_bucket}/{key}")
+    body = objects.get(f"s3://{here.stack.record.result_bucket}/{key}")
     found: list[dict[str, Any]] = json.loads(body)["features"]
     return found
 
@@ -285,7 +285,7 @@ def test_a_job_that_failed_may_be_sent_again(
     here: Running, outcome: Outcome, tmp_path: Path
 ) -> None:
     paint(tmp_path / "a.tif")
-    store.put(f"s3://{here.stack.record.image_bucket}/nowhere.tif", tmp_path / "a.tif")
+    objects.put(f"s3://{here.stack.record.image_bucket}/nowhere.tif", tmp_path / "a.tif")
     send(here.stack.record.queue_url, message(here, "absent", "nowhere.tif"))
     again = follow(here, {"absent": 1})
     assert again.statuses["absent"] == ["STARTED", "IN_PROGRESS", "SUCCESS"]
@@ -313,7 +313,7 @@ def test_a_cancelled_image_leaves_no_region_at_work_though_its_model_hangs(
     here: Running, outcome: Outcome, tmp_path: Path
 ) -> None:
     paint(tmp_path / "blue.tif", colour=(0, 0, 255))
-    store.put(f"s3://{here.stack.record.image_bucket}/blue.tif", tmp_path / "blue.tif")
+    objects.put(f"s3://{here.stack.record.image_bucket}/blue.tif", tmp_path / "blue.tif")
     hanging = json.loads(message(here, "stopped", "blue.tif", model="failure"))
     hanging["imageProcessorParameters"] = {"seconds": 600}
     send(here.stack.record.queue_url, json.dumps(hanging))

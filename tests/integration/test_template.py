@@ -13,8 +13,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from deployments.aws.pool import CONTAINER, job_template
-from tasks.aws import client
-from tasks.queue import open_queue
+from tasks.aws.clients import client
+from tasks.queue.sqs import open_queue
 from tasks.settings import Settings
 from tests.stacks import IMAGE, Network, Stack, make_network, make_stack
 

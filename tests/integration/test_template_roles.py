@@ -18,19 +18,19 @@ from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_doc
 
 from deployments.local.aws import start_aws, wait_for_aws
 from deployments.local.processes import Processes
-from tasks import aws as clients
-from tasks import store
-from tasks.aws import client
-from tasks.coverage import TileState
-from tasks.detections import SCHEMA
+from tasks.aws import clients
+from tasks.aws.clients import client
 from tasks.errors import SwathError
-from tasks.findings import load_ledger, save, without_detections
 from tasks.imagery import TilePixels
-from tasks.plan import check_plan, make_plan
+from tasks.planning.plan import check_plan, make_plan
 from tasks.publish.kinesis import state as stream_state
-from tasks.queue import Queue, open_queue, send
+from tasks.queue.sqs import Queue, open_queue, send
 from tasks.request import Request
+from tasks.results.coverage import TileState
+from tasks.results.detections import SCHEMA
+from tasks.results.stored import load_ledger, save, without_detections
 from tasks.settings import settings
+from tasks.storage import objects
 from tests.stacks import Stack, make_network, make_stack
 
 ACCOUNT = "000000000000"
@@ -182,8 +182,8 @@ def arn(service: str, resource: str) -> str:
 def test_over_plain_http_nobody_gets_anything(stack: Stack) -> None:
     image = f"s3://{stack.outputs['ImageBucket']}/incoming/a.tif"
     with acting_as(stack, "RegionRole", tls=False):
-        assert refused(lambda: store.get(image))
-        assert refused(lambda: store.put(f"{settings().work_uri}/a", b"x"))
+        assert refused(lambda: objects.get(image))
+        assert refused(lambda: objects.put(f"{settings().work_uri}/a", b"x"))
     with acting_as(stack, "SensorRole", tls=False):
         assert refused(lambda: open_queue(stack.outputs["QueueUrl"]))
 
@@ -216,12 +216,12 @@ def test_the_sensor_takes_requests_and_templates_and_tells_what_it_refuses(stack
         queue.acknowledge(first)
         queue.set_aside(second, "no JSON")
         tell(stack)
-        assert store.get(f"s3://{bucket}/request.json") == b"{}"
-        assert store.get(f"s3://{bucket}/incoming/ships/request.json") == b"{}"
-        assert not store.exists(f"s3://{bucket}/incoming/request.json")
-        assert refused(lambda: store.get(f"s3://{bucket}/incoming/a.tif"))
-        assert refused(lambda: store.put(f"s3://{bucket}/incoming/request.json", b"{}"))
-        assert refused(lambda: store.put(f"s3://{stack.outputs['ResultsBucket']}/a", b"x"))
+        assert objects.get(f"s3://{bucket}/request.json") == b"{}"
+        assert objects.get(f"s3://{bucket}/incoming/ships/request.json") == b"{}"
+        assert not objects.exists(f"s3://{bucket}/incoming/request.json")
+        assert refused(lambda: objects.get(f"s3://{bucket}/incoming/a.tif"))
+        assert refused(lambda: objects.put(f"s3://{bucket}/incoming/request.json", b"{}"))
+        assert refused(lambda: objects.put(f"s3://{stack.outputs['ResultsBucket']}/a", b"x"))
         assert refused(lambda: send(url, "a request of its own"))
         assert refused(lambda: open_queue(stack.outputs["ObserverQueueUrl"]))
     aside = client("sqs").receive_message(QueueUrl=queue.dead_letter_url)["Messages"]
@@ -247,21 +247,21 @@ def test_a_region_reads_images_and_writes_working_files_and_nothing_else(stack: 
             (tile,) = plan.read(plan.wanted(region))
             assert isinstance(tile, TilePixels)
             findings = without_detections(plan.wanted(region), TileState.FAILED, "a test")
-            work = store.join(settings().work_uri, "run")
+            work = objects.join(settings().work_uri, "run")
             save([], SCHEMA.empty_table(), findings.ledger, work, region)
             assert len(load_ledger(work, region)) == len(plan.grid)
         with pytest.raises(SwathError, match="there is no such object"):
             make_plan(
                 request_of(stack, f"s3://{images}/none.tif", results), f"s3://{images}/none.tif"
             )
-        store.remove(work)
-        assert refused(lambda: store.get("s3://secret/a.tif"))
-        assert refused(lambda: store.put(f"s3://{results}/results/a.geojson", b"x"))
-        assert refused(lambda: store.get(f"s3://{results}/results/a.geojson"))
-        assert refused(lambda: store.remove(f"s3://{results}/results"))
-        assert refused(lambda: store.put(f"s3://{images}/incoming/b.tif", b"x"))
+        objects.remove(work)
+        assert refused(lambda: objects.get("s3://secret/a.tif"))
+        assert refused(lambda: objects.put(f"s3://{results}/results/a.geojson", b"x"))
+        assert refused(lambda: objects.get(f"s3://{results}/results/a.geojson"))
+        assert refused(lambda: objects.remove(f"s3://{results}/results"))
+        assert refused(lambda: objects.put(f"s3://{images}/incoming/b.tif", b"x"))
         assert refused(lambda: client("s3").delete_object(Bucket=images, Key="incoming/a.tif"))
-        assert refused(lambda: store.put("s3://published/a.geojson", b"x"))
+        assert refused(lambda: objects.put("s3://published/a.geojson", b"x"))
         assert refused(lambda: open_queue(stack.outputs["QueueUrl"]))
         assert refused(lambda: tell(stack))
         assert refused(lambda: read_secret(stack.resources["DatabaseSecret"]))
@@ -282,18 +282,18 @@ def test_an_image_publishes_where_it_may_and_clears_up(stack: Stack) -> None:
     with acting_as(stack, "ImageRole"):
         for bucket in (results, "published", "gazette"):
             assert check_plan(request_of(stack, url, bucket), url).image.width == 64
-            store.put(f"s3://{bucket}/results/a.geojson", b"x" * (9 << 20))  # in several parts
+            objects.put(f"s3://{bucket}/results/a.geojson", b"x" * (9 << 20))  # in several parts
         assert refused(lambda: check_plan(request_of(stack, url, "secret"), url))
-        work = store.join(settings().work_uri, "run")
-        store.put(f"{work}/region-00000.ledger.parquet", b"x")
-        assert store.get(f"{work}/region-00000.ledger.parquet") == b"x"
-        store.remove(work)
-        assert not store.exists(f"{work}/region-00000.ledger.parquet")
+        work = objects.join(settings().work_uri, "run")
+        objects.put(f"{work}/region-00000.ledger.parquet", b"x")
+        assert objects.get(f"{work}/region-00000.ledger.parquet") == b"x"
+        objects.remove(work)
+        assert not objects.exists(f"{work}/region-00000.ledger.parquet")
         tell(stack)
         assert stream_state("features") in {"CREATING", "ACTIVE"}
         assert refused(lambda: stream_state("others"))
-        assert refused(lambda: store.remove(f"s3://{results}/results"))
-        assert refused(lambda: store.put(f"s3://{images}/incoming/b.tif", b"x"))
+        assert refused(lambda: objects.remove(f"s3://{results}/results"))
+        assert refused(lambda: objects.put(f"s3://{images}/incoming/b.tif", b"x"))
         assert refused(lambda: open_queue(stack.outputs["QueueUrl"]))
         assert refused(lambda: read_secret(stack.resources["DatabaseSecret"]))
 
@@ -309,8 +309,8 @@ def test_the_worker_reads_what_becomes_of_tasks_and_does_no_work(stack: Stack) -
         client("sqs").delete_message(**receipt)
         assert refused(lambda: send(url, "{}"))
         assert refused(lambda: open_queue(stack.outputs["QueueUrl"]))
-        assert refused(lambda: store.get(f"s3://{stack.outputs['ImageBucket']}/incoming/a.tif"))
-        assert refused(lambda: store.put(f"{settings().work_uri}/a", b"x"))
+        assert refused(lambda: objects.get(f"s3://{stack.outputs['ImageBucket']}/incoming/a.tif"))
+        assert refused(lambda: objects.put(f"{settings().work_uri}/a", b"x"))
         assert refused(lambda: read_secret(stack.resources["DatabaseSecret"]))
 
 

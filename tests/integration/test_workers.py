@@ -14,10 +14,10 @@ from prefect.states import Completed, Failed
 
 from flows.region import region
 from flows.workers import pace_of
-from tasks.pace import TILE_SECONDS, Pace
+from tasks.grid.tiles import Grid
+from tasks.planning.throughput import TILE_SECONDS, Pace
 from tasks.request import Request
 from tasks.settings import settings
-from tasks.tiling import Grid
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 from tasks.errors import AnswerError
+from tasks.grid.tiles import Tile
 from tasks.inference.answer import MAX_FEATURES, parse, read_answer
 from tasks.inference.endpoint import JsonText
-from tasks.tiling import Tile
 
 TILE = Tile(7, Window(1000, 2000, 100, 80))
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from rasterio.drivers import raster_driver_extensions
 
-from tasks.arrivals import IMAGES, Arrival, read_arrivals, request_for
 from tasks.errors import PublishError, RequestError
 from tasks.imagery.opening.safety import _SIGNATURES
 from tasks.publish import _ENDINGS
+from tasks.queue import IMAGES, Arrival, read_arrivals, request_for
 from tasks.request.fields import JobId
 from tests.range_server import RangeServer
 

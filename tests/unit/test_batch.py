@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window
 
-from tasks import coverage, detections
 from tasks.errors import EndpointError, Permanent, Throttled, TimedOut, Transient
+from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels, UnreadTile
 from tasks.inference import BuiltinEndpoint, Endpoint
 from tasks.inference.batch import MAX_BATCHES, MAX_BYTES, MAX_CALLS, batch_size, most_calls
-from tasks.tiling import Tile
+from tasks.results import coverage, detections
 from tests.asking import ask
 
 COLOURS = {

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window
 
-from tasks.detections import SCHEMA, boxes
 from tasks.errors import AnswerError
+from tasks.grid.tiles import Tile
 from tasks.inference.answer import MAX_FEATURES, Answer, read_answer
 from tasks.inference.endpoint import Boxes
-from tasks.tiling import Tile
+from tasks.results.detections import SCHEMA, boxes
 
 TILE = Tile(7, Window(1000, 2000, 100, 80))
 NAMES = ["ship", 'a "quoted" plane']

@@ -6,9 +6,9 @@ import shapely
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tasks.cells import area_and_edge, areas, edges
-from tasks.roi import RegionOfInterest
-from tasks.tiling import Grid, positions
+from tasks.grid.cells import area_and_edge, areas, edges
+from tasks.grid.roi import RegionOfInterest
+from tasks.grid.tiles import Grid, positions
 
 cut = st.integers(1, 300).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
 grids = st.builds(

@@ -7,8 +7,10 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import coverage
-from tasks.coverage import (
+from tasks.grid.roi import RegionOfInterest
+from tasks.grid.tiles import Grid
+from tasks.results import coverage
+from tasks.results.coverage import (
     TileRecord,
     TileState,
     check_complete,
@@ -20,8 +22,6 @@ from tasks.coverage import (
     rejected,
     shares,
 )
-from tasks.roi import RegionOfInterest
-from tasks.tiling import Grid
 
 GRID = Grid(70, 50, 20, 5)
 TILES = [tile for region in GRID.regions(1000) for tile in GRID.tiles(region)]

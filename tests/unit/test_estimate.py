@@ -12,10 +12,10 @@ import rasterio
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 
-from tasks.estimate import Estimate, estimate
 from tasks.imagery import AbsentTile, TilePixels
-from tasks.pace import Pace
-from tasks.plan import Plan, make_plan
+from tasks.planning.estimate import Estimate, estimate
+from tasks.planning.plan import Plan, make_plan
+from tasks.planning.throughput import Pace
 from tasks.request import Request
 from tasks.settings import settings
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import coverage, detections
-from tasks.coverage import TileRecord, TileState
 from tasks.errors import PublishError
-from tasks.findings import Findings, Kept, gather, load_ledger, save, without_detections
-from tasks.tiling import Grid, Tile
+from tasks.grid.tiles import Grid, Tile
+from tasks.results import coverage, detections
+from tasks.results.coverage import TileRecord, TileState
+from tasks.results.stored import Findings, Kept, gather, load_ledger, save, without_detections
 
 GRID = Grid(100, 100, 20, 0)
 REGIONS = GRID.regions(40)

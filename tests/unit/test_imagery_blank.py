@@ -16,9 +16,9 @@ from rasterio.enums import Resampling
 from rasterio.features import rasterize
 
 from tasks.errors import RequestError
+from tasks.grid.tiles import Grid, Tile
 from tasks.imagery import AbsentTile, Image, TilePixels, open_image, read_tiles, with_nodata
 from tasks.imagery.reading.preview import preview
-from tasks.tiling import Grid, Tile
 
 WIDTH, HEIGHT = 330, 270
 KINDS = ["nodata", "mask", "alpha", "nan", "sparse", "undeclared"]

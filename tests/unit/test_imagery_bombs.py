@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from rasterio.transform import Affine
 
 from tasks.errors import ImageError
+from tasks.grid.tiles import Grid
 from tasks.imagery import Image, UnreadTile, open_image, read_tiles
-from tasks.tiling import Grid
 
 PLACE = {"crs": "EPSG:32618", "transform": Affine(1, 0, 5e5, 0, -1, 4e6)}
 LZW, DEFLATE = 5, 8  # TIFF's numbers

@@ -25,7 +25,7 @@ from tasks.imagery.georeference.dem import Dem
 from tasks.imagery.georeference.dem_source import source_of
 from tasks.imagery.georeference.ground import ground_of
 from tasks.imagery.georeference.rpc import RpcGeoreference
-from tasks.plan import make_plan
+from tasks.planning.plan import make_plan
 from tasks.request import Request
 from tasks.settings import settings as operator_settings
 

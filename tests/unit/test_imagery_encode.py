@@ -23,8 +23,8 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from tasks.errors import RequestError
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, check_encodable, encoder, media_type, open_image
-from tasks.tiling import Tile
 
 FORMATS = ["GTIFF", "NITF", "PNG", "JPEG", "NPY"]
 COMPRESSIONS = ["NONE", "LZW", "ZSTD", "JPEG", "J2K"]

@@ -14,8 +14,8 @@ import rasterio
 from rasterio.transform import Affine
 
 from tasks.errors import ImageError
+from tasks.grid.tiles import Grid
 from tasks.imagery import TilePixels, open_image, read_tiles
-from tasks.tiling import Grid
 from tests.range_server import RangeServer
 
 ROLE = "arn:aws:iam::123456789012:role/reader"

@@ -9,10 +9,10 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from tasks import aws
+from tasks.aws import clients
 from tasks.errors import ImageChanged, ImageError
+from tasks.grid.tiles import Grid, Tile
 from tasks.imagery import TilePixels, UnreadTile, open_image, read_tiles
-from tasks.tiling import Grid, Tile
 from tests.range_server import RangeServer
 
 KEY = "/bucket/folder/a b+c.tif"
@@ -123,7 +123,7 @@ def test_a_name_where_no_server_is(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    aws.client.cache_clear()
-    aws.session.cache_clear()
+    clients.client.cache_clear()
+    clients.session.cache_clear()
     with pytest.raises(ImageError, match="cannot be reached as configured"):
         open_image(URL)

@@ -17,8 +17,8 @@ import rasterio
 from rasterio.transform import Affine
 
 from tasks.errors import ImageError
+from tasks.grid.tiles import Grid
 from tasks.imagery import Image, TilePixels, open_image, read_tiles
-from tasks.tiling import Grid
 from tests.range_server import RangeServer
 
 PLACE = {"crs": "EPSG:32618", "transform": Affine(1, 0, 5e5, 0, -1, 4e6)}

@@ -13,8 +13,8 @@ from rasterio.shutil import copy
 from rasterio.transform import Affine
 
 from tasks.errors import ImageError
+from tasks.grid.tiles import Grid
 from tasks.imagery import Image, TilePixels, open_image, read_tiles
-from tasks.tiling import Grid
 
 PLACE = {"crs": "EPSG:32618", "transform": Affine(1, 0, 5e5, 0, -1, 4e6)}
 Page = dict[int, int]

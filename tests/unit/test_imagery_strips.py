@@ -19,9 +19,9 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from tasks.errors import ImageChanged
+from tasks.grid.tiles import Grid, Tile
 from tasks.imagery import TilePixels, UnreadTile, open_image, read_tiles
 from tasks.imagery.reading.memory import Memory
-from tasks.tiling import Grid, Tile
 
 PLACE = {"crs": "EPSG:32618", "transform": Affine(1, 0, 5e5, 0, -1, 4e6)}
 

@@ -25,10 +25,10 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from tasks.errors import RequestError
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, encoder, open_image
 from tasks.imagery.encoding.rpc00b import rpc00b
 from tasks.imagery.georeference.rpc import RpcGeoreference
-from tasks.tiling import Tile
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SICD = DATA / "sicd_50x50.nitf"

@@ -44,7 +44,7 @@ def region() -> set[str]:
 
 @pytest.mark.parametrize("module", LATE)
 def test_a_region_s_process_does_not_wait_for(module: str, region: set[str]) -> None:
-    assert {"flows.region", "tasks.plan", "rasterio"} <= region
+    assert {"flows.region", "tasks.planning.plan", "rasterio"} <= region
     assert module not in region
 
 

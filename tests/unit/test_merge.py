@@ -11,11 +11,11 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import coverage, detections
-from tasks.coverage import TileRecord, TileState
+from tasks.grid.tiles import Grid
 from tasks.merge import merge, settle
 from tasks.request import Algorithm
-from tasks.tiling import Grid
+from tasks.results import coverage, detections
+from tasks.results.coverage import TileRecord, TileState
 
 GRID = Grid(200, 200, 64, 16)
 STATES = [TileState.INFERRED] * 8 + [TileState.FAILED, TileState.BLANK]

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from rasterio.features import shapes
 from scipy.ndimage import gaussian_filter
 
-from tasks.detections import SCHEMA, boxes, concatenate
+from tasks.grid.tiles import Grid
 from tasks.merge.clusters import clusters
 from tasks.merge.surfaces import dissolve
-from tasks.tiling import Grid
+from tasks.results.detections import SCHEMA, boxes, concatenate
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 

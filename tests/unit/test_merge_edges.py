@@ -13,12 +13,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.detections import SCHEMA
+from tasks.grid.tiles import Grid
 from tasks.merge.cut.edges import MARGIN, TOUCH, cut, longest
 from tasks.merge.cut.pieces import AGREED, pieces
 from tasks.merge.shapes import Shapes, shapes_of
 from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
-from tasks.tiling import Grid
+from tasks.results.detections import SCHEMA
 from tests.greedy_pairs import decide
 
 OFF = (MARGIN - TOUCH) / 2  # px that detectors may be off by

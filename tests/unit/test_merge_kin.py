@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.detections import SCHEMA, boxes, concatenate
+from tasks.grid.tiles import Grid
 from tasks.merge.clusters import clusters
 from tasks.merge.kin import distil
 from tasks.merge.shapes import Shapes, shapes_of
-from tasks.tiling import Grid
+from tasks.results.detections import SCHEMA, boxes, concatenate
 
 ALGORITHMS = ("SOFT_NMS", "NMM", "WBF")
 coordinate = st.integers(0, 30).map(float)

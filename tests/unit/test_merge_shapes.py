@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.detections import SCHEMA
+from tasks.grid.tiles import Grid
 from tasks.merge.shapes import CHUNK, PEN, Shapes, shapes_of
 from tasks.merge.shapes.overlap import intersection_area, intersection_areas, iou
 from tasks.merge.shapes.parts import convex_parts
-from tasks.tiling import Grid
+from tasks.results.detections import SCHEMA
 
 GRID = Grid(400_000, 2_000, 2_000, 0)  # one row; tile k begins at x = 2000 k
 FAR = 100  # the tile that begins at 200,000 px

@@ -19,10 +19,10 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from tasks.errors import RequestError
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.description import Description, load_description
 from tasks.inference.description.properties import Properties
-from tasks.tiling import Tile
 from tests.onnx_models import describe, write_json
 
 YOLOX = {"type": "yolox"}

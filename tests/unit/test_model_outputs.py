@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from tasks.errors import AnswerError
+from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels
 from tasks.inference.description import Description, Prepared
 from tasks.inference.description.properties import Properties
 from tasks.inference.endpoint import Boxes
-from tasks.tiling import Tile
 from tests.onnx_models import describe
 
 CLASSES = ("ship", "aircraft", "car")

@@ -23,12 +23,12 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from tasks.errors import AnswerError, Permanent, RequestError, TimedOut, Transient
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.endpoint import Boxes
 from tasks.inference.onnx import OnnxEndpoint, open_onnx
 from tasks.inference.onnx.weights import check_weights
 from tasks.request import Request
-from tasks.tiling import Tile
 from tests.onnx_models import (
     PLANE_BOXES,
     PLANES,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.pace import TILE_SECONDS, Work, tile_seconds
+from tasks.planning.throughput import TILE_SECONDS, Work, tile_seconds
 
 figures = st.floats(0.01, 1e6)
 works = st.lists(st.builds(Work, figures, figures, figures), min_size=1, max_size=10)

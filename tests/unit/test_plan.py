@@ -18,15 +18,15 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from tasks import coverage, detections
-from tasks.coverage import check_complete
 from tasks.errors import ImageChanged, ImageError, RequestError
-from tasks.findings import Findings, gather
+from tasks.grid.roi import RegionOfInterest
 from tasks.imagery import TilePixels
 from tasks.inference import BuiltinEndpoint, open_endpoint
-from tasks.plan import Plan, check_plan, make_plan
+from tasks.planning.plan import Plan, check_plan, make_plan
 from tasks.request import Request
-from tasks.roi import RegionOfInterest
+from tasks.results import coverage, detections
+from tasks.results.coverage import check_complete
+from tasks.results.stored import Findings, gather
 from tasks.settings import settings
 from tests.asking import ask as ask_about
 

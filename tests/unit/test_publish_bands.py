@@ -20,13 +20,13 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import coverage
-from tasks.coverage import TileRecord, TileState
-from tasks.detections import SCHEMA
 from tasks.errors import PublishError
+from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import Bands, Provenance, Results, publish
-from tasks.tiling import Grid
+from tasks.results import coverage
+from tasks.results.coverage import TileRecord, TileState
+from tasks.results.detections import SCHEMA
 
 PROVENANCE = Provenance("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
 UTM = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (20_000, 20_000))

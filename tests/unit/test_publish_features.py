@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.detections import SCHEMA
 from tasks.publish import Provenance, geolocate
+from tasks.results.detections import SCHEMA
 
 PROVENANCE = Provenance("job", "s3://images/x.tif", "2026-11-22T10:17:48Z")
 

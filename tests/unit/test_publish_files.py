@@ -16,14 +16,14 @@ import shapely
 import shapely.geometry
 from affine import Affine
 
-from tasks import coverage
-from tasks.coverage import TileRecord, TileState
-from tasks.detections import SCHEMA
 from tasks.errors import PublishError
+from tasks.grid.tiles import Grid
 from tasks.imagery import Georeference
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import Provenance, Results, publish
-from tasks.tiling import Grid
+from tasks.results import coverage
+from tasks.results.coverage import TileRecord, TileState
+from tasks.results.detections import SCHEMA
 
 METADATA = [{"sourceDT": "2026-01-01T00:00:00Z"}]
 PROVENANCE = Provenance(

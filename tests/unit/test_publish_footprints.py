@@ -18,12 +18,12 @@ from pyproj import Transformer
 from rasterio.transform import GCPTransformer
 from rasterio.warp import transform as warp
 
-from tasks import coverage
-from tasks.coverage import TileRecord, TileState
+from tasks.grid.tiles import Grid
 from tasks.imagery import Georeference, open_image
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish.footprints import write_coverage
-from tasks.tiling import Grid
+from tasks.results import coverage
+from tasks.results.coverage import TileRecord, TileState
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 STATES = list(TileState)

@@ -16,12 +16,12 @@ from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
-from tasks.detections import SCHEMA
 from tasks.imagery import Georeference
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.imagery.georeference.rpc import RpcGeoreference
 from tasks.imagery.georeference.spline import SplineGeoreference
 from tasks.publish import geolocate
+from tasks.results.detections import SCHEMA
 
 SIZE = 1000  # pixels of each image, whose middle is on the pole or the antimeridian
 

@@ -15,8 +15,9 @@ from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
 
 from tasks.errors import RequestError
+from tasks.grid.roi import RegionOfInterest
 from tasks.imagery import Image, open_image
-from tasks.roi import RegionOfInterest, region_of_interest
+from tasks.planning.roi import region_of_interest
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 UTM = "EPSG:32631"

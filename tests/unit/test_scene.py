@@ -15,12 +15,12 @@ from rasterio.enums import Compression
 
 from deployments.demo import scene
 from deployments.demo.truth import Score, Truth, score
-from tasks.detections import boxes, concatenate
+from tasks.grid.tiles import Grid
 from tasks.inference import builtin
 from tasks.inference.answer import read_answer
 from tasks.merge import settle
 from tasks.request import Algorithm
-from tasks.tiling import Grid
+from tasks.results.detections import boxes, concatenate
 
 SIZE = 2048
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import RequestError
+from tasks.inference.secrets import reveal
 from tasks.request import Request
 from tasks.request.secret import ManagedSecret, SecretBlock, fill_in, references
-from tasks.secrets import reveal
 
 ARN = "arn:aws:secretsmanager:us-west-2:123456789012:secret:models/ships-AbCdEf"
 BLOCK = "{{ prefect.blocks.secret.ships-token.value }}"

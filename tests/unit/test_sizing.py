@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.pace import Pace
-from tasks.sizing import MOST_ROUNDS, MOST_TILES, Seams, regions_worth, sized_regions
-from tasks.tiling import Grid, Region
+from tasks.grid.tiles import Grid, Region
+from tasks.planning.sizing import MOST_ROUNDS, MOST_TILES, Seams, regions_worth, sized_regions
+from tasks.planning.throughput import Pace
 
 TARGET = 300.0  # seconds of work that a region should be
 LEAST = TARGET / 5

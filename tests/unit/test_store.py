@@ -8,31 +8,31 @@ from pathlib import Path
 
 import pytest
 
-from tasks import store
 from tasks.errors import PublishError
+from tasks.storage import objects
 
 
 def test_an_object_is_read_as_it_was_stored(tmp_path: Path) -> None:
-    uri = store.join(str(tmp_path), "job", "a.bin")
-    assert not store.exists(uri)
-    store.put(uri, b"first")
-    store.put(uri, b"second")
-    assert store.exists(uri)
-    assert store.get(uri) == b"second"
+    uri = objects.join(str(tmp_path), "job", "a.bin")
+    assert not objects.exists(uri)
+    objects.put(uri, b"first")
+    objects.put(uri, b"second")
+    assert objects.exists(uri)
+    assert objects.get(uri) == b"second"
     assert [path.name for path in (tmp_path / "job").iterdir()] == ["a.bin"]
 
 
 def test_a_file_is_stored_by_its_path(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(bytes(range(256)) * 10_000)
-    store.put(str(tmp_path / "out" / "copy"), source)
+    objects.put(str(tmp_path / "out" / "copy"), source)
     assert (tmp_path / "out" / "copy").read_bytes() == source.read_bytes()
 
 
 def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
-        store.put(str(tmp_path / "a"), b"")
+        objects.put(str(tmp_path / "a"), b"")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
@@ -40,9 +40,9 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
 
 def test_what_cannot_be_stored_leaves_the_old_object_and_no_part(tmp_path: Path) -> None:
     target = tmp_path / "a"
-    store.put(str(target), b"old")
+    objects.put(str(target), b"old")
     with pytest.raises(PublishError, match="No such file"):
-        store.put(str(target), tmp_path / "missing")
+        objects.put(str(target), tmp_path / "missing")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -51,16 +51,16 @@ def test_an_error_names_the_object_and_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     uri = str(tmp_path / "file" / "below")
     with pytest.raises(PublishError, match=rf"Cannot write {uri}.*Check the path"):
-        store.put(uri, b"")
+        objects.put(uri, b"")
     with pytest.raises(PublishError, match="Cannot read"):
-        store.get(str(tmp_path / "absent"))
+        objects.get(str(tmp_path / "absent"))
 
 
 def test_what_lies_under_a_folder_is_removed_and_nothing_else(tmp_path: Path) -> None:
     for name in ("job-1/a", "job-1/deep/b", "job-10/a"):
-        store.put(store.join(str(tmp_path), name), b"")
-    store.remove(str(tmp_path / "job-1"))
-    store.remove(str(tmp_path / "job-1"))
+        objects.put(objects.join(str(tmp_path), name), b"")
+    objects.remove(str(tmp_path / "job-1"))
+    objects.remove(str(tmp_path / "job-1"))
     assert [path.name for path in tmp_path.iterdir()] == ["job-10"]
 
 
@@ -75,10 +75,10 @@ def test_what_lies_under_a_folder_is_removed_and_nothing_else(tmp_path: Path) ->
     ],
 )
 def test_join(parts: tuple[str, ...], joined: str) -> None:
-    assert store.join(*parts) == joined
+    assert objects.join(*parts) == joined
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket", "s3://bucket/", "s3:///key"])
 def test_an_s3_uri_needs_bucket_and_key(uri: str) -> None:
     with pytest.raises(PublishError, match="name a bucket and a key"):
-        store.get(uri)
+        objects.get(uri)

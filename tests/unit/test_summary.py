@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from tasks import coverage
-from tasks.coverage import TileRecord, TileState
-from tasks.status import JobStatus
-from tasks.summary import FailedTile, Summary, status_of, summarise
-from tasks.tiling import Grid
+from tasks.grid.tiles import Grid
+from tasks.reporting.status import JobStatus
+from tasks.reporting.summary import FailedTile, Summary, status_of, summarise
+from tasks.results import coverage
+from tasks.results.coverage import TileRecord, TileState
 
 WHOLE: dict[str, Any] = {
     "job_id": "job-42",

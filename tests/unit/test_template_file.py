@@ -16,7 +16,7 @@ from prefect.settings import Settings as PrefectSettings
 from prefect.settings.legacy import _get_valid_setting_names
 from prefect_aws.settings import EcsObserverSqsSettings, EcsWorkerSettings
 
-from tasks.queue import VISIBILITY
+from tasks.queue.sqs import VISIBILITY
 from tasks.settings import Settings
 from tests.stacks import TEMPLATE
 

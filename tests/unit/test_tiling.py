@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import RequestError
-from tasks.tiling import Grid, positions
+from tasks.grid.tiles import Grid, positions
 
 cut = st.integers(1, 300).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
 

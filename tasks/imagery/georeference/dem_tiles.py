@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks import aws
+from tasks.aws import clients
 from tasks.errors import ImageError
 from tasks.imagery.georeference.dem_source import DemSource, source_of
 from tasks.imagery.georeference.transformers import near
@@ -90,7 +90,7 @@ def _objects(folder: str) -> Iterator[str]:
     bucket, _, prefix = folder.removeprefix("s3://").partition("/")
     prefix = f"{prefix.rstrip('/')}/" if prefix else ""
     try:
-        pages = aws.client("s3").get_paginator("list_objects_v2")
+        pages = clients.client("s3").get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=prefix):
             keys = (entry["Key"] for entry in page.get("Contents", ()))
             yield from (f"s3://{bucket}/{key}" for key in keys if _is_tile(key))

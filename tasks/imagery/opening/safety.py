@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.errors import ImageError
-from tasks.roots import within
+from tasks.storage.roots import within
 
 _S3 = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])/(.+)", re.DOTALL)
 _LONGEST_KEY = 1024  # bytes in UTF-8: S3's limit

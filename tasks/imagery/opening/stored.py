@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks import aws
+from tasks.aws import clients
 from tasks.errors import ImageError
 from tasks.imagery.opening.safety import bucket_and_key
 
@@ -122,7 +122,9 @@ def _read(url: str, path: str, start: int, count: int) -> bytes:
 def _get(url: str, bucket: str, key: str, read_role: str | None, byte_range: str) -> dict[str, Any]:
     """What S3 answers, its body read."""
     try:
-        answer = aws.client("s3", read_role).get_object(Bucket=bucket, Key=key, Range=byte_range)
+        answer = clients.client("s3", read_role).get_object(
+            Bucket=bucket, Key=key, Range=byte_range
+        )
         return {**answer, "Body": answer["Body"].read()}
     except ClientError as error:
         raise ImageError(f"{url}: {_reason(error, read_role)}.") from error

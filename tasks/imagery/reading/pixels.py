@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.tiling import Tile
+from tasks.grid.tiles import Tile
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from tasks import aws
+from tasks.aws import clients
 from tasks.errors import ImageChanged, ImageError
+from tasks.grid.tiles import Tile
 from tasks.imagery.environment import MEBIBYTE, gdal_environment
 from tasks.imagery.image import Image
 from tasks.imagery.opening.handle import check_unchanged, dataset_of
@@ -32,7 +33,6 @@ from tasks.imagery.reading.memory import Memory
 from tasks.imagery.reading.pixels import AbsentTile, ReadTile, TilePixels, UnreadTile
 from tasks.imagery.reading.valid import valid_pixels
 from tasks.imagery.reading.windows import block_cache, gaps, intersection, slices, spans
-from tasks.tiling import Tile
 
 _ATTEMPTS = 3
 _PATIENCE = 240.0  # seconds that failed reads of a region may take in all
@@ -170,7 +170,7 @@ class _StripReader:
             return [], reason
 
     def _row(self, row: list[Tile]) -> list[ReadTile]:
-        key = aws.access_key(self._read_role) if self._image.in_s3 else None
+        key = clients.access_key(self._read_role) if self._image.in_s3 else None
         if key != self._key:
             self.close()  # the open handle would keep the key that it was opened with
             self._key = key

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from rasterio.windows import Window
 
+from tasks.grid.tiles import Tile
 from tasks.imagery.environment import MEBIBYTE
 from tasks.imagery.image import Image
-from tasks.tiling import Tile
 
 _PIXELS = 528 * MEBIBYTE  # for strips and GDAL's blocks: a run takes 1 GiB in all
 _LIVE = 3  # strips: being read, waiting, and held by the batches at the model

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from rasterio.windows import Window
 
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels
-from tasks.tiling import Tile
 
 
 def blank_tile(image: Image, tile_size: int) -> TilePixels:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import RequestError
 from tasks.request.places import s3_object
-from tasks.roots import within
-from tasks.store import split_s3
+from tasks.storage.objects import split_s3
+from tasks.storage.roots import within
 
 _ABSENT = {"404", "NoSuchKey", "NoSuchBucket"}
 

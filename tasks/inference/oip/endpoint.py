@@ -22,8 +22,8 @@ from tasks.inference.oip.messages import (
     write_request,
 )
 from tasks.inference.oip.metadata import ServedModel, ask_about
+from tasks.inference.secrets import reveal
 from tasks.inference.transport import Transport
-from tasks.secrets import reveal
 
 _MOST_BYTES = 16 * 1024 * 1024  # of a call's tensors: many calls are in flight at a time
 _OURS = {

@@ -16,7 +16,7 @@ from tasks.inference.sagemaker.exchange import Exchange
 from tasks.inference.sagemaker.payload import ASYNCHRONOUS
 from tasks.inference.sagemaker.real_time import json_of
 from tasks.inference.sagemaker.wire import Wire
-from tasks.store import join
+from tasks.storage.objects import join
 
 _LAST_WORDS = 5.0  # seconds for what is left in S3, per call, once the endpoint is closed
 _SHOWN = 300  # bytes of what went wrong

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks.aws import client, renew_credentials
+from tasks.aws.clients import client, renew_credentials
 from tasks.errors import RequestError
 from tasks.inference.sagemaker.failures import UNREACHABLE, code, expired, failure, forbidden
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.errors import AnswerError, EndpointError, Permanent, PublishError, TimedOut, Transient
 from tasks.inference.sagemaker.wire import Wire
-from tasks.store import split_s3
+from tasks.storage.objects import split_s3
 
 logger = logging.getLogger(__name__)
 

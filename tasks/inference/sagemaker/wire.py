@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from tasks.aws import renew_credentials, session
+from tasks.aws.clients import renew_credentials, session
 from tasks.inference.sagemaker.failures import expired, failure
 from tasks.inference.transport import Reply, Transport
 

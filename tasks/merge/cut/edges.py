@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.grid.tiles import Grid
 from tasks.merge.compiled import compiled
 from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
-from tasks.tiling import Grid
 
 TOUCH = 2.0
 """How near to an edge a view touches it, px: detectors end a bit short of the edge."""

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.grid.tiles import Grid
 from tasks.merge.compiled import compiled, inlined
 from tasks.merge.cut.edges import Tiling, touches
 from tasks.merge.shapes import Shapes
 from tasks.merge.shapes.overlap import intersection_area
 from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
-from tasks.tiling import Grid
 
 AGREED = 0.6
 """Intersection over union on common ground of which two views are of one object.

@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
-from tasks.detections import boxes
 from tasks.merge.kin.non_maximum_merging import merge_groups
 from tasks.merge.kin.soft_nms import Method, soft_nms
 from tasks.merge.kin.weighted_boxes import fuse
 from tasks.merge.shapes import Shapes
 from tasks.merge.shapes.parts import valid
+from tasks.results.detections import boxes
 
 BOX = ("x_min", "y_min", "x_max", "y_max")
 
@@ -44,7 +44,7 @@ def distil(
       geometry, for none was seen of the mean.
 
     Args:
-        table: n rows of `tasks.detections.SCHEMA`, sorted by tile and ordinal; so is the result.
+        table: n rows of `detections.SCHEMA`, sorted by tile and ordinal; so is the result.
         shapes: Of the rows; WBF knows only boxes, those of the table.
         labels: (n,) rows of two labels never meet.
         algorithm_type: SOFT_NMS, NMM or WBF.

@@ -11,9 +11,9 @@ import pyarrow as pa
 import shapely
 from numpy.typing import ArrayLike, NDArray
 
-from tasks.detections import boxes
+from tasks.grid.tiles import Grid
 from tasks.merge.shapes.parts import Parts, convex_parts, runs, valid
-from tasks.tiling import Grid
+from tasks.results.detections import boxes
 
 PEN = 8.0
 """Pixels to each side that a pen draws of points and lines, for them to overlap."""
@@ -95,7 +95,7 @@ def shapes_of(table: pa.Table, grid: Grid) -> Shapes:
     - Where none of this has an area, the box.
 
     Args:
-        table: n detections of `tasks.detections.SCHEMA`.
+        table: n detections of `detections.SCHEMA`.
         grid: That their tiles are of.
 
     Returns:

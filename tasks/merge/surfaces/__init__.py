@@ -7,11 +7,11 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from tasks.detections import SCHEMA, boxes
+from tasks.grid.tiles import Grid
 from tasks.merge.nms import labels_of
 from tasks.merge.surfaces.grounds import Surfaces, inside
 from tasks.merge.surfaces.seams import join
-from tasks.tiling import Grid
+from tasks.results.detections import SCHEMA, boxes
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -29,7 +29,7 @@ def dissolve(
     and so does a surface that nothing is joined to, except that it is made valid.
 
     Args:
-        table: n detections of `tasks.detections.SCHEMA`, sorted by tile and ordinal.
+        table: n detections of `detections.SCHEMA`, sorted by tile and ordinal.
         grid: The tiles that they were found in.
         iou_threshold: 0 to 1: above it, two surfaces on the common ground of two tiles are one.
         labels: (n,) surfaces of two labels are never joined; the classes, where left out.

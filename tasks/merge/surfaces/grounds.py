@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from tasks.tiling import Grid
+from tasks.grid.tiles import Grid
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

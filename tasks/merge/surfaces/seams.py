@@ -8,10 +8,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from tasks.grid.tiles import Grid
 from tasks.merge.compiled import compiled, inlined
 from tasks.merge.groups import first_of, firsts, unite
 from tasks.merge.surfaces.grounds import Extents, Pieces, Surfaces, pieces, steps
-from tasks.tiling import Grid
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

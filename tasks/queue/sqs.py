@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import RequestError
 
 MAX_BATCH = 10  # SQS hands out no more at once

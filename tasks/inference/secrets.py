@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from pydantic import ValidationError
 from pydantic_core import Url
 
-from tasks.aws import session
+from tasks.aws.clients import session
 from tasks.errors import EndpointError, RequestError, Unreachable
 from tasks.request.secret import ManagedSecret, SecretBlock, SecretReference, fill_in
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from tasks import coverage
-from tasks.coverage import TileState
-from tasks.status import JobStatus
+from tasks.errors import SwathError
+from tasks.reporting.status import JobStatus
+from tasks.results import coverage
+from tasks.results.coverage import TileState
 
 _MOST = 10  # reasons, and failed tiles, that a page shows
 
@@ -124,6 +125,18 @@ class Summary(BaseModel):
         return f"{_percent(self.shares[TileState.FAILED])} failed in {tiles}"
 
 
+class JobFailedError(SwathError):
+    """Every tile that was asked about failed.
+
+    Attributes:
+        summary: What came of the job.
+    """
+
+    def __init__(self, message: str, summary: Summary) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
 def summarise(
     ledger: pa.Table,
     *,
@@ -136,7 +149,7 @@ def summarise(
     """The outcome that an image's ledger tells.
 
     Args:
-        ledger: Table of `tasks.coverage.MEASURED`, the whole image's.
+        ledger: Table of `coverage.MEASURED`, the whole image's.
         job_id: The request's.
         image: URL of the image.
         status: As `status_of` gives it.

@@ -11,7 +11,7 @@ from enum import StrEnum
 from botocore.exceptions import BotoCoreError, ClientError
 from rasterio.windows import Window
 
-from tasks.aws import client
+from tasks.aws.clients import client
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks import cells
-from tasks.roi import RegionOfInterest
-from tasks.tiling import Grid, Tile
+from tasks.grid import cells
+from tasks.grid.roi import RegionOfInterest
+from tasks.grid.tiles import Grid, Tile
 
 SCHEMA = pa.schema(
     [
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
         pa.field("failed_calls", pa.list_(pa.field("element", pa.string(), nullable=False))),
     ]
 )
-# px²: how much of its cell (`tasks.cells`) is asked for
+# px²: how much of its cell (`tasks.grid.cells`) is asked for
 MEASURED = SCHEMA.append(pa.field("area_px", pa.float64(), nullable=False))
 
 _TOLERANCE = 1e-9  # of the area; of a sliver's, of a strip a pixel wide along its edge

@@ -12,16 +12,16 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from tasks.errors import ImageError
+from tasks.grid.tiles import Region
 from tasks.imagery import gdal_environment
 from tasks.imagery.opening.handle import dataset_of
 from tasks.imagery.reading.blocks import block_sizes, tells_blank, touched
 from tasks.imagery.reading.preview import Preview, preview
 from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.batch import most_calls
-from tasks.pace import Pace
-from tasks.plan import Plan
+from tasks.planning.plan import Plan
+from tasks.planning.throughput import Pace
 from tasks.settings import settings
-from tasks.tiling import Region
 
 _PROCESS = 350 * 1024 * 1024  # bytes that a run takes before it reads
 

@@ -13,8 +13,8 @@ from urllib.parse import unquote_plus
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 from pydantic.alias_generators import to_camel
 
-from tasks.arrivals.arrival import Arrival
 from tasks.errors import RequestError
+from tasks.queue.arrivals import Arrival
 from tasks.request.json_text import read_object
 from tasks.request.refusals import problems
 

@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import StopError
 
 

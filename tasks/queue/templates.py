@@ -8,9 +8,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.arrivals.arrival import Arrival
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import PublishError, RequestError
+from tasks.queue.arrivals import Arrival
 from tasks.request import FileOutput, Output, Request, S3Output, describe
 from tasks.request.json_text import read_object
 from tasks.request.places import ImageUrl

@@ -4,8 +4,8 @@
 from the nearest `request.json`, in the object's folder or above it.
 """
 
-from tasks.arrivals.arrival import IMAGES, Arrival
-from tasks.arrivals.notification import read_arrivals
-from tasks.arrivals.template import request_for
+from tasks.queue.arrivals import IMAGES, Arrival
+from tasks.queue.notifications import read_arrivals
+from tasks.queue.templates import request_for
 
 __all__ = ["IMAGES", "Arrival", "read_arrivals", "request_for"]

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import coverage, detections, store
-from tasks.coverage import TileRecord, TileState
 from tasks.errors import PublishError
-from tasks.tiling import Grid, Region, Tile
+from tasks.grid.tiles import Grid, Region, Tile
+from tasks.results import coverage, detections
+from tasks.results.coverage import TileRecord, TileState
+from tasks.storage import objects
 
 _DECIDED = "decided"  # in the metadata of what was deferred: how many were not
 
@@ -23,8 +24,8 @@ class Findings:
     """What a batch, a region or an image gave.
 
     Attributes:
-        detections: Table of `tasks.detections.SCHEMA`, in pixels of the full image.
-        ledger: Table of `tasks.coverage.SCHEMA`.
+        detections: Table of `detections.SCHEMA`, in pixels of the full image.
+        ledger: Table of `coverage.SCHEMA`.
     """
 
     detections: pa.Table
@@ -52,10 +53,10 @@ def save(
     """Keep what a region's run came to; one without a ledger was not finished.
 
     Args:
-        decided: Detections that are published as they are, `tasks.detections.SCHEMA`, table
+        decided: Detections that are published as they are, `detections.SCHEMA`, table
             after table, in order.
         deferred: Those that wait for the merge, likewise.
-        ledger: Of the whole region, `tasks.coverage.SCHEMA`.
+        ledger: Of the whole region, `coverage.SCHEMA`.
         work_uri: Folder or s3:// prefix of the image's run.
         region: Whose findings they are.
     """
@@ -64,12 +65,12 @@ def save(
         for table in decided:
             writer.write_table(table)
             count += len(table)
-    store.put(_uri(work_uri, region, "decided"), bytes(sink.getvalue()))
-    store.put(
+    objects.put(_uri(work_uri, region, "decided"), bytes(sink.getvalue()))
+    objects.put(
         _uri(work_uri, region, "deferred"),
         _parquet(deferred.replace_schema_metadata({_DECIDED: str(count)})),
     )
-    store.put(_uri(work_uri, region, "ledger"), _parquet(ledger))
+    objects.put(_uri(work_uri, region, "ledger"), _parquet(ledger))
 
 
 def load_ledger(work_uri: str, region: Region) -> pa.Table:
@@ -115,7 +116,7 @@ class Kept:
 def _load(work_uri: str, region: Region, part: str) -> pa.Table:
     uri = _uri(work_uri, region, part)
     try:
-        return pq.read_table(pa.BufferReader(store.get(uri)))
+        return pq.read_table(pa.BufferReader(objects.get(uri)))
     except (OSError, pa.ArrowException) as error:
         raise PublishError(
             f"Cannot read {uri}, which a region's run kept: {error}. Send the request again."
@@ -123,7 +124,7 @@ def _load(work_uri: str, region: Region, part: str) -> pa.Table:
 
 
 def _uri(work_uri: str, region: Region, part: str) -> str:
-    return store.join(work_uri, f"region-{region.index:05}.{part}.parquet")
+    return objects.join(work_uri, f"region-{region.index:05}.{part}.parquet")
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -6,22 +6,21 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from tasks.cells import areas
-from tasks.coverage import TileState
-from tasks.detections import boxes
 from tasks.errors import ImageChanged, RequestError
-from tasks.findings import Findings, without_detections
+from tasks.grid.cells import areas
+from tasks.grid.roi import RegionOfInterest
+from tasks.grid.tiles import Grid, Region, Tile
 from tasks.imagery import Image, ReadTile, open_image, read_tiles, widest, with_nodata
 from tasks.inference import open_patiently
-from tasks.pace import Pace
+from tasks.planning.roi import region_of_interest
+from tasks.planning.sizing import Seams, sized_regions
+from tasks.planning.throughput import Pace
 from tasks.request import Request
-from tasks.roi import RegionOfInterest, region_of_interest
+from tasks.results.coverage import TileState
+from tasks.results.detections import boxes
+from tasks.results.stored import Findings, without_detections
 from tasks.settings import settings
-from tasks.sizing import Seams, sized_regions
-from tasks.tiling import Grid, Region, Tile
 
 _MOST_TILE_BYTES = 64 << 20  # of a tile's pixels: a few are in memory at a time, and encoded too
 
@@ -178,6 +177,3 @@ def check_plan(request: Request, image_url: str) -> Plan:
     check_outputs(request.outputs, settings().local_roots)
     open_patiently(plan.request, plan.image).close()
     return plan
-
-
-plan_task = task(name="plan", cache_policy=NO_CACHE)(check_plan)

@@ -8,8 +8,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from tasks.roi import RegionOfInterest
-from tasks.tiling import Grid
+from tasks.grid.roi import RegionOfInterest
+from tasks.grid.tiles import Grid
 
 
 def edges(starts: Sequence[int], tile: int) -> NDArray[np.float64]:
@@ -18,7 +18,7 @@ def edges(starts: Sequence[int], tile: int) -> NDArray[np.float64]:
     Tile i's cell goes from edge i to edge i + 1 and lies in the tile.
 
     Args:
-        starts: (n,) first pixels of the tiles, as `tasks.tiling.positions` gives them.
+        starts: (n,) first pixels of the tiles, as `tasks.grid.tiles.positions` gives them.
         tile: Pixels of every tile along the axis.
 
     Returns:

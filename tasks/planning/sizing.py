@@ -11,8 +11,8 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.pace import Pace
-from tasks.tiling import Grid, Region, Span
+from tasks.grid.tiles import Grid, Region, Span
+from tasks.planning.throughput import Pace
 
 MOST_TILES = 10_000  # of a region: at a hundred detections each it takes 945 MiB
 MOST_ROUNDS = 100  # of regions a worker: a pace is a guess, and each region a run to be started

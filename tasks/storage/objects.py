@@ -13,7 +13,7 @@ from uuid import uuid4
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks.aws import client
+from tasks.aws.clients import client
 from tasks.errors import PublishError
 
 _SCHEME = "s3://"

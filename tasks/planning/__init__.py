@@ -1,0 +1,1 @@
+"""What an image will take, and how it is cut into regions for the workers there are."""

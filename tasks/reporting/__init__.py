@@ -1,0 +1,1 @@
+"""Status messages and the summary of an image."""

@@ -1,0 +1,1 @@
+"""Tables of detections, the ledger of tiles, and what regions store."""
