@@ -21,7 +21,7 @@ from flows.cancel import cancel_regions
 from flows.launch import run_name
 from flows.regions import AT_ONCE, run_regions, why_lost
 from flows.report import report
-from flows.workers import pace_of
+from flows.workers import throughput_of
 from tasks.errors import PublishError, SwathError
 from tasks.grid.tiles import Region
 from tasks.planning.plan import Plan
@@ -30,7 +30,7 @@ from tasks.reporting.summary import JobFailedError, Summary, status_of, summaris
 from tasks.request import Request
 from tasks.results import coverage
 from tasks.results.coverage import TileState
-from tasks.results.stored import Kept, load_ledger, without_detections
+from tasks.results.stored import StoredResults, load_ledger, without_detections
 from tasks.settings import settings
 from tasks.steps import merge_step, plan_step, publish_step
 from tasks.storage import objects
@@ -89,7 +89,7 @@ def _work(request: Request, url: str, region_size: int | None) -> State[Summary]
             for region, end in zip(regions, ends, strict=True)
         ]
         done = [region for region, end in zip(regions, ends, strict=True) if end.is_completed()]
-        summary = _finish(plan, ledgers, Kept(work_uri, done, plan.grid))
+        summary = _finish(plan, ledgers, StoredResults(work_uri, done, plan.grid))
     report(summary, regions, ledgers)
     return _conclude(summary)
 
@@ -97,7 +97,7 @@ def _work(request: Request, url: str, region_size: int | None) -> State[Summary]
 def _regions(plan: Plan, rows: int | None) -> list[Region]:
     if rows is not None:
         return plan.regions(rows)
-    return plan.regions_at(pace_of(plan.request, plan.grid, AT_ONCE))
+    return plan.sized_regions(throughput_of(plan.request, plan.grid, AT_ONCE))
 
 
 def _work_uri(run_id: object) -> str:
@@ -127,18 +127,18 @@ def _each(request: Request, region_size: int | None) -> State[Summary]:
 
 def _lost(plan: Plan, region: Region, end: State[Any]) -> pa.Table:
     """The ledger of a region that left none: the tiles of it that were asked for failed."""
-    failed = without_detections(plan.wanted(region), TileState.FAILED, why_lost(end))
+    failed = without_detections(plan.tiles_in_roi(region), TileState.FAILED, why_lost(end))
     return coverage.concatenate([plan.outside(region).ledger, failed.ledger])
 
 
-def _finish(plan: Plan, ledgers: Sequence[pa.Table], kept: Kept) -> Summary:
+def _finish(plan: Plan, ledgers: Sequence[pa.Table], kept: StoredResults) -> Summary:
     """Prove that all was looked at, merge what had to wait, and publish both."""
     ledger = coverage.measure(coverage.concatenate(ledgers), plan.grid, plan.roi)
     coverage.check_complete(ledger, plan.grid, plan.roi)
     all_rejected = coverage.rejected(ledger) > 0 and coverage.detections(ledger) == 0
     status = status_of(coverage.count(ledger), all_rejected=all_rejected)
     deferred, decided = kept.deferred()
-    merged = plan.asked(merge_step(deferred, plan.request.algorithm, plan.grid, ledger))
+    merged = plan.clip_to_roi(merge_step(deferred, plan.request.algorithm, plan.grid, ledger))
     if status is JobStatus.FAILED:
         outputs = _publish_ledger(plan, ledger)
     else:

@@ -26,7 +26,7 @@ from prefect.runtime import flow_run
 
 from flows.pages import every
 from tasks.grid.tiles import Region
-from tasks.results.stored import Findings
+from tasks.results.stored import TileResults
 
 _EVERY = 1.0  # seconds between updates: the server has better things to do
 
@@ -41,7 +41,7 @@ class RegionProgress:
         self._shown = time.monotonic()
         self._artifact = cast("UUID", create_progress_artifact(0.0, description=self._text()))
 
-    def advance(self, findings: Findings) -> Findings:
+    def advance(self, findings: TileResults) -> TileResults:
         """Count the tiles of a batch, and hand its findings on."""
         self._done += len(findings.ledger)
         if self._done == self._tiles or time.monotonic() - self._shown > _EVERY:

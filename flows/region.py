@@ -28,11 +28,11 @@ from tasks.inference.calls import Calls
 from tasks.inference.limiter import Limiter
 from tasks.merge import settle
 from tasks.planning.plan import Plan, make_plan
-from tasks.planning.throughput import Work
+from tasks.planning.throughput import RegionTiming
 from tasks.request import Request
 from tasks.results import coverage
 from tasks.results.coverage import TileState
-from tasks.results.stored import Findings, gather, save, without_detections
+from tasks.results.stored import TileResults, gather, save, without_detections
 from tasks.settings import settings
 from tasks.steps import infer_step
 
@@ -82,7 +82,7 @@ def _work(plan: Plan, region: Region, work_uri: str) -> State[dict[str, int]]:
     looked = coverage.inferred(findings.ledger, plan.grid)
     interior = plan.grid.interior(region)
     settled = settle(findings.detections, request.algorithm, plan.grid, looked, interior)
-    decided = map(plan.asked, settled.batches())
+    decided = map(plan.clip_to_roi, settled.batches())
     save(decided, settled.deferred, findings.ledger, work_uri, region)
     if calls.given_up:
         return Completed(name=GIVEN_UP, message=calls.given_up, data=counts)
@@ -105,7 +105,7 @@ def _leave_figures(plan: Plan, tiles: int, seconds: float, first_tile: float | N
     """Say how this run started, and leave that and what it took for others to read."""
     start = startup(first_tile)
     get_run_logger().info("Start-up: %s", start)
-    work = Work(tiles, plan.grid.tile_width * plan.grid.tile_height, seconds)
+    work = RegionTiming(tiles, plan.grid.tile_width * plan.grid.tile_height, seconds)
     leave(start.stages | asdict(work))
 
 
@@ -114,20 +114,20 @@ def _slots(request: Request, calls: Calls) -> AbstractContextManager[None]:
     return endpoint_slots(request, calls.endpoint, calls.limiter, unknown=unknown)
 
 
-def _findings(plan: Plan, region: Region, calls: Calls) -> Iterator[Findings]:
+def _findings(plan: Plan, region: Region, calls: Calls) -> Iterator[TileResults]:
     """What each batch gives; the calls of one go on while the next is read."""
     progress = RegionProgress(len(region))
     yield progress.advance(plan.outside(region))
-    wanted = plan.wanted(region)
+    wanted = plan.tiles_in_roi(region)
     size = batch_size(len(wanted), settings().batch_size, calls.tiles_per_call)
-    open_batches: deque[PrefectConcurrentFuture[Findings]] = deque()
+    open_batches: deque[PrefectConcurrentFuture[TileResults]] = deque()
     asked = 0
     with closing(plan.read(wanted)) as tiles:
         while asked < len(wanted) and not calls.given_up:
             batch = Batch()
             with closing(batch):  # a cancelled run's tasks must not wait for more of it
                 future = infer_step.submit(batch)
-                open_batches.append(cast("PrefectConcurrentFuture[Findings]", future))
+                open_batches.append(cast("PrefectConcurrentFuture[TileResults]", future))
                 asked += batch.fill(islice(tiles, size), calls)
             while open_batches and open_batches[0].wrapped_future.done():
                 yield progress.advance(open_batches.popleft().result())

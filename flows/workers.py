@@ -20,14 +20,14 @@ from prefect.exceptions import ObjectNotFound
 from flows.labels import left
 from flows.launch import tags
 from tasks.grid.tiles import Grid
-from tasks.planning.throughput import Pace, Work, tile_seconds
+from tasks.planning.throughput import RegionTiming, Throughput, tile_seconds
 from tasks.request import Request
 from tasks.settings import settings
 
 _LAST = 10  # regions of a model, which tell what its tiles take
 
 
-def pace_of(request: Request, grid: Grid, most: int) -> Pace:
+def throughput_of(request: Request, grid: Grid, most: int) -> Throughput:
     """How fast an image of a request can be worked; where Prefect does not tell, as is usual.
 
     Args:
@@ -36,7 +36,7 @@ def pace_of(request: Request, grid: Grid, most: int) -> Pace:
         most: Regions that its run waits for at a time.
     """
     elsewhere, log = settings().region_deployment, get_run_logger()
-    works: list[Work] = []
+    works: list[RegionTiming] = []
     workers = settings().region_workers if elsewhere else 1
     try:
         with get_client(sync_client=True) as client:
@@ -45,12 +45,16 @@ def pace_of(request: Request, grid: Grid, most: int) -> Pace:
     except (httpx.HTTPError, ObjectNotFound) as error:
         log.warning("Prefect does not tell how fast regions are worked: %r", error)
     pixels = grid.tile_width * grid.tile_height
-    pace = Pace(tile_seconds(works, pixels), min(workers, most))
-    log.info("Regions are cut for %d at a time, and %.3g s a tile", pace.workers, pace.tile_seconds)
-    return pace
+    throughput = Throughput(tile_seconds(works, pixels), min(workers, most))
+    log.info(
+        "Regions are cut for %d at a time, and %.3g s a tile",
+        throughput.workers,
+        throughput.tile_seconds,
+    )
+    return throughput
 
 
-def _works(client: SyncPrefectClient, request: Request) -> list[Work]:
+def _works(client: SyncPrefectClient, request: Request) -> list[RegionTiming]:
     """What the last regions of a request's model took."""
     _job, model = tags(request)
     completed = FlowRunFilterStateName(any_=["Completed"])  # not those of an endpoint given up
@@ -65,11 +69,11 @@ def _works(client: SyncPrefectClient, request: Request) -> list[Work]:
     return [work for work in map(_work, runs) if work is not None]
 
 
-def _work(run: FlowRun) -> Work | None:
+def _work(run: FlowRun) -> RegionTiming | None:
     """What a run says that it took; None where it does not, or says nonsense."""
-    figures = [left(run, name) for name in Work.__slots__]
+    figures = [left(run, name) for name in RegionTiming.__slots__]
     known = [figure for figure in figures if figure]
-    return Work(*known) if len(known) == len(figures) else None
+    return RegionTiming(*known) if len(known) == len(figures) else None
 
 
 def _workers(client: SyncPrefectClient, name: str) -> int:

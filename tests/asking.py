@@ -11,7 +11,7 @@ from tasks.inference.batch import Batch, infer
 from tasks.inference.calls import Calls
 from tasks.inference.limiter import Limiter
 from tasks.results.coverage import TileState
-from tasks.results.stored import Findings, gather, without_detections
+from tasks.results.stored import TileResults, gather, without_detections
 
 
 def ask(
@@ -21,7 +21,7 @@ def ask(
     attempts: int = 3,
     patience: float = 60.0,
     most: int = 8,
-) -> Findings:
+) -> TileResults:
     """What a model says of tiles."""
     given = list(tiles)
     calls = Calls(

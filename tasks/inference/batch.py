@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from tasks.imagery import ReadTile
 from tasks.inference.calls import Calls, Outcome
 from tasks.results import coverage, detections
-from tasks.results.stored import Findings
+from tasks.results.stored import TileResults
 
 MAX_BATCHES = 32  # of a region: more task runs cost more than they tell
 MAX_BYTES = 64 * 1024 * 1024  # of the tiles of a region that are in calls
@@ -67,10 +67,10 @@ class Batch:
             yield from future.result()
 
 
-def infer(batch: Batch) -> Findings:
+def infer(batch: Batch) -> TileResults:
     """What a model says of each tile of a batch that it is being asked about."""
     outcomes = list(batch)
     found = [outcome.detections for outcome in outcomes if outcome.detections is not None]
     table = detections.concatenate(found)
     ledger = coverage.ledger(outcome.record for outcome in outcomes)
-    return Findings(table, coverage.with_detections(ledger, table["tile"].to_numpy()))
+    return TileResults(table, coverage.with_detections(ledger, table["tile"].to_numpy()))

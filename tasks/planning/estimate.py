@@ -20,7 +20,7 @@ from tasks.imagery.reading.preview import Preview, preview
 from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.batch import most_calls
 from tasks.planning.plan import Plan
-from tasks.planning.throughput import Pace
+from tasks.planning.throughput import Throughput
 from tasks.settings import settings
 
 _PROCESS = 350 * 1024 * 1024  # bytes that a run takes before it reads
@@ -93,8 +93,8 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
     """
     image, grid = plan.image, plan.grid
     rows = region_rows or settings().region_size
-    pace = _pace()
-    regions = plan.regions(rows) if rows else plan.regions_at(pace)
+    throughput = _pace()
+    regions = plan.regions(rows) if rows else plan.sized_regions(throughput)
     tiles, to_read, blank_is = _look(plan, regions)
     width = max(region.width for region in regions)
     calls = tiles["inferred"]
@@ -113,7 +113,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         tiles={state: tiles[state] for state in ("inferred", "blank", "outside")},
         blank_is=blank_is,
         regions=len(regions),
-        tile_seconds=None if rows else pace.tile_seconds,
+        tile_seconds=None if rows else throughput.tile_seconds,
         region_size=(width, max(region.height for region in regions)),
         bytes_to_read=to_read,
         model_calls=calls,
@@ -124,10 +124,10 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
     )
 
 
-def _pace() -> Pace:
+def _pace() -> Throughput:
     """What is known of it without asking Prefect."""
     elsewhere = settings().region_deployment is not None
-    return Pace(workers=settings().region_workers if elsewhere else 1)
+    return Throughput(workers=settings().region_workers if elsewhere else 1)
 
 
 def _look(plan: Plan, regions: Sequence[Region]) -> tuple[Counter[str], int, str]:
@@ -157,7 +157,7 @@ def _region(
     far: Preview | None,
 ) -> tuple[Counter[str], int]:
     """Tiles of a region by state, and the bytes of the blocks that it reads."""
-    image, wanted = plan.image, plan.wanted(region)
+    image, wanted = plan.image, plan.tiles_in_roi(region)
     # an absent block reads as the nodata that the file declares, or 0; its alpha as 0
     left_out = tells_blank(image) or not (image.has_mask or plan.request.image_nodata is not None)
     states = Counter(outside=len(region) - len(wanted))

@@ -14,12 +14,12 @@ from tasks.grid.tiles import Grid, Region, Tile
 from tasks.imagery import Image, ReadTile, open_image, read_tiles, widest, with_nodata
 from tasks.inference import open_patiently
 from tasks.planning.roi import region_of_interest
-from tasks.planning.sizing import Seams, sized_regions
-from tasks.planning.throughput import Pace
+from tasks.planning.sizing import OverlapCost, sized_regions
+from tasks.planning.throughput import Throughput
 from tasks.request import Request
 from tasks.results.coverage import TileState
 from tasks.results.detections import boxes
-from tasks.results.stored import Findings, without_detections
+from tasks.results.stored import TileResults, without_detections
 from tasks.settings import settings
 
 _MOST_TILE_BYTES = 64 << 20  # of a tile's pixels: a few are in memory at a time, and encoded too
@@ -57,8 +57,8 @@ class Plan:
             rows = self.image.height
         return self.grid.regions(rows, self._widest)
 
-    def regions_at(self, pace: Pace) -> list[Region]:
-        """The image in regions that are each worth a run, at the pace that it will be worked at."""
+    def sized_regions(self, throughput: Throughput) -> list[Region]:
+        """The image in regions that each justify a run, given the expected throughput."""
         image, grid = self.image, self.grid
         if image.sequential:
             return self.regions(image.height)
@@ -67,26 +67,26 @@ class Plan:
         return sized_regions(
             grid,
             asked,
-            pace,
+            throughput,
             settings().region_seconds,
             fewest=grid.fewest_columns(self._widest),
-            seams=Seams(grid.overlap + rows, grid.overlap + columns),
+            seams=OverlapCost(grid.overlap + rows, grid.overlap + columns),
         )
 
     @property
     def _widest(self) -> int:
         return widest(self.image, self.grid.tile_height)
 
-    def wanted(self, region: Region) -> list[Tile]:
+    def tiles_in_roi(self, region: Region) -> list[Tile]:
         """The tiles of a region that are asked for."""
         return [tile for tile in self.grid.tiles(region) if self._wants(tile)]
 
-    def outside(self, region: Region) -> Findings:
+    def outside(self, region: Region) -> TileResults:
         """The tiles of a region that nobody asked for."""
         unwanted = [tile for tile in self.grid.tiles(region) if not self._wants(tile)]
         return without_detections(unwanted, TileState.OUTSIDE)
 
-    def asked(self, detections: pa.Table) -> pa.Table:
+    def clip_to_roi(self, detections: pa.Table) -> pa.Table:
         """Settled detections whose centre lies in what is asked for.
 
         Only then: of an object longer than an overlap, no tile need see its centre.

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid, Region, Span
-from tasks.planning.throughput import Pace
+from tasks.planning.throughput import Throughput
 
 MOST_TILES = 10_000  # of a region: at a hundred detections each it takes 945 MiB
-MOST_ROUNDS = 100  # of regions a worker: a pace is a guess, and each region a run to be started
+MOST_ROUNDS = (
+    100  # of regions a worker: a throughput is a guess, and each region a run to be started
+)
 _LEAST = 0.2  # of the time that a region should take; less does not pay for a machine's start
 _READING = 5e-8  # seconds that a pixel takes to be fetched and decoded once more
 _NO_SLOWER = 1.1  # what a cut that reads less twice may take of the time of the quickest one
@@ -23,7 +25,7 @@ _TRIED = 200  # cuts, about: an image has up to a thousand rows of tiles
 
 
 @dataclass(frozen=True, slots=True)
-class Seams:
+class OverlapCost:
     """What is read twice where two regions meet.
 
     Attributes:
@@ -54,14 +56,14 @@ class _Cut:
     seconds: float
 
 
-def regions_worth(tiles: int, pace: Pace, seconds: float) -> int:
+def regions_worth(tiles: int, throughput: Throughput, seconds: float) -> int:
     """In how many regions an image is worked soonest without wasting machines on it.
 
     Workers that all have a region all have the same number of them, as the last one is waited for.
 
     Args:
         tiles: Tiles that are asked for.
-        pace: How fast they are worked.
+        throughput: How fast they are worked.
         seconds: That a region should take at most, about; if there are workers for it, it takes
             less, but a fifth of that at least. It takes more where each worker would have over
             `MOST_ROUNDS` of them.
@@ -69,14 +71,20 @@ def regions_worth(tiles: int, pace: Pace, seconds: float) -> int:
     Returns:
         1 or more, and no more than there are tiles.
     """
-    work, few = tiles * pace.tile_seconds, ceil(tiles / MOST_TILES)
-    rounds = min(ceil(max(work / seconds, tiles / MOST_TILES) / pace.workers), MOST_ROUNDS)
+    work, few = tiles * throughput.tile_seconds, ceil(tiles / MOST_TILES)
+    rounds = min(ceil(max(work / seconds, tiles / MOST_TILES) / throughput.workers), MOST_ROUNDS)
     paying = int(min(work / (_LEAST * seconds), tiles))
-    return max(1, few, min(rounds * pace.workers, paying))
+    return max(1, few, min(rounds * throughput.workers, paying))
 
 
 def sized_regions(
-    grid: Grid, asked: NDArray[np.bool_], pace: Pace, seconds: float, *, fewest: int, seams: Seams
+    grid: Grid,
+    asked: NDArray[np.bool_],
+    throughput: Throughput,
+    seconds: float,
+    *,
+    fewest: int,
+    seams: OverlapCost,
 ) -> list[Region]:
     """A grid in regions that are worth a run each, and take about as long as each other.
 
@@ -87,13 +95,13 @@ def sized_regions(
     Args:
         grid: The image's tiles.
         asked: (rows, columns) which of them are asked for, one at least.
-        pace: How fast they are worked.
+        throughput: How fast they are worked.
         seconds: That a region should take, as `regions_worth` has it.
         fewest: Columns of regions that memory asks for, at least.
         seams: What is read twice where regions meet.
     """
-    count = regions_worth(int(asked.sum()), pace, seconds)
-    cuts = list(_Cutter(grid, asked, pace, seams).cuts(count, fewest))
+    count = regions_worth(int(asked.sum()), throughput, seconds)
+    cuts = list(_Cutter(grid, asked, throughput, seams).cuts(count, fewest))
     enough = min(count, max(cut.regions for cut in cuts))
     cuts = [cut for cut in cuts if cut.regions >= enough]
     soon = _NO_SLOWER * min(cut.seconds for cut in cuts)
@@ -108,8 +116,8 @@ class _Cutter:
 
     grid: Grid
     asked: NDArray[np.bool_]
-    pace: Pace
-    seams: Seams
+    throughput: Throughput
+    seams: OverlapCost
 
     @cached_property
     def _before(self) -> NDArray[np.int64]:
@@ -130,8 +138,8 @@ class _Cutter:
             tiles = _between(_between(self._before, rows).T, columns)
             regions = int(np.count_nonzero(tiles))
             # the largest region, as often as a worker has one
-            rounds, reading = ceil(regions / self.pace.workers), _READING * twice / tiles.size
-            seconds = rounds * (tiles.max() * self.pace.tile_seconds + reading)
+            rounds, reading = ceil(regions / self.throughput.workers), _READING * twice / tiles.size
+            seconds = rounds * (tiles.max() * self.throughput.tile_seconds + reading)
             yield _Cut(rows, columns, regions, twice, float(seconds))
 
 

@@ -10,7 +10,7 @@ TILE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Throughput:
     """How fast an image can be worked.
 
     Attributes:
@@ -23,7 +23,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class RegionTiming:
     """What a region's run took, all of it above 0.
 
     Attributes:
@@ -37,7 +37,7 @@ class Work:
     work_seconds: float
 
 
-def tile_seconds(works: Iterable[Work], pixels: int) -> float:
+def tile_seconds(works: Iterable[RegionTiming], pixels: int) -> float:
     """What a tile of so many pixels takes: the median over all tiles of a few regions.
 
     So a region of a few tiles, whose first ones take longest, says little.

@@ -20,7 +20,7 @@ _DECIDED = "decided"  # in the metadata of what was deferred: how many were not
 
 
 @dataclass(frozen=True)
-class Findings:
+class TileResults:
     """What a batch, a region or an image gave.
 
     Attributes:
@@ -32,19 +32,19 @@ class Findings:
     ledger: pa.Table
 
 
-def gather(findings: Iterable[Findings]) -> Findings:
+def gather(findings: Iterable[TileResults]) -> TileResults:
     """Several findings as one, in the order of the grid, whatever order they came in."""
     parts = list(findings)
-    return Findings(
+    return TileResults(
         detections.concatenate([part.detections for part in parts]),
         coverage.concatenate([part.ledger for part in parts]),
     )
 
 
-def without_detections(tiles: Iterable[Tile], state: TileState, reason: str = "") -> Findings:
+def without_detections(tiles: Iterable[Tile], state: TileState, reason: str = "") -> TileResults:
     """The findings of tiles that no model was asked about, or whose run was lost."""
     records = [TileRecord(tile, state, reason) for tile in tiles]
-    return Findings(detections.SCHEMA.empty_table(), coverage.ledger(records))
+    return TileResults(detections.SCHEMA.empty_table(), coverage.ledger(records))
 
 
 def save(
@@ -79,7 +79,7 @@ def load_ledger(work_uri: str, region: Region) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredResults:
     """What the runs of regions kept, a part of it in memory at a time.
 
     Attributes:

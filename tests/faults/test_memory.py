@@ -20,7 +20,7 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
-from tasks.results.stored import Findings
+from tasks.results.stored import TileResults
 from tests.null_model import null_model
 
 GIBIBYTE = 1 << 30
@@ -95,7 +95,7 @@ def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
     most = most_calls(plan.tile_bytes)
     endpoint = open_endpoint(request, plan.image, 60)
     calls = Calls(endpoint, Limiter(most), tiles=most_tiles, most=most, attempts=1, patience=9)
-    batch, tiles = Batch(), plan.read(plan.wanted(region))
+    batch, tiles = Batch(), plan.read(plan.tiles_in_roi(region))
     with closing(batch):
         batch.fill(islice(tiles, most_tiles), calls)
     asked = coverage.count(infer(batch).ledger)["inferred"]
@@ -158,7 +158,7 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
     flood = BuiltinEndpoint("flood", {"count": per_tile})
     calls = Calls(flood, Limiter(8), tiles=tiles, most=8, attempts=1, patience=9)
 
-    def batches() -> Iterator[Findings]:
+    def batches() -> Iterator[TileResults]:
         for _ in range(32):
             batch = Batch()
             with closing(batch):
@@ -256,7 +256,7 @@ def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
     from tasks.results import coverage
     from tasks.results.coverage import TileRecord, TileState
     from tasks.results.detections import SCHEMA, boxes
-    from tasks.results.stored import Kept, load_ledger, save
+    from tasks.results.stored import StoredResults, load_ledger, save
 
     pitch, half = 32, 10
     grid = Grid(90 * 384 + 128, 400 * 384 + 128, 512, 128)
@@ -298,7 +298,7 @@ def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
         save(settled.batches(), settled.deferred, ledger, str(folder), region)
         del found, settled
 
-    kept = Kept(str(folder), regions, grid)
+    kept = StoredResults(str(folder), regions, grid)
     deferred, _ = kept.deferred()
     ledger = coverage.concatenate([load_ledger(str(folder), region) for region in regions])
     merged = merge(deferred, algorithm, grid, ledger)

@@ -244,9 +244,9 @@ def test_a_region_reads_images_and_writes_working_files_and_nothing_else(stack: 
         for url in (f"s3://{images}/incoming/a.tif", "s3://others/a.tif", "s3://more/a.tif"):
             plan = make_plan(request_of(stack, url, results), url)
             (region,) = plan.regions(4096)
-            (tile,) = plan.read(plan.wanted(region))
+            (tile,) = plan.read(plan.tiles_in_roi(region))
             assert isinstance(tile, TilePixels)
-            findings = without_detections(plan.wanted(region), TileState.FAILED, "a test")
+            findings = without_detections(plan.tiles_in_roi(region), TileState.FAILED, "a test")
             work = objects.join(settings().work_uri, "run")
             save([], SCHEMA.empty_table(), findings.ledger, work, region)
             assert len(load_ledger(work, region)) == len(plan.grid)

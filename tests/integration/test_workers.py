@@ -1,4 +1,4 @@
-"""What Prefect knows of the pace that an image can be worked at: real runs, limits and pools."""
+"""What Prefect records of throughput: real runs, limits and work pools."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.region import region
-from flows.workers import pace_of
+from flows.workers import throughput_of
 from tasks.grid.tiles import Grid
-from tasks.planning.throughput import TILE_SECONDS, Pace
+from tasks.planning.throughput import TILE_SECONDS, Throughput
 from tasks.request import Request
 from tasks.settings import settings
 
@@ -38,17 +38,17 @@ def model() -> str:
 
 
 @flow
-def asking(model: str, most: int) -> Pace:
+def asking(model: str, most: int) -> Throughput:
     message = {
         "jobId": "job-1",
         "imageUrls": ["s3://images/a.tif"],
         "outputs": [{"type": "S3", "bucket": "results", "prefix": "a"}],
         "imageProcessor": {"name": model, "type": "SM_ENDPOINT"},
     }
-    return pace_of(Request.model_validate(message), GRID, most)
+    return throughput_of(Request.model_validate(message), GRID, most)
 
 
-def pace(model: str, most: int = 100) -> Pace:
+def throughput(model: str, most: int = 100) -> Throughput:
     return asking(model, most)
 
 
@@ -97,7 +97,7 @@ def forget() -> Iterator[None]:
 
 
 def test_a_new_model_in_this_process_has_the_usual_pace(model: str) -> None:
-    assert pace(model) == Pace(TILE_SECONDS, 1)
+    assert throughput(model) == Throughput(TILE_SECONDS, 1)
 
 
 def test_a_tile_takes_what_it_took_regions_of_the_model(
@@ -106,18 +106,18 @@ def test_a_tile_takes_what_it_took_regions_of_the_model(
     for seconds in (20.0, 30.0, 90.0):
         worked(client, model, figures(100, seconds))
     worked(client, f"{model}-2", figures(10_000, 1.0))
-    assert pace(model).tile_seconds == pytest.approx(0.3)
+    assert throughput(model).tile_seconds == pytest.approx(0.3)
 
 
 def test_a_tile_takes_as_much_more_as_it_is_larger(client: SyncPrefectClient, model: str) -> None:
     worked(client, model, figures(100, 20.0, MEGAPIXEL / 4))
-    assert pace(model).tile_seconds == pytest.approx(0.8)
+    assert throughput(model).tile_seconds == pytest.approx(0.8)
 
 
 def test_only_the_last_regions_count(client: SyncPrefectClient, model: str) -> None:
     for seconds in [900.0] * 10 + [5.0] * 10:
         worked(client, model, figures(100, seconds))
-    assert pace(model).tile_seconds == pytest.approx(0.05)
+    assert throughput(model).tile_seconds == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def test_nonsense_is_ignored(
     client: SyncPrefectClient, model: str, labels: dict[str, float | str]
 ) -> None:
     worked(client, model, labels)
-    assert pace(model).tile_seconds == TILE_SECONDS
+    assert throughput(model).tile_seconds == TILE_SECONDS
     worked(client, model, figures(100, 20.0))
-    assert pace(model).tile_seconds == pytest.approx(0.2)
+    assert throughput(model).tile_seconds == pytest.approx(0.2)
 
 
 def test_regions_that_did_not_get_to_their_end_tell_nothing(
@@ -139,7 +139,7 @@ def test_regions_that_did_not_get_to_their_end_tell_nothing(
 ) -> None:
     worked(client, model, figures(100, 20.0), Failed())
     worked(client, model, figures(100, 20.0), Completed(name="Endpoint down"))
-    assert pace(model).tile_seconds == TILE_SECONDS
+    assert throughput(model).tile_seconds == TILE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_as_many_regions_run_as_no_limit_forbids(
         "PATCH", "/work_queues/{id}", path_params={"id": queue.id}, json=limited
     ).raise_for_status()
     deployed(client, monkeypatch, limit, pool)
-    assert pace(model, most=12).workers == workers
+    assert throughput(model, most=12).workers == workers
 
 
 def test_a_deployment_that_is_not_there_costs_no_image(
@@ -180,7 +180,7 @@ def test_a_deployment_that_is_not_there_costs_no_image(
 ) -> None:
     monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/nowhere")
     settings.cache_clear()
-    assert pace(model) == Pace(TILE_SECONDS, settings().region_workers)
+    assert throughput(model) == Throughput(TILE_SECONDS, settings().region_workers)
     assert "Prefect does not tell how fast regions are worked" in caplog.text
 
 
@@ -192,5 +192,5 @@ def test_a_prefect_that_does_not_answer_costs_no_image(
 
     nobody = SyncPrefectClient("http://127.0.0.1:9/api")
     monkeypatch.setattr("flows.workers.get_client", lambda **_: nobody)
-    assert pace(model) == Pace(TILE_SECONDS, settings().region_workers)
+    assert throughput(model) == Throughput(TILE_SECONDS, settings().region_workers)
     assert "Prefect does not tell how fast regions are worked" in caplog.text

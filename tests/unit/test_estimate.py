@@ -15,7 +15,7 @@ from rasterio.transform import from_origin
 from tasks.imagery import AbsentTile, TilePixels
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import Plan, make_plan
-from tasks.planning.throughput import Pace
+from tasks.planning.throughput import Throughput
 from tasks.request import Request
 from tasks.settings import settings
 
@@ -68,9 +68,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
 def found_by(plan: Plan) -> dict[str, int]:
     """Tiles by state, as a run finds them."""
     counts = {"inferred": 0, "blank": 0, "outside": 0}
-    for region in plan.regions_at(Pace()):
+    for region in plan.sized_regions(Throughput()):
         counts["outside"] += len(plan.outside(region).ledger)
-        for tile in plan.read(plan.wanted(region)):
+        for tile in plan.read(plan.tiles_in_roi(region)):
             blank = isinstance(tile, AbsentTile) or (isinstance(tile, TilePixels) and tile.blank)
             counts["blank" if blank else "inferred"] += 1
     return counts

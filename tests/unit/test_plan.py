@@ -26,7 +26,7 @@ from tasks.planning.plan import Plan, check_plan, make_plan
 from tasks.request import Request
 from tasks.results import coverage, detections
 from tasks.results.coverage import check_complete
-from tasks.results.stored import Findings, gather
+from tasks.results.stored import TileResults, gather
 from tasks.settings import settings
 from tests.asking import ask as ask_about
 
@@ -81,13 +81,13 @@ def plan_of(request: Request) -> Plan:
     return make_plan(request, request.image_urls[0])
 
 
-def worked(plan: Plan, region_size: int, batch_size: int, backwards: bool) -> Findings:
+def worked(plan: Plan, region_size: int, batch_size: int, backwards: bool) -> TileResults:
     """What the image gives when it is worked in regions and batches of a size."""
     endpoint = BuiltinEndpoint("flood", {"count": 5})
     regions = plan.grid.regions(region_size)
     found = []
     for region in regions:
-        tiles = plan.read(plan.wanted(region))
+        tiles = plan.read(plan.tiles_in_roi(region))
         while batch := list(islice(tiles, batch_size)):
             found.append(ask_about(batch, endpoint))
         found.append(plan.outside(region))
@@ -103,7 +103,7 @@ def test_each_tile_of_a_region_is_outside_or_read(
     for region in plan.grid.regions(region_size):
         outside = plan.outside(region).ledger
         assert set(outside["state"].to_pylist()) <= {"outside"}
-        read = [tile.tile.index for tile in plan.read(plan.wanted(region))]
+        read = [tile.tile.index for tile in plan.read(plan.tiles_in_roi(region))]
         indices = outside["tile"].to_pylist() + read
         assert sorted(indices) == [tile.index for tile in plan.grid.tiles(region)]
         if roi is None:
@@ -114,7 +114,7 @@ def test_tiles_are_read_with_their_pixels(folder: Path) -> None:
     plan = plan_of(ask(folder))
     with rasterio.open(folder / "a.tif") as dataset:
         for region in plan.grid.regions(110):
-            for tile in plan.read(plan.wanted(region)):
+            for tile in plan.read(plan.tiles_in_roi(region)):
                 assert isinstance(tile, TilePixels)
                 expected = dataset.read(window=tile.tile.window)
                 np.testing.assert_array_equal(tile.pixels, expected)
@@ -258,7 +258,7 @@ def test_detections_are_asked_for_where_their_centre_is_inside_the_region_of_int
         detections.SCHEMA,
     )
     plan = plan_of(ask(folder))
-    assert plan.asked(found).equals(found)
-    asked = replace(plan, roi=RegionOfInterest(ring)).asked(found)
+    assert plan.clip_to_roi(found).equals(found)
+    asked = replace(plan, roi=RegionOfInterest(ring)).clip_to_roi(found)
     assert asked["ordinal"].to_pylist() == [0, 3]
     assert asked.schema == detections.SCHEMA

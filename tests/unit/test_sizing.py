@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid, Region
-from tasks.planning.sizing import MOST_ROUNDS, MOST_TILES, Seams, regions_worth, sized_regions
-from tasks.planning.throughput import Pace
+from tasks.planning.sizing import MOST_ROUNDS, MOST_TILES, OverlapCost, regions_worth, sized_regions
+from tasks.planning.throughput import Throughput
 
 TARGET = 300.0  # seconds of work that a region should be
 LEAST = TARGET / 5
@@ -22,24 +22,24 @@ costs = st.floats(1e-4, 1e4)
 workers = st.integers(1, 200)
 
 
-def makespan(tiles: int, pace: Pace) -> float:
+def makespan(tiles: int, throughput: Throughput) -> float:
     """Seconds until the last worker is done, were tiles divisible."""
-    count = regions_worth(tiles, pace, TARGET)
-    return ceil(count / pace.workers) * tiles * pace.tile_seconds / count
+    count = regions_worth(tiles, throughput, TARGET)
+    return ceil(count / throughput.workers) * tiles * throughput.tile_seconds / count
 
 
 @given(tiles, costs, workers)
 def test_there_are_no_more_regions_than_tiles_and_none_is_huge(
     tiles: int, cost: float, workers: int
 ) -> None:
-    count = regions_worth(tiles, Pace(cost, workers), TARGET)
+    count = regions_worth(tiles, Throughput(cost, workers), TARGET)
     assert 1 <= count <= tiles
     assert tiles / count <= MOST_TILES
 
 
 @given(tiles, costs, workers)
 def test_a_region_is_minutes_of_work(tiles: int, cost: float, workers: int) -> None:
-    count = regions_worth(tiles, Pace(cost, workers), TARGET)
+    count = regions_worth(tiles, Throughput(cost, workers), TARGET)
     each = tiles * cost / count
     assert each <= TARGET * (1 + 1e-9) or count >= min(tiles, MOST_ROUNDS * workers)
     if count > ceil(tiles / MOST_TILES):  # which memory asks for
@@ -50,7 +50,7 @@ def test_a_region_is_minutes_of_work(tiles: int, cost: float, workers: int) -> N
 def test_no_worker_is_idle_while_others_have_a_region_more(
     tiles: int, cost: float, workers: int
 ) -> None:
-    count = regions_worth(tiles, Pace(cost, workers), TARGET)
+    count = regions_worth(tiles, Throughput(cost, workers), TARGET)
     left_over = count > workers and count % workers
     assert not left_over or count in (tiles, ceil(tiles / MOST_TILES))
 
@@ -59,7 +59,7 @@ def test_no_worker_is_idle_while_others_have_a_region_more(
 def test_all_workers_have_work_if_it_pays_for_their_start(
     tiles: int, cost: float, workers: int
 ) -> None:
-    if regions_worth(tiles, Pace(cost, workers), TARGET) < min(workers, tiles):
+    if regions_worth(tiles, Throughput(cost, workers), TARGET) < min(workers, tiles):
         assert tiles * cost / workers < LEAST * (1 + 1e-9)
 
 
@@ -68,8 +68,8 @@ def test_what_costs_more_is_cut_into_no_fewer_regions(
     tiles: int, one: float, other: float, workers: int
 ) -> None:
     cheap, dear = sorted([one, other])
-    assert regions_worth(tiles, Pace(cheap, workers), TARGET) <= regions_worth(
-        tiles, Pace(dear, workers), TARGET
+    assert regions_worth(tiles, Throughput(cheap, workers), TARGET) <= regions_worth(
+        tiles, Throughput(dear, workers), TARGET
     )
 
 
@@ -77,8 +77,8 @@ def test_what_costs_more_is_cut_into_no_fewer_regions(
 def test_more_workers_are_done_no_later(
     tiles: int, cost: float, workers: int, further: int
 ) -> None:
-    later = makespan(tiles, Pace(cost, workers + further))
-    assert later <= makespan(tiles, Pace(cost, workers)) * (1 + 1e-9)
+    later = makespan(tiles, Throughput(cost, workers + further))
+    assert later <= makespan(tiles, Throughput(cost, workers)) * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_more_workers_are_done_no_later(
     ],
 )
 def test_examples(tiles: int, cost: float, workers: int, count: int) -> None:
-    assert regions_worth(tiles, Pace(cost, workers), TARGET) == count
+    assert regions_worth(tiles, Throughput(cost, workers), TARGET) == count
 
 
 @st.composite
@@ -116,8 +116,10 @@ def test_every_tile_is_in_one_region_none_wider_than_memory_permits(
 ) -> None:
     grid, asked = image
     fewest = grid.fewest_columns(widest)
-    pace = Pace(cost, workers)
-    regions = sized_regions(grid, asked, pace, TARGET, fewest=fewest, seams=Seams(seam, seam))
+    throughput = Throughput(cost, workers)
+    regions = sized_regions(
+        grid, asked, throughput, TARGET, fewest=fewest, seams=OverlapCost(seam, seam)
+    )
     found = sorted(tile.index for region in regions for tile in grid.tiles(region))
     assert found == list(range(len(grid)))
     assert [(region.index, region.of) for region in regions] == [
@@ -128,14 +130,14 @@ def test_every_tile_is_in_one_region_none_wider_than_memory_permits(
 
 
 def cut(
-    grid: Grid, pace: Pace, seams: Seams, asked: NDArray[np.bool_] | None = None
+    grid: Grid, throughput: Throughput, seams: OverlapCost, asked: NDArray[np.bool_] | None = None
 ) -> list[Region]:
     whole = np.ones((len(grid.rows), len(grid.columns)), np.bool_)
     chosen = whole if asked is None else asked
-    return sized_regions(grid, chosen, pace, TARGET, fewest=1, seams=seams)
+    return sized_regions(grid, chosen, throughput, TARGET, fewest=1, seams=seams)
 
 
-BLOCKS = Seams(64 + 512, 64 + 512)
+BLOCKS = OverlapCost(64 + 512, 64 + 512)
 SQUARE = Grid(40_000, 40_000, 512, 64)
 FLAT = Grid(200_000, 1_000, 512, 64)
 
@@ -146,28 +148,28 @@ def read_twice(regions: list[Region], grid: Grid) -> float:
 
 
 def test_little_of_an_image_is_read_twice() -> None:
-    regions = cut(SQUARE, Pace(0.2, 8), BLOCKS)
+    regions = cut(SQUARE, Throughput(0.2, 8), BLOCKS)
     assert len(regions) == 8
     assert read_twice(regions, SQUARE) < read_twice(SQUARE.regions(40_000 // 8, 40_000), SQUARE)
-    assert cut(SQUARE, Pace(0.001, 1), BLOCKS) == SQUARE.regions(40_000)
+    assert cut(SQUARE, Throughput(0.001, 1), BLOCKS) == SQUARE.regions(40_000)
 
 
 def test_regions_are_thick_though_there_are_as_many_as_rows_of_tiles() -> None:
     grid = Grid(60_000, 60_000, 512, 64)
-    regions = cut(grid, Pace(2.0, 200), BLOCKS)
+    regions = cut(grid, Throughput(2.0, 200), BLOCKS)
     assert 200 <= len(regions) <= 220
     assert min(region.height for region in regions) > 2 * 512
 
 
 def test_a_flat_image_is_cut_into_columns() -> None:
-    regions = cut(FLAT, Pace(0.5, 8), BLOCKS)
+    regions = cut(FLAT, Throughput(0.5, 8), BLOCKS)
     assert len(regions) == 8
     assert {region.height for region in regions} == {1_000}
 
 
 def test_what_regions_side_by_side_find_fits_in_memory_together() -> None:
     grid = Grid(300_000, 300_000, 512, 64)
-    regions = cut(grid, Pace(0.1, 32), BLOCKS)
+    regions = cut(grid, Throughput(0.1, 32), BLOCKS)
     assert len({region.column_start for region in regions}) > 1
     rows = {(region.row_start, region.row_stop) for region in regions}
     assert max(stop - start for start, stop in rows) * len(grid.columns) < 1.1 * MOST_TILES
@@ -175,22 +177,24 @@ def test_what_regions_side_by_side_find_fits_in_memory_together() -> None:
 
 def test_regions_are_no_larger_for_want_of_workers() -> None:
     grid = Grid(900, 700, 512, 50)
-    assert len(cut(grid, Pace(1000.0, 1), BLOCKS)) == len(grid) == 4
+    assert len(cut(grid, Throughput(1000.0, 1), BLOCKS)) == len(grid) == 4
 
 
 def test_strips_that_each_region_would_read_whole_are_not_cut_into_columns() -> None:
-    assert {region.width for region in cut(SQUARE, Pace(0.2, 7), Seams(65, 40_064))} == {40_000}
+    assert {
+        region.width for region in cut(SQUARE, Throughput(0.2, 7), OverlapCost(65, 40_064))
+    } == {40_000}
 
 
 def test_no_worker_waits_for_one_region_more_than_there_are_workers() -> None:
     grid = Grid(100_000, 3_700, 512, 64)  # 8 rows
-    assert len(cut(grid, Pace(0.3, 7), BLOCKS)) == 7
+    assert len(cut(grid, Throughput(0.3, 7), BLOCKS)) == 7
 
 
 def test_all_regions_have_work_where_little_is_asked_for() -> None:
     asked = np.zeros((len(SQUARE.rows), len(SQUARE.columns)), np.bool_)
     asked[60:80, 10:50] = True
-    regions = cut(SQUARE, Pace(0.6, 8), BLOCKS, asked)
+    regions = cut(SQUARE, Throughput(0.6, 8), BLOCKS, asked)
     work = [
         int(asked[r.row_start : r.row_stop, r.column_start : r.column_stop].sum()) for r in regions
     ]

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.planning.throughput import TILE_SECONDS, Work, tile_seconds
+from tasks.planning.throughput import TILE_SECONDS, RegionTiming, tile_seconds
 
 figures = st.floats(0.01, 1e6)
-works = st.lists(st.builds(Work, figures, figures, figures), min_size=1, max_size=10)
+works = st.lists(st.builds(RegionTiming, figures, figures, figures), min_size=1, max_size=10)
 
 
 def test_nothing_is_known_of_a_new_model() -> None:
@@ -17,25 +17,25 @@ def test_nothing_is_known_of_a_new_model() -> None:
 
 
 def test_a_tile_takes_as_long_as_it_is_large() -> None:
-    assert tile_seconds([Work(100, 512 * 512, 20.0)], 1024 * 1024) == pytest.approx(0.8)
+    assert tile_seconds([RegionTiming(100, 512 * 512, 20.0)], 1024 * 1024) == pytest.approx(0.8)
 
 
 def test_regions_of_few_tiles_say_little() -> None:
-    small = [Work(1, 100, 30.0)] * 9  # the first tile had to wait for its endpoint
-    assert tile_seconds([*small, Work(3000, 100, 600.0)], 100) == pytest.approx(0.2)
+    small = [RegionTiming(1, 100, 30.0)] * 9  # the first tile had to wait for its endpoint
+    assert tile_seconds([*small, RegionTiming(3000, 100, 600.0)], 100) == pytest.approx(0.2)
 
 
 def test_one_region_that_was_stuck_says_little() -> None:
-    usual = [Work(1000, 100, 100.0 + i) for i in range(5)]
-    assert tile_seconds([*usual, Work(1000, 100, 3000.0)], 100) < 0.11
+    usual = [RegionTiming(1000, 100, 100.0 + i) for i in range(5)]
+    assert tile_seconds([*usual, RegionTiming(1000, 100, 3000.0)], 100) < 0.11
 
 
 @given(works, st.integers(1, 10**8))
-def test_it_is_what_one_of_them_took(works: list[Work], pixels: int) -> None:
+def test_it_is_what_one_of_them_took(works: list[RegionTiming], pixels: int) -> None:
     each = [work.work_seconds / work.tiles * pixels / work.tile_pixels for work in works]
     assert tile_seconds(works, pixels) in [pytest.approx(seconds) for seconds in each]
 
 
 @given(works, st.integers(1, 10**8))
-def test_their_order_does_not_matter(works: list[Work], pixels: int) -> None:
+def test_their_order_does_not_matter(works: list[RegionTiming], pixels: int) -> None:
     assert tile_seconds(works, pixels) == tile_seconds(works[::-1], pixels)

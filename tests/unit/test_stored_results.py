@@ -1,4 +1,4 @@
-"""Findings of batches and regions: put together in one order, kept and found again."""
+"""TileResults of batches and regions: put together in one order, kept and found again."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ from tasks.errors import PublishError
 from tasks.grid.tiles import Grid, Tile
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileRecord, TileState
-from tasks.results.stored import Findings, Kept, gather, load_ledger, save, without_detections
+from tasks.results.stored import (
+    StoredResults,
+    TileResults,
+    gather,
+    load_ledger,
+    save,
+    without_detections,
+)
 
 GRID = Grid(100, 100, 20, 0)
 REGIONS = GRID.regions(40)
@@ -36,10 +43,12 @@ def row(tile: int, ordinal: int, **values: Any) -> dict[str, Any]:
     } | values
 
 
-def findings(tile: Tile, number: int) -> Findings:
+def findings(tile: Tile, number: int) -> TileResults:
     rows = [row(tile.index, ordinal) for ordinal in range(number)]
     record = TileRecord(tile, TileState.INFERRED, attempts=1)
-    return Findings(pa.Table.from_pylist(rows, schema=detections.SCHEMA), coverage.ledger([record]))
+    return TileResults(
+        pa.Table.from_pylist(rows, schema=detections.SCHEMA), coverage.ledger([record])
+    )
 
 
 @given(st.permutations(range(len(GRID))))
@@ -81,7 +90,7 @@ def test_what_is_kept_is_found_again_bit_for_bit(tmp_path: Path) -> None:
     ledger = coverage.ledger([record])
     save([found.slice(0, 1), found.slice(1, 1)], found.slice(2), ledger, str(tmp_path), REGIONS[0])
     save([], NONE, NO_LINES, str(tmp_path), REGIONS[1])
-    kept = Kept(str(tmp_path), REGIONS[:2], GRID)
+    kept = StoredResults(str(tmp_path), REGIONS[:2], GRID)
     deferred, decided = kept.deferred()
     assert (deferred.equals(found.slice(2)), decided) == (True, 2)
     assert pa.concat_tables(kept.bands(deferred)).equals(found)
@@ -96,7 +105,7 @@ def test_bands_are_in_the_order_of_tiles_however_regions_lie(tmp_path: Path) -> 
         even = pa.array(own["tile"].to_numpy() % 2 == 0)
         save([own.filter(even)], NONE, NO_LINES, str(tmp_path), region)
     merged = found.filter(pa.array(tiles % 2 == 1))
-    assert pa.concat_tables(Kept(str(tmp_path), REGIONS, GRID).bands(merged)).equals(found)
+    assert pa.concat_tables(StoredResults(str(tmp_path), REGIONS, GRID).bands(merged)).equals(found)
 
 
 def test_a_region_that_kept_nothing_is_an_error(tmp_path: Path) -> None:
@@ -110,6 +119,6 @@ def test_what_is_damaged_is_an_error_that_names_it(tmp_path: Path, part: str) ->
     save([], NONE, NO_LINES, str(tmp_path), REGIONS[0])
     (damaged,) = tmp_path.glob(f"*.{part}.parquet")
     damaged.write_bytes(b"PAR1 and no more")
-    kept = Kept(str(tmp_path), REGIONS[:1], GRID)
+    kept = StoredResults(str(tmp_path), REGIONS[:1], GRID)
     with pytest.raises(PublishError, match=f"region-00000.{part}.parquet"):
         list(kept.bands(kept.deferred()[0]))
