@@ -22,7 +22,7 @@ from flows.slots import endpoint_slots
 from flows.startup import startup
 from tasks.errors import ImageChanged, SwathError
 from tasks.grid.tiles import Region
-from tasks.inference import open_patiently
+from tasks.inference import open_with_retries
 from tasks.inference.batch import Batch, batch_size, most_calls
 from tasks.inference.calls import Calls
 from tasks.inference.limiter import Limiter
@@ -90,7 +90,7 @@ def _work(plan: Plan, region: Region, work_uri: str) -> State[dict[str, int]]:
 
 
 def _calls(plan: Plan, region: Region) -> Calls:
-    endpoint = open_patiently(plan.request, plan.image)
+    endpoint = open_with_retries(plan.request, plan.image)
     return Calls(
         endpoint,
         Limiter(0),

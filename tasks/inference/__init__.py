@@ -9,7 +9,7 @@ from tasks.imagery import Image, check_encodable, encoder, media_type
 from tasks.inference.builtin.endpoint import BuiltinEndpoint
 from tasks.inference.endpoint import Boxes, Endpoint
 from tasks.inference.http import HttpEndpoint
-from tasks.inference.patience import Budget, Tries
+from tasks.inference.retry import RetryBudget, RetryState
 from tasks.request import Request
 from tasks.request.processor import EndpointType
 from tasks.settings import settings
@@ -23,11 +23,11 @@ __all__ = [
     "Endpoint",
     "HttpEndpoint",
     "open_endpoint",
-    "open_patiently",
+    "open_with_retries",
 ]
 
 
-def open_patiently(request: Request, image: Image) -> Endpoint:
+def open_with_retries(request: Request, image: Image) -> Endpoint:
     """The endpoint that a request names, once it lets itself be opened.
 
     A server that is only starting, or was busy for a moment, is asked again, as for a tile.
@@ -37,7 +37,7 @@ def open_patiently(request: Request, image: Image) -> Endpoint:
         EndpointError: It does not tell what must be known of it, in spite of all patience.
         AnswerError: What it tells cannot be read.
     """
-    tries = Tries(_ENDLESS, settings().endpoint_patience, Budget(_ENDLESS))
+    tries = RetryState(_ENDLESS, settings().endpoint_patience, RetryBudget(_ENDLESS))
     while True:
         try:
             return open_endpoint(request, image, settings().endpoint_timeout)

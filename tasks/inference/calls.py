@@ -18,7 +18,7 @@ from tasks.imagery import AbsentTile, ReadTile, UnreadTile
 from tasks.inference.answer import read_answer
 from tasks.inference.endpoint import Endpoint
 from tasks.inference.limiter import Limiter, LimiterClosed
-from tasks.inference.patience import Budget, Outage, Tries
+from tasks.inference.retry import CircuitBreaker, RetryBudget, RetryState
 from tasks.results.coverage import TileRecord, TileState
 
 _LONGEST_REASON = 500  # characters of an unforeseen error
@@ -84,7 +84,7 @@ class Calls:
         self.tiles_per_call = endpoint.tiles_per_call
         self.first_answer: float | None = None
         self._attempts, self._patience = attempts, patience
-        self._budget, self._outage = Budget(tiles), Outage(patience)
+        self._budget, self._outage = RetryBudget(tiles), CircuitBreaker(patience)
         # a model in this process needs no turns: it has as many threads as it has use for
         self._turn = nullcontext if endpoint.local else limiter.turn
         self._closed = False
@@ -126,7 +126,9 @@ class Calls:
         ready = [each for each in prepared if isinstance(each, _Ready)]
         outcomes = [each for each in prepared if isinstance(each, Outcome)]
         if ready:
-            outcomes += self._answers(ready, Tries(self._attempts, self._patience, self._budget))
+            outcomes += self._answers(
+                ready, RetryState(self._attempts, self._patience, self._budget)
+            )
         return sorted(outcomes, key=lambda outcome: outcome.record.tile.index)
 
     def _prepare(self, tile: ReadTile) -> _Ready | Outcome:
@@ -140,7 +142,7 @@ class Calls:
         except Exception as error:
             return _failed(tile.tile, _words(error))
 
-    def _answers(self, ready: list[_Ready], tries: Tries) -> list[Outcome]:
+    def _answers(self, ready: list[_Ready], tries: RetryState) -> list[Outcome]:
         """What the endpoint says of a few tiles; where that fails, each of them is asked alone."""
         try:
             answers = self._until_answered(ready, tries)
@@ -155,7 +157,7 @@ class Calls:
             for each, answer in zip(ready, answers, strict=True)
         ]
 
-    def _until_answered(self, ready: list[_Ready], tries: Tries) -> Sequence[object]:
+    def _until_answered(self, ready: list[_Ready], tries: RetryState) -> Sequence[object]:
         """The endpoint's answers, after as many calls as it takes.
 
         Raises:
@@ -179,7 +181,7 @@ class Calls:
                 if len(ready) > 1 and (tries.counted > 1 or isinstance(error, TimedOut)):
                     raise
 
-    def _carefully(self, ready: list[_Ready], tries: Tries) -> Sequence[object]:
+    def _carefully(self, ready: list[_Ready], tries: RetryState) -> Sequence[object]:
         """One call, at once or, of an endpoint that seems to be down, when it is time to probe."""
         if self._outage.suspected:
             with self._outage:
@@ -189,7 +191,7 @@ class Calls:
         return self._call(ready, tries)
 
     def _call(
-        self, ready: list[_Ready], tries: Tries, *, probing: bool = False
+        self, ready: list[_Ready], tries: RetryState, *, probing: bool = False
     ) -> Sequence[object]:
         """One call, in turn.
 
@@ -213,7 +215,7 @@ class Calls:
             raise
         return answers
 
-    def _read(self, answer: object, tile: Tile, tries: Tries) -> Outcome:
+    def _read(self, answer: object, tile: Tile, tries: RetryState) -> Outcome:
         """An answer as detections, or why it is none."""
         try:
             read = read_answer(answer, tile)
@@ -236,7 +238,7 @@ class Calls:
             self._outage.failed(tile.index, error, self.limiter.in_flight)
 
 
-def _failed(tile: Tile, reason: str, tries: Tries | None = None) -> Outcome:
+def _failed(tile: Tile, reason: str, tries: RetryState | None = None) -> Outcome:
     made, failed = (tries.made, tuple(tries.failed)) if tries else (0, ())
     record = TileRecord(tile, TileState.FAILED, reason, attempts=made, failed_calls=failed)
     return Outcome(record)

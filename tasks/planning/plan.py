@@ -12,7 +12,7 @@ from tasks.grid.cells import areas
 from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid, Region, Tile
 from tasks.imagery import Image, ReadTile, open_image, read_tiles, widest, with_nodata
-from tasks.inference import open_patiently
+from tasks.inference import open_with_retries
 from tasks.planning.roi import region_of_interest
 from tasks.planning.sizing import OverlapCost, sized_regions
 from tasks.planning.throughput import Throughput
@@ -175,5 +175,5 @@ def check_plan(request: Request, image_url: str) -> Plan:
         raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
     plan = make_plan(resolve_variant(request, image_url), image_url)
     check_outputs(request.outputs, settings().local_roots)
-    open_patiently(plan.request, plan.image).close()
+    open_with_retries(plan.request, plan.image).close()
     return plan

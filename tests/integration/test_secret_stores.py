@@ -27,7 +27,7 @@ from tasks.aws import clients
 from tasks.errors import Permanent, RequestError, Unreachable
 from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels, open_image
-from tasks.inference import open_endpoint, open_patiently, secrets
+from tasks.inference import open_endpoint, open_with_retries, secrets
 from tasks.inference.answer import decode
 from tasks.inference.endpoint import JsonText
 from tasks.inference.http import HttpEndpoint
@@ -459,7 +459,7 @@ def test_an_endpoint_is_opened_patiently_while_its_secret_is_not_to_be_had(
     aws_is_kept(keeper)
     value = f"{{{{ {ARN} }}}}"
     asked = request(allowed, f"{models}/models/ships", "HTTP_ENDPOINT", Authorization=value)
-    with closing(open_patiently(asked, scene)) as model:
+    with closing(open_with_retries(asked, scene)) as model:
         assert model.ask([model.prepare(tile())])
     assert Echo.tokens == [f"Bearer {TOKEN}"]
     assert len(Keeper.answers) == 1

@@ -15,7 +15,7 @@ from tasks.errors import (
     Transient,
     Unreachable,
 )
-from tasks.inference.patience import Budget, Outage, Tries
+from tasks.inference.retry import CircuitBreaker, RetryBudget, RetryState
 
 
 class Clock:
@@ -32,12 +32,12 @@ class Clock:
 def clock() -> Iterator[Clock]:
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock()
-        patch.setattr("tasks.inference.patience.time.monotonic", clock)
+        patch.setattr("tasks.inference.retry.time.monotonic", clock)
         yield clock
 
 
-def tries(attempts: int = 4, patience: float = 60.0, tiles: int = 1000) -> Tries:
-    return Tries(attempts, patience, Budget(tiles))
+def tries(attempts: int = 4, patience: float = 60.0, tiles: int = 1000) -> RetryState:
+    return RetryState(attempts, patience, RetryBudget(tiles))
 
 
 def waits_of(errors: list[EndpointError], attempts: int = 99) -> list[float]:
@@ -118,11 +118,11 @@ def test_a_tile_that_hangs_is_given_up_before_its_attempts_are_spent(clock: Cloc
 
 
 def test_a_region_has_a_budget_of_retries() -> None:
-    budget = Budget(tiles=3)
+    budget = RetryBudget(tiles=3)
     for _ in range(103):
-        Tries(4, 60.0, budget).wait(Transient("flaky"))
+        RetryState(4, 60.0, budget).wait(Transient("flaky"))
     with pytest.raises(Transient, match="flaky; the 103 retries of this region are spent"):
-        Tries(4, 60.0, budget).wait(Transient("flaky"))
+        RetryState(4, 60.0, budget).wait(Transient("flaky"))
 
 
 def test_a_tile_asked_about_alone_begins_anew_but_remembers() -> None:
@@ -138,13 +138,13 @@ def test_a_tile_asked_about_alone_begins_anew_but_remembers() -> None:
     assert together.made == 1
 
 
-def fail(outage: Outage, tiles: range, error: SwathError, in_flight: int = 1) -> None:
+def fail(outage: CircuitBreaker, tiles: range, error: SwathError, in_flight: int = 1) -> None:
     for tile in tiles:
         outage.failed(tile, error, in_flight)
 
 
 def test_one_poisonous_tile_is_no_outage(clock: Clock) -> None:
-    outage = Outage(60.0)
+    outage = CircuitBreaker(60.0)
     for _ in range(50):
         outage.failed(7, Unreachable("it crashes"), 1)
         clock.now += 10
@@ -153,7 +153,7 @@ def test_one_poisonous_tile_is_no_outage(clock: Clock) -> None:
 
 
 def test_silence_to_many_tiles_is_suspected_and_after_a_while_an_outage(clock: Clock) -> None:
-    outage = Outage(60.0)
+    outage = CircuitBreaker(60.0)
     fail(outage, range(4), Unreachable("connection refused"))
     assert not outage.suspected
     fail(outage, range(5), Unreachable("connection refused"))
@@ -169,7 +169,7 @@ def test_silence_to_many_tiles_is_suspected_and_after_a_while_an_outage(clock: C
 
 
 def test_an_answer_ends_every_suspicion(clock: Clock) -> None:
-    outage = Outage(60.0)
+    outage = CircuitBreaker(60.0)
     fail(outage, range(5), Unreachable("down"))
     outage.answered()
     assert not outage.suspected
@@ -180,7 +180,7 @@ def test_an_answer_ends_every_suspicion(clock: Clock) -> None:
 
 
 def test_as_many_failures_as_calls_in_flight_may_be_of_one_moment() -> None:
-    outage = Outage(60.0)
+    outage = CircuitBreaker(60.0)
     fail(outage, range(63), Unreachable("connection reset"), in_flight=64)
     assert not outage.suspected
     outage.failed(63, Unreachable("connection reset"), 64)
@@ -191,7 +191,7 @@ def test_as_many_failures_as_calls_in_flight_may_be_of_one_moment() -> None:
     "error", [Permanent("HTTP 413"), AnswerError("not JSON"), Transient("HTTP 500")]
 )
 def test_refusals_are_signs_of_life_but_not_for_ever(clock: Clock, error: SwathError) -> None:
-    outage = Outage(60.0)
+    outage = CircuitBreaker(60.0)
     fail(outage, range(49), error)
     clock.now += 61
     fail(outage, range(49), error)
@@ -202,7 +202,7 @@ def test_refusals_are_signs_of_life_but_not_for_ever(clock: Clock, error: SwathE
 
 
 def test_an_endpoint_that_only_throttles_is_given_three_times_the_patience(clock: Clock) -> None:
-    outage = Outage(60.0)
+    outage = CircuitBreaker(60.0)
     fail(outage, range(9), Throttled("busy"))
     clock.now += 180
     outage.failed(0, Throttled("busy"), 1)
@@ -214,7 +214,7 @@ def test_an_endpoint_that_only_throttles_is_given_three_times_the_patience(clock
 
 
 def test_probes_come_at_growing_pauses() -> None:
-    outage = Outage(60.0)
+    outage = CircuitBreaker(60.0)
     fail(outage, range(5), Unreachable("down"))
     assert [outage.pause() for _ in range(6)] == [0.5, 1, 2, 4, 5, 5]
     outage.failed(9, AnswerError("it lives"), 1)

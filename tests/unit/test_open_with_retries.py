@@ -12,7 +12,7 @@ from tasks.settings import settings
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("tasks.inference.patience._FIRST_WAIT", 0.01)
+    monkeypatch.setattr("tasks.inference.retry._FIRST_WAIT", 0.01)
     monkeypatch.setenv("SWATH_ENDPOINT_PATIENCE", "0.5")
     settings.cache_clear()
     yield
@@ -30,7 +30,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, *outcomes: object) -> Any:
         return outcome
 
     monkeypatch.setattr(inference, "open_endpoint", open_endpoint)
-    return inference.open_patiently(None, None)  # type: ignore[arg-type]
+    return inference.open_with_retries(None, None)  # type: ignore[arg-type]
 
 
 def test_it_is_asked_again_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ _FORBEARANCE = 3  # times the patience that throttling is met with
 _SPARE_RETRIES = 100
 
 
-class Budget:
+class RetryBudget:
     """Calls that may be made again in one region, over all its tiles."""
 
     def __init__(self, tiles: int) -> None:
@@ -42,7 +42,7 @@ class Budget:
             return self._spent <= self.size
 
 
-class Tries:
+class RetryState:
     """The calls made for one tile so far, or for a few that are asked about together.
 
     Attributes:
@@ -51,7 +51,7 @@ class Tries:
         failed: What became of each that failed.
     """
 
-    def __init__(self, attempts: int, patience: float, budget: Budget) -> None:
+    def __init__(self, attempts: int, patience: float, budget: RetryBudget) -> None:
         """No call yet.
 
         Args:
@@ -71,9 +71,9 @@ class Tries:
         self.made += 1
         self._began = time.monotonic()
 
-    def anew(self) -> Tries:
+    def anew(self) -> RetryState:
         """The same calls made, none of them counted against further ones."""
-        tries = Tries(self._attempts, self._patience, self._budget)
+        tries = RetryState(self._attempts, self._patience, self._budget)
         tries.made, tries.failed = self.made, list(self.failed)
         return tries
 
@@ -133,7 +133,7 @@ class _Streak:
         return time.monotonic() - self._began
 
 
-class Outage(AbstractContextManager["Outage"]):
+class CircuitBreaker(AbstractContextManager["CircuitBreaker"]):
     """What a region's calls find out about their endpoint together.
 
     Held as a context by the one who probes.
