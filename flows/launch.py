@@ -30,7 +30,7 @@ from tasks.aws import ecs
 from tasks.errors import RequestError
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
-from tasks.request.places import shown
+from tasks.request.locations import redact_url
 
 _HOOKS = timedelta(seconds=30)  # after its end, in which a run speaks for itself
 _OLDEST = timedelta(days=1)  # end of a run that a sensor's first look speaks for
@@ -47,7 +47,7 @@ def run_name(image_url: str, job_id: str) -> str:
 
 def tags(request: Request) -> list[str]:
     """What an image's runs can be filtered by."""
-    return [f"job:{request.job_id}", f"model:{shown(request.image_processor.name)}"]
+    return [f"job:{request.job_id}", f"model:{redact_url(request.image_processor.name)}"]
 
 
 class ImageRuns:

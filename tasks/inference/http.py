@@ -11,7 +11,7 @@ from tasks.inference.endpoint import JsonText
 from tasks.inference.replies import check_status
 from tasks.inference.secrets import reveal
 from tasks.inference.transport import Reply, Transport, check_sendable
-from tasks.request.places import shown
+from tasks.request.locations import redact_url
 
 # OSML sends this parameter under SageMaker's header, every other under its own name
 _HEADERS = {"customattributes": "x-amzn-sagemaker-custom-attributes"}
@@ -70,12 +70,12 @@ class HttpEndpoint:
         """
         (body,) = prepared
         reply = self._transport.post(self.url, self._headers, body)
-        check_status(shown(self.url), reply)
+        check_status(redact_url(self.url), reply)
         try:
             check_media_type(reply)
         except AnswerError as error:
-            raise AnswerError(f"{shown(self.url)}: {error}") from error
-        return [JsonText(shown(self.url), reply.body)]
+            raise AnswerError(f"{redact_url(self.url)}: {error}") from error
+        return [JsonText(redact_url(self.url), reply.body)]
 
     def close(self) -> None:
         """Close the connections."""

@@ -18,7 +18,12 @@ from pydantic_core import Url
 
 from tasks.aws.clients import session
 from tasks.errors import EndpointError, RequestError, Unreachable
-from tasks.request.secret import ManagedSecret, SecretBlock, SecretReference, fill_in
+from tasks.request.secret_references import (
+    ManagedSecret,
+    SecretBlock,
+    SecretReference,
+    replace_references,
+)
 
 _URL = "url"
 _FORM = '{"url": "https://host/path", "value": "…"}'
@@ -71,7 +76,9 @@ def reveal(parameters: Mapping[str, Any], url: str) -> Revealed:
         return value
 
     filled = {
-        name: fill_in(value, partial(value_of, name)) if isinstance(value, str) else value
+        name: replace_references(value, partial(value_of, name))
+        if isinstance(value, str)
+        else value
         for name, value in parameters.items()
     }
     return Revealed(filled, frozenset(secrets))

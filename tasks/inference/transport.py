@@ -13,7 +13,7 @@ from pyreqwest.request import SyncRequestBuilder
 from pyreqwest.response import SyncResponse
 
 from tasks.errors import AnswerError, RequestError, TimedOut, Unreachable
-from tasks.request.places import shown
+from tasks.request.locations import redact_url
 
 MAX_BYTES = 16 * 1024 * 1024  # of an answer, decompressed
 _CHUNK = 1 << 20
@@ -108,7 +108,7 @@ class Transport:
         self._client.close()
 
     def _send(self, url: str, request: SyncRequestBuilder) -> Reply:
-        url = shown(url)
+        url = redact_url(url)
         try:
             with request.build_streamed() as response:
                 headers = _headers(response)
@@ -159,7 +159,7 @@ def check_sendable(url: str, headers: Mapping[str, str]) -> None:
     try:
         request = client.post(url)
     except ValueError as error:
-        raise RequestError(f"imageProcessor.name: {shown(url)} is no URL: {error}.") from error
+        raise RequestError(f"imageProcessor.name: {redact_url(url)} is no URL: {error}.") from error
     finally:
         client.close()
     for name, value in headers.items():

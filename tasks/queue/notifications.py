@@ -15,8 +15,8 @@ from pydantic.alias_generators import to_camel
 
 from tasks.errors import RequestError
 from tasks.queue.arrivals import Arrival
-from tasks.request.json_text import read_object
-from tasks.request.refusals import problems
+from tasks.request.strict_json import parse_object
+from tasks.request.validation_errors import problem_lines
 
 _UNVERSIONED = (None, "", "null")  # the last is S3's word where versioning is suspended
 
@@ -120,7 +120,7 @@ def read_arrivals(body: str) -> list[Arrival] | None:
         RequestError: It is of S3 and cannot be read, with the field.
     """
     try:
-        message = read_object(body)
+        message = parse_object(body)
     except RequestError:
         return None
     inner = message.get("Message")
@@ -141,7 +141,7 @@ def _read(kind: type[_Notification | _Event], message: dict[str, Any]) -> list[A
     try:
         return kind.model_validate(message).arrivals()
     except ValidationError as error:
-        raise RequestError("\n".join(problems(error, kind))) from None
+        raise RequestError("\n".join(problem_lines(error, kind))) from None
 
 
 def _version(version_id: str | None, etag: str, sequencer: str) -> str:

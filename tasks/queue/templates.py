@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from tasks.aws.clients import client
 from tasks.errors import PublishError, RequestError
 from tasks.queue.arrivals import Arrival
-from tasks.request import FileOutput, Output, Request, S3Output, describe
-from tasks.request.json_text import read_object
-from tasks.request.places import ImageUrl
+from tasks.request import FileOutput, Output, Request, S3Output, describe_errors
+from tasks.request.locations import ImageUrl
+from tasks.request.strict_json import parse_object
 
 _NAME = "request.json"
 _LARGEST = 1 << 20  # bytes; SQS takes no larger request either
@@ -108,7 +108,7 @@ def _get(bucket: str, folder: str) -> bytes | None:
 
 def _read(uri: str, text: bytes) -> dict[str, Any]:
     try:
-        template = read_object(text)
+        template = parse_object(text)
     except RequestError as error:
         raise RequestError(f"{uri}: {str(error).removeprefix('message: ')}") from None
     if template.get("imageUrls"):
@@ -120,7 +120,7 @@ def _request(source: str, fields: Mapping[str, Any]) -> Request:
     try:
         return Request.model_validate(fields)
     except ValidationError as error:
-        lines = describe(error).splitlines()
+        lines = describe_errors(error).splitlines()
         raise RequestError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 

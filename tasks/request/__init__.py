@@ -5,7 +5,7 @@ problem: the field, the value, the remedy. Names, types and defaults are those o
 Runner 3, so that its producers work unchanged.
 """
 
-from tasks.request.message import Request, describe
+from tasks.request.message import Request, describe_errors
 from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
 from tasks.request.post_processing import Algorithm, AlgorithmType, PostProcessing
 from tasks.request.processor import EndpointType, ImageProcessor
@@ -25,6 +25,6 @@ __all__ = [
     "S3Output",
     "TileCompression",
     "TileFormat",
-    "describe",
+    "describe_errors",
     "request_schema",
 ]

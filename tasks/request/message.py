@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from tasks.errors import RequestError
-from tasks.request.fields import (
+from tasks.request.field_types import (
     JobId,
     Name,
     Number,
@@ -28,15 +28,15 @@ from tasks.request.fields import (
     RoleArn,
     WholeNumber,
 )
-from tasks.request.json_text import read_object
+from tasks.request.locations import ImageUrl, file_names
+from tasks.request.message_object import MessageObject
 from tasks.request.outputs import LEGACY, Output, from_legacy
-from tasks.request.part import Part
-from tasks.request.places import ImageUrl, file_names
 from tasks.request.post_processing import Algorithm, PostProcessing
 from tasks.request.processor import ImageProcessor, check_secrets
-from tasks.request.refusals import problems
-from tasks.request.region_of_interest import RegionOfInterest
+from tasks.request.region_of_interest import RegionOfInterestWkt
+from tasks.request.strict_json import parse_object
 from tasks.request.tile_encoding import TileCompression, TileFormat, check_pair
+from tasks.request.validation_errors import problem_lines
 
 
 def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
     return urls
 
 
-class Request(Part):
+class Request(MessageObject):
     """A request for features of one or more images."""
 
     job_id: JobId = Field(
@@ -123,7 +123,7 @@ class Request(Part):
         "nothing else are never sent. For black borders that no image declares, 0.",
         examples=[0],
     )
-    region_of_interest: RegionOfInterest | None = Field(
+    region_of_interest: RegionOfInterestWkt | None = Field(
         None,
         description="Part of the images to work: a polygon or multipolygon in WKT, longitude "
         "first; the whole image unless given.",
@@ -180,9 +180,9 @@ class Request(Part):
                 value, the remedy.
         """
         try:
-            return cls.model_validate(read_object(body))
+            return cls.model_validate(parse_object(body))
         except ValidationError as error:
-            raise RequestError(describe(error)) from None
+            raise RequestError(describe_errors(error)) from None
 
     @property
     def algorithm(self) -> Algorithm:
@@ -210,6 +210,6 @@ class Request(Part):
         return file_names(self.image_urls)
 
 
-def describe(error: ValidationError) -> str:
+def describe_errors(error: ValidationError) -> str:
     """What is wrong with a request, a line for each problem: the field, the value, the remedy."""
-    return "\n".join(problems(error, Request, legacy=LEGACY))
+    return "\n".join(problem_lines(error, Request, legacy=LEGACY))

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from tasks.request.fields import Text, WholeNumber
-from tasks.request.part import Part
-from tasks.request.places import Bucket, LocalPath, Prefix
+from tasks.request.field_types import Text, WholeNumber
+from tasks.request.locations import Bucket, LocalPath, Prefix
+from tasks.request.message_object import MessageObject
 
 LEGACY = ("outputBucket", "outputPrefix")
 
@@ -23,7 +23,7 @@ def _stream(text: str) -> str:
     return text
 
 
-class S3Output(Part):
+class S3Output(MessageObject):
     """Files in an S3 bucket."""
 
     type: Literal["S3"] = Field(description="Kind of output.", examples=["S3"])
@@ -35,7 +35,7 @@ class S3Output(Part):
     )
 
 
-class KinesisOutput(Part):
+class KinesisOutput(MessageObject):
     """Features as records of a Kinesis stream."""
 
     type: Literal["Kinesis"] = Field(description="Kind of output.", examples=["Kinesis"])
@@ -51,7 +51,7 @@ class KinesisOutput(Part):
     )
 
 
-class FileOutput(Part):
+class FileOutput(MessageObject):
     """Files in a folder of the machine."""
 
     type: Literal["File"] = Field(description="Kind of output.", examples=["File"])

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tasks.request.fields import Number
-from tasks.request.part import Part
+from tasks.request.field_types import Number
+from tasks.request.message_object import MessageObject
 
 
 class AlgorithmType(StrEnum):
@@ -32,7 +32,7 @@ def _least_overlap(fields: dict[str, Any]) -> float:
     return 0.2 if fields.get("algorithm_type") is AlgorithmType.DISSOLVE else 0.75
 
 
-class Algorithm(Part):
+class Algorithm(MessageObject):
     """How duplicates are removed."""
 
     algorithm_type: AlgorithmType = Field(
@@ -90,7 +90,7 @@ class Algorithm(Part):
         return self.edge_rule and self.algorithm_type not in kinds
 
 
-class PostProcessing(Part):
+class PostProcessing(MessageObject):
     """A step after inference."""
 
     step: Literal["FEATURE_DISTILLATION"] = Field(

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from tasks.request.fields import RoleArn, printable
-from tasks.request.part import Part
-from tasks.request.places import s3_object
-from tasks.request.secret import references
+from tasks.request.field_types import RoleArn, printable
+from tasks.request.locations import s3_object
+from tasks.request.message_object import MessageObject
+from tasks.request.secret_references import find_references
 
 
 class EndpointType(StrEnum):
@@ -26,7 +26,7 @@ class EndpointType(StrEnum):
     BUILTIN = "BUILTIN"
 
 
-class ImageProcessor(Part):
+class ImageProcessor(MessageObject):
     """The model that looks at every tile."""
 
     type: EndpointType = Field(
@@ -74,7 +74,7 @@ def check_secrets(parameters: Mapping[str, Any], kind: EndpointType) -> None:
     if kind in {EndpointType.HTTP_ENDPOINT, EndpointType.OIP_ENDPOINT}:
         return
     for name, value in parameters.items():
-        if isinstance(value, str) and any(references(value)):
+        if isinstance(value, str) and any(find_references(value)):
             raise ValueError(
                 f"names a secret in {name}, and {kind} has no headers, which alone may hold one; "
                 "remove it (AWS is called with a role: imageProcessor.assumedRole)"

@@ -48,4 +48,4 @@ def _on_the_globe(positions: np.ndarray[tuple[int, int], np.dtype[np.float64]]) 
     )
 
 
-RegionOfInterest = Annotated[str, AfterValidator(_region)]
+RegionOfInterestWkt = Annotated[str, AfterValidator(_region)]

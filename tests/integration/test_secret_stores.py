@@ -33,7 +33,7 @@ from tasks.inference.endpoint import JsonText
 from tasks.inference.http import HttpEndpoint
 from tasks.inference.secrets import reveal
 from tasks.request import Request
-from tasks.request.secret import references
+from tasks.request.secret_references import find_references
 from tests.oip_server import oip_server
 from tests.onnx_models import bright_box, describe, write_json
 
@@ -475,4 +475,7 @@ def test_the_secret_of_the_page_is_kept_and_sent_as_it_says() -> None:
     assert revealed.parameters == {"Authorization": "Bearer abc123"}
     forms = re.findall(r"^\| `(.*?)` \|", section, re.MULTILINE)
     named = [form.replace("REGION:ACCOUNT", "us-west-2:123456789012") for form in forms]
-    assert [next(references(form.replace("NAME", "a"))).key for form in named] == ["KEY", "KEY"]
+    assert [next(find_references(form.replace("NAME", "a"))).key for form in named] == [
+        "KEY",
+        "KEY",
+    ]

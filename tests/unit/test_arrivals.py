@@ -18,7 +18,7 @@ from tasks.errors import PublishError, RequestError
 from tasks.imagery.opening.safety import _SIGNATURES
 from tasks.publish import _ENDINGS
 from tasks.queue import IMAGES, Arrival, read_arrivals, request_for
-from tasks.request.fields import JobId
+from tasks.request.field_types import JobId
 from tests.range_server import RangeServer
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)

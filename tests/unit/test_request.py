@@ -24,7 +24,7 @@ from tasks.request import (
     S3Output,
     TileCompression,
     TileFormat,
-    describe,
+    describe_errors,
     request_schema,
 )
 
@@ -430,7 +430,7 @@ def test_text_that_is_no_message(body: str | bytes, told: str) -> None:
 def test_error_raised_elsewhere_is_told_in_the_same_words() -> None:
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(dict[str, Request]).validate_python({"request": MESSAGE | {"jobbId": "x"}})
-    assert describe(caught.value) == "request.jobbId: unknown field; did you mean jobId?"
+    assert describe_errors(caught.value) == "request.jobbId: unknown field; did you mean jobId?"
 
 
 @given(anything)
@@ -447,7 +447,7 @@ def test_any_value_of_a_field_is_taken_or_refused_by_its_name(name: str, value: 
     try:
         request = Request.model_validate(MESSAGE | {name: value})
     except ValidationError as error:
-        told = describe(error)
+        told = describe_errors(error)
     if request is None:
         assert all(
             line.startswith((f"{name}:", f"{name}.", f"{name}[", "…")) for line in told.split("\n")

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from tasks.errors import RequestError
 from tasks.inference.secrets import reveal
 from tasks.request import Request
-from tasks.request.secret import ManagedSecret, SecretBlock, fill_in, references
+from tasks.request.secret_references import (
+    ManagedSecret,
+    SecretBlock,
+    find_references,
+    replace_references,
+)
 
 ARN = "arn:aws:secretsmanager:us-west-2:123456789012:secret:models/ships-AbCdEf"
 BLOCK = "{{ prefect.blocks.secret.ships-token.value }}"
@@ -52,21 +57,23 @@ def refusal(*args: str) -> str:
 def test_a_secret_is_named_as_its_keepers_name_it(
     inner: str, place: object, key: str, form: str
 ) -> None:
-    (reference,) = references(form % inner)
+    (reference,) = find_references(form % inner)
     assert (reference.text, reference.key) == (inner, key)
     assert place is None or reference.place == place
     assert parse(form % inner).image_processor_parameters == {"Authorization": form % inner}
 
 
-def test_secrets_stand_in_their_places() -> None:
+def test_references_are_replaced_by_the_values_of_secrets() -> None:
     text = f"a {BLOCK}, b {{{{ {ARN}:k }}}}, c {{{{ d }}}}"
-    assert fill_in(text, lambda secret: f"<{secret.key}>") == "a <value>, b <k>, c {{ d }}"
+    assert (
+        replace_references(text, lambda secret: f"<{secret.key}>") == "a <value>, b <k>, c {{ d }}"
+    )
 
 
 @given(st.text(st.sampled_from("{} prefect.blocks.secret.arn:aws")))
 def test_a_text_without_references_stays_as_it_is(text: str) -> None:
     try:
-        found = list(references(text))
+        found = list(find_references(text))
     except ValueError:
         assert "{{" in text
         return

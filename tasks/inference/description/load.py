@@ -12,7 +12,7 @@ from tasks.errors import RequestError
 from tasks.inference.description.description import Description
 from tasks.inference.description.properties import Properties
 from tasks.inference.description.source import find
-from tasks.request.refusals import problems
+from tasks.request.validation_errors import problem_lines
 
 _LARGEST = 4 << 20  # bytes; Objects365 has 365 classes, and takes 20 KB
 _ABSENT = (
@@ -42,5 +42,5 @@ def load_description(uri: str, roots: Sequence[Path], role: str | None) -> Descr
     try:
         return Description(uri, Properties.model_validate(document))
     except ValidationError as error:
-        lines = problems(error, Properties)
+        lines = problem_lines(error, Properties)
         raise RequestError("\n".join(f"{uri}: {line}" for line in lines)) from None

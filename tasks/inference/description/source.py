@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.aws.clients import client
 from tasks.errors import RequestError
-from tasks.request.places import s3_object
+from tasks.request.locations import s3_object
 from tasks.storage.objects import split_s3
 from tasks.storage.roots import within
 

@@ -36,7 +36,7 @@ _WORDS = {
 Location = tuple[int | str, ...]
 
 
-def problems(
+def problem_lines(
     error: ValidationError, message: type[BaseModel], legacy: Sequence[str] = ()
 ) -> list[str]:
     """What an error of validation says, a line for each problem: field, value, remedy.

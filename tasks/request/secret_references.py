@@ -68,7 +68,7 @@ class SecretReference:
     key: str
 
 
-def references(text: str) -> Iterator[SecretReference]:
+def find_references(text: str) -> Iterator[SecretReference]:
     """The secrets that a text names, in order.
 
     Raises:
@@ -77,7 +77,7 @@ def references(text: str) -> Iterator[SecretReference]:
     return (_read(found[1]) for found in _BRACES.finditer(text))
 
 
-def fill_in(text: str, value_of: Callable[[SecretReference], str]) -> str:
+def replace_references(text: str, value_of: Callable[[SecretReference], str]) -> str:
     """A text with the secrets that it names in their places.
 
     Raises:

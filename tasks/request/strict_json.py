@@ -10,7 +10,7 @@ from typing import Any
 from tasks.errors import RequestError
 
 
-def read_object(text: str | bytes) -> dict[str, Any]:
+def parse_object(text: str | bytes) -> dict[str, Any]:
     """The object that a JSON text holds (RFC 8259, with its SHOULDs taken for MUSTs).
 
     Raises:

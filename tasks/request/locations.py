@@ -1,6 +1,6 @@
 """Where the message says that images are read and results are written: S3 and local paths.
 
-Checks raise ValueError with the end of a sentence, as those of `tasks.request.fields` do.
+Checks raise ValueError with the end of a sentence, as those of `tasks.request.field_types` do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field
 
-from tasks.request.fields import Text, printable
+from tasks.request.field_types import Text, printable
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
@@ -71,7 +71,7 @@ def local_path(text: str) -> str:
     return text
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """A URL without the secrets that it may hold: no user, no password, no query."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -18,7 +18,7 @@ def _title(name: str, _: FieldInfo | ComputedFieldInfo) -> str:
     return words[0].upper() + words[1:]
 
 
-class Part(BaseModel):
+class MessageObject(BaseModel):
     """An object of the message: frozen, camelCase outside, snake_case inside, nothing unknown."""
 
     model_config = ConfigDict(

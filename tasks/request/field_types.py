@@ -1,7 +1,7 @@
 """The kinds of value that fields of the message hold, each checked where it stands.
 
 A check raises ValueError with the end of a sentence, "is not …; give …": the field's name and the
-value are put before it when the refusal is told (`tasks.request.refusals`).
+value are put before it when the refusal is told (`tasks.request.validation_errors`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tasks.request.secret import references
+from tasks.request.secret_references import find_references
 
 # Names that Prefect reads as an order to fetch something, wherever they stand in a run's parameters
 _PREFECT_ORDERS = frozenset({"$ref", "__prefect_kind"})
@@ -84,7 +84,7 @@ def _flat(value: Any) -> Any:  # noqa: ANN401
         raise ValueError("is neither text nor a number; give one of these, in quotes if need be")  # noqa: TRY004
     _portable_scalar(value)
     if isinstance(value, str):
-        list(references(value))  # so that what names no secret is refused here
+        list(find_references(value))  # so that what names no secret is refused here
     return printable(value) if isinstance(value, str) else value
 
 
