@@ -31,10 +31,11 @@ demo: setup ## the whole system on a generated harbour; IMAGE=path/to/any.tif fo
 test: setup ## unit, integration and fault tests
 	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder # the quick unit tests last
 
-lint: setup ## ruff, ruff format, mypy --strict, hadolint
+lint: setup ## ruff, ruff format, mypy --strict, import-linter, hadolint
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/hadolint Dockerfile
 
 bench: setup ## benchmarks, one JSON line each
@@ -56,4 +57,4 @@ sbom: ## sbom.cdx.json: what is in that image, as CycloneDX
 	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)") --sbom .
 
 clean: ## remove what the other targets made
-	@rm -rf .venv .swath demo sbom.cdx.json .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .swath demo sbom.cdx.json .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
