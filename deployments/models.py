@@ -28,9 +28,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tasks.errors import RequestError, Throttled, Transient
+from tasks.errors import RequestError, ThrottledError, TransientError
 from tasks.inference import builtin
-from tasks.inference.builtin.failure import BadAnswer
+from tasks.inference.builtin.failure import BadAnswerError
 from tasks.inference.media import decode
 
 LARGEST_BODY = 2**28  # bytes of an encoded tile
@@ -161,11 +161,11 @@ def _answer(model: builtin.Model, payload: bytes, media_type: str | None) -> Res
         return _reason(400, str(error))
     try:
         return _json(model(pixels))
-    except BadAnswer as error:
+    except BadAnswerError as error:
         return Response(error.body, media_type="application/json")
-    except Throttled as error:
+    except ThrottledError as error:
         return _reason(503, str(error), {"Retry-After": f"{error.retry_after or 0:g}"})
-    except Transient as error:
+    except TransientError as error:
         return _reason(500, str(error))
 
 

@@ -20,7 +20,7 @@ from flows.labels import leave
 from flows.progress import RegionProgress
 from flows.slots import endpoint_slots
 from flows.startup import startup
-from tasks.errors import ImageChanged, SwathError
+from tasks.errors import ImageChangedError, SwathError
 from tasks.grid.tiles import Region
 from tasks.inference import open_with_retries
 from tasks.inference.batch import Batch, batch_size, most_calls
@@ -65,7 +65,7 @@ def region(
     """
     try:
         return _work(make_plan(request, image_url, etag), region, work_uri)
-    except ImageChanged as error:
+    except ImageChangedError as error:
         return Failed(name=REPLACED, message=str(error), data=error)
     except SwathError as error:  # told in its own words
         return Failed(message=str(error), data=error)

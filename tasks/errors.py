@@ -1,21 +1,27 @@
-"""The errors of Swath: each says what, where, and what to do.
+"""The errors of Swath: each says what is wrong, where, and what to do.
 
 SwathError
-├── RequestError       the message cannot be honoured: the field, the value, the remedy
-├── ImageError         the image cannot be read, or not safely
-│   └── ImageChanged   the image was replaced while it was being read
-├── EndpointError      the model did not answer a tile
-│   ├── Throttled      it asked for patience; carries the seconds it asked for
-│   ├── Transient      it may answer the next time: 5xx
-│   │   ├── Unreachable  no connection to it, or one that broke
-│   │   └── TimedOut   it took too long
-│   └── Permanent      it never will: 4xx, a model or endpoint that does not exist
-├── AnswerError        the model answered, but not with features
-├── PublishError       an output could not be written
-├── RegionLostError    a region's run ended without its findings
-├── JobFailedError     every tile that was asked about failed; see `tasks.reporting.summary`
-├── StopError          what a cancelled run is on could not be stopped
-└── StackError         a part of the stack did not come up
+├── RequestError                  the request cannot be processed: the field, the value, the remedy
+├── ImageError                    the image cannot be read, or not safely
+│   └── ImageChangedError         the image was replaced while it was being read
+├── EndpointError                 the model did not answer a call
+│   ├── ThrottledError            it is overloaded: 429, 503
+│   ├── TransientError            a later call may succeed: other 5xx
+│   │   ├── UnreachableError      no connection to it, or one that broke
+│   │   └── EndpointTimeoutError  it did not answer in time
+│   └── PermanentError            no later call can succeed: 4xx, no such model or endpoint
+├── AnswerError                   the model answered, but not with features
+│   └── BadAnswerError            the answer that a built-in model breaks on purpose
+├── LimiterClosedError            a call was given up because its region's run is ending
+├── PublishError                  an output could not be written
+├── RegionLostError               a region's run ended without its results
+├── JobFailedError                every tile of an image failed
+├── StopError                     the ECS task of a cancelled run could not be stopped
+└── StackError                    a part of the stack did not start, or ended
+
+Three of them stand beside what they carry or who raises them: JobFailedError in
+`tasks.reporting.summary`, LimiterClosedError in `tasks.inference.limiter`, BadAnswerError in
+`tasks.inference.builtin.failure`.
 """
 
 from __future__ import annotations
@@ -26,26 +32,26 @@ class SwathError(Exception):
 
 
 class RequestError(SwathError):
-    """The message cannot be honoured as it stands."""
+    """The request cannot be processed as it stands."""
 
 
 class ImageError(SwathError):
     """The image cannot be read, or not safely."""
 
 
-class ImageChanged(ImageError):  # noqa: N818 - a fact about the image, not a fault
+class ImageChangedError(ImageError):
     """The image was replaced while it was being read."""
 
 
 class EndpointError(SwathError):
-    """The model did not answer a tile."""
+    """The model did not answer a call."""
 
 
-class Throttled(EndpointError):  # noqa: N818
-    """The endpoint asked for patience.
+class ThrottledError(EndpointError):
+    """The endpoint is overloaded: 429, 503.
 
     Attributes:
-        retry_after: Seconds that the endpoint asked for, or None.
+        retry_after: Seconds that the endpoint asks to wait, or None.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -53,20 +59,20 @@ class Throttled(EndpointError):  # noqa: N818
         self.retry_after = retry_after
 
 
-class Transient(EndpointError):  # noqa: N818
-    """The endpoint may answer the next time: 5xx, connection, time-out."""
+class TransientError(EndpointError):
+    """A later call may succeed: another 5xx, no connection, a time-out."""
 
 
-class Unreachable(Transient):
-    """There is no connection to the endpoint, or it broke."""
+class UnreachableError(TransientError):
+    """There is no connection to the endpoint, or the connection broke."""
 
 
-class TimedOut(Transient):
-    """The endpoint took too long to answer."""
+class EndpointTimeoutError(TransientError):
+    """The endpoint did not answer in time."""
 
 
-class Permanent(EndpointError):  # noqa: N818
-    """The endpoint will never answer this: 4xx, a model that does not exist."""
+class PermanentError(EndpointError):
+    """No later call can succeed: 4xx, or a model or endpoint that does not exist."""
 
 
 class AnswerError(SwathError):
@@ -78,12 +84,12 @@ class PublishError(SwathError):
 
 
 class RegionLostError(SwathError):
-    """A region's run ended without its findings."""
+    """A region's run ended without its results."""
 
 
 class StopError(SwathError):
-    """What a cancelled run is on could not be stopped."""
+    """The ECS task of a cancelled run could not be stopped."""
 
 
 class StackError(SwathError):
-    """A part of the stack did not come up."""
+    """A part of the stack did not start, or ended."""

@@ -12,12 +12,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.errors import AnswerError, EndpointError, Permanent, SwathError, TimedOut
+from tasks.errors import (
+    AnswerError,
+    EndpointError,
+    EndpointTimeoutError,
+    PermanentError,
+    SwathError,
+)
 from tasks.grid.tiles import Tile
 from tasks.imagery import AbsentTile, ReadTile, UnreadTile
 from tasks.inference.answer import read_answer
 from tasks.inference.endpoint import Endpoint
-from tasks.inference.limiter import Limiter, LimiterClosed
+from tasks.inference.limiter import Limiter, LimiterClosedError
 from tasks.inference.retry import CircuitBreaker, RetryBudget, RetryState
 from tasks.results.coverage import TileRecord, TileState
 
@@ -169,7 +175,7 @@ class Calls:
             if self._closed:
                 raise CancelledError
             if self._outage.reason:
-                raise Permanent(self._outage.reason)
+                raise PermanentError(self._outage.reason)
             try:
                 return self._carefully(ready, tries)
             except _NotNow:
@@ -178,7 +184,9 @@ class Calls:
                 pause = tries.wait(error, counts=not self._outage.suspected)
                 if not self._outage.suspected:  # then the probes have their own pauses
                     self._outage.over.wait(pause)
-                if len(ready) > 1 and (tries.counted > 1 or isinstance(error, TimedOut)):
+                if len(ready) > 1 and (
+                    tries.counted > 1 or isinstance(error, EndpointTimeoutError)
+                ):
                     raise
 
     def _carefully(self, ready: list[_Ready], tries: RetryState) -> Sequence[object]:
@@ -207,7 +215,7 @@ class Calls:
                 self.first_answer = self.first_answer or time.time()
                 if len(answers) != len(ready):
                     raise AnswerError(f"{len(answers)} answers were given for {len(ready)} tiles.")
-        except LimiterClosed:
+        except LimiterClosedError:
             raise CancelledError from None
         except SwathError as error:
             tries.note(error)

@@ -7,21 +7,21 @@ from collections import deque
 from threading import Lock
 from types import TracebackType
 
-from tasks.errors import SwathError, Throttled, TimedOut
+from tasks.errors import EndpointTimeoutError, SwathError, ThrottledError
 from tasks.inference.capacity import START, Capacity
 
 _RECENT = 2.0  # seconds that a peak of demand is remembered, once to twice
 
 
-class LimiterClosed(SwathError):  # noqa: N818 - an end that was asked for, not a fault
+class LimiterClosedError(SwathError):
     """No further calls are made: the region's run is ending."""
 
 
 class Turn:
     """One call: entering waits until it may be made, leaving tells how it went.
 
-    An exception on the way out says so: `Throttled` and `TimedOut` count against the endpoint,
-    others say nothing of its capacity, and none means that it answered.
+    An exception on the way out tells: `ThrottledError` and `EndpointTimeoutError` count against
+    the endpoint, others say nothing of its capacity, and without one the endpoint answered.
     """
 
     __slots__ = ("_limiter", "began", "gate", "others")
@@ -37,7 +37,7 @@ class Turn:
         """Wait for the turn.
 
         Raises:
-            LimiterClosed: The limiter is closed, or was while this waited.
+            LimiterClosedError: The limiter is closed, or was while this waited.
         """
         self._limiter.enter(self)
         self.began = time.monotonic()
@@ -151,17 +151,17 @@ class Limiter:
             if kind is None:
                 saturated = bool(self._waiting) and self._capacity.limit < self._most
                 self._capacity.answered(now, now - turn.began, turn.others, saturated=saturated)
-            elif issubclass(kind, Throttled):
+            elif issubclass(kind, ThrottledError):
                 # who waits takes the place of who was answered; else count those of the beginning
                 least = 0 if self._waiting else turn.others
                 self._capacity.throttled(now, max(least, self._in_flight))
-            elif issubclass(kind, TimedOut):
+            elif issubclass(kind, EndpointTimeoutError):
                 self._capacity.timed_out(now, now - turn.began)
             self._let_in()
 
     def _check_open(self) -> None:
         if self._closed:
-            raise LimiterClosed(
+            raise LimiterClosedError(
                 "No call is made: the region's run is ending, and its limiter is closed."
             )
 

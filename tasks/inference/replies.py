@@ -6,7 +6,13 @@ import time
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
-from tasks.errors import EndpointError, Permanent, Throttled, Transient, Unreachable
+from tasks.errors import (
+    EndpointError,
+    PermanentError,
+    ThrottledError,
+    TransientError,
+    UnreachableError,
+)
 from tasks.inference.transport import Reply
 
 _OK = 200
@@ -21,10 +27,10 @@ def check_status(url: str, reply: Reply) -> None:
     """Nothing for a reply with an answer in it.
 
     Raises:
-        Throttled: 429 or 503, with the seconds of Retry-After.
-        Unreachable: 502 or 504, of a gateway whose server does not answer.
-        Transient: Another 5xx, 408 or 425.
-        Permanent: Any other status but 200.
+        ThrottledError: 429 or 503, with the seconds of Retry-After.
+        UnreachableError: 502 or 504, of a gateway whose server does not answer.
+        TransientError: Another 5xx, 408 or 425.
+        PermanentError: Any other status but 200.
     """
     if reply.status != _OK:
         target = reply.headers.get("location")
@@ -46,12 +52,12 @@ def failure(message: str, status: int, retry_after: str | None = None) -> Endpoi
         retry_after: The header of that name.
     """
     if status in _THROTTLING:
-        return Throttled(message, _seconds(retry_after))
+        return ThrottledError(message, _seconds(retry_after))
     if status in _GATEWAY:
-        return Unreachable(message)
+        return UnreachableError(message)
     if status >= _SERVER_ERROR or status in _TRANSIENT:
-        return Transient(message)
-    return Permanent(message)
+        return TransientError(message)
+    return PermanentError(message)
 
 
 def _phrase(status: int) -> str:

@@ -14,7 +14,14 @@ from contextlib import AbstractContextManager
 from threading import Event, Lock
 from typing import Self
 
-from tasks.errors import EndpointError, Permanent, SwathError, Throttled, TimedOut, Unreachable
+from tasks.errors import (
+    EndpointError,
+    EndpointTimeoutError,
+    PermanentError,
+    SwathError,
+    ThrottledError,
+    UnreachableError,
+)
 
 _FIRST_WAIT = 0.5  # seconds, at most; each further one may be four times as long
 _LONGEST_WAIT = 20.0
@@ -96,9 +103,9 @@ class RetryState:
             EndpointError: The same one, where no further call is to be made.
         """
         now = time.monotonic()
-        throttled = isinstance(error, Throttled)
+        throttled = isinstance(error, ThrottledError)
         since = self._since.setdefault(throttled, now)
-        if isinstance(error, Permanent):
+        if isinstance(error, PermanentError):
             raise error
         self._throttled += throttled
         self.counted += counts and not throttled
@@ -107,7 +114,7 @@ class RetryState:
             raise error
         if counts and not throttled and not self._budget.spend():
             raise type(error)(f"{error}; the {self._budget.size} retries of this region are spent")
-        least = (error.retry_after or 0.0) if isinstance(error, Throttled) else 0.0
+        least = (error.retry_after or 0.0) if isinstance(error, ThrottledError) else 0.0
         backoff = min(
             _LONGEST_WAIT, _FIRST_WAIT * 4 ** min(9, max(0, self.counted + self._throttled - 1))
         )
@@ -179,7 +186,7 @@ class CircuitBreaker(AbstractContextManager["CircuitBreaker"]):
             in_flight: Calls under way at the time: as many failures may be of one moment.
         """
         with self._lock:
-            throttled = isinstance(error, Throttled)
+            throttled = isinstance(error, ThrottledError)
             self._listen(tile, error, in_flight)
             streak = self._throttled if throttled else self._failing
             seconds = streak.add(tile)
@@ -194,11 +201,11 @@ class CircuitBreaker(AbstractContextManager["CircuitBreaker"]):
 
     def _listen(self, tile: int, error: SwathError, in_flight: int) -> None:
         """Tell silence, which calls for probes, from a refusal, which is a sign of life."""
-        if isinstance(error, Unreachable | TimedOut):
+        if isinstance(error, UnreachableError | EndpointTimeoutError):
             self._silent.add(tile)
             if len(self._silent) >= max(_FEW, in_flight):
                 self._probes = max(self._probes, 1)
-        elif not isinstance(error, Throttled):
+        elif not isinstance(error, ThrottledError):
             self._silent.clear()
             self._probes = 0
 

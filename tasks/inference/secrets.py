@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import Url
 
 from tasks.aws.clients import session
-from tasks.errors import EndpointError, RequestError, Unreachable
+from tasks.errors import EndpointError, RequestError, UnreachableError
 from tasks.request.secret_references import (
     ManagedSecret,
     SecretBlock,
@@ -141,9 +141,9 @@ def _of_prefect(block: SecretBlock) -> Any:  # noqa: ANN401 - whatever was store
         told = f"Prefect answered HTTP {error.response.status_code}"
         if error.response.is_client_error:
             raise RequestError(f"{told}: give this process a key that may read blocks.") from error
-        raise Unreachable(f"{told}.") from error
+        raise UnreachableError(f"{told}.") from error
     except httpx.HTTPError as error:
-        raise Unreachable(f"Prefect does not answer: {error}.") from error
+        raise UnreachableError(f"Prefect does not answer: {error}.") from error
     return document.data.get("value")
 
 
@@ -158,9 +158,9 @@ def _of_aws(secret: ManagedSecret) -> str | None:
         code = error.response["Error"]["Code"]
         if code in _REMEDIES:
             raise RequestError(f"AWS answers {code}: {_REMEDIES[code]}.") from error
-        raise Unreachable(f"Secrets Manager does not give it: {error}.") from error
+        raise UnreachableError(f"Secrets Manager does not give it: {error}.") from error
     except NoCredentialsError as error:
         raise RequestError("this process has no AWS credentials: give it some.") from error
     except BotoCoreError as error:
-        raise Unreachable(f"Secrets Manager does not answer: {error}.") from error
+        raise UnreachableError(f"Secrets Manager does not answer: {error}.") from error
     return found.get("SecretString")

@@ -12,7 +12,7 @@ from pyreqwest.exceptions import BodyDecodeError, DetailedPyreqwestError, Pyreqw
 from pyreqwest.request import SyncRequestBuilder
 from pyreqwest.response import SyncResponse
 
-from tasks.errors import AnswerError, RequestError, TimedOut, Unreachable
+from tasks.errors import AnswerError, EndpointTimeoutError, RequestError, UnreachableError
 from tasks.request.locations import redact_url
 
 MAX_BYTES = 16 * 1024 * 1024  # of an answer, decompressed
@@ -96,8 +96,8 @@ class Transport:
             body: Sent without a copy; None for a request that has none.
 
         Raises:
-            TimedOut: The last byte of the reply was not there in time.
-            Unreachable: No connection, or one that broke, or that `close` ended.
+            EndpointTimeoutError: The last byte of the reply was not there in time.
+            UnreachableError: No connection, or one that broke, or that `close` ended.
             AnswerError: The reply is too long, or is not what its Content-Encoding says.
         """
         request = self._client.request(method, url).headers(headers)
@@ -116,13 +116,15 @@ class Transport:
                 while (chunk := response.body_reader.read(_CHUNK)) and len(body) <= MAX_BYTES:
                     body += chunk
         except TimeoutError as error:
-            raise TimedOut(f"{url}: no whole answer within {self._timeout:g} s") from error
+            raise EndpointTimeoutError(
+                f"{url}: no whole answer within {self._timeout:g} s"
+            ) from error
         except BodyDecodeError as error:
             if _BROKEN in str(error.details):
-                raise Unreachable(f"{url}: {_cause(error)}") from error
+                raise UnreachableError(f"{url}: {_cause(error)}") from error
             raise AnswerError(f"{url}: the answer cannot be read: {_cause(error)}") from error
         except PyreqwestError as error:
-            raise Unreachable(f"{url}: {_cause(error)}") from error
+            raise UnreachableError(f"{url}: {_cause(error)}") from error
         if len(body) > MAX_BYTES:
             raise AnswerError(f"{url}: the answer has more than {MAX_BYTES} bytes")
         reply = Reply(response.status, headers, bytes(body))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tasks.errors import ImageChanged, RequestError
+from tasks.errors import ImageChangedError, RequestError
 from tasks.grid.cells import areas
 from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid, Region, Tile
@@ -123,7 +123,7 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
 
     Raises:
         ImageError: The image cannot be read, or not safely.
-        ImageChanged: It is another version.
+        ImageChangedError: It is another version.
         RequestError: What is asked for does not fit the image.
     """
     image = open_image(
@@ -133,7 +133,7 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
         dem=settings().dem_uri,
     )
     if etag is not None and image.etag != etag:
-        raise ImageChanged(
+        raise ImageChangedError(
             f"{image_url} was replaced since the work began (version {etag}, now {image.etag}): "
             "send the request again."
         )

@@ -14,8 +14,8 @@ from threading import Barrier, Semaphore, Thread
 
 import pytest
 
-from tasks.errors import Throttled
-from tasks.inference.limiter import Limiter, LimiterClosed
+from tasks.errors import ThrottledError
+from tasks.inference.limiter import Limiter, LimiterClosedError
 from tasks.inference.transport import Transport
 from tests.limited_server import Figures, LimitedServer, limited_server
 
@@ -36,7 +36,7 @@ class _Fixed:
 
     def turn(self) -> Semaphore:
         if self._closed:
-            raise LimiterClosed
+            raise LimiterClosedError
         return self._turns
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class _Fixed:
 
 def post(transport: Transport, url: str) -> None:
     if transport.post(url, {}, BODY).status == TOO_MANY:
-        raise Throttled(url)
+        raise ThrottledError(url)
 
 
 def call_on(limiter: Limiter | _Fixed, transport: Transport, url: str) -> None:
@@ -56,10 +56,10 @@ def call_on(limiter: Limiter | _Fixed, transport: Transport, url: str) -> None:
             with limiter.turn():
                 post(transport, url)
             refused = 0
-        except Throttled:
+        except ThrottledError:
             time.sleep(random.uniform(0, min(20, 0.5 * 2**refused)))
             refused += 1
-        except LimiterClosed:
+        except LimiterClosedError:
             return
 
 

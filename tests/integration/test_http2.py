@@ -20,7 +20,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, StreamEnded
 
-from tasks.errors import Unreachable
+from tasks.errors import UnreachableError
 from tasks.inference.transport import Transport
 
 LARGE = 3 * 512 * 512  # bytes: more than a stream's window
@@ -112,6 +112,6 @@ def test_a_server_that_nobody_vouches_for_is_not_spoken_to(
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     transport = Transport(10.0)
-    with pytest.raises(Unreachable, match="certificate"):
+    with pytest.raises(UnreachableError, match="certificate"):
         transport.post(server, {}, b"tile")
     transport.close()

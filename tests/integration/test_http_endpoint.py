@@ -20,11 +20,11 @@ from rasterio.windows import Window
 from tasks.errors import (
     AnswerError,
     EndpointError,
-    Permanent,
-    Throttled,
-    TimedOut,
-    Transient,
-    Unreachable,
+    EndpointTimeoutError,
+    PermanentError,
+    ThrottledError,
+    TransientError,
+    UnreachableError,
 )
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, encoder, media_type, open_image
@@ -235,17 +235,17 @@ def failure(endpoint: Endpoint) -> Exception:
 @pytest.mark.parametrize(
     ("path", "kind", "told"),
     [
-        ("/reset", Unreachable, "end of file before message length reached"),
-        ("/hang-up", Unreachable, "connection closed before message completed"),
-        ("/not-http", Unreachable, "invalid HTTP version"),
-        ("/500", Transient, "HTTP 500: \ufffd\ufffd out of memory x"),
-        ("/502", Unreachable, "HTTP 502: <html>bad gateway</html>"),
-        ("/503", Throttled, "HTTP 503: warming up"),
-        ("/429", Throttled, "HTTP 429: slow down"),
-        ("/404", Permanent, "HTTP 404: no model"),
-        ("/413", Permanent, "HTTP 413: "),
-        ("/204", Permanent, "HTTP 204: No Content"),
-        ("/307", Permanent, "HTTP 307: name http://127.0.0.1:9/there instead"),
+        ("/reset", UnreachableError, "end of file before message length reached"),
+        ("/hang-up", UnreachableError, "connection closed before message completed"),
+        ("/not-http", UnreachableError, "invalid HTTP version"),
+        ("/500", TransientError, "HTTP 500: \ufffd\ufffd out of memory x"),
+        ("/502", UnreachableError, "HTTP 502: <html>bad gateway</html>"),
+        ("/503", ThrottledError, "HTTP 503: warming up"),
+        ("/429", ThrottledError, "HTTP 429: slow down"),
+        ("/404", PermanentError, "HTTP 404: no model"),
+        ("/413", PermanentError, "HTTP 413: "),
+        ("/204", PermanentError, "HTTP 204: No Content"),
+        ("/307", PermanentError, "HTTP 307: name http://127.0.0.1:9/there instead"),
         ("/empty", AnswerError, "not JSON"),
         ("/junk", AnswerError, "not JSON"),
         ("/html", AnswerError, "<html>Welcome"),
@@ -268,7 +268,7 @@ def test_patience_is_asked_for_in_seconds(
     server: str, opened: Open, path: str, seconds: float | None
 ) -> None:
     error = failure(opened(server + path))
-    assert isinstance(error, Throttled)
+    assert isinstance(error, ThrottledError)
     assert error.retry_after == seconds
 
 
@@ -277,7 +277,7 @@ def test_an_answer_that_is_too_late_is_given_up(server: str, opened: Open, path:
     began = time.monotonic()
     error = failure(opened(server + path, timeout=0.4))
     assert 0.3 < time.monotonic() - began < 5
-    assert type(error) is TimedOut
+    assert type(error) is EndpointTimeoutError
     assert str(error) == f"{server}{path}: no whole answer within 0.4 s"
 
 
@@ -285,13 +285,13 @@ def test_closing_ends_calls_under_way(server: str, opened: Open) -> None:
     endpoint = opened(server + "/slow")
     began = time.monotonic()
     Timer(0.3, endpoint.close).start()
-    assert type(failure(endpoint)) is Unreachable
+    assert type(failure(endpoint)) is UnreachableError
     assert time.monotonic() - began < 5
 
 
 def test_nobody_at_the_address_may_be_somebody_the_next_time(opened: Open) -> None:
     error = failure(opened("http://127.0.0.1:9/"))
-    assert type(error) is Unreachable
+    assert type(error) is UnreachableError
     assert str(error).startswith("http://127.0.0.1:9/: Connection refused")
 
 
@@ -333,7 +333,7 @@ def test_connections_are_kept(server: str, opened: Open) -> None:
 def test_a_connection_is_kept_through_an_error_that_was_answered(server: str, opened: Open) -> None:
     endpoint = opened(server + "/500")
     for _ in range(5):
-        assert isinstance(failure(endpoint), Transient)
+        assert isinstance(failure(endpoint), TransientError)
     assert len(Misbehaving.connections) == 1
 
 
@@ -407,13 +407,13 @@ def test_a_failing_tile_loses_none_of_its_neighbours(
     for line, why in zip(lines, ["500", "", "503", "not JSON", "[1, 2, 3]", ""], strict=True):
         assert why in line["reason"]
     assert found.detections["tile"].to_pylist() == [1, 5]
-    assert lines[2]["failed_calls"][0].startswith("Throttled after 0.")
+    assert lines[2]["failed_calls"][0].startswith("ThrottledError after 0.")
 
 
 def test_a_model_that_the_server_does_not_have_is_told(models: str, image: Image) -> None:
     with closing(open_endpoint(ask(f"{models}/yolo/invocations"), image, 30.0)) as endpoint:
         error = failure(endpoint)
-    assert type(error) is Permanent
+    assert type(error) is PermanentError
     assert "HTTP 404" in str(error)
     assert "bright-targets, centerpoint" in str(error)
 

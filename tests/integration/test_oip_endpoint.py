@@ -23,13 +23,13 @@ from rasterio.windows import Window
 from tasks.errors import (
     AnswerError,
     EndpointError,
-    Permanent,
+    EndpointTimeoutError,
+    PermanentError,
     RequestError,
     SwathError,
-    Throttled,
-    TimedOut,
-    Transient,
-    Unreachable,
+    ThrottledError,
+    TransientError,
+    UnreachableError,
 )
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
@@ -279,7 +279,7 @@ def test_tensors_of_every_type_go_in_bytes_and_in_json(
     url = f"{servers[kind]}/v2/models/{takes}"
     endpoint = opened(url, described(takes, data_type=takes))
     if (takes, kind) == ("float16", "none"):
-        with pytest.raises(Permanent, match="failed to parse the request JSON"):
+        with pytest.raises(PermanentError, match="failed to parse the request JSON"):
             ask(endpoint, tiles(1))
         return
     for tile in tiles():
@@ -437,9 +437,9 @@ def test_a_model_that_is_not_ready_may_be_the_next_time(
     servers: dict[str, str], opened: Open, described: Callable[..., Path]
 ) -> None:
     url = f"{servers['advertised']}/v2/models/float32"
-    with pytest.raises(Transient, match="the model is not ready; wait until it is loaded"):
+    with pytest.raises(TransientError, match="the model is not ready; wait until it is loaded"):
         opened(url, described(), misbehave="unready")
-    with pytest.raises(Transient, match=r"127\.0\.0\.1:9/v2/models/a: "):
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1:9/v2/models/a: "):
         opened("http://127.0.0.1:9/v2/models/a", described())
 
 
@@ -466,13 +466,13 @@ def test_a_model_that_is_not_ready_may_be_the_next_time(
         ("list", AnswerError, "none of the Open Inference Protocol"),
         ("nothing", AnswerError, "not JSON"),
         ("error-200", AnswerError, '"error":"out of memory"'),
-        ("400", Permanent, "HTTP 400: unexpected shape for input 'images'"),
-        ("404", Permanent, "HTTP 404: Request for unknown model"),
-        ("429", Throttled, "HTTP 429: slow down"),
-        ("500", Transient, "HTTP 500: CUDA out of memory"),
-        ("503", Throttled, "HTTP 503: Exceeds maximum queue size"),
-        ("broken", Unreachable, "end of file"),
-        ("slow", TimedOut, "no whole answer within 0.5 s"),
+        ("400", PermanentError, "HTTP 400: unexpected shape for input 'images'"),
+        ("404", PermanentError, "HTTP 404: Request for unknown model"),
+        ("429", ThrottledError, "HTTP 429: slow down"),
+        ("500", TransientError, "HTTP 500: CUDA out of memory"),
+        ("503", ThrottledError, "HTTP 503: Exceeds maximum queue size"),
+        ("broken", UnreachableError, "end of file"),
+        ("slow", EndpointTimeoutError, "no whole answer within 0.5 s"),
     ],
 )
 def test_each_fault_is_of_its_kind_with_the_address_and_the_reason(
@@ -493,7 +493,7 @@ def test_each_fault_is_of_its_kind_with_the_address_and_the_reason(
     assert str(caught.value).startswith(f"{url}/infer")
     assert told in str(caught.value)
     assert len(str(caught.value)) < 500
-    if isinstance(caught.value, Throttled):
+    if isinstance(caught.value, ThrottledError):
         assert caught.value.retry_after == (7 if fault == "503" else None)
 
 
@@ -516,7 +516,9 @@ def test_close_ends_a_call_that_is_under_way(
     closing_soon.start()
     with pytest.raises(EndpointError) as caught:
         ask(endpoint, tiles(1))
-    assert not isinstance(caught.value, TimedOut)  # the server says nothing for longer than that
+    assert not isinstance(
+        caught.value, EndpointTimeoutError
+    )  # the server says nothing for longer than that
     closing_soon.join()
 
 

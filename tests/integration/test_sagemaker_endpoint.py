@@ -22,12 +22,12 @@ from tasks.aws import clients
 from tasks.errors import (
     AnswerError,
     EndpointError,
-    Permanent,
+    EndpointTimeoutError,
+    PermanentError,
     RequestError,
-    Throttled,
-    TimedOut,
-    Transient,
-    Unreachable,
+    ThrottledError,
+    TransientError,
+    UnreachableError,
 )
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
@@ -242,27 +242,43 @@ def model_error(original: int, said: str) -> Refusal:
 @pytest.mark.parametrize(
     ("fault", "kind", "told"),
     [
-        (json_error(400, "ThrottlingException", "Rate exceeded"), Throttled, "Rate exceeded"),
-        (json_error(429, "ModelNotReadyException", "loading"), Throttled, "loading"),
-        (json_error(429, "TooManyRequestsException", "slow"), Throttled, "slow"),
-        (json_error(503, "ServiceUnavailable", "later"), Throttled, "ServiceUnavailable"),
-        (json_error(500, "InternalFailure", "oops"), Transient, "InternalFailure (HTTP 500): oops"),
-        (json_error(530, "InternalDependencyException", "S3"), Transient, "HTTP 530"),
-        (json_error(400, "ValidationError", "bad header"), Permanent, "bad header"),
-        (json_error(403, "AccessDeniedException", "no"), Permanent, "sagemaker:InvokeEndpoint"),
-        (json_error(413, "", "too long"), Permanent, "smaller imageProcessorTileSize"),
-        (model_error(500, "CUDA out of memory"), Transient, "HTTP 500: CUDA out of memory"),
-        (model_error(503, "busy"), Throttled, "HTTP 503: busy (log: arn:log)"),
-        (model_error(429, "busy"), Throttled, "HTTP 429: busy"),
-        (model_error(400, "no image"), Permanent, "HTTP 400: no image"),
-        (model_error(0, "Your invocation timed out while waiting"), TimedOut, "timed out"),
-        (model_error(0, "container died"), Transient, "did not answer SageMaker: container died"),
-        (Refusal(502, "", b"<html>bad \xff way</html>"), Unreachable, "<html>bad \ufffd way"),
-        (Refusal(504, "", b"[1,2]"), Unreachable, "[1,2]"),
-        (Refusal(404, "", b""), Permanent, "HTTP 404"),
-        (Refusal(307, "", b"", {"Location": "http://127.0.0.1:9/"}), Permanent, "HTTP 307"),
-        ("short", Unreachable, "127.0.0.1"),
-        ("reset", Unreachable, "127.0.0.1"),
+        (json_error(400, "ThrottlingException", "Rate exceeded"), ThrottledError, "Rate exceeded"),
+        (json_error(429, "ModelNotReadyException", "loading"), ThrottledError, "loading"),
+        (json_error(429, "TooManyRequestsException", "slow"), ThrottledError, "slow"),
+        (json_error(503, "ServiceUnavailable", "later"), ThrottledError, "ServiceUnavailable"),
+        (
+            json_error(500, "InternalFailure", "oops"),
+            TransientError,
+            "InternalFailure (HTTP 500): oops",
+        ),
+        (json_error(530, "InternalDependencyException", "S3"), TransientError, "HTTP 530"),
+        (json_error(400, "ValidationError", "bad header"), PermanentError, "bad header"),
+        (
+            json_error(403, "AccessDeniedException", "no"),
+            PermanentError,
+            "sagemaker:InvokeEndpoint",
+        ),
+        (json_error(413, "", "too long"), PermanentError, "smaller imageProcessorTileSize"),
+        (model_error(500, "CUDA out of memory"), TransientError, "HTTP 500: CUDA out of memory"),
+        (model_error(503, "busy"), ThrottledError, "HTTP 503: busy (log: arn:log)"),
+        (model_error(429, "busy"), ThrottledError, "HTTP 429: busy"),
+        (model_error(400, "no image"), PermanentError, "HTTP 400: no image"),
+        (
+            model_error(0, "Your invocation timed out while waiting"),
+            EndpointTimeoutError,
+            "timed out",
+        ),
+        (
+            model_error(0, "container died"),
+            TransientError,
+            "did not answer SageMaker: container died",
+        ),
+        (Refusal(502, "", b"<html>bad \xff way</html>"), UnreachableError, "<html>bad \ufffd way"),
+        (Refusal(504, "", b"[1,2]"), UnreachableError, "[1,2]"),
+        (Refusal(404, "", b""), PermanentError, "HTTP 404"),
+        (Refusal(307, "", b"", {"Location": "http://127.0.0.1:9/"}), PermanentError, "HTTP 307"),
+        ("short", UnreachableError, "127.0.0.1"),
+        ("reset", UnreachableError, "127.0.0.1"),
     ],
 )
 def test_each_failure_is_of_its_kind_with_the_reason_and_is_one_call(
@@ -285,7 +301,7 @@ def test_patience_is_asked_for_in_seconds(
     late = {"Retry-After": header}
     server.endpoints["ships"].fault = json_error(503, "ServiceUnavailable", "later", **late)
     error = failure(endpoint)
-    assert isinstance(error, Throttled)
+    assert isinstance(error, ThrottledError)
     assert error.retry_after == seconds
 
 
@@ -299,8 +315,8 @@ def failing(server: SageMaker, opened: Open, models: str) -> Endpoint:
 @pytest.mark.parametrize(
     ("colour", "kind", "told"),
     [
-        ((255, 0, 0), Transient, "the model answered HTTP 500"),
-        ((255, 255, 0), Throttled, "the model answered HTTP 503"),
+        ((255, 0, 0), TransientError, "the model answered HTTP 500"),
+        ((255, 255, 0), ThrottledError, "the model answered HTTP 503"),
         ((255, 0, 255), AnswerError, "not JSON"),
     ],
 )
@@ -318,7 +334,7 @@ def test_a_model_that_is_not_there_is_permanent(
 ) -> None:
     server.endpoints["ships"].container = f"{models}/nothing"
     error = failure(opened())
-    assert type(error) is Permanent
+    assert type(error) is PermanentError
     assert "HTTP 404" in str(error)
 
 
@@ -328,7 +344,9 @@ def test_an_answer_that_is_too_late_is_given_up(
 ) -> None:
     endpoint = opened(timeout=0.5)
     server.endpoints["ships"].fault = fault
-    assert type(failure(endpoint)) is TimedOut  # not the end that the server makes of it
+    assert (
+        type(failure(endpoint)) is EndpointTimeoutError
+    )  # not the end that the server makes of it
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])
@@ -341,8 +359,8 @@ def test_closing_ends_the_calls_of_other_threads(
         calls = [threads.submit(failure, endpoint) for _ in range(4)]
         wait_until(lambda: len(server.calls) == 4)
         endpoint.close()
-        assert {type(call.result(10)) for call in calls} == {Unreachable}
-    assert type(failure(endpoint)) is Unreachable
+        assert {type(call.result(10)) for call in calls} == {UnreachableError}
+    assert type(failure(endpoint)) is UnreachableError
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
@@ -393,7 +411,7 @@ def test_credentials_that_stay_expired_are_permanent(
     endpoint = opened()
     server.expired.add("OLD")
     error = failure(endpoint)
-    assert type(error) is Permanent
+    assert type(error) is PermanentError
     assert "renew them" in str(error)
 
 
@@ -463,7 +481,9 @@ def test_what_sagemaker_says_instead_of_describing_an_endpoint_is_told(
     server: SageMaker, opened: Open
 ) -> None:
     server.refused["DescribeEndpoint"] = json_error(400, "OptInRequired", "not subscribed")
-    with pytest.raises(Permanent, match=r"DescribeEndpoint answered OptInRequired.*not subscribed"):
+    with pytest.raises(
+        PermanentError, match=r"DescribeEndpoint answered OptInRequired.*not subscribed"
+    ):
         opened()
 
 
@@ -506,7 +526,7 @@ def test_a_tile_that_is_too_large_fails_alone_and_is_not_sent(
     large = TilePixels(Tile(0, Window(0, 0, 1536, 1536)), noise, None)
     endpoint = opened(fields={"imageProcessorTileFormat": "PNG", "imageProcessorTileSize": 1536})
     error = failure(endpoint, large)
-    assert type(error) is Permanent
+    assert type(error) is PermanentError
     assert "serverless endpoint of SageMaker takes 4194304" in str(error)
     assert "asynchronous endpoint" in str(error)
     assert server.calls == []
@@ -651,8 +671,8 @@ def test_an_asynchronous_endpoint_answers_through_s3_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("colour", "kind", "told"),
     [
-        ((255, 0, 0), Transient, "Received server error (500) from primary"),
-        ((255, 255, 0), Throttled, "Received server error (503) from primary"),
+        ((255, 0, 0), TransientError, "Received server error (500) from primary"),
+        ((255, 255, 0), ThrottledError, "Received server error (503) from primary"),
         ((255, 0, 255), AnswerError, "not JSON"),
     ],
 )
@@ -670,7 +690,7 @@ def test_a_refused_asynchronous_call_leaves_nothing(
 ) -> None:
     endpoint = opened("slow", options=options(queue))
     server.endpoints["slow"].fault = json_error(400, "ThrottlingException", "Rate exceeded")
-    assert type(failure(endpoint)) is Throttled
+    assert type(failure(endpoint)) is ThrottledError
     assert objects(queue) == []
 
 
@@ -680,7 +700,7 @@ def test_an_asynchronous_answer_that_does_not_come_is_given_up_and_swept_up_in_t
     server.go.clear()
     endpoint = opened("slow", options=options(queue, 1.0))
     error = failure(endpoint)
-    assert type(error) is TimedOut
+    assert type(error) is EndpointTimeoutError
     assert "1 s, SWATH_ASYNC_TIMEOUT" in str(error)
     assert objects(queue) == []  # the tile is gone: nobody works on it any more
     server.go.set()
@@ -708,7 +728,7 @@ def test_closing_ends_the_wait_for_asynchronous_answers_and_leaves_no_tile(
         calls = [threads.submit(failure, endpoint) for _ in range(4)]
         wait_until(lambda: len(waiting) == 4)  # a call on its way would end otherwise
         endpoint.close()
-        assert {type(call.result(30)) for call in calls} == {Transient}
+        assert {type(call.result(30)) for call in calls} == {TransientError}
     assert objects(queue) == []
     failures = server.endpoints["slow"].told["AsyncInferenceConfig"]["OutputConfig"]
     del failures["S3FailurePath"]  # what SageMaker writes later is none of ours

@@ -24,7 +24,7 @@ from rasterio.windows import Window
 
 from flows.image import image
 from tasks.aws import clients
-from tasks.errors import Permanent, RequestError, Unreachable
+from tasks.errors import PermanentError, RequestError, UnreachableError
 from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels, open_image
 from tasks.inference import open_endpoint, open_with_retries, secrets
@@ -302,9 +302,9 @@ ARN = "arn:aws:secretsmanager:us-west-2:123456789012:secret:ships-AbCdEf"
         ((400, "AccessDeniedException"), RequestError, "roles secretsmanager:GetSecretValue on it"),
         ((400, "DecryptionFailure"), RequestError, "grant the image's and region's roles kms:Decr"),
         ((400, "InvalidRequestException"), RequestError, "it is being deleted: restore it"),
-        ((400, "ThrottlingException"), Unreachable, "Secrets Manager does not give it: "),
-        ((500, "InternalServiceError"), Unreachable, "Secrets Manager does not give it: "),
-        (None, Unreachable, "Secrets Manager does not answer: "),
+        ((400, "ThrottlingException"), UnreachableError, "Secrets Manager does not give it: "),
+        ((500, "InternalServiceError"), UnreachableError, "Secrets Manager does not give it: "),
+        (None, UnreachableError, "Secrets Manager does not answer: "),
     ],
 )
 def test_why_aws_does_not_give_a_secret_is_told(
@@ -327,8 +327,8 @@ def test_why_aws_does_not_give_a_secret_is_told(
     ("status", "kind", "told"),
     [
         (401, RequestError, "Prefect answered HTTP 401: give this process a key"),
-        (500, Unreachable, "Prefect answered HTTP 500"),
-        (None, Unreachable, "Prefect does not answer: "),
+        (500, UnreachableError, "Prefect answered HTTP 500"),
+        (None, UnreachableError, "Prefect does not answer: "),
     ],
 )
 def test_why_prefect_does_not_give_a_secret_is_told(
@@ -349,7 +349,7 @@ def test_a_server_that_says_a_secret_again_is_not_quoted(models: str, path: str)
     with closing(endpoint(f"{models}/models/{path}", f"Bearer {{{{ {name}.token }}}}")) as model:
         try:
             (answer,) = model.ask([model.prepare(tile())])
-        except Permanent as error:
+        except PermanentError as error:
             told = str(error)
         else:
             assert isinstance(answer, JsonText)

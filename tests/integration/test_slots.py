@@ -38,7 +38,7 @@ from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
 from flows.slots import endpoint_slots, limit_name
 from tasks.imagery import TilePixels
-from tasks.inference.limiter import Limiter, LimiterClosed
+from tasks.inference.limiter import Limiter, LimiterClosedError
 from tasks.request import Request
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -99,7 +99,7 @@ class Region:
                 caller.join()
 
     def _call(self, endpoint: Endpoint) -> None:
-        with suppress(LimiterClosed):
+        with suppress(LimiterClosedError):
             while True:
                 with self.limiter.turn():
                     endpoint.ask(None)

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window
 
-from tasks.errors import EndpointError, Permanent, Throttled, TimedOut, Transient
+from tasks.errors import (
+    EndpointError,
+    EndpointTimeoutError,
+    PermanentError,
+    ThrottledError,
+    TransientError,
+)
 from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels, UnreadTile
 from tasks.inference import BuiltinEndpoint, Endpoint
@@ -140,12 +146,12 @@ def test_every_builtin_model_answers_by_the_contract(name: str) -> None:
     ("answers", "state", "attempts"),
     [
         ([collection([0, 0, 2, 2])], "inferred", 1),
-        ([Transient("a"), collection()], "inferred", 2),
-        ([Transient("a"), Throttled("b"), collection()], "inferred", 3),
-        ([Transient("a"), [1, 2, 3]], "failed", 2),
-        ([Throttled("a"), Permanent("gone")], "failed", 2),
-        ([Transient("a"), Transient("b"), Transient("c")], "failed", 3),
-        ([*[Throttled("a")] * 9, collection()], "inferred", 10),
+        ([TransientError("a"), collection()], "inferred", 2),
+        ([TransientError("a"), ThrottledError("b"), collection()], "inferred", 3),
+        ([TransientError("a"), [1, 2, 3]], "failed", 2),
+        ([ThrottledError("a"), PermanentError("gone")], "failed", 2),
+        ([TransientError("a"), TransientError("b"), TransientError("c")], "failed", 3),
+        ([*[ThrottledError("a")] * 9, collection()], "inferred", 10),
         ([KeyError("a fault"), collection()], "failed", 1),
     ],
 )
@@ -187,7 +193,9 @@ def test_tiles_are_asked_about_together_and_each_alone_where_that_fails() -> Non
     found = ask([tile(index) for index in range(3)], together, most=1)
     assert found.ledger["attempts"].to_pylist() == [1, 1, 1]
     assert found.detections["tile"].to_pylist() == [0, 1, 2]
-    alone = Scripted(TimedOut("too slow"), good, Permanent("poison"), tiles_per_call=2)
+    alone = Scripted(
+        EndpointTimeoutError("too slow"), good, PermanentError("poison"), tiles_per_call=2
+    )
     found = ask([tile(index) for index in range(2)], alone, most=1)
     assert found.ledger["state"].to_pylist() == ["inferred", "failed"]
     assert found.ledger["attempts"].to_pylist() == [2, 2]
@@ -196,7 +204,7 @@ def test_tiles_are_asked_about_together_and_each_alone_where_that_fails() -> Non
 
 def test_a_passing_failure_does_not_part_tiles_that_are_asked_about_together() -> None:
     good = collection([0, 0, 2, 2])
-    flaky = Scripted(Transient("reset"), Throttled("busy"), (good,) * 2, tiles_per_call=2)
+    flaky = Scripted(TransientError("reset"), ThrottledError("busy"), (good,) * 2, tiles_per_call=2)
     found = ask([tile(index) for index in range(2)], flaky, most=1)
     assert found.ledger["attempts"].to_pylist() == [3, 3]
     assert found.ledger["state"].to_pylist() == ["inferred"] * 2

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
 from deployments.demo.truth import score
-from tasks.errors import RequestError, Throttled, Transient
+from tasks.errors import RequestError, ThrottledError, TransientError
 from tasks.inference import builtin
-from tasks.inference.builtin.failure import BadAnswer
+from tasks.inference.builtin.failure import BadAnswerError
 from tasks.inference.media import decode
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -99,15 +99,15 @@ def test_flood_stays_inside_and_depends_on_content_alone(
 
 def test_failure_fails_as_the_colour_asks() -> None:
     failure = builtin.model("failure", {"seconds": 0, "patience": 7})
-    with pytest.raises(Transient):
+    with pytest.raises(TransientError):
         failure(flat((255, 0, 0)))
-    with pytest.raises(Throttled) as throttled:
+    with pytest.raises(ThrottledError) as throttled:
         failure(flat((255, 250, 3)))
     assert throttled.value.retry_after == 7
-    with pytest.raises(BadAnswer) as half:
+    with pytest.raises(BadAnswerError) as half:
         failure(flat((255, 0, 255)))
     assert half.value.body.startswith(b'{"type"')
-    with pytest.raises(BadAnswer) as wrong:
+    with pytest.raises(BadAnswerError) as wrong:
         failure(flat((0, 255, 255)))
     assert wrong.value.body == b"[1,2,3]"
     for ordinary in (flat((0, 0, 255)), flat((120, 40, 200)), flat((255,)), sea()):

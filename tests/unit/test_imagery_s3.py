@@ -10,7 +10,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from tasks.aws import clients
-from tasks.errors import ImageChanged, ImageError
+from tasks.errors import ImageChangedError, ImageError
 from tasks.grid.tiles import Grid, Tile
 from tasks.imagery import TilePixels, UnreadTile, open_image, read_tiles
 from tests.range_server import RangeServer
@@ -64,7 +64,7 @@ def test_two_jobs_of_one_process_see_their_own_version(
     s3.objects[KEY], _ = cog
     image = open_image(URL)
     s3.etag = '"v2"'
-    with pytest.raises(ImageChanged, match=r"version v1, now v2"):
+    with pytest.raises(ImageChangedError, match=r"version v1, now v2"):
         list(read_tiles(image, whole(Grid(2100, 2100, 512, 50))))
 
 

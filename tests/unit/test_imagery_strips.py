@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from tasks.errors import ImageChanged
+from tasks.errors import ImageChangedError
 from tasks.grid.tiles import Grid, Tile
 from tasks.imagery import TilePixels, UnreadTile, open_image, read_tiles
 from tasks.imagery.reading.memory import Memory
@@ -199,7 +199,7 @@ def test_an_image_that_was_replaced_is_noticed(folder: Path) -> None:
     file = write(folder / "replaced.tif", noise(1, 100, 100))
     image = open_image(str(file), roots=[folder])
     write(file, noise(1, 120, 100))
-    with pytest.raises(ImageChanged, match=r"replaced\.tif was replaced"):
+    with pytest.raises(ImageChangedError, match=r"replaced\.tif was replaced"):
         list(read_tiles(image, whole(Grid(100, 100, 50, 0))))
     assert not threads()
 
@@ -214,7 +214,7 @@ def test_an_image_replaced_midway_is_noticed(folder: Path) -> None:
                 os.utime(file, ns=(0, 0))
             yield tile
 
-    with pytest.raises(ImageChanged):
+    with pytest.raises(ImageChangedError):
         list(read_tiles(image, tiles()))
 
 

@@ -15,11 +15,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tasks.errors import Permanent, Throttled, TimedOut, Transient
-from tasks.inference.limiter import Limiter, LimiterClosed
+from tasks.errors import EndpointTimeoutError, PermanentError, ThrottledError, TransientError
+from tasks.inference.limiter import Limiter, LimiterClosedError
 
 PATIENCE = 20.0  # seconds for what must happen
-OUTCOMES = [None, Throttled("429"), TimedOut("late"), Transient("500"), Permanent("400")]
+OUTCOMES = [
+    None,
+    ThrottledError("429"),
+    EndpointTimeoutError("late"),
+    TransientError("500"),
+    PermanentError("400"),
+]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -55,7 +61,7 @@ class Call:
                 self.let_in.set()
                 self._end.wait()
                 fail(self._outcome)
-        except LimiterClosed:
+        except LimiterClosedError:
             self.sent_away.set()
         except Exception as error:
             assert error is self._outcome  # noqa: PT017 - told, not tested
@@ -109,7 +115,7 @@ class Turns(RuleBasedStateMachine):
         for call in self.queue:
             assert call.sent_away.wait(PATIENCE)
         self.queue.clear()
-        with pytest.raises(LimiterClosed, match="ending"), self.limiter.turn():
+        with pytest.raises(LimiterClosedError, match="ending"), self.limiter.turn():
             pass
 
     @invariant()
@@ -139,7 +145,7 @@ def test_a_hundred_threads_are_all_served_whatever_happens_to_the_limits() -> No
             try:
                 with limiter.turn():
                     fail(dice.choice([*OUTCOMES, *[None] * 20]))
-            except (Throttled, Transient, Permanent):
+            except (ThrottledError, TransientError, PermanentError):
                 pass
             with lock:
                 served[0] += 1
@@ -215,8 +221,8 @@ def test_a_throttled_endpoint_is_wanted_no_more_than_it_takes() -> None:
     calls = [Call(limiter) for _ in range(20)]
     until(lambda: sum(call.let_in.is_set() for call in calls) == 4)
     one, two, *_ = [call for call in calls if call.let_in.is_set()]
-    one.end(Throttled("429"))
-    two.end(Throttled("429"))
+    one.end(ThrottledError("429"))
+    two.end(ThrottledError("429"))
     assert limiter.limit == limiter.wanted == limiter.in_flight == 2
     limiter.close()
     for call in calls:

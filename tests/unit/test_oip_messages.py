@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from tasks.errors import AnswerError, Permanent, Throttled
+from tasks.errors import AnswerError, PermanentError, ThrottledError
 from tasks.inference.oip.messages import check_answered, is_binary, read_outputs, write_request
 from tasks.inference.oip.tensors import DATATYPES
 from tasks.inference.transport import Reply
@@ -219,11 +219,11 @@ def test_no_reply_whatever_raises_anything_else(
 
 
 def test_an_error_is_told_in_the_server_s_words() -> None:
-    with pytest.raises(Permanent, match=r"^http://h/x answered HTTP 400: no such input$"):
+    with pytest.raises(PermanentError, match=r"^http://h/x answered HTTP 400: no such input$"):
         check_answered("http://h/x", Reply(400, {}, b'{"error": "no such input"}'))
-    with pytest.raises(Throttled, match="HTTP 503: plain") as caught:
+    with pytest.raises(ThrottledError, match="HTTP 503: plain") as caught:
         check_answered("http://h/x", Reply(503, {"retry-after": "7"}, b"plain"))
     assert caught.value.retry_after == 7
     for body in (b"[1]", b'{"error": 5}', b"\xff", b""):
-        with pytest.raises(Permanent, match="HTTP 404"):
+        with pytest.raises(PermanentError, match="HTTP 404"):
             check_answered("http://h/x", Reply(404, {}, body))

@@ -22,7 +22,13 @@ from onnx import TensorProto, helper, numpy_helper
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from tasks.errors import AnswerError, Permanent, RequestError, TimedOut, Transient
+from tasks.errors import (
+    AnswerError,
+    EndpointTimeoutError,
+    PermanentError,
+    RequestError,
+    TransientError,
+)
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.endpoint import Boxes
@@ -425,7 +431,7 @@ class TestCalls:
         graph = helper.make_graph(nodes, "g", put, out, constants)
         endpoint = opened(save(tmp_path / "m.onnx", graph), describe(TORCHVISION))
         assert len(asked(endpoint, np.zeros((3, 64, 64), np.uint8))[0].boxes) == 1
-        with pytest.raises(Permanent, match="cannot be run on a tile"):
+        with pytest.raises(PermanentError, match="cannot be run on a tile"):
             asked(endpoint, painted((0, 0, 5, 5)))
 
     def test_closing_ends_a_call_under_way(self, tmp_path: Path) -> None:
@@ -446,11 +452,11 @@ class TestCalls:
         endpoint.close()
         thread.join(30)
         assert not thread.is_alive()
-        assert isinstance(caught[0], Transient)
+        assert isinstance(caught[0], TransientError)
 
     def test_a_model_that_takes_too_long_is_ended(self, tmp_path: Path) -> None:
         endpoint = opened(self.spinning(tmp_path / "m.onnx"), describe(TORCHVISION), timeout=0.5)
-        with pytest.raises(TimedOut, match=r"more than 0\.5 s"):
+        with pytest.raises(EndpointTimeoutError, match=r"more than 0\.5 s"):
             asked(endpoint, painted((0, 0, 64, 64)))
         assert len(asked(endpoint, np.zeros((3, 64, 64), np.uint8))[0].boxes) == 1
 
@@ -462,7 +468,7 @@ class TestCalls:
     def test_a_closed_model_is_not_asked(self, tmp_path: Path) -> None:
         endpoint = opened(answering(tmp_path / "m.onnx", FOUND), describe(TORCHVISION))
         endpoint.close()
-        with pytest.raises(Transient, match="closed"):
+        with pytest.raises(TransientError, match="closed"):
             asked(endpoint, np.zeros((3, 64, 64), np.uint8))
 
     @staticmethod

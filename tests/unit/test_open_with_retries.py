@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks import inference
-from tasks.errors import EndpointError, RequestError, Throttled, Unreachable
+from tasks.errors import EndpointError, RequestError, ThrottledError, UnreachableError
 from tasks.settings import settings
 
 
@@ -34,13 +34,13 @@ def opened(monkeypatch: pytest.MonkeyPatch, *outcomes: object) -> Any:
 
 
 def test_it_is_asked_again_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    starting = [Unreachable("refused"), Throttled("loading"), Unreachable("refused")]
+    starting = [UnreachableError("refused"), ThrottledError("loading"), UnreachableError("refused")]
     assert opened(monkeypatch, *starting, "open") == "open"
 
 
 def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EndpointError, match="refused"):
-        opened(monkeypatch, *[Unreachable("refused")] * 1000)
+        opened(monkeypatch, *[UnreachableError("refused")] * 1000)
 
 
 def test_what_is_wrong_with_the_request_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

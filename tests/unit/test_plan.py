@@ -18,7 +18,7 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from tasks.errors import ImageChanged, ImageError, RequestError
+from tasks.errors import ImageChangedError, ImageError, RequestError
 from tasks.grid.roi import RegionOfInterest
 from tasks.imagery import TilePixels
 from tasks.inference import BuiltinEndpoint, open_endpoint
@@ -233,7 +233,7 @@ def test_every_region_sees_the_version_that_the_work_began_with(folder: Path) ->
     (url,) = request.image_urls
     etag = make_plan(request, url).image.etag
     assert make_plan(request, url, etag).image.etag == etag
-    with pytest.raises(ImageChanged, match="send the request again"):
+    with pytest.raises(ImageChangedError, match="send the request again"):
         make_plan(request, url, "an older one")
 
 

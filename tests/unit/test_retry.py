@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tasks.errors import (
     AnswerError,
     EndpointError,
-    Permanent,
+    PermanentError,
     SwathError,
-    Throttled,
-    Transient,
-    Unreachable,
+    ThrottledError,
+    TransientError,
+    UnreachableError,
 )
 from tasks.inference.retry import CircuitBreaker, RetryBudget, RetryState
 
@@ -51,13 +51,13 @@ def waits_of(errors: list[EndpointError], attempts: int = 99) -> list[float]:
 
 @given(st.integers(1, 12))
 def test_waits_stay_below_a_bound_that_grows_up_to_20_seconds(failures: int) -> None:
-    waits = waits_of([Transient("busy")] * failures)
+    waits = waits_of([TransientError("busy")] * failures)
     bounds = [min(20.0, 0.5 * 4**number) for number in range(failures)]
     assert all(0 <= wait <= bound for wait, bound in zip(waits, bounds, strict=True))
 
 
 def test_waits_are_jittered_over_the_whole_of_their_bound() -> None:
-    firsts = [waits_of([Transient("busy")])[0] for _ in range(400)]
+    firsts = [waits_of([TransientError("busy")])[0] for _ in range(400)]
     assert min(firsts) < 0.1
     assert max(firsts) > 0.4
     assert 0.2 < sum(firsts) / len(firsts) < 0.3
@@ -65,7 +65,7 @@ def test_waits_are_jittered_over_the_whole_of_their_bound() -> None:
 
 @given(st.floats(0, 1e6) | st.just(float("inf")))
 def test_what_the_endpoint_asks_for_is_the_least_wait_up_to_two_minutes(asked: float) -> None:
-    (wait,) = waits_of([Throttled("busy", asked)])
+    (wait,) = waits_of([ThrottledError("busy", asked)])
     assert min(asked, 120.0) <= wait <= min(asked, 120.0) + 0.5
 
 
@@ -74,67 +74,67 @@ def test_the_last_error_is_told_once_the_attempts_are_spent(attempts: int) -> No
     tile = tries(attempts)
     for number in range(1, attempts):
         tile.begin()
-        tile.note(error := Transient(f"call {number}"))
+        tile.note(error := TransientError(f"call {number}"))
         tile.wait(error)
     tile.begin()
-    tile.note(Transient(f"call {attempts}"))
-    with pytest.raises(Transient, match=f"call {attempts}"):
-        tile.wait(Transient(f"call {attempts}"))
+    tile.note(TransientError(f"call {attempts}"))
+    with pytest.raises(TransientError, match=f"call {attempts}"):
+        tile.wait(TransientError(f"call {attempts}"))
     assert tile.made == attempts
-    assert tile.failed == [f"Transient after 0.0 s: call {n}" for n in range(1, attempts + 1)]
+    assert tile.failed == [f"TransientError after 0.0 s: call {n}" for n in range(1, attempts + 1)]
 
 
 def test_what_will_never_answer_is_called_once() -> None:
-    with pytest.raises(Permanent):
-        tries().wait(Permanent("no such model"))
+    with pytest.raises(PermanentError):
+        tries().wait(PermanentError("no such model"))
 
 
 def test_throttled_calls_do_not_count_but_have_an_end(clock: Clock) -> None:
     tile = tries(attempts=2)
     for _ in range(30):
-        tile.wait(Throttled("busy"))
+        tile.wait(ThrottledError("busy"))
         clock.now += 5
     clock.now += 31
-    with pytest.raises(Throttled):
-        tile.wait(Throttled("busy"))
+    with pytest.raises(ThrottledError):
+        tile.wait(ThrottledError("busy"))
 
 
 def test_failures_of_an_endpoint_that_is_down_for_all_do_not_count(clock: Clock) -> None:
     tile = tries(attempts=1)
     for _ in range(10):
-        tile.wait(Unreachable("down"), counts=False)
+        tile.wait(UnreachableError("down"), counts=False)
     clock.now += 61
-    with pytest.raises(Unreachable):
-        tile.wait(Unreachable("down"), counts=False)
+    with pytest.raises(UnreachableError):
+        tile.wait(UnreachableError("down"), counts=False)
 
 
 def test_a_tile_that_hangs_is_given_up_before_its_attempts_are_spent(clock: Clock) -> None:
     tile = tries(attempts=99)
     clock.now += 60
-    tile.wait(Transient("too slow"))
+    tile.wait(TransientError("too slow"))
     clock.now += 61
-    with pytest.raises(Transient):
-        tile.wait(Transient("too slow"))
+    with pytest.raises(TransientError):
+        tile.wait(TransientError("too slow"))
 
 
 def test_a_region_has_a_budget_of_retries() -> None:
     budget = RetryBudget(tiles=3)
     for _ in range(103):
-        RetryState(4, 60.0, budget).wait(Transient("flaky"))
-    with pytest.raises(Transient, match="flaky; the 103 retries of this region are spent"):
-        RetryState(4, 60.0, budget).wait(Transient("flaky"))
+        RetryState(4, 60.0, budget).wait(TransientError("flaky"))
+    with pytest.raises(TransientError, match="flaky; the 103 retries of this region are spent"):
+        RetryState(4, 60.0, budget).wait(TransientError("flaky"))
 
 
 def test_a_tile_asked_about_alone_begins_anew_but_remembers() -> None:
     together = tries(attempts=1)
     together.begin()
-    together.note(Transient("out of memory"))
-    with pytest.raises(Transient):
-        together.wait(Transient("out of memory"))
+    together.note(TransientError("out of memory"))
+    with pytest.raises(TransientError):
+        together.wait(TransientError("out of memory"))
     alone = together.anew()
     alone.begin()
     assert alone.made == 2
-    assert alone.failed == ["Transient after 0.0 s: out of memory"]
+    assert alone.failed == ["TransientError after 0.0 s: out of memory"]
     assert together.made == 1
 
 
@@ -146,7 +146,7 @@ def fail(outage: CircuitBreaker, tiles: range, error: SwathError, in_flight: int
 def test_one_poisonous_tile_is_no_outage(clock: Clock) -> None:
     outage = CircuitBreaker(60.0)
     for _ in range(50):
-        outage.failed(7, Unreachable("it crashes"), 1)
+        outage.failed(7, UnreachableError("it crashes"), 1)
         clock.now += 10
     assert not outage.suspected
     assert outage.reason == ""
@@ -154,15 +154,15 @@ def test_one_poisonous_tile_is_no_outage(clock: Clock) -> None:
 
 def test_silence_to_many_tiles_is_suspected_and_after_a_while_an_outage(clock: Clock) -> None:
     outage = CircuitBreaker(60.0)
-    fail(outage, range(4), Unreachable("connection refused"))
+    fail(outage, range(4), UnreachableError("connection refused"))
     assert not outage.suspected
-    fail(outage, range(5), Unreachable("connection refused"))
+    fail(outage, range(5), UnreachableError("connection refused"))
     assert outage.suspected
     clock.now += 60
-    outage.failed(0, Unreachable("connection refused"), 1)
+    outage.failed(0, UnreachableError("connection refused"), 1)
     assert outage.reason == ""
     clock.now += 1
-    outage.failed(0, Unreachable("connection refused"), 1)
+    outage.failed(0, UnreachableError("connection refused"), 1)
     assert outage.reason == (
         "the endpoint was given up after 61 s without an answer; at last: connection refused"
     )
@@ -170,25 +170,25 @@ def test_silence_to_many_tiles_is_suspected_and_after_a_while_an_outage(clock: C
 
 def test_an_answer_ends_every_suspicion(clock: Clock) -> None:
     outage = CircuitBreaker(60.0)
-    fail(outage, range(5), Unreachable("down"))
+    fail(outage, range(5), UnreachableError("down"))
     outage.answered()
     assert not outage.suspected
     clock.now += 61
-    fail(outage, range(4), Unreachable("down"))
+    fail(outage, range(4), UnreachableError("down"))
     assert not outage.suspected
     assert outage.reason == ""
 
 
 def test_as_many_failures_as_calls_in_flight_may_be_of_one_moment() -> None:
     outage = CircuitBreaker(60.0)
-    fail(outage, range(63), Unreachable("connection reset"), in_flight=64)
+    fail(outage, range(63), UnreachableError("connection reset"), in_flight=64)
     assert not outage.suspected
-    outage.failed(63, Unreachable("connection reset"), 64)
+    outage.failed(63, UnreachableError("connection reset"), 64)
     assert outage.suspected
 
 
 @pytest.mark.parametrize(
-    "error", [Permanent("HTTP 413"), AnswerError("not JSON"), Transient("HTTP 500")]
+    "error", [PermanentError("HTTP 413"), AnswerError("not JSON"), TransientError("HTTP 500")]
 )
 def test_refusals_are_signs_of_life_but_not_for_ever(clock: Clock, error: SwathError) -> None:
     outage = CircuitBreaker(60.0)
@@ -203,19 +203,19 @@ def test_refusals_are_signs_of_life_but_not_for_ever(clock: Clock, error: SwathE
 
 def test_an_endpoint_that_only_throttles_is_given_three_times_the_patience(clock: Clock) -> None:
     outage = CircuitBreaker(60.0)
-    fail(outage, range(9), Throttled("busy"))
+    fail(outage, range(9), ThrottledError("busy"))
     clock.now += 180
-    outage.failed(0, Throttled("busy"), 1)
+    outage.failed(0, ThrottledError("busy"), 1)
     assert outage.reason == ""
     assert not outage.suspected
     clock.now += 1
-    outage.failed(0, Throttled("busy"), 1)
+    outage.failed(0, ThrottledError("busy"), 1)
     assert "181 s without an answer" in outage.reason
 
 
 def test_probes_come_at_growing_pauses() -> None:
     outage = CircuitBreaker(60.0)
-    fail(outage, range(5), Unreachable("down"))
+    fail(outage, range(5), UnreachableError("down"))
     assert [outage.pause() for _ in range(6)] == [0.5, 1, 2, 4, 5, 5]
     outage.failed(9, AnswerError("it lives"), 1)
     assert not outage.suspected

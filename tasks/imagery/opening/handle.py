@@ -8,7 +8,7 @@ from typing import Any
 
 import rasterio
 
-from tasks.errors import ImageChanged
+from tasks.errors import ImageChangedError
 from tasks.imagery.image import Image
 from tasks.imagery.opening.safety import check_raster
 from tasks.imagery.opening.stored import stored
@@ -22,7 +22,7 @@ def dataset_of(image: Image, read_role: str | None) -> Iterator[Any]:
     """A handle of an image for one thread; enter `gdal_environment` first.
 
     Raises:
-        ImageChanged: The image is no longer the version that was opened.
+        ImageChangedError: The image is no longer the version that was opened.
     """
     check_unchanged(image, read_role)
     height, width = image.block_shape
@@ -39,11 +39,11 @@ def check_unchanged(image: Image, read_role: str | None) -> None:
     """Make sure that an image is still the version that was opened.
 
     Raises:
-        ImageChanged: It is not.
+        ImageChangedError: It is not.
     """
     now = stored(image.url, image.path, read_role).etag
     if now != image.etag:
-        raise ImageChanged(
+        raise ImageChangedError(
             f"{image.url} was replaced while it was read (version {image.etag}, now {now}): "
             "send the request again."
         )

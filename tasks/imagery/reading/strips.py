@@ -23,7 +23,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from tasks.aws import clients
-from tasks.errors import ImageChanged, ImageError
+from tasks.errors import ImageChangedError, ImageError
 from tasks.grid.tiles import Tile
 from tasks.imagery.environment import MEBIBYTE, gdal_environment
 from tasks.imagery.image import Image
@@ -56,7 +56,7 @@ def read_tiles(
         not be read after three attempts.
 
     Raises:
-        ImageChanged: The image is no longer the version that was opened.
+        ImageChangedError: The image is no longer the version that was opened.
     """
     rows = (list(row) for _, row in groupby(tiles, key=lambda tile: tile.window.row_off))
     with ThreadPoolExecutor(1, thread_name_prefix="strips") as thread:
@@ -153,7 +153,7 @@ class _StripReader:
             chunk = MEBIBYTE // 8 if image.driver == "GTiff" else MEBIBYTE
             with gdal_environment(self._read_role, s3=image.in_s3, cache=cache, chunk=chunk):
                 return self._row(row), ""
-        except ImageChanged:
+        except ImageChangedError:
             raise
         except (ImageError, BotoCoreError, ClientError) as error:
             self.close()

@@ -3,10 +3,10 @@
 Paint a tile, and the model (and the server around it) does to it what broken endpoints do:
 
     colour    first three bands    in process            over HTTP
-    red       high low  low        Transient             500, reason as JSON
-    yellow    high high low        Throttled             503 with Retry-After
-    magenta   high low  high       BadAnswer             200, JSON cut in half
-    cyan      low  high high       BadAnswer             200, `[1,2,3]`
+    red       high low  low        TransientError        500, reason as JSON
+    yellow    high high low        ThrottledError        503 with Retry-After
+    magenta   high low  high       BadAnswerError        200, JSON cut in half
+    cyan      low  high high       BadAnswerError        200, `[1,2,3]`
     blue      low  low  high       a late answer         a late answer
     other     anything else        centerpoint's answer  centerpoint's answer
 
@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.errors import AnswerError, Throttled, Transient
+from tasks.errors import AnswerError, ThrottledError, TransientError
 from tasks.inference.builtin.centerpoint import Centerpoint
 
 
-class BadAnswer(AnswerError):  # noqa: N818 - named as its kin in tasks.errors
+class BadAnswerError(AnswerError):
     """An answer that is no FeatureCollection.
 
     Attributes:
@@ -60,27 +60,27 @@ class Failure(BaseModel):
             pixels: (bands, height, width), any real dtype.
 
         Raises:
-            Transient: The tile is red.
-            Throttled: The tile is yellow.
-            BadAnswer: The tile is magenta or cyan.
+            TransientError: The tile is red.
+            ThrottledError: The tile is yellow.
+            BadAnswerError: The tile is magenta or cyan.
         """
         match _colour(pixels):
             case "100":
-                raise Transient("The model 'failure' fails on this tile: it is red.")
+                raise TransientError("The model 'failure' fails on this tile: it is red.")
             case "110":
-                raise Throttled(
+                raise ThrottledError(
                     f"The model 'failure' asks for {self.patience} s of patience: the tile is "
                     "yellow.",
                     self.patience,
                 )
             case "101":
                 whole = json.dumps(Centerpoint()(pixels)).encode()
-                raise BadAnswer(
+                raise BadAnswerError(
                     "The model 'failure' answers with JSON cut in half: the tile is magenta.",
                     whole[: len(whole) // 2],
                 )
             case "011":
-                raise BadAnswer(
+                raise BadAnswerError(
                     "The model 'failure' answers with [1,2,3]: the tile is cyan.", b"[1,2,3]"
                 )
             case "001":

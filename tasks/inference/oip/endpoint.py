@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.errors import AnswerError, Permanent, RequestError
+from tasks.errors import AnswerError, PermanentError, RequestError
 from tasks.imagery import TilePixels
 from tasks.inference.description import Description, Prepared
 from tasks.inference.endpoint import Boxes
@@ -97,14 +97,14 @@ class OipEndpoint:
 
         Raises:
             EndpointError: As `tasks.inference.transport` and `tasks.inference.replies` tell;
-                Permanent where a tile cannot be sent.
+                PermanentError where a tile cannot be sent.
             AnswerError: The reply is none of the protocol's, or not whole, or not this model's.
         """
         inputs = self._description.inputs(prepared)
         try:
             told, body = write_request(inputs, self._wanted, binary=self._binary)
         except ValueError as error:
-            raise Permanent(f"{self.url}: the tile cannot be sent: {error}.") from error
+            raise PermanentError(f"{self.url}: the tile cannot be sent: {error}.") from error
         reply = self._transport.post(self.url, self._headers | told, body)
         check_answered(self.url, reply)
         # who answers in bytes takes them, whether its metadata say so (Triton) or not (KServe)

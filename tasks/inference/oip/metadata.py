@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import orjson
 from pydantic import BaseModel, BeforeValidator, NonNegativeInt, ValidationError
 
-from tasks.errors import Permanent, RequestError, Transient
+from tasks.errors import PermanentError, RequestError, TransientError
 from tasks.inference.oip.messages import OK, check_answered, error_text
 from tasks.inference.transport import Reply, Transport, check_sendable
 
@@ -115,7 +115,7 @@ def _model_metadata(url: str, reply: Reply) -> _ModelMetadata:
     try:
         check_answered(url, reply)
         return _ModelMetadata.model_validate_json(reply.body)
-    except Permanent as error:
+    except PermanentError as error:
         raise RequestError(
             f"imageProcessor.name: {error}. Name a model that the server has, and give what it "
             "asks for (such as Authorization) in imageProcessorParameters."
@@ -134,7 +134,7 @@ def _check_ready(url: str, reply: Reply) -> None:
     if reply.status == OK and not _denied(reply.body):
         return
     said = error_text(reply.body)[:200].decode(errors="replace").strip()
-    raise Transient(
+    raise TransientError(
         f"{url}/ready answered HTTP {reply.status}{said and f': {said}'}: the model is not ready; "
         "wait until it is loaded."
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tasks.errors import Permanent, TimedOut, Transient
+from tasks.errors import EndpointTimeoutError, PermanentError, TransientError
 from tasks.imagery import TilePixels
 from tasks.inference.description import Description, Prepared
 from tasks.inference.endpoint import Boxes
@@ -53,9 +53,9 @@ class OnnxEndpoint:
         """The boxes that the model finds in each of a few tiles.
 
         Raises:
-            TimedOut: The model took too long; it was ended.
-            Transient: It was ended by `close`.
-            Permanent: It cannot be run on them.
+            EndpointTimeoutError: The model took too long; it was ended.
+            TransientError: It was ended by `close`.
+            PermanentError: It cannot be run on them.
             AnswerError: What it answered is not what its description says.
         """
         return self._description.decode(self._run(prepared), prepared)
@@ -66,7 +66,7 @@ class OnnxEndpoint:
 
     def _run(self, prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
         if self._watch.closed:
-            raise Transient("The model was closed.")
+            raise TransientError("The model was closed.")
         inputs = self._description.inputs(prepared)
         call = self._session.call_options()
         try:
@@ -74,8 +74,10 @@ class OnnxEndpoint:
                 return self._session.run(inputs, self._description.outputs, call)
         except Exception as error:
             if self._watch.closed:
-                raise Transient("The model was ended while it ran.") from error
+                raise TransientError("The model was ended while it ran.") from error
             if call.terminate:
-                raise TimedOut(f"The model took more than {self._watch.timeout:g} s.") from error
+                raise EndpointTimeoutError(
+                    f"The model took more than {self._watch.timeout:g} s."
+                ) from error
             reason = " ".join(str(error).split())[:300]
-            raise Permanent(f"The model cannot be run on a tile: {reason}") from error
+            raise PermanentError(f"The model cannot be run on a tile: {reason}") from error

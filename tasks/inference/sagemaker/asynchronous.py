@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 from uuid import uuid4
 
-from tasks.errors import EndpointError, TimedOut, Transient
+from tasks.errors import EndpointError, EndpointTimeoutError, TransientError
 from tasks.imagery import TilePixels
 from tasks.inference.replies import failure
 from tasks.inference.sagemaker.exchange import Exchange
@@ -75,8 +75,8 @@ class AsynchronousEndpoint:
         """The model's answer for one tile; nothing of it stays in S3.
 
         Raises:
-            EndpointError: As `tasks.inference.sagemaker.failures` tells; Permanent for a tile that
-                is too large; TimedOut where there was no answer in time.
+            EndpointError: As `tasks.inference.sagemaker.failures` tells; PermanentError for a
+                tile that is too large; EndpointTimeoutError where there was no answer in time.
             AnswerError: The answer is too long, or says that it is no JSON.
         """
         (body,) = prepared
@@ -90,7 +90,7 @@ class AsynchronousEndpoint:
             self._exchange.put(tile, body)
             places = self._invoke(tile, name)
             found, told = self._await(tile, places, deadline)
-        except Transient:
+        except TransientError:
             raise  # S3 may be out of reach, or an answer still come: `close` removes them
         except BaseException:
             self._remove([tile, *places])
@@ -122,7 +122,7 @@ class AsynchronousEndpoint:
             Filename=name,
         )
         if not told.get("OutputLocation"):
-            raise Transient(f"{self._where}: InvokeEndpointAsync named no OutputLocation")
+            raise TransientError(f"{self._where}: InvokeEndpointAsync named no OutputLocation")
         places = [told["OutputLocation"], *filter(None, [told.get("FailureLocation")])]
         self._keep(*places)
         return places
@@ -132,9 +132,9 @@ class AsynchronousEndpoint:
     ) -> tuple[str, dict[str, Any]]:
         try:
             return self._exchange.first(places, deadline)
-        except TimedOut as error:
+        except EndpointTimeoutError as error:
             self._remove([tile])  # nobody needs to work on it any more
-            raise TimedOut(
+            raise EndpointTimeoutError(
                 f"{self._where}: {error} ({self._timeout:g} s, SWATH_ASYNC_TIMEOUT)"
             ) from error
 
@@ -156,7 +156,7 @@ def _told(where: str, body: bytes) -> EndpointError:
     said = body[:_SHOWN].decode(errors="replace").strip()
     status = re.search(r"(?:client|server) error \((\d{3})\)", said)
     message = f"{where}: the model failed: {said}"
-    return failure(message, int(status[1])) if status else Transient(message)
+    return failure(message, int(status[1])) if status else TransientError(message)
 
 
 def _within(seconds: float, least: int, most: int) -> int:

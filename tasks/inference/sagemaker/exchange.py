@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Any
 
-from tasks.errors import AnswerError, EndpointError, Permanent, PublishError, TimedOut, Transient
+from tasks.errors import (
+    AnswerError,
+    EndpointError,
+    EndpointTimeoutError,
+    PermanentError,
+    PublishError,
+    TransientError,
+)
 from tasks.inference.sagemaker.wire import Wire
 from tasks.storage.objects import split_s3
 
@@ -67,24 +74,24 @@ class Exchange:
             deadline: Until when, by `time.monotonic`.
 
         Raises:
-            TimedOut: None was there in time.
-            Transient: `close` was called.
-            Permanent: S3 may not be asked.
+            EndpointTimeoutError: None was there in time.
+            TransientError: `close` was called.
+            PermanentError: S3 may not be asked.
             AnswerError: The object is too long.
         """
         pause, last = _FIRST_PAUSE, ""
         while (left := deadline - time.monotonic()) > 0:
             if self._closed.wait(min(pause, left)):
-                raise Transient(f"{uris[0]}: no longer waited for: the endpoint was closed")
+                raise TransientError(f"{uris[0]}: no longer waited for: the endpoint was closed")
             try:
                 if found := next((uri for uri in uris if self._there(uri, pause * _FRESH)), None):
                     return found, self._s3("get_object", found)
-            except Permanent:
+            except PermanentError:
                 raise
             except EndpointError as error:  # the answer may be there the next time
                 last = f"; at last: {error}"
             pause = min(_LONGEST_PAUSE, pause * _GROWTH)
-        raise TimedOut(f"no answer at {' or '.join(uris)} in time{last}")
+        raise EndpointTimeoutError(f"no answer at {' or '.join(uris)} in time{last}")
 
     def remove(self, uris: Iterable[str]) -> None:
         """Remove objects, those that are not there too; what cannot be is told in the log once."""
@@ -153,4 +160,4 @@ def _split(uri: str) -> tuple[str, str]:
     try:
         return split_s3(uri)
     except PublishError as error:
-        raise Permanent(str(error)) from error
+        raise PermanentError(str(error)) from error

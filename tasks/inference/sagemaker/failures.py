@@ -14,7 +14,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from tasks.errors import EndpointError, Permanent, TimedOut, Transient
+from tasks.errors import EndpointError, EndpointTimeoutError, PermanentError, TransientError
 from tasks.inference.replies import failure as by_status
 
 UNREACHABLE = (NoConnection, HTTPClientError)
@@ -69,10 +69,10 @@ def failure(where: str, error: AwsError) -> EndpointError:
     if isinstance(error, ClientError):
         return _of_a_service(where, error)
     if isinstance(error, NoCredentialsError):
-        return Permanent(f"{where}: {error}. Give this process a role or credentials of AWS.")
+        return PermanentError(f"{where}: {error}. Give this process a role or credentials of AWS.")
     if isinstance(error, (*UNREACHABLE, CredentialRetrievalError, ResponseParserError)):
-        return Transient(f"{where}: {str(error)[:_SHOWN]}")
-    return Permanent(
+        return TransientError(f"{where}: {str(error)[:_SHOWN]}")
+    return PermanentError(
         f"{where}: {str(error)[:_SHOWN].rstrip('.')}. Check the parameters and AWS's settings."
     )
 
@@ -103,7 +103,7 @@ def _of_the_model(
         message += f" (log: {log})"
     if not status:
         message = f"{where}: the model did not answer SageMaker: {said}"
-        return (TimedOut if "timed out" in said else Transient)(message)
+        return (EndpointTimeoutError if "timed out" in said else TransientError)(message)
     return by_status(message, status, retry_after)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.errors import Permanent, RequestError
+from tasks.errors import PermanentError, RequestError
 from tasks.imagery import Image
 from tasks.inference.sagemaker.failures import SMALLER
 from tasks.request import Request, TileCompression, TileFormat
@@ -34,10 +34,10 @@ class PayloadLimit:
             size: Bytes of the encoded tile.
 
         Raises:
-            Permanent: With what to do.
+            PermanentError: With what to do.
         """
         if size > self.size:
-            raise Permanent(self._told(f"the tile has {size} bytes"))
+            raise PermanentError(self._told(f"the tile has {size} bytes"))
 
     def check_all(self, request: Request, image: Image) -> None:
         """Refuse work of which every full tile is too large: where pixels are not compressed.

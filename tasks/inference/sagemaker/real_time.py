@@ -51,8 +51,8 @@ class SageMakerEndpoint:
         """The model's answer for one tile.
 
         Raises:
-            EndpointError: As `tasks.inference.sagemaker.failures` tells; Permanent for a tile that
-                is too large.
+            EndpointError: As `tasks.inference.sagemaker.failures` tells; PermanentError for a
+                tile that is too large.
             AnswerError: The body is too long, or says that it is no JSON.
         """
         (body,) = prepared
