@@ -126,7 +126,7 @@ def _run(request: Request, options: Options, console: Console) -> Summary:
 
     from deployments.watch import watching
     from flows.image import image
-    from flows.launch import tags as tags_of
+    from flows.image_runs import tags as tags_of
 
     with _interruptible(console), tags(*tags_of(request)), watching(request.job_id, console):
         end: State[Any] = image(request, region_size=options.cut.region_size, return_state=True)

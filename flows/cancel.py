@@ -18,7 +18,7 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Cancelling
 
-from flows.pages import every
+from flows.run_records import read_all
 from tasks.aws import ecs
 from tasks.errors import StopError
 from tasks.settings import settings
@@ -37,7 +37,7 @@ def cancel_regions(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[
     its = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
     with get_client(sync_client=True) as client:
         # all of them: of those in some states, one that changes its own would move the next page
-        for region in every(partial(client.read_flow_runs, flow_run_filter=its)):
+        for region in read_all(partial(client.read_flow_runs, flow_run_filter=its)):
             # the server itself may have cancelled some, whose ECS tasks it leaves as they are
             if region.state_type in {*UNFINISHED, StateType.CANCELLED}:
                 cancel(client, region, "its image's run ended")

@@ -18,7 +18,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.announce import announce, announce_end, announce_start
 from flows.cancel import cancel_regions
-from flows.launch import run_name
+from flows.image_runs import run_name
 from flows.regions import AT_ONCE, run_regions, why_lost
 from flows.report import report
 from flows.workers import throughput_of

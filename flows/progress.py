@@ -24,7 +24,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.runtime import flow_run
 
-from flows.pages import every
+from flows.run_records import read_all
 from tasks.grid.tiles import Region
 from tasks.results.stored import TileResults
 
@@ -99,9 +99,9 @@ def _watch(image_run: UUID, artifact: UUID, tiles: int, ended: Event) -> None:
 def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
     """Tiles done in the runs of an image's regions, the best attempt of each counted."""
     children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[image_run]))
-    runs = every(partial(client.read_flow_runs, flow_run_filter=children))
+    runs = read_all(partial(client.read_flow_runs, flow_run_filter=children))
     regions = {run.id: Region.model_validate(run.parameters["region"]) for run in runs}
-    shown = every(
+    shown = read_all(
         partial(
             client.read_artifacts,
             flow_run_filter=children,

@@ -16,8 +16,8 @@ from prefect.futures import PrefectConcurrentFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.labels import leave
 from flows.progress import RegionProgress
+from flows.run_records import write_metrics
 from flows.slots import endpoint_slots
 from flows.startup import startup
 from tasks.errors import ImageChangedError, SwathError
@@ -106,7 +106,7 @@ def _leave_figures(plan: Plan, tiles: int, seconds: float, first_tile: float | N
     start = startup(first_tile)
     get_run_logger().info("Start-up: %s", start)
     work = RegionTiming(tiles, plan.grid.tile_width * plan.grid.tile_height, seconds)
-    leave(start.stages | asdict(work))
+    write_metrics(start.stages | asdict(work))
 
 
 def _slots(request: Request, calls: Calls) -> AbstractContextManager[None]:

@@ -10,10 +10,10 @@ from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Failed
 
-from flows.attempt import News, run_region
-from flows.launch import tags as tags_of
+from flows.image_runs import tags as tags_of
 from flows.progress import image_progress
 from flows.region import region as region_flow
+from flows.region_attempt import AbortSignal, run_region
 from tasks.errors import SwathError
 from tasks.grid.tiles import Region
 from tasks.planning.plan import Plan
@@ -41,30 +41,30 @@ def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any
     A single one is in this process: no machine has to start for it, as there is one.
     """
     work = [(plan.request, plan.image.url, plan.image.etag, region, work_uri) for region in regions]
-    news = News()
+    abort = AbortSignal()
     if settings().region_deployment is None or len(work) == 1:
         with tags(*tags_of(plan.request)):
-            return [_run_here(region, news) for region in work]
+            return [_run_here(region, abort) for region in work]
     attempt = run_region.with_options(
         retries=settings().region_attempts - 1,
-        retry_condition_fn=lambda *_: not news.hopeless,
+        retry_condition_fn=lambda *_: not abort.reason,
     )
-    futures = [attempt.submit(*region, news=news) for region in work]
+    futures = [attempt.submit(*region, abort=abort) for region in work]
     wait(futures)
     return [future.state for future in futures]
 
 
-def _run_here(work: tuple[Any, ...], news: News) -> State[Any]:
+def _run_here(work: tuple[Any, ...], abort: AbortSignal) -> State[Any]:
     """How a region's run in this process ended, tried as often as on the work pool.
 
     It is not begun where an earlier one told that there is no hope for it.
     """
-    end: State[Any] = Failed(message=news.hopeless)
+    end: State[Any] = Failed(message=abort.reason)
     for _ in range(settings().region_attempts):
-        if news.hopeless or end.is_completed():
+        if abort.reason or end.is_completed():
             break
         end = region_flow(*work, return_state=True)
-        news.hear(end)
+        abort.observe(end)
     return end
 
 

@@ -15,8 +15,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
-from flows.labels import leave
-from flows.pages import every
+from flows.run_records import read_all, write_metrics
 from flows.startup import TITLES, Startup, medians, startup, startup_of
 from tasks.grid.tiles import Region
 from tasks.reporting.summary import Summary
@@ -29,7 +28,7 @@ def report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Tab
     started = {index: startup_of(run) for index, run in runs.items()}
     own = startup(min(filter(None, map(_first_tile, runs.values())), default=None))
     get_run_logger().info("Start-up: %s", own)
-    leave(own.stages)
+    write_metrics(own.stages)
     create_markdown_artifact(
         f"{summary.markdown()}\n\n{_page(own, list(started.values()))}",
         description=summary.message,
@@ -45,7 +44,7 @@ def _region_runs() -> dict[int, FlowRun]:
     mine = FlowRunFilterParentFlowRunId(any_=[UUID(flow_run.id)])
     try:
         with get_client(sync_client=True) as client:
-            runs = every(
+            runs = read_all(
                 partial(
                     client.read_flow_runs, flow_run_filter=FlowRunFilter(parent_flow_run_id=mine)
                 )

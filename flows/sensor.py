@@ -14,7 +14,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.runtime import flow_run
 
 from flows.announce import announce_refusal
-from flows.launch import ImageRuns
+from flows.image_runs import ImageRuns
 from tasks.errors import PublishError, RequestError
 from tasks.queue import read_arrivals, request_for
 from tasks.queue.sqs import LONGEST_POLL, Message, Queue, open_queue
@@ -47,7 +47,7 @@ def sensor(minutes: float = 5.0) -> int:
     with _place(queue, left()) as mine:
         while mine and left() > 0:
             try:
-                runs.tend()
+                runs.reconcile()
                 free = runs.free()
             except httpx.HTTPError as error:
                 get_run_logger().warning("Prefect does not answer: %r", error)
@@ -88,7 +88,7 @@ def _launch(message: Message, queue: Queue, runs: ImageRuns) -> int:
     for request, url in work:
         while runs.free() == 0:
             queue.extend(message)
-            runs.tend()  # or a run that cannot end keeps its place, and this one waiting
+            runs.reconcile()  # or a run that cannot end keeps its place, and this one waiting
             time.sleep(1)
         runs.launch(request, url, message.id)
         get_run_logger().info("%s of %s is launched", url, request.job_id)

@@ -15,7 +15,7 @@ from prefect import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
 
-from flows.labels import left
+from flows.run_records import read_metric
 
 _CLOCKS = 1.0  # seconds that those of a machine and of Prefect's server may be apart
 
@@ -130,7 +130,7 @@ def _process_starts() -> Iterator[float]:
 
 def startup_of(run: FlowRun) -> Startup:
     """How a run started, by what it left on itself."""
-    return Startup(**{name: left(run, name) for name in TITLES})
+    return Startup(**{name: read_metric(run, name) for name in TITLES})
 
 
 def medians(startups: Sequence[Startup]) -> Startup:

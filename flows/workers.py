@@ -17,8 +17,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
-from flows.labels import left
-from flows.launch import tags
+from flows.image_runs import tags
+from flows.run_records import read_metric
 from tasks.grid.tiles import Grid
 from tasks.planning.throughput import RegionTiming, Throughput, tile_seconds
 from tasks.request import Request
@@ -71,7 +71,7 @@ def _works(client: SyncPrefectClient, request: Request) -> list[RegionTiming]:
 
 def _work(run: FlowRun) -> RegionTiming | None:
     """What a run says that it took; None where it does not, or says nonsense."""
-    figures = [left(run, name) for name in RegionTiming.__slots__]
+    figures = [read_metric(run, name) for name in RegionTiming.__slots__]
     known = [figure for figure in figures if figure]
     return RegionTiming(*known) if len(known) == len(figures) else None
 

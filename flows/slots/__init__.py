@@ -1,6 +1,6 @@
 """The bound on calls to one endpoint, over all regions and images: a Prefect concurrency limit."""
 
-from flows.slots.name import limit_name
+from flows.slots.limit import limit_name
 from flows.slots.region import endpoint_slots
 
 __all__ = ["endpoint_slots", "limit_name"]

@@ -9,6 +9,7 @@ import json
 import re
 import time
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -24,11 +25,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, StateType
 from prefect.client.schemas.sorting import ArtifactSort
 
-from flows.slots.fair import Claim
+from flows.run_records import read_all
+from flows.slots.limit import Claim
 
 _REFRESHED = 10.0  # seconds after which a claim is shown again, though nothing changed
 _FORGOTTEN = timedelta(seconds=35)  # without that, its region is dead
-_PAGE = 200  # rows that the server hands out at once
 
 
 class Claims:
@@ -95,20 +96,16 @@ class Claims:
             self._artifact = None
 
     def _read(self) -> list[Artifact]:
-        found: list[Artifact] = []
-        while True:
-            page = self._client.read_artifacts(
+        """The newest first, of regions whose runs are Running."""
+        running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+        return read_all(
+            partial(
+                self._client.read_artifacts,
                 artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[self._key])),
-                flow_run_filter=FlowRunFilter(
-                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
-                ),
+                flow_run_filter=FlowRunFilter(state=running),
                 sort=ArtifactSort.ID_DESC,
-                limit=_PAGE,
-                offset=len(found),
             )
-            found += page
-            if len(page) < _PAGE:
-                return found
+        )
 
 
 def _row(artifact: Artifact) -> dict[str, Any]:

@@ -18,9 +18,8 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.slots.claims import Claims
-from flows.slots.fair import fair_shares
 from flows.slots.leases import DURATION, Leases
-from flows.slots.name import limit_name
+from flows.slots.limit import fair_shares, limit_name
 from tasks.inference.endpoint import Endpoint
 from tasks.inference.limiter import Limiter
 from tasks.request import Request

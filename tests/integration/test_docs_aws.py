@@ -14,7 +14,7 @@ import yaml
 from cfnlint.decode import decode
 
 from deployments.aws.pool import WORK_POOL
-from flows import launch, sensor
+from flows import image_runs, sensor
 from tasks.queue.sqs import VISIBILITY
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
@@ -154,11 +154,11 @@ def test_times_are_those_of_the_code_and_the_template(template: dict[str, Any]) 
         f"RDS keeps {database['BackupRetentionPeriod']} days",
         f"`it was tried {receives} times: …`",
         f"its place is free after {sensor.LEASE:.0f} s, its message is back after {VISIBILITY} s",
-        f"{launch._HOOKS.seconds} s later the sensor",
+        f"{image_runs._HOOKS.seconds} s later the sensor",
         "no sensor looked for a day",
     ):
         assert told in prose, told
-    assert launch._OLDEST.days == 1
+    assert image_runs._OLDEST.days == 1
     assert queues["DeadLetterQueue"]["MessageRetentionPeriod"] == kept * 86400
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.slots.fair import Claim, divide, fair_shares
+from flows.slots.limit import Claim, divide, fair_shares
 
 WANTED = st.lists(st.integers(0, 40), max_size=12)
 

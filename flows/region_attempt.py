@@ -18,7 +18,7 @@ from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
 
 from flows.cancel import cancel, never_started
-from flows.launch import tags
+from flows.image_runs import tags
 from flows.region import GIVEN_UP, REPLACED
 from tasks.errors import RegionLostError
 from tasks.grid.tiles import Region
@@ -29,7 +29,7 @@ _POLL = 1.0  # seconds between looks at a region's run
 
 
 @dataclass
-class News:
+class AbortSignal:
     """What an image's regions tell each other.
 
     Attributes:
@@ -37,12 +37,12 @@ class News:
             of the image; empty where none has.
     """
 
-    hopeless: str = ""
+    reason: str = ""
 
-    def hear(self, end: State[Any]) -> None:
+    def observe(self, end: State[Any]) -> None:
         """Learn from how a region's run ended."""
         if end.name in {GIVEN_UP, REPLACED}:
-            self.hopeless = end.message or end.name or ""
+            self.reason = end.message or end.name or ""
 
 
 @task(
@@ -57,7 +57,7 @@ def run_region(
     region: Region,
     work_uri: str,
     *,
-    news: News,
+    abort: AbortSignal,
 ) -> None:
     """Run one region on the work pool and wait for it; each attempt is a run of its own.
 
@@ -65,8 +65,8 @@ def run_region(
         RegionLostError: The run failed, crashed, was cancelled, did not start, or took too long;
             or it was not begun, as there is no hope for it.
     """
-    if news.hopeless:
-        raise RegionLostError(news.hopeless)
+    if abort.reason:
+        raise RegionLostError(abort.reason)
     deployment = settings().region_deployment
     assert deployment is not None
     started = run_deployment(
@@ -88,10 +88,10 @@ def run_region(
     )
     run = _await(cast("FlowRun", started).id)  # a coroutine only where there is an event loop
     if run.state is not None:
-        news.hear(run.state)
+        abort.observe(run.state)
     if run.state is None or not run.state.is_completed():
         ended = "was lost" if run.state is None else f"ended {run.state.name}: {run.state.message}"
-        raise RegionLostError(news.hopeless or f"{run.name} {ended}")
+        raise RegionLostError(abort.reason or f"{run.name} {ended}")
 
 
 def _await(run_id: UUID) -> FlowRun:

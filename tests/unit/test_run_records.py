@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.pages import every
+from flows.run_records import read_all
 
 
 @pytest.mark.parametrize("rows", [0, 1, 199, 200, 201, 400, 1001])
@@ -13,4 +13,4 @@ def test_all_rows_are_read_in_order(rows: int) -> None:
         assert limit <= 200, "Prefect's server refuses more"
         return list(range(rows))[offset : offset + limit]
 
-    assert every(read) == list(range(rows))
+    assert read_all(read) == list(range(rows))

@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running
 
 from flows.announce import status_of
-from flows.launch import run_name, tags
+from flows.image_runs import run_name, tags
 from flows.progress import _Clock
 from tasks.request import Request
 

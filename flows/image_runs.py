@@ -25,7 +25,7 @@ from prefect.states import Crashed
 
 from flows.announce import ANNOUNCED, announce_end, status_of
 from flows.cancel import UNFINISHED, cancel_regions, never_started, stop_task
-from flows.pages import every
+from flows.run_records import read_all
 from tasks.aws import ecs
 from tasks.errors import RequestError
 from tasks.reporting.status import JobStatus
@@ -36,7 +36,7 @@ _HOOKS = timedelta(seconds=30)  # after its end, in which a run speaks for itsel
 _OLDEST = timedelta(days=1)  # end of a run that a sensor's first look speaks for
 _RECENT = timedelta(minutes=10)  # the same of its later looks
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
-_TENDING = 5.0  # seconds between looks at runs that cannot speak for themselves
+_RECONCILE_INTERVAL = 5.0  # seconds between looks at runs that cannot speak for themselves
 _MESSAGE = "swath.message"  # label that names the delivery a run was launched for
 
 
@@ -60,7 +60,7 @@ class ImageRuns:
     def __init__(self, name: str) -> None:
         """Look nothing up yet."""
         self.name = name
-        self._tended = -_TENDING
+        self._reconciled = -_RECONCILE_INTERVAL
 
     def free(self) -> int:
         """Image runs that could start now: the concurrency limit less the unfinished ones.
@@ -98,17 +98,17 @@ class ImageRuns:
         )
         return next(run.id for run in attempts if _holds(run, message_id))
 
-    def tend(self) -> None:
+    def reconcile(self) -> None:
         """Speak and act for runs that cannot: whose process was never there, or was killed.
 
         A run that was submitted and does not start, or whose ECS task has stopped, is given up. One
         that has ended, and whose hooks have not said so, is announced, and its regions are stopped.
         It may be asked often: it looks every few seconds at most.
         """
-        if time.monotonic() < self._tended + _TENDING:
+        if time.monotonic() < self._reconciled + _RECONCILE_INTERVAL:
             return
-        now, oldest = datetime.now(UTC), _RECENT if self._tended > 0 else _OLDEST
-        self._tended = time.monotonic()
+        now, oldest = datetime.now(UTC), _RECENT if self._reconciled > 0 else _OLDEST
+        self._reconciled = time.monotonic()
         ended = FlowRunFilterEndTime(after_=now - oldest, before_=now)
         begun = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         with get_client(sync_client=True) as client:
@@ -117,7 +117,7 @@ class ImageRuns:
             for run in self._read(client, _ENDED, ended):
                 hooks_may_run = run.end_time is None or run.end_time > now - _HOOKS
                 if run.run_count == 0 or not hooks_may_run:  # without a process there are none
-                    self._try(_speak_for, client, run)
+                    self._try(_announce_missed_end, client, run)
 
     def _try(
         self,
@@ -141,7 +141,7 @@ class ImageRuns:
         which = FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)), end_time=end_time
         )
-        return every(
+        return read_all(
             partial(client.read_flow_runs, deployment_filter=self._mine, flow_run_filter=which)
         )
 
@@ -196,7 +196,7 @@ def _give_up_lost(client: SyncPrefectClient, run: FlowRun) -> None:
         stop_task(run, why)
 
 
-def _speak_for(client: SyncPrefectClient, run: FlowRun) -> None:
+def _announce_missed_end(client: SyncPrefectClient, run: FlowRun) -> None:
     """Announce the end of a run that has not been, and leave none of its regions at work."""
     if run.labels.get(ANNOUNCED) or client.read_flow_run(run.id).labels.get(ANNOUNCED):
         return  # by then, perhaps, by another sensor
