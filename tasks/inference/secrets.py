@@ -85,7 +85,7 @@ def reveal(parameters: Mapping[str, Any], url: str) -> Revealed:
 
 
 def _value(reference: SecretReference, url: str) -> str:
-    members = _members(reference.place)
+    members = _members(reference.secret)
     allowed, value = members[_URL], members.get(reference.key)
     if not _lies_under(url, allowed):
         raise RequestError(

@@ -47,7 +47,7 @@ def _whole(
     """The rows that score enough and that no edge cuts away, and what they show."""
     rows = np.flatnonzero(detections["score"].to_numpy() >= algorithm.skip_box_threshold)
     shapes = shapes_of(detections, grid)
-    if algorithm.cuts_edges:
+    if algorithm.applies_edge_rule:
         verdicts = cut(shapes.bounds, detections["tile"].to_numpy(), grid, inferred)
         rows = rows[verdicts[rows] != DEAD]
     return rows, shapes if len(rows) == len(shapes) else shapes.take(rows)
@@ -65,7 +65,7 @@ def _nms(  # noqa: PLR0917 - the detections, and all that there is to know of th
     labels, scores = _labels(detections, algorithm)[rows], detections["score"].to_numpy()[rows]
     doubtful = _reaches_out(shapes.bounds, interior)
     verdicts = nms_verdicts(shapes, scores, labels, algorithm.iou_threshold, doubtful)
-    if not algorithm.cuts_edges:
+    if not algorithm.applies_edge_rule:
         return verdicts
     return pieces(shapes, labels, scores, detections["tile"].to_numpy()[rows], grid, verdicts)
 
@@ -98,7 +98,7 @@ def _distilled(
     """Detections after one of the algorithms that make new ones."""
     if algorithm.algorithm_type is AlgorithmType.DISSOLVE:
         return dissolve(detections, grid, algorithm.iou_threshold, labels)
-    if algorithm.cuts_edges:
+    if algorithm.applies_edge_rule:
         scores, tiles = detections["score"].to_numpy(), detections["tile"].to_numpy()
         all_there = np.full(len(detections), KEPT, np.uint8)
         verdicts = pieces(shapes, labels, scores, tiles, grid, all_there)

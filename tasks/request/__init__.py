@@ -1,8 +1,8 @@
-"""The message that asks for work, checked in full before anything is read (DESIGN §2).
+"""The request message, validated in full before any image is read.
 
-`Request.parse` turns a message's text into a frozen `Request`, or refuses it with a line for each
-problem: the field, the value, the remedy. Names, types and defaults are those of OversightML Model
-Runner 3, so that its producers work unchanged.
+`Request.parse` turns the text of a message into a frozen `Request`, or raises RequestError with a
+line for each problem: the field, the value, the remedy. Names, types and defaults are those of
+OversightML Model Runner 3, so that its producers work unchanged.
 """
 
 from tasks.request.message import Request, describe_errors

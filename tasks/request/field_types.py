@@ -1,7 +1,7 @@
-"""The kinds of value that fields of the message hold, each checked where it stands.
+"""The types of the message's fields, each with its check.
 
-A check raises ValueError with the end of a sentence, "is not …; give …": the field's name and the
-value are put before it when the refusal is told (`tasks.request.validation_errors`).
+A check raises ValueError with the end of a sentence, "is not …; give …";
+`tasks.request.validation_errors` puts the field's name and the value before it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from tasks.request.secret_references import find_references
 
-# Names that Prefect reads as an order to fetch something, wherever they stand in a run's parameters
-_PREFECT_ORDERS = frozenset({"$ref", "__prefect_kind"})
+# Keys that Prefect interprets wherever they stand in the parameters of a run
+_PREFECT_KEYS = frozenset({"$ref", "__prefect_kind"})
 _MAX_DEPTH = 32
 _MAX_INTEGER = 2**63  # what the JSON of Prefect's API can carry
 
 
 def printable(text: str) -> str:
-    """Refuse what breaks log lines, S3 keys and HTTP headers.
+    """Check that a text has no character that breaks log lines, S3 keys or HTTP headers.
 
     Raises:
-        ValueError: A control character, a line separator or half of a surrogate pair is in it.
+        ValueError: It holds a control character, a line separator or half of a surrogate pair.
     """
-    for place, character in enumerate(text):
+    for index, character in enumerate(text):
         if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}:
             raise ValueError(
-                f"holds the control character U+{ord(character):04X} at position {place}; remove it"
+                f"holds the control character U+{ord(character):04X} at position {index}; remove it"
             )
     return text
 
@@ -42,25 +42,25 @@ def _trimmed(text: str) -> str:
 
 
 def _one_segment(text: str) -> str:
-    """A name that may stand as one part of a key or a path."""
+    """Check that a name can be one segment of a key or a path."""
     if "/" in text or "\\" in text or text in {".", ".."}:
         raise ValueError("cannot be a part of a path; give a name without slashes, not . or ..")
     return text
 
 
-def _whole(value: Any) -> Any:  # noqa: ANN401 - whatever the message holds
-    """An integer, also when it comes as "1024" or 1024.0, as OSML takes it."""
+def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """An integer; "1024" and 1024.0 are taken too, as by OSML."""
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
         return int(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("is not a whole number; give digits alone")  # noqa: TRY004 - pydantic's
+        raise ValueError("is not a whole number; give digits alone")  # noqa: TRY004 - pydantic takes it
     return value
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401
-    """A finite number, also in quotes; true and false are none."""
+    """A finite number; "0.5" is taken too, true and false are not."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -71,7 +71,7 @@ def _number(value: Any) -> Any:  # noqa: ANN401
 
 
 def _parameter_name(text: str) -> str:
-    if text in _PREFECT_ORDERS or not re.fullmatch(r"[0-9A-Za-z!#$%&'*+.^_`|~-]{1,256}", text):
+    if text in _PREFECT_KEYS or not re.fullmatch(r"[0-9A-Za-z!#$%&'*+.^_`|~-]{1,256}", text):
         raise ValueError(
             "is not a parameter's name; give the name of an argument of InvokeEndpoint or of an "
             "HTTP header (letters, digits, hyphens)"
@@ -79,32 +79,32 @@ def _parameter_name(text: str) -> str:
     return text
 
 
-def _flat(value: Any) -> Any:  # noqa: ANN401
+def _text_or_number(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("is neither text nor a number; give one of these, in quotes if need be")  # noqa: TRY004
-    _portable_scalar(value)
+    _check_scalar(value)
     if isinstance(value, str):
-        list(find_references(value))  # so that what names no secret is refused here
+        list(find_references(value))  # raises for a malformed reference
     return printable(value) if isinstance(value, str) else value
 
 
 def _portable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401
-    """Refuse what cannot travel as JSON, or would not arrive as it was sent."""
+    """Check that a value survives JSON and the parameters of a Prefect run unchanged."""
     if depth > _MAX_DEPTH:
         raise ValueError(f"is nested deeper than {_MAX_DEPTH} levels; flatten it")
     if isinstance(value, dict):
-        orders = _PREFECT_ORDERS & value.keys()
-        if orders:
-            raise ValueError(f"holds the name {min(orders)}, an order to Prefect; rename it")
+        reserved = _PREFECT_KEYS & value.keys()
+        if reserved:
+            raise ValueError(f"holds the name {min(reserved)}, reserved by Prefect; rename it")
         value = {_portable(name): _portable(item, depth + 1) for name, item in value.items()}
     elif isinstance(value, list | tuple):
         value = [_portable(item, depth + 1) for item in value]
     else:
-        _portable_scalar(value)
+        _check_scalar(value)
     return value
 
 
-def _portable_scalar(value: Any) -> None:  # noqa: ANN401
+def _check_scalar(value: Any) -> None:  # noqa: ANN401
     if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError("holds half of a surrogate pair; send valid Unicode")
     if isinstance(value, float) and not math.isfinite(value):
@@ -133,5 +133,5 @@ Name = Annotated[
 JobId = Annotated[Name, AfterValidator(_one_segment)]
 RoleArn = Annotated[str, AfterValidator(_role)]
 ParameterName = Annotated[str, AfterValidator(_parameter_name)]
-ParameterValue = Annotated[str | int | float, BeforeValidator(_flat)]
+ParameterValue = Annotated[str | int | float, BeforeValidator(_text_or_number)]
 Properties = Annotated[dict[str, Any], BeforeValidator(_portable)]

@@ -1,4 +1,4 @@
-"""Where the message says that images are read and results are written: S3 and local paths.
+"""Locations of images and outputs in S3 and on the local file system, and names from them.
 
 Checks raise ValueError with the end of a sentence, as those of `tasks.request.field_types` do.
 """
@@ -17,19 +17,19 @@ from pydantic import AfterValidator, Field
 from tasks.request.field_types import Text, printable
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
-_MAX_KEY = 1024  # bytes, S3's own limit
-_MAX_PREFIX = 700  # leaves room for the name of a file
-_MAX_NAME = 200  # bytes; file systems take 255, and results add endings
+_IP_ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
+_MAX_KEY = 1024  # bytes, the limit of S3
+_MAX_PREFIX = 700  # bytes; the rest of a key is for the file's name
+_MAX_NAME = 200  # bytes; file systems take 255, and results add extensions
 
 
 def s3_bucket(text: str) -> str:
-    """Check the name of a bucket by S3's naming rules.
+    """Check the name of a bucket against S3's naming rules.
 
     Raises:
-        ValueError: S3 has no bucket of that name.
+        ValueError: It is not a valid name.
     """
-    if not _BUCKET.fullmatch(text) or ".." in text or _ADDRESS.fullmatch(text):
+    if not _BUCKET.fullmatch(text) or ".." in text or _IP_ADDRESS.fullmatch(text):
         raise ValueError(
             "is not the name of an S3 bucket; give 3 to 63 lower-case letters, digits, dots and "
             "hyphens, without s3:// and without a path"
@@ -38,7 +38,7 @@ def s3_bucket(text: str) -> str:
 
 
 def s3_object(text: str) -> str:
-    """Check that a text is `s3://bucket/key`, with a key that a path can follow.
+    """Check that a text is `s3://bucket/key`, with a key that can be a local path too.
 
     Raises:
         ValueError: It is not.
@@ -50,16 +50,16 @@ def s3_object(text: str) -> str:
         s3_bucket(bucket)
     except ValueError:
         raise ValueError(f"names {bucket!r}, not an S3 bucket; give s3://bucket/key") from None
-    _sane_segments(key)
-    _fits(key, _MAX_KEY)
+    _check_segments(key)
+    _check_length(key, _MAX_KEY)
     return text
 
 
 def local_path(text: str) -> str:
-    """Check that a text is an absolute path of a real file system, without `..`.
+    """Check that a text is an absolute path without `..`, not in a virtual file system of GDAL.
 
     Raises:
-        ValueError: It is not; GDAL's virtual file systems (`/vsi…`) are none.
+        ValueError: It is not; paths of `/vsi…` are refused.
     """
     if not text.startswith("/"):
         raise ValueError("is neither s3://bucket/key nor an absolute path; give one of these")
@@ -67,12 +67,12 @@ def local_path(text: str) -> str:
         raise ValueError(
             "is one of GDAL's virtual file systems; give s3://bucket/key or the path of a file"
         )
-    _sane_segments(text)
+    _check_segments(text)
     return text
 
 
 def redact_url(url: str) -> str:
-    """A URL without the secrets that it may hold: no user, no password, no query."""
+    """A URL without its user, password, query and fragment, which may hold secrets."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
@@ -83,11 +83,11 @@ def file_name(url: str) -> str:
 
 
 def file_names(urls: Sequence[str]) -> dict[str, str]:
-    """The name, by image URL, that each image's results have before their endings.
+    """The file name of each image's results without their extensions, by image URL.
 
-    It is the image's own file name. Of images with one name the first keeps it and the others are
-    numbered, `x-2.tif`, past any number that is the own name of another image; so is an image whose
-    results would have the name of another's coverage.
+    It is the image's own file name. If several images have the same, the first keeps it and the
+    others are numbered, `x-2.tif`, skipping names that are another image's own. An image whose
+    results would have the name of another's coverage file is numbered too.
 
     Args:
         urls: Distinct image URLs, in the order of the message.
@@ -108,7 +108,7 @@ def file_names(urls: Sequence[str]) -> dict[str, str]:
 
 
 def _is_coverage(name: str, taken: set[str]) -> bool:
-    """Whether `name.parquet` is where another image's coverage goes."""
+    """Whether `name.parquet` is the coverage file of another image."""
     return name.endswith(".coverage") and name.removesuffix(".coverage") in taken
 
 
@@ -124,24 +124,24 @@ def _image_url(text: str) -> str:
         raise ValueError("is a folder; give the path of one image in it")
     if name != name.strip():
         raise ValueError("has a file name that begins or ends with a space; rename the file")
-    _fits(name, _MAX_NAME)
+    _check_length(name, _MAX_NAME)
     return text
 
 
 def _prefix(text: str) -> str:
     if "://" in text:
         raise ValueError("is a URL; give the folder within the bucket alone, such as results/")
-    _sane_segments(text)
-    _fits(text, _MAX_PREFIX)
+    _check_segments(text)
+    _check_length(text, _MAX_PREFIX)
     return text
 
 
-def _sane_segments(path: str) -> None:
+def _check_segments(path: str) -> None:
     if {".", ".."} & set(path.split("/")):
         raise ValueError("holds a . or .. as a segment; write the path out without them")
 
 
-def _fits(text: str, limit: int) -> None:
+def _check_length(text: str, limit: int) -> None:
     size = len(text.encode())
     if size > limit:
         raise ValueError(f"takes {size} bytes where {limit} fit; shorten {text[:20]!r}…")

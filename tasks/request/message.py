@@ -1,4 +1,4 @@
-"""The message itself: one request for features of one or more images."""
+"""The request message: features of one or more images, by one model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tasks.request.tile_encoding import TileCompression, TileFormat, check_pair
 from tasks.request.validation_errors import problem_lines
 
 
-def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
+def _unique(urls: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(urls)) < len(urls):
         repeated = Counter(urls).most_common(1)[0][0]
         raise ValueError(f"holds {repeated!r} twice; give every image once")
@@ -47,37 +47,37 @@ def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Request(MessageObject):
-    """A request for features of one or more images."""
+    """A request for features of one or more images, by one model."""
 
     job_id: JobId = Field(
-        description="Identity of the job; with an image's URL, the identity of the work.",
+        description="Identifier of the job.",
         examples=["job-a08f5011"],
     )
     job_name: Name | None = Field(
-        None, description="Name of the job for people.", examples=["Harbour, June"]
+        None, description="Human-readable name of the job.", examples=["Harbour, June"]
     )
-    image_urls: Annotated[tuple[ImageUrl, ...], AfterValidator(_distinct)] = Field(
+    image_urls: Annotated[tuple[ImageUrl, ...], AfterValidator(_unique)] = Field(
         min_length=1,
-        description="Images to work, every one: s3://bucket/key, or an absolute path under a root "
-        "that the operator allowed.",
+        description="Images to process: s3://bucket/key, or an absolute path under a root that the "
+        "operator allows.",
         examples=[["s3://images/harbour.tif"]],
     )
     outputs: tuple[Output, ...] = Field(
         min_length=1,
         description="Where features are published. The older outputBucket and outputPrefix are "
-        "taken in their place.",
+        "accepted instead.",
         examples=[[{"type": "S3", "bucket": "results", "prefix": "harbour/"}]],
     )
     image_processor: ImageProcessor = Field(
-        description="Model that looks at every tile.",
+        description="Model that is called on every tile.",
         examples=[{"name": "ships", "type": "SM_ENDPOINT"}],
     )
     image_processor_parameters: dict[ParameterName, ParameterValue] = Field(
         {},
         description="Arguments of SageMaker's InvokeEndpoint, headers over HTTP, parameters of a "
-        "built-in model, or the place of the `description` of an ONNX or OIP model: text and "
-        "numbers by name. A header may name a secret in place of holding it: "
-        "{{ prefect.blocks.secret.NAME.KEY }}, or {{ }} around the ARN of one in AWS Secrets "
+        "built-in model, or the location of the `description` of an ONNX or OIP model: text and "
+        "numbers by name. A header may refer to a secret instead of holding it: "
+        "{{ prefect.blocks.secret.NAME.KEY }}, or {{ }} around the ARN of a secret in AWS Secrets "
         "Manager.",
         examples=[{"TargetVariant": "AllTraffic"}],
     )
@@ -94,14 +94,14 @@ class Request(MessageObject):
         alias="imageProcessorTileOverlap",
         ge=0,
         validate_default=True,
-        description="Pixels that neighbouring tiles share at least; widened so that every tile "
+        description="Minimum overlap of neighbouring tiles in pixels; widened so that every tile "
         "is full.",
         examples=[50],
     )
     tile_format: TileFormat = Field(
         TileFormat.NITF,
         alias="imageProcessorTileFormat",
-        description="File format that tiles are sent in.",
+        description="File format in which tiles are sent.",
         examples=["GTIFF"],
     )
     tile_compression: TileCompression = Field(
@@ -119,14 +119,14 @@ class Request(MessageObject):
     )
     image_nodata: Number | None = Field(
         None,
-        description="Value of pixels that hold no data, in place of what the images say: tiles of "
-        "nothing else are never sent. For black borders that no image declares, 0.",
+        description="Value of pixels without data, in place of the one that the images declare: "
+        "tiles without any other pixel are not sent. For undeclared black borders, 0.",
         examples=[0],
     )
     region_of_interest: RegionOfInterestWkt | None = Field(
         None,
-        description="Part of the images to work: a polygon or multipolygon in WKT, longitude "
-        "first; the whole image unless given.",
+        description="Part of the images to process: a polygon or multipolygon in WKT, longitude "
+        "first (EPSG:4326); the whole image unless given.",
         examples=["POLYGON ((4.0 51.9, 4.2 51.9, 4.2 52.0, 4.0 52.0, 4.0 51.9))"],
     )
     feature_properties: tuple[Properties, ...] = Field(
@@ -137,26 +137,26 @@ class Request(MessageObject):
     post_processing: tuple[PostProcessing, ...] = Field(
         (PostProcessing(),),
         max_length=1,
-        description="How features seen twice are distilled into one; NMS at an IoU of 0.75 unless "
+        description="How duplicate features are merged into one; NMS at an IoU of 0.75 unless "
         "given.",
         examples=[[{"algorithm": {"algorithmType": "NMS", "iouThreshold": 0.5}}]],
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _legacy_output(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the message holds
+    def _accept_legacy_output(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON value
         return from_legacy(data) if isinstance(data, Mapping) else data
 
     @field_validator("image_processor_parameters")
     @classmethod
-    def _with_secrets(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    def _check_secrets(cls, parameters: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         if "image_processor" in info.data:
             check_secrets(parameters, info.data["image_processor"].type)
         return parameters
 
     @field_validator("tile_overlap")
     @classmethod
-    def _below_tile_size(cls, overlap: int, info: ValidationInfo) -> int:
+    def _check_overlap(cls, overlap: int, info: ValidationInfo) -> int:
         size = info.data.get("tile_size")
         if size is not None and overlap >= size:
             raise ValueError(
@@ -166,18 +166,20 @@ class Request(MessageObject):
 
     @field_validator("tile_compression")
     @classmethod
-    def _of_the_format(cls, compression: TileCompression, info: ValidationInfo) -> TileCompression:
+    def _check_compression(
+        cls, compression: TileCompression, info: ValidationInfo
+    ) -> TileCompression:
         if "tile_format" in info.data:
             check_pair(info.data["tile_format"], compression)
         return compression
 
     @classmethod
     def parse(cls, body: str | bytes) -> Self:
-        """The request that the text of a message holds.
+        """Parse and validate the text of a message.
 
         Raises:
-            RequestError: The message is refused, with a line for each problem: the field, the
-                value, the remedy.
+            RequestError: The message is not valid: a line for each problem, with the field, the
+                value and the remedy.
         """
         try:
             return cls.model_validate(parse_object(body))
@@ -190,26 +192,26 @@ class Request(MessageObject):
         return self.post_processing[0].algorithm
 
     def image_id(self, url: str) -> str:
-        """The name that an image of this job has in status messages, as in OSML."""
+        """The identifier of an image of this job in status messages, as in OSML."""
         return f"{self.job_id}:{url}"
 
     def identity(self, url: str) -> str:
-        """A digest (SHA-256, hex) of the work on one image: equal for equal work alone.
+        """SHA-256 digest (hex) of the request for one image: the same only for the same work.
 
-        Neither the order of the message's fields nor defaults spelled out change it.
+        It does not depend on the order of the message's fields, nor on whether defaults are given.
         """
         content = self.model_dump(mode="json", exclude_defaults=True)
         text = json.dumps([url, content], sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def file_names(self) -> dict[str, str]:
-        """The name, by image URL, that each image's results have before their endings.
+        """The file name of each image's results without their extensions, by image URL.
 
-        It is the image's own file name, made distinct where images of the job share one.
+        It is the image's own file name, numbered where several images of the job have the same.
         """
         return file_names(self.image_urls)
 
 
 def describe_errors(error: ValidationError) -> str:
-    """What is wrong with a request, a line for each problem: the field, the value, the remedy."""
+    """A validation error of a request as text: a line for each problem (field, value, remedy)."""
     return "\n".join(problem_lines(error, Request, legacy=LEGACY))

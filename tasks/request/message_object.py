@@ -1,4 +1,4 @@
-"""What every object of the message has in common."""
+"""The base class of every object of the message."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SPELLING = {"id": "ID", "iou": "IoU", "urls": "URLs"}
 
 
 def _title(name: str, _: FieldInfo | ComputedFieldInfo) -> str:
-    """The title of a field in a form: `image_urls` is "Image URLs"."""
+    """The title of a field in forms: "Image URLs" for `image_urls`."""
     words = " ".join(_SPELLING.get(word, word) for word in name.split("_"))
     return words[0].upper() + words[1:]
 
 
 class MessageObject(BaseModel):
-    """An object of the message: frozen, camelCase outside, snake_case inside, nothing unknown."""
+    """An object of the message: frozen, camelCase in JSON and snake_case here, no unknown names."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -32,16 +32,18 @@ class MessageObject(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_blanks(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the message holds
-        """Take null and empty values of optional fields for absent, as OSML's producers mean."""
+    def _drop_empty(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON value
+        """Drop null and empty values of optional fields, as OSML's producers expect."""
         if not isinstance(data, Mapping):
             return data
         optional = {field.alias for field in cls.model_fields.values() if not field.is_required()}
         return {
-            name: value for name, value in data.items() if name not in optional or not _blank(value)
+            name: value
+            for name, value in data.items()
+            if name not in optional or not _is_empty(value)
         }
 
 
-def _blank(value: object) -> bool:
-    """Whether a value says nothing: null, or an empty string, list or object."""
+def _is_empty(value: object) -> bool:
+    """Whether a value is null, or an empty string, list or object."""
     return value is None or (isinstance(value, str | list | tuple | dict) and len(value) == 0)

@@ -14,7 +14,7 @@ from tasks.request.message_object import MessageObject
 LEGACY = ("outputBucket", "outputPrefix")
 
 
-def _stream(text: str) -> str:
+def _stream_name(text: str) -> str:
     allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
     if not 1 <= len(text) <= 128 or set(text) - allowed:
         raise ValueError(
@@ -30,7 +30,8 @@ class S3Output(MessageObject):
     bucket: Bucket = Field(description="Name of the bucket.", examples=["results"])
     prefix: Prefix = Field(
         "",
-        description="Folder within the bucket, with or without a closing slash; empty for its top.",
+        description="Folder within the bucket, with or without a trailing slash; empty for the "
+        "bucket's root.",
         examples=["harbour/2024-06-01/"],
     )
 
@@ -39,24 +40,24 @@ class KinesisOutput(MessageObject):
     """Features as records of a Kinesis stream."""
 
     type: Literal["Kinesis"] = Field(description="Kind of output.", examples=["Kinesis"])
-    stream: Annotated[Text, AfterValidator(_stream)] = Field(
+    stream: Annotated[Text, AfterValidator(_stream_name)] = Field(
         description="Name of the stream.", examples=["features"]
     )
     batch_size: WholeNumber = Field(
         500,
         ge=1,
         le=10_000,
-        description="Records to write at once; Kinesis itself takes up to 500 in one call.",
+        description="Records written together; Kinesis takes up to 500 in one call.",
         examples=[500],
     )
 
 
 class FileOutput(MessageObject):
-    """Files in a folder of the machine."""
+    """Files in a folder of the local file system."""
 
     type: Literal["File"] = Field(description="Kind of output.", examples=["File"])
     path: LocalPath = Field(
-        description="Absolute path of a folder under a root that the operator allowed.",
+        description="Absolute path of a folder under a root that the operator allows.",
         examples=["/data/results"],
     )
 
@@ -65,12 +66,12 @@ Output = Annotated[S3Output | KinesisOutput | FileOutput, Field(discriminator="t
 
 
 def from_legacy(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The message with `outputBucket` and `outputPrefix` as an S3 output among `outputs`.
+    """The message with `outputBucket` and `outputPrefix` replaced by an S3 output in `outputs`.
 
-    Where the message has `outputs` of its own, those win and the older pair is dropped, as in OSML.
+    If the message has `outputs` too, they are used and the older pair is dropped, as in OSML.
 
     Raises:
-        ValueError: Only one of the pair is there.
+        ValueError: Only one of the pair is given.
     """
     if not set(LEGACY) & set(message):
         return message

@@ -1,4 +1,4 @@
-"""The steps after inference: how features seen twice are distilled into one."""
+"""Post-processing: how duplicate features are merged into one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.request.message_object import MessageObject
 
 
 class AlgorithmType(StrEnum):
-    """How duplicates are removed."""
+    """Algorithm by which duplicates are removed."""
 
     NMS = "NMS"
     SOFT_NMS = "SOFT_NMS"
@@ -22,18 +22,18 @@ class AlgorithmType(StrEnum):
     NONE = "NONE"
 
 
-def _least_score(fields: dict[str, Any]) -> float:
-    """OSML's thresholds: soft NMS needs one to end its decay, the others drop nothing unasked."""
+def _default_score(fields: dict[str, Any]) -> float:
+    """As in OSML: soft NMS needs a threshold to end its decay, the others drop nothing."""
     return 0.0001 if fields.get("algorithm_type") is AlgorithmType.SOFT_NMS else 0.0
 
 
-def _least_overlap(fields: dict[str, Any]) -> float:
-    """OSML's for boxes; outlines of one object differ more where a tile's edge cuts them."""
+def _default_iou(fields: dict[str, Any]) -> float:
+    """As in OSML for boxes; lower for outlines, which differ more where tile edges cut them."""
     return 0.2 if fields.get("algorithm_type") is AlgorithmType.DISSOLVE else 0.75
 
 
 class Algorithm(MessageObject):
-    """How duplicates are removed."""
+    """Algorithm by which duplicates are removed, and its parameters."""
 
     algorithm_type: AlgorithmType = Field(
         AlgorithmType.NMS,
@@ -43,7 +43,7 @@ class Algorithm(MessageObject):
         examples=["NMS"],
     )
     iou_threshold: Number = Field(
-        default_factory=_least_overlap,
+        default_factory=_default_iou,
         ge=0,
         le=1,
         description="Intersection over union above which two detections are one object: 0.2 for "
@@ -51,7 +51,7 @@ class Algorithm(MessageObject):
         examples=[0.5],
     )
     skip_box_threshold: Number = Field(
-        default_factory=_least_score,
+        default_factory=_default_score,
         ge=0,
         le=1,
         description="Score below which a detection is dropped: 0.0001 for SOFT_NMS unless given, "
@@ -71,8 +71,8 @@ class Algorithm(MessageObject):
     )
     edge_rule: bool = Field(
         default=True,
-        description="Whether views of objects that a tile's edge cuts give way to the view of a "
-        "tile that shows more of them; never for DISSOLVE and NONE.",
+        description="Whether detections that a tile's edge cuts are dropped for the detection of a "
+        "tile that shows more of the object; not applied by DISSOLVE and NONE.",
         examples=[True],
     )
     sigma: Number = Field(
@@ -84,10 +84,10 @@ class Algorithm(MessageObject):
     )
 
     @property
-    def cuts_edges(self) -> bool:
-        """Whether views that a tile's edge cuts give way."""
-        kinds = (AlgorithmType.DISSOLVE, AlgorithmType.NONE)
-        return self.edge_rule and self.algorithm_type not in kinds
+    def applies_edge_rule(self) -> bool:
+        """Whether detections that a tile's edge cuts are dropped for more complete ones."""
+        without = (AlgorithmType.DISSOLVE, AlgorithmType.NONE)
+        return self.edge_rule and self.algorithm_type not in without
 
 
 class PostProcessing(MessageObject):
@@ -95,7 +95,7 @@ class PostProcessing(MessageObject):
 
     step: Literal["FEATURE_DISTILLATION"] = Field(
         "FEATURE_DISTILLATION",
-        description="Kind of step: FEATURE_DISTILLATION makes one feature of duplicates.",
+        description="Kind of step: FEATURE_DISTILLATION merges duplicates into one feature.",
         examples=["FEATURE_DISTILLATION"],
     )
     algorithm: Algorithm = Field(

@@ -1,4 +1,4 @@
-"""The image processor of a request: the model that looks at every tile."""
+"""The image processor of a request: the model that is called on every tile."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EndpointType(StrEnum):
 
 
 class ImageProcessor(MessageObject):
-    """The model that looks at every tile."""
+    """The model that is called on every tile."""
 
     type: EndpointType = Field(
         EndpointType.SM_ENDPOINT,
@@ -48,40 +48,40 @@ class ImageProcessor(MessageObject):
 
     @field_validator("name")
     @classmethod
-    def _reachable(cls, name: str, info: ValidationInfo) -> str:
+    def _check_name(cls, name: str, info: ValidationInfo) -> str:
         match info.data.get("type"):
             case EndpointType.SM_ENDPOINT:
-                _sagemaker(name)
+                _check_sagemaker(name)
             case EndpointType.HTTP_ENDPOINT | EndpointType.OIP_ENDPOINT as kind:
-                _http(name, kind)
+                _check_http(name, kind)
             case EndpointType.ONNX:
-                _onnx(name)
+                _check_onnx(name)
             case EndpointType.BUILTIN if name != name.strip():
                 raise ValueError("begins or ends with a space; remove it")
         return name
 
 
 def check_secrets(parameters: Mapping[str, Any], kind: EndpointType) -> None:
-    """Refuse secrets where parameters are no headers.
+    """Check that only HTTP headers refer to secrets.
 
     Args:
         parameters: The request's `imageProcessorParameters`.
-        kind: Of the endpoint that they are for.
+        kind: The kind of the endpoint.
 
     Raises:
-        ValueError: One of them names a secret that would go nowhere, or where it is not kept.
+        ValueError: A parameter of another kind of endpoint refers to a secret.
     """
     if kind in {EndpointType.HTTP_ENDPOINT, EndpointType.OIP_ENDPOINT}:
         return
     for name, value in parameters.items():
         if isinstance(value, str) and any(find_references(value)):
             raise ValueError(
-                f"names a secret in {name}, and {kind} has no headers, which alone may hold one; "
+                f"refers to a secret in {name}, but only HTTP headers may, and {kind} has none; "
                 "remove it (AWS is called with a role: imageProcessor.assumedRole)"
             )
 
 
-def _sagemaker(name: str) -> None:
+def _check_sagemaker(name: str) -> None:
     if re.match("https?://", name):
         raise ValueError(
             "is a URL, and a SageMaker endpoint has none; give type HTTP_ENDPOINT, or the "
@@ -93,17 +93,17 @@ def _sagemaker(name: str) -> None:
         )
 
 
-def _http(name: str, kind: EndpointType) -> None:
+def _check_http(name: str, kind: EndpointType) -> None:
     try:
         url = urlsplit(name)
         valid = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
-    except ValueError:  # a port out of range, an open bracket
+    except ValueError:  # a port out of range, an unclosed bracket
         valid = False
     if not valid or any(character.isspace() for character in name):
         raise ValueError(f"is not a URL, which {kind} needs; give http(s)://host:port/path")
 
 
-def _onnx(name: str) -> None:
+def _check_onnx(name: str) -> None:
     if name.startswith("s3://"):
         s3_object(name)
     elif "://" in name or not name.lower().endswith(".onnx"):

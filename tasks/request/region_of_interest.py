@@ -1,4 +1,4 @@
-"""The region of interest: a polygon in WKT, longitude and latitude in degrees (EPSG:4326)."""
+"""The region of interest of a request: WKT, longitude and latitude in degrees (EPSG:4326)."""
 
 from __future__ import annotations
 
@@ -9,32 +9,36 @@ import numpy as np
 import shapely
 from pydantic import AfterValidator
 
-# Told before parsing: GEOS follows nested collections down until the stack ends
+# Checked before parsing: GEOS overflows the stack on deeply nested collections
 _POLYGON = re.compile(r"\s*(MULTI)?POLYGON\b", re.IGNORECASE)
 
 
-def _region(text: str) -> str:
-    """Refuse a region that is not a valid polygon on the globe, and say at which position."""
+def _check_polygon(text: str) -> str:
+    """Check that a text is a valid polygon with positions on the globe.
+
+    Raises:
+        ValueError: It is not, with the position.
+    """
     if not _POLYGON.match(text):
         raise ValueError(
-            "is no polygon; give WKT, POLYGON ((…)) or MULTIPOLYGON (((…))), longitude first"
+            "is not a polygon; give WKT, POLYGON ((…)) or MULTIPOLYGON (((…))), longitude first"
         )
     try:
-        with np.errstate(invalid="ignore"):  # a NaN is refused below, by its position
+        with np.errstate(invalid="ignore"):  # NaN is refused below, with its position
             shape = shapely.from_wkt(text)
     except shapely.errors.ShapelyError as error:
         raise ValueError(f"is not well-formed WKT ({error}); correct it") from None
     if shape.is_empty:
-        raise ValueError("is empty; leave the field out to work the whole image")
-    _on_the_globe(shapely.get_coordinates(shape))
+        raise ValueError("is empty; leave the field out to process the whole image")
+    _check_positions(shapely.get_coordinates(shape))
     if not shape.is_valid:
         reason = shapely.is_valid_reason(shape)
         raise ValueError(f"is not a valid polygon: {reason}; give rings that do not cross or touch")
     return text
 
 
-def _on_the_globe(positions: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
-    """Refuse positions, (n, 2) longitude and latitude, that are not finite and within range."""
+def _check_positions(positions: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
+    """Check that positions, (n, 2) longitude and latitude, are finite and within range."""
     with np.errstate(invalid="ignore"):
         inside = (np.abs(positions) <= (180.0, 90.0)).all(axis=1)  # NaN compares false
     if inside.all():
@@ -48,4 +52,4 @@ def _on_the_globe(positions: np.ndarray[tuple[int, int], np.dtype[np.float64]]) 
     )
 
 
-RegionOfInterestWkt = Annotated[str, AfterValidator(_region)]
+RegionOfInterestWkt = Annotated[str, AfterValidator(_check_polygon)]

@@ -9,11 +9,11 @@ from tasks.request.outputs import LEGACY
 
 
 def request_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of the message, by the names it has in JSON.
+    """The JSON Schema (draft 2020-12) of the message, with the names in JSON.
 
-    It describes what a producer should send. `Request.parse` also takes numbers in quotes and null
-    or empty values of optional fields, and refuses what a schema cannot tell (a URL that is none,
-    an overlap as large as the tile).
+    It describes what a producer should send. `Request.parse` also accepts numbers in quotes and
+    null or empty values of optional fields, and refuses what a schema cannot express (an invalid
+    URL, an overlap as large as the tile).
     """
     schema = Request.model_json_schema(by_alias=True)
     for name in LEGACY:

@@ -1,12 +1,12 @@
-"""Secrets that a parameter's value names, in place of holding them.
+"""References to secrets in the values of parameters.
 
-They stand in the value's text, in the words of those who keep them, in double braces:
+A reference stands in double braces within the value's text:
 
-- `{{ prefect.blocks.secret.NAME.KEY }}`: a Secret block of Prefect, as its own templates name it;
+- `{{ prefect.blocks.secret.NAME.KEY }}`: a Secret block of Prefect, as in Prefect's templates;
 - `{{ arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME:KEY:STAGE:VERSION }}`: a secret of AWS
-  Secrets Manager, as ECS names it in `valueFrom`; what follows the secret's ARN may be left out.
+  Secrets Manager, as in `valueFrom` of ECS; what follows the secret's ARN may be left out.
 
-Other text in braces is none of ours.
+Other text in braces is left as it is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ARN = re.compile(
     r"(:(?P<key>[^:{}]*)(:(?P<stage>[^:{}]*)(:(?P<version>[^:{}]*))?)?)?",
     re.ASCII,
 )
-_KEY = "value"  # where a reference names none
+_DEFAULT_KEY = "value"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SecretBlock:
     """A Secret block of Prefect.
 
     Attributes:
-        name: Of the block.
+        name: The block's name.
     """
 
     name: str
@@ -41,10 +41,10 @@ class ManagedSecret:
     """A version of a secret of AWS Secrets Manager.
 
     Attributes:
-        arn: Of the secret.
-        region: That it is in.
-        stage: Label of the version; empty for the current one.
-        version: Its id; empty for what the stage says.
+        arn: The secret's ARN.
+        region: The secret's AWS region.
+        stage: The version's staging label; empty for the current version.
+        version: The version's id; empty for the version that has the label.
     """
 
     arn: str
@@ -55,45 +55,45 @@ class ManagedSecret:
 
 @dataclass(frozen=True)
 class SecretReference:
-    """One value of a secret.
+    """A reference to one value of a secret.
 
     Attributes:
-        text: As the message has it, without the braces.
-        place: The secret.
-        key: The value's name in it.
+        text: The reference as it stands in the message, without the braces.
+        secret: The secret.
+        key: The value's name in the secret.
     """
 
     text: str
-    place: SecretBlock | ManagedSecret
+    secret: SecretBlock | ManagedSecret
     key: str
 
 
 def find_references(text: str) -> Iterator[SecretReference]:
-    """The secrets that a text names, in order.
+    """The references in a text, in order.
 
     Raises:
-        ValueError: Something in braces begins like a reference and is none.
+        ValueError: A text in braces begins like a reference and is malformed.
     """
-    return (_read(found[1]) for found in _BRACES.finditer(text))
+    return (_parse(found[1]) for found in _BRACES.finditer(text))
 
 
 def replace_references(text: str, value_of: Callable[[SecretReference], str]) -> str:
-    """A text with the secrets that it names in their places.
+    """A text with each reference replaced by its value.
 
     Raises:
-        ValueError: As `references`.
+        ValueError: As `find_references`.
     """
-    return _BRACES.sub(lambda found: value_of(_read(found[1])), text)
+    return _BRACES.sub(lambda found: value_of(_parse(found[1])), text)
 
 
-def _read(text: str) -> SecretReference:
+def _parse(text: str) -> SecretReference:
     if found := _BLOCK.fullmatch(text):
-        return SecretReference(text, SecretBlock(found["name"]), found["key"] or _KEY)
+        return SecretReference(text, SecretBlock(found["name"]), found["key"] or _DEFAULT_KEY)
     if found := _ARN.fullmatch(text):
         version = {name: found[name] or "" for name in ("stage", "version")}
-        place = ManagedSecret(found["arn"], found["region"], **version)
-        return SecretReference(text, place, found["key"] or _KEY)
+        secret = ManagedSecret(found["arn"], found["region"], **version)
+        return SecretReference(text, secret, found["key"] or _DEFAULT_KEY)
     raise ValueError(
-        "names no secret that can be had; give {{ prefect.blocks.secret.NAME.KEY }} or "
+        "is not a reference to a secret; give {{ prefect.blocks.secret.NAME.KEY }} or "
         "{{ arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME:KEY }}"
     )

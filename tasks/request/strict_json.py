@@ -1,4 +1,4 @@
-"""The text of a message as JSON, read strictly: nothing is dropped or changed on the way."""
+"""Strict parsing of a message as JSON: nothing is dropped or changed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tasks.errors import RequestError
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """The object that a JSON text holds (RFC 8259, with its SHOULDs taken for MUSTs).
+    """Parse a JSON object (RFC 8259, with its SHOULDs taken as MUSTs).
 
     Raises:
-        RequestError: It is not JSON, not an object, gives a name twice, or holds a number that
+        RequestError: It is not JSON, not an object, has a duplicate name, or holds a number that
             JSON does not have.
     """
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_distinct,
-            parse_constant=_constant,
-            parse_float=_finite,
+            object_pairs_hook=_unique_names,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
         )
     except json.JSONDecodeError as error:
         raise RequestError(
@@ -33,14 +33,16 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
         raise RequestError(f"message: not UTF-8 at byte {error.start}; send UTF-8 text") from None
     except RecursionError:
         raise RequestError("message: nested too deeply; flatten it") from None
-    except ValueError:  # more digits than Python turns into an integer
-        raise RequestError("message: holds an endless integer; give it as a string") from None
+    except ValueError:  # more digits than Python's limit for integers
+        raise RequestError(
+            "message: holds an integer of too many digits; give it as a string"
+        ) from None
     if not isinstance(value, dict):
         raise RequestError(f"message: {text[:40]!r} is not a JSON object; send {{…}}")
     return value
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         name = Counter(name for name, _ in pairs).most_common(1)[0][0]
@@ -48,11 +50,11 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _constant(name: str) -> float:
+def _refuse_constant(name: str) -> float:
     raise RequestError(f"message: {name} is not a number of JSON; leave it out or give null")
 
 
-def _finite(digits: str) -> float:
+def _finite_float(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
         raise RequestError(f"message: {digits[:40]} is too large a number; give a smaller one")

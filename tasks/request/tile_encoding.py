@@ -1,4 +1,4 @@
-"""How a tile is encoded for the model: the formats, the compressions, and which pairs exist."""
+"""The formats and compressions in which tiles are sent to the model, and the valid pairs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TileCompression(StrEnum):
     J2K = "J2K"
 
 
-# PNG and JPEG compress by themselves: NONE adds nothing to that
+# PNG and JPEG always compress: NONE means their own compression
 COMPRESSIONS: dict[TileFormat, tuple[TileCompression, ...]] = {
     TileFormat.NITF: (TileCompression.NONE, TileCompression.JPEG, TileCompression.J2K),
     TileFormat.GTIFF: (
@@ -41,10 +41,10 @@ COMPRESSIONS: dict[TileFormat, tuple[TileCompression, ...]] = {
 
 
 def check_pair(tile_format: TileFormat, compression: TileCompression) -> None:
-    """Refuse a compression that a format does not have.
+    """Check that a format has a compression.
 
     Raises:
-        ValueError: No file of that format can be compressed so.
+        ValueError: It does not.
     """
     allowed = COMPRESSIONS[tile_format]
     if compression not in allowed:

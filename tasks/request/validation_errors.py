@@ -1,4 +1,4 @@
-"""What is wrong with a message, in the words of the one who sent it: field, value, remedy."""
+"""Validation errors as text for the sender of a message: field, value, remedy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-_MOST_LINES = 20  # so that a message attribute of SQS or SNS holds them
+_MAX_LINES = 20  # fits into a message attribute of SQS or SNS
 
-# Ends of sentences for pydantic's own kinds of error; `{…}` are from its context, or an example
-_WORDS = {
+# Ends of sentences by pydantic's type of error; `{…}` is of its context, or an example
+_REMEDIES = {
     "string_type": "is not text; give a string in quotes{example}",
     "string_too_short": "is empty; give at least {min_length} character(s){example}",
     "string_too_long": "is longer than {max_length} characters; shorten it",
@@ -39,22 +39,22 @@ Location = tuple[int | str, ...]
 def problem_lines(
     error: ValidationError, message: type[BaseModel], legacy: Sequence[str] = ()
 ) -> list[str]:
-    """What an error of validation says, a line for each problem: field, value, remedy.
+    """A validation error as text, a line for each problem: field, value, remedy.
 
     Args:
-        error: What pydantic raised.
-        message: The model that was asked for, for the names and examples of its fields.
-        legacy: Names that the message itself takes besides its fields.
+        error: The error that pydantic raised.
+        message: The model that was validated; names and examples of fields are read from it.
+        legacy: Names that the message accepts besides its fields.
     """
-    found = [detail for detail in error.errors(include_url=False) if not _follows(detail)]
-    lines = [_line(detail, message, legacy) for detail in found[:_MOST_LINES]]
-    if len(found) > _MOST_LINES:
-        lines.append(f"… and {len(found) - _MOST_LINES} more")
+    found = [detail for detail in error.errors(include_url=False) if not _is_consequence(detail)]
+    lines = [_line(detail, message, legacy) for detail in found[:_MAX_LINES]]
+    if len(found) > _MAX_LINES:
+        lines.append(f"… and {len(found) - _MAX_LINES} more")
     return lines
 
 
-def _follows(detail: ErrorDetails) -> bool:
-    """Whether an error only follows from others: a list is too short without its bad entries."""
+def _is_consequence(detail: ErrorDetails) -> bool:
+    """Whether an error only follows from another, as a list too short without its bad entries."""
     kind = detail["type"]
     return kind == "default_factory_not_called" or (kind == "too_short" and bool(detail["input"]))
 
@@ -69,37 +69,37 @@ def _line(detail: ErrorDetails, message: type[BaseModel], legacy: Sequence[str])
     example = _example(owners, location)
     if kind == "extra_forbidden":
         names = [*_names(owners), *(legacy if message in owners else ())]
-        sentence = _unknown(str(location[-1]), names)
+        sentence = _unknown_field(str(location[-1]), names)
     elif kind in {"missing", "union_tag_not_found"}:
         sentence = f"missing; give it{example}"
     elif kind == "value_error":
         location = _by_alias(owners, location)
-        subject = "" if isinstance(value, dict) else _shown(value)
+        subject = "" if isinstance(value, dict) else _short(value)
         sentence = f"{subject} {context['error']}"
-    elif kind in _WORDS:
-        sentence = f"{_shown(value)} {_WORDS[kind].format(**context, example=example)}"
+    elif kind in _REMEDIES:
+        sentence = f"{_short(value)} {_REMEDIES[kind].format(**context, example=example)}"
     else:
-        sentence = f"{_shown(value)} is refused ({detail['msg']}); correct it{example}"
+        sentence = f"{_short(value)} is refused ({detail['msg']}); correct it{example}"
     path = _path(location)
     return f"{path}: {sentence.strip()}" if path else sentence.strip()
 
 
 def _models(annotation: object) -> list[type[BaseModel]]:
-    """The models that a type is made of."""
+    """The pydantic models within a type annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
 def _owners(message: type[BaseModel], location: Location) -> list[type[BaseModel]]:
-    """The models that the last name of a location may be a field of."""
+    """The models that may have the last name of a location as a field."""
     owners = [message]
     for step in location[:-1]:
         fields = _fields(owners, step)
         if fields:
             owners = _models(fields[0].annotation)
-        elif isinstance(step, str):  # the tag of a union: only its own member is left
-            owners = [owner for owner in owners if _tagged(owner, step)] or owners
+        elif isinstance(step, str):  # the tag of a union selects one of its models
+            owners = [owner for owner in owners if _has_tag(owner, step)] or owners
     return owners
 
 
@@ -110,7 +110,7 @@ def _fields(owners: list[type[BaseModel]], name: int | str) -> list[FieldInfo]:
 
 
 def _by_alias(owners: list[type[BaseModel]], location: Location) -> Location:
-    """A location with the message's name at its end, where pydantic gives that of the attribute."""
+    """A location that ends with the name in the message, where pydantic gives the attribute's."""
     for owner in owners:
         field = owner.model_fields.get(str(location[-1])) if location else None
         if field is not None and field.alias is not None:
@@ -122,12 +122,12 @@ def _names(owners: list[type[BaseModel]]) -> list[str]:
     return [str(field.alias) for owner in owners for field in owner.model_fields.values()]
 
 
-def _tagged(owner: type[BaseModel], tag: str) -> bool:
+def _has_tag(owner: type[BaseModel], tag: str) -> bool:
     field = owner.model_fields.get("type")
     return field is not None and tag in get_args(field.annotation)
 
 
-def _unknown(name: str, names: list[str]) -> str:
+def _unknown_field(name: str, names: list[str]) -> str:
     by_lower = {known.lower(): known for known in names}
     near = get_close_matches(name.lower(), by_lower, n=1)
     if near:
@@ -141,8 +141,8 @@ def _example(owners: list[type[BaseModel]], location: Location) -> str:
     return f", for example {json.dumps(examples[0])}" if examples else ""
 
 
-def _shown(value: object) -> str:
-    """A value as it begins a sentence: shortened, a list or an object only by its kind."""
+def _short(value: object) -> str:
+    """A value for the beginning of a sentence: shortened, a list or an object only by its kind."""
     if isinstance(value, list | tuple):
         return "a list"
     if isinstance(value, dict):
@@ -155,18 +155,18 @@ def _shown(value: object) -> str:
 
 
 def _path(location: Location) -> str:
-    """A location as it is written: `outputs[0].bucket`."""
+    """A location as text: `outputs[0].bucket`."""
     path = ""
-    for place, step in enumerate(location):
+    for index, step in enumerate(location):
         if isinstance(step, int):
             path += f"[{step}]"
-        elif not _of_pydantic(location, place):
+        elif not _is_internal(location, index):
             name = step if step.isidentifier() else json.dumps(step[:60])
             path += f".{name}" if path else name
     return path
 
 
-def _of_pydantic(location: Location, place: int) -> bool:
-    """Whether a step is none of the message's names: a mark for keys, or an output's tag."""
-    tag = place >= 2 and location[place - 2] == "outputs" and place < len(location) - 1
-    return tag or location[place] == "[key]"
+def _is_internal(location: Location, index: int) -> bool:
+    """Whether a step is pydantic's and not a name in the message: a key's mark, an output's tag."""
+    is_tag = index >= 2 and location[index - 2] == "outputs" and index < len(location) - 1
+    return is_tag or location[index] == "[key]"

@@ -41,7 +41,7 @@ def refusal(*args: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("inner", "place", "key"),
+    ("inner", "secret", "key"),
     [
         ("prefect.blocks.secret.ships", SecretBlock("ships"), "value"),
         ("prefect.blocks.secret.ships-2.token", SecretBlock("ships-2"), "token"),
@@ -54,12 +54,12 @@ def refusal(*args: str) -> str:
     ],
 )
 @pytest.mark.parametrize("form", ["{{ %s }}", "{{%s}}", "Bearer {{ %s }}", "a {{%s}}{{ b }}"])
-def test_a_secret_is_named_as_its_keepers_name_it(
-    inner: str, place: object, key: str, form: str
+def test_a_reference_is_written_as_in_prefect_or_ecs(
+    inner: str, secret: object, key: str, form: str
 ) -> None:
     (reference,) = find_references(form % inner)
     assert (reference.text, reference.key) == (inner, key)
-    assert place is None or reference.place == place
+    assert secret is None or reference.secret == secret
     assert parse(form % inner).image_processor_parameters == {"Authorization": form % inner}
 
 
@@ -101,24 +101,24 @@ def test_parameters_without_secrets_are_sent_as_they_are() -> None:
         f"{ARN}:a:b:c:d",
     ],
 )
-def test_what_names_no_secret_is_refused_with_the_forms_there_are(inner: str) -> None:
+def test_a_malformed_reference_is_refused_with_the_valid_forms(inner: str) -> None:
     told = refusal(f"Bearer {{{{ {inner} }}}}")
     assert told.startswith("imageProcessorParameters.Authorization: 'Bearer {{ ")
-    assert "names no secret that can be had; give {{ prefect.blocks.secret.NAME.KEY }}" in told
+    assert "is not a reference to a secret; give {{ prefect.blocks.secret.NAME.KEY }}" in told
 
 
 @pytest.mark.parametrize(
     ("type", "name"),
     [("SM_ENDPOINT", "ships"), ("BUILTIN", "centerpoint"), ("ONNX", "s3://models/a.onnx")],
 )
-def test_a_secret_goes_nowhere_but_in_a_header(type: str, name: str) -> None:  # noqa: A002
+def test_only_a_header_may_refer_to_a_secret(type: str, name: str) -> None:  # noqa: A002
     told = refusal(BLOCK, type, name)
-    assert told.startswith("imageProcessorParameters: names a secret in Authorization, and")
-    assert f"and {type} has no headers" in told
+    assert told.startswith("imageProcessorParameters: refers to a secret in Authorization, but")
+    assert f"but only HTTP headers may, and {type} has none" in told
     assert "ships-token" not in told
 
 
-def test_over_http_and_the_open_inference_protocol_it_does() -> None:
+def test_headers_of_http_and_of_the_open_inference_protocol_may_refer_to_secrets() -> None:
     for kind in ("HTTP_ENDPOINT", "OIP_ENDPOINT"):
         asked = parse(BLOCK, kind, "https://models.example/v2/models/a")
         assert asked.image_processor_parameters["Authorization"] == BLOCK
