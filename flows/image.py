@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+import flows.secret_blocks  # noqa: F401 - so that requests may name Secret blocks
 from flows.announce import announce, announce_end, announce_start
 from flows.cancel import cancel_regions
 from flows.image_runs import run_name

@@ -16,6 +16,7 @@ from prefect.futures import PrefectConcurrentFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+import flows.secret_blocks  # noqa: F401 - so that requests may name Secret blocks
 from flows.progress import RegionProgress
 from flows.run_records import write_metrics
 from flows.slots import endpoint_slots

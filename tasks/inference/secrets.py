@@ -1,23 +1,22 @@
-"""Secrets that a request names: fetched where they are sent from, and sent only where they belong.
+"""Secrets that a request's parameters refer to: fetched, and sent only to the URLs they are for.
 
-A secret is a JSON object. Its `url` says where it may go, for a message must not be able to have a
-secret sent to whoever wrote the message; its other members are the values.
+A secret is a JSON object. Its `url` says where its values may be sent: otherwise a message could
+have a secret sent to a server of its author's. The object's other members are the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
 import orjson
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from pydantic import ValidationError
 from pydantic_core import Url
 
-from tasks.aws.clients import session
-from tasks.errors import EndpointError, RequestError, UnreachableError
+from tasks.aws.secrets import secret_string
+from tasks.errors import EndpointError, RequestError
 from tasks.request.secret_references import (
     ManagedSecret,
     SecretBlock,
@@ -25,44 +24,48 @@ from tasks.request.secret_references import (
     replace_references,
 )
 
+BlockReader = Callable[[str], object]
+"""Gives the value of the Secret block of a name.
+
+Raises RequestError where a retry would not help, else EndpointError.
+"""
+
+STORED_FORM = '{"url": "https://host/path", "value": "…"}'
+"""What to store as a secret, for messages to people."""
+
 _URL = "url"
-_FORM = '{"url": "https://host/path", "value": "…"}'
-_REMEDIES = {  # AWS's error codes, and what an operator does about them
-    "ResourceNotFoundException": "there is none: make it, or correct the ARN",
-    "AccessDeniedException": "grant the image's and region's roles secretsmanager:GetSecretValue "
-    "on it, and kms:Decrypt on its key if that is your own",
-    "DecryptionFailure": "grant the image's and region's roles kms:Decrypt on its key",
-    "InvalidRequestException": "it is being deleted: restore it",
-    "InvalidParameterException": "correct the ARN",
-    "UnrecognizedClientException": "give this process valid AWS credentials",
-    "ExpiredTokenException": "give this process valid AWS credentials",
-}
+_block_readers: list[BlockReader] = []  # the last one registered counts
 
 
 @dataclass(frozen=True)
 class Revealed:
-    """Parameters with the secrets that they name in their places; neither is in its `repr`.
+    """Parameters with values in place of references to secrets; its `repr` shows neither.
 
     Attributes:
         parameters: By name.
-        secrets: The secrets' values alone, to be kept out of all that is told.
+        secrets: The values that came from secrets, to be removed from all text that people see.
     """
 
     parameters: Mapping[str, Any] = field(repr=False)
     secrets: frozenset[str] = field(repr=False)
 
 
+def register_block_reader(read: BlockReader) -> None:
+    """Set how this process reads Secret blocks of Prefect; without a reader they are refused."""
+    _block_readers[:] = [read]
+
+
 def reveal(parameters: Mapping[str, Any], url: str) -> Revealed:
-    """A request's parameters as they are sent; each secret is fetched once by a process.
+    """A request's parameters as they are sent; a process fetches each secret once.
 
     Args:
         parameters: The request's `imageProcessorParameters`.
         url: Where they are sent to.
 
     Raises:
-        RequestError: A secret is not to be had, or may not be sent there; with the parameter and
-            the reference.
-        EndpointError: Who keeps it does not answer, and may the next time.
+        RequestError: A secret cannot be read, or may not be sent to `url`. The message names the
+            parameter and the reference.
+        EndpointError: The secret's store does not answer; a retry may help.
     """
     secrets: set[str] = set()
 
@@ -89,8 +92,8 @@ def _value(reference: SecretReference, url: str) -> str:
     allowed, value = members[_URL], members.get(reference.key)
     if not _lies_under(url, allowed):
         raise RequestError(
-            f"is for {allowed} alone: name an endpoint there in imageProcessor.name, or have the "
-            "secret's `url` say where else it may be sent."
+            f"is for {allowed} alone: give an endpoint there as imageProcessor.name, or set the "
+            "secret's `url` to where else it may be sent."
         )
     if reference.key == _URL or isinstance(value, bool) or not isinstance(value, str | int | float):
         keys = ", ".join(sorted(members.keys() - {_URL})) or "none"
@@ -99,7 +102,7 @@ def _value(reference: SecretReference, url: str) -> str:
 
 
 def _lies_under(url: str, allowed: str) -> bool:
-    """Whether a URL is another one or lies below it, as the client that calls it reads URLs."""
+    """Whether a URL is `allowed` or below it, parsed as the HTTP client parses URLs."""
     try:
         there, here = Url(allowed), Url(url)
     except ValidationError:
@@ -110,57 +113,25 @@ def _lies_under(url: str, allowed: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _members(place: SecretBlock | ManagedSecret) -> Mapping[str, Any]:
-    stored = _of_prefect(place) if isinstance(place, SecretBlock) else _of_aws(place)
+def _members(secret: SecretBlock | ManagedSecret) -> Mapping[str, Any]:
+    stored = _stored(secret)
     try:
         members = orjson.loads(stored) if isinstance(stored, str) else stored
     except orjson.JSONDecodeError:
         members = None
     if not isinstance(members, dict) or not isinstance(members.get(_URL), str):
         raise RequestError(
-            f"the secret does not say where it may be sent: store {_FORM}."
+            f"the secret does not say where it may be sent: store {STORED_FORM}."
         ) from None
     return members
 
 
-def _of_prefect(block: SecretBlock) -> Any:  # noqa: ANN401 - whatever was stored
-    """What a block holds, asked of the Prefect server of this process."""
-    import httpx  # noqa: PLC0415 - few requests name such a secret
-    from prefect import get_client  # noqa: PLC0415
-    from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError  # noqa: PLC0415
-
-    try:
-        with get_client(sync_client=True) as client:
-            document = client.read_block_document_by_name(block.name, "secret")
-    except ObjectNotFound:
+def _stored(secret: SecretBlock | ManagedSecret) -> object:
+    if isinstance(secret, ManagedSecret):
+        return secret_string(secret.arn, secret.region, stage=secret.stage, version=secret.version)
+    if not _block_readers:
         raise RequestError(
-            f"there is no Secret block {block.name!r} on this Prefect server: make it, with the "
-            f"value {_FORM}, or correct the name."
-        ) from None
-    except PrefectHTTPStatusError as error:
-        told = f"Prefect answered HTTP {error.response.status_code}"
-        if error.response.is_client_error:
-            raise RequestError(f"{told}: give this process a key that may read blocks.") from error
-        raise UnreachableError(f"{told}.") from error
-    except httpx.HTTPError as error:
-        raise UnreachableError(f"Prefect does not answer: {error}.") from error
-    return document.data.get("value")
-
-
-def _of_aws(secret: ManagedSecret) -> str | None:
-    """What a secret holds, read as this process; None for one that is not text."""
-    version = {"VersionStage": secret.stage, "VersionId": secret.version}
-    given = {name: value for name, value in version.items() if value}
-    try:
-        client = session().client("secretsmanager", region_name=secret.region)
-        found = client.get_secret_value(SecretId=secret.arn, **given)
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        if code in _REMEDIES:
-            raise RequestError(f"AWS answers {code}: {_REMEDIES[code]}.") from error
-        raise UnreachableError(f"Secrets Manager does not give it: {error}.") from error
-    except NoCredentialsError as error:
-        raise RequestError("this process has no AWS credentials: give it some.") from error
-    except BotoCoreError as error:
-        raise UnreachableError(f"Secrets Manager does not answer: {error}.") from error
-    return found.get("SecretString")
+            f"the Secret block {secret.name!r} is kept by Prefect, and this process works without "
+            "Prefect: run the job in a Prefect flow, or name a secret of AWS Secrets Manager."
+        )
+    return _block_readers[0](secret.name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -167,7 +170,7 @@ def test_a_process_asks_for_a_secret_once(models: str) -> None:
     assert first.parameters == {"A": "a-token", "B": "b-token a-token"}
     assert reveal(text, models) == first
     secrets._members.cache_clear()
-    with pytest.raises(RequestError, match="ResourceNotFoundException: there is none: make it"):
+    with pytest.raises(RequestError, match="ResourceNotFoundException: no such secret: create it"):
         reveal(text, models)
 
 
@@ -302,8 +305,8 @@ ARN = "arn:aws:secretsmanager:us-west-2:123456789012:secret:ships-AbCdEf"
         ((400, "AccessDeniedException"), RequestError, "roles secretsmanager:GetSecretValue on it"),
         ((400, "DecryptionFailure"), RequestError, "grant the image's and region's roles kms:Decr"),
         ((400, "InvalidRequestException"), RequestError, "it is being deleted: restore it"),
-        ((400, "ThrottlingException"), UnreachableError, "Secrets Manager does not give it: "),
-        ((500, "InternalServiceError"), UnreachableError, "Secrets Manager does not give it: "),
+        ((400, "ThrottlingException"), UnreachableError, "Secrets Manager refused: "),
+        ((500, "InternalServiceError"), UnreachableError, "Secrets Manager refused: "),
         (None, UnreachableError, "Secrets Manager does not answer: "),
     ],
 )
@@ -426,6 +429,22 @@ def test_no_run_log_artifact_ledger_or_result_holds_a_secret(
         text = str(pq.read_table(file).to_pylist()) if file.suffix == ".parquet" else ""
         assert TOKEN not in text
         assert TOKEN.encode() not in file.read_bytes()
+
+
+def test_swath_run_reads_secret_blocks(tmp_path: Path, prefect_api: str, models: str) -> None:
+    name = in_prefect({"url": models, "value": f"Bearer {TOKEN}"})
+    command = [
+        Path(sys.executable).with_name("swath"), "run", paint(tmp_path / "a.tif"),
+        "--model", f"{models}/models/ships", "--type", "HTTP_ENDPOINT",
+        "--parameter", f"Authorization={{{{ {name} }}}}",
+        "--tile-format", "GTIFF", "--tile-size", "64", "--overlap", "16", "--out", tmp_path / "out",
+    ]  # fmt: skip
+    environment = os.environ | {"PREFECT_API_URL": prefect_api, "SWATH_STATE_DIR": "/no/stack"}
+    done = subprocess.run(
+        list(map(str, command)), env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(Echo.tokens) == {f"Bearer {TOKEN}"}
 
 
 def test_the_open_inference_protocol_takes_secrets_too(allowed: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -122,3 +124,24 @@ def test_headers_of_http_and_of_the_open_inference_protocol_may_refer_to_secrets
     for kind in ("HTTP_ENDPOINT", "OIP_ENDPOINT"):
         asked = parse(BLOCK, kind, "https://models.example/v2/models/a")
         assert asked.image_processor_parameters["Authorization"] == BLOCK
+
+
+NO_PREFECT = f"""
+import sys
+from tasks.errors import RequestError
+from tasks.inference.secrets import reveal
+try:
+    reveal({{"Authorization": "{BLOCK}"}}, "https://models.example/")
+except RequestError as error:
+    print(error)
+assert "prefect" not in sys.modules
+"""
+
+
+def test_a_process_without_prefect_refuses_secret_blocks() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_PREFECT], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"imageProcessorParameters.Authorization: {BLOCK}: ")
+    assert "'ships-token' is kept by Prefect" in done.stdout
+    assert "name a secret of AWS Secrets Manager" in done.stdout
