@@ -1,4 +1,4 @@
-"""What an operator sets: one typed object, read from `SWATH_…` environment variables."""
+"""The settings of an operator, read from the environment variables `SWATH_…`."""
 
 from __future__ import annotations
 
@@ -11,89 +11,99 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """An operator's settings; every field `name` is the variable `SWATH_NAME`."""
+    """The settings of an operator; the field `name` is read from the variable `SWATH_NAME`."""
 
     model_config = SettingsConfigDict(env_prefix="SWATH_", frozen=True)
 
-    queue_url: str | None = Field(None, description="SQS queue that the sensor drains.")
+    queue_url: str | None = Field(
+        None, description="SQS queue from which the sensor reads requests."
+    )
     status_topic_arn: str | None = Field(None, description="SNS topic for status messages.")
     local_roots: list[Path] = Field(
-        [], description="Folders that a request may name images and outputs in (a JSON list)."
+        [], description="Folders in which requests may name images and outputs (a JSON list)."
     )
     dem_uri: str | None = Field(
         None,
         min_length=1,
-        description="Elevation model under images with RPC or SICD: a GeoTIFF, a VRT or a folder "
-        "of GeoTIFF tiles, on disk or s3://; unset, each has one height.",
+        description="Elevation model for images with RPC or SICD: a GeoTIFF, a VRT or a folder of "
+        "GeoTIFF tiles, on disk or s3://; unset, each image has one height.",
     )
     work_uri: str = Field(
         default_factory=lambda: str(Path(tempfile.gettempdir()) / "swath"),
-        description="Where regions leave detections for the merge: s3://bucket/prefix or a folder.",
+        description="Where regions store their results: s3://bucket/prefix or a folder.",
     )
     image_deployment: str = Field(
-        "image/local", description="Deployment that the sensor starts for each image."
+        "image/local", description="Deployment that the sensor runs for each image."
     )
     region_deployment: str | None = Field(
         None, description="Deployment that runs the regions; unset, they run in the image's run."
     )
-    sensors_per_queue: PositiveInt = Field(1, description="Sensor runs that may drain one queue.")
+    sensors_per_queue: PositiveInt = Field(1, description="Concurrent sensor runs on one queue.")
     region_size: PositiveInt | None = Field(
         None,
-        description="Rows of a region, about, in pixels; unset, they follow from the image, what "
-        "its tiles cost, and the workers there are.",
+        description="Approximate height of a region in pixels; unset, it follows from the image, "
+        "the measured throughput of the model and the number of workers.",
     )
     region_seconds: PositiveFloat = Field(
-        300.0, description="Seconds that a region should take, about, where its size is not set."
+        300.0, description="Approximate seconds that a region should take, if its size is not set."
     )
     region_workers: PositiveInt = Field(
         10,
-        description="Regions that run at a time, where neither their deployment nor its work pool "
-        "has a limit.",
+        description="Regions that run at the same time, if neither their deployment nor its work "
+        "pool has a concurrency limit.",
     )
-    max_tiles: PositiveInt = Field(2_000_000, description="Tiles that one image may have.")
-    region_attempts: PositiveInt = Field(3, description="Runs that a lost region may take.")
-    region_timeout: PositiveFloat = Field(3600.0, description="Seconds that a region run may take.")
+    max_tiles: PositiveInt = Field(2_000_000, description="Maximum number of tiles of one image.")
+    region_attempts: PositiveInt = Field(3, description="Maximum number of runs of one region.")
+    region_timeout: PositiveFloat = Field(3600.0, description="Maximum seconds of a region's run.")
     start_timeout: PositiveFloat = Field(
         900.0,
-        description="Seconds that a run may take to start once it was submitted, as on ECS, whose "
-        "machines may not come.",
+        description="Maximum seconds from the submission of a run to its start; on ECS a run may "
+        "never start, for lack of capacity.",
     )
-    batch_size: PositiveInt = Field(16, description="Tiles of one inference task, at least.")
+    batch_size: PositiveInt = Field(
+        16, description="Minimum number of tiles of one inference task."
+    )
     endpoint_concurrency: PositiveInt = Field(
         64,
-        description="Calls that an endpoint gets at a time from all regions and images, where it "
-        "does not say how many it takes.",
+        description="Concurrent calls to an endpoint from all regions and images, if the endpoint "
+        "does not declare a limit.",
     )
     instance_concurrency: PositiveInt | None = Field(
         None,
-        description="Calls that an instance of a SageMaker endpoint takes at a time, where its tag "
-        "osml:instance-concurrency does not say; unset, it is found out by trying.",
+        description="Concurrent calls to one instance of a SageMaker endpoint without the tag "
+        "osml:instance-concurrency; unset, the limit is adapted to the endpoint's answers.",
     )
-    endpoint_timeout: PositiveFloat = Field(60.0, description="Seconds that a call may take.")
+    endpoint_timeout: PositiveFloat = Field(60.0, description="Maximum seconds of a call.")
     async_timeout: PositiveFloat = Field(
         900.0,
-        description="Seconds that an asynchronous SageMaker endpoint may take for a tile, its "
-        "queue included.",
+        description="Maximum seconds of an asynchronous SageMaker endpoint for a tile, the wait in "
+        "its queue included.",
     )
     async_uri: str | None = Field(
         None,
-        description="Where tiles lie for asynchronous SageMaker endpoints, s3://bucket/prefix; "
-        "unset, under SWATH_WORK_URI.",
+        description="Where tiles are stored for asynchronous SageMaker endpoints, "
+        "s3://bucket/prefix; unset, under SWATH_WORK_URI.",
     )
     endpoint_patience: PositiveFloat = Field(
         60.0,
-        description="Seconds without any answer after which an endpoint is given up; seconds from "
-        "its first failure on after which a tile is.",
+        description="Seconds without any answer after which no more calls are made to an endpoint; "
+        "seconds from a tile's first failed call during which it is retried.",
     )
-    tile_attempts: PositiveInt = Field(4, description="Calls that may fail for one tile.")
-    ecs_cluster: str | None = Field(None, description="ECS cluster that the worker runs flows on.")
+    tile_attempts: PositiveInt = Field(
+        4, description="Maximum number of failed calls for one tile."
+    )
+    ecs_cluster: str | None = Field(None, description="ECS cluster on which the worker runs flows.")
     ecs_family: str = Field(
-        "swath", description="What the names of the flows' ECS task definitions begin with."
+        "swath", description="Prefix of the names of the flows' ECS task definitions."
     )
     ecs_subnets: list[str] = Field([], description="Subnets of the flows' ECS tasks (a JSON list).")
-    ecs_security_groups: list[str] = Field([], description="Their security groups (a JSON list).")
+    ecs_security_groups: list[str] = Field(
+        [], description="Security groups of the flows' ECS tasks (a JSON list)."
+    )
     ecs_public_ip: bool = Field(
-        False, description="Whether they have public addresses, for want of a NAT or endpoints."
+        False,
+        description="Whether the flows' ECS tasks have public IP addresses, needed in subnets "
+        "without a NAT gateway or VPC endpoints.",
     )
 
 

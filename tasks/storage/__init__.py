@@ -1,1 +1,1 @@
-"""Objects that are whole or absent, in S3 or on disk; the folders that an operator allows."""
+"""Objects in S3 or on disk, written atomically; the local folders that an operator allows."""

@@ -1,4 +1,7 @@
-"""Objects that are whole or absent, at `s3://bucket/key` or in a local folder."""
+"""Reading, writing and removing objects at `s3://bucket/key` or at a local path.
+
+Writes are atomic: a reader finds the whole object, or none.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +23,27 @@ _SCHEME = "s3://"
 
 
 def join(uri: str, *parts: str) -> str:
-    """The URI of what lies under another; empty parts and doubled slashes at the joints vanish."""
+    """Join a URI and relative parts with single slashes; empty parts are left out."""
     inner = [part.strip("/") for part in parts]
     return "/".join([uri.rstrip("/"), *(part for part in inner if part)])
 
 
 def put(uri: str, body: bytes | Path, role_arn: str | None = None) -> None:
-    """Store an object, replacing what was there; a reader sees the old or the new, never a part.
+    """Store an object, or replace it; a reader sees the old or the new one, never a part.
 
-    Locally a file in the same folder is written, synchronised and renamed (POSIX `rename` is
-    atomic). In S3 an object appears when its last part is in; a failed multipart upload is aborted.
+    Locally a temporary file in the same folder is written, synchronised and renamed (POSIX `rename`
+    is atomic). In S3 an object appears when its upload completes; a failed multipart upload is
+    aborted.
 
     Args:
-        uri: `s3://bucket/key` or a local path; missing local folders are made.
-        body: The bytes, or a file that holds them.
-        role_arn: IAM role to assume for S3, or None for the process's own identity.
+        uri: `s3://bucket/key` or a local path; missing local folders are created.
+        body: The bytes, or the path of a file with them.
+        role_arn: IAM role to assume for S3; None for this process's own credentials.
 
     Raises:
-        PublishError: The object could not be stored; what was there still is.
+        PublishError: The object could not be stored; a previous one is unchanged.
     """
-    with _reported("write", uri):
+    with _storage_errors("write", uri):
         if not uri.startswith(_SCHEME):
             _put_local(Path(uri), body)
             return
@@ -55,9 +59,9 @@ def get(uri: str, role_arn: str | None = None) -> bytes:
     """The bytes of an object.
 
     Raises:
-        PublishError: The object is not there, or may not be read.
+        PublishError: The object does not exist, or cannot be read.
     """
-    with _reported("read", uri):
+    with _storage_errors("read", uri):
         if not uri.startswith(_SCHEME):
             return Path(uri).read_bytes()
         bucket, key = split_s3(uri)
@@ -66,12 +70,12 @@ def get(uri: str, role_arn: str | None = None) -> bytes:
 
 
 def exists(uri: str, role_arn: str | None = None) -> bool:
-    """Whether an object is there, whole.
+    """Whether an object exists.
 
     Raises:
-        PublishError: It could not be found out, for want of permission or of a connection.
+        PublishError: It could not be determined: no permission, or no connection.
     """
-    with _reported("look for", uri):
+    with _storage_errors("check", uri):
         if not uri.startswith(_SCHEME):
             return Path(uri).is_file()
         bucket, key = split_s3(uri)
@@ -85,12 +89,12 @@ def exists(uri: str, role_arn: str | None = None) -> bool:
 
 
 def remove(uri: str, role_arn: str | None = None) -> None:
-    """Remove every object under a folder or prefix; nothing there is no error.
+    """Remove every object under a folder or prefix; it need not exist.
 
     Raises:
-        PublishError: Something could not be removed.
+        PublishError: An object could not be removed.
     """
-    with _reported("remove", uri):
+    with _storage_errors("remove", uri):
         if not uri.startswith(_SCHEME):
             if Path(uri).exists():
                 shutil.rmtree(uri)
@@ -109,11 +113,11 @@ def split_s3(uri: str) -> tuple[str, str]:
     """Bucket and key of `s3://bucket/key`.
 
     Raises:
-        PublishError: One of them is empty.
+        PublishError: The bucket or the key is empty.
     """
     bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
     if not bucket or not key:
-        raise PublishError(f"{uri} is not s3://bucket/key: name a bucket and a key.")
+        raise PublishError(f"{uri} is not s3://bucket/key: give a bucket and a key.")
     return bucket, key
 
 
@@ -121,7 +125,7 @@ def _put_local(path: Path, body: bytes | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / f".{uuid4().hex}.part"
     try:
-        # A plain open, unlike tempfile's, leaves the published file readable as the umask says.
+        # open(), unlike tempfile, creates the file with the permissions of the umask
         with part.open("xb") as sink:
             if isinstance(body, Path):
                 with body.open("rb") as source:
@@ -136,27 +140,27 @@ def _put_local(path: Path, body: bytes | Path) -> None:
 
 
 @contextmanager
-def _reported(what: str, uri: str) -> Iterator[None]:
-    """Turn what the file system and S3 raise into one error that names the object."""
+def _storage_errors(action: str, uri: str) -> Iterator[None]:
+    """Raise errors of S3 and the file system as PublishError with the object and a remedy."""
     try:
         yield
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        remedy = _REMEDIES.get(code, "Try again; if it persists, look at the bucket's policy.")
-        raise PublishError(f"Cannot {what} {uri} ({code}). {remedy}") from error
+        remedy = _REMEDIES.get(code, "Try again; if it persists, check the bucket's policy.")
+        raise PublishError(f"Cannot {action} {uri} ({code}). {remedy}") from error
     except (BotoCoreError, Boto3Error) as error:
         remedy = "Check the bucket's name, the permissions and the connection to S3."
-        raise PublishError(f"Cannot {what} {uri}: {error}. {remedy}") from error
+        raise PublishError(f"Cannot {action} {uri}: {error}. {remedy}") from error
     except OSError as error:
         reason = error.strerror or str(error)
-        remedy = "Check the path, its permissions and the space left."
-        raise PublishError(f"Cannot {what} {uri}: {reason}. {remedy}") from error
+        remedy = "Check the path, its permissions and the free space."
+        raise PublishError(f"Cannot {action} {uri}: {reason}. {remedy}") from error
 
 
 _FORBIDDEN = (
-    "Grant this process s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket there."
+    "Grant this process s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on it."
 )
-_MISSING = "Nothing was stored under that key."
+_MISSING = "There is no such object; check the bucket and the key."
 _REMEDIES = {
     "403": _FORBIDDEN,
     "AccessDenied": _FORBIDDEN,

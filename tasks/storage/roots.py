@@ -1,4 +1,4 @@
-"""The folders of this machine that an operator allowed requests to name."""
+"""The local folders in which an operator allows requests to name files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def within(path: str | Path, roots: Sequence[Path]) -> Path | None:
-    """A path with its links and `..` resolved, or None where it lies outside every root.
+    """Resolve a path's symbolic links and `..`; None if the result is outside every root.
 
     Raises:
-        OSError: The path is too long, or may not be followed.
-        RuntimeError: Its links run in a circle.
+        OSError: The path is too long, or a part of it may not be read.
+        RuntimeError: Its symbolic links form a loop.
     """
     resolved = Path(path).resolve()
     inside = any(resolved.is_relative_to(root.resolve()) for root in roots)

@@ -119,7 +119,7 @@ def test_what_lies_under_a_prefix_is_removed_and_nothing_else(bucket: str) -> No
 
 
 def test_errors_name_the_object_and_a_remedy(bucket: str) -> None:
-    with pytest.raises(PublishError, match=f"s3://{bucket}/absent .*Nothing was stored"):
+    with pytest.raises(PublishError, match=f"s3://{bucket}/absent .*There is no such object"):
         objects.get(f"s3://{bucket}/absent")
     for body in (b"x", b"x" * (9 << 20)):  # at once, and in parts
         with pytest.raises(PublishError, match="write s3://no-such-bucket/x"):

@@ -1,4 +1,4 @@
-"""What an operator sets, read from the environment."""
+"""Settings are read from the environment, and stand in the documentation."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_without_any_everything_runs_on_this_machine() -> None:
+def test_by_default_everything_runs_on_this_machine() -> None:
     found = Settings()
     assert found.queue_url is None
     assert found.status_topic_arn is None
@@ -27,7 +27,9 @@ def test_without_any_everything_runs_on_this_machine() -> None:
     assert (found.sensors_per_queue, found.region_attempts, found.tile_attempts) == (1, 3, 4)
 
 
-def test_each_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_setting_is_read_from_the_variable_of_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     given = {
         "queue_url": "http://127.0.0.1/q",
         "status_topic_arn": "arn:aws:sns:us-east-1:1:t",
@@ -76,7 +78,7 @@ def test_each_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPa
         ("dem_uri", ""),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_by_name(
+def test_an_invalid_value_is_refused_with_its_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"SWATH_{name.upper()}", value)
@@ -85,7 +87,7 @@ def test_a_value_that_cannot_be_is_refused_by_name(
     assert refused.value.errors()[0]["input"] == value
 
 
-def test_they_are_read_once_and_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_once_and_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     settings.cache_clear()
     first = settings()
     monkeypatch.setenv("SWATH_BATCH_SIZE", "99")
@@ -95,3 +97,12 @@ def test_they_are_read_once_and_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     settings.cache_clear()
     assert settings().batch_size == 99
     settings.cache_clear()
+
+
+def test_the_documentation_lists_every_setting_with_its_default_and_description() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        default = "–" if field.default is None else field.default
+        if name == "work_uri":  # depends on the machine
+            default = "a temporary folder"
+        assert f"| `SWATH_{name.upper()}` | {default} | {field.description} |" in page

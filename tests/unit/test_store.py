@@ -1,4 +1,4 @@
-"""Local objects are whole or absent."""
+"""Objects on disk are written atomically, read and removed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_file_is_stored_by_its_path(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "copy").read_bytes() == source.read_bytes()
 
 
-def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+def test_a_stored_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         objects.put(str(tmp_path / "a"), b"")
@@ -38,7 +38,7 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
 
 
-def test_what_cannot_be_stored_leaves_the_old_object_and_no_part(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_object_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     target = tmp_path / "a"
     objects.put(str(target), b"old")
     with pytest.raises(PublishError, match="No such file"):
@@ -56,7 +56,7 @@ def test_an_error_names_the_object_and_a_remedy(tmp_path: Path) -> None:
         objects.get(str(tmp_path / "absent"))
 
 
-def test_what_lies_under_a_folder_is_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_objects_under_the_given_folder_are_removed(tmp_path: Path) -> None:
     for name in ("job-1/a", "job-1/deep/b", "job-10/a"):
         objects.put(objects.join(str(tmp_path), name), b"")
     objects.remove(str(tmp_path / "job-1"))
@@ -74,11 +74,11 @@ def test_what_lies_under_a_folder_is_removed_and_nothing_else(tmp_path: Path) ->
         (("/", "x"), "/x"),
     ],
 )
-def test_join(parts: tuple[str, ...], joined: str) -> None:
+def test_parts_are_joined_with_single_slashes(parts: tuple[str, ...], joined: str) -> None:
     assert objects.join(*parts) == joined
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket", "s3://bucket/", "s3:///key"])
 def test_an_s3_uri_needs_bucket_and_key(uri: str) -> None:
-    with pytest.raises(PublishError, match="name a bucket and a key"):
+    with pytest.raises(PublishError, match="give a bucket and a key"):
         objects.get(uri)
