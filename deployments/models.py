@@ -31,7 +31,7 @@ from starlette.routing import Route
 from tasks.errors import RequestError, ThrottledError, TransientError
 from tasks.inference import builtin
 from tasks.inference.builtin.failure import BadAnswerError
-from tasks.inference.media import decode
+from tasks.inference.tile_decoding import decode_tile
 
 LARGEST_BODY = 2**28  # bytes of an encoded tile
 KEEP_ALIVE = 75  # seconds that an idle connection stays open, between two batches of a client
@@ -156,7 +156,7 @@ async def _body(request: Request) -> bytes:
 def _answer(model: builtin.Model, payload: bytes, media_type: str | None) -> Response:
     """What a server says for a tile, its failures included."""
     try:
-        pixels = decode(payload, media_type)
+        pixels = decode_tile(payload, media_type)
     except ValueError as error:
         return _reason(400, str(error))
     try:

@@ -24,8 +24,8 @@ from flows.startup import startup
 from tasks.errors import ImageChangedError, SwathError
 from tasks.grid.tiles import Region
 from tasks.inference import open_with_retries
-from tasks.inference.batch import Batch, batch_size, most_calls
-from tasks.inference.calls import Calls
+from tasks.inference.batch import Batch, batch_size, max_calls
+from tasks.inference.client import InferenceClient
 from tasks.inference.limiter import Limiter
 from tasks.merge import settle
 from tasks.planning.plan import Plan, make_plan
@@ -85,20 +85,20 @@ def _work(plan: Plan, region: Region, work_uri: str) -> State[dict[str, int]]:
     settled = settle(findings.detections, request.algorithm, plan.grid, looked, interior)
     decided = map(plan.clip_to_roi, settled.batches())
     save(decided, settled.deferred, findings.ledger, work_uri, region)
-    if calls.given_up:
-        return Completed(name=GIVEN_UP, message=calls.given_up, data=counts)
+    if calls.stop_reason:
+        return Completed(name=GIVEN_UP, message=calls.stop_reason, data=counts)
     return Completed(data=counts)
 
 
-def _calls(plan: Plan, region: Region) -> Calls:
+def _calls(plan: Plan, region: Region) -> InferenceClient:
     endpoint = open_with_retries(plan.request, plan.image)
-    return Calls(
+    return InferenceClient(
         endpoint,
         Limiter(0),
         tiles=len(region),
-        most=most_calls(plan.tile_bytes * endpoint.tiles_per_call),
+        max_calls=max_calls(plan.tile_bytes * endpoint.tiles_per_call),
         attempts=settings().tile_attempts,
-        patience=settings().endpoint_patience,
+        retry_seconds=settings().endpoint_patience,
     )
 
 
@@ -110,12 +110,12 @@ def _leave_figures(plan: Plan, tiles: int, seconds: float, first_tile: float | N
     write_metrics(start.stages | asdict(work))
 
 
-def _slots(request: Request, calls: Calls) -> AbstractContextManager[None]:
+def _slots(request: Request, calls: InferenceClient) -> AbstractContextManager[None]:
     unknown = settings().endpoint_concurrency
     return endpoint_slots(request, calls.endpoint, calls.limiter, unknown=unknown)
 
 
-def _findings(plan: Plan, region: Region, calls: Calls) -> Iterator[TileResults]:
+def _findings(plan: Plan, region: Region, calls: InferenceClient) -> Iterator[TileResults]:
     """What each batch gives; the calls of one go on while the next is read."""
     progress = RegionProgress(len(region))
     yield progress.advance(plan.outside(region))
@@ -124,7 +124,7 @@ def _findings(plan: Plan, region: Region, calls: Calls) -> Iterator[TileResults]
     open_batches: deque[PrefectConcurrentFuture[TileResults]] = deque()
     asked = 0
     with closing(plan.read(wanted)) as tiles:
-        while asked < len(wanted) and not calls.given_up:
+        while asked < len(wanted) and not calls.stop_reason:
             batch = Batch()
             with closing(batch):  # a cancelled run's tasks must not wait for more of it
                 future = infer_step.submit(batch)
@@ -135,4 +135,4 @@ def _findings(plan: Plan, region: Region, calls: Calls) -> Iterator[TileResults]
     for future in open_batches:
         yield progress.advance(future.result())
     unasked = wanted[asked:]
-    yield progress.advance(without_detections(unasked, TileState.FAILED, calls.given_up))
+    yield progress.advance(without_detections(unasked, TileState.FAILED, calls.stop_reason))

@@ -8,7 +8,7 @@ from contextlib import closing
 from tasks.imagery import ReadTile
 from tasks.inference import Endpoint
 from tasks.inference.batch import Batch, infer
-from tasks.inference.calls import Calls
+from tasks.inference.client import InferenceClient
 from tasks.inference.limiter import Limiter
 from tasks.results.coverage import TileState
 from tasks.results.stored import TileResults, gather, without_detections
@@ -19,18 +19,18 @@ def ask(
     endpoint: Endpoint,
     *,
     attempts: int = 3,
-    patience: float = 60.0,
-    most: int = 8,
+    retry_seconds: float = 60.0,
+    max_calls: int = 8,
 ) -> TileResults:
     """What a model says of tiles."""
     given = list(tiles)
-    calls = Calls(
+    calls = InferenceClient(
         endpoint,
-        Limiter(most),
+        Limiter(max_calls),
         tiles=len(given),
-        most=most,
+        max_calls=max_calls,
         attempts=attempts,
-        patience=patience,
+        retry_seconds=retry_seconds,
     )
     with closing(calls):
         batch = Batch()
@@ -38,4 +38,4 @@ def ask(
             asked = batch.fill(iter(given), calls)
         found = infer(batch)
     unasked = [tile.tile for tile in given[asked:]]
-    return gather([found, without_detections(unasked, TileState.FAILED, calls.given_up)])
+    return gather([found, without_detections(unasked, TileState.FAILED, calls.stop_reason)])

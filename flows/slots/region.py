@@ -39,7 +39,7 @@ _UNBOUND = 10_000  # calls, where an operator switched the limit off
 def endpoint_slots(
     request: Request, endpoint: Endpoint, limiter: Limiter, *, unknown: int
 ) -> Iterator[None]:
-    """While it is open, `limiter.most` is what this region holds of an endpoint's slots.
+    """While it is open, `limiter.max_in_flight` is what this region holds of an endpoint's slots.
 
     The limit is made when first used, with the endpoint's capacity; from then on it is the
     operator's, who changes it in the UI or by `prefect gcl update`, also in the middle of a run.
@@ -58,7 +58,7 @@ def endpoint_slots(
         return
     region = UUID(flow_run.id)
     image = UUID(flow_run.parent_flow_run_id or flow_run.id)
-    limiter.most = 0
+    limiter.max_in_flight = 0
     part, ended = _Part(limit_name(request), endpoint.capacity, unknown, limiter), Event()
     # in this run's context, so on its server, and in its log
     thread = Thread(target=copy_context().run, args=(part.keep, region, image, ended), daemon=True)
@@ -66,7 +66,7 @@ def endpoint_slots(
     try:
         yield
     finally:
-        limiter.most = 0  # no call begins while its slot is given back
+        limiter.max_in_flight = 0  # no call begins while its slot is given back
         ended.set()
         thread.join()
 
@@ -125,29 +125,33 @@ class _Part:
     def _go_on(self, trouble: float) -> None:
         """Call as is safe without Prefect, after so many seconds of trouble."""
         if self._leases.held:
-            self._limiter.most = max(1, min(self._limiter.most, self._leases.sure))
+            self._limiter.max_in_flight = max(
+                1, min(self._limiter.max_in_flight, self._leases.sure)
+            )
         elif trouble > DURATION and not self._paused:
-            self._limiter.most = 1
+            self._limiter.max_in_flight = 1
 
     def _look(self) -> float:
         self._leases.renew()
         limit = self._limit()
         self._paused = limit.limit == 0
         if not limit.active:
-            self._limiter.most = _UNBOUND
+            self._limiter.max_in_flight = _UNBOUND
             return _EVERY
         self._want()
         before = self._leases.held
         self._claims.show(self._wanted, before)
         if self._paused:  # Prefect cannot take slots back then: it would divide by the limit
-            self._limiter.most = 0
+            self._limiter.max_in_flight = 0
             self._tell(limit)
             return _EVERY
         target = self._target(limit)
-        self._limiter.most = min(self._limiter.most, target)  # before it is given back
+        self._limiter.max_in_flight = min(
+            self._limiter.max_in_flight, target
+        )  # before it is given back
         in_use = min(before, self._limiter.in_flight)
         self._leases.change(max(target, in_use), limit.limit - limit.active_slots)
-        self._limiter.most = min(self._leases.held, target)
+        self._limiter.max_in_flight = min(self._leases.held, target)
         self._tell(limit)
         if before < self._leases.held == self._wanted:
             return _GROWING
@@ -176,7 +180,7 @@ class _Part:
 
     def _want(self) -> None:
         """Ask for more at once, and for less only when it is much less."""
-        wanted = self._limiter.wanted
+        wanted = self._limiter.demand
         if not 0.75 * self._wanted <= wanted <= self._wanted:
             self._wanted = wanted
 
@@ -190,7 +194,7 @@ class _Part:
 
     def _tell(self, limit: GlobalConcurrencyLimitResponse) -> None:
         """Say once why nothing moves, when it has not for a few looks."""
-        waiting = self._wanted > 0 and self._limiter.most == 0
+        waiting = self._wanted > 0 and self._limiter.max_in_flight == 0
         self._idle = self._idle + 1 if waiting else 0
         if self._idle == _PUZZLING:
             self._log.info(

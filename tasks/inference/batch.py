@@ -8,7 +8,7 @@ from itertools import islice
 from queue import SimpleQueue
 
 from tasks.imagery import ReadTile
-from tasks.inference.calls import Calls, Outcome
+from tasks.inference.client import InferenceClient, Outcome
 from tasks.results import coverage, detections
 from tasks.results.stored import TileResults
 
@@ -29,7 +29,7 @@ def batch_size(tiles: int, least: int, tiles_per_call: int) -> int:
     return -(-wanted // tiles_per_call) * tiles_per_call
 
 
-def most_calls(call_bytes: int) -> int:
+def max_calls(call_bytes: int) -> int:
     """Calls that fit in a region's memory at a time.
 
     Args:
@@ -45,14 +45,14 @@ class Batch:
         """None yet."""
         self._futures: SimpleQueue[Future[list[Outcome]] | None] = SimpleQueue()
 
-    def fill(self, tiles: Iterator[ReadTile], calls: Calls) -> int:
+    def fill(self, tiles: Iterator[ReadTile], calls: InferenceClient) -> int:
         """Ask about tiles as they are read, until the endpoint is given up.
 
         Returns:
             How many were asked about.
         """
         asked = 0
-        while not calls.given_up and (group := list(islice(tiles, calls.tiles_per_call))):
+        while not calls.stop_reason and (group := list(islice(tiles, calls.tiles_per_call))):
             asked += len(group)
             self._futures.put(calls.submit(group))
         return asked

@@ -8,9 +8,9 @@ from typing import Any
 from tasks.errors import AnswerError, RequestError
 from tasks.imagery import TilePixels
 from tasks.inference.endpoint import JsonText
-from tasks.inference.replies import check_status
+from tasks.inference.http_status import check_status
 from tasks.inference.secrets import reveal
-from tasks.inference.transport import Reply, Transport, check_sendable
+from tasks.inference.transport import Response, Transport, check_sendable
 from tasks.request.locations import redact_url
 
 # OSML sends this parameter under SageMaker's header, every other under its own name
@@ -65,7 +65,7 @@ class HttpEndpoint:
         """The endpoint's answer for one tile.
 
         Raises:
-            EndpointError: As `tasks.inference.transport` and `tasks.inference.replies` tell.
+            EndpointError: As `tasks.inference.transport` and `tasks.inference.http_status` tell.
             AnswerError: The body is too long, or says that it is no JSON.
         """
         (body,) = prepared
@@ -97,7 +97,7 @@ def headers(parameters: Mapping[str, Any]) -> dict[str, str]:
     return {_HEADERS.get(name, name): value for name, value in named.items()}
 
 
-def check_media_type(reply: Reply) -> None:
+def check_media_type(reply: Response) -> None:
     """Refuse an answer that says it is anything but text or data.
 
     JSON is not insisted on: many a server calls it text/html.

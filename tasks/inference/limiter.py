@@ -8,7 +8,7 @@ from threading import Lock
 from types import TracebackType
 
 from tasks.errors import EndpointTimeoutError, SwathError, ThrottledError
-from tasks.inference.capacity import START, Capacity
+from tasks.inference.concurrency_estimator import START, ConcurrencyEstimator
 
 _RECENT = 2.0  # seconds that a peak of demand is remembered, once to twice
 
@@ -17,7 +17,7 @@ class LimiterClosedError(SwathError):
     """No further calls are made: the region's run is ending."""
 
 
-class Turn:
+class Permit:
     """One call: entering waits until it may be made, leaving tells how it went.
 
     An exception on the way out tells: `ThrottledError` and `EndpointTimeoutError` count against
@@ -55,30 +55,30 @@ class Turn:
 class Limiter:
     """Turns to call an endpoint, for many threads; first come, first served.
 
-    As many calls are in flight as the endpoint is thought to take (`Capacity`), and no more than
-    `most`. A call that waits to be tried again holds no turn meanwhile:
+    As many calls are in flight as the endpoint is estimated to take (`ConcurrencyEstimator`), and
+    no more than `max_in_flight`. A call that waits to be retried holds no permit:
 
-        with limiter.turn():
+        with limiter.permit():
             answers = endpoint.ask(prepared)
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_in_flight: int) -> None:
         """Let nobody wait yet.
 
         Args:
-            most: Calls that may be in flight at a time, whatever the endpoint takes; 0 or more.
+            max_in_flight: Calls that may be in flight at a time, 0 or more.
         """
         self._lock = Lock()
-        self._waiting: deque[Turn] = deque()
-        self._capacity = Capacity()
-        self._most = most
+        self._waiting: deque[Permit] = deque()
+        self._capacity = ConcurrencyEstimator()
+        self._max_in_flight = max_in_flight
         self._in_flight = 0
         self._closed = False
         self._peaks, self._peaks_since = (START, 0), time.monotonic()  # demand: before, since
 
-    def turn(self) -> Turn:
+    def permit(self) -> Permit:
         """A turn to take with `with`, once."""
-        return Turn(self)
+        return Permit(self)
 
     @property
     def in_flight(self) -> int:
@@ -96,19 +96,19 @@ class Limiter:
         return self._capacity.limit
 
     @property
-    def most(self) -> int:
+    def max_in_flight(self) -> int:
         """Calls that may be in flight at a time; when lowered, those under way go on."""
-        return self._most
+        return self._max_in_flight
 
-    @most.setter
-    def most(self, most: int) -> None:
+    @max_in_flight.setter
+    def max_in_flight(self, max_in_flight: int) -> None:
         with self._lock:
-            self._most = most
+            self._max_in_flight = max_in_flight
             self._let_in()
 
     @property
-    def wanted(self) -> int:
-        """Calls that could be in flight soon, if `most` were not: 0 where nobody calls."""
+    def demand(self) -> int:
+        """Calls that could be in flight soon, if `max_in_flight` were not: 0 where nobody calls."""
         with self._lock:
             self._note_demand()
             return min(self._capacity.reach, max(self._peaks))
@@ -122,8 +122,8 @@ class Limiter:
                 turn.gate.release()
             self._waiting.clear()
 
-    def enter(self, turn: Turn) -> None:
-        """Wait for a turn; for `Turn` alone."""
+    def enter(self, turn: Permit) -> None:
+        """Wait for a turn; for `Permit` alone."""
         with self._lock:
             self._check_open()
             if not self._waiting and self._has_room():
@@ -142,14 +142,14 @@ class Limiter:
         if turn.others is None:
             self._check_open()
 
-    def leave(self, turn: Turn, kind: type[BaseException] | None) -> None:
-        """End a turn that an exception of a kind ended, or an answer; for `Turn` alone."""
+    def leave(self, turn: Permit, kind: type[BaseException] | None) -> None:
+        """End a turn that an exception of a kind ended, or an answer; for `Permit` alone."""
         now = time.monotonic()
         assert turn.others is not None
         with self._lock:
             self._in_flight -= 1
             if kind is None:
-                saturated = bool(self._waiting) and self._capacity.limit < self._most
+                saturated = bool(self._waiting) and self._capacity.limit < self._max_in_flight
                 self._capacity.answered(now, now - turn.began, turn.others, saturated=saturated)
             elif issubclass(kind, ThrottledError):
                 # who waits takes the place of who was answered; else count those of the beginning
@@ -166,9 +166,9 @@ class Limiter:
             )
 
     def _has_room(self) -> bool:
-        return self._in_flight < self._most and self._in_flight < self._capacity.limit
+        return self._in_flight < self._max_in_flight and self._in_flight < self._capacity.limit
 
-    def _admit(self, turn: Turn) -> None:
+    def _admit(self, turn: Permit) -> None:
         turn.others = self._in_flight
         self._in_flight += 1
 
@@ -180,7 +180,7 @@ class Limiter:
             assert turn.gate is not None
             turn.gate.release()
 
-    def _give_up(self, turn: Turn) -> None:
+    def _give_up(self, turn: Permit) -> None:
         """Take back a turn whose thread was interrupted while it waited."""
         with self._lock:
             if turn in self._waiting:

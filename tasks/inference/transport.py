@@ -22,7 +22,7 @@ _BROKEN = "reading a body from connection"  # in the causes, where it is not the
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Response:
     """What a server sent back.
 
     Attributes:
@@ -64,7 +64,7 @@ class Transport:
             .build()
         )
 
-    def get(self, url: str) -> Reply:
+    def get(self, url: str) -> Response:
         """What is at an address.
 
         Raises:
@@ -72,7 +72,7 @@ class Transport:
         """
         return self.send("GET", url, {})
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes | bytearray) -> Reply:
+    def post(self, url: str, headers: Mapping[str, str], body: bytes | bytearray) -> Response:
         """The reply to a body.
 
         Raises:
@@ -86,7 +86,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         body: bytes | bytearray | None = None,
-    ) -> Reply:
+    ) -> Response:
         """The reply to a request.
 
         Args:
@@ -107,7 +107,7 @@ class Transport:
         """Close the connections; calls under way in other threads end at once."""
         self._client.close()
 
-    def _send(self, url: str, request: SyncRequestBuilder) -> Reply:
+    def _send(self, url: str, request: SyncRequestBuilder) -> Response:
         url = redact_url(url)
         try:
             with request.build_streamed() as response:
@@ -127,12 +127,12 @@ class Transport:
             raise UnreachableError(f"{url}: {_cause(error)}") from error
         if len(body) > MAX_BYTES:
             raise AnswerError(f"{url}: the answer has more than {MAX_BYTES} bytes")
-        reply = Reply(response.status, headers, bytes(body))
+        reply = Response(response.status, headers, bytes(body))
         return self._without_secrets(reply) if self._secrets else reply
 
-    def _without_secrets(self, reply: Reply) -> Reply:
+    def _without_secrets(self, reply: Response) -> Response:
         told = {name: self._hide(value.encode()).decode() for name, value in reply.headers.items()}
-        return Reply(reply.status, told, self._hide(reply.body))
+        return Response(reply.status, told, self._hide(reply.body))
 
     def _hide(self, text: bytes) -> bytes:
         """A text with asterisks, as many as there were bytes, for what is secret."""

@@ -18,7 +18,7 @@ from tasks.imagery.opening.handle import dataset_of
 from tasks.imagery.reading.blocks import block_sizes, tells_blank, touched
 from tasks.imagery.reading.preview import Preview, preview
 from tasks.imagery.reading.windows import reading_bytes
-from tasks.inference.batch import most_calls
+from tasks.inference.batch import max_calls
 from tasks.planning.plan import Plan
 from tasks.planning.throughput import Throughput
 from tasks.settings import settings
@@ -120,7 +120,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         bytes_to_send=calls * plan.tile_bytes,
         memory_bytes=_PROCESS
         + reading_bytes(image, grid.tile_height, width)
-        + plan.tile_bytes * most_calls(plan.tile_bytes),
+        + plan.tile_bytes * max_calls(plan.tile_bytes),
     )
 
 

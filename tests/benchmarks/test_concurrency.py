@@ -34,7 +34,7 @@ class _Fixed:
         self._turns = Semaphore(calls)
         self._closed = False
 
-    def turn(self) -> Semaphore:
+    def permit(self) -> Semaphore:
         if self._closed:
             raise LimiterClosedError
         return self._turns
@@ -53,7 +53,7 @@ def call_on(limiter: Limiter | _Fixed, transport: Transport, url: str) -> None:
     refused = 0
     while True:
         try:
-            with limiter.turn():
+            with limiter.permit():
                 post(transport, url)
             refused = 0
         except ThrottledError:
@@ -178,7 +178,7 @@ def test_a_turn_costs_little(threads: int) -> None:
     limiter = Limiter(MOST)
     cost = {
         "without": cpu_seconds(nullcontext, threads),
-        "with": cpu_seconds(limiter.turn, threads),
+        "with": cpu_seconds(limiter.permit, threads),
     }
     microseconds = {what: round(1e6 * seconds, 1) for what, seconds in cost.items()}
     print(

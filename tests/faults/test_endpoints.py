@@ -17,7 +17,7 @@ from rasterio.windows import Window
 from tasks.grid.tiles import Tile
 from tasks.imagery import ReadTile, TilePixels
 from tasks.inference.batch import Batch, infer
-from tasks.inference.calls import Calls
+from tasks.inference.client import InferenceClient
 from tasks.inference.http import HttpEndpoint
 from tasks.inference.limiter import Limiter
 from tasks.results import coverage
@@ -93,7 +93,7 @@ def tiles(count: int) -> list[ReadTile]:
 
 
 def test_an_endpoint_that_nobody_is_at_is_given_up_and_few_calls_are_made() -> None:
-    found = ask(tiles(300), endpoint("http://127.0.0.1:9/"), attempts=99, patience=2.0)
+    found = ask(tiles(300), endpoint("http://127.0.0.1:9/"), attempts=99, retry_seconds=2.0)
     assert coverage.count(found.ledger)["failed"] == 300
     reasons = coverage.reasons(found.ledger)
     assert "given up after" in reasons[0][0]
@@ -106,7 +106,7 @@ def test_an_endpoint_that_is_away_for_a_while_costs_no_tile(server: Server) -> N
         return HANG_UP if began + 0.2 < time.monotonic() < began + 4 else ANSWER
 
     began, server.behave = time.monotonic(), behave
-    found = ask(tiles(400), endpoint(server.url), attempts=4, patience=30.0)
+    found = ask(tiles(400), endpoint(server.url), attempts=4, retry_seconds=30.0)
     assert coverage.count(found.ledger)["inferred"] == 400
     tried_again = [line for line in found.ledger.to_pylist() if line["attempts"] > 1]
     assert tried_again
@@ -123,7 +123,7 @@ def test_poison_fails_alone(server: Server) -> None:
 
 def test_an_endpoint_that_hangs_is_given_up(server: Server) -> None:
     server.behave = lambda _: HANG
-    found = ask(tiles(200), endpoint(server.url, timeout=0.5), attempts=99, patience=1.0)
+    found = ask(tiles(200), endpoint(server.url, timeout=0.5), attempts=99, retry_seconds=1.0)
     assert coverage.count(found.ledger)["failed"] == 200
     assert "no whole answer within 0.5 s" in coverage.reasons(found.ledger)[0][0]
     assert server.calls < 100
@@ -131,8 +131,13 @@ def test_an_endpoint_that_hangs_is_given_up(server: Server) -> None:
 
 def test_closing_ends_every_call_at_once(server: Server) -> None:
     server.behave = lambda _: HANG
-    calls = Calls(
-        endpoint(server.url, timeout=600), Limiter(8), tiles=9, most=9, attempts=9, patience=900
+    calls = InferenceClient(
+        endpoint(server.url, timeout=600),
+        Limiter(8),
+        tiles=9,
+        max_calls=9,
+        attempts=9,
+        retry_seconds=900,
     )
     began = time.monotonic()
     Timer(1.0, calls.close).start()
@@ -151,7 +156,9 @@ def test_nobody_is_called_once_the_endpoint_is_given_up(server: Server) -> None:
     """Also not those who wait for their turn already, one behind the other."""
     server.behave = lambda _: HANG
     began = time.monotonic()
-    found = ask(tiles(300), endpoint(server.url, timeout=1.0), attempts=99, patience=2.0, most=128)
+    found = ask(
+        tiles(300), endpoint(server.url, timeout=1.0), attempts=99, retry_seconds=2.0, max_calls=128
+    )
     assert coverage.count(found.ledger)["failed"] == 300
     assert server.calls < 40
     assert time.monotonic() - began < 60  # with a call of 1 s for each: 128

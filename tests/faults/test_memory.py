@@ -72,8 +72,8 @@ def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
     os.environ["SWATH_LOCAL_ROOTS"] = f'["{file.parent}"]'
     import flows.region  # noqa: F401 - what a region's run has loaded
     from tasks.inference import open_endpoint
-    from tasks.inference.batch import Batch, infer, most_calls
-    from tasks.inference.calls import Calls
+    from tasks.inference.batch import Batch, infer, max_calls
+    from tasks.inference.client import InferenceClient
     from tasks.inference.limiter import Limiter
     from tasks.planning.plan import make_plan
     from tasks.request import Request
@@ -92,9 +92,11 @@ def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
     )
     plan = make_plan(request, str(file))
     region = plan.regions(4096)[0]
-    most = most_calls(plan.tile_bytes)
+    most = max_calls(plan.tile_bytes)
     endpoint = open_endpoint(request, plan.image, 60)
-    calls = Calls(endpoint, Limiter(most), tiles=most_tiles, most=most, attempts=1, patience=9)
+    calls = InferenceClient(
+        endpoint, Limiter(most), tiles=most_tiles, max_calls=most, attempts=1, retry_seconds=9
+    )
     batch, tiles = Batch(), plan.read(plan.tiles_in_roi(region))
     with closing(batch):
         batch.fill(islice(tiles, most_tiles), calls)
@@ -143,7 +145,7 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
     from tasks.imagery import TilePixels
     from tasks.inference import BuiltinEndpoint
     from tasks.inference.batch import Batch, infer
-    from tasks.inference.calls import Calls
+    from tasks.inference.client import InferenceClient
     from tasks.inference.limiter import Limiter
     from tasks.merge import settle
     from tasks.request import Algorithm
@@ -156,7 +158,9 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
     pixels = np.full((1, 64, 64), 9, np.uint8)
     read = (TilePixels(tile, pixels, None) for tile in grid.tiles(region))
     flood = BuiltinEndpoint("flood", {"count": per_tile})
-    calls = Calls(flood, Limiter(8), tiles=tiles, most=8, attempts=1, patience=9)
+    calls = InferenceClient(
+        flood, Limiter(8), tiles=tiles, max_calls=8, attempts=1, retry_seconds=9
+    )
 
     def batches() -> Iterator[TileResults]:
         for _ in range(32):

@@ -32,7 +32,7 @@ from scipy import ndimage
 from flows.image import image
 from tasks.grid.tiles import Grid, Region
 from tasks.inference.answer import parse, read_answer
-from tasks.inference.media import decode
+from tasks.inference.tile_decoding import decode_tile
 from tasks.merge import settle
 from tasks.planning.plan import make_plan
 from tasks.publish import publish_image
@@ -143,7 +143,7 @@ class Server(ThreadingHTTPServer):
         time.sleep(seconds)
         if number == self._busy_at:
             return 503, b"busy for a moment"
-        return 200, answer(decode(body))
+        return 200, answer(decode_tile(body))
 
 
 class Handler(BaseHTTPRequestHandler):

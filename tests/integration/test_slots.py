@@ -101,7 +101,7 @@ class Region:
     def _call(self, endpoint: Endpoint) -> None:
         with suppress(LimiterClosedError):
             while True:
-                with self.limiter.turn():
+                with self.limiter.permit():
                     endpoint.ask(None)
                 self.calls += 1  # about: the threads do not wait for each other
 
@@ -138,7 +138,7 @@ class Image:
     @property
     def most(self) -> list[int]:
         """Calls that each region may make at a time."""
-        return [region.limiter.most for region in self.regions]
+        return [region.limiter.max_in_flight for region in self.regions]
 
     def end(self) -> None:
         for region in self.regions:
@@ -314,7 +314,7 @@ def test_a_region_that_fails_gives_back_at_once(name: str, limit: Limit) -> None
     @flow
     def failing() -> None:
         with endpoint_slots(request(name), Endpoint(4), limiter, unknown=8):
-            until(lambda: limiter.most == 4)
+            until(lambda: limiter.max_in_flight == 4)
             assert limit.taken == 4
             raise KeyError
 
@@ -326,7 +326,7 @@ def test_a_region_that_fails_gives_back_at_once(name: str, limit: Limit) -> None
 def test_an_endpoint_in_this_process_takes_no_slots(name: str) -> None:
     limiter = Limiter(3)
     with endpoint_slots(request(name), Endpoint(local=True), limiter, unknown=8):
-        assert limiter.most == 3
+        assert limiter.max_in_flight == 3
 
 
 KILLED = """
@@ -344,7 +344,7 @@ import time
 def region(name: str) -> None:
     limiter = Limiter(0)
     with endpoint_slots(request(name), Endpoint(4), limiter, unknown=8):
-        while limiter.most < 4:
+        while limiter.max_in_flight < 4:
             time.sleep(0.05)
         print("holds", flush=True)
         time.sleep(600)

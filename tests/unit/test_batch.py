@@ -19,7 +19,7 @@ from tasks.errors import (
 from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels, UnreadTile
 from tasks.inference import BuiltinEndpoint, Endpoint
-from tasks.inference.batch import MAX_BATCHES, MAX_BYTES, MAX_CALLS, batch_size, most_calls
+from tasks.inference.batch import MAX_BATCHES, MAX_BYTES, MAX_CALLS, batch_size, max_calls
 from tasks.results import coverage, detections
 from tests.asking import ask
 
@@ -103,7 +103,7 @@ def test_batches_are_few_and_of_whole_calls(tiles: int, least: int, together: in
 
 @given(st.integers(1, 2**31))
 def test_calls_fit_in_memory(call_bytes: int) -> None:
-    most = most_calls(call_bytes)
+    most = max_calls(call_bytes)
     assert 2 <= most <= MAX_CALLS
     assert most == 2 or most * call_bytes <= MAX_BYTES
 
@@ -190,13 +190,13 @@ def test_properties_too_deep_to_be_published_lose_only_their_feature() -> None:
 def test_tiles_are_asked_about_together_and_each_alone_where_that_fails() -> None:
     good = collection([0, 0, 2, 2])
     together = Scripted((good,) * 2, (good,), tiles_per_call=2)
-    found = ask([tile(index) for index in range(3)], together, most=1)
+    found = ask([tile(index) for index in range(3)], together, max_calls=1)
     assert found.ledger["attempts"].to_pylist() == [1, 1, 1]
     assert found.detections["tile"].to_pylist() == [0, 1, 2]
     alone = Scripted(
         EndpointTimeoutError("too slow"), good, PermanentError("poison"), tiles_per_call=2
     )
-    found = ask([tile(index) for index in range(2)], alone, most=1)
+    found = ask([tile(index) for index in range(2)], alone, max_calls=1)
     assert found.ledger["state"].to_pylist() == ["inferred", "failed"]
     assert found.ledger["attempts"].to_pylist() == [2, 2]
     assert found.ledger["reason"].to_pylist() == ["", "poison"]
@@ -205,20 +205,20 @@ def test_tiles_are_asked_about_together_and_each_alone_where_that_fails() -> Non
 def test_a_passing_failure_does_not_part_tiles_that_are_asked_about_together() -> None:
     good = collection([0, 0, 2, 2])
     flaky = Scripted(TransientError("reset"), ThrottledError("busy"), (good,) * 2, tiles_per_call=2)
-    found = ask([tile(index) for index in range(2)], flaky, most=1)
+    found = ask([tile(index) for index in range(2)], flaky, max_calls=1)
     assert found.ledger["attempts"].to_pylist() == [3, 3]
     assert found.ledger["state"].to_pylist() == ["inferred"] * 2
 
 
 def test_too_few_answers_fail_their_tiles() -> None:
     short = Scripted((collection(),), collection(), collection(), tiles_per_call=2)
-    found = ask([tile(index) for index in range(2)], short, most=1)
+    found = ask([tile(index) for index in range(2)], short, max_calls=1)
     assert found.ledger["state"].to_pylist() == ["inferred", "inferred"]
     short = Scripted((collection(),) * 3)
     assert "3 answers were given for 1 tiles" in ask([tile(0)], short).ledger["reason"][0].as_py()
 
 
 def test_a_tile_that_is_always_throttled_fails_alone() -> None:
-    found = ask([tile(0), tile(1, "yellow")], FAILURE, patience=0)
+    found = ask([tile(0), tile(1, "yellow")], FAILURE, retry_seconds=0)
     assert found.ledger["state"].to_pylist() == ["inferred", "failed"]
     assert "patience" in found.ledger["reason"][1].as_py()

@@ -16,7 +16,7 @@ from deployments.demo.truth import score
 from tasks.errors import RequestError, ThrottledError, TransientError
 from tasks.inference import builtin
 from tasks.inference.builtin.failure import BadAnswerError
-from tasks.inference.media import decode
+from tasks.inference.tile_decoding import decode_tile
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -235,7 +235,7 @@ def test_every_lossless_format_decodes_to_the_same_pixels(
         shape = {"width": 48, "height": 48, "count": bands, "dtype": dtype}
         with memory.open(driver=driver, **shape) as dataset:
             dataset.write(pixels)
-        decoded = decode(memory.read(), "application/octet-stream")
+        decoded = decode_tile(memory.read(), "application/octet-stream")
     assert decoded.dtype == pixels.dtype
     np.testing.assert_array_equal(decoded, pixels)
 
@@ -244,7 +244,7 @@ def test_every_lossless_format_decodes_to_the_same_pixels(
 def test_npy_decodes_with_bands_first(shape: tuple[int, ...]) -> None:
     pixels, buffer = np.arange(np.prod(shape), dtype=np.int32).reshape(shape), io.BytesIO()
     np.save(buffer, pixels)
-    np.testing.assert_array_equal(decode(buffer.getvalue()), pixels.reshape(-1, 5, 7))
+    np.testing.assert_array_equal(decode_tile(buffer.getvalue()), pixels.reshape(-1, 5, 7))
 
 
 def npy(value: Any) -> bytes:
@@ -267,12 +267,12 @@ def npy(value: Any) -> bytes:
 )
 def test_junk_is_refused_with_a_reason(payload: bytes, told: str) -> None:
     with pytest.raises(ValueError, match=told):
-        decode(payload, "image/png")
+        decode_tile(payload, "image/png")
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="../shared/data is not on this machine")
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_bright_targets_finds_the_boat_at_the_pontoon_head_of_a_real_photograph() -> None:
-    pixels = decode((DATA / "boats.jpg").read_bytes())
+    pixels = decode_tile((DATA / "boats.jpg").read_bytes())
     found = boxes(builtin.model("bright-targets")(pixels))
     assert score(found, np.array([[1241.0, 758.0, 1346.0, 807.0]])).matched == 1

@@ -57,7 +57,7 @@ class Call:
 
     def _run(self, limiter: Limiter) -> None:
         try:
-            with limiter.turn():
+            with limiter.permit():
                 self.let_in.set()
                 self._end.wait()
                 fail(self._outcome)
@@ -79,7 +79,7 @@ class Turns(RuleBasedStateMachine):
 
     def check(self) -> None:
         """Those whose turn it is are let in, in order, and nobody else is."""
-        room = min(self.limiter.limit, self.limiter.most)
+        room = min(self.limiter.limit, self.limiter.max_in_flight)
         while self.queue and len(self.under_way) < room:
             call = self.queue.popleft()
             assert call.let_in.wait(PATIENCE)
@@ -104,7 +104,7 @@ class Turns(RuleBasedStateMachine):
 
     @rule(most=st.integers(0, 8))
     def allow(self, most: int) -> None:
-        self.limiter.most = most
+        self.limiter.max_in_flight = most
         self.check()
 
     @precondition(lambda self: len(self.under_way) > 3)
@@ -115,16 +115,16 @@ class Turns(RuleBasedStateMachine):
         for call in self.queue:
             assert call.sent_away.wait(PATIENCE)
         self.queue.clear()
-        with pytest.raises(LimiterClosedError, match="ending"), self.limiter.turn():
+        with pytest.raises(LimiterClosedError, match="ending"), self.limiter.permit():
             pass
 
     @invariant()
     def limit_is_sane(self) -> None:
         assert self.limiter.limit >= 1
-        assert self.limiter.wanted >= 0
+        assert self.limiter.demand >= 0
 
     def teardown(self) -> None:
-        self.limiter.most = 100
+        self.limiter.max_in_flight = 100
         self.check()
         while self.under_way:
             self.end(0, None)
@@ -143,7 +143,7 @@ def test_a_hundred_threads_are_all_served_whatever_happens_to_the_limits() -> No
         dice = random.Random(number)
         for _ in range(100):
             try:
-                with limiter.turn():
+                with limiter.permit():
                     fail(dice.choice([*OUTCOMES, *[None] * 20]))
             except (ThrottledError, TransientError, PermanentError):
                 pass
@@ -153,8 +153,8 @@ def test_a_hundred_threads_are_all_served_whatever_happens_to_the_limits() -> No
     def change() -> None:
         dice = random.Random(0)
         while not ended.wait(0.001):
-            limiter.most = dice.randrange(10)
-        limiter.most = 1
+            limiter.max_in_flight = dice.randrange(10)
+        limiter.max_in_flight = 1
 
     changes = Thread(target=change)
     threads = [Thread(target=call, args=(number,), daemon=True) for number in range(100)]
@@ -181,20 +181,20 @@ def test_a_caller_that_is_interrupted_gives_up_its_place() -> None:
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
-        with pytest.raises(InterruptedCallError), limiter.turn():
+        with pytest.raises(InterruptedCallError), limiter.permit():
             pytest.fail("there was no turn to have")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert limiter.waiting == 0
     first.end(None)
-    with limiter.turn():
+    with limiter.permit():
         assert limiter.in_flight == 1
 
 
 def test_a_turn_ends_with_what_went_wrong_in_it() -> None:
     limiter = Limiter(10)
-    with pytest.raises(KeyError), limiter.turn():
+    with pytest.raises(KeyError), limiter.permit():
         raise KeyError
     assert limiter.in_flight == 0
 
@@ -208,9 +208,9 @@ def test_more_is_wanted_when_only_what_is_allowed_holds_calls_back() -> None:
     for call in calls[:10]:
         assert call.let_in.wait(PATIENCE)
         call.end(None)
-    assert limiter.limit < limiter.most * 4
-    assert limiter.wanted > limiter.most
-    limiter.most = 100
+    assert limiter.limit < limiter.max_in_flight * 4
+    assert limiter.demand > limiter.max_in_flight
+    limiter.max_in_flight = 100
     for call in calls[10:]:
         assert call.let_in.wait(PATIENCE)
         call.end(None)
@@ -223,7 +223,7 @@ def test_a_throttled_endpoint_is_wanted_no_more_than_it_takes() -> None:
     one, two, *_ = [call for call in calls if call.let_in.is_set()]
     one.end(ThrottledError("429"))
     two.end(ThrottledError("429"))
-    assert limiter.limit == limiter.wanted == limiter.in_flight == 2
+    assert limiter.limit == limiter.demand == limiter.in_flight == 2
     limiter.close()
     for call in calls:
         call.end(None)
@@ -232,10 +232,10 @@ def test_a_throttled_endpoint_is_wanted_no_more_than_it_takes() -> None:
 def test_nothing_is_wanted_where_nobody_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.inference.limiter._RECENT", 0.02)
     limiter = Limiter(10)
-    with limiter.turn():
+    with limiter.permit():
         pass
-    until(lambda: limiter.wanted == 0)
+    until(lambda: limiter.demand == 0)
     call = Call(limiter)
     assert call.let_in.wait(PATIENCE)
-    assert limiter.wanted == 1
+    assert limiter.demand == 1
     call.end(None)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tasks.errors import AnswerError, PermanentError, ThrottledError
 from tasks.inference.oip.messages import check_answered, is_binary, read_outputs, write_request
 from tasks.inference.oip.tensors import DATATYPES
-from tasks.inference.transport import Reply
+from tasks.inference.transport import Response
 from tests import oip_server
 
 LENGTH = "inference-header-content-length"
@@ -30,10 +30,10 @@ def same(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
 
 
-def reply(outputs: list[dict[str, Any]], tail: bytes | None = None, **headers: str) -> Reply:
+def reply(outputs: list[dict[str, Any]], tail: bytes | None = None, **headers: str) -> Response:
     head = json.dumps({"model_name": "m", "outputs": outputs}).encode()
     told = {} if tail is None else {LENGTH: str(len(head))}
-    return Reply(200, told | headers, head + (tail or b""))
+    return Response(200, told | headers, head + (tail or b""))
 
 
 def output(shape: list[int], datatype: str = "FP32", **more: Any) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def test_the_length_of_the_json_is_not_believed_either(told: str) -> None:
 )
 def test_what_is_no_reply_of_the_protocol_is_told(body: bytes) -> None:
     with pytest.raises(AnswerError) as caught:
-        read_outputs(Reply(200, {}, body), [])
+        read_outputs(Response(200, {}, body), [])
     assert len(str(caught.value)) < 400
 
 
@@ -215,15 +215,15 @@ def test_no_reply_whatever_raises_anything_else(
 ) -> None:
     headers = {} if told is None else {LENGTH: told}
     with pytest.raises(AnswerError):
-        read_outputs(Reply(200, headers, start + body), [])
+        read_outputs(Response(200, headers, start + body), [])
 
 
 def test_an_error_is_told_in_the_server_s_words() -> None:
     with pytest.raises(PermanentError, match=r"^http://h/x answered HTTP 400: no such input$"):
-        check_answered("http://h/x", Reply(400, {}, b'{"error": "no such input"}'))
+        check_answered("http://h/x", Response(400, {}, b'{"error": "no such input"}'))
     with pytest.raises(ThrottledError, match="HTTP 503: plain") as caught:
-        check_answered("http://h/x", Reply(503, {"retry-after": "7"}, b"plain"))
+        check_answered("http://h/x", Response(503, {"retry-after": "7"}, b"plain"))
     assert caught.value.retry_after == 7
     for body in (b"[1]", b'{"error": 5}', b"\xff", b""):
         with pytest.raises(PermanentError, match="HTTP 404"):
-            check_answered("http://h/x", Reply(404, {}, body))
+            check_answered("http://h/x", Response(404, {}, body))

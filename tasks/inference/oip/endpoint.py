@@ -96,7 +96,7 @@ class OipEndpoint:
         """What the model sees on each of a few tiles.
 
         Raises:
-            EndpointError: As `tasks.inference.transport` and `tasks.inference.replies` tell;
+            EndpointError: As `tasks.inference.transport` and `tasks.inference.http_status` tell;
                 PermanentError where a tile cannot be sent.
             AnswerError: The reply is none of the protocol's, or not whole, or not this model's.
         """

@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.errors import AnswerError
 from tasks.inference.answer import parse
+from tasks.inference.http_status import check_status
 from tasks.inference.oip.tensors import DATATYPES, OutputTensor, datatype
-from tasks.inference.replies import check_status
-from tasks.inference.transport import Reply
+from tasks.inference.transport import Response
 
 OK = 200
 JSON_LENGTH = "Inference-Header-Content-Length"
@@ -77,12 +77,12 @@ def _in_bytes(
     return {"Content-Type": "application/octet-stream", JSON_LENGTH: str(len(head))}, body
 
 
-def is_binary(reply: Reply) -> bool:
+def is_binary(reply: Response) -> bool:
     """Whether a reply holds tensors in bytes, by the binary tensor data extension."""
     return JSON_LENGTH.lower() in reply.headers
 
 
-def read_outputs(reply: Reply, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+def read_outputs(reply: Response, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
     """The outputs of a reply by name, each as large as it says.
 
     Args:
@@ -109,7 +109,7 @@ def read_outputs(reply: Reply, wanted: Sequence[str]) -> dict[str, NDArray[Any]]
     return outputs
 
 
-def _json_length(reply: Reply) -> int:
+def _json_length(reply: Response) -> int:
     told = reply.headers[JSON_LENGTH.lower()]
     if told.isascii() and told.isdecimal() and len(told) < 20 and int(told) <= len(reply.body):
         return int(told)
@@ -130,11 +130,11 @@ def _parse(text: bytes) -> list[OutputTensor]:
         ) from error
 
 
-def check_answered(url: str, reply: Reply) -> None:
+def check_answered(url: str, reply: Response) -> None:
     """Nothing for a reply that is no error; the error is told in the server's own words.
 
     Raises:
-        EndpointError: As `tasks.inference.replies.check_status`.
+        EndpointError: As `tasks.inference.http_status.check_status`.
     """
     if reply.status != OK:
         reply = replace(reply, body=error_text(reply.body))

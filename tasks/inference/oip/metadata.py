@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, NonNegativeInt, ValidationError
 
 from tasks.errors import PermanentError, RequestError, TransientError
 from tasks.inference.oip.messages import OK, check_answered, error_text
-from tasks.inference.transport import Reply, Transport, check_sendable
+from tasks.inference.transport import Response, Transport, check_sendable
 
 _BINARY, _CONFIGURATION = "binary_tensor_data", "model_configuration"
 _MODEL = re.compile(
@@ -86,7 +86,7 @@ def ask_about(name: str, headers: Mapping[str, str], transport: Transport) -> Se
     """
     url, server = _addresses(name)
 
-    def ask(address: str) -> Reply:
+    def ask(address: str) -> Response:
         return transport.send("GET", address, headers)
 
     model = _model_metadata(url, ask(url))
@@ -111,7 +111,7 @@ def _addresses(name: str) -> tuple[str, str]:
     return parts["model"], parts["server"]
 
 
-def _model_metadata(url: str, reply: Reply) -> _ModelMetadata:
+def _model_metadata(url: str, reply: Response) -> _ModelMetadata:
     try:
         check_answered(url, reply)
         return _ModelMetadata.model_validate_json(reply.body)
@@ -129,7 +129,7 @@ def _model_metadata(url: str, reply: Reply) -> _ModelMetadata:
         ) from error
 
 
-def _check_ready(url: str, reply: Reply) -> None:
+def _check_ready(url: str, reply: Response) -> None:
     """Refuse a model that is loading still; a status tells, and some servers tell in the body."""
     if reply.status == OK and not _denied(reply.body):
         return
@@ -148,7 +148,7 @@ def _denied(body: bytes) -> bool:
     return isinstance(said, dict) and said.get("ready") is False
 
 
-def _hint(reply: Reply, kind: type[_Document]) -> _Document:
+def _hint(reply: Response, kind: type[_Document]) -> _Document:
     """What is good to know, and done without where a gateway lets through models alone."""
     try:
         return kind.model_validate_json(reply.body) if reply.status == OK else kind()

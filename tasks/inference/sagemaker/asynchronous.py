@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from tasks.errors import EndpointError, EndpointTimeoutError, TransientError
 from tasks.imagery import TilePixels
-from tasks.inference.replies import failure
+from tasks.inference.http_status import status_error
 from tasks.inference.sagemaker.exchange import Exchange
 from tasks.inference.sagemaker.payload import ASYNCHRONOUS
 from tasks.inference.sagemaker.real_time import json_of
@@ -156,7 +156,7 @@ def _told(where: str, body: bytes) -> EndpointError:
     said = body[:_SHOWN].decode(errors="replace").strip()
     status = re.search(r"(?:client|server) error \((\d{3})\)", said)
     message = f"{where}: the model failed: {said}"
-    return failure(message, int(status[1])) if status else TransientError(message)
+    return status_error(message, int(status[1])) if status else TransientError(message)
 
 
 def _within(seconds: float, least: int, most: int) -> int:

@@ -15,7 +15,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from tasks.errors import EndpointError, EndpointTimeoutError, PermanentError, TransientError
-from tasks.inference.replies import failure as by_status
+from tasks.inference.http_status import status_error
 
 UNREACHABLE = (NoConnection, HTTPClientError)
 """What botocore raises where a service cannot be reached."""
@@ -88,7 +88,7 @@ def _of_a_service(where: str, error: ClientError) -> EndpointError:
     if "Throttl" in name or name == "RequestLimitExceeded":  # with status 400
         status = 429
     said = f"{where}: {error.operation_name} answered {name} (HTTP {status}): {said}".rstrip(": ")
-    return by_status(said + _remedy(error, status), status, retry_after)
+    return status_error(said + _remedy(error, status), status, retry_after)
 
 
 def _of_the_model(
@@ -104,7 +104,7 @@ def _of_the_model(
     if not status:
         message = f"{where}: the model did not answer SageMaker: {said}"
         return (EndpointTimeoutError if "timed out" in said else TransientError)(message)
-    return by_status(message, status, retry_after)
+    return status_error(message, status, retry_after)
 
 
 def _remedy(error: ClientError, status: int) -> str:

@@ -11,7 +11,7 @@ from tasks.inference.endpoint import JsonText
 from tasks.inference.http import check_media_type
 from tasks.inference.sagemaker.payload import PayloadLimit
 from tasks.inference.sagemaker.wire import Wire
-from tasks.inference.transport import Reply
+from tasks.inference.transport import Response
 
 _OK = 200
 
@@ -78,7 +78,7 @@ def json_of(where: str, told: Mapping[str, Any]) -> JsonText:
         AnswerError: It says that it is no JSON.
     """
     try:
-        check_media_type(Reply(_OK, {"content-type": told.get("ContentType", "")}, b""))
+        check_media_type(Response(_OK, {"content-type": told.get("ContentType", "")}, b""))
     except AnswerError as error:
         raise AnswerError(f"{where}: {error}") from error
     return JsonText(where, told["Body"])

@@ -20,7 +20,7 @@ from botocore.parsers import ResponseParserError
 
 from tasks.aws.clients import renew_credentials, session
 from tasks.inference.sagemaker.failures import expired, failure
-from tasks.inference.transport import Reply, Transport
+from tasks.inference.transport import Response, Transport
 
 _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 1},  # who calls knows better
@@ -143,7 +143,7 @@ def _body(request: AWSPreparedRequest) -> bytes | bytearray | None:
     return content.encode() if isinstance(content, str) else content
 
 
-def _object(reply: Reply) -> bytes:
+def _object(reply: Response) -> bytes:
     """An error's body as the JSON object that botocore takes it for; proxies send anything."""
     try:
         if isinstance(orjson.loads(reply.body), dict):

@@ -13,7 +13,7 @@ from tasks.errors import (
     TransientError,
     UnreachableError,
 )
-from tasks.inference.transport import Reply
+from tasks.inference.transport import Response
 
 _OK = 200
 _SERVER_ERROR = 500
@@ -23,7 +23,7 @@ _TRANSIENT = (408, 425)
 _SHOWN = 200  # bytes of what a server said
 
 
-def check_status(url: str, reply: Reply) -> None:
+def check_status(url: str, reply: Response) -> None:
     """Nothing for a reply with an answer in it.
 
     Raises:
@@ -36,14 +36,14 @@ def check_status(url: str, reply: Reply) -> None:
         target = reply.headers.get("location")
         said = reply.body[:_SHOWN].decode(errors="replace").strip() or _phrase(reply.status)
         reason = f"name {target[:_SHOWN]} instead" if target else said
-        raise failure(
+        raise status_error(
             f"{url} answered HTTP {reply.status}: {reason}",
             reply.status,
             reply.headers.get("retry-after"),
         )
 
 
-def failure(message: str, status: int, retry_after: str | None = None) -> EndpointError:
+def status_error(message: str, status: int, retry_after: str | None = None) -> EndpointError:
     """The error that an HTTP status stands for.
 
     Args:

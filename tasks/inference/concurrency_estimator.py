@@ -52,7 +52,7 @@ class _Round:
         return self._calls / self._count
 
 
-class Capacity:
+class ConcurrencyEstimator:
     """The number of calls that an endpoint is thought to take at a time.
 
     It knows no clock and no threads: who calls tells the time, in seconds, and calls in turn.

@@ -31,7 +31,7 @@ LARGEST = 2**30
 _opening = threading.Lock()  # warning filters belong to the process, not to a thread
 
 
-def decode(payload: bytes, media_type: str | None = None) -> NDArray[Any]:
+def decode_tile(payload: bytes, media_type: str | None = None) -> NDArray[Any]:
     """The pixels of an encoded tile, whichever of GTIFF, NITF, PNG, JPEG and NPY it is.
 
     The content decides; a wrong media type is no obstacle.

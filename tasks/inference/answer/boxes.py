@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tasks.errors import AnswerError
 from tasks.grid.tiles import Tile
+from tasks.inference.answer.feature import SLACK
 from tasks.inference.endpoint import Boxes
-from tasks.inference.feature import SLACK
 from tasks.results.detections import SCHEMA
 
 Floats = NDArray[np.float64]

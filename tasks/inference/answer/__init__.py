@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from tasks.errors import AnswerError
 from tasks.grid.tiles import Tile
-from tasks.inference.boxes import read_boxes
+from tasks.inference.answer.boxes import read_boxes
+from tasks.inference.answer.feature import BROKEN, read_feature, why_broken
 from tasks.inference.endpoint import Boxes, JsonText
-from tasks.inference.feature import BROKEN, read_feature, why_broken
 from tasks.results.detections import SCHEMA
 
 MAX_FEATURES = 100_000

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.inference.capacity import START, Capacity
+from tasks.inference.concurrency_estimator import START, ConcurrencyEstimator
 
 TRAVEL = 0.001  # seconds from the endpoint to the caller and back
 Latency = Callable[[float, Random], float]
@@ -59,7 +59,7 @@ class Measured:
 
 
 class World:
-    """Callers with a `Capacity` each, and one endpoint that all of them call."""
+    """Callers with a `ConcurrencyEstimator` each, and one endpoint that all of them call."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class World:
         demand: int = 1000,
     ) -> None:
         self.limit, self.latency, self.queues, self.demand = limit, latency, queues, demand
-        self.capacities = [Capacity() for _ in range(callers)]
+        self.capacities = [ConcurrencyEstimator() for _ in range(callers)]
         self.in_flight = [0] * callers
         self.now = 0.0
         self._at_work = 0
@@ -228,14 +228,14 @@ def test_nothing_grows_while_the_limit_is_not_what_holds_back() -> None:
 
 
 def test_a_throttled_endpoint_is_still_called_once_at_a_time() -> None:
-    capacity = Capacity()
+    capacity = ConcurrencyEstimator()
     for others in (9, 2, 0, 0):
         capacity.throttled(1.0, others)
     assert capacity.limit == 1
 
 
 def test_time_outs_of_one_round_trip_count_once() -> None:
-    capacity = Capacity()
+    capacity = ConcurrencyEstimator()
     for moment in range(100):
         capacity.answered(moment / 10, 0.05, 3, saturated=True)
     before = capacity.limit
@@ -262,7 +262,7 @@ Event = tuple[str, float, int]
 def test_it_is_never_below_one_and_grows_by_no_more_than_it_was_answered(
     events: list[Event],
 ) -> None:
-    capacity, now = Capacity(), 0.0
+    capacity, now = ConcurrencyEstimator(), 0.0
     answers = 0
     for kind, seconds, others in events:
         now += seconds

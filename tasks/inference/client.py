@@ -55,7 +55,7 @@ class _NotNow(Exception):  # noqa: N818 - nothing is wrong with the tile
     """The turn came too late: look again at what became of the endpoint."""
 
 
-class Calls:
+class InferenceClient:
     """A region's calls of its endpoint.
 
     Attributes:
@@ -71,9 +71,9 @@ class Calls:
         limiter: Limiter,
         *,
         tiles: int,
-        most: int,
+        max_calls: int,
         attempts: int,
-        patience: float,
+        retry_seconds: float,
     ) -> None:
         """Call nobody yet.
 
@@ -81,25 +81,25 @@ class Calls:
             endpoint: The model.
             limiter: Says when a call may be made.
             tiles: Of the region.
-            most: Calls in memory at a time, 1 or more: under way, before their turn, or waiting
-                to be made again.
+            max_calls: Calls in memory at a time, 1 or more: in flight, waiting for a permit, or
+                waiting to be retried.
             attempts: Calls that may fail for one tile.
-            patience: Seconds without any answer after which the endpoint is given up.
+            retry_seconds: Seconds without any answer after which the endpoint is given up.
         """
         self.endpoint, self.limiter = endpoint, limiter
         self.tiles_per_call = endpoint.tiles_per_call
         self.first_answer: float | None = None
-        self._attempts, self._patience = attempts, patience
-        self._budget, self._outage = RetryBudget(tiles), CircuitBreaker(patience)
+        self._attempts, self._retry_seconds = attempts, retry_seconds
+        self._budget, self._outage = RetryBudget(tiles), CircuitBreaker(retry_seconds)
         # a model in this process needs no turns: it has as many threads as it has use for
-        self._turn = nullcontext if endpoint.local else limiter.turn
+        self._turn = nullcontext if endpoint.local else limiter.permit
         self._closed = False
-        self._room = BoundedSemaphore(most)
-        threads = min(most, endpoint.capacity or most) if endpoint.local else most
+        self._room = BoundedSemaphore(max_calls)
+        threads = min(max_calls, endpoint.capacity or max_calls) if endpoint.local else max_calls
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="calls")
 
     @property
-    def given_up(self) -> str:
+    def stop_reason(self) -> str:
         """Why no further tile is worth reading; empty as long as the endpoint answers somebody."""
         return self._outage.reason
 
@@ -133,7 +133,7 @@ class Calls:
         outcomes = [each for each in prepared if isinstance(each, Outcome)]
         if ready:
             outcomes += self._answers(
-                ready, RetryState(self._attempts, self._patience, self._budget)
+                ready, RetryState(self._attempts, self._retry_seconds, self._budget)
             )
         return sorted(outcomes, key=lambda outcome: outcome.record.tile.index)
 
