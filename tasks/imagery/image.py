@@ -1,4 +1,4 @@
-"""The image: what is known of it before a pixel is read."""
+"""The metadata of an image, known before any pixel is read."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tasks.imagery.georeference.interface import Georeference
-from tasks.imagery.opening.nitf_source import NitfSource
+from tasks.imagery.georeference import Georeference
+from tasks.imagery.nitf_header import NitfHeader
 
 Palette = dict[int, tuple[int, int, int, int]]
-"""Red, green, blue, alpha (0 to 255) of each pixel value."""
+"""Colour table: red, green, blue, alpha (0 to 255) for each pixel value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,27 +18,28 @@ class Image:
     """One version of a raster image, without its pixels.
 
     Attributes:
-        url: As the request names it.
-        path: Where GDAL finds its file.
-        driver: GDAL's name of its format.
-        etag: Version of its content: S3's ETag, or size and time of change of a file.
-        stored_bytes: Bytes of its file.
+        url: URL of the image, from the request.
+        path: Path with which GDAL opens its file.
+        driver: GDAL driver of its format.
+        etag: Version of its content: S3's ETag; of a local file its size and modification time.
+        stored_bytes: Size of its file in bytes.
         width: Pixels in x.
         height: Pixels in y.
-        bands: Bands, alpha included.
-        dtype: numpy's name of the pixel type.
-        nodata: Value of pixels that hold no data, where the type can hold it, else None.
-        has_mask: Validity comes from a mask or alpha band (or differs by band), not from `nodata`.
-        alpha: The alpha band, counted from 1, or None.
-        block_shape: Rows and columns of the blocks it is stored in.
+        bands: Number of bands, alpha included.
+        dtype: Pixel type, as numpy names it.
+        nodata: Value of pixels without data, or None if no pixel of this type can have it.
+        has_mask: Whether validity comes from a mask, an alpha band or a nodata value per band, and
+            not from `nodata`.
+        alpha: Number of the alpha band, from 1, or None.
+        block_shape: Rows and columns of the blocks in which it is stored.
         overviews: Reduction factors of its overviews.
         crs: CRS of its geotransform or GCPs as WKT, or None.
-        georeference: Where its pixels lie, or None.
+        georeference: Mapping between its pixels and the world, or None.
         source_metadata: `sourceMetadata` of its features.
-        colours: What its bands show, in GDAL's names: red, gray, palette, alpha, undefined, …
-        palette: Red, green, blue, alpha (0 to 255) of each pixel value, or None: values are values.
-        nitf: What a NITF's header tells, or None for other formats.
-        prefix: What GDAL puts before the path to open this image of its file.
+        colours: Colour interpretation of its bands, as GDAL names it: red, gray, palette, alpha, …
+        palette: Colour table, or None.
+        nitf: Header of a NITF, or None for other formats.
+        prefix: Prefix with which GDAL opens this image of its file, or "".
     """
 
     url: str
@@ -60,18 +61,13 @@ class Image:
     source_metadata: list[dict[str, str | None]]
     colours: tuple[str, ...]
     palette: Palette | None
-    nitf: NitfSource | None = field(compare=False)
+    nitf: NitfHeader | None = field(compare=False)
     prefix: str = ""
 
     @property
     def gdal_name(self) -> str:
-        """What GDAL opens: the path of its file, and which image of the file it is."""
+        """The name with which GDAL opens this image of its file."""
         return self.prefix + self.path
-
-    @property
-    def name(self) -> str:
-        """File name, without folders."""
-        return self.url.rstrip("/").rpartition("/")[2]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,20 +76,20 @@ class Image:
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes of a pixel, all bands, decoded."""
+        """Bytes of a decoded pixel, all bands together."""
         return self.bands * np.dtype(self.dtype).itemsize
 
     @property
     def masked(self) -> bool:
-        """Whether some of its pixels may hold no data."""
+        """Whether some of its pixels may be without data."""
         return bool(self.alpha) or self.has_mask or self.nodata is not None
 
     @property
     def sequential(self) -> bool:
-        """Whether its pixels can only be decoded from the first row on."""
+        """Whether its pixels can only be decoded from the first row onwards."""
         return self.driver in ("JPEG", "PNG")
 
     @property
     def in_s3(self) -> bool:
-        """Whether it is read from S3, not from a file."""
+        """Whether it is read from S3, not from a local file."""
         return self.path.startswith("/vsis3/")

@@ -14,9 +14,9 @@ from rasterio.windows import Window
 from tasks.errors import ImageError
 from tasks.grid.tiles import Region
 from tasks.imagery import gdal_environment
-from tasks.imagery.opening.handle import dataset_of
-from tasks.imagery.reading.blocks import block_sizes, tells_blank, touched
-from tasks.imagery.reading.preview import Preview, preview
+from tasks.imagery.opening.dataset import open_dataset
+from tasks.imagery.reading.blocks import absent_blocks_are_blank, block_sizes, touched_blocks
+from tasks.imagery.reading.preview import Preview, read_preview
 from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.batch import max_calls
 from tasks.planning.plan import Plan
@@ -133,12 +133,12 @@ def _pace() -> Throughput:
 def _look(plan: Plan, regions: Sequence[Region]) -> tuple[Counter[str], int, str]:
     """Tiles by state, bytes to read, and how the blank tiles are known."""
     image, role = plan.image, plan.request.image_read_role
-    far = preview(image, plan.request.tile_size, role)
+    far = read_preview(image, plan.request.tile_size, role)
     tiles: Counter[str] = Counter()
     to_read = 0
     with gdal_environment(role, s3=image.in_s3):
         try:
-            with dataset_of(image, role) as dataset:
+            with open_dataset(image, role) as dataset:
                 for region in regions:
                     states, size = _region(plan, region, dataset, far)
                     tiles += states
@@ -159,7 +159,9 @@ def _region(
     """Tiles of a region by state, and the bytes of the blocks that it reads."""
     image, wanted = plan.image, plan.tiles_in_roi(region)
     # an absent block reads as the nodata that the file declares, or 0; its alpha as 0
-    left_out = tells_blank(image) or not (image.has_mask or plan.request.image_nodata is not None)
+    left_out = absent_blocks_are_blank(image) or not (
+        image.has_mask or plan.request.image_nodata is not None
+    )
     states = Counter(outside=len(region) - len(wanted))
     if not wanted:
         return states, 0
@@ -167,7 +169,7 @@ def _region(
     sizes = block_sizes(image, dataset, window)
     needed = np.zeros(sizes.shape, np.bool_)
     for tile in wanted:
-        blocks = touched(image, tile.window, window)
+        blocks = touched_blocks(image, tile.window, window)
         absent = left_out and not sizes[blocks].any()
         needed[blocks] |= not absent
         blank = absent or (far is not None and far.blank(tile.window))

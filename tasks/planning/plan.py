@@ -11,7 +11,7 @@ from tasks.errors import ImageChangedError, RequestError
 from tasks.grid.cells import areas
 from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid, Region, Tile
-from tasks.imagery import Image, ReadTile, open_image, read_tiles, widest, with_nodata
+from tasks.imagery import Image, ReadTile, max_region_width, open_image, read_tiles, with_nodata
 from tasks.inference import open_with_retries
 from tasks.planning.roi import region_of_interest
 from tasks.planning.sizing import OverlapCost, sized_regions
@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def _widest(self) -> int:
-        return widest(self.image, self.grid.tile_height)
+        return max_region_width(self.image, self.grid.tile_height)
 
     def tiles_in_roi(self, region: Region) -> list[Tile]:
         """The tiles of a region that are asked for."""

@@ -9,7 +9,7 @@ from rasterio.windows import Window
 from tasks.errors import RequestError
 from tasks.grid.roi import RegionOfInterest
 from tasks.imagery import Georeference, Image
-from tasks.imagery.georeference.transformers import near
+from tasks.imagery.georeference.transformers import wrap_near
 
 _SEGMENTS = 256  # per extent: an edge that is straight on the ground may bend in pixels
 _SAMPLES = 17  # rows and columns of places that tell where an image lies
@@ -67,7 +67,7 @@ def _extent(georeference: Georeference, image: Image) -> Extent:
             "leave it out."
         )
     centre = places[len(places) // 2, 0]
-    longitudes, latitudes = near(places[:, 0], centre), places[:, 1]
+    longitudes, latitudes = wrap_near(places[:, 0], centre), places[:, 1]
     west, east = longitudes.min(), longitudes.max()
     if east - west > 180:  # around a pole, or much of the globe
         west, east = centre - 180, centre + 180

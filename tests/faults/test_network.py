@@ -19,7 +19,7 @@ from tasks.aws import clients
 from tasks.errors import ImageError
 from tasks.grid.tiles import Grid
 from tasks.imagery import ReadTile, TilePixels, UnreadTile, environment, open_image, read_tiles
-from tasks.imagery.opening.whole_header import whole_header
+from tasks.imagery.opening.dataset import require_complete_header
 from tests.range_server import Fault, RangeServer
 
 KEY, URL = "/bucket/a.tif", "s3://bucket/a.tif"
@@ -164,7 +164,7 @@ def test_a_header_that_cannot_be_fetched_whole_is_no_image_without_its_tags(
     with (
         environment.gdal_environment(),
         pytest.raises(RasterioIOError, match="IO error"),
-        whole_header(),
+        require_complete_header(),
     ):
         rasterio.open(f"/vsis3{KEY}").close()
     s3.fault = lambda *_: None

@@ -290,7 +290,7 @@ class Circumstances:
             patch.setenv("SWATH_BATCH_SIZE", str(self.batch))
             patch.setenv("SWATH_ENDPOINT_CONCURRENCY", str(self.concurrency))
             patch.setattr(
-                "tasks.planning.plan.widest", lambda *_: self.widest
+                "tasks.planning.plan.max_region_width", lambda *_: self.widest
             )  # as if memory were so small
             settings.cache_clear()
             asked = request(scene, out, kind, url)

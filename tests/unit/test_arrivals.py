@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from rasterio.drivers import raster_driver_extensions
 
 from tasks.errors import PublishError, RequestError
-from tasks.imagery.opening.safety import _SIGNATURES
+from tasks.imagery.opening.allowed_inputs import SIGNATURES
 from tasks.publish import _ENDINGS
 from tasks.queue import IMAGES, Arrival, read_arrivals, request_for
 from tasks.request.field_types import JobId
@@ -203,7 +203,7 @@ def test_an_image_is_worked(name: str) -> None:
 
 def test_every_ending_that_gdal_knows_for_the_formats_that_are_read_is_an_images() -> None:
     known = raster_driver_extensions()
-    endings = {f".{end}" for end, driver in known.items() if driver in _SIGNATURES.values()}
+    endings = {f".{end}" for end, driver in known.items() if driver in SIGNATURES.values()}
     assert endings
     assert endings <= IMAGES
 

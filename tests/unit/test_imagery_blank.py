@@ -18,7 +18,7 @@ from rasterio.features import rasterize
 from tasks.errors import RequestError
 from tasks.grid.tiles import Grid, Tile
 from tasks.imagery import AbsentTile, Image, TilePixels, open_image, read_tiles, with_nodata
-from tasks.imagery.reading.preview import preview
+from tasks.imagery.reading.preview import read_preview
 
 WIDTH, HEIGHT = 330, 270
 KINDS = ["nodata", "mask", "alpha", "nan", "sparse", "undeclared"]
@@ -171,7 +171,7 @@ def test_an_averaged_overview_shows_every_valid_pixel(
     ):
         dataset.build_overviews([2, 4, 8], Resampling.average)
     image = open_image(str(tmp_path / "a.tif"), roots=[tmp_path])
-    far = preview(image, 64, None)
+    far = read_preview(image, 64, None)
     assert far is not None
     for row in range(0, HEIGHT - 64, 23):
         for column in range(0, WIDTH - 64, 23):
@@ -184,4 +184,4 @@ def test_an_image_of_data_alone_or_without_overviews_needs_no_preview(tmp_path: 
     write(tmp_path / "a.tif", valid_of([]), "nodata", 64)
     write(tmp_path / "b.tif", valid_of([]), "undeclared", 64)
     for name in ("a.tif", "b.tif"):
-        assert preview(open_image(str(tmp_path / name), roots=[tmp_path]), 64, None) is None
+        assert read_preview(open_image(str(tmp_path / name), roots=[tmp_path]), 64, None) is None

@@ -21,7 +21,7 @@ from rasterio.windows import Window
 from tasks.errors import ImageChangedError
 from tasks.grid.tiles import Grid, Tile
 from tasks.imagery import TilePixels, UnreadTile, open_image, read_tiles
-from tasks.imagery.reading.memory import Memory
+from tasks.imagery.reading.buffers import BufferPool
 
 PLACE = {"crs": "EPSG:32618", "transform": Affine(1, 0, 5e5, 0, -1, 4e6)}
 
@@ -123,7 +123,7 @@ def test_tiles_outlive_their_strip(folder: Path) -> None:
 
 
 def test_memory_is_used_again_only_when_free() -> None:
-    memory = Memory()
+    memory = BufferPool()
     first = memory.empty((4, 10), np.uint16)
     first[:] = 7
     view = first[1:2, 3:]

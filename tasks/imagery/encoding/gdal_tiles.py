@@ -12,10 +12,10 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from tasks.imagery.encoding.nitf_place import NitfPlace, extended, igeolo
-from tasks.imagery.encoding.tiff_place import TiffPlace
+from tasks.imagery.encoding.nitf_geotags import NitfGeotags, extended, igeolo
+from tasks.imagery.encoding.tiff_geotags import TiffGeotags
 from tasks.imagery.image import Image
-from tasks.imagery.reading.pixels import TilePixels
+from tasks.imagery.reading.tile_pixels import TilePixels
 
 _QUALITY = 90  # of JPEG
 _UNKNOWN_TIME = "-" * 14  # as MIL-STD-2500C writes it
@@ -33,7 +33,7 @@ _NITF: dict[str, dict[str, Any]] = {
 }
 
 
-def gtiff(image: Image, place: TiffPlace, compression: str, tile: TilePixels) -> bytes:
+def gtiff(image: Image, place: TiffGeotags, compression: str, tile: TilePixels) -> bytes:
     """A tile as GeoTIFF, its bands pixel by pixel, with its place, nodata and colours."""
     options = _GTIFF[compression] | place.options(tile.tile.window)
     if compression == "JPEG" and image.bands == 3:
@@ -41,7 +41,7 @@ def gtiff(image: Image, place: TiffPlace, compression: str, tile: TilePixels) ->
     return _written(image, tile.pixels, nodata=image.nodata, interleave="pixel", **options)
 
 
-def nitf(image: Image, place: NitfPlace, compression: str, tile: TilePixels) -> bytes:
+def nitf(image: Image, place: NitfGeotags, compression: str, tile: TilePixels) -> bytes:
     """A tile as NITF 2.1, with its place, colours, and the markings of a NITF it comes from."""
     options = _NITF[compression] | _header(image)
     corners = place.corners(tile.tile.window)
@@ -60,7 +60,7 @@ def _header(image: Image) -> dict[str, str]:
     header = {"IDATIM": time if len(time) == 14 else _UNKNOWN_TIME}
     header |= {"FTITLE": title} if (title := source.get("sourceId")) else {}
     header |= {"ICAT": category} if (category := source.get("category")) else {}
-    return header | (image.nitf.header if image.nitf else {})
+    return header | (image.nitf.fields if image.nitf else {})
 
 
 def _written(image: Image, pixels: NDArray[Any], **options: object) -> bytes:

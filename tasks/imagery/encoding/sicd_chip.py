@@ -16,12 +16,12 @@ from lxml import etree
 from rasterio.windows import Window
 from sarkit import sicd
 
-from tasks.imagery.encoding.nitf_place import NitfPlace, igeolo
+from tasks.imagery.encoding.nitf_geotags import NitfGeotags, igeolo
 from tasks.imagery.georeference.sar import model_xml
 from tasks.imagery.georeference.transformers import Points
 from tasks.imagery.image import Image
-from tasks.imagery.opening.nitf_source import SECURITY
-from tasks.imagery.reading.pixels import TilePixels
+from tasks.imagery.nitf_header import SECURITY
+from tasks.imagery.reading.tile_pixels import TilePixels
 
 _ROOM = 400  # bytes for the numbers of one chip's XML that are longer than another's
 _CORNERS = ("1:FRFC", "2:FRLC", "3:LRLC", "4:LRFC")  # clockwise from the first pixel
@@ -51,9 +51,9 @@ class SicdWriter:
 
     def __init__(self, image: Image) -> None:
         assert image.nitf is not None
-        self._header = image.nitf.header
+        self._header = image.nitf.fields
         self._title = (image.source_metadata[0]["sourceId"] or "") if image.source_metadata else ""
-        self._place = NitfPlace(image)
+        self._place = NitfGeotags(image)
         self._xml = model_xml(image.nitf.segments, "SICD")
         self._samples: dict[tuple[int, ...], _Sample] = {}
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.imagery.encoding.gdal_tiles import gtiff, nitf
-from tasks.imagery.encoding.nitf_place import NitfPlace, igeolo, igeolo_at, subheader_end
-from tasks.imagery.encoding.tiff_place import TiffPlace
+from tasks.imagery.encoding.nitf_geotags import NitfGeotags, igeolo, igeolo_at, subheader_end
+from tasks.imagery.encoding.tiff_geotags import TiffGeotags
 from tasks.imagery.image import Image
-from tasks.imagery.reading.pixels import TilePixels
+from tasks.imagery.reading.tile_pixels import TilePixels
 
 _STRIP_OFFSETS = 273  # a tag of TIFF 6.0
 
@@ -26,7 +26,7 @@ class TiffWriter:
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._place = TiffPlace(image)
+        self._place = TiffGeotags(image)
         self._headers: dict[tuple[int, ...], tuple[bytes, dict[int, int]]] = {}
 
     def __call__(self, tile: TilePixels) -> bytes:
@@ -55,7 +55,7 @@ class NitfWriter:
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._place = NitfPlace(image)
+        self._place = NitfGeotags(image)
         self._headers: dict[tuple[object, ...], tuple[bytes, bytes] | None] = {}
 
     def __call__(self, tile: TilePixels) -> bytes:

@@ -1,1 +1,34 @@
-"""Where on Earth an image's pixels lie: one interface, and a module for each kind of it."""
+"""Where an image's pixels are on the Earth, and which pixel shows a point of it.
+
+Pixel coordinates have their origin at the corner of the first pixel, whose centre is 0.5, 0.5, as
+in GDAL. World coordinates are longitude and latitude in degrees, WGS 84, longitudes in [-180, 180].
+Points without an answer become NaN in both coordinates. Georeferences may be shared by threads.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tasks.imagery.georeference.transformers import Points
+
+
+class Georeference(Protocol):
+    """The mapping between the pixels of an image and the world, in both directions."""
+
+    @property
+    def kind(self) -> str:
+        """Its type: affine, gcp, rpc, igeolo (a NITF's corner points), sicd or sidd."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """A description for the results, such as "affine in EPSG:32618"."""
+        ...
+
+    def to_world(self, points: Points) -> Points:
+        """Convert pixels x, y (n, 2) to longitude, latitude (n, 2)."""
+        ...
+
+    def to_image(self, lonlat: Points) -> Points:
+        """Convert longitude, latitude (n, 2) to pixels x, y (n, 2), also outside the image."""
+        ...

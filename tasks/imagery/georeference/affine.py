@@ -6,7 +6,7 @@ import numpy as np
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from tasks.imagery.georeference.transformers import Points, Projected, nan_where_none
+from tasks.imagery.georeference.transformers import Points, Projected, nan_where_not_finite
 
 
 class AffineGeoreference:
@@ -52,7 +52,7 @@ class AffineGeoreference:
     def to_image(self, lonlat: Points) -> Points:
         """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
         x, y = self._projected.to_crs(lonlat)
-        return nan_where_none(np.stack(_apply(~self.transform, x, y), axis=1))
+        return nan_where_not_finite(np.stack(_apply(~self.transform, x, y), axis=1))
 
 
 def _apply(affine: Affine, x: Points, y: Points) -> tuple[Points, Points]:

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tasks.aws import clients
 from tasks.errors import ImageError
 from tasks.imagery.georeference.dem_source import DemSource, source_of
-from tasks.imagery.georeference.transformers import near
+from tasks.imagery.georeference.transformers import wrap_near
 
 Extent = tuple[float, float, float, float]
 """West, south, east, north in degrees; longitudes go on past 180° over the antimeridian."""
@@ -113,7 +113,7 @@ def _touches(name: str, extent: Extent) -> bool:
     latitude = int(cell[2]) * (-1 if cell[1] in "Ss" else 1)
     longitude = int(cell[4]) * (-1 if cell[3] in "Ww" else 1)
     west, south, east, north = extent
-    centre = float(near(np.array(longitude + 0.5), (west + east) / 2))
+    centre = float(wrap_near(np.array(longitude + 0.5), (west + east) / 2))
     # two rows, as some count from the northern corner
     return (
         centre - 0.6 <= east
@@ -128,7 +128,7 @@ def _opened(name: str, centre: float) -> _Tile:
     with source.opened() as dataset:
         west, south, east, north = dataset.bounds
         if dataset.crs and dataset.crs.is_geographic:
-            shift = float(near(np.array((west + east) / 2), centre)) - (west + east) / 2
+            shift = float(wrap_near(np.array((west + east) / 2), centre)) - (west + east) / 2
             west, east = west + shift, east + shift
         shape = (dataset.height, dataset.width)
         return _Tile(source, west, south, east, north, shape, dataset.nodata, dataset.crs)

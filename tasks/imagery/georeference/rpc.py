@@ -8,7 +8,12 @@ from rasterio.rpc import RPC
 from rasterio.transform import RPCTransformer
 
 from tasks.imagery.georeference.ground import ground_of
-from tasks.imagery.georeference.transformers import GdalTransformer, Points, nan_where_none, near
+from tasks.imagery.georeference.transformers import (
+    GdalTransformer,
+    Points,
+    nan_where_not_finite,
+    wrap_near,
+)
 
 
 class RpcGeoreference:
@@ -47,15 +52,15 @@ class RpcGeoreference:
     def to_world(self, points: Points) -> Points:
         """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
         lonlat = self._ground.seen(self._at, points)
-        lonlat[:, 0] = near(lonlat[:, 0], 0.0)
+        lonlat[:, 0] = wrap_near(lonlat[:, 0], 0.0)
         return lonlat
 
     def to_image(self, lonlat: Points) -> Points:
         """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
-        longitude, latitude = near(lonlat[:, 0], self._longitude), lonlat[:, 1]
+        longitude, latitude = wrap_near(lonlat[:, 0], self._longitude), lonlat[:, 1]
         x, y = self._rpc.inverse(longitude, latitude, self._ground.heights(lonlat))
-        return nan_where_none(np.stack([x, y], axis=1))
+        return nan_where_not_finite(np.stack([x, y], axis=1))
 
     def _at(self, points: Points, heights: NDArray[np.float64]) -> Points:
         x, y = self._rpc.forward(points[:, 0], points[:, 1], heights)
-        return nan_where_none(np.stack([x, y], axis=1))
+        return nan_where_not_finite(np.stack([x, y], axis=1))

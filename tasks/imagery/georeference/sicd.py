@@ -11,7 +11,7 @@ from sarkit import wgs84
 from sarkit.sicd import projection
 
 from tasks.imagery.georeference.ground import ground_of
-from tasks.imagery.georeference.transformers import Points, nan_where_none, near
+from tasks.imagery.georeference.transformers import Points, nan_where_not_finite, wrap_near
 
 _EXACT = 1e-4  # metres at which sarkit's iterations end
 _ITERATIONS = 20
@@ -88,7 +88,7 @@ class SicdGeoreference:
         model = self._model
         corners = np.array([[x, y] for x in (0, model.NumCols) for y in (0, model.NumRows)], float)
         places = self._at(corners, np.full(4, float(model.SCP_HAE)))
-        longitudes, latitudes = near(places[:, 0], float(model.SCP_Lon)), places[:, 1]
+        longitudes, latitudes = wrap_near(places[:, 0], float(model.SCP_Lon)), places[:, 1]
         if not np.isfinite(places).all():
             raise ValueError("its corners lie nowhere")
         beside = _MARGIN / max(np.cos(np.deg2rad(np.abs(latitudes).max())), 0.01)
@@ -107,7 +107,7 @@ def part_of(rows: int, of_all: int) -> str:
 
 def lonlat_of(places: NDArray[np.float64]) -> Points:
     """Longitude, latitude (n, 2) of WGS 84 cartesian places (n, 3)."""
-    return nan_where_none(wgs84.cartesian_to_geodetic(places)[:, 1::-1].copy())
+    return nan_where_not_finite(wgs84.cartesian_to_geodetic(places)[:, 1::-1].copy())
 
 
 def by_chunks(

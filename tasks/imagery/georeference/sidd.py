@@ -11,7 +11,7 @@ from sarkit.sidd import calculations
 from sarkit.sidd.calculations import CoordinateSystem
 
 from tasks.imagery.georeference.sicd import by_chunks, part_of
-from tasks.imagery.georeference.transformers import Points, nan_where_none, near
+from tasks.imagery.georeference.transformers import Points, nan_where_not_finite, wrap_near
 
 _FOOTPRINT = "{*}Measurement/{*}PixelFootprint"
 _ITERATIONS = 5  # each leaves a hundredth of the error, or less
@@ -47,13 +47,13 @@ class SiddGeoreference:
 
     def _places(self, points: Points, _heights: NDArray[np.float64]) -> Points:
         lonlat = self._grid.geodetic(points[:, ::-1] - 0.5)[:, 1::-1].copy()
-        lonlat[:, 0] = near(lonlat[:, 0], 0.0)
-        return nan_where_none(lonlat)
+        lonlat[:, 0] = wrap_near(lonlat[:, 0], 0.0)
+        return nan_where_not_finite(lonlat)
 
     def _pixels(self, lonlat: Points, heights: NDArray[np.float64]) -> Points:
-        longitudes = near(lonlat[:, 0], self._centre[1])
+        longitudes = wrap_near(lonlat[:, 0], self._centre[1])
         rows_columns = self._grid.pixels(np.stack([lonlat[:, 1], longitudes, heights], axis=1))
-        return nan_where_none(rows_columns[:, ::-1] + 0.5)
+        return nan_where_not_finite(rows_columns[:, ::-1] + 0.5)
 
 
 class _Plane:

@@ -12,8 +12,8 @@ from tasks.imagery.georeference.transformers import (
     GdalTransformer,
     Points,
     Projected,
-    nan_where_none,
-    near,
+    nan_where_not_finite,
+    wrap_near,
 )
 
 _POLAR = 80.0  # degrees of latitude
@@ -43,7 +43,7 @@ class SplineGeoreference:
         distinct = {(p.col, p.row): p for p in points}.values()  # a twin makes it singular
         xs, ys = np.array([(point.x, point.y) for point in distinct]).T
         if pyproj.CRS.from_user_input(crs).is_geographic:
-            xs = near(xs, float(xs[0]))
+            xs = wrap_near(xs, float(xs[0]))
             if np.abs(ys).max() > _POLAR:
                 polar = pyproj.CRS(5041 if ys.mean() > 0 else 5042)  # universal polar stereographic
                 from_degrees = pyproj.Transformer.from_crs(crs, polar, always_xy=True)
@@ -71,7 +71,7 @@ class SplineGeoreference:
     def to_image(self, lonlat: Points) -> Points:
         """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
         x, y = self._spline.inverse(*self._projected.to_crs(lonlat))
-        return nan_where_none(np.stack([x, y], axis=1))
+        return nan_where_not_finite(np.stack([x, y], axis=1))
 
 
 def _check_spread(points: Points) -> None:

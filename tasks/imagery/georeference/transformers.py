@@ -38,13 +38,13 @@ class Projected:
     def to_world(self, x: Points, y: Points) -> Points:
         """Longitude, latitude (n, 2) of coordinates x and y."""
         lonlat = np.stack(self._transformer.transform(x, y), axis=1)
-        lonlat[:, 0] = near(lonlat[:, 0], 0.0)
-        return nan_where_none(lonlat)
+        lonlat[:, 0] = wrap_near(lonlat[:, 0], 0.0)
+        return nan_where_not_finite(lonlat)
 
     def to_crs(self, lonlat: Points) -> tuple[Points, Points]:
         """Coordinates x and y of longitude, latitude (n, 2)."""
         x, y = self._transformer.transform(lonlat[:, 0], lonlat[:, 1], direction="INVERSE")
-        return (near(x, self._centre, self._turn) if self._turn else x), y
+        return (wrap_near(x, self._centre, self._turn) if self._turn else x), y
 
     def _circumference(self) -> float | None:
         """The step in x of a whole turn, in a CRS of a cylinder's map; None in any other."""
@@ -85,7 +85,7 @@ class GdalTransformer:
         return np.asarray(column), np.asarray(row)
 
 
-def near(longitude: Points, centre: float, turn: float = 360.0) -> Points:
+def wrap_near(longitude: Points, centre: float, turn: float = 360.0) -> Points:
     """Longitudes moved by whole turns to within half of one of a centre; untouched where they are.
 
     Args:
@@ -98,7 +98,7 @@ def near(longitude: Points, centre: float, turn: float = 360.0) -> Points:
         return np.where(np.abs(longitude - centre) > abs(turn) / 2, moved, longitude)
 
 
-def nan_where_none(points: Points) -> Points:
+def nan_where_not_finite(points: Points) -> Points:
     """Points with both coordinates NaN where one is not finite."""
     points[~np.isfinite(points).all(axis=1)] = np.nan
     return points

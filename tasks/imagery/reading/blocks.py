@@ -46,7 +46,7 @@ def any_stored(image: Image, dataset: Any, window: Window) -> bool:  # noqa: ANN
     return image.driver != "GTiff" or any(_stored(dataset, *block) for block in blocks)
 
 
-def touched(image: Image, window: Window, within: Window) -> tuple[slice, slice]:
+def touched_blocks(image: Image, window: Window, within: Window) -> tuple[slice, slice]:
     """Rows and columns of the blocks that a window touches, counted from another's first."""
     rows, columns = _touched(image, window)
     first_rows, first_columns = _touched(image, within)
@@ -56,7 +56,7 @@ def touched(image: Image, window: Window, within: Window) -> tuple[slice, slice]
     )
 
 
-def tells_blank(image: Image) -> bool:
+def absent_blocks_are_blank(image: Image) -> bool:
     """Whether what the file leaves out is blank; where pixels say so, they do it for it too."""
     return image.driver == "GTiff" and not image.masked
 

@@ -14,8 +14,8 @@ from scipy.ndimage import maximum_filter
 
 from tasks.imagery.environment import MEBIBYTE, gdal_environment
 from tasks.imagery.image import Image
-from tasks.imagery.opening.safety import check_raster
-from tasks.imagery.reading.valid import valid_pixels
+from tasks.imagery.opening.allowed_inputs import check_raster
+from tasks.imagery.reading.validity import valid_pixels
 
 _FINE = 8  # overview pixels that a tile's side should have at least
 _MOST_BYTES = 256 * MEBIBYTE  # of an overview, decoded
@@ -45,7 +45,7 @@ class Preview:
         return not self.valid[rows, columns].any()
 
 
-def preview(image: Image, tile_size: int, read_role: str | None) -> Preview | None:
+def read_preview(image: Image, tile_size: int, read_role: str | None) -> Preview | None:
     """Look at an image's overview; None where it has none that is small, or none is needed.
 
     Args:

@@ -27,11 +27,11 @@ from tasks.errors import ImageChangedError, ImageError
 from tasks.grid.tiles import Tile
 from tasks.imagery.environment import MEBIBYTE, gdal_environment
 from tasks.imagery.image import Image
-from tasks.imagery.opening.handle import check_unchanged, dataset_of
-from tasks.imagery.reading.blocks import any_stored, tells_blank
-from tasks.imagery.reading.memory import Memory
-from tasks.imagery.reading.pixels import AbsentTile, ReadTile, TilePixels, UnreadTile
-from tasks.imagery.reading.valid import valid_pixels
+from tasks.imagery.opening.dataset import check_unchanged, open_dataset
+from tasks.imagery.reading.blocks import absent_blocks_are_blank, any_stored
+from tasks.imagery.reading.buffers import BufferPool
+from tasks.imagery.reading.tile_pixels import AbsentTile, ReadTile, TilePixels, UnreadTile
+from tasks.imagery.reading.validity import valid_pixels
 from tasks.imagery.reading.windows import block_cache, gaps, intersection, slices, spans
 
 _ATTEMPTS = 3
@@ -114,7 +114,7 @@ class _StripReader:
         self._dataset: Any = None
         self._open = ExitStack()
         self._carried: list[_Strip] = []
-        self._memory = Memory()
+        self._memory = BufferPool()
         self._key: str | None = None
         self._failing = 0.0  # seconds that failed reads took
         self._unreachable = ""  # why the image can no longer be read at all
@@ -175,7 +175,7 @@ class _StripReader:
             self.close()  # the open handle would keep the key that it was opened with
             self._key = key
         if self._dataset is None:
-            self._dataset = self._open.enter_context(dataset_of(self._image, self._read_role))
+            self._dataset = self._open.enter_context(open_dataset(self._image, self._read_role))
         parts = spans(row, self._image)
         strips = [self._strip(window) for window, _ in parts]
         check_unchanged(self._image, self._read_role)
@@ -192,7 +192,7 @@ class _StripReader:
         Before, what the index says may only mean that it could not be fetched.
         """
         image = self._image
-        return tells_blank(image) and not any_stored(image, self._dataset, tile.window)
+        return absent_blocks_are_blank(image) and not any_stored(image, self._dataset, tile.window)
 
     def _strip(self, window: Window) -> _Strip:
         """A window of the image, of which only what was not carried forward is read."""

@@ -30,7 +30,7 @@ def block_cache(row: list[Tile], image: Image) -> int:
     return int(max(_CACHE, blocks * width * height * image.pixel_bytes))
 
 
-def widest(image: Image, tile_height: int) -> int:
+def max_region_width(image: Image, tile_height: int) -> int:
     """Pixels in x that a region may have for what is read of it to fit in memory."""
     few, many = (reading_bytes(image, tile_height, width) for width in (_SCALE, 2 * _SCALE))
     fixed = 2 * few - many

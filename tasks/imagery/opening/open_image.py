@@ -1,4 +1,4 @@
-"""Open an image: everything known of it before a pixel is read."""
+"""Open an image: check it, and collect its metadata before any pixel is read."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rasterio.errors import RasterioError
 
 from tasks.errors import ImageError
 from tasks.imagery.environment import gdal_environment
-from tasks.imagery.georeference.best import georeference_of
-from tasks.imagery.georeference.interface import Georeference
+from tasks.imagery.georeference import Georeference
 from tasks.imagery.image import Image, Palette
-from tasks.imagery.opening.bombs import check_raster_size
-from tasks.imagery.opening.contents import main_image
-from tasks.imagery.opening.headers import is_interlaced
-from tasks.imagery.opening.metadata import header_tags, source_metadata
-from tasks.imagery.opening.nitf_source import nitf_source_of
-from tasks.imagery.opening.safety import check_raster, driver_of, gdal_path
-from tasks.imagery.opening.stored import Ranges, Stored, stored
-from tasks.imagery.opening.whole_header import whole_header
+from tasks.imagery.nitf_header import nitf_header_of
+from tasks.imagery.opening.allowed_inputs import check_raster, driver_of, gdal_path
+from tasks.imagery.opening.dataset import require_complete_header
+from tasks.imagery.opening.decompression_limits import check_raster_size
+from tasks.imagery.opening.georeferencing import georeference_of
+from tasks.imagery.opening.header_checks import is_interlaced
+from tasks.imagery.opening.main_image import find_main_image
+from tasks.imagery.opening.source_metadata import header_tags, source_metadata
+from tasks.imagery.opening.stored_file import RangeReader, StoredFile, find_stored_file
 
 
 def open_image(
@@ -38,32 +38,35 @@ def open_image(
 ) -> Image:
     """Open an image for its metadata.
 
-    Of a file that holds several, the image is the one that is not there for another: no mask,
-    smaller version or legend (`tasks.imagery.opening.segments`); where two are left, it is refused.
+    Of a file that holds several images, the main one is taken
+    (`tasks.imagery.opening.main_image`).
 
     Args:
         url: `s3://bucket/key`, or the path of a file below one of `roots`.
         read_role: IAM role to read S3 with, or None for the process's own identity.
         roots: Folders in which local images are allowed.
-        dem: Elevation model under the images whose sensor model needs one, or None.
+        dem: Elevation model (path or S3 URI) for images with a sensor model, or None.
 
     Raises:
-        ImageError: It may not be opened, or cannot be: with the URL, the reason and the remedy.
+        ImageError: The image is not allowed or cannot be opened: the URL, the reason, the remedy.
     """
     path = gdal_path(url, roots)
-    found = stored(url, path, read_role)
+    found = find_stored_file(url, path, read_role)
     driver = driver_of(url, found.head)
     with gdal_environment(read_role, s3=path.startswith("/vsis3/")):
         try:
-            read = Ranges(url, path, read_role, found.size)
-            prefix = main_image(url, path, driver, read, found.size)
-            with whole_header(), rasterio.open(prefix + path, driver=driver) as dataset:
+            read = RangeReader(url, path, read_role, found.size)
+            prefix = find_main_image(url, path, driver, read, found.size)
+            with (
+                require_complete_header(),
+                rasterio.open(prefix + path, driver=driver) as dataset,
+            ):
                 check_raster(url, dataset)
-                whole = driver == "PNG" and is_interlaced(found.head)
-                check_raster_size(url, dataset, found.size, whole=whole)
+                one_block = driver == "PNG" and is_interlaced(found.head)
+                check_raster_size(url, dataset, found.size, one_block=one_block)
                 image = _describe(url, path, dataset, found, _georeference(url, dataset, dem))
                 return replace(image, prefix=prefix)
-        except (RasterioError, ValueError) as error:  # ValueError: of a damaged CRS or text
+        except (RasterioError, ValueError) as error:  # ValueError: a damaged CRS or text
             raise ImageError(
                 f"{url} cannot be read as {driver} ({error}): it is damaged or cut short, "
                 "or could not be fetched; check that it opens elsewhere, and send it again."
@@ -74,7 +77,7 @@ def _describe(
     url: str,
     path: str,
     dataset: Any,  # noqa: ANN401 - rasterio has no types
-    found: Stored,
+    found: StoredFile,
     georeference: Georeference | None,
 ) -> Image:
     flags = set(dataset.mask_flag_enums[0])
@@ -106,7 +109,7 @@ def _describe(
         ],
         colours=tuple(interpretation.name for interpretation in dataset.colorinterp),
         palette=_palette(dataset),
-        nitf=nitf_source_of(dataset),
+        nitf=nitf_header_of(dataset),
     )
 
 
@@ -122,19 +125,19 @@ def _georeference(
 
 
 def _overviews(dataset: Any) -> tuple[int, ...]:  # noqa: ANN401 - rasterio has no types
-    """Reduction factors; an HFA file may keep its own in other files, so it is not asked."""
+    """Reduction factors; none for HFA, as an HFA file may keep its overviews in other files."""
     return () if dataset.driver == "HFA" else tuple(dataset.overviews(1))
 
 
 def _palette(dataset: Any) -> Palette | None:  # noqa: ANN401 - rasterio has no types
-    """The colour table of a dataset's one band."""
-    with suppress(ValueError):  # it has none
+    """The colour table of a dataset with one band, or None."""
+    with suppress(ValueError):  # no colour table
         return dict(dataset.colormap(1)) if dataset.count == 1 else None
     return None
 
 
 def _alpha(dataset: Any) -> int | None:  # noqa: ANN401 - rasterio has no types
-    """The band whose interpretation is alpha, counted from 1, or None."""
+    """Number of the alpha band, from 1, or None."""
     names = [interpretation.name for interpretation in dataset.colorinterp]
     return names.index("alpha") + 1 if "alpha" in names and len(names) > 1 else None
 

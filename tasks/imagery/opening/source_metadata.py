@@ -1,4 +1,4 @@
-"""Where an image comes from, as its own header tells: the `sourceMetadata` of a feature."""
+"""The `sourceMetadata` of a feature: title, category and time, from the header of the image."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 _FORMATS = {"JP2OpenJPEG": "JPEG2000"}
-_LONGEST = 1_024  # characters of a title: it is repeated in every feature, and a TIFF's has no end
+_MAX_TITLE = 1_024  # characters: every feature repeats it, and a TIFF does not limit it
 
-_TITLES = (
+_TITLE_TAGS = (
     "NITF_FTITLE",
     "TIFFTAG_DOCUMENTNAME",
     "TIFFTAG_IMAGEDESCRIPTION",
     "EXIF_ImageDescription",
     "Title",  # PNG, ISO 15948
 )
-_TAKEN = (  # the time of collection goes before that of the file
+_TIME_TAGS = (  # the time of collection first, then that of the file
     "NITF_IDATIM",
     "ACQUISITIONDATETIME",  # GDAL's IMAGERY domain
     "EXIF_DateTimeOriginal",
@@ -26,11 +26,11 @@ _TAKEN = (  # the time of collection goes before that of the file
     "EXIF_DateTime",
     "Creation_Time",  # PNG
 )
-_OFFSETS = {  # EXIF 2.31: the time zone of a time
+_TIME_ZONE_TAGS = {  # EXIF 2.31: the tag that holds the time zone of another tag
     "EXIF_DateTimeOriginal": "EXIF_OffsetTimeOriginal",
     "EXIF_DateTime": "EXIF_OffsetTime",
 }
-_TIMES = (
+_TIME_FORMATS = (
     "%Y%m%d%H%M%S",  # NITF 2.1, MIL-STD-2500C
     "%d%H%M%SZ%b%y",  # NITF 2.0
     "%Y:%m:%d %H:%M:%S",  # TIFF 6.0 and EXIF
@@ -41,42 +41,45 @@ _TIMES = (
 
 
 def header_tags(dataset: Any) -> dict[str, str]:  # noqa: ANN401 - rasterio has no types
-    """The metadata of an open dataset that tell of its source, from all of GDAL's domains."""
+    """The header fields of an open dataset, from GDAL's IMAGERY, EXIF and default domains."""
     return {**dataset.tags(ns="IMAGERY"), **dataset.tags(ns="EXIF"), **dataset.tags()}
 
 
 def source_metadata(url: str, driver: str, tags: Mapping[str, str]) -> list[dict[str, str | None]]:
-    """What an image's header tells of its source, in the keys that OSML gives for NITF.
+    """Describe the source of an image, with the keys that OSML uses for NITF.
 
     Args:
-        url: As the request names the image.
-        driver: GDAL's name of its format.
-        tags: As from `header_tags`.
+        url: URL of the image, from the request.
+        driver: GDAL driver of its format.
+        tags: From `header_tags`.
 
     Returns:
-        One object: `location`, `format`, `category` (NITF's ICAT: VIS, SAR, MS, …), `sourceId` (a
-        title), `sourceDT` (time of collection, ISO 8601, UTC); None for what the header lacks.
+        One object: `location`, `format`, `category` (NITF's ICAT: VIS, SAR, MS, …), `sourceId`
+        (the title), `sourceDT` (time of collection, ISO 8601, UTC). A value is None if the header
+        does not have it.
     """
-    title = next((tags[name] for name in _TITLES if name in tags), None)
+    title = next((tags[name] for name in _TITLE_TAGS if name in tags), None)
     times = (
-        _time(tags[name] + tags.get(_OFFSETS.get(name, ""), "")) for name in _TAKEN if name in tags
+        _time(tags[name] + tags.get(_TIME_ZONE_TAGS.get(name, ""), ""))
+        for name in _TIME_TAGS
+        if name in tags
     )
     return [
         {
             "location": url,
             "format": _FORMATS.get(driver, driver.upper()),
             "category": tags.get("NITF_ICAT"),
-            "sourceId": None if title is None else title[:_LONGEST],
+            "sourceId": None if title is None else title[:_MAX_TITLE],
             "sourceDT": next((time for time in times if time), None),
         }
     ]
 
 
 def _time(text: str) -> str | None:
-    """A header's date and time as ISO 8601; one that tells no time zone is taken for UTC."""
-    for form in _TIMES:
+    """Convert a header's date and time to ISO 8601; without a time zone it is taken as UTC."""
+    for form in _TIME_FORMATS:
         with suppress(ValueError):
-            return _utc(datetime.strptime(text.strip(), form))  # noqa: DTZ007 - told by `_utc`
+            return _utc(datetime.strptime(text.strip(), form))  # noqa: DTZ007 - `_utc` adds it
     with suppress(ValueError):
         return _utc(parsedate_to_datetime(text))  # PNG: RFC 1123
     return None

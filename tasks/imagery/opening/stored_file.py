@@ -1,8 +1,9 @@
-"""The file or object behind an image: its version, its size, its bytes."""
+"""The file or S3 object that holds an image: its version, its size, its bytes."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,13 +13,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.aws import clients
 from tasks.errors import ImageError
-from tasks.imagery.opening.safety import bucket_and_key
+from tasks.imagery.opening.allowed_inputs import bucket_and_key
 
-_HEAD = 64  # bytes: more than any format's signature
-_CHUNK = 64 << 10  # bytes that are fetched at once
-_CHUNKS = 64  # that are kept
+ReadBytes = Callable[[int, int], bytes]
+"""Reads bytes of a file, by offset and count; returns fewer at the end of the file."""
 
-_REMEDIES = {  # S3's error codes, and what a user does about them
+_HEAD = 64  # bytes: longer than the signature of any format
+_CHUNK = 64 << 10  # bytes of one request
+_CHUNKS = 64  # kept in memory
+
+_REMEDIES = {  # by S3 error code: the reason, and what the user can do
     "NoSuchBucket": "there is no such bucket: check the URL",
     "NoSuchKey": "there is no such object: check the URL",
     "AccessDenied": "access denied: grant s3:GetObject on it, or name a role in imageReadRole",
@@ -29,12 +33,12 @@ _REMEDIES = {  # S3's error codes, and what a user does about them
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """One version of a stored image.
+class StoredFile:
+    """One version of the file or S3 object that holds an image.
 
     Attributes:
-        etag: S3's ETag, or size and time of change of a file: differs when the content does.
-        size: Bytes.
+        etag: S3's ETag; of a local file its size and modification time. Changes with the content.
+        size: Size in bytes.
         head: The first bytes.
     """
 
@@ -43,32 +47,32 @@ class Stored:
     head: bytes
 
 
-def stored(url: str, path: str, read_role: str | None) -> Stored:
-    """Look an image up where it is stored.
+def find_stored_file(url: str, path: str, read_role: str | None) -> StoredFile:
+    """Look up the version, size and first bytes of an image's file.
 
     Args:
-        url: As the request names it.
-        path: Its file, where it is not in S3.
+        url: URL of the image, from the request.
+        path: Path of the file, if it is not in S3.
         read_role: IAM role to read S3 with, or None for the process's own identity.
 
     Raises:
-        ImageError: It is absent, forbidden or empty.
+        ImageError: The file does not exist, is empty, or access is denied.
     """
     address = bucket_and_key(url)
-    found = _object(url, *address, read_role) if address else _file(url, path)
+    found = _s3_object(url, *address, read_role) if address else _local_file(url, path)
     if not found.size:
         raise ImageError(f"{url}: {_REMEDIES['InvalidRange']}.")
     return found
 
 
-class Ranges:
-    """The bytes of a stored image, fetched in chunks that are kept.
+class RangeReader:
+    """Reads byte ranges of an image's file, through a cache of chunks.
 
-    For headers: what is read lies close together, and is read again.
+    Made for headers: their fields lie close together and are read several times.
     """
 
     def __init__(self, url: str, path: str, read_role: str | None, size: int) -> None:
-        """Name the image as for `stored`, and the bytes it has."""
+        """Take the arguments of `find_stored_file`, and the size of the file in bytes."""
         self._url = url
         self._path = path
         self._read_role = read_role
@@ -76,10 +80,10 @@ class Ranges:
         self._chunk = lru_cache(_CHUNKS)(self._fetch)
 
     def __call__(self, start: int, count: int) -> bytes:
-        """Bytes from an offset; fewer where the file ends.
+        """Read `count` bytes from offset `start`; fewer at the end of the file.
 
         Raises:
-            ImageError: It is absent or forbidden.
+            ImageError: The file no longer exists, or access is denied.
         """
         stop = min(start + count, self._size)
         if start >= stop:
@@ -98,19 +102,19 @@ class Ranges:
         if address:
             answer = _get(self._url, *address, self._read_role, f"bytes={start}-{stop - 1}")
             return bytes(answer["Body"])
-        return _read(self._url, self._path, start, stop - start)
+        return _read_local(self._url, self._path, start, stop - start)
 
 
-def _file(url: str, path: str) -> Stored:
+def _local_file(url: str, path: str) -> StoredFile:
     try:
         state = Path(path).stat()
     except OSError as error:
         raise ImageError(f"{url} cannot be read: {error.strerror}.") from error
-    head = _read(url, path, 0, _HEAD)
-    return Stored(f"{state.st_size}-{state.st_mtime_ns}", state.st_size, head)
+    head = _read_local(url, path, 0, _HEAD)
+    return StoredFile(f"{state.st_size}-{state.st_mtime_ns}", state.st_size, head)
 
 
-def _read(url: str, path: str, start: int, count: int) -> bytes:
+def _read_local(url: str, path: str, start: int, count: int) -> bytes:
     try:
         with Path(path).open("rb") as file:
             file.seek(start)
@@ -120,7 +124,7 @@ def _read(url: str, path: str, start: int, count: int) -> bytes:
 
 
 def _get(url: str, bucket: str, key: str, read_role: str | None, byte_range: str) -> dict[str, Any]:
-    """What S3 answers, its body read."""
+    """S3's answer to GetObject for a byte range, with the body read."""
     try:
         answer = clients.client("s3", read_role).get_object(
             Bucket=bucket, Key=key, Range=byte_range
@@ -132,16 +136,16 @@ def _get(url: str, bucket: str, key: str, read_role: str | None, byte_range: str
         raise ImageError(f"{url}: S3 cannot be reached as configured: {error}") from error
 
 
-def _object(url: str, bucket: str, key: str, read_role: str | None) -> Stored:
-    # One request tells version, size and format, and needs no right beyond reading.
+def _s3_object(url: str, bucket: str, key: str, read_role: str | None) -> StoredFile:
+    # One request gives version, size and format, and needs no permission but s3:GetObject.
     answer = _get(url, bucket, key, read_role, f"bytes=0-{_HEAD - 1}")
     total = re.search(r"/(\d+)$", answer.get("ContentRange", ""))
     size = int(total[1]) if total else int(answer["ContentLength"])
-    return Stored(str(answer["ETag"]).strip('"'), size, answer["Body"])
+    return StoredFile(str(answer["ETag"]).strip('"'), size, answer["Body"])
 
 
 def _reason(error: ClientError, read_role: str | None) -> str:
-    """What S3 or STS refused, and what to do."""
+    """Why S3 or STS refused, and the remedy."""
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     if error.operation_name == "AssumeRole":
         return f"imageReadRole {read_role} cannot be assumed ({code}): check its trust policy"

@@ -183,7 +183,7 @@ def test_a_key_is_taken_as_it_is(s3: RangeServer, tmp_path: Path, key: str) -> N
     ["a#b.tif", "a?b.tif", "a%20b.tif", "a\nb.tif", "{a}.tif", "zip+file:x.tif!y", "NITF_IM:0:x"],
 )
 def test_a_file_name_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
-    assert opened(write(tmp_path / "plain").rename(tmp_path / name)).name == name
+    assert Path(opened(write(tmp_path / "plain").rename(tmp_path / name)).url).name == name
 
 
 def test_only_roots_are_open(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_only_roots_are_open(tmp_path: Path) -> None:
         url = str(tmp_path / name)
         with pytest.raises(ImageError, match="SWATH_LOCAL_ROOTS"):
             open_image(url, roots=[inside])
-        with pytest.raises(ImageError, match="there are none"):
+        with pytest.raises(ImageError, match=r"local roots \(none\)"):
             open_image(url)
     assert open_image(str(inside / "link.tif"), roots=[inside, outside])
 
@@ -258,7 +258,7 @@ def test_overviews_that_lie_elsewhere_are_refused(
         text = f'<Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">{item}</MDI></Metadata>'
         xml = f"<GDALMultiDomainMetadata>{text}</GDALMultiDomainMetadata>"
         file.write_bytes(jp2(tmp_path, box(b"xml ", xml.encode())))
-    with pytest.raises(ImageError, match=r"names other files .*OVERVIEW_FILE"):
+    with pytest.raises(ImageError, match=r"refers to other files .*OVERVIEW_FILE"):
         open_image(str(file), roots=[tmp_path])
     assert not elsewhere.asked
 

@@ -35,7 +35,7 @@ def test_what_a_geotiff_tells(tmp_path: Path) -> None:
         dataset.build_overviews([2, 4])
         dataset.update_tags(TIFFTAG_DOCUMENTNAME="scene 7", TIFFTAG_DATETIME="2024:05:06 07:08:09")
     image = open_image(str(file), roots=[tmp_path])
-    assert image.name == "a b.tif"
+    assert image.url == str(file)
     assert image.size == (90, 70)
     assert (image.bands, image.dtype, image.nodata) == (2, "int16", -5)
     assert (image.has_mask, image.alpha) == (False, None)

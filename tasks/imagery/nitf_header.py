@@ -1,4 +1,4 @@
-"""What a NITF's header says of the image, and its tiles have to say too."""
+"""The header fields of a NITF that its tiles repeat (MIL-STD-2500C)."""
 
 from __future__ import annotations
 
@@ -17,59 +17,59 @@ _MARKINGS = (
 SECURITY = tuple(f"{part}{field}" for part in ("FS", "IS") for field in _MARKINGS)
 """Security fields of the file header (FS) and of the image subheader (IS)."""
 
-_IN_NITF_2_0 = ("ISORCE", "FSCLAS", "ISCLAS")  # whose other fields have other lengths
+_NITF_2_0_FIELDS = ("ISORCE", "FSCLAS", "ISCLAS")  # its other fields have other lengths
 
-_WHOLE_ONLY = {  # records that hold for the whole image's own pixels, not for a chip of them
+_NOT_FOR_CHIPS = {  # records that describe the whole image, and are wrong for a chip of it
     *("BLOCKA", "ICHIPA", "ICHIPB", "J2KLRA"),
     *("GEOLOB", "GRDPSB", "MAPLOB", "REGPTB", "STDIDC"),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class NitfSource:
-    """The parts of a NITF's headers that its tiles repeat.
+class NitfHeader:
+    """The parts of a NITF's header that its tiles repeat.
 
     Attributes:
-        header: Fields of MIL-STD-2500C by name: who made the image, and its security markings.
-        records: Tagged record extensions, name and content, that hold for any chip: sensor models
+        fields: Header fields by name: the image source and the security markings.
+        records: Tagged record extensions (name, content) that are valid for any chip: sensor models
             (RPC00B, RSM), bands, collection.
-        chip: Where it lies in the image it was cut from (ICHIPB), or None where it is whole.
-        standard: "SICD" or "SIDD", whose sensor model stands in XML, or None.
-        segments: That XML, in GDAL's metadata domain `xml:DES`; empty without a standard.
+        chip: Its position in the image it was cut from (ICHIPB), or None for a full image.
+        standard: "SICD" or "SIDD", which have their sensor model in XML, or None.
+        segments: That XML, from GDAL's metadata domain `xml:DES`; "" without a standard.
     """
 
-    header: dict[str, str]
+    fields: dict[str, str]
     records: tuple[tuple[str, bytes], ...]
     chip: Chip | None
     standard: str | None
     segments: str
 
 
-def nitf_source_of(dataset: Any) -> NitfSource | None:  # noqa: ANN401 - rasterio has no types
-    """What an open NITF says of itself; None for any other format."""
+def nitf_header_of(dataset: Any) -> NitfHeader | None:  # noqa: ANN401 - rasterio has no types
+    """The header of an open NITF; None for any other format."""
     if dataset.driver != "NITF":
         return None
     tags = dataset.tags()
     current = tags.get("NITF_FHDR") in ("NITF02.10", "NSIF01.00")
-    names = ("ISORCE", *SECURITY) if current else _IN_NITF_2_0
-    header = {name: text for name in names if (text := tags.get(f"NITF_{name}", "").strip())}
+    names = ("ISORCE", *SECURITY) if current else _NITF_2_0_FIELDS
+    fields = {name: text for name in names if (text := tags.get(f"NITF_{name}", "").strip())}
     records = _records(dataset)
-    kept = tuple((name, content) for name, content in records if name not in _WHOLE_ONLY)
+    kept = tuple((name, content) for name, content in records if name not in _NOT_FOR_CHIPS)
     standard = tags.get("NITF_IID1", "")[:4]
     standard = standard if standard in ("SICD", "SIDD") else None
     segments = dataset.tags(ns="xml:DES").get("xml:DES", "") if standard else ""
-    return NitfSource(header, kept, _chip(records), standard, segments)
+    return NitfHeader(fields, kept, _chip(records), standard, segments)
 
 
 def rpcs_of_nitf(dataset: Any) -> RPC | None:  # noqa: ANN401 - rasterio has no types
-    """RPC for the pixels of an open NITF: RPC00B is of the full image, also in a chip of it."""
+    """RPC for the pixels of an open NITF; in a chip, RPC00B counts pixels of the full image."""
     rpcs = dataset.rpcs
     chip = _chip(_records(dataset)) if rpcs else None
     return chip.rpcs(rpcs) if rpcs and chip else rpcs
 
 
 def _chip(records: list[tuple[str, bytes]]) -> Chip | None:
-    """Where an image lies in the one it was cut from."""
+    """The position of an image in the one it was cut from."""
     record = dict(records).get("ICHIPB")
     return Chip.parse(record.decode("ascii", "replace")) if record else None
 
@@ -78,9 +78,9 @@ def _records(dataset: Any) -> list[tuple[str, bytes]]:  # noqa: ANN401 - rasteri
     """Name and content of every tagged record extension."""
     try:
         found = dataset.tags(ns="TRE")
-    except UnicodeDecodeError:  # rasterio takes all for UTF-8; a binary one among them hides them
+    except UnicodeDecodeError:  # rasterio decodes all as UTF-8, so one binary record hides them all
         return []
-    # GDAL escapes the content, and tells twins apart by a number.
+    # GDAL escapes the content, and adds a number to the name of a repeated record.
     return [
         (name[:6].rstrip() if len(name) < 7 else name.rpartition("_")[0], _unescaped(text))
         for name, text in found.items()

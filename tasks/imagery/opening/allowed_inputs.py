@@ -1,9 +1,9 @@
-"""What a request may have opened: where an image may lie, and which formats are read.
+"""Which images a request may open: allowed locations and raster formats.
 
-The message is not trusted. An image lies in S3 or in a folder that the operator allowed, and its
-first bytes say that it is one of a few raster formats, before GDAL sees it: so no virtual raster
-that points elsewhere, no remote address, and no archive is ever opened. What such a file says of
-other files is not followed.
+The request is not trusted. An image must be in S3 or in a folder that the operator allowed, and its
+first bytes must be those of one of a few raster formats, which is checked before GDAL sees it. So
+GDAL never opens a virtual raster that points elsewhere, a web address or an archive. References to
+other files in the header of an image are not followed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from tasks.errors import ImageError
 from tasks.storage.roots import within
 
 _S3 = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])/(.+)", re.DOTALL)
-_LONGEST_KEY = 1024  # bytes in UTF-8: S3's limit
+_MAX_KEY = 1024  # bytes in UTF-8: S3's limit
 
-# GDAL's HFA driver asks for .ovr, .aux and .msk files of any format, whatever it is told. It does
-# not for a part of a file; this is the part from the first byte to the last.
 WITHOUT_SIDECARS = "/vsisubfile/0_0,"
+"""Prefix with which GDAL opens a file as a part of itself, from the first byte to the last.
 
-_SHOWN = 200  # characters of a URL that an error repeats
+GDAL's HFA driver opens .ovr, .aux and .msk files of any format beside an image, in spite of its
+configuration; but not beside a part of a file.
+"""
 
-_SIGNATURES = {  # the first bytes of a file, and the GDAL driver that reads it
+_MAX_SHOWN = 200  # characters of a URL in an error message
+
+SIGNATURES = {
     b"II*\0": "GTiff",
     b"MM\0*": "GTiff",
     b"II+\0": "GTiff",  # BigTIFF
@@ -38,6 +41,7 @@ _SIGNATURES = {  # the first bytes of a file, and the GDAL driver that reads it
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"EHFA_HEADER_TAG": "HFA",
 }
+"""The GDAL driver for each signature, the first bytes of a file."""
 
 
 def bucket_and_key(url: str) -> tuple[str, str] | None:
@@ -51,31 +55,33 @@ def gdal_path(url: str, roots: Sequence[Path]) -> str:
 
     Args:
         url: `s3://bucket/key`, or the path of a file below one of `roots`.
-        roots: Folders that the operator allowed; links are resolved before they are compared.
+        roots: Folders that the operator allowed. Symbolic links are resolved before the check.
 
     Raises:
-        ImageError: It is neither.
+        ImageError: The URL is not valid, or the file is not below a root.
     """
-    shown = url if len(url) <= _SHOWN else f"{url[:_SHOWN]}…"
+    shown = url if len(url) <= _MAX_SHOWN else f"{url[:_MAX_SHOWN]}…"
     if "\0" in url or not _is_text(url):
-        raise ImageError(f"{shown!r} is no name of an image: give s3://bucket/key in plain text.")
+        raise ImageError(
+            f"{shown!r} is not the URL of an image: give s3://bucket/key in valid Unicode."
+        )
     if address := bucket_and_key(url):
         _check_key(shown, address[1])
         return f"/vsis3/{address[0]}/{address[1]}"
     if "://" in url or url.startswith("/vsi"):
         raise ImageError(
-            f"{shown} is not read: give s3://bucket/key, or a path under a local root."
+            f"{shown} is not allowed: give s3://bucket/key, or a path under a local root."
         )
     try:
         file = within(url, roots)
         regular = file is not None and file.is_file()
-    except (OSError, RuntimeError) as error:  # too long, forbidden, or links in a circle
-        reason = getattr(error, "strerror", "its links run in a circle")
+    except (OSError, RuntimeError) as error:  # too long, no permission, or a loop of links
+        reason = getattr(error, "strerror", "its symbolic links form a loop")
         raise ImageError(f"{shown!r} is not a path ({reason}): give s3://bucket/key.") from error
     if file is None:
-        allowed = ", ".join(str(root) for root in roots) or "there are none"
+        allowed = ", ".join(str(root) for root in roots) or "none"
         raise ImageError(
-            f"{shown} lies under none of the local roots ({allowed}): the operator allows folders "
+            f"{shown} is not under one of the local roots ({allowed}): the operator allows folders "
             'with SWATH_LOCAL_ROOTS=["/folder"]; or put the image in S3.'
         )
     if not regular or not _is_text(str(file)):
@@ -84,10 +90,12 @@ def gdal_path(url: str, roots: Sequence[Path]) -> str:
 
 
 def _check_key(url: str, key: str) -> None:
-    if len(key.encode()) > _LONGEST_KEY:
-        raise ImageError(f"{url} has a key of more than {_LONGEST_KEY} bytes: S3 has none so long.")
+    if len(key.encode()) > _MAX_KEY:
+        raise ImageError(
+            f"{url} has a key of more than {_MAX_KEY} bytes, the limit of S3: correct it."
+        )
     if {".", ".."} & set(key.split("/")):
-        # A client of HTTP may take these for the way to another object, or bucket.
+        # An HTTP client may resolve these to another object or bucket.
         raise ImageError(
             f"{url} has a key with . or .. between slashes: give the object's own key."
         )
@@ -96,7 +104,7 @@ def _check_key(url: str, key: str) -> None:
 
 
 def _is_text(name: str) -> bool:
-    """Whether it can be written in UTF-8: half a surrogate pair, as JSON may hold, cannot."""
+    """Whether a name can be encoded in UTF-8: a lone surrogate, which JSON allows, cannot."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -105,12 +113,12 @@ def _is_text(name: str) -> bool:
 
 
 def driver_of(url: str, head: bytes) -> str:
-    """The one GDAL driver that may open a file with these first bytes.
+    """The only GDAL driver that may open a file with these first bytes.
 
     Raises:
-        ImageError: It is no format that Swath reads.
+        ImageError: The file has a format that Swath does not read.
     """
-    for signature, driver in _SIGNATURES.items():
+    for signature, driver in SIGNATURES.items():
         if head.startswith(signature):
             return driver
     raise ImageError(
@@ -120,25 +128,25 @@ def driver_of(url: str, head: bytes) -> str:
 
 
 def check_raster(url: str, dataset: Any) -> None:  # noqa: ANN401 - rasterio has no types
-    """Refuse an open dataset that leads to other files, or of which no tiles can be made.
+    """Refuse an open dataset that refers to other files, or that cannot be cut into tiles.
 
-    Before its masks and overviews are asked for: GDAL opens whatever the item OVERVIEW_FILE of a
-    file's own metadata names, also where that is a virtual raster or a remote address.
+    To be called before its masks and overviews are used: GDAL opens whatever the metadata item
+    OVERVIEW_FILE of a file names, even a virtual raster or a web address.
 
     Args:
-        url: As the request names it.
-        dataset: Its open handle.
+        url: URL of the image, from the request.
+        dataset: The open dataset.
 
     Raises:
-        ImageError: It names another file, has no raster, or mixed or unusual pixel types.
+        ImageError: It refers to another file, has no bands, or mixed or unsupported pixel types.
     """
-    if elsewhere := dataset.tags(ns="OVERVIEWS"):
+    if references := dataset.tags(ns="OVERVIEWS"):
         raise ImageError(
-            f"{url} names other files in its metadata ({', '.join(sorted(elsewhere))}), which are "
-            "not followed: rewrite it, with gdal_translate -of COG -nomd IN OUT.tif."
+            f"{url} refers to other files in its metadata ({', '.join(sorted(references))}), which "
+            "Swath does not follow: rewrite it, with gdal_translate -of COG -nomd IN OUT.tif."
         )
     if not (dataset.count and dataset.width and dataset.height):
-        raise ImageError(f"{url} holds no image of its own: give one image a file.")
+        raise ImageError(f"{url} holds no raster bands: write one image to its own file.")
     types = sorted(set(dataset.dtypes))
     if len(types) > 1 or types[0] == "complex_int16":
         raise ImageError(

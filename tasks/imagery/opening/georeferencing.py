@@ -1,4 +1,4 @@
-"""The best of the georeferences that an image carries."""
+"""Choose the best of the georeferences that an image has."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from typing import Any
 from pyproj.exceptions import ProjError
 from rasterio.rpc import RPC
 
+from tasks.imagery.georeference import Georeference
 from tasks.imagery.georeference.affine import AffineGeoreference
-from tasks.imagery.georeference.interface import Georeference
 from tasks.imagery.georeference.rpc import RpcGeoreference
 from tasks.imagery.georeference.spline import SplineGeoreference
-from tasks.imagery.opening.nitf_source import rpcs_of_nitf
+from tasks.imagery.nitf_header import rpcs_of_nitf
 
 
 def georeference_of(
     dataset: Any,  # noqa: ANN401 - rasterio has no types
     dem_uri: str | None = None,
 ) -> Georeference | None:
-    """The best georeference that an open dataset carries, or None where it carries none.
+    """Choose the best georeference of an open dataset; None if it has no usable one.
 
-    A SICD's or SIDD's sensor model goes before all else. A NITF's RPC go before its corner points,
-    which are good to tens of metres, and where it is a chip they are led there by its ICHIPB, which
-    GDAL does not do; elsewhere a geotransform goes before GCPs and these before RPC, in GDAL's own
-    order. Coordinates in no CRS, or in one with no way to WGS 84, are none.
+    The order is: the sensor model of a SICD or SIDD; in any other NITF its RPC, then its corner
+    points, which are accurate to tens of metres; in other formats the geotransform, then GCPs, then
+    RPC, as in GDAL. The RPC of a NITF chip are adapted by its ICHIPB, which GDAL does not do. A
+    geotransform or GCPs are not used without a CRS, or if it cannot be converted to WGS 84.
 
     Args:
-        dataset: Its handle.
-        dem_uri: Elevation model for the sensor models that need one (`ground_of`), or None.
+        dataset: The open dataset.
+        dem_uri: Elevation model for RPC and SICD (see `ground_of`), or None.
 
     Raises:
         ImageError: The elevation model cannot be read.
     """
     if dataset.driver != "NITF":
-        return _located(dataset, None) or _by_rpc(dataset.rpcs, dem_uri)
+        return _by_coordinates(dataset, None) or _by_rpc(dataset.rpcs, dem_uri)
     tags = dataset.tags()
     note = "corner points (IGEOLO)"
     if (standard := tags.get("NITF_IID1", "")[:4]) in ("SICD", "SIDD"):
@@ -42,7 +42,7 @@ def georeference_of(
         except ValueError as reason:
             note = f"corner points (IGEOLO), being a {reason}"
     rpc = _by_rpc(rpcs_of_nitf(dataset), dem_uri)
-    return rpc or _located(dataset, note if tags.get("NITF_IGEOLO") else None)
+    return rpc or _by_coordinates(dataset, note if tags.get("NITF_IGEOLO") else None)
 
 
 def _by_sensor_model(dataset: Any, standard: str, dem_uri: str | None) -> Georeference:  # noqa: ANN401
@@ -57,8 +57,8 @@ def _by_rpc(rpcs: RPC | None, dem_uri: str | None) -> Georeference | None:
     return RpcGeoreference(rpcs, dem_uri) if rpcs else None
 
 
-def _located(dataset: Any, corners: str | None) -> Georeference | None:  # noqa: ANN401
-    """By geotransform or GCPs; `corners` tells that these are a NITF's corner points."""
+def _by_coordinates(dataset: Any, corners: str | None) -> Georeference | None:  # noqa: ANN401
+    """By geotransform or GCPs; `corners` is the description of a NITF's corner points, or None."""
     points, points_crs = dataset.gcps
     try:
         if dataset.crs and not dataset.transform.is_identity:

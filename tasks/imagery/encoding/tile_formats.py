@@ -15,12 +15,12 @@ import simplejpeg
 
 from tasks.errors import RequestError
 from tasks.imagery.encoding.gdal_tiles import gtiff, nitf
-from tasks.imagery.encoding.nitf_place import NitfPlace
+from tasks.imagery.encoding.nitf_geotags import NitfGeotags
 from tasks.imagery.encoding.png import png
-from tasks.imagery.encoding.tiff_place import TiffPlace
+from tasks.imagery.encoding.tiff_geotags import TiffGeotags
 from tasks.imagery.encoding.uncompressed import NitfWriter, TiffWriter
 from tasks.imagery.image import Image
-from tasks.imagery.reading.pixels import TilePixels
+from tasks.imagery.reading.tile_pixels import TilePixels
 
 JPEG_QUALITY = 90
 
@@ -122,8 +122,9 @@ def encoder(image: Image, tile_format: str, tile_compression: str) -> Callable[[
     check_encodable(image, tile_format, tile_compression)
     form, compression = str(tile_format), str(tile_compression)
     if form == "GTIFF":
-        plain = compression == "NONE"
-        return TiffWriter(image) if plain else partial(gtiff, image, TiffPlace(image), compression)
+        if compression == "NONE":
+            return TiffWriter(image)
+        return partial(gtiff, image, TiffGeotags(image), compression)
     if form == "NITF":
         return _nitf(image, compression)
     if form == "PNG":
@@ -137,7 +138,7 @@ def _nitf(image: Image, compression: str) -> Callable[[TilePixels], bytes]:
 
         return SicdWriter(image)
     plain = compression == "NONE"
-    return NitfWriter(image) if plain else partial(nitf, image, NitfPlace(image), compression)
+    return NitfWriter(image) if plain else partial(nitf, image, NitfGeotags(image), compression)
 
 
 def _npy(tile: TilePixels) -> bytes:

@@ -1,4 +1,4 @@
-"""Memory that strips take turns in.
+"""BufferPool that strips take turns in.
 
 The system clears each page of new memory when it is first touched, which costs as much as decoding
 a strip: half a millisecond a tile, and more where two threads do it.
@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 _REFERENCES_OF_A_FREE_BLOCK = 2  # by the list of blocks, and by the question
 
 
-class Memory:
+class BufferPool:
     """Hands out arrays; takes a block back by itself, once no view of it is left anywhere."""
 
     def __init__(self) -> None:

@@ -86,7 +86,7 @@ def test_the_image_of_a_tiff_is_the_full_page(tmp_path: Path, pages: list[Page],
         ([{}, {256: 5}], "holds 2 images"),
         ([{}, {256: 4, 257: 4, 277: 3}], "holds 2 images"),  # other bands: no overview
         ([{256: 4, 257: 4}, {}, {256: 30}], "holds 2 images"),
-        ([REDUCED, REDUCED], "no image of its own.*smaller version"),
+        ([REDUCED, REDUCED], "no main image.*version at reduced resolution"),
         ([{256: 4, 257: 4, **REDUCED}, {}, MASK], "on page 2, and a mask"),
         ([{}] * 600, "more than 512 pages"),
     ],
@@ -156,7 +156,7 @@ def test_a_sicd_cut_into_segments_is_not_taken_for_its_first(tmp_path: Path) -> 
     file = nitf(tmp_path, (64, 64, {"IDLVL": "1"}), (64, 20, second))
     at_the_corner, below = b"0020010000000000", b"0020010006400000"  # with ILOC
     assert file.read_bytes().count(at_the_corner) == 1
-    with pytest.raises(ImageError, match=r"one image of 84 rows, cut into 2 segments"):
+    with pytest.raises(ImageError, match=r"one image of 84 rows, split into 2 segments"):
         opened(file, file.read_bytes().replace(at_the_corner, below))
 
 

@@ -21,7 +21,7 @@ _GRID = np.array([[x, y] for y in (0, 0.5, 1) for x in (0, 0.5, 1)])
 _LINE_OFF = 16  # bytes of the RPC tag before LINE_OFF and SAMP_OFF
 
 
-class TiffPlace:
+class TiffGeotags:
     """The place of each tile of an image, as GeoTIFF writes it.
 
     A geotransform, ground control points and RPC are those of the image, moved to the tile's

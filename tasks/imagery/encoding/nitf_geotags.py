@@ -18,7 +18,7 @@ _IGEOLO = 372  # bytes of the image subheader before it
 _EXTENSIONS = 99_999 - 3  # bytes that IXSHDL can count, without IXSOFL
 
 
-class NitfPlace:
+class NitfGeotags:
     """The place of each tile of an image, as NITF writes it.
 
     A tile carries its corners to a second of arc (IGEOLO) and to 10 cm (BLOCKA); where it lies in

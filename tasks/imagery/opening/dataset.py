@@ -1,0 +1,93 @@
+"""Open an image that is known already: with its complete header, and still the same version."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any
+
+import rasterio
+from rasterio.errors import RasterioIOError
+
+from tasks.errors import ImageChangedError
+from tasks.imagery.image import Image
+from tasks.imagery.opening.allowed_inputs import check_raster
+from tasks.imagery.opening.stored_file import find_stored_file
+
+_MAX_EAGER_INDEX = 1 << 18  # blocks: up to here the index (16 bytes each) is fetched on opening
+_LOGGER = logging.getLogger("rasterio._env")
+_TAG_NOT_READ = "IO error during reading of"  # libtiff's warning
+
+
+@contextmanager
+def open_dataset(image: Image, read_role: str | None) -> Iterator[Any]:
+    """Open an image for reading in one thread; enter `gdal_environment` first.
+
+    Raises:
+        ImageChangedError: The image was replaced since it was opened.
+    """
+    check_unchanged(image, read_role)
+    height, width = image.block_shape
+    blocks = -(-image.height // height) * -(-image.width // width)
+    # With deferred loading, a part of the index that cannot be fetched costs one time-out for
+    # each of its blocks.
+    deferred = blocks > _MAX_EAGER_INDEX
+    with rasterio.Env(GTIFF_USE_DEFER_STRILE_LOADING=deferred), require_complete_header():
+        opened = rasterio.open(image.gdal_name, driver=image.driver)
+    with opened as dataset:
+        check_raster(image.url, dataset)
+        yield dataset
+
+
+def check_unchanged(image: Image, read_role: str | None) -> None:
+    """Check that an image is still the version that was opened.
+
+    Raises:
+        ImageChangedError: The image was replaced since it was opened.
+    """
+    now = find_stored_file(image.url, image.path, read_role).etag
+    if now != image.etag:
+        raise ImageChangedError(
+            f"{image.url} was replaced while it was read (version {image.etag}, now {now}): "
+            "send the request again."
+        )
+
+
+@contextmanager
+def require_complete_header() -> Iterator[None]:
+    """Fail if GDAL could not read a tag of a TIFF that this thread opens inside the context.
+
+    GDAL only warns, and opens the image without the tag: as if it had no georeference or nodata.
+
+    Raises:
+        RasterioIOError: A tag could not be read.
+    """
+    handler = _TagErrorHandler()
+    _LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        _LOGGER.removeHandler(handler)
+    if handler.message:
+        raise RasterioIOError(handler.message)
+
+
+class _TagErrorHandler(logging.Handler):
+    """Stores GDAL's first warning about an unreadable tag in the thread that created the handler.
+
+    Attributes:
+        message: The warning, or "".
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.message = ""
+        self._thread = get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Store the warning."""
+        text = record.getMessage()
+        if record.thread == self._thread and _TAG_NOT_READ in text and not self.message:
+            self.message = text
