@@ -21,7 +21,7 @@ setup: .venv/ready ## .venv with the `swath` command in it
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m deployments.local.server # migrates the database that every Prefect server starts from
+	@$(BIN)/python -m deployments.local.server_for_command # migrates the database that every Prefect server starts from
 	@$(BIN)/python -m tasks.merge # compiles its loops
 	@touch $@
 

@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from deployments.options import Cut
+from deployments.options import TilingOptions
 from tasks.errors import StackError, SwathError
 
-CUT = Cut()
+DEFAULT_TILING = TilingOptions()
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 app = App(
@@ -90,7 +90,7 @@ def run(
         tuple[str, ...],
         Parameter(help="NAME=VALUE of imageProcessorParameters; may be given again."),
     ] = (),
-    cut: Cut = CUT,
+    tiling: TilingOptions = DEFAULT_TILING,
     job_id: Annotated[str | None, Parameter(help="Name of the job; made up if left out.")] = None,
     out: Annotated[Path, Parameter(help="Folder for the results.")],
     json: Annotated[bool, Parameter(negative=(), help="End with one JSON object.")] = False,
@@ -103,7 +103,7 @@ def run(
 
     options = Options(
         image=image,
-        cut=cut,
+        tiling=tiling,
         model=model,
         type=type or kind_of(model),
         parameters=parameter,
@@ -118,13 +118,13 @@ def run(
 def plan(
     image: Annotated[str, Parameter(help="A path, or s3://bucket/key.")],
     *,
-    cut: Cut = CUT,
+    tiling: TilingOptions = DEFAULT_TILING,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON object.")] = False,
 ) -> int:
     """Say what an image will take before it costs anything: tiles, model calls, bytes, memory."""
     from deployments.plan import plan
 
-    plan(image, cut, json=json)
+    plan(image, tiling, json=json)
     return 0
 
 
@@ -146,7 +146,7 @@ def serve(
     port: Annotated[int, Parameter(help="Port to listen on.")] = 8080,
 ) -> int:
     """Serve the built-in models over HTTP: POST a tile to /MODEL/invocations."""
-    from deployments.models import serve
+    from deployments.model_server import serve
 
     try:
         serve(host, port, ready=lambda url: print(f"POST tiles to {url}/MODEL/invocations"))

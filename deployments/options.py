@@ -1,4 +1,4 @@
-"""What `swath run` and `swath plan` are both told: the image, and how it is to be cut."""
+"""The options that `swath run` and `swath plan` share: the image and its tiling."""
 
 from __future__ import annotations
 
@@ -18,31 +18,37 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")  # its fields are options of the command itself
 @dataclass(frozen=True, kw_only=True)
-class Cut:
-    """How an image is cut and read; None where nothing was typed, so that the defaults hold."""
+class TilingOptions:
+    """How an image is read and cut into tiles; options that are not given are None."""
 
-    tile_size: Annotated[int | None, Parameter(help="Pixels of a tile's side.")] = None
-    overlap: Annotated[int | None, Parameter(help="Pixels that tiles share at least.")] = None
+    tile_size: Annotated[int | None, Parameter(help="Side of a tile in pixels.")] = None
+    overlap: Annotated[int | None, Parameter(help="Minimum overlap of tiles in pixels.")] = None
     tile_format: Annotated[str | None, Parameter(help="NITF, GTIFF, PNG, JPEG or NPY.")] = None
     tile_compression: Annotated[str | None, Parameter(help="NONE, LZW, ZSTD, JPEG, J2K.")] = None
-    roi: Annotated[str | None, Parameter(help="Where to look: WKT, longitude latitude.")] = None
+    roi: Annotated[str | None, Parameter(help="Region of interest: WKT, longitude latitude.")] = (
+        None
+    )
     nodata: Annotated[
-        float | None, Parameter(help="Value of pixels without data, whatever the image says.")
+        float | None, Parameter(help="Value of pixels without data, in place of the image's own.")
     ] = None
-    read_role: Annotated[str | None, Parameter(help="IAM role to read the image with.")] = None
-    region_size: Annotated[int | None, Parameter(help="Rows of a region, about.")] = None
+    read_role: Annotated[str | None, Parameter(help="IAM role for reading the image.")] = None
+    region_size: Annotated[
+        int | None, Parameter(help="Approximate height of a region in pixels.")
+    ] = None
 
     def message(self) -> dict[str, Any]:
-        """The fields of a request that were typed.
+        """The fields of the request message for the options that are given.
 
         Raises:
-            RequestError: An option that no request has cannot be honoured.
+            RequestError: --region-size or --nodata has an invalid value.
         """
         if self.region_size is not None and self.region_size < 1:
-            raise RequestError(f"--region-size: {self.region_size} is not 1 or more.")
+            raise RequestError(
+                f"--region-size: {self.region_size} is not 1 or more; give rows of pixels."
+            )
         if self.nodata is not None and not isfinite(self.nodata):
             raise RequestError(
-                f"--nodata: {self.nodata} is no finite number: have the image declare it, with "
+                f"--nodata: {self.nodata} is not a finite number; declare it in the image, with "
                 "gdal_edit.py -a_nodata nan."
             )
         fields = {
@@ -57,36 +63,36 @@ class Cut:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-def request_of(image: str, cut: Cut, fields: dict[str, Any]) -> Request:
-    """The message that asks for an image to be cut so.
+def build_request(image: str, tiling: TilingOptions, fields: dict[str, Any]) -> Request:
+    """Build the request for one image from the options of a command.
 
     Args:
         image: Path, or s3:// URL.
-        cut: How.
-        fields: What else the message has.
+        tiling: Options for reading the image and cutting it into tiles.
+        fields: The other fields of the message.
 
     Raises:
         ImageError: There is no such file.
-        RequestError: An option cannot be honoured.
+        RequestError: An option has an invalid value.
     """
     from tasks.request import Request
 
     if "://" not in image and not Path(image).is_file():
         raise ImageError(f"{image}: there is no such file; give the path of one image.")
-    return Request.parse(json.dumps(cut.message() | {"imageUrls": [url_of(image)]} | fields))
+    return Request.parse(json.dumps(tiling.message() | {"imageUrls": [image_url(image)]} | fields))
 
 
-def url_of(image: str) -> str:
-    """An image as a message names it."""
-    return image if "://" in image else str(located(image))
+def image_url(image: str) -> str:
+    """The URL of an image in a request: an s3:// URL, or an absolute path."""
+    return image if "://" in image else str(absolute_path(image))
 
 
-def roots_of(image: str) -> list[Path]:
-    """The folders that must be allowed for an image to be read."""
-    return [] if "://" in image else [located(image).parent]
+def image_roots(image: str) -> list[Path]:
+    """The local roots that must be allowed for reading an image."""
+    return [] if "://" in image else [absolute_path(image).parent]
 
 
-def located(file: str) -> Path:
-    """Where a file is, from the root on and without `..`; a link keeps its own name."""
+def absolute_path(file: str) -> Path:
+    """The absolute path of a file, without `..`; a symbolic link to the file is not resolved."""
     path = Path(file).absolute()
     return path.parent.resolve() / path.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_text
 import os
 
-from deployments.options import Cut, request_of, roots_of
+from deployments.options import TilingOptions, build_request, image_roots
 from tasks.imagery import check_encodable
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import make_plan
@@ -27,19 +27,19 @@ _STRIPS = (
 _SIZED = "for {:g} s a tile; a run goes by what tiles of its model have taken"
 
 
-def plan(image: str, cut: Cut, *, json: bool) -> None:
+def plan(image: str, tiling: TilingOptions, *, json: bool) -> None:
     """Print what an image will take, as text or as one JSON object.
 
     Raises:
         SwathError: The image cannot be worked like this.
     """
     fields = {"jobId": "plan", "imageProcessor": _NO_MODEL, "outputs": _NOWHERE}
-    request = request_of(image, cut, fields)
-    if roots := roots_of(image):
+    request = build_request(image, tiling, fields)
+    if roots := image_roots(image):
         os.environ["SWATH_LOCAL_ROOTS"] = json_text.dumps([str(root) for root in roots])
     found = make_plan(request, request.image_urls[0])
     check_encodable(found.image, request.tile_format, request.tile_compression)
-    figures = estimate(found, cut.region_size)
+    figures = estimate(found, tiling.region_size)
     if json:
         print(figures.model_dump_json(indent=2))
     else:

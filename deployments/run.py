@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
-from deployments.local.server import own_server, server_in_use
-from deployments.options import Cut, located, request_of, url_of
+from deployments.local.server_for_command import find_server, temporary_server
+from deployments.options import TilingOptions, absolute_path, build_request, image_url
 from tasks.errors import PublishError, RequestError, SwathError
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import JobFailedError
@@ -47,7 +47,7 @@ class Options:
     """
 
     image: str
-    cut: Cut
+    tiling: TilingOptions
     model: str
     type: str
     parameters: tuple[str, ...]
@@ -67,13 +67,13 @@ class Options:
             "imageProcessor": {"name": self._place(self.model), "type": self.type},
             "imageProcessorParameters": self._parameters(),
         }
-        return request_of(self.image, self.cut, fields)
+        return build_request(self.image, self.tiling, fields)
 
     def roots(self) -> list[Path]:
         """The folders of all files that were named."""
         named = [self.image, self._place(self.model), *self._parameters().values()]
         files = [Path(name) for name in named if "://" not in name and Path(name).is_file()]
-        return [self.out.resolve(), *(located(str(file)).parent for file in files)]
+        return [self.out.resolve(), *(absolute_path(str(file)).parent for file in files)]
 
     def _parameters(self) -> dict[str, str]:
         pairs = dict(_pair(typed) for typed in self.parameters)
@@ -84,7 +84,7 @@ class Options:
     def _place(self, name: str) -> str:
         """A file of a model as a message names it; anything else as it is."""
         is_file = self.type in _WITH_FILES and "://" not in name
-        return str(located(name)) if is_file else name
+        return str(absolute_path(name)) if is_file else name
 
 
 def kind_of(model: str) -> str:
@@ -105,7 +105,7 @@ def run(options: Options, console: Console) -> int:
     """Run a model over an image; returns the exit status."""
     try:
         request = options.request()
-        console.print(f"{url_of(options.image)} · {request.job_id}", soft_wrap=True)
+        console.print(f"{image_url(options.image)} · {request.job_id}", soft_wrap=True)
         with _environment(options), _prefect(console):
             summary = _run(request, options, console)
     except SwathError as error:
@@ -129,7 +129,7 @@ def _run(request: Request, options: Options, console: Console) -> Summary:
     from flows.image_runs import tags as tags_of
 
     with _interruptible(console), tags(*tags_of(request)), watching(request.job_id, console):
-        end: State[Any] = image(request, region_size=options.cut.region_size, return_state=True)
+        end: State[Any] = image(request, region_size=options.tiling.region_size, return_state=True)
     summary: Summary | Exception = end.result(raise_on_failure=False)
     if isinstance(summary, JobFailedError):
         return summary.summary
@@ -177,11 +177,11 @@ def _environment(options: Options) -> Iterator[None]:
 @contextmanager
 def _prefect(console: Console) -> Iterator[None]:
     """A Prefect server that is up, else one of our own."""
-    if api_url := server_in_use():
+    if api_url := find_server():
         os.environ["PREFECT_API_URL"] = api_url
         yield
         return
-    with own_server() as server:
+    with temporary_server() as server:
         with console.status("Starting a Prefect server of its own …"):
             if not console.is_terminal:
                 console.print("Starting a Prefect server of its own …")

@@ -19,7 +19,7 @@ from deployments.sensor import start_sensor
 
 
 @dataclass(frozen=True)
-class Running:
+class StackWithModels:
     """A local stack with models to ask.
 
     Attributes:
@@ -36,7 +36,9 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, console: Console, local_roots: Sequence[Path] = ()) -> Iterator[Running]:
+def stack_with_models(
+    folder: Path, console: Console, local_roots: Sequence[Path] = ()
+) -> Iterator[StackWithModels]:
     """The local stack and the models while the block lasts, with a sensor draining the queue.
 
     Args:
@@ -50,12 +52,12 @@ def running(folder: Path, console: Console, local_roots: Sequence[Path] = ()) ->
         port = free_port(8080)
         models = stack.processes.start(
             "the model server",
-            [sys.executable, "-m", "deployments.models", "--port", str(port)],
+            [sys.executable, "-m", "deployments.model_server", "--port", str(port)],
             env=inherited_environment(),
             log=folder / "logs" / "models.log",
         )
         models.wait_until(partial(models.answers, port, "/ping"), timeout=60)
-        here = Running(stack, f"http://127.0.0.1:{port}")
+        here = StackWithModels(stack, f"http://127.0.0.1:{port}")
         tell(f"Models on {here.models_url}/MODEL/invocations")
         start_sensor("sensor/local", stack.record.api_url)
         yield here
@@ -63,7 +65,7 @@ def running(folder: Path, console: Console, local_roots: Sequence[Path] = ()) ->
 
 def up(console: Console, local_roots: Sequence[Path]) -> int:
     """Hold the stack until Ctrl-C; returns the exit status."""
-    with running(state_folder() / "stack", console, local_roots) as here:
+    with stack_with_models(state_folder() / "stack", console, local_roots) as here:
         record = here.stack.record
         console.print(
             "\nThe stack is up; Ctrl-C takes it down. For another terminal:", style="bold"

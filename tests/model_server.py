@@ -1,4 +1,4 @@
-"""The real model server, in a process of its own: `python -m deployments.models`."""
+"""The real model server, in a process of its own: `python -m deployments.model_server`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 def start() -> tuple[subprocess.Popen[str], int]:
     """Start one, and wait until it answers; its process and its port."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "deployments.models", "--port", "0"],
+        [sys.executable, "-m", "deployments.model_server", "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
-from deployments.up import Running, running
+from deployments.up import StackWithModels, stack_with_models
 from tasks.errors import ImageError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def show(image: Path | None, out: Path, *, keep_running: bool, console: Console)
     path = image or out / "harbour.tif"
     with Processes() as processes:
         painting = None if image else _start_painting(processes, path)
-        with running(out / "stack", console) as here:
+        with stack_with_models(out / "stack", console) as here:
             if painting is not None:
                 console.print(f"Harbour of 8192 × 8192 pixels in {path}", soft_wrap=True)
                 painting.finish(_PATIENCE)
@@ -70,7 +70,7 @@ def _start_painting(processes: Processes, path: Path) -> Process:
     )
 
 
-def _process(here: Running, path: Path, console: Console) -> FlowRun:
+def _process(here: StackWithModels, path: Path, console: Console) -> FlowRun:
     """Put the image in S3 and a request on the queue; its image run, ended."""
     from prefect import get_client
 
@@ -110,7 +110,7 @@ def _process(here: Running, path: Path, console: Console) -> FlowRun:
     return run
 
 
-def _tell(here: Running, run: FlowRun, path: Path, out: Path, console: Console) -> int:
+def _tell(here: StackWithModels, run: FlowRun, path: Path, out: Path, console: Console) -> int:
     """Fetch the results and show how it went; returns the exit status."""
     from deployments.run import EXIT
     from flows.announce import status_of

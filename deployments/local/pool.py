@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from deployments.local.prefect import PREFECT, PrefectServer
+from deployments.local.prefect_server import PREFECT, PrefectServer
 from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
 from tasks.errors import StackError

@@ -16,7 +16,7 @@ from deployments.local.process import inherited_environment
 from tasks.errors import StackError
 
 
-class Record(BaseModel):
+class StackRecord(BaseModel):
     """Where a running stack's parts are.
 
     Attributes:
@@ -54,10 +54,10 @@ class Record(BaseModel):
         os.environ.update(own)
 
 
-def running_stack() -> Record | None:
+def running_stack() -> StackRecord | None:
     """The stack that is up, or None; one whose process has ended does not count."""
     try:
-        record = Record.model_validate_json(_path().read_bytes())
+        record = StackRecord.model_validate_json(_path().read_bytes())
         if psutil.Process(record.pid).create_time() == record.started:
             return record
     except (FileNotFoundError, ValidationError, psutil.NoSuchProcess):
@@ -66,7 +66,7 @@ def running_stack() -> Record | None:
 
 
 @contextmanager
-def only_stack() -> Iterator[None]:
+def stack_lock() -> Iterator[None]:
     """Be the only stack of this user while the block lasts.
 
     Raises:
@@ -84,11 +84,11 @@ def only_stack() -> Iterator[None]:
             _path().unlink(missing_ok=True)
 
 
-def publish(record: Record) -> None:
+def write_record(record: StackRecord) -> None:
     """Make a stack known as the running one, whole or not at all.
 
     Args:
-        record: The stack's record, in a block of `only_stack`.
+        record: The stack's record, in a block of `stack_lock`.
     """
     part = _path().with_suffix(".part")
     part.touch(mode=0o600)

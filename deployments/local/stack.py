@@ -12,9 +12,9 @@ from typing import Self
 
 import psutil
 
-from deployments.local import aws, pool, prefect
+from deployments.local import aws, pool, prefect_server
 from deployments.local.processes import Processes
-from deployments.local.record import Record, only_stack, publish
+from deployments.local.record import StackRecord, stack_lock, write_record
 from deployments.local.resources import (
     IMAGE_BUCKET,
     RESULT_BUCKET,
@@ -39,7 +39,7 @@ class Stack:
         processes: The supervisor, to start more under.
     """
 
-    record: Record
+    record: StackRecord
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class Stack:
             StackError: A part did not come up, or another stack is up.
         """
         with ExitStack() as exits:
-            exits.enter_context(only_stack())
+            exits.enter_context(stack_lock())
             exits.enter_context(self.processes)
             self.record = self._start()
-            publish(self.record)
+            write_record(self.record)
             self._exits = exits.pop_all()
         return self
 
@@ -89,9 +89,9 @@ class Stack:
         """
         self.processes.watch(seconds)
 
-    def _start(self) -> Record:
+    def _start(self) -> StackRecord:
         # Prefect takes the longest: everything that can be done meanwhile is.
-        server = prefect.start_server(self.processes, self.folder, port=4200)
+        server = prefect_server.start_server(self.processes, self.folder, port=4200)
         cloud = aws.start_aws(self.processes, self.folder)
         aws.wait_for_aws(cloud)
         made = create_resources(cloud)
@@ -114,7 +114,7 @@ class Stack:
         self._progress("Deployments from prefect.yaml")
         worker.wait_until(lambda: pool.worker_online(server), timeout=60)
         self._progress(f"Worker on pool {pool.WORK_POOL}")
-        return Record(
+        return StackRecord(
             pid=os.getpid(),
             started=psutil.Process().create_time(),
             folder=self.folder,

@@ -27,7 +27,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from prefect.client.schemas.objects import FlowRun
 from rich.console import Console
 
-from deployments.up import Running, running
+from deployments.up import StackWithModels, stack_with_models
 from deployments.watch import image_run
 from flows.startup import startup_of
 from tasks.queue.sqs import send
@@ -71,11 +71,11 @@ def model() -> Iterator[Model]:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Running]:
+def here(tmp_path: Path) -> Iterator[StackWithModels]:
     before = dict(os.environ)
     os.environ["SWATH_STATE_DIR"] = str(tmp_path / "state")
     os.environ["SWATH_REGION_SIZE"] = "512"
-    with running(tmp_path, Console(stderr=True)) as up:
+    with stack_with_models(tmp_path, Console(stderr=True)) as up:
         yield up
     os.environ.clear()
     os.environ.update(before)
@@ -90,7 +90,7 @@ def image(path: Path, height: int) -> Path:
     return path
 
 
-def one_job(here: Running, model: Model, url: str, job_id: str) -> dict[str, float]:
+def one_job(here: StackWithModels, model: Model, url: str, job_id: str) -> dict[str, float]:
     """Seconds from the message to the first tile, Swath's and Prefect's, and by stage."""
     record = here.stack.record
     request = {
@@ -136,7 +136,9 @@ def start_up(run: FlowRun) -> float:
 
 
 @pytest.mark.parametrize("regions", [1, 2])
-def test_queue_to_first_tile(here: Running, model: Model, tmp_path: Path, regions: int) -> None:
+def test_queue_to_first_tile(
+    here: StackWithModels, model: Model, tmp_path: Path, regions: int
+) -> None:
     url = f"s3://{here.stack.record.image_bucket}/{regions}.tif"
     objects.put(url, image(tmp_path / "small.tif", 512 * regions))
     jobs = [one_job(here, model, url, f"latency-{regions}-{number}") for number in range(JOBS)]

@@ -10,7 +10,7 @@ COLLISION = """
 import asyncio, gc, sys
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
-from deployments.local.serve import close_on_failure
+from deployments.local.prefect_program import close_on_failure
 
 async def collide(path):
     engine = create_async_engine(f"sqlite+aiosqlite:///{path}", isolation_level="AUTOCOMMIT")

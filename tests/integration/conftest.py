@@ -10,7 +10,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.local.aws import start_aws, wait_for_aws
-from deployments.local.prefect import start_server
+from deployments.local.prefect_server import start_server
 from deployments.local.processes import Processes
 from tasks.aws import clients
 from tasks.settings import settings

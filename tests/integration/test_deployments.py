@@ -24,9 +24,9 @@ from prefect_aws.workers.ecs_worker import ECSJobConfiguration
 
 from deployments.aws.pool import WORK_POOL, job_template
 from deployments.local.pool import WORK_POOL as LOCAL_POOL
-from deployments.local.prefect import client_environment
+from deployments.local.prefect_server import client_environment
 from deployments.local.process import inherited_environment
-from deployments.local.server import own_server
+from deployments.local.server_for_command import temporary_server
 from tasks.errors import StackError
 from tasks.settings import Settings
 
@@ -42,7 +42,7 @@ STACK = Settings(ecs_cluster="arn:aws:ecs:us-east-1:1:cluster/swath", ecs_subnet
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
     """All that is deployed, after the first time and after the second."""
     home = tmp_path_factory.mktemp("home")
-    with own_server() as server:
+    with temporary_server() as server:
         server.wait()
         with temporary_settings({PREFECT_API_URL: server.api_url}):
             with get_client(sync_client=True) as client:

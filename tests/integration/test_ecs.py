@@ -28,7 +28,7 @@ from prefect.states import Cancelling
 
 from deployments.local.aws import start_aws, wait_for_aws
 from deployments.local.loopback import free_port
-from deployments.local.prefect import start_server
+from deployments.local.prefect_server import start_server
 from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
 from flows.image import image

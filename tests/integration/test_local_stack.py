@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from deployments.local.aws import start_aws, wait_for_aws
-from deployments.local.prefect import server_environment
+from deployments.local.prefect_server import server_environment
 from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
-from deployments.local.record import Record, publish, running_stack
+from deployments.local.record import StackRecord, running_stack, write_record
 from deployments.local.resources import create_resources
-from deployments.local.server import own_server, reachable, server_in_use
+from deployments.local.server_for_command import find_server, reachable, temporary_server
 from deployments.local.stack import Stack
 from tasks.errors import StackError
 
@@ -180,13 +180,13 @@ def test_the_running_stack_is_the_server_in_use(
     profiles = tmp_path / "profiles.toml"
     monkeypatch.setenv("PREFECT_PROFILES_PATH", str(profiles))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert server_in_use() == stack.record.api_url
+    assert find_server() == stack.record.api_url
     other = stack.record.api_url + "/"
     profiles.write_text(f'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "{other}"\n')
-    assert server_in_use() == other
+    assert find_server() == other
     monkeypatch.setenv("SWATH_STATE_DIR", str(tmp_path))
     profiles.unlink()
-    assert server_in_use() is None
+    assert find_server() is None
 
 
 def test_a_stack_whose_process_ended_is_not_running(
@@ -194,7 +194,7 @@ def test_a_stack_whose_process_ended_is_not_running(
 ) -> None:
     monkeypatch.setenv("SWATH_STATE_DIR", str(tmp_path))
     assert running_stack() is None
-    publish(Record(**{**stack.record.model_dump(), "started": stack.record.started - 60}))
+    write_record(StackRecord(**{**stack.record.model_dump(), "started": stack.record.started - 60}))
     assert running_stack() is None
 
 
@@ -219,7 +219,7 @@ def test_a_server_of_ones_own_is_quick_the_second_time_and_gone_afterwards(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with own_server() as server:
+    with temporary_server() as server:
         server.wait()
         (template,) = (tmp_path / "swath").iterdir()
         assert httpx.post(f"{server.api_url}/flow_runs/filter", json={}, trust_env=False).is_success
@@ -227,7 +227,7 @@ def test_a_server_of_ones_own_is_quick_the_second_time_and_gone_afterwards(
     with closing(sqlite3.connect(template)) as database:
         assert database.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
         assert database.execute("SELECT count(*) FROM flow_run").fetchone() == (0,)
-    with own_server() as server:
+    with temporary_server() as server:
         assert server.environment["PREFECT_API_URL"] == server.api_url
         server.wait()
         assert reachable(server.api_url)

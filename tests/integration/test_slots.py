@@ -33,7 +33,12 @@ from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.local.prefect import PREFECT, PrefectServer, server_environment, start_server
+from deployments.local.prefect_server import (
+    PREFECT,
+    PrefectServer,
+    server_environment,
+    start_server,
+)
 from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
 from flows.slots import endpoint_slots, limit_name
@@ -332,7 +337,9 @@ def test_an_endpoint_in_this_process_takes_no_slots(name: str) -> None:
 KILLED = """
 import sys
 from prefect import flow
-from deployments.local.prefect import PREFECT, PrefectServer, server_environment, start_server
+from deployments.local.prefect_server import (
+    PREFECT, PrefectServer, server_environment, start_server
+)
 from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
 from flows.slots import endpoint_slots

@@ -26,7 +26,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Cancelling, Scheduled
 from rich.console import Console
 
-from deployments.up import Running, running
+from deployments.up import StackWithModels, stack_with_models
 from flows.cancel import UNFINISHED
 from tasks.aws import clients
 from tasks.aws.clients import client
@@ -57,13 +57,13 @@ class Outcome:
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackWithModels]:
     folder = tmp_path_factory.mktemp("system")
     before = dict(os.environ)
     os.environ |= {"SWATH_STATE_DIR": str(folder / "state"), "SWATH_REGION_SIZE": "400"}
     forget()
     try:
-        with running(folder, Console(stderr=True)) as up:
+        with stack_with_models(folder, Console(stderr=True)) as up:
             forget()
             with temporary_settings({PREFECT_API_URL: up.stack.record.api_url}):
                 yield up
@@ -93,7 +93,7 @@ def paint(path: Path, *, colour: tuple[int, int, int] | None = None) -> None:
         sink.write(pixels)
 
 
-def message(here: Running, job_id: str, *images: str, model: str = "bright-targets") -> str:
+def message(here: StackWithModels, job_id: str, *images: str, model: str = "bright-targets") -> str:
     record = here.stack.record
     return json.dumps(
         {
@@ -109,7 +109,7 @@ def message(here: Running, job_id: str, *images: str, model: str = "bright-targe
 
 
 @pytest.fixture(scope="module")
-def outcome(here: Running, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def outcome(here: StackWithModels, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Every job, worked to its end."""
     folder = tmp_path_factory.mktemp("images")
     bucket = f"s3://{here.stack.record.image_bucket}"
@@ -137,7 +137,7 @@ def outcome(here: Running, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return follow(here, ends)
 
 
-def follow(here: Running, expected: dict[str, int]) -> Outcome:
+def follow(here: StackWithModels, expected: dict[str, int]) -> Outcome:
     """Watch until every job has the ends it should have, and the queue is empty."""
     seen, deadline = Outcome(), time.monotonic() + PATIENCE
     with get_client(sync_client=True) as prefect:
@@ -176,7 +176,7 @@ def receive(queue_url: str) -> list[dict[str, Any]]:
     return found
 
 
-def queue_is_empty(here: Running) -> bool:
+def queue_is_empty(here: StackWithModels) -> bool:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     answer = client("sqs").get_queue_attributes(
         QueueUrl=here.stack.record.queue_url, AttributeNames=names
@@ -184,20 +184,20 @@ def queue_is_empty(here: Running) -> bool:
     return all(answer["Attributes"][name] == "0" for name in names)
 
 
-def published(here: Running, job_id: str) -> list[str]:
+def published(here: StackWithModels, job_id: str) -> list[str]:
     answer = client("s3").list_objects_v2(
         Bucket=here.stack.record.result_bucket, Prefix=f"{job_id}/"
     )
     return [found["Key"] for found in answer.get("Contents", [])]
 
 
-def collection(here: Running, key: str) -> list[dict[str, Any]]:
+def collection(here: StackWithModels, key: str) -> list[dict[str, Any]]:
     body = objects.get(f"s3://{here.stack.record.result_bucket}/{key}")
     found: list[dict[str, Any]] = json.loads(body)["features"]
     return found
 
 
-def test_a_request_becomes_features(here: Running, outcome: Outcome) -> None:
+def test_a_request_becomes_features(here: StackWithModels, outcome: Outcome) -> None:
     assert outcome.statuses["good"] == ["STARTED", "IN_PROGRESS", "SUCCESS"]
     endings = ["coverage.parquet", "geojson", "parquet"]
     assert published(here, "good") == [f"good/a.tif.{ending}" for ending in endings]
@@ -209,7 +209,7 @@ def test_a_request_becomes_features(here: Running, outcome: Outcome) -> None:
 
 
 def test_its_regions_were_runs_of_their_own_on_the_work_pool(
-    here: Running, outcome: Outcome
+    here: StackWithModels, outcome: Outcome
 ) -> None:
     (run,) = outcome.runs["good"]
     assert run.name == "a.tif · good"
@@ -225,7 +225,7 @@ def test_its_regions_were_runs_of_their_own_on_the_work_pool(
 
 
 def test_a_message_that_does_not_parse_is_set_aside_and_told(
-    here: Running, outcome: Outcome
+    here: StackWithModels, outcome: Outcome
 ) -> None:
     aside = {
         m["body"]: m["attributes"]["reason"] for m in receive(here.stack.record.dead_letter_url)
@@ -249,7 +249,7 @@ def test_a_message_sent_twice_is_one_run(outcome: Outcome) -> None:
 
 
 def test_every_image_of_a_message_is_worked_under_its_own_name(
-    here: Running, outcome: Outcome
+    here: StackWithModels, outcome: Outcome
 ) -> None:
     assert sorted(outcome.statuses["both"]).count("SUCCESS") == 2
     assert len(outcome.runs["both"]) == 2
@@ -260,14 +260,18 @@ def test_every_image_of_a_message_is_worked_under_its_own_name(
     ]
 
 
-def test_a_tile_that_fails_makes_the_result_partial(here: Running, outcome: Outcome) -> None:
+def test_a_tile_that_fails_makes_the_result_partial(
+    here: StackWithModels, outcome: Outcome
+) -> None:
     assert outcome.statuses["partial"] == ["STARTED", "IN_PROGRESS", "PARTIAL"]
     assert "HTTP 500" in outcome.messages["partial"]
     assert "1 failed" in outcome.messages["partial"]
     assert len(collection(here, "partial/red.tif.geojson")) == 19
 
 
-def test_an_image_that_is_not_there_fails_with_the_reason(here: Running, outcome: Outcome) -> None:
+def test_an_image_that_is_not_there_fails_with_the_reason(
+    here: StackWithModels, outcome: Outcome
+) -> None:
     assert outcome.statuses["absent"] == ["STARTED", "FAILED"]
     assert "nowhere.tif" in outcome.messages["absent"]
     assert published(here, "absent") == []
@@ -277,12 +281,12 @@ def test_no_more_images_are_taken_than_may_run(outcome: Outcome) -> None:
     assert outcome.most_at_once == LIMIT
 
 
-def test_nothing_is_left_of_the_work(here: Running, outcome: Outcome) -> None:
+def test_nothing_is_left_of_the_work(here: StackWithModels, outcome: Outcome) -> None:
     assert "Contents" not in client("s3").list_objects_v2(Bucket="swath-work")
 
 
 def test_a_job_that_failed_may_be_sent_again(
-    here: Running, outcome: Outcome, tmp_path: Path
+    here: StackWithModels, outcome: Outcome, tmp_path: Path
 ) -> None:
     paint(tmp_path / "a.tif")
     objects.put(f"s3://{here.stack.record.image_bucket}/nowhere.tif", tmp_path / "a.tif")
@@ -292,7 +296,9 @@ def test_a_job_that_failed_may_be_sent_again(
     assert len(again.runs["absent"]) == 2
 
 
-def test_a_run_cancelled_before_it_began_is_told_once(here: Running, outcome: Outcome) -> None:
+def test_a_run_cancelled_before_it_began_is_told_once(
+    here: StackWithModels, outcome: Outcome
+) -> None:
     parameters = {
         "request": json.loads(message(here, "early", "one/a.tif")),
         "image_url": f"s3://{here.stack.record.image_bucket}/one/a.tif",
@@ -310,7 +316,7 @@ def test_a_run_cancelled_before_it_began_is_told_once(here: Running, outcome: Ou
 
 
 def test_a_cancelled_image_leaves_no_region_at_work_though_its_model_hangs(
-    here: Running, outcome: Outcome, tmp_path: Path
+    here: StackWithModels, outcome: Outcome, tmp_path: Path
 ) -> None:
     paint(tmp_path / "blue.tif", colour=(0, 0, 255))
     objects.put(f"s3://{here.stack.record.image_bucket}/blue.tif", tmp_path / "blue.tif")

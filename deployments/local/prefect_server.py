@@ -22,7 +22,7 @@ from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
 
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
-_SERVE = [sys.executable, "-m", "deployments.local.serve", "--no-prompt"]
+_SERVE = [sys.executable, "-m", "deployments.local.prefect_program", "--no-prompt"]
 
 _SERVER = {
     # Swath uses no blocks, and their registration takes longer than the rest of the start

@@ -5,7 +5,7 @@
     GET  /ping                                   200 when ready
 
 A model's parameters come as query or as headers of their names. Errors are JSON with a `reason`.
-Run with `python -m deployments.models --port 8080`; Ctrl-C or SIGTERM ends it in order.
+Run with `python -m deployments.model_server --port 8080`; Ctrl-C or SIGTERM ends it in order.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from deployments.local.prefect import PrefectServer, start_server
+from deployments.local.prefect_server import PrefectServer, start_server
 from deployments.local.processes import Processes
 from deployments.local.record import running_stack
 
@@ -30,7 +30,7 @@ _SETTINGS = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _SER
 
 
 @contextmanager
-def own_server() -> Iterator[PrefectServer]:
+def temporary_server() -> Iterator[PrefectServer]:
     """A private, empty Prefect server on loopback while the block lasts.
 
     The block is entered at once, while the server starts: put its `environment` into `os.environ`,
@@ -55,7 +55,7 @@ def reachable(api_url: str) -> bool:
         return False
 
 
-def server_in_use() -> str | None:
+def find_server() -> str | None:
     """The API address of the Prefect server that the user has up, or None.
 
     In order: `PREFECT_API_URL`, the active Prefect profile, the running local stack.
@@ -85,5 +85,5 @@ def _profile_api_url() -> str | None:
 
 
 if __name__ == "__main__":  # `make setup`: the first run finds the database migrated
-    with own_server() as first:
+    with temporary_server() as first:
         first.wait()
