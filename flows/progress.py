@@ -1,4 +1,4 @@
-"""Progress while it works: an artifact on each region's run, and one on the image's for all."""
+"""Progress artifacts: one on each region's run, and one on the image's run for all regions."""
 
 from __future__ import annotations
 
@@ -26,31 +26,30 @@ from prefect.runtime import flow_run
 
 from flows.run_records import read_all
 from tasks.grid.tiles import Region
-from tasks.results.stored import TileResults
+from tasks.job.observer import SilentObserver
 
-_EVERY = 1.0  # seconds between updates: the server has better things to do
+_INTERVAL = 1.0  # seconds between updates, which cost the server time
 
 
-class RegionProgress:
-    """How many tiles of a region are done, shown on its run."""
+class RegionProgress(SilentObserver):
+    """Shows on a region's run how many of its tiles are done."""
 
-    def __init__(self, tiles: int) -> None:
-        """Show that none of `tiles` is done."""
-        self._tiles = tiles
+    def __init__(self, region: Region) -> None:
+        """Show that no tile is done."""
+        self._tiles = len(region)
         self._done = 0
         self._shown = time.monotonic()
         self._artifact = cast("UUID", create_progress_artifact(0.0, description=self._text()))
 
-    def advance(self, findings: TileResults) -> TileResults:
-        """Count the tiles of a batch, and hand its findings on."""
-        self._done += len(findings.ledger)
-        if self._done == self._tiles or time.monotonic() - self._shown > _EVERY:
+    def tiles_done(self, region: Region, tiles: int) -> None:  # noqa: ARG002 - there is one
+        """Count tiles that are done."""
+        self._done += tiles
+        if self._done == self._tiles or time.monotonic() - self._shown > _INTERVAL:
             self._shown = time.monotonic()
-            with suppress(httpx.HTTPError):  # progress is worth no region
+            with suppress(httpx.HTTPError):  # no reason to fail a region
                 update_progress_artifact(
                     self._artifact, 100.0 * self._done / self._tiles, description=self._text()
                 )
-        return findings
 
     def _text(self) -> str:
         return f"{self._done} of {self._tiles} tiles"
@@ -58,16 +57,16 @@ class RegionProgress:
 
 @contextmanager
 def image_progress(regions: Sequence[Region]) -> Iterator[None]:
-    """While it is open, the image's run shows the tiles done in all its regions' runs.
+    """While it is open, show on the image's run the tiles that are done in all its regions.
 
     Args:
-        regions: What the image is worked in.
+        regions: All regions of the image.
     """
     tiles = sum(len(region) for region in regions)
     artifact = cast("UUID", create_progress_artifact(0.0, description=f"0 of {tiles} tiles"))
     image_run, ended = UUID(flow_run.id), Event()
     watch = partial(_watch, image_run, artifact, tiles, ended)
-    # in this run's context, so on its server
+    # the context of this run, so that it uses the same Prefect server
     watcher = Thread(target=copy_context().run, args=(watch,), daemon=True)
     watcher.start()
     try:
@@ -78,11 +77,11 @@ def image_progress(regions: Sequence[Region]) -> Iterator[None]:
 
 
 def _watch(image_run: UUID, artifact: UUID, tiles: int, ended: Event) -> None:
-    """Bring the image's artifact up to date until told to end, and once after that."""
+    """Update the image's artifact until `ended` is set, and once after that."""
     clock, last = _Clock(tiles), False
     with get_client(sync_client=True) as client:
         while not last:
-            last = ended.wait(_EVERY)
+            last = ended.wait(_INTERVAL)
             try:
                 done = _tiles_done(client, image_run)
                 client.update_artifact(
@@ -92,12 +91,12 @@ def _watch(image_run: UUID, artifact: UUID, tiles: int, ended: Event) -> None:
                         description=clock.text(done),
                     ),
                 )
-            except httpx.HTTPError:  # progress is worth no job; the next look may succeed
+            except httpx.HTTPError:  # no reason to fail a job; the next update may succeed
                 continue
 
 
 def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
-    """Tiles done in the runs of an image's regions, the best attempt of each counted."""
+    """Tiles done in all regions of an image; of each region, the attempt that is furthest."""
     children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[image_run]))
     runs = read_all(partial(client.read_flow_runs, flow_run_filter=children))
     regions = {run.id: Region.model_validate(run.parameters["region"]) for run in runs}
@@ -118,14 +117,14 @@ def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
 
 
 class _Clock:
-    """The rate of tiles, from when the first were done: before that, runs are only starting."""
+    """The rate of tiles since the first were done; before that, runs are starting."""
 
     def __init__(self, tiles: int) -> None:
         self._tiles = tiles
         self._first: tuple[float, int] | None = None
 
     def text(self, done: int) -> str:
-        """Tiles done, their rate, and the time left."""
+        """Tiles done, tiles a second, and seconds left."""
         now = time.monotonic()
         if done and self._first is None:
             self._first = now, done

@@ -19,7 +19,7 @@ from prefect.runtime import task_run as this_task_run
 
 from flows.cancel import cancel, never_started
 from flows.image_runs import tags
-from flows.region import GIVEN_UP, REPLACED
+from flows.region import ENDPOINT_DOWN, IMAGE_REPLACED
 from tasks.errors import RegionLostError
 from tasks.grid.tiles import Region
 from tasks.request import Request
@@ -41,7 +41,7 @@ class AbortSignal:
 
     def observe(self, end: State[Any]) -> None:
         """Learn from how a region's run ended."""
-        if end.name in {GIVEN_UP, REPLACED}:
+        if end.name in {ENDPOINT_DOWN, IMAGE_REPLACED}:
             self.reason = end.message or end.name or ""
 
 

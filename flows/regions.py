@@ -1,4 +1,4 @@
-"""The regions of an image at work: each in a run of its own, on the work pool or here."""
+"""The regions of an image: each in a run of its own, on the work pool or in this process."""
 
 from __future__ import annotations
 
@@ -20,25 +20,33 @@ from tasks.planning.plan import Plan
 from tasks.settings import settings
 
 AT_ONCE = 32
-"""Regions waited for at a time; the own limit of their deployment says how many run."""
+"""Region runs that an image's run waits for at a time; their deployment limits how many run."""
 
 
-def run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
-    """How each region's run ended, its progress shown on the image's.
+def run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> dict[int, str]:
+    """Run the regions of an image and show the progress on the image's run.
 
     Args:
-        plan: Of the image.
-        regions: What it is worked in.
-        work_uri: Folder or s3:// prefix where they leave what they find.
+        plan: The plan of the image.
+        regions: All its regions.
+        work_uri: Folder or s3:// prefix where they store their results.
+
+    Returns:
+        Index of each region that stored no results, with the reason.
     """
     with image_progress(regions):
-        return _run(plan, regions, work_uri)
+        ends = _run(plan, regions, work_uri)
+    return {
+        region.index: _reason(end)
+        for region, end in zip(regions, ends, strict=True)
+        if not end.is_completed()
+    }
 
 
 def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
-    """How each region's run ended: on the work pool, or in turn in this process.
+    """The final state of each region's run: on the work pool, or in turn in this process.
 
-    A single one is in this process: no machine has to start for it, as there is one.
+    A single region runs in this process, which is there already: no machine has to start for it.
     """
     work = [(plan.request, plan.image.url, plan.image.etag, region, work_uri) for region in regions]
     abort = AbortSignal()
@@ -55,9 +63,9 @@ def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any
 
 
 def _run_here(work: tuple[Any, ...], abort: AbortSignal) -> State[Any]:
-    """How a region's run in this process ended, tried as often as on the work pool.
+    """The final state of a region's run in this process, with as many attempts as on the work pool.
 
-    It is not begun where an earlier one told that there is no hope for it.
+    It does not begin where an earlier region told that no further one should.
     """
     end: State[Any] = Failed(message=abort.reason)
     for _ in range(settings().region_attempts):
@@ -68,7 +76,7 @@ def _run_here(work: tuple[Any, ...], abort: AbortSignal) -> State[Any]:
     return end
 
 
-def why_lost(end: State[Any]) -> str:
-    """Why a region's run gave nothing, in the words of what went wrong."""
+def _reason(end: State[Any]) -> str:
+    """Why a region's run stored no results."""
     error = end.result(raise_on_failure=False)
     return str(error) if isinstance(error, SwathError) else end.message or str(end.name)

@@ -1,19 +1,26 @@
-"""The Prefect tasks that an image's and a region's run show: plan, infer, merge, publish."""
+"""The Prefect tasks in the runs of images and regions: plan, infer, merge, publish.
+
+Each wraps a plain function of the rooms; no other module of `tasks` knows Prefect.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectConcurrentFuture
 
 from tasks.imagery import Image
-from tasks.inference.batch import infer
+from tasks.inference.batch import Batch, infer
+from tasks.job.image import check_plan
 from tasks.merge import merge
-from tasks.planning.plan import check_plan
 from tasks.request import Request
+from tasks.results.stored import TileResults
 
 plan_step = task(name="plan", cache_policy=NO_CACHE)(check_plan)
 infer_step = task(name="infer", task_run_name="batch", cache_policy=NO_CACHE)(infer)
@@ -28,8 +35,28 @@ def publish_step(
     ledger: pa.Table,
     inferred: datetime,
 ) -> dict[str, str]:
-    """Publish what an image gave: see `tasks.publish.publish_image`."""
-    # late: a region's run publishes nothing, and need not wait until that is loaded
+    """Publish the results of an image, as `tasks.publish.publish_image`."""
+    # late: a region's run publishes nothing, and does not wait for this import
     from tasks.publish import publish_image  # noqa: PLC0415
 
     return publish_image(request, image, bands, ledger, inferred)
+
+
+@dataclass(frozen=True)
+class InferRun:
+    """A task run of `infer_step`."""
+
+    future: PrefectConcurrentFuture[TileResults]
+
+    def done(self) -> bool:
+        """Whether `result` returns at once."""
+        return self.future.wrapped_future.done()
+
+    def result(self) -> TileResults:
+        """Wait for the results of the batch."""
+        return self.future.result()
+
+
+def submit_batch(batch: Batch) -> InferRun:
+    """Start a task run that collects the answers of a batch."""
+    return InferRun(cast("PrefectConcurrentFuture[TileResults]", infer_step.submit(batch)))

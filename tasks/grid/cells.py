@@ -1,8 +1,9 @@
-"""The cells of a grid: what of an image each tile answers for, so that none of it counts twice."""
+"""Cells: the part of an image that each tile answers for, so that no area is counted twice."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
@@ -12,67 +13,90 @@ from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid
 
 
-def edges(starts: Sequence[int], tile: int) -> NDArray[np.float64]:
-    """Where the cells along an axis meet: midway in each overlap of neighbours, and at both ends.
+@dataclass(frozen=True)
+class Cells:
+    """The areas of a grid's cells inside the region of interest.
 
-    Tile i's cell goes from edge i to edge i + 1 and lies in the tile.
+    Attributes:
+        areas: (n,) px² of each tile's cell inside the region of interest, in the order of the grid.
+        total_area: px² of the region of interest inside the image.
+        perimeter: Length of its boundary in pixels.
+    """
+
+    areas: NDArray[np.float64]
+    total_area: float
+    perimeter: float
+
+    @classmethod
+    def of(cls, grid: Grid, roi: RegionOfInterest | None) -> Cells:
+        """Measure the cells of a grid.
+
+        Args:
+            grid: The tiles of the image.
+            roi: The region of interest; None for the whole image.
+        """
+        image = shapely.box(0, 0, grid.width, grid.height)
+        if roi is None:
+            return cls(_cell_sizes(grid).ravel(), float(image.area), float(image.length))
+        inside = _surfaces(shapely.intersection(roi.area, image))
+        return cls(_areas(grid, inside).ravel(), float(inside.area), float(inside.length))
+
+
+def edges(starts: Sequence[int], tile: int) -> NDArray[np.float64]:
+    """Boundaries of the cells along an axis: the middle of each overlap, and both ends.
+
+    The cell of tile i extends from edge i to edge i + 1 and lies inside the tile.
 
     Args:
-        starts: (n,) first pixels of the tiles, as `tasks.grid.tiles.positions` gives them.
+        starts: (n,) first pixels of the tiles, as from `tasks.grid.tiles.positions`.
         tile: Pixels of every tile along the axis.
 
     Returns:
-        (n + 1,) pixels, whole or half, growing.
+        (n + 1,) pixels, ascending, multiples of one half.
     """
     first = np.asarray(starts, np.float64)
     middles = (first[1:] + first[:-1] + tile) / 2
     return np.concatenate([first[:1], middles, first[-1:] + tile])
 
 
-def areas(grid: Grid, roi: RegionOfInterest | None) -> NDArray[np.float64]:
-    """How much of each tile's cell is asked for.
+def _cell_edges(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return edges(grid.columns, grid.tile_width), edges(grid.rows, grid.tile_height)
 
-    The polygon is halved along with the grid, so that no cell meets more of it than lies around.
 
-    Args:
-        grid: The tiles.
-        roi: What is asked for; None for the whole image.
+def _cell_sizes(grid: Grid) -> NDArray[np.float64]:
+    """(rows, columns) px² of each whole cell."""
+    x, y = _cell_edges(grid)
+    return np.outer(np.diff(y), np.diff(x))
 
-    Returns:
-        (n,) px², in the order of the grid.
+
+def _areas(grid: Grid, polygon: shapely.Geometry) -> NDArray[np.float64]:
+    """(rows, columns) px² of each cell inside a polygon.
+
+    Polygon and grid are halved together, so that each cell is intersected only with the part of
+    the polygon around it.
     """
-    x, y = edges(grid.columns, grid.tile_width), edges(grid.rows, grid.tile_height)
-    whole = np.outer(np.diff(y), np.diff(x))
-    if roi is None:
-        return whole.ravel()
-    asked = np.zeros_like(whole)
-    blocks = [(roi.area, 0, len(grid.rows), 0, len(grid.columns))]
+    (x, y), whole = _cell_edges(grid), _cell_sizes(grid)
+    areas = np.zeros_like(whole)
+    blocks = [(polygon, 0, len(grid.rows), 0, len(grid.columns))]
     while blocks:
-        polygon, top, bottom, left, right = blocks.pop()
+        around, top, bottom, left, right = blocks.pop()
         box = shapely.box(x[left], y[top], x[right], y[bottom])
-        part = _surfaces(shapely.intersection(polygon, box))
+        part = _surfaces(shapely.intersection(around, box))
         if part.area == box.area:
-            asked[top:bottom, left:right] = whole[top:bottom, left:right]
+            areas[top:bottom, left:right] = whole[top:bottom, left:right]
         elif bottom - top == right - left == 1:
-            asked[top, left] = part.area
+            areas[top, left] = part.area
         elif part.area > 0 and bottom - top > right - left:
             middle = (top + bottom) // 2
             blocks += [(part, top, middle, left, right), (part, middle, bottom, left, right)]
         elif part.area > 0:
             middle = (left + right) // 2
             blocks += [(part, top, bottom, left, middle), (part, top, bottom, middle, right)]
-    return asked.ravel()
-
-
-def area_and_edge(grid: Grid, roi: RegionOfInterest | None) -> tuple[float, float]:
-    """The area that is asked for inside a grid's image, px², and the length of its edge, px."""
-    image = shapely.box(0, 0, grid.width, grid.height)
-    asked = image if roi is None else _surfaces(shapely.intersection(roi.area, image))
-    return float(asked.area), float(asked.length)
+    return areas
 
 
 def _surfaces(geometry: shapely.Geometry) -> shapely.Geometry:
-    """A geometry without the lines and points where it only touches."""
+    """The polygons of a geometry, without the lines and points where boundaries only touch."""
     if geometry.geom_type != "GeometryCollection":
         return geometry
     parts = shapely.get_parts(geometry)

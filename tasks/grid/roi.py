@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,24 +10,39 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+_INTERIORS_MEET = "T********"  # DE-9IM: more than the boundaries touch
+
 
 @dataclass(frozen=True)
 class RegionOfInterest:
-    """A request's polygon in pixels of the full image.
+    """The polygon of a request in pixels of the full image.
 
     Attributes:
-        area: The polygon or multipolygon, holes and all.
+        area: The polygon or multipolygon, with its holes.
     """
 
     area: shapely.Geometry
 
-    def wants(self, window: Window) -> bool:
-        """Whether any part of a window lies inside."""
-        left, top = window.col_off, window.row_off
-        box = shapely.box(left, top, left + window.width, top + window.height)
-        return bool(shapely.relate_pattern(self.area, box, "T********"))
+    def meets(self, windows: Sequence[Window]) -> NDArray[np.bool_]:
+        """Which windows share an area with the polygon.
+
+        Args:
+            windows: n windows of the full image.
+
+        Returns:
+            (n,) booleans; False where only the boundaries touch.
+        """
+        corners = np.array([(w.col_off, w.row_off, w.width, w.height) for w in windows], np.float64)
+        left, top, width, height = corners.reshape(-1, 4).T
+        boxes = shapely.box(left, top, left + width, top + height)
+        meets: NDArray[np.bool_] = shapely.relate_pattern(self.area, boxes, _INTERIORS_MEET)
+        return meets
 
     def contains(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of (n, 2) pixel positions lie inside or on the edge."""
+        """Which points lie inside the polygon or on its boundary.
+
+        Args:
+            points: (n, 2) x, y in pixels of the full image.
+        """
         inside: NDArray[np.bool_] = shapely.intersects_xy(self.area, *points.T)
         return inside

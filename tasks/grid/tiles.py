@@ -1,4 +1,8 @@
-"""The grid of tiles over an image, and the regions that it is worked in (DESIGN §3)."""
+"""The grid of overlapping tiles over an image, and regions: blocks of tile rows and columns.
+
+Along an axis of W pixels, tiles of T pixels that overlap by at least O pixels are
+n = ceil((W − O) / (T − O)) in number and begin at round(i · (W − T) / (n − 1)), i = 0 … n − 1.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,9 @@ from rasterio.windows import Window
 
 from tasks.errors import RequestError
 
-Span = tuple[int, int]  # first, and one after the last
+Span = tuple[int, int]  # first row or column, and one after the last
 Bounds = NDArray[np.float64]
-"""x_min, y_min, x_max, y_max in pixels of the full image, (4,); infinite where there is no end."""
+"""(4,) x_min, y_min, x_max, y_max in pixels of the full image; a side may be infinite."""
 
 EVERYWHERE: Bounds = np.array([-np.inf, -np.inf, np.inf, np.inf])
 
@@ -27,8 +31,8 @@ class Tile:
     """One tile of an image's grid.
 
     Attributes:
-        index: Place in the grid, row by row, from 0.
-        window: Pixels of the full image that it covers.
+        index: Position in the grid, row by row, from 0.
+        window: The pixels of the full image that it covers.
     """
 
     index: int
@@ -39,16 +43,16 @@ class Region(BaseModel):
     """A block of whole tile rows and columns of the grid: the work of one region run.
 
     Attributes:
-        index: Place among the image's regions, row by row, from 0.
-        of: Regions that the image has.
-        x: First pixel of the full image that it covers, in x.
-        y: The same in y.
-        width: Pixels that it covers in x.
-        height: The same in y.
+        index: Position among the image's regions, row by row, from 0.
+        of: Number of regions of the image.
+        x: First column of pixels of the full image that it covers.
+        y: First row of pixels of the full image that it covers.
+        width: Pixels in x.
+        height: Pixels in y.
         row_start: First tile row.
-        row_stop: Tile row after the last.
+        row_stop: One after the last tile row.
         column_start: First tile column.
-        column_stop: Tile column after the last.
+        column_stop: One after the last tile column.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,35 +69,36 @@ class Region(BaseModel):
     column_stop: NonNegativeInt
 
     def __len__(self) -> int:
-        """Tiles in the region."""
+        """Number of tiles in the region."""
         return (self.row_stop - self.row_start) * (self.column_stop - self.column_start)
 
     @property
     def number(self) -> int:
-        """Place among the image's regions, from 1, as people count."""
+        """Position among the image's regions, counted from 1."""
         return self.index + 1
 
     @property
     def name(self) -> str:
-        """What people find it by: its number, first pixel and size."""
-        place = f"{self.x},{self.y} {self.width}×{self.height}"
-        return f"region {self.number}/{self.of} · {place}"
+        """Its number, first pixel and size, as shown to users."""
+        window = f"{self.x},{self.y} {self.width}×{self.height}"
+        return f"region {self.number}/{self.of} · {window}"
 
 
-def number(extent: int, tile: int, overlap: int) -> int:
-    """How many tiles cover an axis."""
+def tile_count(extent: int, tile: int, overlap: int) -> int:
+    """Number of tiles that cover an axis of `extent` pixels."""
     return 1 if extent <= tile else ceil((extent - overlap) / (tile - overlap))
 
 
 def positions(extent: int, tile: int, overlap: int) -> list[int]:
-    """First pixels of the tiles along an axis, so that they cover it to its last pixel.
+    """First pixel of each tile along an axis; the last tile ends at the last pixel.
 
     Args:
         extent: Pixels of the axis.
-        tile: Pixels of a tile along it.
-        overlap: Pixels that neighbours share at least; widened evenly so that every tile is full.
+        tile: Pixels of a tile along the axis.
+        overlap: Least number of pixels that neighbours share; widened evenly so that all tiles have
+            the full size.
     """
-    count = number(extent, tile, overlap)
+    count = tile_count(extent, tile, overlap)
     if count == 1:
         return [0]
     return [round(i * (extent - tile) / (count - 1)) for i in range(count)]
@@ -101,13 +106,13 @@ def positions(extent: int, tile: int, overlap: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiles of an image: one size, in rows and columns, over every pixel.
+    """The tiles of an image: of one size, in rows and columns, covering every pixel.
 
     Attributes:
         width: Pixels of the image in x.
         height: Pixels of the image in y.
-        tile_size: Pixels of a tile's side; a smaller image has one tile of its own size.
-        overlap: Pixels that neighbouring tiles share at least.
+        tile_size: Pixels of a tile's side; a smaller image has one tile of the image's size.
+        overlap: Least number of pixels that neighbouring tiles share.
     """
 
     width: int
@@ -116,7 +121,7 @@ class Grid:
     overlap: int
 
     def __post_init__(self) -> None:
-        """Refuse a grid that cannot cover."""
+        """Refuse a grid that cannot cover the image."""
         if self.width < 1 or self.height < 1:
             raise RequestError(f"An image of {self.width} × {self.height} pixels has no tiles.")
         if not 0 <= self.overlap < self.tile_size:
@@ -137,18 +142,18 @@ class Grid:
 
     @property
     def tile_width(self) -> int:
-        """Pixels of every tile in x."""
+        """Width of every tile in pixels."""
         return min(self.tile_size, self.width)
 
     @property
     def tile_height(self) -> int:
-        """Pixels of every tile in y."""
+        """Height of every tile in pixels."""
         return min(self.tile_size, self.height)
 
     def __len__(self) -> int:
-        """Tiles in the grid."""
-        down = number(self.height, self.tile_size, self.overlap)
-        return down * number(self.width, self.tile_size, self.overlap)
+        """Number of tiles in the grid."""
+        down = tile_count(self.height, self.tile_size, self.overlap)
+        return down * tile_count(self.width, self.tile_size, self.overlap)
 
     def tile(self, row: int, column: int) -> Tile:
         """The tile at a row and column of the grid."""
@@ -156,7 +161,11 @@ class Grid:
         return Tile(row * len(self.columns) + column, window)
 
     def windows(self, tiles: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(n, 4) x_min, y_min, x_max, y_max of n tiles, in pixels of the full image."""
+        """(n, 4) x_min, y_min, x_max, y_max of tiles, in pixels of the full image.
+
+        Args:
+            tiles: (n,) indices of tiles.
+        """
         row, column = np.divmod(tiles, len(self.columns))
         x, y = np.asarray(self.columns)[column], np.asarray(self.rows)[row]
         corners = np.stack([x, y, x + self.tile_width, y + self.tile_height], axis=1)
@@ -169,7 +178,7 @@ class Grid:
                 yield self.tile(row, column)
 
     def interior(self, region: Region) -> Bounds:
-        """Where no tile but the region's looks; without an end where the region has the last."""
+        """The area that only this region's tiles cover; infinite at the image's edges."""
         columns, rows = self.columns, self.rows
         return np.array(
             [
@@ -181,31 +190,31 @@ class Grid:
         )
 
     def regions(self, size: int, widest: int | None = None) -> list[Region]:
-        """The grid in regions of whole tile rows and columns.
+        """Divide the grid into regions of about equal size.
 
         Args:
-            size: Pixels of a region's height, about; and of its width, where `widest` is left out.
-            widest: Pixels that a region's width may have, though never less than a tile's; it is
-                the image's where it can be, for what lies at the edge of two is read twice.
+            size: Approximate height of a region in pixels; without `widest`, also its width.
+            widest: Greatest width of a region in pixels, but at least one tile. Regions are as wide
+                as it allows, because pixels in the overlap of two regions are read twice.
         """
-        rows = _runs(self.rows, _near(self.rows, self.tile_height, size))
+        rows = _spans(self.rows, _spans_of_about(self.rows, self.tile_height, size))
         across = (
-            _near(self.columns, self.tile_width, size)
+            _spans_of_about(self.columns, self.tile_width, size)
             if widest is None
-            else self.fewest_columns(widest)
+            else self.min_region_columns(widest)
         )
-        return self.cut(rows, _runs(self.columns, across))
+        return self.regions_from_spans(rows, _spans(self.columns, across))
 
-    def cut(self, rows: Sequence[Span], columns: Sequence[Span]) -> list[Region]:
-        """The grid in regions where runs of tile rows and of tile columns meet."""
+    def regions_from_spans(self, rows: Sequence[Span], columns: Sequence[Span]) -> list[Region]:
+        """One region for each combination of a span of tile rows and a span of tile columns."""
         return [
             self._region(index, len(rows) * len(columns), *span)
             for index, span in enumerate(product(rows, columns))
         ]
 
-    def fewest_columns(self, widest: int) -> int:
-        """In how few columns of regions none is wider than so many pixels, or than a tile."""
-        return _within(self.columns, self.tile_width, widest)
+    def min_region_columns(self, widest: int) -> int:
+        """Least number of columns of regions that are each at most `widest` pixels or one tile."""
+        return _spans_within(self.columns, self.tile_width, widest)
 
     def _region(self, index: int, of: int, rows: Span, columns: Span) -> Region:
         x, y = self.columns[columns[0]], self.rows[rows[0]]
@@ -223,23 +232,25 @@ class Grid:
         )
 
 
-def _near(offsets: list[int], tile: int, size: int) -> int:
-    """In how many runs to part tiles for each to span about `size` pixels."""
+def _spans_of_about(offsets: list[int], tile: int, size: int) -> int:
+    """Number of spans of tiles that each cover about `size` pixels."""
     return min(len(offsets), max(1, round((offsets[-1] + tile) / size)))
 
 
-def _within(offsets: list[int], tile: int, size: int) -> int:
-    """In how few runs to part tiles for each to span at most `size` pixels, or be one tile."""
+def _spans_within(offsets: list[int], tile: int, size: int) -> int:
+    """Least number of spans of tiles that each cover at most `size` pixels, or are one tile."""
     few = max(1, ceil((offsets[-1] + tile) / size))
     counts = range(min(few, len(offsets)), len(offsets))
-    return next((count for count in counts if _longest(offsets, tile, count) <= size), len(offsets))
+    fitting = (count for count in counts if _longest_span(offsets, tile, count) <= size)
+    return next(fitting, len(offsets))
 
 
-def _longest(offsets: list[int], tile: int, count: int) -> int:
-    return max(offsets[stop - 1] + tile - offsets[start] for start, stop in _runs(offsets, count))
+def _longest_span(offsets: list[int], tile: int, count: int) -> int:
+    """Pixels of the longest of `count` spans."""
+    return max(offsets[stop - 1] + tile - offsets[start] for start, stop in _spans(offsets, count))
 
 
-def _runs(offsets: list[int], count: int) -> list[Span]:
-    """Tiles in runs (start, stop), as equal as can be."""
+def _spans(offsets: list[int], count: int) -> list[Span]:
+    """Tiles divided into `count` spans (start, stop) of nearly equal length."""
     edges = [len(offsets) * i // count for i in range(count + 1)]
     return list(pairwise(edges))

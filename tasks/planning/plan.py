@@ -1,28 +1,27 @@
-"""What an image's run will do, known before any tile costs money."""
+"""The plan of an image: opened, placed and cut into tiles and regions."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
 
 import pyarrow as pa
 
 from tasks.errors import ImageChangedError, RequestError
-from tasks.grid.cells import areas
+from tasks.grid.cells import Cells
 from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid, Region, Tile
 from tasks.imagery import Image, ReadTile, max_region_width, open_image, read_tiles, with_nodata
-from tasks.inference import open_with_retries
 from tasks.planning.roi import region_of_interest
 from tasks.planning.sizing import OverlapCost, sized_regions
 from tasks.planning.throughput import Throughput
 from tasks.request import Request
-from tasks.results.coverage import TileState
 from tasks.results.detections import boxes
-from tasks.results.stored import TileResults, without_detections
 from tasks.settings import settings
 
-_MOST_TILE_BYTES = 64 << 20  # of a tile's pixels: a few are in memory at a time, and encoded too
+_MAX_TILE_BYTES = 64 << 20  # of a tile's pixels: several tiles are in memory at a time, and encoded
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,10 @@ class Plan:
     """One image of a request, opened and cut.
 
     Attributes:
-        request: What is asked for.
+        request: The message.
         image: The image, its metadata and georeference.
         grid: All its tiles.
-        roi: The part that is asked for; None for all of it.
+        roi: The region of interest; None for the whole image.
     """
 
     request: Request
@@ -41,36 +40,41 @@ class Plan:
     grid: Grid
     roi: RegionOfInterest | None
 
+    @cached_property
+    def cells(self) -> Cells:
+        """The area that each tile answers for."""
+        return Cells.of(self.grid, self.roi)
+
     @property
     def tile_bytes(self) -> int:
         """Bytes of a tile's pixels."""
         return self.grid.tile_width * self.grid.tile_height * self.image.pixel_bytes
 
     def regions(self, rows: int) -> list[Region]:
-        """The image in regions, each as wide as memory permits, so that little is read twice.
+        """Divide the image into regions of a given height, each as wide as memory permits.
 
         Args:
-            rows: Pixels of a region's height, about; all of them where the format can only be
-                decoded from its first row on.
+            rows: Approximate height of a region in pixels. A format that can only be decoded from
+                its first row on gives regions of the image's full height.
         """
         if self.image.sequential:
             rows = self.image.height
         return self.grid.regions(rows, self._widest)
 
-    def sized_regions(self, throughput: Throughput) -> list[Region]:
-        """The image in regions that each justify a run, given the expected throughput."""
+    def regions_for(self, throughput: Throughput) -> list[Region]:
+        """Divide the image into regions that each justify a run at a given throughput."""
         image, grid = self.image, self.grid
         if image.sequential:
             return self.regions(image.height)
-        asked = areas(grid, self.roi).reshape(len(grid.rows), len(grid.columns)) > 0
+        in_roi = self.cells.areas.reshape(len(grid.rows), len(grid.columns)) > 0
         rows, columns = image.block_shape
         return sized_regions(
             grid,
-            asked,
+            in_roi,
             throughput,
             settings().region_seconds,
-            fewest=grid.fewest_columns(self._widest),
-            seams=OverlapCost(grid.overlap + rows, grid.overlap + columns),
+            min_columns=grid.min_region_columns(self._widest),
+            overlap_cost=OverlapCost(grid.overlap + rows, grid.overlap + columns),
         )
 
     @property
@@ -78,18 +82,25 @@ class Plan:
         return max_region_width(self.image, self.grid.tile_height)
 
     def tiles_in_roi(self, region: Region) -> list[Tile]:
-        """The tiles of a region that are asked for."""
-        return [tile for tile in self.grid.tiles(region) if self._wants(tile)]
+        """The tiles of a region that share an area with the region of interest, in grid order."""
+        return self.split_by_roi(region)[0]
 
-    def outside(self, region: Region) -> TileResults:
-        """The tiles of a region that nobody asked for."""
-        unwanted = [tile for tile in self.grid.tiles(region) if not self._wants(tile)]
-        return without_detections(unwanted, TileState.OUTSIDE)
+    def split_by_roi(self, region: Region) -> tuple[list[Tile], list[Tile]]:
+        """The tiles of a region inside and outside the region of interest, in grid order.
+
+        A tile that is partly inside counts as inside.
+        """
+        tiles = list(self.grid.tiles(region))
+        if self.roi is None:
+            return tiles, []
+        inside = self.roi.meets([tile.window for tile in tiles])
+        return list(compress(tiles, inside)), list(compress(tiles, ~inside))
 
     def clip_to_roi(self, detections: pa.Table) -> pa.Table:
-        """Settled detections whose centre lies in what is asked for.
+        """The detections whose centre lies in the region of interest.
 
-        Only then: of an object longer than an overlap, no tile need see its centre.
+        Apply it to merged detections only: of an object longer than the overlap, a single tile may
+        see a part whose centre lies elsewhere.
         """
         if self.roi is None:
             return detections
@@ -109,22 +120,19 @@ class Plan:
             f"tiles of {grid.tile_width} × {grid.tile_height} in {regions} regions"
         )
 
-    def _wants(self, tile: Tile) -> bool:
-        return self.roi is None or self.roi.wants(tile.window)
-
 
 def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan:
-    """Open an image of a request and cut it.
+    """Open an image of a request and cut it into tiles.
 
     Args:
         request: The message.
-        image_url: Which of its images.
-        etag: The version of it that the work began with; None where it begins here.
+        image_url: One of its images.
+        etag: The image version that the job began with; None where it begins here.
 
     Raises:
         ImageError: The image cannot be read, or not safely.
         ImageChangedError: It is another version.
-        RequestError: What is asked for does not fit the image.
+        RequestError: The request does not fit the image.
     """
     image = open_image(
         image_url,
@@ -147,33 +155,10 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
         )
     roi = region_of_interest(request.region_of_interest, image)
     plan = Plan(request, image, grid, roi)
-    if plan.tile_bytes > _MOST_TILE_BYTES:
+    if plan.tile_bytes > _MAX_TILE_BYTES:
         raise RequestError(
             f"imageProcessorTileSize: a tile of {grid.tile_width} × {grid.tile_height} pixels, "
             f"{image.bands} × {image.dtype} each, takes {plan.tile_bytes / 1e6:.0f} MB, more than "
-            f"the {_MOST_TILE_BYTES / 1e6:.0f} MB that fit in a run's memory; give smaller tiles."
+            f"the {_MAX_TILE_BYTES / 1e6:.0f} MB that fit in a run's memory; give smaller tiles."
         )
-    return plan
-
-
-def check_plan(request: Request, image_url: str) -> Plan:
-    """A plan of which every part can be carried out, found out before any tile costs money.
-
-    Its request names one variant of the endpoint, so that all regions ask the same model.
-
-    Raises:
-        ImageError: As `make_plan`.
-        EndpointError: The endpoint does not tell what must be known of it.
-        RequestError: As `make_plan`; or the model, the encoding or an output that
-            the request names is not to be had.
-    """
-    # late: a region's run, which checks nothing, need not wait until they are loaded
-    from tasks.inference.sagemaker import resolve_variant  # noqa: PLC0415
-    from tasks.publish import check_outputs  # noqa: PLC0415
-
-    if image_url not in request.image_urls:
-        raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
-    plan = make_plan(resolve_variant(request, image_url), image_url)
-    check_outputs(request.outputs, settings().local_roots)
-    open_with_retries(plan.request, plan.image).close()
     return plan

@@ -46,7 +46,7 @@ def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None
     area = shapely.make_valid(area, method="structure", keep_collapsed=False)
     shapely.prepare(area)
     roi = RegionOfInterest(area)
-    if not roi.wants(Window(0, 0, image.width, image.height)):
+    if not roi.meets([Window(0, 0, image.width, image.height)]).all():
         raise RequestError(
             f"regionOfInterest: it spans {_text(ground.bounds)} and {image.url} spans "
             f"{_text(extent)} (west, south, east, north): they do not meet."

@@ -1,4 +1,4 @@
-"""How many regions an image is cut into, and where: minutes of work each, for all workers."""
+"""The division of an image into regions: minutes of work each, for all workers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from numpy.typing import NDArray
 from tasks.grid.tiles import Grid, Region, Span
 from tasks.planning.throughput import Throughput
 
-MOST_TILES = 10_000  # of a region: at a hundred detections each it takes 945 MiB
-MOST_ROUNDS = (
-    100  # of regions a worker: a throughput is a guess, and each region a run to be started
-)
-_LEAST = 0.2  # of the time that a region should take; less does not pay for a machine's start
-_READING = 5e-8  # seconds that a pixel takes to be fetched and decoded once more
-_NO_SLOWER = 1.1  # what a cut that reads less twice may take of the time of the quickest one
-_TRIED = 200  # cuts, about: an image has up to a thousand rows of tiles
+MAX_TILES = 10_000  # of a region: with a hundred detections each it takes 945 MiB
+MAX_ROUNDS = 100  # regions per worker: each is a run to start, and the throughput an estimate
+_LEAST = 0.2  # of the target time of a region; a shorter run does not justify starting a machine
+_READING = 5e-8  # seconds to fetch and decode a pixel again
+_NO_SLOWER = 1.1  # accepted time of a division that reads less, relative to the fastest one
+_TRIED = 200  # approximate number of divisions compared: an image may have a thousand tile rows
 
 
 @dataclass(frozen=True, slots=True)
 class OverlapCost:
-    """What is read twice where two regions meet.
+    """Pixels that are read twice where two regions meet.
 
     Attributes:
-        rows: Rows of pixels, between an upper and a lower one.
-        columns: Columns of pixels, between a left and a right one.
+        rows: Rows of pixels between an upper and a lower region.
+        columns: Columns of pixels between a left and a right region.
     """
 
     rows: int = 0
@@ -38,124 +36,129 @@ class OverlapCost:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
-    """Runs of tile rows and of tile columns.
+class _Division:
+    """A division of the grid into spans of tile rows and of tile columns.
 
     Attributes:
-        rows: Those of rows.
-        columns: Those of columns.
-        regions: Where they meet, and something is asked for.
-        twice: Pixels that are read twice.
-        seconds: That all workers take.
+        rows: Spans of tile rows.
+        columns: Spans of tile columns.
+        regions: Combinations of the two that have a tile in the region of interest.
+        read_twice: Pixels that are read twice.
+        seconds: Estimated time of the whole image on all workers.
     """
 
     rows: list[Span]
     columns: list[Span]
     regions: int
-    twice: int
+    read_twice: int
     seconds: float
 
 
-def regions_worth(tiles: int, throughput: Throughput, seconds: float) -> int:
-    """In how many regions an image is worked soonest without wasting machines on it.
+def region_count(tiles: int, throughput: Throughput, seconds: float) -> int:
+    """Number of regions in which an image is finished soonest without wasting machines.
 
-    Workers that all have a region all have the same number of them, as the last one is waited for.
+    It is a multiple of the number of workers, because the image waits for its last region.
 
     Args:
-        tiles: Tiles that are asked for.
-        throughput: How fast they are worked.
-        seconds: That a region should take at most, about; if there are workers for it, it takes
-            less, but a fifth of that at least. It takes more where each worker would have over
-            `MOST_ROUNDS` of them.
+        tiles: Tiles in the region of interest.
+        throughput: Expected seconds a tile, and workers.
+        seconds: Target time of a region. It takes less where more workers can share the image, but
+            at least a fifth; and more where each worker would get over `MAX_ROUNDS` regions.
 
     Returns:
-        1 or more, and no more than there are tiles.
+        1 or more, and at most `tiles`.
     """
-    work, few = tiles * throughput.tile_seconds, ceil(tiles / MOST_TILES)
-    rounds = min(ceil(max(work / seconds, tiles / MOST_TILES) / throughput.workers), MOST_ROUNDS)
-    paying = int(min(work / (_LEAST * seconds), tiles))
-    return max(1, few, min(rounds * throughput.workers, paying))
+    work, minimum = tiles * throughput.tile_seconds, ceil(tiles / MAX_TILES)
+    rounds = ceil(max(work / seconds, tiles / MAX_TILES) / throughput.workers)
+    wanted = min(rounds, MAX_ROUNDS) * throughput.workers
+    justified = int(min(work / (_LEAST * seconds), tiles))
+    return max(1, minimum, min(wanted, justified))
 
 
 def sized_regions(
     grid: Grid,
-    asked: NDArray[np.bool_],
+    in_roi: NDArray[np.bool_],
     throughput: Throughput,
     seconds: float,
     *,
-    fewest: int,
-    seams: OverlapCost,
+    min_columns: int,
+    overlap_cost: OverlapCost,
 ) -> list[Region]:
-    """A grid in regions that are worth a run each, and take about as long as each other.
+    """Divide a grid into regions that take about equally long.
 
-    Of the cuts that take all workers about as long as the quickest one, it is that of which the
-    least is read twice: a square image in blocks, but a flat one in columns, and one that is stored
-    in strips, which every column would read whole, in bands.
+    Of the divisions that take about as long as the fastest one, the one that reads the fewest
+    pixels twice is chosen: blocks for a square image, columns for a flat one, and bands for an
+    image that is stored in strips, which every column would read whole.
 
     Args:
-        grid: The image's tiles.
-        asked: (rows, columns) which of them are asked for, one at least.
-        throughput: How fast they are worked.
-        seconds: That a region should take, as `regions_worth` has it.
-        fewest: Columns of regions that memory asks for, at least.
-        seams: What is read twice where regions meet.
+        grid: The tiles of the image.
+        in_roi: (rows, columns) which tiles are in the region of interest, at least one.
+        throughput: Expected seconds a tile, and workers.
+        seconds: Target time of a region, as for `region_count`.
+        min_columns: Least number of columns of regions, so that a region fits in memory.
+        overlap_cost: Pixels that are read twice where regions meet.
     """
-    count = regions_worth(int(asked.sum()), throughput, seconds)
-    cuts = list(_Cutter(grid, asked, throughput, seams).cuts(count, fewest))
-    enough = min(count, max(cut.regions for cut in cuts))
-    cuts = [cut for cut in cuts if cut.regions >= enough]
-    soon = _NO_SLOWER * min(cut.seconds for cut in cuts)
-    good = (cut for cut in cuts if cut.seconds <= soon)
-    best = min(good, key=lambda cut: (cut.twice, cut.seconds))
-    return grid.cut(best.rows, best.columns)
+    count = region_count(int(in_roi.sum()), throughput, seconds)
+    divider = _Divider(grid, in_roi, throughput, overlap_cost)
+    divisions = list(divider.divisions(count, min_columns))
+    enough = min(count, max(division.regions for division in divisions))
+    divisions = [division for division in divisions if division.regions >= enough]
+    limit = _NO_SLOWER * min(division.seconds for division in divisions)
+    fast = (division for division in divisions if division.seconds <= limit)
+    best = min(fast, key=lambda division: (division.read_twice, division.seconds))
+    return grid.regions_from_spans(best.rows, best.columns)
 
 
 @dataclass(frozen=True)
-class _Cutter:
-    """Knows what a cut of a grid takes; its fields are `sized_regions`'s."""
+class _Divider:
+    """Estimates the divisions of a grid; the fields are arguments of `sized_regions`."""
 
     grid: Grid
-    asked: NDArray[np.bool_]
+    in_roi: NDArray[np.bool_]
     throughput: Throughput
-    seams: OverlapCost
+    overlap_cost: OverlapCost
 
     @cached_property
     def _before(self) -> NDArray[np.int64]:
-        """(rows + 1, columns + 1) tiles that are asked for above and left of each."""
-        return np.pad(self.asked.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+        """(rows + 1, columns + 1) tiles in the region of interest above and to the left of each."""
+        return np.pad(self.in_roi.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
 
-    def cuts(self, count: int, fewest: int) -> Iterator[_Cut]:
-        """Cuts into about so many regions, and no fewer columns than `fewest`."""
-        down, across = self.asked.shape
+    def divisions(self, count: int, min_columns: int) -> Iterator[_Division]:
+        """Divisions into about `count` regions, with at least `min_columns` columns of regions."""
+        down, across = self.in_roi.shape
         most = min(count, down)
-        # what regions side by side found is published together, so it must fit in memory too
-        least = min(most, ceil(self._before[-1, -1] / MOST_TILES))
+        # the detections of regions side by side are published together, so they must fit in memory
+        least = min(most, ceil(self._before[-1, -1] / MAX_TILES))
         for bands in range(most, max(1, least) - 1, -ceil(most / _TRIED)):
-            rows = _runs(self._before[:, -1], bands)
-            columns = _runs(np.arange(across + 1), min(across, max(fewest, ceil(count / bands))))
-            twice = (len(rows) - 1) * self.seams.rows * self.grid.width
-            twice += (len(columns) - 1) * self.seams.columns * self.grid.height
-            tiles = _between(_between(self._before, rows).T, columns)
-            regions = int(np.count_nonzero(tiles))
-            # the largest region, as often as a worker has one
-            rounds, reading = ceil(regions / self.throughput.workers), _READING * twice / tiles.size
-            seconds = rounds * (tiles.max() * self.throughput.tile_seconds + reading)
-            yield _Cut(rows, columns, regions, twice, float(seconds))
+            rows = _spans(self._before[:, -1], bands)
+            columns = min(across, max(min_columns, ceil(count / bands)))
+            yield self._division(rows, _spans(np.arange(across + 1), columns))
+
+    def _division(self, rows: list[Span], columns: list[Span]) -> _Division:
+        read_twice = (len(rows) - 1) * self.overlap_cost.rows * self.grid.width
+        read_twice += (len(columns) - 1) * self.overlap_cost.columns * self.grid.height
+        tiles = _tiles_between(_tiles_between(self._before, rows).T, columns)
+        regions = int(np.count_nonzero(tiles))
+        # the largest region, times the regions that each worker gets
+        rounds = ceil(regions / self.throughput.workers)
+        reading = _READING * read_twice / tiles.size
+        seconds = rounds * (tiles.max() * self.throughput.tile_seconds + reading)
+        return _Division(rows, columns, regions, read_twice, float(seconds))
 
 
-def _runs(before: NDArray[np.int64], count: int) -> list[Span]:
-    """Rows or columns in runs (start, stop) that ask for about as many tiles as each other.
+def _spans(before: NDArray[np.int64], count: int) -> list[Span]:
+    """Spans (start, stop) of rows or columns with about equally many tiles.
 
     Args:
-        before: (n + 1,) tiles asked for before each row or column, and in all.
-        count: How many runs; they are fewer where single rows ask for more than a run's share.
+        before: (n + 1,) tiles before each row or column, and in all.
+        count: Number of spans; there are fewer where one row has more tiles than a span's share.
     """
     shares = before[-1] * np.arange(1, count) / count
     edges = {0, *np.searchsorted(before, shares).tolist(), len(before) - 1}
     return list(pairwise(sorted(edges)))
 
 
-def _between(before: NDArray[np.int64], spans: list[Span]) -> NDArray[np.int64]:
-    """How many tiles each run asks for."""
+def _tiles_between(before: NDArray[np.int64], spans: list[Span]) -> NDArray[np.int64]:
+    """Number of tiles in each span."""
     starts, stops = np.array(spans).T
     return np.asarray(before[stops] - before[starts])

@@ -1,4 +1,4 @@
-"""How fast an image can be worked: what a tile takes, and how many regions run at a time."""
+"""How fast an image is worked: seconds a tile, and how many regions run at a time."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 TILE_SECONDS = 0.1
-"""What a tile takes where nothing is known of its model."""
+"""Assumed seconds a tile of a model that has not been timed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """How fast an image can be worked.
+    """The expected throughput of an image's regions.
 
     Attributes:
-        tile_seconds: Seconds that a region's run takes for each tile that it asks about.
+        tile_seconds: Seconds that a region's run takes for each tile that it sends to the model.
         workers: Regions that run at a time.
     """
 
@@ -24,12 +24,12 @@ class Throughput:
 
 @dataclass(frozen=True, slots=True)
 class RegionTiming:
-    """What a region's run took, all of it above 0.
+    """The timing of a region's run; all values are above 0.
 
     Attributes:
-        tiles: Tiles that the model answered for.
-        tile_pixels: Pixels of each.
-        work_seconds: From the first that was read to the last answer.
+        tiles: Tiles that the model answered.
+        tile_pixels: Pixels of each tile.
+        work_seconds: From reading the first tile to the last answer.
     """
 
     tiles: float
@@ -37,17 +37,22 @@ class RegionTiming:
     work_seconds: float
 
 
-def tile_seconds(works: Iterable[RegionTiming], pixels: int) -> float:
-    """What a tile of so many pixels takes: the median over all tiles of a few regions.
+def tile_seconds(timings: Iterable[RegionTiming], pixels: int) -> float:
+    """Seconds for a tile of a number of pixels: the median over all tiles of the timed regions.
 
-    So a region of a few tiles, whose first ones take longest, says little.
+    Weighted by tiles, so that short regions, dominated by their first calls, count little.
+
+    Args:
+        timings: Earlier regions of the same model; `TILE_SECONDS` is returned where there are none.
+        pixels: Pixels of a tile.
     """
     costs = sorted(
-        (work.work_seconds / work.tiles * pixels / work.tile_pixels, work.tiles) for work in works
+        (timing.work_seconds / timing.tiles * pixels / timing.tile_pixels, timing.tiles)
+        for timing in timings
     )
-    half = sum(tiles for _, tiles in costs) / 2
+    remaining = sum(tiles for _, tiles in costs) / 2
     for cost, tiles in costs:
-        half -= tiles
-        if half <= 0:
+        remaining -= tiles
+        if remaining <= 0:
             return cost
     return TILE_SECONDS

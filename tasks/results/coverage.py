@@ -1,4 +1,4 @@
-"""The ledger that proves every pixel was looked at: each tile in exactly one state."""
+"""The ledger of an image: one line and one state for each tile, which together prove coverage."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.grid import cells
-from tasks.grid.roi import RegionOfInterest
+from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid, Tile
 
 SCHEMA = pa.schema(
@@ -25,25 +24,25 @@ SCHEMA = pa.schema(
         pa.field("width", pa.int64(), nullable=False),
         pa.field("height", pa.int64(), nullable=False),
         pa.field("state", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),  # of failure, or of the first feature lost
-        pa.field("attempts", pa.int64(), nullable=False),  # calls of the model
-        pa.field("rejected", pa.int64(), nullable=False),  # features of a broken contract
-        pa.field("detections", pa.int64(), nullable=False),  # that it gave, before the merge
-        # what became of each call that failed, the first ones
+        pa.field("reason", pa.string(), nullable=False),  # of failure, or of the first rejection
+        pa.field("attempts", pa.int64(), nullable=False),  # calls of the model endpoint
+        pa.field("rejected", pa.int64(), nullable=False),  # features that break the contract
+        pa.field("detections", pa.int64(), nullable=False),  # of the model, before the merge
+        # the first calls that failed, with the reason of each
         pa.field("failed_calls", pa.list_(pa.field("element", pa.string(), nullable=False))),
     ]
 )
-# px²: how much of its cell (`tasks.grid.cells`) is asked for
+# px²: the area of the tile's cell (`tasks.grid.cells`) inside the region of interest
 MEASURED = SCHEMA.append(pa.field("area_px", pa.float64(), nullable=False))
 
-_TOLERANCE = 1e-9  # of the area; of a sliver's, of a strip a pixel wide along its edge
-_LONGEST = 1000  # characters of a reason
-_MOST_CALLS = 10  # that are told of for one tile; throttled ones may be many
-_SPECK = 1e-4  # px²: what rounding may leave of a polygon that ends at a cell's edge
+_TOLERANCE = 1e-9  # relative to the area; for a sliver, to a strip of one pixel along its boundary
+_MAX_REASON = 1000  # characters
+_MAX_FAILED_CALLS = 10  # recorded for one tile; throttled calls may be many
+_SPECK = 1e-4  # px²: rounding may leave as much where a polygon ends at the edge of a cell
 
 
 class TileState(StrEnum):
-    """What became of a tile."""
+    """The final state of a tile."""
 
     INFERRED = "inferred"
     BLANK = "blank"
@@ -57,11 +56,11 @@ class TileRecord:
 
     Attributes:
         tile: The tile.
-        state: What became of it.
-        reason: Why it failed, or why the first feature was left out; empty otherwise.
-        attempts: Calls of the model that were made for it.
-        rejected: Features of the model's answer that broke the contract and were left out.
-        failed_calls: What became of each call that failed, in order.
+        state: Its final state.
+        reason: Why it failed, or why its first rejected feature was rejected; empty otherwise.
+        attempts: Calls of the model endpoint that were made for it.
+        rejected: Features of the model's answer that break the contract and were rejected.
+        failed_calls: The reason of each call that failed, in order.
     """
 
     tile: Tile
@@ -73,7 +72,7 @@ class TileRecord:
 
 
 def ledger(records: Iterable[TileRecord]) -> pa.Table:
-    """Records as a table of `SCHEMA`, in the order of the grid, each reason in one line."""
+    """A table of `SCHEMA` in the order of the grid; line breaks in reasons become spaces."""
     rows = [
         {
             "tile": record.tile.index,
@@ -86,7 +85,7 @@ def ledger(records: Iterable[TileRecord]) -> pa.Table:
             "attempts": record.attempts,
             "rejected": record.rejected,
             "detections": 0,
-            "failed_calls": [_line(call) for call in record.failed_calls[:_MOST_CALLS]],
+            "failed_calls": [_line(call) for call in record.failed_calls[:_MAX_FAILED_CALLS]],
         }
         for record in sorted(records, key=lambda record: record.tile.index)
     ]
@@ -94,20 +93,20 @@ def ledger(records: Iterable[TileRecord]) -> pa.Table:
 
 
 def _line(text: str) -> str:
-    return " ".join(text[:_LONGEST].split())
+    return " ".join(text[:_MAX_REASON].split())
 
 
 def concatenate(ledgers: Sequence[pa.Table]) -> pa.Table:
-    """The regions' ledgers as the image's, in the order of the grid."""
+    """The ledgers of regions as one, in the order of the grid."""
     return pa.concat_tables([SCHEMA.empty_table(), *ledgers]).sort_by("tile")
 
 
 def with_detections(table: pa.Table, tiles: NDArray[np.int64]) -> pa.Table:
-    """A ledger that says how many detections each of its tiles gave.
+    """A ledger with the number of detections of each tile filled in.
 
     Args:
         table: Of `SCHEMA`.
-        tiles: (n,) the tile of each detection.
+        tiles: (n,) the tile index of each detection.
     """
     found, counts = np.unique(tiles, return_counts=True)
     lines = np.zeros(len(table), np.int64)
@@ -117,25 +116,25 @@ def with_detections(table: pa.Table, tiles: NDArray[np.int64]) -> pa.Table:
 
 
 def inferred(table: pa.Table, grid: Grid) -> NDArray[np.int8]:
-    """What a ledger says of every tile of a grid.
+    """Which tiles of a grid the model answered, by a ledger.
 
     Returns:
-        (len(grid),) 1 where a model looked at the tile, 0 where none did, −1 where it has no line.
+        (len(grid),) 1 for a tile that was inferred, 0 for another one, −1 for one without a line.
     """
-    looked = np.full(len(grid), -1, np.int8)
-    looked[table["tile"].to_numpy()] = _is(table, TileState.INFERRED).to_numpy()
-    return looked
+    states = np.full(len(grid), -1, np.int8)
+    states[table["tile"].to_numpy()] = _is(table, TileState.INFERRED).to_numpy()
+    return states
 
 
 def count(table: pa.Table) -> dict[str, int]:
-    """Tiles in each state, every state named."""
+    """Number of tiles in each state; every state has an entry."""
     found = pc.value_counts(table["state"]).to_pylist()
     counts = {each["values"]: each["counts"] for each in found}
     return {state.value: counts.get(state.value, 0) for state in TileState}
 
 
 def shares(table: pa.Table) -> dict[str, float]:
-    """The share in each state of the area that is asked for, every state named; 1 in all.
+    """The share of the region of interest in each state; every state has an entry, the sum is 1.
 
     Args:
         table: A ledger of `MEASURED`.
@@ -147,75 +146,75 @@ def shares(table: pa.Table) -> dict[str, float]:
 
 
 def failures(table: pa.Table, most: int) -> list[dict[str, Any]]:
-    """The lines of the first tiles that failed, `most` at the most, in the order of the grid."""
+    """The lines of the first `most` tiles that failed, in the order of the grid."""
     failed: list[dict[str, Any]] = _in_state(table, TileState.FAILED).slice(0, most).to_pylist()
     return failed
 
 
 def reasons(table: pa.Table) -> list[tuple[str, int]]:
-    """Why tiles failed, the most frequent reason first, with its number of tiles."""
+    """Reasons of failed tiles with their number of tiles, the most frequent first."""
     return Counter(_in_state(table, TileState.FAILED)["reason"].to_pylist()).most_common()
 
 
 def rejections(table: pa.Table) -> list[tuple[str, int]]:
-    """Why features were left out, by the first of each tile, the most frequent reason first."""
+    """Reasons of tiles' first rejected features with the number of tiles, most frequent first."""
     inferred = _in_state(table, TileState.INFERRED)
     return Counter(filter(None, inferred["reason"].to_pylist())).most_common()
 
 
 def rejected(table: pa.Table) -> int:
-    """Features of the model's answers that broke the contract, over all tiles."""
+    """Number of rejected features over all tiles."""
     return int(pc.sum(table["rejected"]).as_py() or 0)
 
 
 def detections(table: pa.Table) -> int:
-    """Detections that the model gave, before the merge, over all tiles."""
+    """Number of detections of the model, before the merge, over all tiles."""
     return int(pc.sum(table["detections"]).as_py() or 0)
 
 
-def measure(table: pa.Table, grid: Grid, roi: RegionOfInterest | None) -> pa.Table:
-    """An image's ledger with the area that each tile answers for: a table of `MEASURED`.
+def measure(table: pa.Table, cells: Cells) -> pa.Table:
+    """The ledger of an image with the area that each tile answers for: a table of `MEASURED`.
 
     Args:
         table: Of `SCHEMA`.
-        grid: The image's tiles.
-        roi: What is asked for; None for the whole image.
+        cells: Of the image's grid.
     """
-    # a line of no tile gets any area: `check_complete` refuses it
-    areas = np.take(cells.areas(grid, roi), table["tile"].to_numpy(), mode="clip")
+    # a line whose tile is not in the grid gets an arbitrary area; `check_complete` refuses it
+    areas = np.take(cells.areas, table["tile"].to_numpy(), mode="clip")
     outside = _is(table, TileState.OUTSIDE).to_numpy()
     areas[outside & (areas < _SPECK)] = 0.0
     return table.append_column(MEASURED.field("area_px"), pa.array(areas))
 
 
-def check_complete(table: pa.Table, grid: Grid, roi: RegionOfInterest | None) -> None:
-    """Prove that every pixel that is asked for is accounted for, once.
+def check_complete(table: pa.Table, cells: Cells) -> None:
+    """Prove that every pixel of the region of interest is accounted for exactly once.
 
-    Each tile has one line, none outside the region of interest answers for an area, and the areas
-    add up to the region's inside the image, to 1e-9 of it.
+    Each tile has one line, no tile in state OUTSIDE answers for an area, and the areas add up to
+    that of the region of interest inside the image, to 1e-9 of it.
 
     Args:
-        table: The image's ledger, of `MEASURED`.
-        grid: The image's tiles.
-        roi: What is asked for; None for the whole image.
+        table: The ledger of the image, of `MEASURED`.
+        cells: Of the image's grid.
 
     Raises:
-        RuntimeError: It is not so: a fault of Swath, never of its input.
+        RuntimeError: The ledger is incomplete: a fault of Swath, never of its input.
     """
-    if not np.array_equal(table["tile"].to_numpy(), np.arange(len(grid))):
-        raise RuntimeError(f"The ledger has {len(table)} lines for {len(grid)} tiles.")
+    tiles = len(cells.areas)
+    if not np.array_equal(table["tile"].to_numpy(), np.arange(tiles)):
+        raise RuntimeError(f"The ledger has {len(table)} lines for {tiles} tiles.")
     outside = _in_state(table, TileState.OUTSIDE)
     left_out = outside.filter(pc.greater(outside["area_px"], 0.0))
     if len(left_out):
         raise RuntimeError(
-            f"The ledger leaves out {pc.sum(left_out['area_px'])} px² that is asked for, as "
-            f"outside the region of interest, in {len(left_out)} tiles "
-            f"from {left_out['tile'][0]} on."
+            f"The ledger leaves out {pc.sum(left_out['area_px'])} px² of the region of interest: "
+            f"{len(left_out)} tiles, from tile {left_out['tile'][0]} on, are marked as outside it."
         )
-    area, edge = cells.area_and_edge(grid, roi)
     total = table["area_px"].to_numpy().sum()
-    if abs(total - area) > _TOLERANCE * max(area, edge):
-        raise RuntimeError(f"The ledger's areas add up to {total} px² of {area} px² asked for.")
+    if abs(total - cells.total_area) > _TOLERANCE * max(cells.total_area, cells.perimeter):
+        raise RuntimeError(
+            f"The ledger's areas add up to {total} px², but the region of interest has "
+            f"{cells.total_area} px²."
+        )
 
 
 def _in_state(table: pa.Table, state: TileState) -> pa.Table:

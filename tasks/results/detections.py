@@ -1,8 +1,8 @@
-"""The columnar table that detections travel in, from the model's answer to the published files.
+"""The table of detections, from the model's answer to the published files.
 
 One row is one detection. Pixels are of the full image, corner-origin (the centre of the first pixel
-is 0.5, 0.5). `tile` and `ordinal` (its place in the model's answer for that tile) name a detection
-whatever the order in which tiles finish; tables are kept sorted by them.
+is 0.5, 0.5). `tile` and `ordinal`, the position in the model's answer for that tile, identify a
+detection independently of the order in which tiles finish; tables are sorted by them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ SCHEMA = pa.schema(
         pa.field("y_max", pa.float64(), nullable=False),
         pa.field("score", pa.float64(), nullable=False),  # of the best class
         pa.field("class_name", pa.string(), nullable=False),  # `iri` of the best class
-        pa.field("geometry", pa.binary()),  # WKB in pixels; null where the model gave only a box
-        pa.field("properties", pa.string(), nullable=False),  # JSON object: the model's own
+        pa.field("geometry", pa.binary()),  # WKB in pixels; null if the model gave a box only
+        pa.field("properties", pa.string(), nullable=False),  # JSON object, as the model gave it
     ]
 )
 
@@ -36,14 +36,14 @@ def boxes(table: pa.Table) -> NDArray[np.float64]:
 
 
 def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
-    """Tables as one, in the order of `tile` and `ordinal`, whatever order they came in."""
+    """Several tables as one, sorted by `tile` and `ordinal`."""
     table = pa.concat_tables([SCHEMA.empty_table(), *tables])
-    if _in_order(table):  # as they mostly come: a million of them are not copied for nothing
+    if _is_sorted(table):  # the usual case, in which a million rows need not be copied
         return table
     return table.sort_by([("tile", "ascending"), ("ordinal", "ascending")])
 
 
-def _in_order(table: pa.Table) -> bool:
+def _is_sorted(table: pa.Table) -> bool:
     tiles, ordinals = table["tile"].to_numpy(), table["ordinal"].to_numpy()
     steps = np.diff(tiles)
     return bool(((steps > 0) | ((steps == 0) & (np.diff(ordinals) > 0))).all())

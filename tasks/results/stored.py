@@ -1,4 +1,4 @@
-"""What tiles gave: their detections and their lines of the ledger, kept between runs as Parquet."""
+"""The results of tiles, and of regions as they are stored for the merge: Parquet files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tasks.results import coverage, detections
 from tasks.results.coverage import TileRecord, TileState
 from tasks.storage import objects
 
-_DECIDED = "decided"  # in the metadata of what was deferred: how many were not
+_DECIDED = "decided"  # metadata of the deferred table: the number of decided detections
 
 
 @dataclass(frozen=True)
 class TileResults:
-    """What a batch, a region or an image gave.
+    """The detections and the ledger of a batch of tiles, or of a region.
 
     Attributes:
         detections: Table of `detections.SCHEMA`, in pixels of the full image.
@@ -32,9 +32,9 @@ class TileResults:
     ledger: pa.Table
 
 
-def gather(findings: Iterable[TileResults]) -> TileResults:
-    """Several findings as one, in the order of the grid, whatever order they came in."""
-    parts = list(findings)
+def gather(results: Iterable[TileResults]) -> TileResults:
+    """Several results as one, in the order of the grid."""
+    parts = list(results)
     return TileResults(
         detections.concatenate([part.detections for part in parts]),
         coverage.concatenate([part.ledger for part in parts]),
@@ -42,7 +42,7 @@ def gather(findings: Iterable[TileResults]) -> TileResults:
 
 
 def without_detections(tiles: Iterable[Tile], state: TileState, reason: str = "") -> TileResults:
-    """The findings of tiles that no model was asked about, or whose run was lost."""
+    """The results of tiles that were not sent to the model, or whose region was lost."""
     records = [TileRecord(tile, state, reason) for tile in tiles]
     return TileResults(detections.SCHEMA.empty_table(), coverage.ledger(records))
 
@@ -50,15 +50,17 @@ def without_detections(tiles: Iterable[Tile], state: TileState, reason: str = ""
 def save(
     decided: Iterable[pa.Table], deferred: pa.Table, ledger: pa.Table, work_uri: str, region: Region
 ) -> None:
-    """Keep what a region's run came to; one without a ledger was not finished.
+    """Store the results of a region. The ledger is written last: without it, it is unfinished.
 
     Args:
-        decided: Detections that are published as they are, `detections.SCHEMA`, table
-            after table, in order.
-        deferred: Those that wait for the merge, likewise.
-        ledger: Of the whole region, `coverage.SCHEMA`.
+        decided: Tables of `detections.SCHEMA` in order: detections that are published as they are.
+        deferred: Table of `detections.SCHEMA`: detections that the merge decides.
+        ledger: Table of `coverage.SCHEMA`, of the whole region.
         work_uri: Folder or s3:// prefix of the image's run.
-        region: Whose findings they are.
+        region: The region.
+
+    Raises:
+        PublishError: They cannot be stored.
     """
     sink, count = pa.BufferOutputStream(), 0
     with pq.ParquetWriter(sink, detections.SCHEMA, compression="zstd") as writer:
@@ -74,17 +76,21 @@ def save(
 
 
 def load_ledger(work_uri: str, region: Region) -> pa.Table:
-    """The ledger that a region's run kept."""
+    """The stored ledger of a region.
+
+    Raises:
+        PublishError: There is none, or it cannot be read.
+    """
     return _load(work_uri, region, "ledger")
 
 
 @dataclass(frozen=True)
 class StoredResults:
-    """What the runs of regions kept, a part of it in memory at a time.
+    """The stored results of an image's regions, of which a part is in memory at a time.
 
     Attributes:
         work_uri: Folder or s3:// prefix of the image's run.
-        regions: Those that kept something, in their order.
+        regions: The regions that stored results, in their order.
         grid: All tiles of the image.
     """
 
@@ -93,16 +99,16 @@ class StoredResults:
     grid: Grid
 
     def deferred(self) -> tuple[pa.Table, int]:
-        """All that had to wait, for the merge; and how many detections had not."""
+        """All deferred detections, for the merge, and the number of decided ones."""
         tables = [_load(self.work_uri, region, "deferred") for region in self.regions]
         decided = sum(int(table.schema.metadata[_DECIDED.encode()]) for table in tables)
         return detections.concatenate([t.replace_schema_metadata() for t in tables]), decided
 
     def bands(self, merged: pa.Table) -> Iterator[pa.Table]:
-        """An image's detections in their order, those of regions side by side in a table.
+        """The detections of the image in their order: one table for each row of regions.
 
         Args:
-            merged: What the merge made of those that had to wait.
+            merged: The deferred detections that remain after the merge.
         """
         tiles, across = merged["tile"].to_numpy(), len(self.grid.columns)
         start = 0
@@ -119,7 +125,7 @@ def _load(work_uri: str, region: Region, part: str) -> pa.Table:
         return pq.read_table(pa.BufferReader(objects.get(uri)))
     except (OSError, pa.ArrowException) as error:
         raise PublishError(
-            f"Cannot read {uri}, which a region's run kept: {error}. Send the request again."
+            f"Cannot read {uri}, the stored results of a region: {error}. Send the request again."
         ) from error
 
 

@@ -20,6 +20,7 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
+from tasks.grid.cells import Cells
 from tasks.results.stored import TileResults
 from tests.null_model import null_model
 
@@ -226,7 +227,7 @@ def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
 
     grid = Grid(100_000, 100_000, 100_000, 0)
     record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
-    ledger = coverage.measure(coverage.ledger([record]), grid, None)
+    ledger = coverage.measure(coverage.ledger([record]), Cells.of(grid, None))
     place = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (100_000,) * 2)
     results = Results(bands, Provenance("memory", "x.tif", "2026-11-22T10:17:48Z"), ledger, place)
     start = high_water()

@@ -30,6 +30,7 @@ from rasterio.transform import from_origin
 from scipy import ndimage
 
 from flows.image import image
+from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid, Region
 from tasks.inference.answer import parse, read_answer
 from tasks.inference.tile_decoding import decode_tile
@@ -228,7 +229,7 @@ def publish_all_at_once(
     settled = settle(found, asked.algorithm, GRID, coverage.inferred(lines, GRID))
     assert len(settled.deferred) == 0
     bands = partial(iter, [settled.decided])
-    publish_image(asked, plan.image, bands, coverage.measure(lines, GRID, None), when)
+    publish_image(asked, plan.image, bands, coverage.measure(lines, Cells.of(GRID, None)), when)
 
 
 def features(out: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from affine import Affine
 from tasks.aws import clients
 from tasks.aws.clients import client
 from tasks.errors import PublishError, RequestError
+from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import Provenance, Results, check_outputs, publish
@@ -61,7 +62,7 @@ def some_features(count: int, **properties: Any) -> Iterator[Batch]:
 def results(*tables: pa.Table) -> Results:
     grid = Grid(200, 100, 100, 0)
     found = [TileRecord(grid.tile(0, column), TileState.INFERRED) for column in (0, 1)]
-    ledger = coverage.measure(coverage.ledger(found), grid, None)
+    ledger = coverage.measure(coverage.ledger(found), Cells.of(grid, None))
     return Results((lambda: tables) if tables else None, PROVENANCE, ledger, DEGREES)
 
 

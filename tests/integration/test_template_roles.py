@@ -22,7 +22,8 @@ from tasks.aws import clients
 from tasks.aws.clients import client
 from tasks.errors import SwathError
 from tasks.imagery import TilePixels
-from tasks.planning.plan import check_plan, make_plan
+from tasks.job.image import check_plan
+from tasks.planning.plan import make_plan
 from tasks.publish.kinesis import state as stream_state
 from tasks.queue.sqs import Queue, open_queue, send
 from tasks.request import Request

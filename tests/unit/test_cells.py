@@ -6,7 +6,7 @@ import shapely
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tasks.grid.cells import area_and_edge, areas, edges
+from tasks.grid.cells import Cells, edges
 from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid, positions
 
@@ -65,7 +65,7 @@ def test_cells_meet_midway_in_the_overlap() -> None:
 
 @given(grids)
 def test_without_a_region_of_interest_the_areas_are_the_cells(grid: Grid) -> None:
-    found = areas(grid, None)
+    found = Cells.of(grid, None).areas
     assert found.tolist() == shapely.area(cells(grid)).tolist()
     assert found.sum() == grid.width * grid.height
 
@@ -74,31 +74,33 @@ def test_without_a_region_of_interest_the_areas_are_the_cells(grid: Grid) -> Non
 def test_the_areas_are_what_the_polygon_covers_of_each_cell(
     grid: Grid, roi: RegionOfInterest
 ) -> None:
-    found = areas(grid, roi)
+    found = Cells.of(grid, roi)
     expected = shapely.area(shapely.intersection(roi.area, cells(grid)))
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
-    area, edge = area_and_edge(grid, roi)
-    assert abs(found.sum() - area) <= 1e-9 * max(area, edge)
+    np.testing.assert_allclose(found.areas, expected, rtol=1e-9, atol=1e-9)
+    tolerance = 1e-9 * max(found.total_area, found.perimeter)
+    assert abs(found.areas.sum() - found.total_area) <= tolerance
 
 
 @given(grids, polygons())
 def test_a_tile_that_is_not_wanted_has_no_area(grid: Grid, roi: RegionOfInterest) -> None:
-    found = areas(grid, roi)
+    found = Cells.of(grid, roi).areas
     for region in grid.regions(10_000):
         for tile in grid.tiles(region):
-            assert found[tile.index] < 1e-9 or roi.wants(tile.window)
+            assert found[tile.index] < 1e-9 or roi.meets([tile.window])[0]
 
 
 def test_a_polygon_far_larger_than_the_image_asks_for_all_of_it() -> None:
     grid = Grid(900, 700, 256, 64)
     everything = RegionOfInterest(shapely.box(-1e6, -1e6, 1e6, 1e6))
-    assert areas(grid, everything).tolist() == areas(grid, None).tolist()
-    assert area_and_edge(grid, everything) == area_and_edge(grid, None) == (630_000, 3200)
+    found, whole = Cells.of(grid, everything), Cells.of(grid, None)
+    assert found.areas.tolist() == whole.areas.tolist()
+    assert (found.total_area, found.perimeter) == (630_000, 3200)
+    assert (whole.total_area, whole.perimeter) == (630_000, 3200)
 
 
 def test_a_polygon_that_runs_along_cells_edges_gives_whole_cells() -> None:
     grid = Grid(100, 100, 20, 0)
-    asked = areas(grid, RegionOfInterest(shapely.box(20, 40, 60, 100))).reshape(5, 5)
+    asked = Cells.of(grid, RegionOfInterest(shapely.box(20, 40, 60, 100))).areas.reshape(5, 5)
     expected = np.zeros((5, 5))
     expected[2:, 1:3] = 400
     assert asked.tolist() == expected.tolist()
@@ -109,7 +111,7 @@ def test_a_polygon_smaller_than_a_pixel_counts_by_its_size(size: float) -> None:
     grid = Grid(100_000, 100_000, 512, 50)
     corner = edges(grid.columns, 512)[100]  # four cells meet there
     speck = RegionOfInterest(shapely.Point(corner, corner).buffer(size))
-    area, edge = area_and_edge(grid, speck)
-    found = areas(grid, speck)
-    assert (found > 0).sum() == 4
-    assert abs(found.sum() - area) <= 1e-9 * max(area, edge)
+    found = Cells.of(grid, speck)
+    assert (found.areas > 0).sum() == 4
+    tolerance = 1e-9 * max(found.total_area, found.perimeter)
+    assert abs(found.areas.sum() - found.total_area) <= tolerance

@@ -7,6 +7,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.grid.cells import Cells
 from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid
 from tasks.results import coverage
@@ -113,7 +114,7 @@ def looked_at(roi: RegionOfInterest | None, *failed: int) -> pa.Table:
     """A ledger as an image's run leaves it."""
     found = [
         TileRecord(tile, TileState.OUTSIDE)
-        if roi is not None and not roi.wants(tile.window)
+        if roi is not None and not roi.meets([tile.window])[0]
         else TileRecord(tile, TileState.FAILED, "HTTP 500")
         if tile.index in failed
         else TileRecord(tile, list(TileState)[tile.index % 2])  # inferred or blank
@@ -124,9 +125,9 @@ def looked_at(roi: RegionOfInterest | None, *failed: int) -> pa.Table:
 
 @pytest.mark.parametrize("roi", [None, SQUARE])
 def test_what_was_looked_at_adds_up_to_all_that_is_asked_for(roi: RegionOfInterest | None) -> None:
-    table = measure(looked_at(roi), GRID, roi)
+    table = measure(looked_at(roi), Cells.of(GRID, roi))
     assert table.schema == coverage.MEASURED
-    check_complete(table, GRID, roi)
+    check_complete(table, Cells.of(GRID, roi))
     asked = 70 * 50 if roi is None else 26 * 23 - 16
     areas = dict.fromkeys(count(table), 0.0)
     for line in table.to_pylist():
@@ -139,7 +140,7 @@ def test_what_was_looked_at_adds_up_to_all_that_is_asked_for(roi: RegionOfIntere
 
 
 def test_a_failed_tile_takes_the_share_of_its_own_cell() -> None:
-    table = measure(looked_at(None, 0, 1), GRID, None)
+    table = measure(looked_at(None, 0, 1), Cells.of(GRID, None))
     x, y = (20 + 12) / 2, (20 + 15) / 2  # the middles of the first overlaps
     second = (12 + 20 + 25) / 2 - x
     assert table["area_px"].to_pylist()[:2] == [x * y, second * y]
@@ -148,11 +149,11 @@ def test_a_failed_tile_takes_the_share_of_its_own_cell() -> None:
 
 def test_a_tile_seen_only_for_its_overlap_answers_for_nothing() -> None:
     roi = RegionOfInterest(shapely.box(18, 2, 26, 10))  # in the second tile's cell
-    wanted = [tile.index for tile in TILES if roi.wants(tile.window)]
-    table = measure(looked_at(roi, 0), GRID, roi)
+    wanted = [tile.index for tile in TILES if roi.meets([tile.window])[0]]
+    table = measure(looked_at(roi, 0), Cells.of(GRID, roi))
     assert 0 in wanted
     assert (table["state"][0].as_py(), table["area_px"][0].as_py()) == ("failed", 0)
-    check_complete(table, GRID, roi)
+    check_complete(table, Cells.of(GRID, roi))
 
 
 def with_areas(table: pa.Table, areas: list[float]) -> pa.Table:
@@ -162,32 +163,32 @@ def with_areas(table: pa.Table, areas: list[float]) -> pa.Table:
 
 @given(st.integers(0, len(TILES) - 1), st.floats(1e-4, 1e3))
 def test_areas_that_do_not_add_up_are_a_fault(tile: int, missing: float) -> None:
-    table = measure(looked_at(None), GRID, None)
+    table = measure(looked_at(None), Cells.of(GRID, None))
     areas = table["area_px"].to_pylist()
     areas[tile] -= missing
-    with pytest.raises(RuntimeError, match=r"add up to .* px² of 3500\.0 px² asked for"):
-        check_complete(with_areas(table, areas), GRID, None)
+    with pytest.raises(RuntimeError, match=r"add up to .* px², but .* 3500\.0 px²"):
+        check_complete(with_areas(table, areas), Cells.of(GRID, None))
 
 
-@given(st.sampled_from([tile for tile in TILES if SQUARE.wants(tile.window)]))
+@given(st.sampled_from([tile for tile in TILES if SQUARE.meets([tile.window])[0]]))
 def test_a_wanted_tile_that_was_left_out_is_a_fault(tile: object) -> None:
-    wanted = measure(looked_at(SQUARE), GRID, SQUARE)
+    wanted = measure(looked_at(SQUARE), Cells.of(GRID, SQUARE))
     states = wanted["state"].to_pylist()
     index = tile.index  # type: ignore[attr-defined]
     states[index] = "outside"
     table = looked_at(SQUARE).set_column(5, coverage.SCHEMA.field("state"), pa.array(states))
-    table = measure(table, GRID, SQUARE)
+    table = measure(table, Cells.of(GRID, SQUARE))
     if wanted["area_px"][index].as_py() == 0:
-        check_complete(table, GRID, SQUARE)
+        check_complete(table, Cells.of(GRID, SQUARE))
         return
-    with pytest.raises(RuntimeError, match=f"in 1 tiles from {index} on"):
-        check_complete(table, GRID, SQUARE)
+    with pytest.raises(RuntimeError, match=f"1 tiles, from tile {index} on"):
+        check_complete(table, Cells.of(GRID, SQUARE))
 
 
 def test_a_tile_outside_without_a_region_of_interest_is_a_fault() -> None:
-    table = measure(looked_at(RegionOfInterest(shapely.box(0, 0, 30, 30))), GRID, None)
+    table = measure(looked_at(RegionOfInterest(shapely.box(0, 0, 30, 30))), Cells.of(GRID, None))
     with pytest.raises(RuntimeError, match="leaves out"):
-        check_complete(table, GRID, None)
+        check_complete(table, Cells.of(GRID, None))
 
 
 @pytest.mark.parametrize("indices", [[0, 1], [0, 1, 1], [0, 1, 3], [0, 0, 1, 2], []])
@@ -195,7 +196,7 @@ def test_a_tile_that_is_missing_or_counted_twice_is_a_fault(indices: list[int]) 
     grid = Grid(60, 20, 20, 0)
     table = ledger([TileRecord(TILES[index], TileState.INFERRED) for index in indices])
     with pytest.raises(RuntimeError, match=f"{len(indices)} lines for 3 tiles"):
-        check_complete(measure(table, grid, None), grid, None)
+        check_complete(measure(table, Cells.of(grid, None)), Cells.of(grid, None))
 
 
 def test_rejected_features_are_summed() -> None:

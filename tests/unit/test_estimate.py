@@ -68,8 +68,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
 def found_by(plan: Plan) -> dict[str, int]:
     """Tiles by state, as a run finds them."""
     counts = {"inferred": 0, "blank": 0, "outside": 0}
-    for region in plan.sized_regions(Throughput()):
-        counts["outside"] += len(plan.outside(region).ledger)
+    for region in plan.regions_for(Throughput()):
+        counts["outside"] += len(plan.split_by_roi(region)[1])
         for tile in plan.read(plan.tiles_in_roi(region)):
             blank = isinstance(tile, AbsentTile) or (isinstance(tile, TilePixels) and tile.blank)
             counts["blank" if blank else "inferred"] += 1

@@ -22,11 +22,12 @@ from tasks.errors import ImageChangedError, ImageError, RequestError
 from tasks.grid.roi import RegionOfInterest
 from tasks.imagery import TilePixels
 from tasks.inference import BuiltinEndpoint, open_endpoint
-from tasks.planning.plan import Plan, check_plan, make_plan
+from tasks.job.image import check_plan
+from tasks.planning.plan import Plan, make_plan
 from tasks.request import Request
 from tasks.results import coverage, detections
-from tasks.results.coverage import check_complete
-from tasks.results.stored import TileResults, gather
+from tasks.results.coverage import TileState, check_complete
+from tasks.results.stored import TileResults, gather, without_detections
 from tasks.settings import settings
 from tests.asking import ask as ask_about
 
@@ -90,7 +91,8 @@ def worked(plan: Plan, region_size: int, batch_size: int, backwards: bool) -> Ti
         tiles = plan.read(plan.tiles_in_roi(region))
         while batch := list(islice(tiles, batch_size)):
             found.append(ask_about(batch, endpoint))
-        found.append(plan.outside(region))
+        outside = plan.split_by_roi(region)[1]
+        found.append(without_detections(outside, TileState.OUTSIDE))
     return gather(found[::-1] if backwards else found)
 
 
@@ -101,10 +103,9 @@ def test_each_tile_of_a_region_is_outside_or_read(
 ) -> None:
     plan = plan_of(ask(folder, regionOfInterest=roi))
     for region in plan.grid.regions(region_size):
-        outside = plan.outside(region).ledger
-        assert set(outside["state"].to_pylist()) <= {"outside"}
-        read = [tile.tile.index for tile in plan.read(plan.tiles_in_roi(region))]
-        indices = outside["tile"].to_pylist() + read
+        inside, outside = plan.split_by_roi(region)
+        read = [tile.tile.index for tile in plan.read(inside)]
+        indices = [tile.index for tile in outside] + read
         assert sorted(indices) == [tile.index for tile in plan.grid.tiles(region)]
         if roi is None:
             assert len(outside) == 0
@@ -123,8 +124,8 @@ def test_tiles_are_read_with_their_pixels(folder: Path) -> None:
 @pytest.mark.parametrize("roi", [None, ROI])
 def test_the_ledger_adds_up_to_the_image(folder: Path, roi: str | None) -> None:
     plan = plan_of(ask(folder, regionOfInterest=roi))
-    ledger = coverage.measure(worked(plan, 110, 16, False).ledger, plan.grid, plan.roi)
-    check_complete(ledger, plan.grid, plan.roi)
+    ledger = coverage.measure(worked(plan, 110, 16, False).ledger, plan.cells)
+    check_complete(ledger, plan.cells)
     counts = coverage.count(ledger)
     assert counts["failed"] == 0
     assert counts["blank"] > 0

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import PublishError
+from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import Bands, Provenance, Results, publish
@@ -73,7 +74,7 @@ def published(
 ) -> dict[str, bytes]:
     grid = Grid(100, 100, 100, 0)
     record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
-    ledger = coverage.measure(coverage.ledger([record]), grid, None)
+    ledger = coverage.measure(coverage.ledger([record]), Cells.of(grid, None))
     outputs: Any = [File(folder)]
     done = publish(outputs, Results(bands, PROVENANCE, ledger, georeference), "x", roots=[folder])
     return {name: Path(uri).read_bytes() for name, uri in done.items()}

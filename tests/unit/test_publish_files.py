@@ -17,6 +17,7 @@ import shapely.geometry
 from affine import Affine
 
 from tasks.errors import PublishError
+from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery import Georeference
 from tasks.imagery.georeference.affine import AffineGeoreference
@@ -74,7 +75,7 @@ class File:
 def results(table: pa.Table | None, georeference: Place = None) -> Results:
     grid = Grid(200, 100, 100, 0)
     found = [TileRecord(grid.tile(0, column), TileState.FAILED, "HTTP 500") for column in (0, 1)]
-    ledger = coverage.measure(coverage.ledger(found), grid, None)
+    ledger = coverage.measure(coverage.ledger(found), Cells.of(grid, None))
     bands = None if table is None else lambda: [table]
     return Results(bands, PROVENANCE, ledger, georeference)
 

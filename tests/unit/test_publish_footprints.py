@@ -18,6 +18,7 @@ from pyproj import Transformer
 from rasterio.transform import GCPTransformer
 from rasterio.warp import transform as warp
 
+from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery import Georeference, open_image
 from tasks.imagery.georeference.affine import AffineGeoreference
@@ -33,7 +34,7 @@ def ledger(grid: Grid) -> pa.Table:
     """Tiles in all the states in turn."""
     tiles = (tile for region in grid.regions(10**9) for tile in grid.tiles(region))
     found = [TileRecord(tile, STATES[tile.index % 4], "x" * (tile.index % 2)) for tile in tiles]
-    return coverage.measure(coverage.ledger(found), grid, None)
+    return coverage.measure(coverage.ledger(found), Cells.of(grid, None))
 
 
 def written(folder: Path, grid: Grid, georeference: Georeference | None) -> geopandas.GeoDataFrame:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid, Region
-from tasks.planning.sizing import MOST_ROUNDS, MOST_TILES, OverlapCost, regions_worth, sized_regions
+from tasks.planning.sizing import MAX_ROUNDS, MAX_TILES, OverlapCost, region_count, sized_regions
 from tasks.planning.throughput import Throughput
 
 TARGET = 300.0  # seconds of work that a region should be
@@ -24,7 +24,7 @@ workers = st.integers(1, 200)
 
 def makespan(tiles: int, throughput: Throughput) -> float:
     """Seconds until the last worker is done, were tiles divisible."""
-    count = regions_worth(tiles, throughput, TARGET)
+    count = region_count(tiles, throughput, TARGET)
     return ceil(count / throughput.workers) * tiles * throughput.tile_seconds / count
 
 
@@ -32,17 +32,17 @@ def makespan(tiles: int, throughput: Throughput) -> float:
 def test_there_are_no_more_regions_than_tiles_and_none_is_huge(
     tiles: int, cost: float, workers: int
 ) -> None:
-    count = regions_worth(tiles, Throughput(cost, workers), TARGET)
+    count = region_count(tiles, Throughput(cost, workers), TARGET)
     assert 1 <= count <= tiles
-    assert tiles / count <= MOST_TILES
+    assert tiles / count <= MAX_TILES
 
 
 @given(tiles, costs, workers)
 def test_a_region_is_minutes_of_work(tiles: int, cost: float, workers: int) -> None:
-    count = regions_worth(tiles, Throughput(cost, workers), TARGET)
+    count = region_count(tiles, Throughput(cost, workers), TARGET)
     each = tiles * cost / count
-    assert each <= TARGET * (1 + 1e-9) or count >= min(tiles, MOST_ROUNDS * workers)
-    if count > ceil(tiles / MOST_TILES):  # which memory asks for
+    assert each <= TARGET * (1 + 1e-9) or count >= min(tiles, MAX_ROUNDS * workers)
+    if count > ceil(tiles / MAX_TILES):  # which memory asks for
         assert each >= LEAST * (1 - 1e-9)
 
 
@@ -50,16 +50,16 @@ def test_a_region_is_minutes_of_work(tiles: int, cost: float, workers: int) -> N
 def test_no_worker_is_idle_while_others_have_a_region_more(
     tiles: int, cost: float, workers: int
 ) -> None:
-    count = regions_worth(tiles, Throughput(cost, workers), TARGET)
+    count = region_count(tiles, Throughput(cost, workers), TARGET)
     left_over = count > workers and count % workers
-    assert not left_over or count in (tiles, ceil(tiles / MOST_TILES))
+    assert not left_over or count in (tiles, ceil(tiles / MAX_TILES))
 
 
 @given(tiles, costs, workers)
 def test_all_workers_have_work_if_it_pays_for_their_start(
     tiles: int, cost: float, workers: int
 ) -> None:
-    if regions_worth(tiles, Throughput(cost, workers), TARGET) < min(workers, tiles):
+    if region_count(tiles, Throughput(cost, workers), TARGET) < min(workers, tiles):
         assert tiles * cost / workers < LEAST * (1 + 1e-9)
 
 
@@ -68,7 +68,7 @@ def test_what_costs_more_is_cut_into_no_fewer_regions(
     tiles: int, one: float, other: float, workers: int
 ) -> None:
     cheap, dear = sorted([one, other])
-    assert regions_worth(tiles, Throughput(cheap, workers), TARGET) <= regions_worth(
+    assert region_count(tiles, Throughput(cheap, workers), TARGET) <= region_count(
         tiles, Throughput(dear, workers), TARGET
     )
 
@@ -94,7 +94,7 @@ def test_more_workers_are_done_no_later(
     ],
 )
 def test_examples(tiles: int, cost: float, workers: int, count: int) -> None:
-    assert regions_worth(tiles, Throughput(cost, workers), TARGET) == count
+    assert region_count(tiles, Throughput(cost, workers), TARGET) == count
 
 
 @st.composite
@@ -115,10 +115,10 @@ def test_every_tile_is_in_one_region_none_wider_than_memory_permits(
     image: tuple[Grid, NDArray[np.bool_]], cost: float, workers: int, widest: int, seam: int
 ) -> None:
     grid, asked = image
-    fewest = grid.fewest_columns(widest)
+    fewest = grid.min_region_columns(widest)
     throughput = Throughput(cost, workers)
     regions = sized_regions(
-        grid, asked, throughput, TARGET, fewest=fewest, seams=OverlapCost(seam, seam)
+        grid, asked, throughput, TARGET, min_columns=fewest, overlap_cost=OverlapCost(seam, seam)
     )
     found = sorted(tile.index for region in regions for tile in grid.tiles(region))
     assert found == list(range(len(grid)))
@@ -134,7 +134,7 @@ def cut(
 ) -> list[Region]:
     whole = np.ones((len(grid.rows), len(grid.columns)), np.bool_)
     chosen = whole if asked is None else asked
-    return sized_regions(grid, chosen, throughput, TARGET, fewest=1, seams=seams)
+    return sized_regions(grid, chosen, throughput, TARGET, min_columns=1, overlap_cost=seams)
 
 
 BLOCKS = OverlapCost(64 + 512, 64 + 512)
@@ -172,7 +172,7 @@ def test_what_regions_side_by_side_find_fits_in_memory_together() -> None:
     regions = cut(grid, Throughput(0.1, 32), BLOCKS)
     assert len({region.column_start for region in regions}) > 1
     rows = {(region.row_start, region.row_stop) for region in regions}
-    assert max(stop - start for start, stop in rows) * len(grid.columns) < 1.1 * MOST_TILES
+    assert max(stop - start for start, stop in rows) * len(grid.columns) < 1.1 * MAX_TILES
 
 
 def test_regions_are_no_larger_for_want_of_workers() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import FailedTile, Summary, status_of, summarise
@@ -126,7 +127,7 @@ def test_the_outcome_is_what_the_ledger_says() -> None:
         for region in grid.regions(5000)
         for tile in grid.tiles(region)
     ]
-    table = coverage.measure(coverage.ledger(found), grid, None)
+    table = coverage.measure(coverage.ledger(found), Cells.of(grid, None))
     told = summarise(
         table, job_id="j", image="a.tif", status=JobStatus.PARTIAL, features=2, outputs={"a": "b"}
     )

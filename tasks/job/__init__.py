@@ -1,0 +1,20 @@
+"""The work on an image and on a region as plain functions, without an orchestrator.
+
+`work_image` is the whole story of one image: plan, regions, merge, publish, summary. A flow that
+works an image with the regions on other machines calls the same parts.
+"""
+
+from tasks.job.image import FinishedImage, check_plan, cut_regions, finish_image, work_image
+from tasks.job.observer import Observer
+from tasks.job.region import RegionOutcome, work_region
+
+__all__ = [
+    "FinishedImage",
+    "Observer",
+    "RegionOutcome",
+    "check_plan",
+    "cut_regions",
+    "finish_image",
+    "work_image",
+    "work_region",
+]

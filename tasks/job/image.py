@@ -1,0 +1,255 @@
+"""The work on an image: plan → regions → merge → publish → summary."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from uuid import uuid4
+
+import pyarrow as pa
+
+from tasks.errors import ImageChangedError, PublishError, RequestError, SwathError
+from tasks.grid.tiles import Grid, Region
+from tasks.imagery import Image
+from tasks.inference import open_with_retries
+from tasks.job.observer import SILENT, Observer
+from tasks.job.region import work_region
+from tasks.merge import merge as merge_detections
+from tasks.planning.plan import Plan, make_plan
+from tasks.planning.throughput import Throughput
+from tasks.reporting.status import JobStatus
+from tasks.reporting.summary import Summary, status_of, summarise
+from tasks.request import Algorithm, Request
+from tasks.results import coverage
+from tasks.results.coverage import TileState
+from tasks.results.stored import StoredResults, load_ledger, without_detections
+from tasks.settings import settings
+from tasks.storage import objects
+
+logger = logging.getLogger(__name__)
+
+Bands = Callable[[], Iterable[pa.Table]]
+"""Gives the merged detections, table after table, each time it is called."""
+
+
+Merge = Callable[[pa.Table, Algorithm, Grid, pa.Table], pa.Table]
+"""`tasks.merge.merge`, or the same as a step of an orchestrator."""
+
+Publish = Callable[[Request, Image, Bands | None, pa.Table, datetime], dict[str, str]]
+"""`tasks.publish.publish_image`, or the same as a step of an orchestrator."""
+
+
+@dataclass(frozen=True)
+class FinishedImage:
+    """An image whose results are published.
+
+    Attributes:
+        summary: The outcome.
+        ledgers: The ledger of each region, `coverage.SCHEMA`.
+    """
+
+    summary: Summary
+    ledgers: Sequence[pa.Table]
+
+
+def work_image(
+    request: Request,
+    image_url: str,
+    observer: Observer = SILENT,
+    *,
+    region_rows: int | None = None,
+) -> Summary:
+    """Detect the objects of an image and publish them, in this process alone.
+
+    Args:
+        request: The message.
+        image_url: One of its images.
+        observer: Hears of the progress.
+        region_rows: Approximate height of a region in pixels; left out, the operator's setting, or
+            regions of some minutes each.
+
+    Returns:
+        The outcome, also where its status is FAILED.
+
+    Raises:
+        SwathError: The request cannot be honoured, or the results cannot be published.
+    """
+    started = datetime.now(UTC)
+    plan = check_plan(request, image_url)
+    regions = cut_regions(plan, region_rows, Throughput)
+    observer.planned(plan, regions)
+    with work_folder(objects.join(settings().work_uri, uuid4().hex)) as work:
+        lost = _work_regions(plan, regions, work, observer)
+        return finish_image(plan, regions, lost, work, started).summary
+
+
+def check_plan(request: Request, image_url: str) -> Plan:
+    """Plan an image and check every part of the plan before any tile costs money.
+
+    The request of the plan names one variant of the endpoint, so that all regions use one model.
+
+    Raises:
+        ImageError: The image cannot be read, or not safely.
+        EndpointError: The endpoint does not tell what the plan needs to know of it.
+        RequestError: The request does not fit the image, or there is no such model, tile encoding
+            or output.
+    """
+    # late: a region's run, which checks nothing, does not wait for these imports
+    from tasks.inference.sagemaker import resolve_variant  # noqa: PLC0415
+    from tasks.publish import check_outputs  # noqa: PLC0415
+
+    if image_url not in request.image_urls:
+        raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
+    plan = make_plan(resolve_variant(request, image_url), image_url)
+    check_outputs(request.outputs, settings().local_roots)
+    open_with_retries(plan.request, plan.image).close()
+    return plan
+
+
+def cut_regions(
+    plan: Plan, region_rows: int | None, throughput: Callable[[], Throughput]
+) -> list[Region]:
+    """Divide an image into regions.
+
+    Args:
+        plan: The plan of the image.
+        region_rows: Approximate height of a region in pixels; None for the operator's setting, or
+            where there is none, what suits the throughput.
+        throughput: Estimates it; called only where it is needed.
+    """
+    rows = region_rows or settings().region_size
+    return plan.regions(rows) if rows else plan.regions_for(throughput())
+
+
+@contextmanager
+def work_folder(uri: str) -> Iterator[str]:
+    """A folder or s3:// prefix for the results of regions, removed at the end.
+
+    That it cannot be removed is logged, and costs no result.
+    """
+    try:
+        yield uri
+    finally:
+        try:
+            objects.remove(uri)
+        except PublishError as error:
+            logger.warning("%s", error)
+
+
+def finish_image(
+    plan: Plan,
+    regions: Sequence[Region],
+    lost: Mapping[int, str],
+    work_uri: str,
+    started: datetime,
+    *,
+    merge: Merge = merge_detections,
+    publish: Publish | None = None,
+) -> FinishedImage:
+    """Prove coverage, merge the deferred detections, publish, and summarise.
+
+    Args:
+        plan: The plan of the image.
+        regions: All its regions.
+        lost: Index of each region that stored no results, with the reason.
+        work_uri: Where the other regions stored theirs.
+        started: When the job began; the inference time of all features.
+        merge: Merges, in another place perhaps.
+        publish: Publishes, likewise.
+
+    Raises:
+        PublishError: The results cannot be published.
+    """
+    ledgers = [_region_ledger(plan, region, lost.get(region.index), work_uri) for region in regions]
+    ledger = coverage.measure(coverage.concatenate(ledgers), plan.cells)
+    coverage.check_complete(ledger, plan.cells)
+    all_rejected = coverage.rejected(ledger) > 0 and coverage.detections(ledger) == 0
+    status = status_of(coverage.count(ledger), all_rejected=all_rejected)
+    stored = [region for region in regions if region.index not in lost]
+    results = StoredResults(work_uri, stored, plan.grid)
+    deferred, decided = results.deferred()
+    merged = plan.clip_to_roi(merge(deferred, plan.request.algorithm, plan.grid, ledger))
+    bands = None if status is JobStatus.FAILED else partial(results.bands, merged)
+    outputs = _publish(plan, bands, ledger, started, publish)
+    summary = summarise(
+        ledger,
+        job_id=plan.request.job_id,
+        image=plan.image.url,
+        status=status,
+        features=decided + len(merged),
+        outputs=outputs,
+    )
+    return FinishedImage(summary, ledgers)
+
+
+def _region_ledger(plan: Plan, region: Region, lost: str | None, work_uri: str) -> pa.Table:
+    """The ledger of a region; of a lost one, its tiles in the region of interest failed."""
+    if lost is None:
+        return load_ledger(work_uri, region)
+    inside, outside = plan.split_by_roi(region)
+    failed = without_detections(inside, TileState.FAILED, lost)
+    return coverage.concatenate(
+        [without_detections(outside, TileState.OUTSIDE).ledger, failed.ledger]
+    )
+
+
+def _publish(
+    plan: Plan, bands: Bands | None, ledger: pa.Table, started: datetime, publish: Publish | None
+) -> dict[str, str]:
+    """Publish the results; of a failed image, log what could not be published.
+
+    The job then fails for the reason why its tiles failed, which is what users must hear.
+    """
+    if publish is None:
+        from tasks.publish import publish_image  # noqa: PLC0415 - late, as in `check_plan`
+
+        publish = publish_image
+    try:
+        return publish(plan.request, plan.image, bands, ledger, started)
+    except PublishError as error:
+        if bands is not None:
+            raise
+        logger.warning("%s", error)
+        return {}
+
+
+def _work_regions(
+    plan: Plan, regions: Sequence[Region], work_uri: str, observer: Observer
+) -> dict[int, str]:
+    """Work the regions in turn; returns those that were lost, with the reason.
+
+    No further region begins once the endpoint was given up or the image was replaced.
+    """
+    lost: dict[int, str] = {}
+    stop = ""
+    for region in regions:
+        if stop:
+            lost[region.index] = stop
+            continue
+        try:
+            stop = _work_with_attempts(plan, region, work_uri, observer)
+        except ImageChangedError as error:
+            stop = lost[region.index] = str(error)
+        except SwathError as error:
+            lost[region.index] = str(error)
+        observer.region_ended(region, lost.get(region.index, ""))
+    return lost
+
+
+def _work_with_attempts(plan: Plan, region: Region, work_uri: str, observer: Observer) -> str:
+    """Work a region, again after an error; returns why the endpoint was given up, if it was."""
+    for attempts_left in reversed(range(settings().region_attempts)):
+        observer.region_began(region)
+        try:
+            return work_region(plan, region, work_uri, observer).endpoint_down
+        except ImageChangedError:
+            raise
+        except SwathError as error:
+            if not attempts_left:
+                raise
+            logger.warning("%s is tried again: %s", region.name, error)
+    raise AssertionError("SWATH_REGION_ATTEMPTS is 1 or more")

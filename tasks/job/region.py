@@ -1,0 +1,155 @@
+"""The work on a region: read → infer → settle what it can → store."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from tasks.grid.tiles import Region
+from tasks.inference import open_with_retries
+from tasks.inference.batch import Batch, batch_size, infer, max_calls
+from tasks.inference.client import InferenceClient
+from tasks.inference.limiter import Limiter
+from tasks.job.observer import SILENT, Observer
+from tasks.merge import settle
+from tasks.planning.plan import Plan
+from tasks.planning.throughput import RegionTiming
+from tasks.results import coverage
+from tasks.results.coverage import TileState
+from tasks.results.stored import TileResults, gather, save, without_detections
+from tasks.settings import settings
+
+
+class BatchResult(Protocol):
+    """The results of a batch of tiles, to come; `concurrent.futures.Future` is one."""
+
+    def done(self) -> bool:
+        """Whether `result` returns at once."""
+
+    def result(self) -> TileResults:
+        """Wait for the results."""
+
+
+Submit = Callable[[Batch], BatchResult]
+"""Starts to collect the answers of a batch, while its tiles are still being read."""
+
+Concurrency = Callable[[InferenceClient], AbstractContextManager[None]]
+"""While it is open, sets how many calls may be in flight (`Limiter.max_in_flight`)."""
+
+
+@dataclass(frozen=True)
+class RegionOutcome:
+    """The outcome of a region whose results are stored.
+
+    Attributes:
+        tiles: Number of tiles in each state.
+        endpoint_down: Why the endpoint was given up; empty where it answered to the end.
+        timing: From which later images of the model are planned.
+        first_answer: When the model first answered, in seconds since 1970; None if it never did.
+    """
+
+    tiles: dict[str, int]
+    endpoint_down: str
+    timing: RegionTiming
+    first_answer: float | None
+
+
+@contextmanager
+def own_concurrency(client: InferenceClient) -> Iterator[None]:
+    """Let this process alone use all that the endpoint takes."""
+    client.limiter.max_in_flight = client.endpoint.capacity or settings().endpoint_concurrency
+    yield
+
+
+def work_region(
+    plan: Plan,
+    region: Region,
+    work_uri: str,
+    observer: Observer = SILENT,
+    *,
+    concurrency: Concurrency = own_concurrency,
+    submit: Submit | None = None,
+) -> RegionOutcome:
+    """Detect the objects of one region and store them for the merge.
+
+    Args:
+        plan: The plan of the image.
+        region: Which of its tiles.
+        work_uri: Folder or s3:// prefix that the image is merged from.
+        observer: Hears of tiles that are done.
+        concurrency: Shares the endpoint with other regions; left out, there are none.
+        submit: Runs a batch; left out, in a thread of this process.
+
+    Raises:
+        ImageChangedError: The image was replaced meanwhile.
+        SwathError: The image cannot be read, the endpoint not opened, or the results not stored.
+    """
+    with (
+        closing(_open_client(plan, region)) as client,
+        concurrency(client),
+        ThreadPoolExecutor(1, thread_name_prefix="batches") as thread,
+    ):
+        began = time.monotonic()
+        infer_batch = submit or (lambda batch: thread.submit(infer, batch))
+        results = gather(_infer_tiles(plan, region, client, infer_batch, observer))
+        seconds = time.monotonic() - began
+    _settle_and_store(plan, region, results, work_uri)
+    tiles = coverage.count(results.ledger)
+    pixels = plan.grid.tile_width * plan.grid.tile_height
+    timing = RegionTiming(tiles[TileState.INFERRED], pixels, seconds)
+    return RegionOutcome(tiles, client.stop_reason, timing, client.first_answer)
+
+
+def _open_client(plan: Plan, region: Region) -> InferenceClient:
+    endpoint = open_with_retries(plan.request, plan.image)
+    return InferenceClient(
+        endpoint,
+        Limiter(0),
+        tiles=len(region),
+        max_calls=max_calls(plan.tile_bytes * endpoint.tiles_per_call),
+        attempts=settings().tile_attempts,
+        retry_seconds=settings().endpoint_patience,
+    )
+
+
+def _infer_tiles(
+    plan: Plan, region: Region, client: InferenceClient, submit: Submit, observer: Observer
+) -> Iterator[TileResults]:
+    """The results of each batch; calls of one batch go on while the next one is read."""
+
+    def done(results: TileResults) -> TileResults:
+        if len(results.ledger):
+            observer.tiles_done(region, len(results.ledger))
+        return results
+
+    inside, outside = plan.split_by_roi(region)
+    yield done(without_detections(outside, TileState.OUTSIDE))
+    size = batch_size(len(inside), settings().batch_size, client.tiles_per_call)
+    open_batches: deque[BatchResult] = deque()
+    sent = 0
+    with closing(plan.read(inside)) as tiles:
+        while sent < len(inside) and not client.stop_reason:
+            batch = Batch()
+            with closing(batch):  # if this run is cancelled, nothing may wait for more tiles
+                open_batches.append(submit(batch))
+                sent += batch.fill(islice(tiles, size), client)
+            while open_batches and open_batches[0].done():
+                yield done(open_batches.popleft().result())
+    for each in open_batches:
+        yield done(each.result())
+    yield done(without_detections(inside[sent:], TileState.FAILED, client.stop_reason))
+
+
+def _settle_and_store(plan: Plan, region: Region, results: TileResults, work_uri: str) -> None:
+    """Decide the detections that no other region bears on; store these and the deferred ones."""
+    inferred = coverage.inferred(results.ledger, plan.grid)
+    interior = plan.grid.interior(region)
+    settled = settle(results.detections, plan.request.algorithm, plan.grid, inferred, interior)
+    decided = map(plan.clip_to_roi, settled.batches())
+    save(decided, settled.deferred, results.ledger, work_uri, region)
