@@ -1,6 +1,6 @@
-"""The command line: `swath --help` explains itself.
+"""The command line `swath`.
 
-What is slow to import is imported inside the commands, so that each shows a sign of life at once.
+Modules that are slow to import are imported inside the commands, so that each responds at once.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ console = Console(stderr=True, highlight=False, markup=False)
 @app.command
 def demo(
     *,
-    image: Annotated[Path | None, Parameter(help="Your own image, not the harbour.")] = None,
+    image: Annotated[Path | None, Parameter(help="Your own image in place of the harbour.")] = None,
     out: Annotated[Path, Parameter(help="Folder for the results and logs.")] = Path("demo"),
     keep_running: Annotated[
-        bool, Parameter(negative=(), help="Leave it all up at the end.")
+        bool, Parameter(negative=(), help="Keep the stack running at the end.")
     ] = False,
 ) -> int:
-    """Show the whole system at work: queue, flows, model, results, on this machine alone."""
+    """Demonstrate the whole system on this machine: queue, flows, model, results."""
     from deployments.demo.show import show
 
     return show(image, out, keep_running=keep_running, console=console)
@@ -52,13 +52,13 @@ def demo(
 def up(
     *,
     root: Annotated[
-        tuple[Path, ...], Parameter(help="Folder that requests may name images and outputs in.")
+        tuple[Path, ...], Parameter(help="Folder in which requests may name images and outputs.")
     ] = (Path.home(), Path()),
 ) -> int:
     """Run the local stack (AWS, Prefect, worker, models) until Ctrl-C.
 
-    Requests may name local images and outputs below your home and this folder, unless --root says
-    which.
+    Requests may name local images and outputs in your home and the current folder, or in those
+    that --root gives.
     """
     from deployments.up import up
 
@@ -71,7 +71,7 @@ def submit(
         Path, Parameter(help="A file; - for standard input.", allow_leading_hyphen=True)
     ],
 ) -> int:
-    """Put a request on the queue: SWATH_QUEUE_URL, else that of `swath up`."""
+    """Send a request to the queue SWATH_QUEUE_URL, or to the queue of `swath up`."""
     from deployments.submit import submit
 
     return submit(request, console)
@@ -84,18 +84,22 @@ def run(
     model: Annotated[str, Parameter(help="The model's name, URL, or ONNX file.")],
     type: Annotated[  # noqa: A002 - the option's name
         Literal["BUILTIN", "HTTP_ENDPOINT", "SM_ENDPOINT", "OIP_ENDPOINT", "ONNX"] | None,
-        Parameter(help="Kind of endpoint; guessed from the model if left out."),
+        Parameter(help="Kind of endpoint; derived from the model if left out."),
     ] = None,
     parameter: Annotated[
         tuple[str, ...],
-        Parameter(help="NAME=VALUE of imageProcessorParameters; may be given again."),
+        Parameter(help="NAME=VALUE of imageProcessorParameters; may be repeated."),
     ] = (),
     tiling: TilingOptions = DEFAULT_TILING,
-    job_id: Annotated[str | None, Parameter(help="Name of the job; made up if left out.")] = None,
+    job_id: Annotated[
+        str | None, Parameter(help="Identifier of the job; else a random one.")
+    ] = None,
     out: Annotated[Path, Parameter(help="Folder for the results.")],
-    json: Annotated[bool, Parameter(negative=(), help="End with one JSON object.")] = False,
+    json: Annotated[
+        bool, Parameter(negative=(), help="Print the outcome as a JSON object.")
+    ] = False,
 ) -> int:
-    """Run a model over one image now, without a queue.
+    """Run a model over one image, without a queue.
 
     Exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED or refused.
     """
@@ -121,7 +125,7 @@ def plan(
     tiling: TilingOptions = DEFAULT_TILING,
     json: Annotated[bool, Parameter(negative=(), help="Print one JSON object.")] = False,
 ) -> int:
-    """Say what an image will take before it costs anything: tiles, model calls, bytes, memory."""
+    """Estimate the cost of an image before it is run: tiles, model calls, bytes, memory."""
     from deployments.plan import plan
 
     plan(image, tiling, json=json)
@@ -156,7 +160,7 @@ def serve(
 
 
 def main() -> int:
-    """Run the command that was asked for; what went wrong is one line on stderr."""
+    """Run the command of the command line; an error is one line on stderr."""
     try:
         return app() or 0
     except SwathError as error:

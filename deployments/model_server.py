@@ -1,11 +1,12 @@
-"""The built-in models behind HTTP, by the contract of any model endpoint.
+"""HTTP server of the built-in models, with the contract of any HTTP model endpoint.
 
-    POST /{model}/invocations                    a tile in, a FeatureCollection out
+    POST /{model}/invocations                    a tile as body; answers a FeatureCollection
     POST /invocations?model=NAME                 the same; or with the header X-Swath-Model
     GET  /ping                                   200 when ready
 
-A model's parameters come as query or as headers of their names. Errors are JSON with a `reason`.
-Run with `python -m deployments.model_server --port 8080`; Ctrl-C or SIGTERM ends it in order.
+Parameters of a model are query parameters or headers of the same names. Errors are JSON with a
+`reason`. Run with `python -m deployments.model_server --port 8080`; Ctrl-C or SIGTERM ends it in
+order.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from tasks.inference import builtin
 from tasks.inference.builtin.failure import BadAnswerError
 from tasks.inference.tile_decoding import decode_tile
 
-LARGEST_BODY = 2**28  # bytes of an encoded tile
-KEEP_ALIVE = 75  # seconds that an idle connection stays open, between two batches of a client
-LAST_WORDS = 5  # seconds that answers under way are waited for at the end
+MAX_BODY = 2**28  # bytes of an encoded tile
+KEEP_ALIVE = 75  # seconds that an idle connection stays open, longer than between two batches
+SHUTDOWN_TIMEOUT = 5  # seconds to wait for pending answers
 
 
 def app() -> Starlette:
@@ -57,27 +58,27 @@ def serve(
     """Serve the models until SIGINT or SIGTERM.
 
     Args:
-        host: Address to listen at; the default is for this machine alone.
-        port: Port to listen at, 0 for any that is free.
-        ready: Called once, with the server's address, when it answers.
+        host: Address to listen at; by default only this machine can connect.
+        port: Port to listen at; 0 for any free one.
+        ready: Called once with the server's URL, when it answers.
 
     Raises:
-        OSError: The port is taken.
+        OSError: The port is in use.
     """
     with _listen(host, port) as listener:
         address = f"http://{host}:{listener.getsockname()[1]}"
         server = _Server(address, ready or (lambda _: None))
         if threading.current_thread() is threading.main_thread():
-            # uvicorn stops in order at these, then hands them to whoever was there before
+            # uvicorn shuts down in order on these, then calls the previous handlers
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: None)
         server.run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; of protocol TCP by name, else asyncio leaves Nagle's algorithm on.
+    """A bound socket with the protocol TCP set, so that asyncio turns Nagle's algorithm off.
 
-    With it on, an answer's body waits 40 ms for the acknowledgement of its headers.
+    With that algorithm, an answer's body waits 40 ms for the acknowledgement of its headers.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
@@ -88,12 +89,12 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise OSError(error.errno, f"{host}:{port}: {error.strerror}; name another port") from error
+        raise OSError(error.errno, f"{host}:{port}: {error.strerror}; give another port") from error
     return listener
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it answers."""
+    """A server that calls back when it answers."""
 
     def __init__(self, address: str, ready: Callable[[str], None]) -> None:
         config = uvicorn.Config(
@@ -102,25 +103,25 @@ class _Server(uvicorn.Server):
             access_log=False,
             lifespan="off",
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=LAST_WORDS,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
         )
         super().__init__(config)
         self._address, self._ready = address, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
+        """Start, then call back with the URL."""
         await super().startup(sockets)
         if self.started:
             self._ready(self._address)
 
 
 async def _ping(_: Request) -> Response:
-    """Alive."""
+    """Health check: 200 with the models' names."""
     return JSONResponse({"status": "ready", "models": sorted(builtin.MODELS)})
 
 
 async def _invoke(request: Request) -> Response:
-    """A model's answer for the tile in the body, worked out beside the event loop."""
+    """A model's answer for the tile in the body, computed in a thread."""
     model = _model(request)
     payload = await _body(request)
     media_type = request.headers.get("content-type")
@@ -128,13 +129,13 @@ async def _invoke(request: Request) -> Response:
 
 
 def _model(request: Request) -> builtin.Model:
-    """The model that a request names, with its parameters."""
+    """The model that a request names, with the parameters of the request."""
     query = dict(request.query_params)
     named = request.path_params.get("model") or query.pop("model", None)
     name = str(named or request.headers.get("x-swath-model"))
     if name not in builtin.MODELS:
         known = ", ".join(sorted(builtin.MODELS))
-        raise HTTPException(404, f"There is no model {name!r} here: name one of {known}.")
+        raise HTTPException(404, f"There is no model {name!r}; give one of {known}.")
     fields = builtin.MODELS[name].model_fields
     parameters = {field: request.headers[field] for field in fields if field in request.headers}
     try:
@@ -144,55 +145,55 @@ def _model(request: Request) -> builtin.Model:
 
 
 async def _body(request: Request) -> bytes:
-    """The body of a request, refused as soon as it is too large."""
+    """The body of a request; 413 as soon as it is too large."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LARGEST_BODY:
-            raise HTTPException(413, f"A tile may have {LARGEST_BODY} bytes: send smaller ones.")
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"A tile may have {MAX_BODY} bytes; send smaller tiles.")
     return bytes(body)
 
 
 def _answer(model: builtin.Model, payload: bytes, media_type: str | None) -> Response:
-    """What a server says for a tile, its failures included."""
+    """The response for a tile: the model's answer, or its failure as a status."""
     try:
         pixels = decode_tile(payload, media_type)
     except ValueError as error:
-        return _reason(400, str(error))
+        return _error_response(400, str(error))
     try:
-        return _json(model(pixels))
+        return _geojson_response(model(pixels))
     except BadAnswerError as error:
         return Response(error.body, media_type="application/json")
     except ThrottledError as error:
-        return _reason(503, str(error), {"Retry-After": f"{error.retry_after or 0:g}"})
+        return _error_response(503, str(error), {"Retry-After": f"{error.retry_after or 0:g}"})
     except TransientError as error:
-        return _reason(500, str(error))
+        return _error_response(500, str(error))
 
 
-def _json(document: dict[str, Any]) -> Response:
-    """A document as GeoJSON."""
+def _geojson_response(document: dict[str, Any]) -> Response:
+    """A GeoJSON response."""
     body = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     return Response(body, media_type="application/geo+json")
 
 
-def _reason(status: int, reason: str, headers: dict[str, str] | None = None) -> Response:
-    """An error with its reason."""
+def _error_response(status: int, reason: str, headers: dict[str, str] | None = None) -> Response:
+    """An error response: JSON with the reason."""
     return JSONResponse({"reason": reason}, status_code=status, headers=headers)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
-    """The answer to a request that reached no model."""
+    """The response to a request that reached no model."""
     assert isinstance(error, HTTPException)
-    return _reason(error.status_code, error.detail)
+    return _error_response(error.status_code, error.detail)
 
 
 def main() -> None:
     """Serve the models from the command line."""
     parser = argparse.ArgumentParser(description="Serve Swath's built-in models over HTTP.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080, help="0 for any that is free")
-    said = lambda address: print(f"models at {address}", flush=True)
-    serve(**vars(parser.parse_args()), ready=said)
+    parser.add_argument("--port", type=int, default=8080, help="0 for any free one")
+    announce = lambda url: print(f"models at {url}", flush=True)
+    serve(**vars(parser.parse_args()), ready=announce)
 
 
 if __name__ == "__main__":

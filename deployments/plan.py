@@ -1,4 +1,4 @@
-"""`swath plan`: what an image will take, before anything costs money."""
+"""`swath plan`: the estimated cost of an image, before any model is called."""
 
 from __future__ import annotations
 
@@ -10,67 +10,67 @@ from tasks.imagery import check_encodable
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import make_plan
 
-_NO_MODEL = {"name": "centerpoint", "type": "BUILTIN"}  # a plan asks none
-_NOWHERE = [{"type": "S3", "bucket": "not-written", "prefix": ""}]  # nor does it publish
+_NO_MODEL = {"name": "centerpoint", "type": "BUILTIN"}  # required by the request, not called
+_NO_OUTPUT = [{"type": "S3", "bucket": "not-written", "prefix": ""}]  # required, not written
 
 _BLANK = {
     "counted": "blank",
-    "estimated": "blank, about, by the image's overviews",
-    "unknown": "blank, and perhaps more: the image has no overviews to see them on",
+    "estimated": "blank, estimated from the image's overviews",
+    "unknown": "blank, perhaps more: the image has no overviews to estimate from",
 }
 
 _STRIPS = (
-    "its blocks are wider than a region, so that each is read for several; "
-    "gdal_translate -of COG makes a copy that is read once"
+    "its blocks are wider than a region, so each is read for several regions; "
+    "gdal_translate -of COG makes a copy whose blocks are read once"
 )
 
-_SIZED = "for {:g} s a tile; a run goes by what tiles of its model have taken"
+_SIZED = "for {:g} s per tile; a run uses the measured throughput of its model"
 
 
 def plan(image: str, tiling: TilingOptions, *, json: bool) -> None:
-    """Print what an image will take, as text or as one JSON object.
+    """Print the estimate for an image, as text or as one JSON object.
 
     Raises:
-        SwathError: The image cannot be worked like this.
+        SwathError: The image cannot be processed with these options.
     """
-    fields = {"jobId": "plan", "imageProcessor": _NO_MODEL, "outputs": _NOWHERE}
+    fields = {"jobId": "plan", "imageProcessor": _NO_MODEL, "outputs": _NO_OUTPUT}
     request = build_request(image, tiling, fields)
     if roots := image_roots(image):
         os.environ["SWATH_LOCAL_ROOTS"] = json_text.dumps([str(root) for root in roots])
     found = make_plan(request, request.image_urls[0])
     check_encodable(found.image, request.tile_format, request.tile_compression)
-    figures = estimate(found, tiling.region_size)
+    estimated = estimate(found, tiling.region_size)
     if json:
-        print(figures.model_dump_json(indent=2))
+        print(estimated.model_dump_json(indent=2))
     else:
         encoding = f"{request.tile_format}/{request.tile_compression}"
-        print("\n".join(f"{name:<14}{value}" for name, value in _lines(figures, encoding)))
+        print("\n".join(f"{name:<14}{value}" for name, value in _lines(estimated, encoding)))
 
 
 def _lines(it: Estimate, encoding: str) -> list[tuple[str, str]]:
     stored = f"{it.format}, {_bytes(it.stored_bytes)}"
     tiles = f"{sum(it.tiles.values()):,} of {it.tile_size[0]} × {it.tile_size[1]} pixels"
-    twice = it.bytes_to_read / it.stored_bytes
+    share = it.bytes_to_read / it.stored_bytes
     return [
         ("image", it.image),
         ("size", f"{it.width:,} × {it.height:,} pixels, {it.bands} × {it.dtype}"),
         ("format", f"{stored}, blocks of {it.block_shape[1]:,} × {it.block_shape[0]:,}"),
-        ("georeference", it.georeference or "none: features will have no place on the Earth"),
-        ("tiles", f"{tiles}, at least {it.tile_overlap} shared"),
+        ("georeference", it.georeference or "none: features will have pixel coordinates only"),
+        ("tiles", f"{tiles}, overlap at least {it.tile_overlap}"),
         ("", f"{it.tiles['inferred']:,} to the model"),
         ("", f"{it.tiles['blank']:,} {_BLANK[it.blank_is]}"),
         ("", f"{it.tiles['outside']:,} outside the region of interest"),
         ("regions", f"{it.regions:,}, up to {it.region_size[0]:,} × {it.region_size[1]:,} pixels"),
         *([("", _SIZED.format(it.tile_seconds))] if it.tile_seconds else []),
-        ("reading", f"{_bytes(it.bytes_to_read)}, {twice:.2f} of the file"),
+        ("reading", f"{_bytes(it.bytes_to_read)}, {share:.2f} of the file"),
         *([("", _STRIPS)] if it.region_size[0] < it.block_shape[1] else []),
         ("model calls", f"{it.model_calls:,}, {_bytes(it.bytes_to_send)} of pixels as {encoding}"),
-        ("memory", f"{_bytes(it.memory_bytes)} a region run, at most"),
+        ("memory", f"at most {_bytes(it.memory_bytes)} for each region run"),
     ]
 
 
 def _bytes(count: float) -> str:
-    """A number of bytes for people."""
+    """A number of bytes as text, with a decimal unit."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

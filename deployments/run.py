@@ -1,4 +1,4 @@
-"""`swath run`: one image now, without a queue, with its regions in this process."""
+"""`swath run`: one image, without a queue, its regions in this process."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from tasks.request import Request
 if TYPE_CHECKING:
     from tasks.reporting.summary import Summary
 
-_PATIENCE = 3.0  # seconds that an interrupted run may take to end in order
-_INTERRUPTED = 130
-_WITH_FILES = {"ONNX", "OIP_ENDPOINT"}  # kinds of endpoint that read a model or its description
+_STOP_TIMEOUT = 3.0  # seconds that an interrupted run may take to end in order
+_WITH_FILES = {"ONNX", "OIP_ENDPOINT"}  # endpoints that read a model or description from a file
+EXIT_INTERRUPTED = 130
 EXIT = {JobStatus.SUCCESS: 0, JobStatus.FAILED: 1, JobStatus.PARTIAL: 3}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was typed.
+    """The options of the command.
 
     Attributes:
         image: Path or s3:// URL.
-        cut: How it is cut.
+        tiling: How it is read and cut into tiles.
         model: The model's name, URL, or ONNX file.
         type: Kind of endpoint.
-        parameters: For the model, each NAME=VALUE.
-        job_id: Name of the job.
+        parameters: Parameters of the model, each NAME=VALUE.
+        job_id: Identifier of the job.
         out: Folder for the results.
-        json: Whether to end with a JSON object.
+        json: Whether to print the outcome as a JSON object.
     """
 
     image: str
@@ -56,81 +56,83 @@ class Options:
     json: bool
 
     def request(self) -> Request:
-        """The message that asks for it.
+        """The request for the image.
 
         Raises:
-            SwathError: An option cannot be honoured.
+            SwathError: An option has an invalid value.
         """
         fields = {
             "jobId": self.job_id,
             "outputs": [{"type": "File", "path": str(self.out.resolve())}],
-            "imageProcessor": {"name": self._place(self.model), "type": self.type},
+            "imageProcessor": {"name": self._location(self.model), "type": self.type},
             "imageProcessorParameters": self._parameters(),
         }
         return build_request(self.image, self.tiling, fields)
 
     def roots(self) -> list[Path]:
-        """The folders of all files that were named."""
-        named = [self.image, self._place(self.model), *self._parameters().values()]
+        """The local roots to allow: the folders of the results and of every file in the options."""
+        named = [self.image, self._location(self.model), *self._parameters().values()]
         files = [Path(name) for name in named if "://" not in name and Path(name).is_file()]
         return [self.out.resolve(), *(absolute_path(str(file)).parent for file in files)]
 
     def _parameters(self) -> dict[str, str]:
-        pairs = dict(_pair(typed) for typed in self.parameters)
+        pairs = dict(_name_and_value(option) for option in self.parameters)
         if "description" in pairs:
-            pairs["description"] = self._place(pairs["description"])
+            pairs["description"] = self._location(pairs["description"])
         return pairs
 
-    def _place(self, name: str) -> str:
-        """A file of a model as a message names it; anything else as it is."""
+    def _location(self, name: str) -> str:
+        """A model file as an absolute path; any other name unchanged."""
         is_file = self.type in _WITH_FILES and "://" not in name
         return str(absolute_path(name)) if is_file else name
 
 
 def kind_of(model: str) -> str:
-    """The kind of endpoint that a model most likely is."""
+    """The kind of endpoint that a model's name suggests."""
     if model.startswith(("http://", "https://")):
         return "OIP_ENDPOINT" if "/v2/models/" in model else "HTTP_ENDPOINT"
     return "ONNX" if model.lower().endswith(".onnx") else "BUILTIN"
 
 
-def _pair(typed: str) -> tuple[str, str]:
-    name, equals, value = typed.partition("=")
+def _name_and_value(option: str) -> tuple[str, str]:
+    name, equals, value = option.partition("=")
     if not name or not equals:
-        raise RequestError(f"--parameter: {typed!r} is not NAME=VALUE.")
+        raise RequestError(f"--parameter: {option!r} is not NAME=VALUE.")
     return name, value
 
 
 def run(options: Options, console: Console) -> int:
-    """Run a model over an image; returns the exit status."""
+    """Run a model over an image; return the exit status."""
     try:
         request = options.request()
         console.print(f"{image_url(options.image)} · {request.job_id}", soft_wrap=True)
-        with _environment(options), _prefect(console):
-            summary = _run(request, options, console)
+        with _local_environment(options), _prefect_server(console):
+            summary = _run_flow(request, options, console)
     except SwathError as error:
         if options.json:
-            print(json.dumps(_refused(options)))
+            print(json.dumps(_failed_outcome(options)))
         raise error from None
     console.print(f"{summary.status}: {summary.message}", soft_wrap=True, markup=False)
     if options.json:
-        print(json.dumps(_object(summary)))
+        print(json.dumps(_outcome(summary)))
     else:
         print(*summary.outputs.values(), sep="\n")
     return EXIT[summary.status]
 
 
-def _run(request: Request, options: Options, console: Console) -> Summary:
+def _run_flow(request: Request, options: Options, console: Console) -> Summary:
     from prefect import tags
     from prefect.client.schemas.objects import State
 
-    from deployments.watch import watching
+    from deployments.watch import show_progress
     from flows.image import image
     from flows.image_runs import tags as tags_of
 
-    with _interruptible(console), tags(*tags_of(request)), watching(request.job_id, console):
-        end: State[Any] = image(request, region_size=options.tiling.region_size, return_state=True)
-    summary: Summary | Exception = end.result(raise_on_failure=False)
+    with _interruptible(console), tags(*tags_of(request)), show_progress(request.job_id, console):
+        state: State[Any] = image(
+            request, region_size=options.tiling.region_size, return_state=True
+        )
+    summary: Summary | Exception = state.result(raise_on_failure=False)
     if isinstance(summary, JobFailedError):
         return summary.summary
     if isinstance(summary, Exception):
@@ -140,29 +142,29 @@ def _run(request: Request, options: Options, console: Console) -> Summary:
 
 @contextmanager
 def _interruptible(console: Console) -> Iterator[None]:
-    """Ctrl-C ends the block in order, or in a few seconds without: a model may hang for long."""
+    """Let Ctrl-C end the block in order, or after a few seconds in any case: a call may hang."""
 
     def stop(*_: object) -> NoReturn:
         console.print("Stopping …")
-        at_last = Timer(_PATIENCE, os._exit, (_INTERRUPTED,))
-        at_last.daemon = True
-        at_last.start()
+        timer = Timer(_STOP_TIMEOUT, os._exit, (EXIT_INTERRUPTED,))
+        timer.daemon = True
+        timer.start()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop)
+    previous = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
-def _environment(options: Options) -> Iterator[None]:
-    """This process as one that may read the image and write the folder, and runs regions here."""
+def _local_environment(options: Options) -> Iterator[None]:
+    """Set this process's environment: allowed roots, regions in this process, quiet logs."""
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PublishError(f"--out: {options.out} cannot be a folder: {error}") from error
+        raise PublishError(f"--out: {options.out} is not a usable folder: {error}") from error
     roots = options.roots()
     with tempfile.TemporaryDirectory(prefix="swath-", ignore_cleanup_errors=True) as work:
         os.environ |= {
@@ -170,37 +172,37 @@ def _environment(options: Options) -> Iterator[None]:
             "SWATH_WORK_URI": work,
         }
         os.environ.pop("SWATH_REGION_DEPLOYMENT", None)
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # the end says what failed
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # the outcome says what failed
         yield
 
 
 @contextmanager
-def _prefect(console: Console) -> Iterator[None]:
-    """A Prefect server that is up, else one of our own."""
+def _prefect_server(console: Console) -> Iterator[None]:
+    """Use the Prefect server that is running, or start a temporary one for the block."""
     if api_url := find_server():
         os.environ["PREFECT_API_URL"] = api_url
         yield
         return
     with temporary_server() as server:
-        with console.status("Starting a Prefect server of its own …"):
+        with console.status("Starting a temporary Prefect server …"):
             if not console.is_terminal:
-                console.print("Starting a Prefect server of its own …")
+                console.print("Starting a temporary Prefect server …")
             os.environ |= server.environment
-            import flows.image  # noqa: F401 - slow: it loads while the server starts
+            import flows.image  # noqa: F401 - slow to import: done while the server starts
 
             server.wait()
         yield
 
 
-def _object(summary: Summary) -> dict[str, Any]:
-    """The outcome as `--json` promises it."""
-    told = summary.model_dump(
+def _outcome(summary: Summary) -> dict[str, Any]:
+    """The outcome as `--json` prints it."""
+    fields = summary.model_dump(
         mode="json", include={"job_id", "status", "features", "tiles", "outputs"}
     )
-    return told | {"covered": summary.covered}
+    return fields | {"covered": summary.covered}
 
 
-def _refused(options: Options) -> dict[str, Any]:
+def _failed_outcome(options: Options) -> dict[str, Any]:
     return {
         "job_id": options.job_id,
         "status": JobStatus.FAILED,

@@ -1,13 +1,13 @@
-"""The first sensor of a deployment that was just made."""
+"""Start of the first sensor run, when a stack comes up."""
 
 from __future__ import annotations
 
 
 def start_sensor(deployment: str, api_url: str) -> None:
-    """Start a sensor at once; from then on its schedule starts them.
+    """Start a sensor run now; the deployment's schedule starts the following ones.
 
     Args:
-        deployment: Such as `sensor/local`.
+        deployment: Name of the deployment, such as `sensor/local`.
         api_url: Address of the Prefect server's API.
     """
     from prefect.client.orchestration import SyncPrefectClient

@@ -1,4 +1,4 @@
-"""`swath submit`: a request onto the queue."""
+"""`swath submit`: send a request to the queue."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tasks.errors import RequestError, StackError
 
 
 def submit(path: Path, console: Console) -> int:
-    """Check a request and send it; returns the exit status.
+    """Validate a request and send it to the queue; return the exit status.
 
     Args:
         path: File with the message; `-` for standard input.
-        console: Where to say what happened.
+        console: Where to print the outcome.
 
     Raises:
-        RequestError: The message would be refused, so it is not sent.
-        StackError: There is no queue to send it to.
+        RequestError: The message is not valid; it is not sent.
+        StackError: No queue is set, and no local stack is running.
     """
     stack = None
     if "SWATH_QUEUE_URL" not in os.environ:
@@ -39,7 +39,7 @@ def submit(path: Path, console: Console) -> int:
     try:
         body = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: it cannot be read: {error}") from error
+        raise RequestError(f"{path}: the file cannot be read: {error}") from error
     request = Request.parse(body)
     message_id = send(os.environ["SWATH_QUEUE_URL"], body)
     console.print(

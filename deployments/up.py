@@ -1,4 +1,4 @@
-"""`swath up`: the local stack, with the built-in models, until Ctrl-C."""
+"""`swath up`: the local stack with the built-in models, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from deployments.sensor import start_sensor
 
 @dataclass(frozen=True)
 class StackWithModels:
-    """A local stack with models to ask.
+    """A running local stack and the server of the built-in models.
 
     Attributes:
-        stack: AWS, Prefect, worker and deployments.
-        models_url: Address that the built-in models are served at.
+        stack: AWS emulator, Prefect server, worker and deployments.
+        models_url: Base URL of the built-in models.
     """
 
     stack: Stack
     models_url: str
 
     def model_url(self, model: str) -> str:
-        """Where tiles for a built-in model are posted to."""
+        """URL of a built-in model, for POST of a tile."""
         return f"{self.models_url}/{model}/invocations"
 
 
@@ -39,15 +39,15 @@ class StackWithModels:
 def stack_with_models(
     folder: Path, console: Console, local_roots: Sequence[Path] = ()
 ) -> Iterator[StackWithModels]:
-    """The local stack and the models while the block lasts, with a sensor draining the queue.
+    """Run the local stack, the built-in models and a sensor on the queue while the block lasts.
 
     Args:
-        folder: For logs and the Prefect home.
-        console: Where each part is named as it comes up.
-        local_roots: Folders that a request may name images and outputs in.
+        folder: Folder for logs and the Prefect home.
+        console: Where each part is printed when it has started.
+        local_roots: Folders in which requests may name images and outputs.
     """
-    tell = partial(console.print, soft_wrap=True)
-    with Stack(folder, progress=tell, local_roots=local_roots) as stack:
+    report = partial(console.print, soft_wrap=True)
+    with Stack(folder, progress=report, local_roots=local_roots) as stack:
         stack.record.adopt()
         port = free_port(8080)
         models = stack.processes.start(
@@ -58,18 +58,16 @@ def stack_with_models(
         )
         models.wait_until(partial(models.answers, port, "/ping"), timeout=60)
         here = StackWithModels(stack, f"http://127.0.0.1:{port}")
-        tell(f"Models on {here.models_url}/MODEL/invocations")
+        report(f"Models on {here.models_url}/MODEL/invocations")
         start_sensor("sensor/local", stack.record.api_url)
         yield here
 
 
 def up(console: Console, local_roots: Sequence[Path]) -> int:
-    """Hold the stack until Ctrl-C; returns the exit status."""
+    """Run the stack until Ctrl-C; return the exit status."""
     with stack_with_models(state_folder() / "stack", console, local_roots) as here:
         record = here.stack.record
-        console.print(
-            "\nThe stack is up; Ctrl-C takes it down. For another terminal:", style="bold"
-        )
+        console.print("\nThe stack is up; Ctrl-C stops it. For another terminal:", style="bold")
         for name, value in record.environment.items():
             console.print(f"  export {name}='{value}'", soft_wrap=True)
         console.print(

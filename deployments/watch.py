@@ -1,4 +1,4 @@
-"""Following an image's run from a terminal, by what its run shows in Prefect."""
+"""Progress of an image's run on a terminal, read from Prefect."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from prefect.client.schemas.sorting import FlowRunSort
 from rich.console import Console
 from rich.text import Text
 
-_EVERY = 1.0  # seconds between looks
+_POLL_INTERVAL = 1.0  # seconds
 
 
 def image_run(client: SyncPrefectClient, job_id: str) -> FlowRun | None:
-    """The newest image run of a job; None where Prefect holds none yet."""
+    """The newest image run of a job, or None if there is none yet."""
     runs = client.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=["image"])),
         flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[f"job:{job_id}"])),
@@ -38,25 +38,27 @@ def image_run(client: SyncPrefectClient, job_id: str) -> FlowRun | None:
 
 
 def progress_text(client: SyncPrefectClient, run: FlowRun) -> str | None:
-    """What an image run shows of its progress."""
-    shown = client.read_artifacts(
+    """The text of an image run's progress artifact, or None if there is none yet."""
+    artifacts = client.read_artifacts(
         artifact_filter=ArtifactFilter(
             type=ArtifactFilterType(any_=["progress"]),
             flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]),
         ),
         limit=1,
     )
-    return shown[0].description if shown else None
+    return artifacts[0].description if artifacts else None
 
 
 @contextmanager
-def watching(job_id: str, console: Console, first: str = "Opening the image …") -> Iterator[None]:
-    """Show a job's progress while the block lasts: in place on a terminal, else by the line.
+def show_progress(
+    job_id: str, console: Console, first: str = "Opening the image …"
+) -> Iterator[None]:
+    """Show a job's progress while the block lasts, on a terminal in place, else line by line.
 
     Args:
         job_id: The job.
-        console: Where to show it.
-        first: What to show before there is progress.
+        console: Where to print it.
+        first: Text until the run has a progress artifact.
     """
     ended = Event()
     thread = Thread(target=_watch, args=(job_id, console, first, ended), daemon=True)
@@ -73,7 +75,7 @@ def _watch(job_id: str, console: Console, first: str, ended: Event) -> None:
     with get_client(sync_client=True) as client, console.status(Text(text)) as status:
         if not console.is_terminal:
             console.print(text)
-        while not ended.wait(_EVERY):
+        while not ended.wait(_POLL_INTERVAL):
             try:
                 run = image_run(client, job_id)
                 now = (run and progress_text(client, run)) or first

@@ -55,7 +55,7 @@ def show(image: Path | None, out: Path, *, keep_running: bool, console: Console)
             if not keep_running:
                 console.print("The run's page goes with the stack: --keep-running keeps both up.")
             else:
-                console.print("Everything is still up; Ctrl-C takes it down.")
+                console.print("Everything is still running; Ctrl-C stops it.")
                 here.stack.watch()
     return code
 
@@ -74,7 +74,7 @@ def _process(here: StackWithModels, path: Path, console: Console) -> FlowRun:
     """Put the image in S3 and a request on the queue; its image run, ended."""
     from prefect import get_client
 
-    from deployments.watch import image_run, watching
+    from deployments.watch import image_run, show_progress
     from tasks.queue.sqs import send
     from tasks.storage import objects
 
@@ -100,7 +100,7 @@ def _process(here: StackWithModels, path: Path, console: Console) -> FlowRun:
     send(record.queue_url, json.dumps(request))
     console.print(f"Request {job_id} for {url} is on the queue")
     with (
-        watching(job_id, console, "Waiting for the sensor …"),
+        show_progress(job_id, console, "Waiting for the sensor …"),
         get_client(sync_client=True) as client,
     ):
         while (

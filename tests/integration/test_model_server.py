@@ -169,7 +169,7 @@ def test_a_slow_tile_holds_up_nobody(port: int, connection: HTTPConnection) -> N
     ("path", "body", "status", "told"),
     [
         ("/yolo/invocations", None, 404, "bright-targets, centerpoint"),
-        ("/invocations", None, 404, "name one of"),
+        ("/invocations", None, 404, "give one of"),
         ("/nowhere", None, 404, "Not Found"),
         ("/flood/invocations?count=many", None, 400, "count = 'many'"),
         ("/flood/invocations?cuont=1", None, 400, "cuont"),
@@ -178,7 +178,7 @@ def test_a_slow_tile_holds_up_nobody(port: int, connection: HTTPConnection) -> N
         ("/ping", None, 405, "Method Not Allowed"),
     ],
 )
-def test_what_cannot_be_answered_is_refused_with_the_reason(
+def test_an_invalid_request_is_refused_with_the_reason(
     connection: HTTPConnection, path: str, body: bytes | None, status: int, told: str
 ) -> None:
     answer, reason = post(connection, path, body)

@@ -39,20 +39,20 @@ def scene(tmp_path: Path) -> Path:
     return tmp_path / "scene.tif"
 
 
-def test_it_says_what_an_image_will_take(scene: Path) -> None:
+def test_the_plan_estimates_tiles_calls_and_regions(scene: Path) -> None:
     done = plan(scene, "--tile-size", 256, "--overlap", 64, "--tile-format", "GTIFF")
     assert done.returncode == 0, done.stderr
     lines = {line[:14].strip(): line[14:] for line in done.stdout.splitlines() if line[0] != " "}
     assert lines["size"] == "600 × 400 pixels, 1 × uint16"
     assert lines["georeference"] == "affine in EPSG:32633"
-    assert lines["tiles"] == "6 of 256 × 256 pixels, at least 64 shared"
+    assert lines["tiles"] == "6 of 256 × 256 pixels, overlap at least 64"
     assert lines["model calls"] == "6, 786 kB of pixels as GTIFF/NONE"
     assert "6 to the model" in done.stdout
     assert lines["regions"] == "1, up to 600 × 400 pixels"
-    assert "for 0.1 s a tile" in done.stdout
+    assert "for 0.1 s per tile" in done.stdout
 
 
-def test_it_says_so_in_json(scene: Path) -> None:
+def test_the_plan_is_printed_as_json(scene: Path) -> None:
     done = plan(scene, "--tile-size", 256, "--overlap", 64, "--tile-format", "GTIFF", "--json")
     figures = json.loads(done.stdout)
     assert figures["tiles"] == {"inferred": 6, "blank": 0, "outside": 0}
@@ -60,9 +60,9 @@ def test_it_says_so_in_json(scene: Path) -> None:
     assert figures["memory_bytes"] < 1 << 30
 
 
-def test_the_size_of_regions_is_what_was_asked_for(scene: Path) -> None:
-    cut = ["--tile-size", 128, "--overlap", 0, "--tile-format", "GTIFF", "--json"]
-    given = json.loads(plan(scene, *cut, "--region-size", 200).stdout)
+def test_region_size_sets_the_height_of_regions(scene: Path) -> None:
+    options = ["--tile-size", 128, "--overlap", 0, "--tile-format", "GTIFF", "--json"]
+    given = json.loads(plan(scene, *options, "--region-size", 200).stdout)
     assert (given["regions"], given["tile_seconds"]) == (2, None)
 
 
@@ -76,7 +76,7 @@ def test_the_size_of_regions_is_what_was_asked_for(scene: Path) -> None:
         (["--region-size", "0"], "--region-size"),
     ],
 )
-def test_what_cannot_be_worked_is_refused_in_a_line(
+def test_an_invalid_option_is_refused_in_one_line(
     scene: Path, options: list[str], reason: str
 ) -> None:
     done = plan(scene, *options)
