@@ -1,1 +1,1 @@
-"""On AWS: the template of the infrastructure, the work pool on ECS, and its worker."""
+"""On AWS: the CloudFormation template, the work pool on ECS, and its worker."""

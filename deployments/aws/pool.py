@@ -1,4 +1,4 @@
-"""The work pool on ECS: how Prefect's worker turns a flow run into a task of the stack's."""
+"""The work pool on ECS: how Prefect's worker runs a flow run as an ECS task of the stack."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from tasks.errors import StackError
 from tasks.settings import Settings
 
 WORK_POOL = "swath-ecs"
-CONTAINER = "prefect"  # the name that Prefect's observer of ECS looks for
+CONTAINER = "prefect"  # the name that Prefect's ECS observer expects
 
 _VARIABLES: dict[str, dict[str, Any]] = {
     "task": {
         "title": "Task definition",
-        "description": "What the stack's family is continued with, so who the run may act as.",
+        "description": "Suffix of the task definition's family, which decides the run's IAM role.",
         "type": "string",
         "enum": ["sensor", "image", "region"],
     },
     "cpu": {
         "title": "CPU",
-        "description": "Units of 1/1024 processor; Fargate has certain pairs with memory.",
+        "description": "Units of 1/1024 vCPU; Fargate supports certain pairs with memory.",
         "type": "integer",
         "default": 1024,
     },
     "memory": {
         "title": "Memory",
-        "description": "MiB of the task.",
+        "description": "Memory of the task in MiB.",
         "type": "integer",
         "default": 2048,
     },
     "command": {
         "title": "Command",
-        "description": "Starts the flow run. `prefect flow-run execute` has hooks run when it is "
-        "cancelled or killed, and takes some seconds more.",
+        "description": "Command of the flow run. `prefect flow-run execute` runs its hooks when it "
+        "is cancelled or killed, and takes some seconds more to start.",
         "type": "string",
         "default": "python -m prefect.engine",
     },
     "launch_type": {
         "title": "Launch type",
-        "description": "FARGATE_SPOT costs less, and takes machines back at two minutes' notice.",
+        "description": "FARGATE_SPOT costs less, and stops tasks with two minutes' notice.",
         "type": "string",
         "enum": ["FARGATE", "FARGATE_SPOT"],
         "default": "FARGATE",
     },
     "env": {
         "title": "Environment",
-        "description": "Variables over those of the task definition.",
+        "description": "Variables that override those of the task definition.",
         "type": "object",
         "additionalProperties": {"type": "string"},
         "default": {},
@@ -61,19 +61,20 @@ _VARIABLES: dict[str, dict[str, Any]] = {
 
 
 def job_template(settings: Settings, *, with_key: bool = False) -> dict[str, Any]:
-    """What a work pool of type `ecs` has for a base job template.
+    """The base job template of the work pool, of type `ecs`.
 
-    The task definitions, with the image, the roles and the settings, are the stack's: the worker
-    registers none, so a new image takes hold with the stack's update, and a run can act as nothing
-    but its role.
+    The task definitions, with the image, the roles and the settings, belong to the CloudFormation
+    stack and the worker registers none: a new image takes effect with the stack's update, and a run
+    has no role but that of its task definition.
 
     Args:
-        settings: Where the stack is.
-        with_key: Whether Prefect asks for a key. The task definitions have it as a secret; without
-            this, the worker would write it into each run's environment, for all to read.
+        settings: Settings with the stack's cluster and network.
+        with_key: Whether the Prefect API requires a key. The task definitions have it as a secret;
+            without this, the worker would write it into the environment of each run, where it can
+            be read.
 
     Raises:
-        StackError: That is not told.
+        StackError: The settings lack the cluster or the subnets.
     """
     if settings.ecs_cluster is None or not settings.ecs_subnets:
         raise StackError(

@@ -1,7 +1,7 @@
-"""The worker on AWS: sees to the work pool and the deployments, then starts flow runs as ECS tasks.
+"""The worker on AWS: it updates the work pool and the deployments, then runs flows as ECS tasks.
 
-`python -m deployments.aws.worker` is the command of the stack's worker service. Whatever the image
-brings is deployed when it starts, so an update of the stack is all that an upgrade takes.
+`python -m deployments.aws.worker` is the command of the stack's worker service. The deployments of
+its image are applied when it starts, so an upgrade takes only an update of the stack.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from tasks.settings import settings
 
 PROJECT = Path(__file__).parents[2]
 _PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
-_PATIENCE = 600.0  # seconds for a server that is being made, with its database
+_SERVER_TIMEOUT = 600.0  # seconds; a new server and its database take minutes
 
 
-def wait_for_server(seconds: float = _PATIENCE) -> str:
-    """Wait until the Prefect server answers; returns the address of its API.
+def wait_for_server(seconds: float = _SERVER_TIMEOUT) -> str:
+    """Wait until the Prefect server answers; return the URL of its API.
 
     Raises:
-        StackError: No address is set, or it did not answer in time.
+        StackError: PREFECT_API_URL is not set, or the server did not answer in time.
     """
     api_url = os.environ.get("PREFECT_API_URL")
     if not api_url:
-        raise StackError("PREFECT_API_URL: it is not set; give the address of a Prefect server.")
+        raise StackError("PREFECT_API_URL is not set; give the URL of a Prefect server's API.")
     deadline = time.monotonic() + seconds
     while not reachable(api_url):
         if time.monotonic() > deadline:
             raise StackError(
-                f"PREFECT_API_URL: {api_url} did not answer in {seconds:g} s; look at the server's "
-                "log, and at the way from here to it."
+                f"PREFECT_API_URL: {api_url} did not answer in {seconds:g} s; check the server's "
+                "log and the network between it and this task."
             )
         time.sleep(1)
     return api_url
 
 
 def create_pool() -> None:
-    """Make the work pool as it should be, or bring the one that is there up to date.
+    """Create the work pool, or update its job template.
 
     Raises:
-        StackError: The settings do not say where the stack is.
+        StackError: The settings lack the cluster or the subnets.
     """
     from prefect import get_client
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
@@ -61,31 +61,31 @@ def create_pool() -> None:
                 name=WORK_POOL, type="ecs", description=text, base_job_template=template
             )
             client.create_work_pool(pool)
-        except ObjectAlreadyExists:  # its limit and whether it is paused are the operator's
+        except ObjectAlreadyExists:  # its concurrency limit and pause are left to the operator
             client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template=template))
 
 
 def deploy() -> None:
-    """Deploy what the project's `prefect.yaml` has for ECS.
+    """Deploy the deployments named `ecs` of the project's `prefect.yaml`.
 
     Raises:
-        StackError: Prefect refused it.
+        StackError: `prefect deploy` failed.
     """
-    done = subprocess.run(  # noqa: S603 - our own interpreter
+    result = subprocess.run(  # noqa: S603 - our own interpreter
         [*_PREFECT, "deploy", "--name", "ecs"], cwd=PROJECT, check=False
     )
-    if done.returncode:
-        raise StackError("prefect deploy failed; what it said stands above.")
+    if result.returncode:
+        raise StackError("prefect deploy failed; see its output above.")
 
 
 def main() -> None:
-    """See to the pool and the deployments, then become Prefect's worker."""
+    """Update the pool and the deployments, start a sensor, then become Prefect's worker."""
     api_url = wait_for_server()
     create_pool()
     deploy()
-    start_sensor("sensor/ecs", api_url)  # one that is at work goes on, and this one waits for it
+    start_sensor("sensor/ecs", api_url)  # it waits if another sensor is running
     worker = [*_PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "ecs"]
-    worker.append("--with-healthcheck")  # for the container's probe
+    worker.append("--with-healthcheck")  # for the container's health check
     os.execv(sys.executable, worker)  # noqa: S606 - our own interpreter
 
 

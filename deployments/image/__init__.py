@@ -1,1 +1,1 @@
-"""The container image: what builds, strips and probes it; see `Dockerfile`."""
+"""The container image: its build, what is removed from it, its health check; see `Dockerfile`."""

@@ -1,6 +1,6 @@
 """Builds the container image with podman, docker or buildah: `make image`.
 
-Needs nothing but Python, so that an image can be built where Swath itself is not set up.
+It needs only Python, so that an image can be built where Swath's dependencies are not installed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ NAME = "swath"
 _PROJECT = Path(__file__).parents[2]
 
 
-def engine() -> str:
+def find_engine() -> str:
     """The first of podman, docker and buildah that is installed.
 
     Raises:
-        StackError: None is.
+        StackError: None of them is installed.
     """
     for name in ENGINES:
         if shutil.which(name):
@@ -41,12 +41,12 @@ def build(
 
     Args:
         with_engine: One of `ENGINES`.
-        tag: Name of the image; None if what is built is none.
-        base: Image with Python 3.11 or 3.12 to build upon; that of the `Dockerfile` if left out.
-        more: Options for the engine's `build`.
+        tag: Name of the image; None for a build without an image.
+        base: Base image with Python; that of the `Dockerfile` if left out.
+        more: Further options of the engine's `build`.
 
     Raises:
-        StackError: The build failed; what it said stands on standard error.
+        StackError: The build failed; its output is on standard error.
     """
     arguments = {"VERSION": _version(), "REVISION": _revision()}
     if base:
@@ -62,10 +62,10 @@ def build(
             *more,
         ]
         if with_engine != "docker":
-            command.append("--format=docker")  # that of OCI has no HEALTHCHECK
-        done = subprocess.run([*command, str(_PROJECT)], check=False)  # noqa: S603
-    if done.returncode:
-        raise StackError(f"{with_engine} build failed; what it said stands above.")
+            command.append("--format=docker")  # the OCI format has no HEALTHCHECK
+        result = subprocess.run([*command, str(_PROJECT)], check=False)  # noqa: S603
+    if result.returncode:
+        raise StackError(f"{with_engine} build failed; see its output above.")
 
 
 def _version() -> str:
@@ -74,30 +74,30 @@ def _version() -> str:
 
 
 def _revision() -> str:
-    """The commit that the image is built from, marked if there is more in it than committed."""
-    asked = ["git", "-C", str(_PROJECT), "describe", "--always", "--exclude=*", "--abbrev=40"]
+    """The commit of the working tree, with `-dirty` if it has uncommitted changes."""
+    command = ["git", "-C", str(_PROJECT), "describe", "--always", "--exclude=*", "--abbrev=40"]
     try:
-        said = subprocess.run([*asked, "--dirty"], capture_output=True, text=True, check=False)  # noqa: S603
+        result = subprocess.run([*command, "--dirty"], capture_output=True, text=True, check=False)  # noqa: S603
     except FileNotFoundError:
         return "unknown"
-    return said.stdout.strip() or "unknown"
+    return result.stdout.strip() or "unknown"
 
 
 def main() -> int:
-    """Build as the command line says; returns the exit status."""
+    """Build from the options of the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="deployments.image.build",
         description="Build the container image. Further options go to the engine's build.",
     )
-    parser.add_argument("--engine", choices=ENGINES, help="the first that is installed")
-    parser.add_argument("--base", help="image to build upon; give it by digest")
-    parser.add_argument("--sbom", metavar="FOLDER", help="only write sbom.cdx.json there")
-    typed, more = parser.parse_known_args()
-    if typed.sbom:
-        more += ["--target=sbom", f"--output=type=local,dest={typed.sbom}"]
+    parser.add_argument("--engine", choices=ENGINES, help="default: the first that is installed")
+    parser.add_argument("--base", help="base image; give it by digest")
+    parser.add_argument("--sbom", metavar="FOLDER", help="only write sbom.cdx.json to the folder")
+    options, more = parser.parse_known_args()
+    if options.sbom:
+        more += ["--target=sbom", f"--output=type=local,dest={options.sbom}"]
     try:
-        chosen = typed.engine or engine()
-        build(with_engine=chosen, tag=None if typed.sbom else NAME, base=typed.base, more=more)
+        chosen = options.engine or find_engine()
+        build(with_engine=chosen, tag=None if options.sbom else NAME, base=options.base, more=more)
     except StackError as error:
         print(f"swath: {error}", file=sys.stderr)
         return 1

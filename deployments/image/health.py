@@ -1,8 +1,8 @@
-"""Whether what serves in this container still answers: the image's HEALTHCHECK, in every role.
+"""The image's HEALTHCHECK, for every role of a container.
 
-A Prefect server listens at 4200, and at 8080 a worker that was started `--with-healthcheck`, which
-says 503 when it has stopped asking for work. A flow run listens nowhere, and is well for as long as
-it runs. Only sockets are imported: this is run twice a minute beside the work.
+A Prefect server listens on port 4200, a worker started with `--with-healthcheck` on port 8080; the
+worker answers 503 when it has stopped polling for runs. A flow run listens on no port, and is
+healthy as long as it runs. Only sockets are imported, as this runs twice a minute beside the work.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import socket
 import sys
 
 SERVED = {4200: "/api/health", 8080: "/health"}
-_PATIENCE = 5.0  # seconds for an answer
+_TIMEOUT = 5.0  # seconds
 
 
-def well(port: int, path: str) -> bool:
-    """Whether nothing listens at a port of this container, or what does has no error to tell."""
+def healthy(port: int, path: str) -> bool:
+    """Whether no server listens on a port of this container, or it answers without a 5xx status."""
     try:
-        with socket.create_connection(("127.0.0.1", port), _PATIENCE) as server:
+        with socket.create_connection(("127.0.0.1", port), _TIMEOUT) as server:
             server.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             status = server.recv(64).split()[1:2]
     except ConnectionRefusedError:
@@ -28,4 +28,4 @@ def well(port: int, path: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(not all(well(port, path) for port, path in SERVED.items()))
+    sys.exit(not all(healthy(port, path) for port, path in SERVED.items()))

@@ -1,6 +1,6 @@
-"""How this machine reaches packages, handed to a build for as long as it lasts.
+"""The host's settings for package indexes, passed to a build as secrets.
 
-Index, proxy and certificate authority are the host's; as build secrets they are in no layer.
+As build secrets, index, proxy and certificate authority of the host do not get into a layer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_INDEX = {
+_INDEX_SETTINGS = {
     "default-timeout",
     "extra-index-url",
     "find-links",
@@ -25,35 +25,41 @@ _AUTHORITY = "/etc/pip-ca.pem"  # where the Dockerfile mounts the secret `ca`
 
 
 def pip_settings() -> dict[str, str]:
-    """What this machine's pip is told, by file and by environment, each setting once."""
-    asked = [sys.executable, "-m", "pip", "config", "list"]
-    listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout  # noqa: S603
+    """The settings of this machine's pip; the environment overrides its files."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
     pairs = (line.partition("=") for line in listed.splitlines())
-    told = sorted((name, ast.literal_eval(value)) for name, _, value in pairs)
-    files = {name.rpartition(".")[2]: str(value) for name, value in told if name[0] != ":"}
-    return files | {name.rpartition(".")[2]: str(value) for name, value in told if name[0] == ":"}
+    settings = sorted((name, ast.literal_eval(value)) for name, _, value in pairs)
+    files = {name.rpartition(".")[2]: str(value) for name, value in settings if name[0] != ":"}
+    return files | {
+        name.rpartition(".")[2]: str(value) for name, value in settings if name[0] == ":"
+    }
 
 
 def secrets(settings: dict[str, str], folder: Path) -> dict[str, Path]:
-    """The build's secrets `pip` and `ca`, where there is something to tell.
+    """The files of the build secrets `pip` and `ca`; one without content is left out.
 
     Args:
-        settings: As `pip_settings` gives them.
-        folder: Where to write the first.
+        settings: Settings from `pip_settings`.
+        folder: Folder for pip.conf, the secret `pip`.
     """
-    lines = {name: " ".join(_remote(told)) for name, told in settings.items() if name in _INDEX}
+    lines = {
+        name: " ".join(_remote(value))
+        for name, value in settings.items()
+        if name in _INDEX_SETTINGS
+    }
     authority = settings.get("cert") or os.environ.get("SSL_CERT_FILE")
-    kept = {}
+    files = {}
     if authority:
-        kept["ca"] = Path(authority)
+        files["ca"] = Path(authority)
         lines["cert"] = _AUTHORITY
-    text = "".join(f"{name} = {told}\n" for name, told in lines.items() if told)
+    text = "".join(f"{name} = {value}\n" for name, value in lines.items() if value)
     if text:
-        kept["pip"] = folder / "pip.conf"
-        kept["pip"].write_text(f"[global]\n{text}")
-    return kept
+        files["pip"] = folder / "pip.conf"
+        files["pip"].write_text(f"[global]\n{text}")
+    return files
 
 
-def _remote(told: str) -> list[str]:
-    """The parts of a setting, without folders of this machine: a build does not see them."""
-    return [part for part in told.split() if not part.startswith(("/", "file:"))]
+def _remote(value: str) -> list[str]:
+    """The parts of a setting that are not local folders, which a build cannot read."""
+    return [part for part in value.split() if not part.startswith(("/", "file:"))]

@@ -1,6 +1,6 @@
-"""Takes out of a base image what installs Python packages: the image runs, and never builds.
+"""Removes the installers of Python packages from the base image, which the final image needs not.
 
-Run by the base's own Python, as root, in the last stage of the build.
+Run by the base image's own Python, as root, in the last stage of the build.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def _installers() -> list[Path]:
-    wheels = sysconfig.get_config_var("WHEEL_PKG_DIR")  # where a distribution keeps ensurepip's
+    wheels = sysconfig.get_config_var("WHEEL_PKG_DIR")  # wheels of ensurepip on some distributions
     commands = [Path(folder) for folder in os.get_exec_path()]
     return [
         *(found for folder in sys.path for name in PACKAGES for found in Path(folder).glob(name)),

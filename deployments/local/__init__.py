@@ -1,1 +1,1 @@
-"""The local stack: AWS, Prefect, and a worker as supervised processes on loopback."""
+"""The local stack: AWS emulator, Prefect server and worker as supervised processes on loopback."""

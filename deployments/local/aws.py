@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import boto3
 
 _REGION = "us-east-1"
-_KEY = "swath"  # any pair is accepted; this one works nowhere else
+_KEY = "swath"  # the emulator accepts any key; this one is not valid on AWS
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class EmbeddedAws:
 
     @property
     def endpoint_url(self) -> str:
-        """Address of every service."""
+        """URL of every service."""
         return f"http://{HOST}:{self.port}"
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """Variables that send boto3, the AWS command line and GDAL's /vsis3 here and nowhere else.
+        """Variables with which boto3, the AWS command line and GDAL's /vsis3 use only the emulator.
 
-        They are meant to replace every other `AWS_…` variable (see `inherited_environment`).
+        They are to replace every other `AWS_…` variable (see `inherited_environment`).
         """
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
@@ -54,7 +54,7 @@ class EmbeddedAws:
             "AWS_DEFAULT_REGION": _REGION,
             "AWS_REGION": _REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": os.devnull,  # a profile there may name other endpoints
+            "AWS_CONFIG_FILE": os.devnull,  # a profile may set other endpoints
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_S3_ENDPOINT": f"{HOST}:{self.port}",
             "AWS_HTTPS": "NO",
@@ -63,11 +63,11 @@ class EmbeddedAws:
 
     @cached_property
     def _session(self) -> boto3.Session:
-        """A session that reads neither the user's variables nor the user's files."""
-        import boto3  # here: it takes half a second, in which the servers start
+        """A session that reads neither the user's variables nor configuration files."""
+        import boto3  # slow to import: done here, while the servers start
         import botocore.session
 
-        unread: dict[str, Any] = {
+        no_files: dict[str, Any] = {
             "profile": (None, [], None, None),
             "config_file": (None, [], os.devnull, None),
             "credentials_file": (None, [], os.devnull, None),
@@ -76,7 +76,7 @@ class EmbeddedAws:
             aws_access_key_id=_KEY,
             aws_secret_access_key=_KEY,
             region_name=_REGION,
-            botocore_session=botocore.session.Session(session_vars=unread),
+            botocore_session=botocore.session.Session(session_vars=no_files),
         )
 
     @contextmanager
@@ -84,7 +84,7 @@ class EmbeddedAws:
         """A client of one of the emulated services, closed at the end.
 
         Args:
-            service: Name as boto3 has it, such as `sqs`.
+            service: Name of the service in boto3, such as `sqs`.
         """
         client = self._session.client(service, endpoint_url=self.endpoint_url)  # type: ignore[call-overload]
         try:
@@ -94,11 +94,11 @@ class EmbeddedAws:
 
 
 def start_aws(processes: Processes, folder: Path) -> EmbeddedAws:
-    """Start the emulator and return at once; `wait_for_aws` waits until it answers.
+    """Start the emulator without waiting; `wait_for_aws` waits until it answers.
 
     Args:
-        processes: Supervisor to start it under.
-        folder: Folder for its log and its temporary files.
+        processes: The supervisor of the process.
+        folder: Folder for the log and temporary files.
 
     Raises:
         StackError: ministack is not installed.
@@ -110,11 +110,11 @@ def start_aws(processes: Processes, folder: Path) -> EmbeddedAws:
     port = free_port(4566)
     temporary = folder / "aws"
     temporary.mkdir(parents=True, exist_ok=True)
-    own = {
+    settings = {
         "BIND_HOST": HOST,
-        "MINISTACK_HOST": HOST,  # as it stands in queue URLs
+        "MINISTACK_HOST": HOST,  # the host in queue URLs
         "GATEWAY_PORT": str(port),
-        "IOT_MTLS_ENABLED": "0",  # it and SFTP would listen on every interface
+        "IOT_MTLS_ENABLED": "0",  # this and SFTP would listen on every interface
         "SFTP_ENABLED": "0",
         "PERSIST_STATE": "0",
         "S3_PERSIST": "0",
@@ -126,7 +126,7 @@ def start_aws(processes: Processes, folder: Path) -> EmbeddedAws:
     process = processes.start(
         "the embedded AWS",
         [sys.executable, "-m", "ministack"],
-        env=inherited_environment() | own,
+        env=inherited_environment() | settings,
         log=folder / "logs" / "aws.log",
         cwd=temporary,
     )

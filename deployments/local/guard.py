@@ -1,12 +1,11 @@
-"""The parent of one supervised program: whatever ends us ends the program and all that it started.
+"""The parent process of one supervised program, which ends when the supervisor does.
 
-Run as `python -I guard.py GRACE PROGRAM [ARGUMENT …]`. Standard input is the lifeline: a pipe whose
-other end only the supervisor holds. It closes when the supervisor lets go, and, because the kernel
-closes it, also when the supervisor is killed outright. The guard then asks the program to end
-(SIGTERM), waits GRACE seconds, and kills what is left. As the "child subreaper" (prctl(2)) it
-inherits every orphan of the program, so that a grandchild cannot slip away.
+Run as `python -I guard.py GRACE PROGRAM [ARGUMENT …]`. Standard input is a pipe whose other end is
+held only by the supervisor: it closes when the supervisor closes it or is killed. The guard then
+sends SIGTERM to the program, waits GRACE seconds, and kills its remaining descendants. It is a
+child subreaper (prctl(2)): orphaned descendants become its children, so that it can kill them too.
 
-Standard library and psutil only: it must start in an instant.
+It imports only the standard library and psutil, to start quickly.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def _prctl(option: int, value: int) -> None:
-    """Ask the Linux kernel; elsewhere the lifeline alone has to do."""
+    """Call prctl on Linux; other systems rely on the pipe alone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _end_with_guard() -> None:
-    """In the program, before it runs: die with the guard, should something kill that."""
+def _die_with_guard() -> None:
+    """In the child, before the program runs: have it killed if the guard is killed."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _stop_when_released(program: psutil.Process, ended: threading.Event, grace: float) -> None:
-    """Wait for the end of the lifeline; then end the program, at the latest after `grace` s."""
+def _stop_when_pipe_closes(program: psutil.Process, ended: threading.Event, grace: float) -> None:
+    """Wait until the pipe closes, then end the program, at the latest after `grace` seconds."""
     while os.read(0, 1):
         pass
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -53,7 +52,7 @@ def _kill_descendants() -> None:
 
 
 def _reap_until(pid: int) -> int:
-    """Reap children, adopted ones too, until `pid` has ended; its exit code as a shell has it."""
+    """Reap children, adopted ones too, until `pid` has ended; return its exit code as shells do."""
     while True:
         ended, status = os.wait()
         if ended == pid:
@@ -62,7 +61,7 @@ def _reap_until(pid: int) -> int:
 
 
 def _reap_rest() -> None:
-    """Kill and reap until nothing is left, also what was forked meanwhile."""
+    """Kill and reap descendants until none is left; they may fork meanwhile."""
     with contextlib.suppress(ChildProcessError):
         while True:
             _kill_descendants()
@@ -70,18 +69,18 @@ def _reap_rest() -> None:
 
 
 def main(grace: float, program: list[str]) -> int:
-    """Run a program until it ends or the lifeline does; its exit code (128 + signal if killed)."""
+    """Run a program until it ends or the pipe closes; return its exit code as shells do."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    child = subprocess.Popen(  # noqa: S603 - a program that the supervisor names
+    child = subprocess.Popen(  # noqa: S603 - a program of the supervisor
         program,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=_end_with_guard,  # noqa: PLW1509 - no thread has been started yet
+        preexec_fn=_die_with_guard,  # noqa: PLW1509 - no thread is running yet
     )
     child.returncode = 0  # reaped below, not by subprocess
     ended = threading.Event()
-    lifeline = (psutil.Process(child.pid), ended, grace)  # not reaped yet, so it does exist
-    threading.Thread(target=_stop_when_released, args=lifeline, daemon=True).start()
+    arguments = (psutil.Process(child.pid), ended, grace)  # not reaped yet, so the pid is valid
+    threading.Thread(target=_stop_when_pipe_closes, args=arguments, daemon=True).start()
     code = _reap_until(child.pid)
     ended.set()
     _reap_rest()
@@ -89,5 +88,5 @@ def main(grace: float, program: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # Past the interpreter's own shutdown, which would wait for the thread that reads the lifeline.
+    # Without the interpreter's shutdown, which would wait for the thread that reads the pipe
     os._exit(main(float(sys.argv[1]), sys.argv[2:]))

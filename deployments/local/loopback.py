@@ -1,4 +1,4 @@
-"""Ports of this machine's loopback address, where the whole local stack listens."""
+"""Ports of the loopback address, on which the local stack listens."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from http.client import HTTPConnection, HTTPException
 from deployments.local.folders import cache_folder
 
 HOST = "127.0.0.1"
-_TRIES = 20
+_ATTEMPTS = 20
 
 
 def free_port(preferred: int = 0) -> int:
-    """A port that nothing listens on: the preferred one if it is free, else any.
+    """A free port: the preferred one if possible, else any.
 
-    It stays ours while this process lasts: no other process of the user's is given it here, though
-    nothing listens there yet.
+    The port is reserved until this process ends: no other process of the user gets it from this
+    function, even before something listens on it.
 
     Args:
         preferred: Port to try first; 0 for any.
+
+    Raises:
+        OSError: No port is free.
     """
-    for port in (preferred, *[0] * _TRIES):
+    for port in (preferred, *[0] * _ATTEMPTS):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -36,27 +39,27 @@ def free_port(preferred: int = 0) -> int:
 
 
 def _reserve(port: int) -> bool:
-    """Make a port ours; False where it is another process's."""
+    """Reserve a port for this process; False if another process has reserved it."""
     try:
         fcntl.lockf(_reservations(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
-    except (BlockingIOError, PermissionError):  # POSIX leaves it open which
+    except (BlockingIOError, PermissionError):  # POSIX allows either
         return False
     return True
 
 
 @cache
 def _reservations() -> int:
-    """The file of which each process locks a byte for each port; the kernel frees them."""
+    """The file in which a process locks one byte for each port; the kernel releases the locks."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     return os.open(cache_folder() / "ports.lock", os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def answers(port: int, path: str, timeout: float = 2.0) -> bool:
-    """Whether a server on a port answers GET with 200; never through a proxy.
+    """Whether a server on a port answers GET with 200; no proxy is used.
 
     Args:
         port: Port on loopback.
-        path: Path to ask for.
+        path: Path of the request.
         timeout: Seconds to wait.
     """
     connection = HTTPConnection(HOST, port, timeout=timeout)

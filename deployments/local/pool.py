@@ -1,4 +1,4 @@
-"""The work pool on a Prefect server of ours, its worker, and the deployments that it runs."""
+"""The work pool of the local stack, its worker and its deployments."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ WORK_POOL = "swath"
 
 
 def create_pool(server: PrefectServer) -> None:
-    """Make the work pool, for processes; the worker fills in its job template.
+    """Create the work pool, of type process; the worker sets its job template.
 
     Args:
         server: A server that answers.
 
     Raises:
-        StackError: The server refused.
+        StackError: The server refused it.
     """
     pool = {"name": WORK_POOL, "type": "process"}
     answer = httpx.post(f"{server.api_url}/work_pools/", json=pool, timeout=30, trust_env=False)
     if answer.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):
         raise StackError(
-            f"The Prefect server made no work pool {WORK_POOL!r}: {answer.status_code} "
-            f"{answer.text[:200]}. Its log: {server.process.log}."
+            f"The Prefect server did not create the work pool {WORK_POOL!r}: {answer.status_code} "
+            f"{answer.text[:200]}. See its log, {server.process.log}."
         )
 
 
 def start_worker(
     processes: Processes, server: PrefectServer, folder: Path, environment: dict[str, str]
 ) -> Process:
-    """Start the pool's worker and return at once; `worker_online` tells when it polls.
+    """Start the pool's worker without waiting; `worker_online` tells when it polls the pool.
 
     Args:
-        processes: Supervisor to start it under.
+        processes: The supervisor of the process.
         server: A server that answers and has the pool.
-        folder: Folder for its log.
-        environment: Variables for it and for every flow run, beside those of Prefect.
+        folder: Folder for the log.
+        environment: Variables of the worker and of every flow run, besides those of Prefect.
     """
     options = ("--pool", WORK_POOL, "--type", "process", "--name", "local")
     return processes.start(
@@ -55,7 +55,7 @@ def start_worker(
 
 
 def worker_online(server: PrefectServer) -> bool:
-    """Whether a worker polls the pool.
+    """Whether a worker polls the work pool.
 
     Args:
         server: A server that has the pool.
@@ -75,14 +75,14 @@ def deploy(
     project: Path,
     environment: dict[str, str],
 ) -> None:
-    """Deploy what a project's `prefect.yaml` has for this machine: what is named `local`.
+    """Deploy the deployments named `local` of a project's `prefect.yaml`.
 
     Args:
-        processes: Supervisor to run it under.
+        processes: The supervisor of the process.
         server: A server that answers and has the pool.
         folder: Folder for the log.
         project: Folder with `prefect.yaml`.
-        environment: Variables for it, beside those of Prefect.
+        environment: Variables of the process, besides those of Prefect.
 
     Raises:
         StackError: There is no `prefect.yaml`, or Prefect refused it.

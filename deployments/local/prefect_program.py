@@ -1,10 +1,10 @@
-"""The program `prefect`, for a server on SQLite that does not stand still when it is busy.
+"""The program `prefect` with a fix for a deadlock of its server on SQLite.
 
-A statement that fails, "database is locked" most often, leaves its cursor open in SQLAlchemy 2.0.
-The garbage collector ends that cursor later, in the thread of the event loop, and has to wait for
-the cursor's connection. If that one waits for another's lock, whose holder waits for the event
-loop, the server answers nothing until SQLite gives up, after 60 s. Here the connection's own thread
-closes a cursor as soon as a statement fails.
+A statement that fails, most often with "database is locked", leaves its cursor open in SQLAlchemy
+2.0. The garbage collector closes that cursor later in the thread of the event loop, where it waits
+for the cursor's connection. If the connection waits for a lock whose holder waits for the event
+loop, the server answers nothing until SQLite's time-out of 60 s. With the fix, the connection's own
+thread closes a cursor as soon as a statement fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def close_on_failure() -> None:
-    """Make all cursors of aiosqlite close where they fail."""
+    """Close every cursor of aiosqlite as soon as a statement fails."""
     for name in ("execute", "executemany", "fetchall", "fetchmany", "fetchone"):
         setattr(Cursor, name, _closing(getattr(Cursor, name)))
 

@@ -1,4 +1,4 @@
-"""One child process, which ends when we do."""
+"""One supervised child process, which ends when this process does."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from deployments.local.loopback import answers
 from tasks.errors import StackError
 
 _GUARD = Path(__file__).with_name("guard.py")
-_POLL = 0.05  # seconds between looks
+_POLL_INTERVAL = 0.05  # seconds
 _LOG_LINES = 15
 
 
 class Process:
-    """A program under a guard (see `guard.py`) that ends it, and all it started, when we end.
+    """A program under a guard (see `guard.py`), which ends it and its descendants when we end.
 
     Attributes:
-        name: What it is called in messages.
-        log: File that its output goes to.
-        pid: The guard's process id; the program and its descendants are the guard's.
+        name: Name of the program in messages.
+        log: File with its output.
+        pid: Process id of the guard, the parent of the program.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Process:
         self._grace = grace
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
-            self._guard = subprocess.Popen(  # noqa: S603 - our own guard
+            self._guard = subprocess.Popen(  # noqa: S603 - guard.py of this package
                 [sys.executable, "-I", str(_GUARD), str(grace), *argv],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=dict(env),
                 cwd=cwd,
-                start_new_session=True,  # Ctrl-C in the terminal is for us alone
+                start_new_session=True,  # Ctrl-C in the terminal must reach only this process
             )
         self.pid = self._guard.pid
 
@@ -63,10 +63,10 @@ class Process:
             self._fail(f"ended with exit code {code}")
 
     def wait_until(self, ready: Callable[[], bool], timeout: float) -> None:
-        """Wait until the program does its job.
+        """Wait until the program is ready.
 
         Args:
-            ready: Tells whether it does.
+            ready: Returns whether it is.
             timeout: Seconds to wait.
 
         Raises:
@@ -77,7 +77,7 @@ class Process:
             self.check()
             if time.monotonic() > deadline:
                 self._fail(f"was not ready within {timeout:g} s")
-            time.sleep(_POLL)
+            time.sleep(_POLL_INTERVAL)
         self.check()
 
     def answers(self, port: int, path: str) -> bool:
@@ -85,12 +85,12 @@ class Process:
 
         Args:
             port: Port on loopback.
-            path: Path to ask for.
+            path: Path of the request.
         """
         return self._listens(port) and answers(port, path)
 
     def _listens(self, port: int) -> bool:
-        with suppress(psutil.Error):  # it may end while we look
+        with suppress(psutil.Error):  # a process may end meanwhile
             return any(
                 each.status == psutil.CONN_LISTEN and each.laddr.port == port
                 for process in psutil.Process(self.pid).children(recursive=True)
@@ -99,7 +99,7 @@ class Process:
         return False
 
     def finish(self, timeout: float) -> None:
-        """Wait until the program has ended well.
+        """Wait until the program has ended without an error.
 
         Args:
             timeout: Seconds to wait.
@@ -115,12 +115,12 @@ class Process:
             self._fail(f"ended with exit code {code}")
 
     def release(self) -> None:
-        """Let the guard end the program, without waiting for it."""
+        """Have the guard end the program, without waiting."""
         if self._guard.stdin is not None:
             self._guard.stdin.close()
 
     def stop(self) -> None:
-        """End the program and everything it started; safe to call again."""
+        """End the program and its descendants; may be called again."""
         self.release()
         try:
             self._guard.wait(self._grace + 5)
@@ -128,17 +128,17 @@ class Process:
             self._guard.kill()
             self._guard.wait()
 
-    def _fail(self, what: str) -> NoReturn:
+    def _fail(self, problem: str) -> NoReturn:
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
-        said = "\n".join(f"    {line}" for line in lines) or "    (nothing)"
+        excerpt = "\n".join(f"    {line}" for line in lines) or "    (nothing)"
         raise StackError(
-            f"{self.name} {what}. The end of its log, {self.log}:\n{said}\n"
-            f"Mend what the log names, then start again."
+            f"{self.name} {problem}. The end of its log, {self.log}:\n{excerpt}\n"
+            f"Correct what the log says, then start again."
         )
 
 
 def inherited_environment() -> dict[str, str]:
-    """Our environment without the user's own AWS and Prefect, so that a child reaches neither."""
+    """This process's environment without AWS_… and PREFECT_…, so that a child uses neither."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -1,4 +1,4 @@
-"""The child processes of a command: up in time or it says why not, and gone when it ends."""
+"""The supervisor of a command's child processes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any, NoReturn, Self
 
 from deployments.local.process import Process
 
-_POLL = 0.05  # seconds between looks
+_POLL_INTERVAL = 0.05  # seconds
 
 
 class Processes:
-    """The running children of one `with` block, stopped last first when it is left.
+    """The child processes of one `with` block; at its end they are stopped, the last one first.
 
-    Left by Ctrl-C (once or twice), SIGTERM, SIGHUP or an error, nothing runs on; after SIGKILL,
-    the guards see to that. Within the block SIGTERM and SIGHUP raise SystemExit, so that whatever
-    else the program has to put away is put away too.
+    They end also after Ctrl-C (once or twice), SIGTERM, SIGHUP or an error; after SIGKILL their
+    guards end them. Within the block SIGTERM and SIGHUP raise SystemExit, so that the program's
+    other cleanup runs too.
     """
 
     def __init__(self) -> None:
@@ -28,10 +28,10 @@ class Processes:
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        """Turn SIGTERM and SIGHUP into an orderly end, and SIGINT even where a shell ignores it."""
+        """Install handlers of SIGTERM and SIGHUP, and of SIGINT even if a shell ignores it."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGHUP):
-                self._handlers[number] = signal.signal(number, _leave)
+                self._handlers[number] = signal.signal(number, _exit_on_signal)
             self._handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
         return self
 
@@ -41,12 +41,12 @@ class Processes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop every child."""
+        """Stop every child process."""
         try:
             for child in reversed(self._children):
                 child.stop()
         finally:
-            for child in self._children:  # all at once, if we were interrupted while stopping
+            for child in self._children:  # without waiting, if stopping was interrupted
                 child.release()
             self._children.clear()
             for number, handler in self._handlers.items():
@@ -62,15 +62,15 @@ class Processes:
         cwd: Path | None = None,
         grace: float = 5.0,
     ) -> Process:
-        """Start a program and return at once; `Process.wait_until` waits for it to be ready.
+        """Start a program without waiting; `Process.wait_until` waits until it is ready.
 
         Args:
-            name: What to call it in messages.
+            name: Name of the program in messages.
             argv: Program and arguments.
-            env: Its whole environment.
-            log: File for its output, made anew.
-            cwd: Folder that it runs in, or None for ours.
-            grace: Seconds that it may take to end before it is killed.
+            env: The complete environment.
+            log: File for the output, replaced if it exists.
+            cwd: Working directory; None for the current one.
+            grace: Seconds from SIGTERM to SIGKILL.
         """
         child = Process(name, argv, env=env, log=log, cwd=cwd, grace=grace)
         self._children.append(child)
@@ -86,15 +86,15 @@ class Processes:
         cwd: Path | None = None,
         timeout: float = 60.0,
     ) -> None:
-        """Run a program to its end.
+        """Run a program and wait for its end.
 
         Args:
-            name: What to call it in messages.
+            name: Name of the program in messages.
             argv: Program and arguments.
-            env: Its whole environment.
-            log: File for its output, made anew.
-            cwd: Folder that it runs in, or None for ours.
-            timeout: Seconds that it may take.
+            env: The complete environment.
+            log: File for the output, replaced if it exists.
+            cwd: Working directory; None for the current one.
+            timeout: Maximum seconds.
 
         Raises:
             StackError: It failed, or did not end in time.
@@ -105,13 +105,13 @@ class Processes:
         self._children.remove(child)
 
     def watch(self, seconds: float | None = None) -> None:
-        """Wait, and notice a child that ends.
+        """Wait, and raise if a child process ends.
 
         Args:
-            seconds: Time to wait; 0 looks once, None never returns.
+            seconds: Time to wait; 0 checks once, None waits for ever.
 
         Raises:
-            StackError: A child ended.
+            StackError: A child process ended.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
@@ -119,8 +119,8 @@ class Processes:
                 child.check()
             if deadline is not None and time.monotonic() >= deadline:
                 return
-            time.sleep(_POLL if deadline is not None else 0.5)
+            time.sleep(_POLL_INTERVAL if deadline is not None else 0.5)
 
 
-def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)

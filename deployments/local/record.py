@@ -17,20 +17,20 @@ from tasks.errors import StackError
 
 
 class StackRecord(BaseModel):
-    """Where a running stack's parts are.
+    """The addresses of a running stack.
 
     Attributes:
-        pid: Process that holds the stack.
-        started: When that process started, in seconds since the epoch; tells a reused pid.
+        pid: Id of the process that runs the stack.
+        started: Start of that process, in seconds since the epoch; detects a reused pid.
         folder: Folder with the stack's logs and Prefect home.
-        ui_url: Address of the Prefect UI.
-        api_url: Address of the Prefect API.
+        ui_url: URL of the Prefect UI.
+        api_url: URL of the Prefect API.
         queue_url: SQS queue of requests.
-        dead_letter_url: SQS queue of what could not be honoured.
+        dead_letter_url: SQS dead-letter queue of requests.
         status_queue_url: SQS queue with a copy of every status message.
         image_bucket: S3 bucket for images.
         result_bucket: S3 bucket for results.
-        environment: Variables that a user of the stack needs.
+        environment: Variables of a process that uses the stack.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,14 +48,14 @@ class StackRecord(BaseModel):
     environment: dict[str, str]
 
     def adopt(self) -> None:
-        """Make this process a user of the stack: its environment, and no other AWS or Prefect."""
-        own = inherited_environment() | self.environment
+        """Set this process's environment to use the stack, and no other AWS or Prefect."""
+        adopted = inherited_environment() | self.environment
         os.environ.clear()
-        os.environ.update(own)
+        os.environ.update(adopted)
 
 
 def running_stack() -> StackRecord | None:
-    """The stack that is up, or None; one whose process has ended does not count."""
+    """The running stack of this user, or None; its process is checked."""
     try:
         record = StackRecord.model_validate_json(_path().read_bytes())
         if psutil.Process(record.pid).create_time() == record.started:
@@ -67,17 +67,17 @@ def running_stack() -> StackRecord | None:
 
 @contextmanager
 def stack_lock() -> Iterator[None]:
-    """Be the only stack of this user while the block lasts.
+    """Hold the lock that allows one stack for each user, and remove its record at the end.
 
     Raises:
-        StackError: Another one is up, or coming up.
+        StackError: Another stack is running, or starting.
     """
     state_folder().mkdir(parents=True, exist_ok=True)
     with (state_folder() / "stack.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StackError(_already()) from None
+            raise StackError(_already_running()) from None
         try:
             yield
         finally:
@@ -85,10 +85,10 @@ def stack_lock() -> Iterator[None]:
 
 
 def write_record(record: StackRecord) -> None:
-    """Make a stack known as the running one, whole or not at all.
+    """Write the record of the running stack, atomically; within a block of `stack_lock`.
 
     Args:
-        record: The stack's record, in a block of `stack_lock`.
+        record: The stack's record.
     """
     part = _path().with_suffix(".part")
     part.touch(mode=0o600)
@@ -100,11 +100,12 @@ def _path() -> Path:
     return state_folder() / "stack.json"
 
 
-def _already() -> str:
+def _already_running() -> str:
     record = running_stack()
     if record is None:
-        return "Another stack is just coming up: wait for it, or stop it in its terminal."
+        return "Another stack is starting: wait for it, or stop it in its terminal."
     return (
-        f"A stack is already up: process {record.pid}, UI {record.ui_url}, folder {record.folder}. "
-        f"Use it, or stop it with Ctrl-C in its terminal or `kill {record.pid}`."
+        f"A stack is already running: process {record.pid}, UI {record.ui_url}, "
+        f"folder {record.folder}. Use it, or stop it with Ctrl-C in its terminal or "
+        f"`kill {record.pid}`."
     )

@@ -1,4 +1,4 @@
-"""The queues, the topic and the buckets that Swath works with, in the embedded AWS."""
+"""The queues, the topic and the buckets of the local stack, in the embedded AWS."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ IMAGE_BUCKET = "swath-images"
 RESULT_BUCKET = "swath-results"
 WORK_BUCKET = "swath-work"
 
-_VISIBILITY = 60  # seconds that a received message stays hidden
-_RECEIVES = 3  # receives before a message goes to the dead-letter queue
+_VISIBILITY_TIMEOUT = 60  # seconds
+_MAX_RECEIVES = 3  # then a message goes to the dead-letter queue
 
 
 @dataclass(frozen=True)
 class Resources:
-    """The addresses of what `create_resources` made.
+    """The addresses of the resources.
 
     Attributes:
         queue_url: SQS queue of requests.
-        dead_letter_url: SQS queue that takes what cannot be honoured.
+        dead_letter_url: SQS dead-letter queue of requests.
         status_topic_arn: SNS topic of status messages.
-        status_queue_url: SQS queue that every status message is copied to, raw.
+        status_queue_url: SQS queue that receives every status message, raw.
     """
 
     queue_url: str
@@ -34,22 +34,25 @@ class Resources:
 
 
 def create_resources(aws: EmbeddedAws) -> Resources:
-    """Make the queues, the topic and the buckets of Swath where they are not there yet.
+    """Create the queues, the topic and the buckets that do not exist yet.
 
     Args:
         aws: An emulator that answers.
     """
     with aws.client("s3") as s3:
         for bucket in (IMAGE_BUCKET, RESULT_BUCKET, WORK_BUCKET):
-            s3.create_bucket(Bucket=bucket)  # in us-east-1, one's own again is no error
+            s3.create_bucket(Bucket=bucket)  # in us-east-1, no error if the bucket exists
     with aws.client("sqs") as sqs, aws.client("sns") as sns:
         dead_letter_url = _queue(sqs, "swath-dlq")
         queue_url = _queue(
             sqs,
             "swath",
-            VisibilityTimeout=str(_VISIBILITY),
+            VisibilityTimeout=str(_VISIBILITY_TIMEOUT),
             RedrivePolicy=json.dumps(
-                {"deadLetterTargetArn": _arn(sqs, dead_letter_url), "maxReceiveCount": _RECEIVES}
+                {
+                    "deadLetterTargetArn": _arn(sqs, dead_letter_url),
+                    "maxReceiveCount": _MAX_RECEIVES,
+                }
             ),
         )
         status_queue_url = _queue(sqs, "swath-status")

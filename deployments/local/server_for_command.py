@@ -1,4 +1,4 @@
-"""A Prefect server for one command: one that is up, else one of its own."""
+"""The Prefect server that a command uses: a running one, or a temporary one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deployments.local.prefect_server import PrefectServer, start_server
 from deployments.local.processes import Processes
 from deployments.local.record import running_stack
 
-_SERVICES = (  # what one run in one process has no use for; what records its run stays on
+_SERVICES = (  # not needed by one run in one process; services that record the run stay on
     "CANCELLATION_CLEANUP",
     "CLEANUP_RECONCILER",
     "FOREMAN",
@@ -31,10 +31,10 @@ _SETTINGS = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _SER
 
 @contextmanager
 def temporary_server() -> Iterator[PrefectServer]:
-    """A private, empty Prefect server on loopback while the block lasts.
+    """Run an empty Prefect server on loopback while the block lasts.
 
-    The block is entered at once, while the server starts: put its `environment` into `os.environ`,
-    import what is slow, then call its `wait`.
+    The block is entered while the server starts: set its `environment` in `os.environ`, import
+    slow modules, then call its `wait`.
     """
     with (
         tempfile.TemporaryDirectory(prefix="swath-", ignore_cleanup_errors=True) as folder,
@@ -47,7 +47,7 @@ def reachable(api_url: str) -> bool:
     """Whether a Prefect server answers.
 
     Args:
-        api_url: Address of its API, as `PREFECT_API_URL` has it.
+        api_url: URL of its API, as in `PREFECT_API_URL`.
     """
     try:
         return httpx.get(f"{api_url.rstrip('/')}/health", timeout=2).is_success
@@ -56,9 +56,9 @@ def reachable(api_url: str) -> bool:
 
 
 def find_server() -> str | None:
-    """The API address of the Prefect server that the user has up, or None.
+    """The API URL of the user's running Prefect server, or None.
 
-    In order: `PREFECT_API_URL`, the active Prefect profile, the running local stack.
+    Checked in order: `PREFECT_API_URL`, the active Prefect profile, the running local stack.
     """
     stack = running_stack()
     for api_url in (
@@ -72,7 +72,7 @@ def find_server() -> str | None:
 
 
 def _profile_api_url() -> str | None:
-    """`PREFECT_API_URL` of the active profile, read without the seconds of importing Prefect."""
+    """`PREFECT_API_URL` of the active profile; importing Prefect to read it would take seconds."""
     home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
     try:
@@ -84,6 +84,8 @@ def _profile_api_url() -> str | None:
     return api_url if isinstance(api_url, str) else None
 
 
-if __name__ == "__main__":  # `make setup`: the first run finds the database migrated
+if (
+    __name__ == "__main__"
+):  # called by `make setup`, so that the first run finds a migrated database
     with temporary_server() as first:
         first.wait()

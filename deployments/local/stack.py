@@ -1,4 +1,4 @@
-"""The whole stack on one machine: AWS, Prefect server, work pool, worker and deployments."""
+"""The whole stack on one machine: AWS emulator, Prefect server, work pool, worker, deployments."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ PROJECT = Path(__file__).parents[2]
 
 
 class Stack:
-    """The local stack while a `with` block lasts; it starts empty, and nothing outlives it.
+    """The local stack while a `with` block lasts; it starts empty and leaves nothing running.
 
     Args:
-        folder: Folder for its logs and its Prefect home.
-        progress: Is told of each part in a line as it comes up.
-        local_roots: Folders that a request may name images and outputs in.
+        folder: Folder for logs and the Prefect home.
+        progress: Called with a line for each part that has started.
+        local_roots: Folders in which requests may name images and outputs.
         project: Folder whose `prefect.yaml` is deployed.
 
     Attributes:
-        record: Where everything is; set once the block is entered.
-        processes: The supervisor, to start more under.
+        record: The addresses of the stack; set when the block is entered.
+        processes: The supervisor, for starting further processes.
     """
 
     record: StackRecord
@@ -56,10 +56,10 @@ class Stack:
         self._project = project
 
     def __enter__(self) -> Self:
-        """Bring everything up.
+        """Start everything.
 
         Raises:
-            StackError: A part did not come up, or another stack is up.
+            StackError: A part did not start, or another stack is running.
         """
         with ExitStack() as exits:
             exits.enter_context(stack_lock())
@@ -75,14 +75,14 @@ class Stack:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take everything down."""
+        """Stop everything."""
         self._exits.close()
 
     def watch(self, seconds: float | None = None) -> None:
-        """Wait, and notice a part that ends.
+        """Wait, and raise if a part of the stack ends.
 
         Args:
-            seconds: Time to wait; 0 looks once, None never returns.
+            seconds: Time to wait; 0 checks once, None waits for ever.
 
         Raises:
             StackError: A part of the stack ended.
@@ -90,18 +90,18 @@ class Stack:
         self.processes.watch(seconds)
 
     def _start(self) -> StackRecord:
-        # Prefect takes the longest: everything that can be done meanwhile is.
+        # Prefect takes longest to start; everything that does not need it is done meanwhile
         server = prefect_server.start_server(self.processes, self.folder, port=4200)
         cloud = aws.start_aws(self.processes, self.folder)
         aws.wait_for_aws(cloud)
-        made = create_resources(cloud)
+        resources = create_resources(cloud)
         self._progress(f"AWS (SQS, SNS, S3) on {cloud.endpoint_url}")
         environment = cloud.environment | {
             "DO_NOT_TRACK": "1",
             "PREFECT_API_URL": server.api_url,
             "PREFECT_HOME": str(server.home),
-            "SWATH_QUEUE_URL": made.queue_url,
-            "SWATH_STATUS_TOPIC_ARN": made.status_topic_arn,
+            "SWATH_QUEUE_URL": resources.queue_url,
+            "SWATH_STATUS_TOPIC_ARN": resources.status_topic_arn,
             "SWATH_WORK_URI": f"s3://{WORK_BUCKET}",
             "SWATH_REGION_DEPLOYMENT": "region/local",
             "SWATH_LOCAL_ROOTS": json.dumps([str(root) for root in self._local_roots]),
@@ -120,9 +120,9 @@ class Stack:
             folder=self.folder,
             ui_url=server.ui_url,
             api_url=server.api_url,
-            queue_url=made.queue_url,
-            dead_letter_url=made.dead_letter_url,
-            status_queue_url=made.status_queue_url,
+            queue_url=resources.queue_url,
+            dead_letter_url=resources.dead_letter_url,
+            status_queue_url=resources.status_queue_url,
             image_bucket=IMAGE_BUCKET,
             result_bucket=RESULT_BUCKET,
             environment=environment,

@@ -14,8 +14,8 @@ from threading import Thread
 import pytest
 
 from deployments.image import host
-from deployments.image.build import build, engine
-from deployments.image.health import well
+from deployments.image.build import build, find_engine
+from deployments.image.health import healthy
 from tasks.errors import StackError
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def answering(server: socket.socket, answer: bytes) -> int:
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_well"),
+    ("answer", "expected"),
     [
         (b"HTTP/1.1 200 OK\r\n\r\n", True),
         (b"HTTP/1.1 404 Not Found\r\n\r\n", True),  # a server of models has no such page
@@ -51,23 +51,23 @@ def answering(server: socket.socket, answer: bytes) -> int:
         (b"", False),
     ],
 )
-def test_what_listens_is_well_if_it_answers_without_an_error(
-    server: socket.socket, answer: bytes, is_well: bool
+def test_what_listens_expected_if_it_answers_without_an_error(
+    server: socket.socket, answer: bytes, expected: bool
 ) -> None:
-    assert well(answering(server, answer), "/health") is is_well
+    assert healthy(answering(server, answer), "/health") is expected
 
 
-def test_what_accepts_and_says_nothing_is_not_well(
+def test_a_server_that_accepts_and_does_not_answer_is_unhealthy(
     server: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployments.image.health._PATIENCE", 0.2)
-    assert not well(server.getsockname()[1], "/health")
+    monkeypatch.setattr("deployments.image.health._TIMEOUT", 0.2)
+    assert not healthy(server.getsockname()[1], "/health")
 
 
-def test_what_does_not_listen_is_well(server: socket.socket) -> None:
+def test_a_container_without_a_server_is_healthy(server: socket.socket) -> None:
     port = server.getsockname()[1]
     server.close()
-    assert well(port, "/health")
+    assert healthy(port, "/health")
 
 
 def test_the_probe_loads_none_of_what_it_probes() -> None:
@@ -124,7 +124,7 @@ def test_where_no_engine_is_installed_the_error_names_those_that_serve(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(StackError, match="podman, docker, buildah"):
-        engine()
+        find_engine()
 
 
 def test_an_engine_is_told_base_commit_and_secrets(tmp_path: Path) -> None:
