@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import shapely
+import shapely.geometry
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.windows import Window
@@ -103,10 +104,89 @@ def test_the_oldest_of_osmls_names_is_understood() -> None:
     assert list(json.loads(row["properties"])) == ["featureClasses"]
 
 
-def test_a_box_a_pixel_outside_is_the_tiles_edge() -> None:
-    given = feature(imageBBox=[100.5, 3, 101, 4], featureClasses=[SHIP])
-    (row,) = rows(collection(given))
-    assert (row["x_min"], row["x_max"]) == (1100, 1100)
+@pytest.mark.parametrize(
+    "box",
+    [
+        [100.5, 3, 101, 4],  # within a pixel of the edge
+        [100, 3, 120, 4],  # touches the edge
+        [-9, -9, 0, 50],
+        [20, -2, 30, 0],
+        [20, 20, 20, 30],  # a line
+        [20, 20, 30, 20],
+        [0, 20, 1e-30, 30],  # too thin to be told from a line beside 1000
+        [102, 3, 102, 3],  # a point more than a pixel outside
+        [20, -1.5, 20, -1.5],
+    ],
+)
+def test_a_box_without_an_area_in_the_tile_is_rejected_and_counted(box: list[float]) -> None:
+    given = feature(imageBBox=box, featureClasses=[SHIP])
+    answer = read_answer(collection(given, WHOLE), TILE)
+    assert [row["ordinal"] for row in rows(collection(given, WHOLE))] == [1]
+    assert answer.rejected == 1
+    assert answer.first_rejected.startswith("feature 0: its imageBBox ")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "found"),
+    [(20, 30, (1020, 2030)), (100.5, -0.5, (1100, 2000)), (0, 80, (1000, 2080))],
+)
+def test_a_point_is_a_feature_up_to_a_pixel_outside_the_tile(
+    x: float, y: float, found: tuple[float, float]
+) -> None:
+    for point in (
+        feature(imageBBox=[x, y, x, y], featureClasses=[SHIP]),
+        feature(imageGeometry={"type": "Point", "coordinates": [x, y]}, featureClasses=[SHIP]),
+    ):
+        (row,) = rows(collection(point))
+        assert (row["x_min"], row["y_min"], row["x_max"], row["y_max"]) == found * 2
+
+
+LINE = {"type": "LineString", "coordinates": [[10, 20], [50, 20]]}
+
+
+def test_a_line_is_a_feature_though_its_bounds_have_no_area() -> None:
+    for box in ({}, {"imageBBox": [10, 20, 50, 20]}):
+        (row,) = rows(collection(feature(imageGeometry=LINE, featureClasses=[SHIP], **box)))
+        assert (row["x_min"], row["y_min"], row["x_max"], row["y_max"]) == (1010, 2020, 1050, 2020)
+
+
+def polygon(*outline: tuple[float, float]) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": [[*outline, outline[0]]]}
+
+
+@pytest.mark.parametrize("box", [{}, {"imageBBox": [10, 10, 30, 30]}])
+@pytest.mark.parametrize(
+    "outside",
+    [
+        polygon((110, 10), (150, 10), (150, 50)),
+        polygon((100, 10), (150, 10), (150, 50)),  # touches the edge
+        polygon((90, 90), (105, 75), (105, 90)),  # its bounds meet the tile's corner, it does not
+        polygon((10, 10), (50, 50), (30, 30)),  # collapsed to a line
+    ],
+)
+def test_a_polygon_without_an_area_in_the_tile_is_rejected_and_counted(
+    outside: dict[str, Any], box: dict[str, Any]
+) -> None:
+    given = feature(imageGeometry=outside, featureClasses=[SHIP], **box)
+    answer = read_answer(collection(given, WHOLE), TILE)
+    assert answer.rejected == 1
+    assert [row["ordinal"] for row in rows(collection(given, WHOLE))] == [1]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        polygon((90, 10), (150, 10), (150, 50)),
+        polygon((10, 10), (30, 30), (30, 10), (10, 30)),  # a bow-tie of two equal halves
+        polygon((90, 10), (150, 50), (150, 10), (90, 50)),
+    ],
+)
+def test_a_polygon_with_an_area_in_the_tile_stays_as_it_was_given(inside: dict[str, Any]) -> None:
+    (row,) = rows(collection(feature(imageGeometry=inside, featureClasses=[SHIP])))
+    moved = shapely.transform(
+        shapely.from_wkb(row["geometry"]), lambda points: points - [1000, 2000]
+    )
+    assert shapely.equals_exact(moved, shapely.geometry.shape(inside))
 
 
 def test_a_box_that_reaches_beyond_its_tile_is_clipped() -> None:

@@ -45,9 +45,10 @@ def as_features(rows: list[tuple[list[float], float, int]]) -> dict[str, Any]:
 
 numbers = st.floats(-150, 150, width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
 scores = st.floats(0, 1, width=32) | st.sampled_from([np.nan, -0.5, 1.5])
-given_rows = st.lists(
-    st.tuples(st.lists(numbers, min_size=4, max_size=4), scores, st.integers(-1, 2)), max_size=20
-)
+any_box = st.lists(numbers, min_size=4, max_size=4)
+points = st.tuples(numbers, numbers).map(lambda point: [*point, *point])
+lines = st.tuples(numbers, numbers, numbers).map(lambda n: [n[0], n[1], n[0], n[2]])
+given_rows = st.lists(st.tuples(any_box | points | lines, scores, st.integers(-1, 2)), max_size=20)
 
 
 def told(read: Answer) -> tuple[list[dict[str, Any]], int]:
@@ -68,6 +69,23 @@ def test_boxes_are_read_as_the_features_of_the_same_values_are(
         placed = boxes(found.detections) - [1000, 2000, 1000, 2000]
         assert (placed >= 0).all()
         assert (placed <= [100, 80, 100, 80]).all()
+        extents = placed[:, 2:] - placed[:, :2]
+        assert ((extents > 0).all(axis=1) | (extents == 0).all(axis=1)).all()
+
+
+def test_a_point_stays_and_a_box_without_an_area_in_the_tile_is_counted() -> None:
+    given = [
+        ([20.0, 30.0, 20.0, 30.0], 0.5, 0),
+        ([100.5, 30.0, 120.0, 40.0], 0.5, 0),
+        ([20.0, 30.0, 20.0, 40.0], 0.5, 0),
+        ([90.0, 30.0, 120.0, 40.0], 0.5, 0),
+    ]
+    found = read_answer(answer(given), TILE)
+    assert found.detections is not None
+    assert found.detections["ordinal"].to_pylist() == [0, 3]
+    assert boxes(found.detections).tolist() == [[1020, 2030, 1020, 2030], [1090, 2030, 1100, 2040]]
+    assert found.rejected == 2
+    assert found.first_rejected.startswith("feature 1: it needs a finite box with an area in the")
 
 
 def test_arrays_that_do_not_fit_each_other_fail_the_tile() -> None:

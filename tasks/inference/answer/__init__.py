@@ -1,7 +1,7 @@
-"""The contract of a model's answer, checked to the end.
+"""A model's answer about one tile, checked and turned into detections.
 
-An answer is a GeoJSON FeatureCollection in tile pixels, or arrays of boxes. One bad feature loses
-only itself and is counted; a bad answer fails its tile.
+An answer is a GeoJSON FeatureCollection in pixels of the tile, or arrays of boxes. A malformed
+feature is rejected and counted; a malformed answer fails its tile.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ import pyarrow as pa
 from tasks.errors import AnswerError
 from tasks.grid.tiles import Tile
 from tasks.inference.answer.boxes import read_boxes
-from tasks.inference.answer.feature import BROKEN, read_feature, why_broken
+from tasks.inference.answer.feature import MALFORMED, read_feature, reason
 from tasks.inference.endpoint import Boxes, JsonText
 from tasks.results.detections import SCHEMA
 
 MAX_FEATURES = 100_000
-_LARGE = 1 << 20  # bytes of an answer; decoded, it takes 20 times as many
-_large = Lock()  # so that one such answer at a time is decoded
-_BOM = b"\xef\xbb\xbf"
+_LARGE = 1 << 20  # bytes of JSON; decoded, it takes about 20 times the memory
+_one_large = Lock()  # one large answer is decoded at a time, to bound the memory
+_BOM = b"\xef\xbb\xbf"  # UTF-8 byte order mark
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said of one tile.
+    """What a model found in one tile.
 
     Attributes:
-        detections: Table of `detections.SCHEMA`, in pixels of the full image; None where
-            there are none.
-        first_rejected: Why the first feature that is not in the table was left out.
-        rejected: How many were.
+        detections: Table of `detections.SCHEMA`, in pixels of the full image; None if it would be
+            empty.
+        first_rejected: Why the first rejected feature was rejected; empty if none was.
+        rejected: How many features were rejected.
     """
 
     detections: pa.Table | None
@@ -45,11 +45,11 @@ class Answer:
     rejected: int = 0
 
 
-def decode(answer: JsonText) -> Any:  # noqa: ANN401 - whatever JSON holds
+def decode(answer: JsonText) -> Any:  # noqa: ANN401 - any JSON value
     """An answer in JSON, decoded.
 
     Raises:
-        AnswerError: It is not JSON; with who gave it.
+        AnswerError: It is not JSON. The message names the answer's source.
     """
     try:
         return parse(answer.body)
@@ -57,11 +57,11 @@ def decode(answer: JsonText) -> Any:  # noqa: ANN401 - whatever JSON holds
         raise AnswerError(f"{answer.source}: {error}") from error
 
 
-def parse(body: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """The JSON of an answer's body.
+def parse(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """The JSON value of an answer's body.
 
-    NaN, numbers too large and broken text, which Python's own writer of JSON lets pass, cost their
-    features and not the tile.
+    NaN, numbers out of range and lone surrogates are accepted here, as Python's own JSON writer
+    emits them: they cost their feature, not the tile.
 
     Raises:
         AnswerError: The body is not JSON.
@@ -81,23 +81,22 @@ def read_answer(answer: object, tile: Tile) -> Answer:
 
     Args:
         answer: `Boxes`, `JsonText`, or decoded JSON: a GeoJSON FeatureCollection.
-        tile: The tile that was asked about.
+        tile: The tile that the answer is about.
 
     Raises:
-        AnswerError: It is neither, or has too many features.
+        AnswerError: The answer is none of these, or has too many features.
     """
     if isinstance(answer, JsonText):
         return _read_text(answer, tile)
     if isinstance(answer, Boxes):
         _check_count(len(answer.boxes))
-        table, first, rejected = read_boxes(answer, tile)
-        return Answer(table, first, rejected)
+        return Answer(*read_boxes(answer, tile))
     rows, first, rejected = [], "", 0
     for ordinal, feature in enumerate(_features(answer)):
         try:
             row = read_feature(feature, tile.window)
-        except BROKEN as error:
-            first = first or f"feature {ordinal}: {why_broken(error)}"
+        except MALFORMED as error:
+            first = first or f"feature {ordinal}: {reason(error)}"
             rejected += 1
         else:
             rows.append({"tile": tile.index, "ordinal": ordinal} | row)
@@ -106,8 +105,8 @@ def read_answer(answer: object, tile: Tile) -> Answer:
 
 
 def _read_text(answer: JsonText, tile: Tile) -> Answer:
-    turn = _large if len(answer.body) > _LARGE else nullcontext()
-    with turn:
+    lock = _one_large if len(answer.body) > _LARGE else nullcontext()
+    with lock:
         decoded = decode(answer)
         try:
             return read_answer(decoded, tile)
@@ -117,10 +116,10 @@ def _read_text(answer: JsonText, tile: Tile) -> Answer:
 
 def _features(answer: object) -> list[object]:
     if not isinstance(answer, Mapping) or answer.get("type") != "FeatureCollection":
-        raise AnswerError(f"The answer is not a GeoJSON FeatureCollection: {_shown(answer)}")
+        raise AnswerError(f"The answer is not a GeoJSON FeatureCollection: {_excerpt(answer)}")
     features = answer.get("features")
     if not isinstance(features, list):
-        raise AnswerError(f"The answer's features are not a list: {_shown(features)}")
+        raise AnswerError(f"The answer's features are not a list: {_excerpt(features)}")
     _check_count(len(features))
     return features
 
@@ -130,8 +129,8 @@ def _check_count(features: int) -> None:
         raise AnswerError(f"The answer has {features} features, more than {MAX_FEATURES}.")
 
 
-def _shown(value: object) -> str:
-    """The beginning of a value for a message, however deep it is nested."""
+def _excerpt(value: object) -> str:
+    """The beginning of a value for a message, however deep the value is nested."""
     try:
         return f"{value!r:.80}"
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Answers in arrays: checked and made detections all at once."""
+"""Answers in arrays: all boxes are checked, clipped and made detections at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from rasterio.windows import Window
 
 from tasks.errors import AnswerError
 from tasks.grid.tiles import Tile
@@ -15,14 +16,15 @@ from tasks.inference.endpoint import Boxes
 from tasks.results.detections import SCHEMA
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 def read_boxes(answer: Boxes, tile: Tile) -> tuple[pa.Table | None, str, int]:
-    """The detections in an answer, by the contract that features have.
+    """The detections in an answer, under the rules for features (`read_feature`).
 
     Returns:
-        A table of `detections.SCHEMA`, or None where nothing is left; why the first box that
-        is not in it was left out; and how many were.
+        A table of `detections.SCHEMA` in pixels of the full image, or None if no box is left; why
+        the first rejected box was rejected; and how many were rejected.
 
     Raises:
         AnswerError: The arrays do not fit each other.
@@ -35,60 +37,73 @@ def read_boxes(answer: Boxes, tile: Tile) -> tuple[pa.Table | None, str, int]:
         )
     if not len(boxes):
         return None, "", 0
-    size = np.array([tile.window.width, tile.window.height] * 2, np.float64)
-    sound = _sound(answer, boxes, scores, size)
-    first = "" if sound.all() else _why(answer, int(np.argmin(sound)))
-    table = _table(answer, tile, np.flatnonzero(sound), np.clip(boxes, 0, size), scores)
-    return table, first, int(len(sound) - sound.sum())
+    clipped, inside = clip_boxes(boxes, tile.window)
+    accepted = inside & _area_or_point(boxes) & _scored(answer, scores)
+    first = "" if accepted.all() else _reason(answer, int(np.argmin(accepted)))
+    table = _table(answer, tile, np.flatnonzero(accepted), clipped, scores)
+    return table, first, int(len(accepted) - accepted.sum())
 
 
-def _sound(
-    answer: Boxes,
-    boxes: NDArray[np.float64],
-    scores: NDArray[np.float64],
-    size: NDArray[np.float64],
-) -> NDArray[np.bool_]:
-    """Which boxes are finite, ordered and in the tile, with a score in 0 to 1 and a class."""
+def clip_boxes(boxes: Floats, window: Window) -> tuple[Floats, Bools]:
+    """Boxes of a tile's answer, clipped to the tile and moved to pixels of the full image.
+
+    Args:
+        boxes: (n, 4) x_min, y_min, x_max, y_max in pixels of the tile, corner-origin.
+        window: Of the tile in the full image.
+
+    Returns:
+        (n, 4) the clipped boxes in pixels of the full image; and (n,) which of them are finite,
+        ordered and in the tile: along each axis a part of the box is left or, for a box without
+        extent along it, the box lies in the tile or up to `SLACK` beside it.
+    """
+    size = np.array([window.width, window.height], np.float64)
+    offset = np.array([window.col_off, window.row_off], np.float64)
     low, high = boxes[:, :2], boxes[:, 2:]
-    ordered = (low <= high).all(axis=1) & np.isfinite(boxes).all(axis=1)
-    inside = ((low <= size[:2] + SLACK) & (high >= -SLACK)).all(axis=1)
-    scored = (scores >= 0) & (scores <= 1)
-    known = (answer.classes >= 0) & (answer.classes < len(answer.names))
-    sound: NDArray[np.bool_] = ordered & inside & scored & known
-    return sound
+    clipped_low, clipped_high = np.clip(low, 0, size) + offset, np.clip(high, 0, size) + offset
+    part_left = (low < high) & (clipped_low < clipped_high)
+    beside = (low == high) & (low >= -SLACK) & (low <= size + SLACK)
+    inside: Bools = (part_left | beside).all(axis=1) & np.isfinite(boxes).all(axis=1)
+    return np.hstack([clipped_low, clipped_high]), inside
 
 
-def _why(answer: Boxes, ordinal: int) -> str:
+def _area_or_point(boxes: Floats) -> Bools:
+    """Which boxes have an area, or are points: x_min = x_max and y_min = y_max."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    found: Bools = (low < high).all(axis=1) | (low == high).all(axis=1)
+    return found
+
+
+def _scored(answer: Boxes, scores: Floats) -> Bools:
+    """Which boxes have a score from 0 to 1, and a class that has a name."""
+    known: Bools = (answer.classes >= 0) & (answer.classes < len(answer.names))
+    return known & (scores >= 0) & (scores <= 1)
+
+
+def _reason(answer: Boxes, ordinal: int) -> str:
     box, score = answer.boxes[ordinal].tolist(), float(answer.scores[ordinal])
     return (
-        f"feature {ordinal}: its box {box}, score {score} and class {answer.classes[ordinal]} of "
-        f"{len(answer.names)} are not a finite box in the tile, a score in 0 to 1 and a class"
+        f"feature {ordinal}: it needs a finite box with an area in the tile or a point in it, a "
+        f"score from 0 to 1 and a class from 0 to {len(answer.names) - 1}: its box is {box}, its "
+        f"score {score}, its class {answer.classes[ordinal]}"
     )
 
 
 def _table(
-    answer: Boxes,
-    tile: Tile,
-    rows: NDArray[np.intp],
-    boxes: Floats,
-    scores: Floats,
+    answer: Boxes, tile: Tile, rows: NDArray[np.intp], boxes: Floats, scores: Floats
 ) -> pa.Table | None:
     if not len(rows):
         return None
-    offset = [tile.window.col_off, tile.window.row_off] * 2
-    columns = (boxes[rows] + np.array(offset, np.float64)).T
-    names = [answer.names[place] for place in answer.classes[rows].tolist()]
+    names = [answer.names[number] for number in answer.classes[rows].tolist()]
     quoted = {name: json.dumps(name) for name in set(names)}
-    scored = scores[rows].tolist()
     properties = [
         f'{{"featureClasses": [{{"iri": {quoted[name]}, "score": {score!r}}}]}}'
-        for name, score in zip(names, scored, strict=True)
+        for name, score in zip(names, scores[rows].tolist(), strict=True)
     ]
     return pa.Table.from_arrays(
         [
             pa.array(np.full(len(rows), tile.index)),
             pa.array(rows.astype(np.int32)),
-            *map(pa.array, columns),
+            *map(pa.array, boxes[rows].T),
             pa.array(scores[rows]),
             pa.array(names, pa.string()),
             pa.nulls(len(rows), pa.binary()),

@@ -16,13 +16,14 @@ import shapely
 import shapely.geometry
 from rasterio.windows import Window
 
-MAX_IRI = 1000
-SLACK = 1.0  # pixels that a box may lie outside its tile, for rounding
-MAX_DEPTH = 32  # of a feature's own properties; the writers of JSON end at some depth too
+MAX_IRI = 1000  # characters of a class's iri
+MAX_DEPTH = 32  # levels of a feature's own properties; JSON writers have a limit too
+SLACK = 1.0  # pixels that a point may lie outside its tile, for rounding
 _GEOMETRY = ("imageGeometry", "geom_imcoords")
 _BOX = ("imageBBox", "bounds_imcoords")
 _CLASSES = ("featureClasses", "feature_types", "detection_score", "adjusted_feature_types")
-BROKEN = (
+_POLYGONAL = 2  # dimensions
+MALFORMED = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -31,7 +32,7 @@ BROKEN = (
     ValueError,
     shapely.errors.ShapelyError,
 )
-"""What reading a broken feature raises, the JSON of models being what it is."""
+"""What `read_feature` may raise for a malformed feature: a model may send any JSON."""
 
 
 def read_feature(feature: object, window: Window) -> dict[str, Any]:
@@ -39,10 +40,10 @@ def read_feature(feature: object, window: Window) -> dict[str, Any]:
 
     Args:
         feature: Decoded from JSON, in pixels of the tile.
-        window: Of the tile in the image.
+        window: Of the tile in the full image.
 
     Raises:
-        ValueError: What is wrong with it; or another of `BROKEN`.
+        ValueError: What is wrong with the feature; or another of `MALFORMED`.
     """
     properties = feature["properties"] if isinstance(feature, Mapping) else None
     if not isinstance(properties, Mapping):
@@ -58,19 +59,21 @@ def read_feature(feature: object, window: Window) -> dict[str, Any]:
     } | {"featureClasses": classes}
     _check_depth(own)
     if geometry is not None:
-        _check_reach(geometry, window)
+        _check_place(geometry, window)
         offset = (window.col_off, window.row_off)
         geometry = shapely.transform(geometry, lambda points: points + np.array(offset))
     return {
-        "x_min": box[0] + window.col_off,
-        "y_min": box[1] + window.row_off,
-        "x_max": box[2] + window.col_off,
-        "y_max": box[3] + window.row_off,
+        **dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True)),
         "score": best["score"],
         "class_name": best["iri"],
         "geometry": None if geometry is None else shapely.to_wkb(geometry),
         "properties": _text(own),
     }
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with a feature, in words, from one of `MALFORMED`."""
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _first(properties: Mapping[str, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401
@@ -92,12 +95,25 @@ def _geometry(properties: Mapping[str, Any]) -> shapely.Geometry | None:
     return geometry
 
 
-def _check_reach(geometry: shapely.Geometry, window: Window) -> None:
-    """Models may guess beyond what they see, but not by more than a tile."""
+def _check_place(geometry: shapely.Geometry, window: Window) -> None:
+    """Refuse a geometry that is far from the tile, and a polygon without an area in the tile.
+
+    A geometry is published as the model gave it: a model may complete an object that the tile's
+    edge cuts, but not by more than the tile's size.
+    """
     x_min, y_min, x_max, y_max = geometry.bounds
     width, height = window.width, window.height
     if x_min < -width or y_min < -height or x_max > 2 * width or y_max > 2 * height:
         raise ValueError("its imageGeometry lies far outside the tile")
+    if shapely.get_dimensions(geometry) < _POLYGONAL:
+        return
+    within = x_min >= 0 and y_min >= 0 and x_max <= width and y_max <= height
+    if within and geometry.area > 0:
+        return
+    # made valid first: the signed areas of a bow-tie's halves may cancel out
+    valid = shapely.make_valid(geometry)
+    if not shapely.intersection(valid, shapely.box(0, 0, width, height)).area > 0:
+        raise ValueError("its imageGeometry has no area in the tile")
 
 
 def _box(properties: Mapping[str, Any], geometry: shapely.Geometry | None) -> list[float]:
@@ -111,21 +127,31 @@ def _box(properties: Mapping[str, Any], geometry: shapely.Geometry | None) -> li
     x_min, y_min, x_max, y_max = map(float, given)
     if not all(map(isfinite, (x_min, y_min, x_max, y_max))) or x_min > x_max or y_min > y_max:
         raise ValueError(f"its imageBBox is not x_min, y_min, x_max, y_max: {given}")
+    if geometry is None and (x_min < x_max) != (y_min < y_max):
+        raise ValueError(f"its imageBBox has no area and is not a point: {given}")
     return [x_min, y_min, x_max, y_max]
+
+
+def _clip(box: list[float], window: Window) -> list[float]:
+    """A box clipped to its tile, in pixels of the full image: `clip_boxes` for a single one."""
+    x_min, y_min, x_max, y_max = box
+    x = _clip_axis(x_min, x_max, window.width, window.col_off)
+    y = _clip_axis(y_min, y_max, window.height, window.row_off)
+    if x is None or y is None:
+        raise ValueError(f"its imageBBox {box} lies outside the tile")
+    return [x[0], y[0], x[1], y[1]]
+
+
+def _clip_axis(low: float, high: float, size: int, offset: int) -> tuple[float, float] | None:
+    """Both ends in pixels of the full image; None if nothing is left."""
+    first, last = (min(max(end, 0.0), float(size)) + offset for end in (low, high))
+    beside = low == high and -SLACK <= low <= size + SLACK
+    return (first, last) if beside or first < last else None
 
 
 def _is_outline(name: str, value: object) -> bool:
     """Whether a property is the `detection` that OSML once had geometries in."""
     return name == "detection" and isinstance(value, Mapping) and "pixelCoordinates" in value
-
-
-def _clip(box: list[float], window: Window) -> list[float]:
-    """The part of a box that lies in its tile; models may guess beyond what they see."""
-    right, bottom = window.width + SLACK, window.height + SLACK
-    if box[0] > right or box[1] > bottom or box[2] < -SLACK or box[3] < -SLACK:
-        raise ValueError(f"its imageBBox {box} lies outside the tile")
-    size = (window.width, window.height) * 2
-    return [min(max(value, 0.0), float(limit)) for value, limit in zip(box, size, strict=True)]
 
 
 def _classes(properties: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -145,7 +171,11 @@ def _classes(properties: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _text(properties: dict[str, Any]) -> str:
-    """Properties as JSON; half a character of UTF-16 cannot be published, so neither can they."""
+    """Properties as JSON.
+
+    Raises:
+        ValueError: They hold what cannot be published: NaN, or half a surrogate pair.
+    """
     text = json.dumps(properties, allow_nan=False, ensure_ascii=False)
     text.encode()
     return text
@@ -159,8 +189,3 @@ def _check_depth(value: object, left: int = MAX_DEPTH) -> None:
     if isinstance(value, list):
         for inner in value:
             _check_depth(inner, left - 1)
-
-
-def why_broken(error: Exception) -> str:
-    """What is wrong with a feature, from one of `BROKEN`."""
-    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
