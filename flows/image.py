@@ -21,8 +21,8 @@ from flows.regions import AT_ONCE, run_regions
 from flows.report import report
 from flows.workers import throughput_of
 from tasks.errors import SwathError
-from tasks.job.image import cut_regions, finish_image, work_folder
-from tasks.planning.plan import Plan
+from tasks.job.image import finish_image, work_folder
+from tasks.planning.plan import Plan, divide_into_regions
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import JobFailedError, Summary
 from tasks.request import Request
@@ -76,7 +76,7 @@ def _work(request: Request, url: str, region_size: int | None) -> State[Summary]
     announce_start(request, url)
     plan: Plan = plan_step(request, url)
     throughput = partial(throughput_of, plan.request, plan.grid, AT_ONCE)
-    regions = cut_regions(plan, region_size, throughput)
+    regions = divide_into_regions(plan, region_size, throughput)
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     with work_folder(_work_uri(flow_run.id)) as work_uri:
         lost = run_regions(plan, regions, work_uri)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from threading import Event, Thread
 from typing import cast
 from uuid import UUID
 
-import httpx
 from prefect import get_client
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import SyncPrefectClient
@@ -24,9 +24,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.runtime import flow_run
 
-from flows.run_records import read_all
+from flows.run_records import log_errors, read_all
 from tasks.grid.tiles import Region
 from tasks.job.observer import SilentObserver
+
+_logger = logging.getLogger(__name__)
 
 _INTERVAL = 1.0  # seconds between updates, which cost the server time
 
@@ -39,20 +41,24 @@ class RegionProgress(SilentObserver):
         self._tiles = len(region)
         self._done = 0
         self._shown = time.monotonic()
-        self._artifact = cast("UUID", create_progress_artifact(0.0, description=self._text()))
+        self._artifact: UUID | None = None
+        self._show()
 
     def tiles_done(self, region: Region, tiles: int) -> None:  # noqa: ARG002 - there is one
         """Count tiles that are done."""
         self._done += tiles
         if self._done == self._tiles or time.monotonic() - self._shown > _INTERVAL:
             self._shown = time.monotonic()
-            with suppress(httpx.HTTPError):  # no reason to fail a region
-                update_progress_artifact(
-                    self._artifact, 100.0 * self._done / self._tiles, description=self._text()
-                )
+            self._show()
 
-    def _text(self) -> str:
-        return f"{self._done} of {self._tiles} tiles"
+    def _show(self) -> None:
+        """Create the artifact, or update it."""
+        text, percent = f"{self._done} of {self._tiles} tiles", 100.0 * self._done / self._tiles
+        with log_errors("The progress of this region"):
+            if self._artifact is None:
+                self._artifact = cast("UUID", create_progress_artifact(percent, description=text))
+            else:
+                update_progress_artifact(self._artifact, percent, description=text)
 
 
 @contextmanager
@@ -63,7 +69,12 @@ def image_progress(regions: Sequence[Region]) -> Iterator[None]:
         regions: All regions of the image.
     """
     tiles = sum(len(region) for region in regions)
-    artifact = cast("UUID", create_progress_artifact(0.0, description=f"0 of {tiles} tiles"))
+    artifact: UUID | None = None
+    with log_errors("The progress of this image"):
+        artifact = cast("UUID", create_progress_artifact(0.0, description=f"0 of {tiles} tiles"))
+    if artifact is None:
+        yield
+        return
     image_run, ended = UUID(flow_run.id), Event()
     watch = partial(_watch, image_run, artifact, tiles, ended)
     # the context of this run, so that it uses the same Prefect server
@@ -91,8 +102,8 @@ def _watch(image_run: UUID, artifact: UUID, tiles: int, ended: Event) -> None:
                         description=clock.text(done),
                     ),
                 )
-            except httpx.HTTPError:  # no reason to fail a job; the next update may succeed
-                continue
+            except Exception:  # no reason to fail a job; the next update may succeed
+                _logger.debug("The progress of an image is not updated", exc_info=True)
 
 
 def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:

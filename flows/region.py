@@ -12,7 +12,7 @@ from prefect.states import Completed, Failed
 
 import flows.secret_blocks  # noqa: F401 - so that requests may name Secret blocks
 from flows.progress import RegionProgress
-from flows.run_records import write_metrics
+from flows.run_records import log_errors, write_metrics
 from flows.slots import endpoint_slots
 from flows.startup import startup
 from tasks.errors import ImageChangedError, SwathError
@@ -69,7 +69,8 @@ def region(
         return Failed(name=IMAGE_REPLACED, message=str(error), data=error)
     except SwathError as error:  # its message says it all: no traceback
         return Failed(message=str(error), data=error)
-    _record_metrics(outcome)
+    with log_errors("The start-up of this run"):
+        _record_metrics(outcome)
     if outcome.endpoint_down:
         return Completed(name=ENDPOINT_DOWN, message=outcome.endpoint_down, data=outcome.tiles)
     return Completed(data=outcome.tiles)

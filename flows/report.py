@@ -1,4 +1,4 @@
-"""What the Prefect UI shows of an image's run when it ends: its coverage and a table of regions."""
+"""The artifacts of a finished image's run: a summary, and a table of its regions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-import httpx
 import pyarrow as pa
 from prefect import get_client, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -15,7 +14,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
-from flows.run_records import read_all, write_metrics
+from flows.run_records import log_errors, read_all, write_metrics
 from flows.startup import TITLES, Startup, medians, startup, startup_of
 from tasks.grid.tiles import Region
 from tasks.reporting.summary import Summary
@@ -23,7 +22,20 @@ from tasks.results import coverage
 
 
 def report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Table]) -> None:
-    """Leave both on the current run, with how it and its regions started."""
+    """Show both on the current run, with the start-up times of the run and its regions.
+
+    The results are published by then: whatever goes wrong here is logged.
+
+    Args:
+        summary: The outcome of the image.
+        regions: All its regions.
+        ledgers: The ledger of each.
+    """
+    with log_errors("The summary of this run"):
+        _report(summary, regions, ledgers)
+
+
+def _report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Table]) -> None:
     runs = _region_runs()
     started = {index: startup_of(run) for index, run in runs.items()}
     own = startup(min(filter(None, map(_first_tile, runs.values())), default=None))
@@ -42,16 +54,10 @@ def report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Tab
 def _region_runs() -> dict[int, FlowRun]:
     """The completed runs of this image's regions, by the region's index."""
     mine = FlowRunFilterParentFlowRunId(any_=[UUID(flow_run.id)])
-    try:
-        with get_client(sync_client=True) as client:
-            runs = read_all(
-                partial(
-                    client.read_flow_runs, flow_run_filter=FlowRunFilter(parent_flow_run_id=mine)
-                )
-            )
-    except httpx.HTTPError as error:
-        get_run_logger().warning("Prefect does not tell how the regions started: %r", error)
-        return {}
+    runs: list[FlowRun] = []
+    of_this_image = FlowRunFilter(parent_flow_run_id=mine)
+    with log_errors("The start of the regions"), get_client(sync_client=True) as client:
+        runs = read_all(partial(client.read_flow_runs, flow_run_filter=of_this_image))
     return {
         Region.model_validate(run.parameters["region"]).index: run
         for run in runs
@@ -60,7 +66,7 @@ def _region_runs() -> dict[int, FlowRun]:
 
 
 def _first_tile(run: FlowRun) -> float | None:
-    """When a region's first tile was answered, in seconds since 1970."""
+    """When the model answered a region's first tile, in seconds since 1970."""
     seconds = startup_of(run).first_tile
     if run.start_time is None or seconds is None:
         return None
@@ -68,7 +74,7 @@ def _first_tile(run: FlowRun) -> float | None:
 
 
 def _page(own: Startup, regions: Sequence[Startup]) -> str:
-    """How an image's run and its regions' started, for people."""
+    """The start-up times of an image's run and of its regions, as Markdown."""
     rows = {"this run": own, f"median of {len(regions)} regions": medians(regions)}
     return "\n".join(
         [
@@ -91,6 +97,6 @@ def _row(region: Region, ledger: pa.Table, started: Mapping[int, Startup]) -> di
 
 
 def _cells(started: Startup) -> dict[str, str]:
-    """The stages of a start by what people call them; a dash for one that there was not."""
+    """The stages of a start-up by title; a dash for a stage that it did not have."""
     told = started.stages
     return {title: f"{told[name]:.2f}" if name in told else "–" for name, title in TITLES.items()}

@@ -1,14 +1,14 @@
-"""What runs record in Prefect: their metrics as labels, and whole answers of more than a page."""
+"""What runs record in Prefect and read back: metrics as labels, and queries page by page."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from math import isfinite
 from typing import TypeVar
 from uuid import UUID
 
-import httpx
 from prefect import get_client, get_run_logger
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
@@ -20,17 +20,24 @@ _PAGE = 200  # rows in one answer of Prefect's server, at the most
 T = TypeVar("T")
 
 
-def write_metrics(metrics: Mapping[str, float]) -> None:
-    """Write metrics to the labels of the current flow run.
+@contextmanager
+def log_errors(what: str) -> Iterator[None]:
+    """Log what goes wrong in the block: for what only informs users, and must not fail a run.
 
-    An error of Prefect is logged; it does not fail the run.
+    Args:
+        what: Begins the message, as "The summary of this run".
     """
-    labels: KeyValueLabels = {_PREFIX + name: value for name, value in metrics.items()}
     try:
-        with get_client(sync_client=True) as client:
-            client.update_flow_run_labels(UUID(flow_run.id), labels)
-    except httpx.HTTPError as error:
-        get_run_logger().warning("The metrics of this run cannot be stored: %r", error)
+        yield
+    except Exception as error:
+        get_run_logger().warning("%s cannot be recorded in Prefect: %r", what, error)
+
+
+def write_metrics(metrics: Mapping[str, float]) -> None:
+    """Write metrics to the labels of the current flow run; an error is logged."""
+    labels: KeyValueLabels = {_PREFIX + name: value for name, value in metrics.items()}
+    with log_errors("The metrics of this run"), get_client(sync_client=True) as client:
+        client.update_flow_run_labels(UUID(flow_run.id), labels)
 
 
 def read_metric(run: FlowRun, name: str) -> float | None:

@@ -4,7 +4,7 @@
 works an image with the regions on other machines calls the same parts.
 """
 
-from tasks.job.image import FinishedImage, check_plan, cut_regions, finish_image, work_image
+from tasks.job.image import FinishedImage, check_plan, finish_image, work_image
 from tasks.job.observer import Observer
 from tasks.job.region import RegionOutcome, work_region
 
@@ -13,7 +13,6 @@ __all__ = [
     "Observer",
     "RegionOutcome",
     "check_plan",
-    "cut_regions",
     "finish_image",
     "work_image",
     "work_region",

@@ -19,7 +19,7 @@ from tasks.inference import open_with_retries
 from tasks.job.observer import SILENT, Observer
 from tasks.job.region import work_region
 from tasks.merge import merge as merge_detections
-from tasks.planning.plan import Plan, make_plan
+from tasks.planning.plan import Plan, divide_into_regions, make_plan
 from tasks.planning.throughput import Throughput
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary, status_of, summarise
@@ -80,7 +80,7 @@ def work_image(
     """
     started = datetime.now(UTC)
     plan = check_plan(request, image_url)
-    regions = cut_regions(plan, region_rows, Throughput)
+    regions = divide_into_regions(plan, region_rows, Throughput)
     observer.planned(plan, regions)
     with work_folder(objects.join(settings().work_uri, uuid4().hex)) as work:
         lost = _work_regions(plan, regions, work, observer)
@@ -108,21 +108,6 @@ def check_plan(request: Request, image_url: str) -> Plan:
     check_outputs(request.outputs, settings().local_roots)
     open_with_retries(plan.request, plan.image).close()
     return plan
-
-
-def cut_regions(
-    plan: Plan, region_rows: int | None, throughput: Callable[[], Throughput]
-) -> list[Region]:
-    """Divide an image into regions.
-
-    Args:
-        plan: The plan of the image.
-        region_rows: Approximate height of a region in pixels; None for the operator's setting, or
-            where there is none, what suits the throughput.
-        throughput: Estimates it; called only where it is needed.
-    """
-    rows = region_rows or settings().region_size
-    return plan.regions(rows) if rows else plan.regions_for(throughput())
 
 
 @contextmanager

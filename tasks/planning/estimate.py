@@ -1,4 +1,4 @@
-"""What the work on an image will take: found out from its header, its index and its overviews."""
+"""The estimate of a plan: tiles, calls, bytes, memory, from the image's header and overviews."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from tasks.imagery.reading.blocks import absent_blocks_are_blank, block_sizes, t
 from tasks.imagery.reading.preview import Preview, read_preview
 from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.batch import max_calls
-from tasks.planning.plan import Plan
-from tasks.planning.throughput import Throughput
+from tasks.planning.plan import Plan, divide_into_regions
+from tasks.planning.throughput import TILE_SECONDS, Throughput
 from tasks.settings import settings
 
-_PROCESS = 350 * 1024 * 1024  # bytes that a run takes before it reads
+_PROCESS_BYTES = 350 * 1024 * 1024  # of memory, before a run reads pixels
 
 
 class Estimate(BaseModel):
-    """What a plan will take.
+    """The estimate of a plan.
 
     Attributes:
         image: URL of the image.
         format: GDAL's name of its format.
-        width: Pixels in x.
-        height: Pixels in y.
-        bands: Bands, alpha included.
+        width: Width in pixels.
+        height: Height in pixels.
+        bands: Number of bands, alpha included.
         dtype: numpy's name of the pixel type.
-        block_shape: Rows and columns of the blocks it is stored in.
+        block_shape: Rows and columns of its blocks.
         stored_bytes: Bytes of its file.
-        georeference: What places it on the Earth; None where nothing does.
+        georeference: Kind of its georeference; None if it has none.
         tile_size: Width and height of a tile in pixels.
-        tile_overlap: Pixels that neighbouring tiles share at least.
+        tile_overlap: Least number of pixels that neighbouring tiles share.
         tiles: Tiles by state: `inferred`, `blank`, `outside`.
-        blank_is: How the blank tiles are known: `counted` (the file leaves out their blocks, and
-            no other can be blank), `estimated` (from an overview), or `unknown` before the pixels
-            are read, but for those that the file leaves out.
-        regions: Region runs.
-        tile_seconds: What a tile is taken to take, as regions are sized by it; a run knows what
-            earlier ones of its model took. None where their size is set.
-        region_size: Width and height of the largest, in pixels.
-        bytes_to_read: Bytes of the blocks that all regions read; what two of them share counts
-            twice.
-        model_calls: Calls, if none has to be made again.
-        bytes_to_send: Bytes of all tiles' pixels.
-        memory_bytes: Memory of a region's run, at most.
+        blank_is: How blank tiles are determined: `counted` (the file omits their blocks, and no
+            other tile can be blank), `estimated` (from an overview), or `unknown` until the pixels
+            are read, except for those that the file omits.
+        regions: Number of region runs.
+        tile_seconds: Assumed seconds a tile, by which regions are sized; a run uses measurements of
+            its model. None if the size of regions is set.
+        region_size: Width and height of the largest region in pixels.
+        bytes_to_read: Bytes of the blocks that all regions read; a block that two regions read
+            counts twice.
+        model_calls: Number of calls without retries.
+        bytes_to_send: Bytes of the pixels of all tiles that are sent.
+        memory_bytes: Upper bound of the memory of a region's run.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -81,21 +81,20 @@ class Estimate(BaseModel):
 
 
 def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
-    """What a plan will take.
+    """Estimate a plan.
 
     Args:
-        plan: Of the image.
-        region_rows: Rows of a region, about; None for what the operator set, or else what suits a
-            model of which nothing is known.
+        plan: The plan of the image.
+        region_rows: Approximate height of a region in pixels; None for the operator's setting, or
+            else what suits a model that has not been timed.
 
     Raises:
         ImageError: The index of the image's blocks cannot be read.
     """
     image, grid = plan.image, plan.grid
-    rows = region_rows or settings().region_size
-    throughput = _pace()
-    regions = plan.regions(rows) if rows else plan.regions_for(throughput)
-    tiles, to_read, blank_is = _look(plan, regions)
+    regions = divide_into_regions(plan, region_rows, _assumed_throughput)
+    sized = (region_rows or settings().region_size) is not None
+    tiles, to_read, blank_is = _count_tiles(plan, regions)
     width = max(region.width for region in regions)
     calls = tiles["inferred"]
     return Estimate(
@@ -113,65 +112,65 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         tiles={state: tiles[state] for state in ("inferred", "blank", "outside")},
         blank_is=blank_is,
         regions=len(regions),
-        tile_seconds=None if rows else throughput.tile_seconds,
+        tile_seconds=None if sized else TILE_SECONDS,
         region_size=(width, max(region.height for region in regions)),
         bytes_to_read=to_read,
         model_calls=calls,
         bytes_to_send=calls * plan.tile_bytes,
-        memory_bytes=_PROCESS
+        memory_bytes=_PROCESS_BYTES
         + reading_bytes(image, grid.tile_height, width)
         + plan.tile_bytes * max_calls(plan.tile_bytes),
     )
 
 
-def _pace() -> Throughput:
-    """What is known of it without asking Prefect."""
+def _assumed_throughput() -> Throughput:
+    """The throughput that the settings imply."""
     elsewhere = settings().region_deployment is not None
     return Throughput(workers=settings().region_workers if elsewhere else 1)
 
 
-def _look(plan: Plan, regions: Sequence[Region]) -> tuple[Counter[str], int, str]:
-    """Tiles by state, bytes to read, and how the blank tiles are known."""
+def _count_tiles(plan: Plan, regions: Sequence[Region]) -> tuple[Counter[str], int, str]:
+    """Tiles by state, bytes to read, and how blank tiles are determined."""
     image, role = plan.image, plan.request.image_read_role
-    far = read_preview(image, plan.request.tile_size, role)
+    preview = read_preview(image, plan.request.tile_size, role)
     tiles: Counter[str] = Counter()
     to_read = 0
     with gdal_environment(role, s3=image.in_s3):
         try:
             with open_dataset(image, role) as dataset:
                 for region in regions:
-                    states, size = _region(plan, region, dataset, far)
+                    states, size = _count_region(plan, region, dataset, preview)
                     tiles += states
                     to_read += size
         except RasterioError as error:
             raise ImageError(f"{image.url}: its index cannot be read ({error}).") from error
-    if far:
+    if preview:
         return tiles, to_read, "estimated"
     return tiles, to_read, "unknown" if image.masked else "counted"
 
 
-def _region(
+def _count_region(
     plan: Plan,
     region: Region,
     dataset: Any,  # noqa: ANN401 - rasterio has no types
-    far: Preview | None,
+    preview: Preview | None,
 ) -> tuple[Counter[str], int]:
-    """Tiles of a region by state, and the bytes of the blocks that it reads."""
-    image, wanted = plan.image, plan.tiles_in_roi(region)
+    """Tiles of a region by state, and bytes of the blocks that it reads."""
+    image, inside = plan.image, plan.tiles_in_roi(region)
     # an absent block reads as the nodata that the file declares, or 0; its alpha as 0
     left_out = absent_blocks_are_blank(image) or not (
         image.has_mask or plan.request.image_nodata is not None
     )
-    states = Counter(outside=len(region) - len(wanted))
-    if not wanted:
+    states = Counter(outside=len(region) - len(inside))
+    if not inside:
         return states, 0
     window = Window(region.x, region.y, region.width, region.height)
     sizes = block_sizes(image, dataset, window)
     needed = np.zeros(sizes.shape, np.bool_)
-    for tile in wanted:
+    for tile in inside:
         blocks = touched_blocks(image, tile.window, window)
         absent = left_out and not sizes[blocks].any()
         needed[blocks] |= not absent
-        blank = absent or (far is not None and far.blank(tile.window))
+        blank = absent or (preview is not None and preview.blank(tile.window))
         states["blank" if blank else "inferred"] += 1
     return states, int(sizes[needed].sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -162,3 +162,17 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             f"the {_MAX_TILE_BYTES / 1e6:.0f} MB that fit in a run's memory; give smaller tiles."
         )
     return plan
+
+
+def divide_into_regions(
+    plan: Plan, region_rows: int | None, throughput: Callable[[], Throughput]
+) -> list[Region]:
+    """Divide an image into regions, by a given height or by the expected throughput.
+
+    Args:
+        plan: The plan of the image.
+        region_rows: Approximate height of a region in pixels; None for the operator's setting.
+        throughput: Estimates the throughput; called only if neither sets the height.
+    """
+    rows = region_rows or settings().region_size
+    return plan.regions(rows) if rows else plan.regions_for(throughput())

@@ -1,4 +1,4 @@
-"""Regions of interest: which tiles a request's polygon asks for."""
+"""From a request's region of interest on the ground to a polygon in pixels of the image."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from tasks.grid.roi import RegionOfInterest
 from tasks.imagery import Georeference, Image
 from tasks.imagery.georeference.transformers import wrap_near
 
-_SEGMENTS = 256  # per extent: an edge that is straight on the ground may bend in pixels
-_SAMPLES = 17  # rows and columns of places that tell where an image lies
-_TURNS = np.array([[-360.0, 0.0], [0.0, 0.0], [360.0, 0.0]])  # degrees: the same place
+_SEGMENTS = 256  # along the extent: an edge that is straight on the ground may bend in pixels
+_SAMPLES = 17  # rows and columns of points from which the extent of an image is taken
+_TURNS = np.array([[-360.0, 0.0], [0.0, 0.0], [360.0, 0.0]])  # degrees: whole turns
 
 Extent = tuple[float, float, float, float]  # west, south, east, north
 
 
 def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None:
-    """A request's `regionOfInterest` over an image; None where the whole image is asked for.
+    """The region of interest of a request in pixels of an image; None for the whole image.
 
     Args:
-        wkt: Polygon or multipolygon, longitude and latitude.
+        wkt: Polygon or multipolygon in longitude, latitude (EPSG:4326); None for the whole image.
         image: The image, which must be georeferenced.
 
     Raises:
-        RequestError: The image has no georeference, lies wholly outside, or has no pixel positions
-            for a part of the polygon around it.
+        RequestError: The image has no georeference, lies wholly outside, or has no pixel position
+            for a part of the polygon close to it.
     """
     if wkt is None:
         return None
@@ -39,10 +39,10 @@ def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None
     area = _in_pixels(_around(ground, extent), image.georeference)
     if area is None:
         raise RequestError(
-            f"regionOfInterest: a part of it has no place in {image.url}, which spans "
-            f"{_text(extent)} (west, south, east, north); give less of the ground around it."
+            f"regionOfInterest: a part of it has no pixel position in {image.url}, which spans "
+            f"{_text(extent)} (west, south, east, north); name less ground around the image."
         )
-    # a ring that folds on the way keeps its area alone, no lines
+    # a ring that folds over in the transformation keeps its area, without lines
     area = shapely.make_valid(area, method="structure", keep_collapsed=False)
     shapely.prepare(area)
     roi = RegionOfInterest(area)
@@ -55,7 +55,7 @@ def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None
 
 
 def _extent(georeference: Georeference, image: Image) -> Extent:
-    """Where an image lies; its longitudes go on past 180° where it crosses the antimeridian."""
+    """The extent of an image; across the antimeridian, its longitudes continue beyond ±180°."""
     x, y = np.meshgrid(
         np.linspace(0, image.width, _SAMPLES), np.linspace(0, image.height, _SAMPLES)
     )
@@ -75,13 +75,13 @@ def _extent(georeference: Georeference, image: Image) -> Extent:
 
 
 def _around(ground: shapely.Geometry, extent: Extent) -> shapely.Geometry:
-    """What of a polygon lies in and closely around an extent, in longitudes of that extent.
+    """The part of a polygon inside and close to an extent, in longitudes of that extent.
 
-    Far away a map projection or a sensor model has no answer, or a wrong one.
+    Far from the image, a map projection or a sensor model has no answer, or a wrong one.
     """
     west, south, east, north = extent
     margin = max(east - west, north - south) / 8
-    beside = min(margin, (360 - (east - west)) / 2)  # no place twice
+    beside = min(margin, (360 - (east - west)) / 2)  # so that no point occurs twice
     closely = shapely.box(
         west - beside, max(-90, south - margin), east + beside, min(90, north + margin)
     )
@@ -90,9 +90,9 @@ def _around(ground: shapely.Geometry, extent: Extent) -> shapely.Geometry:
 
 
 def _in_pixels(ground: shapely.Geometry, georeference: Georeference) -> shapely.Geometry | None:
-    """A polygon of the ground in pixels, its edges bent as the image bends them.
+    """A polygon on the ground in pixels, its edges densified so that they bend as in the image.
 
-    None where there is no pixel position for a part of it.
+    None if there is no pixel position for a part of it.
     """
     if ground.is_empty:
         return ground

@@ -1,0 +1,287 @@
+"""A whole job in this process: pixels to published files, without an orchestrator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import rasterio.warp
+
+from tasks.errors import SwathError
+from tasks.grid.tiles import Region
+from tasks.job import work_image
+from tasks.job.observer import SilentObserver
+from tasks.planning.plan import Plan, make_plan
+from tasks.reporting.status import JobStatus
+from tasks.reporting.summary import Summary
+from tasks.request import Request
+from tasks.settings import settings
+from tests.job_scene import corner, features, ledger, lines, paint, request
+
+
+@pytest.fixture
+def allowed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that requests may name images and outputs in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWATH_LOCAL_ROOTS", json.dumps([str(tmp_path)]))
+        patch.setenv("SWATH_WORK_URI", str(tmp_path / "work"))
+        patch.setenv("SWATH_ENDPOINT_PATIENCE", "1")  # seconds until a dead endpoint is given up
+        settings.cache_clear()
+        yield tmp_path
+    settings.cache_clear()
+
+
+def run(request: Request, region_rows: int | None = None) -> Summary:
+    return work_image(request, request.image_urls[0], region_rows=region_rows)
+
+
+def test_the_result_depends_on_neither_region_nor_batch(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = paint(allowed / "scene.tif")
+    results = []
+    for number, (region_size, batch) in enumerate([(4096, 16), (300, 1), (450, 3)]):
+        monkeypatch.setenv("SWATH_BATCH_SIZE", str(batch))
+        settings.cache_clear()
+        out = allowed / str(number)
+        assert run(request(scene, out), region_size).status is JobStatus.SUCCESS
+        results.append((features(out, "scene.tif"), lines(out)))
+    assert len(results[0][0]) > 10
+    assert results[1] == results[0]
+    assert results[2] == results[0]
+
+
+def test_both_files_hold_the_same_features(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    run(request(scene, allowed / "out"))
+    published = features(allowed / "out", "scene.tif")
+    table = geopandas.read_parquet(allowed / "out" / "scene.tif.parquet")
+    assert [feature["id"] for feature in published] == table["id"].tolist()
+    assert table.crs == "OGC:CRS84"
+
+
+def test_a_collection_has_the_bbox_of_its_features(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    run(request(scene, allowed / "out"))
+    published = json.loads((allowed / "out" / "scene.tif.geojson").read_text())
+    boxes = np.array([feature["bbox"] for feature in published["features"]])
+    assert published["bbox"] == [*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)]
+
+
+def test_a_model_whose_every_feature_is_broken_is_no_success(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain(_: object) -> dict[str, Any]:
+        return {"type": "FeatureCollection", "features": [{"properties": {"score": 1}}]}
+
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: plain)
+    summary = run(request(paint(allowed / "scene.tif"), allowed / "out"))
+    assert summary.status is JobStatus.PARTIAL
+    assert "feature 0: it has neither imageBBox" in summary.message
+
+
+def test_blank_tiles_are_not_sent_and_are_counted(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    summary = run(request(scene, allowed / "out"))
+    assert summary.tiles == {"inferred": 19, "blank": 1, "outside": 0, "failed": 0}
+    assert summary.covered == 1
+    table = ledger(allowed / "out")
+    assert table["state"].tolist() == ["blank"] + ["inferred"] * 19
+    assert table["attempts"].tolist() == [0] + [1] * 19
+    assert table["area_px"].sum() == 900 * 700
+    with rasterio.open(scene) as source:
+        ground = rasterio.warp.transform_bounds(source.crs, "EPSG:4326", *source.bounds)
+    assert table.total_bounds.tolist() == pytest.approx(ground, abs=1e-6)
+
+
+def test_a_region_of_interest_is_all_that_is_looked_at(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    summary = run(request(scene, allowed / "out", regionOfInterest=corner(scene)))
+    assert summary.status is JobStatus.SUCCESS
+    assert summary.tiles["outside"] > summary.tiles["inferred"] > 0
+    table = ledger(allowed / "out")
+    assert table["area_px"].sum() == pytest.approx(300 * 200 / 2, rel=1e-3)
+    assert table["area_px"][table["state"] == "outside"].sum() == 0
+    for feature in features(allowed / "out", "scene.tif"):
+        x_min, y_min, x_max, y_max = feature["properties"]["imageBBox"]
+        assert (x_min + x_max) / 2 > 499
+        assert (y_min + y_max) / 2 > 399
+
+
+def test_only_the_tiles_in_the_roi_of_a_lost_region_failed(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = paint(allowed / "scene.tif")
+    (allowed / "file").write_text("where regions cannot store their results")
+    monkeypatch.setenv("SWATH_WORK_URI", str(allowed / "file" / "work"))
+    settings.cache_clear()
+    summary = run(request(scene, allowed / "out", regionOfInterest=corner(scene)))
+    assert summary.status is JobStatus.FAILED
+    assert summary.tiles["outside"] > summary.tiles["failed"] > 0
+    assert summary.tiles["inferred"] == summary.tiles["blank"] == 0
+    assert summary.covered == 0
+
+
+def test_failed_tiles_make_a_partial_result_with_the_reason(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    with rasterio.open(scene, "r+") as sink:
+        red = np.zeros((3, 256, 256), np.uint8)
+        red[0] = 255  # the colour that the failure model answers with a 500
+        sink.write(red, window=rasterio.windows.Window(644, 444, 256, 256))
+    failing = request(scene, allowed / "out", imageProcessor={"name": "failure", "type": "BUILTIN"})
+    summary = run(failing)
+    assert summary.status is JobStatus.PARTIAL
+    assert summary.tiles["failed"] == 1
+    assert summary.reasons[0][1] == 1
+    assert len(features(allowed / "out", "scene.tif")) == summary.features > 0
+    table = ledger(allowed / "out")
+    (lost,) = table[table["state"] == "failed"].to_dict("records")
+    assert [lost["x"], lost["y"], lost["width"], lost["height"]] == [644, 444, 256, 256]
+    assert lost["reason"] == summary.reasons[0][0]
+    assert lost["attempts"] > 0
+    assert summary.shares["failed"] == pytest.approx(lost["area_px"] / (900 * 700))
+    told = f"{100 * (1 - summary.shares['failed']):.1f} % of the area covered"
+    assert told in summary.message
+
+
+def test_a_model_that_never_answers_publishes_the_ledger_alone(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif")
+    dead = {"name": "http://127.0.0.1:9/invocations", "type": "HTTP_ENDPOINT"}
+    summary = run(request(scene, allowed / "out", imageProcessor=dead, imageProcessorTileSize=1024))
+    assert summary.status is JobStatus.FAILED
+    assert "127.0.0.1:9" in summary.reasons[0][0]
+    assert "; 0 % of the area covered; 100 % failed in 1 tile, most often" in summary.message
+    (published,) = (allowed / "out").glob("*")
+    assert summary.outputs == {"coverage": str(published)}
+    (line,) = ledger(allowed / "out").to_dict("records")
+    assert (line["state"], line["area_px"]) == ("failed", 900 * 700)
+    assert "127.0.0.1:9" in line["reason"]
+
+
+def test_an_output_that_fails_hides_no_reason_of_a_failed_job(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, out = paint(allowed / "scene.tif"), allowed / "out"
+
+    def refuse(_: object) -> dict[str, Any]:
+        out.rmdir()
+        out.write_text("no folder")  # the output, gone while the work is done
+        raise ValueError("the model is broken")
+
+    out.mkdir()
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: refuse)
+    summary = run(request(scene, out, imageProcessorTileSize=1024))
+    assert summary.status is JobStatus.FAILED
+    assert "the model is broken" in summary.message
+    assert summary.outputs == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"imageUrls": ["/nowhere/x.tif"]}, "SWATH_LOCAL_ROOTS"),
+        ({"imageProcessor": {"name": "no-such", "type": "BUILTIN"}}, "bright-targets"),
+        ({"imageProcessor": {"name": "/x.onnx", "type": "ONNX"}}, "SWATH_LOCAL_ROOTS"),
+        ({"outputs": [{"type": "File", "path": "/etc/out"}]}, "SWATH_LOCAL_ROOTS"),
+        ({"regionOfInterest": "POLYGON((0 0, 1 0, 1 1, 0 0))"}, "do not meet"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_work(
+    allowed: Path, fields: dict[str, Any], told: str
+) -> None:
+    scene = paint(allowed / "scene.tif")
+    with pytest.raises(SwathError, match=told):
+        run(request(scene, allowed / "out", **fields))
+    assert not (allowed / "out").exists()
+
+
+class Recorder(SilentObserver):
+    """Writes down what an observer hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, int]] = []
+        self.reasons: list[str] = []
+
+    def planned(self, plan: Plan, regions: Sequence[Region]) -> None:  # noqa: ARG002
+        self.heard.append(("planned", len(regions)))
+
+    def region_began(self, region: Region) -> None:
+        self.heard.append(("began", region.index))
+
+    def tiles_done(self, region: Region, tiles: int) -> None:  # noqa: ARG002
+        self.heard.append(("tiles", tiles))
+
+    def region_ended(self, region: Region, lost: str) -> None:
+        self.heard.append(("ended", region.index))
+        self.reasons.append(lost)
+
+
+def test_an_observer_hears_of_the_plan_of_regions_and_of_every_tile(allowed: Path) -> None:
+    scene, recorder = paint(allowed / "scene.tif"), Recorder()
+    asked = request(scene, allowed / "out", regionOfInterest=corner(scene))
+    work_image(asked, asked.image_urls[0], recorder, region_rows=300)
+    events = [event for event in recorder.heard if event[0] != "tiles"]
+    each = [(event, index) for index in range(2) for event in ("began", "ended")]
+    assert events == [("planned", 2), *each]
+    assert sum(tiles for event, tiles in recorder.heard if event == "tiles") == 20
+    assert recorder.reasons == ["", ""]
+
+
+def test_a_lost_region_is_tried_again(allowed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, calls, recorder = allowed / "work", [], Recorder()
+
+    def find(_: object) -> dict[str, Any]:
+        """Have no folder to store results in, at the first attempt."""
+        calls.append(1)
+        work.unlink() if len(calls) == 2 else work.write_text("no folder")
+        return {"type": "FeatureCollection", "features": []}
+
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: find)
+    asked = request(paint(allowed / "scene.tif"), allowed / "out", imageProcessorTileSize=1024)
+    summary = work_image(asked, asked.image_urls[0], recorder)
+    assert summary.status is JobStatus.SUCCESS
+    assert [event for event, _ in recorder.heard].count("began") == 2
+    assert recorder.reasons == [""]
+
+
+def test_no_region_begins_once_the_endpoint_was_given_up(allowed: Path) -> None:
+    nobody = {"name": "http://127.0.0.1:9/", "type": "HTTP_ENDPOINT"}
+    asked = request(paint(allowed / "scene.tif"), allowed / "out", imageProcessor=nobody)
+    recorder = Recorder()
+    summary = work_image(asked, asked.image_urls[0], recorder, region_rows=300)
+    assert summary.status is JobStatus.FAILED
+    assert "given up after" in summary.message
+    assert [event for event, _ in recorder.heard].count("began") == 1
+    failed = [line for line in lines(allowed / "out") if line["state"] == "failed"]
+    assert len(failed) == 19
+    assert all("127.0.0.1:9" in line["reason"] for line in failed)
+
+
+def test_no_region_begins_once_the_image_was_replaced(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, recorder = paint(allowed / "scene.tif"), Recorder()
+
+    def plan_and_replace(*asked: Any) -> Plan:
+        plan = make_plan(*asked)
+        with rasterio.open(scene, "r+") as sink:
+            sink.write(np.full((3, 9, 9), 7, np.uint8), window=rasterio.windows.Window(0, 0, 9, 9))
+        return plan
+
+    monkeypatch.setattr("tasks.job.image.make_plan", plan_and_replace)
+    asked = request(scene, allowed / "out")
+    summary = work_image(asked, asked.image_urls[0], recorder, region_rows=300)
+    assert summary.status is JobStatus.FAILED
+    assert "replaced" in summary.message
+    assert [event for event, _ in recorder.heard].count("began") == 1
+
+
+def test_nothing_is_left_in_the_work_folder(allowed: Path) -> None:
+    run(request(paint(allowed / "scene.tif"), allowed / "out"))
+    assert list((allowed / "work").iterdir()) == []
