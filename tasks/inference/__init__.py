@@ -1,4 +1,4 @@
-"""The endpoints: a tile's pixels go in, the model's answer comes out."""
+"""Inference: endpoints that take a tile's pixels and give the model's answer, and their calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.request.processor import EndpointType
 from tasks.settings import settings
 from tasks.storage.objects import join
 
-_ENDLESS = 1_000_000  # attempts: patience is what ends
+_UNLIMITED = 1_000_000  # attempts: the time for retries is the limit
 
 __all__ = [
     "Boxes",
@@ -28,21 +28,20 @@ __all__ = [
 
 
 def open_with_retries(request: Request, image: Image) -> Endpoint:
-    """The endpoint that a request names, once it lets itself be opened.
-
-    A server that is only starting, or was busy for a moment, is asked again, as for a tile.
+    """`open_endpoint`, retried as a tile's calls are: a server may be starting, or overloaded.
 
     Raises:
         RequestError: As `open_endpoint`.
-        EndpointError: It does not tell what must be known of it, in spite of all patience.
-        AnswerError: What it tells cannot be read.
+        EndpointError: The server did not answer within `SWATH_ENDPOINT_PATIENCE`.
+        AnswerError: As `open_endpoint`.
     """
-    tries = RetryState(_ENDLESS, settings().endpoint_patience, RetryBudget(_ENDLESS))
+    unlimited = RetryBudget(_UNLIMITED)
+    state = RetryState(_UNLIMITED, settings().endpoint_patience, unlimited)
     while True:
         try:
             return open_endpoint(request, image, settings().endpoint_timeout)
         except EndpointError as error:
-            time.sleep(tries.wait(error))
+            time.sleep(state.delay(error))
 
 
 def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
@@ -50,14 +49,14 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
 
     Args:
         request: Names the endpoint, its parameters and how tiles are encoded.
-        image: Whose tiles will be sent.
-        timeout: Seconds to wait for an answer.
+        image: The image whose tiles will be sent.
+        timeout: Seconds that a call may take.
 
     Raises:
-        RequestError: No such model, parameters that it does not take, or an encoding that would
-            lose or corrupt the image's pixels.
-        EndpointError: Its server does not tell what it must be known of it.
-        AnswerError: What its server tells cannot be read.
+        RequestError: The model does not exist, does not take a parameter, or gets tiles in an
+            encoding that would lose or corrupt the image's pixels.
+        EndpointError: The server does not describe its model, and a retry may help.
+        AnswerError: The server's description of its model cannot be read.
     """
     processor, parameters = request.image_processor, request.image_processor_parameters
     match processor.type:
@@ -68,7 +67,7 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
             encode = encoder(image, request.tile_format, request.tile_compression)
             tile_type = media_type(request.tile_format)
             return HttpEndpoint(processor.name, encode, tile_type, parameters, timeout)
-        # the others take a while to load, which runs that ask none of them need not wait for
+        # imported late: these take a while to load, and most runs need none or one of them
         case EndpointType.SM_ENDPOINT:
             from tasks.inference.sagemaker import open_sagemaker  # noqa: PLC0415
 

@@ -1,4 +1,8 @@
-"""Calls of one endpoint about a region's tiles: many at a time, each until answered or given up."""
+"""Calls an endpoint for a region's tiles: many calls at a time, each retried until it is answered.
+
+What ends the retries is in `tasks.inference.retry`, how many calls are in flight in
+`tasks.inference.limiter`.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +31,16 @@ from tasks.inference.limiter import Limiter, LimiterClosedError
 from tasks.inference.retry import CircuitBreaker, RetryBudget, RetryState
 from tasks.results.coverage import TileRecord, TileState
 
-_LONGEST_REASON = 500  # characters of an unforeseen error
+_LONGEST_REASON = 500  # characters of the text of an unforeseen error
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a tile.
+    """The result of inference on one tile.
 
     Attributes:
-        record: Its line of the ledger.
-        detections: Table of `detections.SCHEMA`; None where there are none.
+        record: The tile's row of the ledger.
+        detections: Table of `detections.SCHEMA`; None if it would be empty.
     """
 
     record: TileRecord
@@ -45,14 +49,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A tile, and what will be sent for it."""
+    """A tile, and what `Endpoint.prepare` made of it."""
 
     tile: Tile
     prepared: Any
 
 
-class _NotNow(Exception):  # noqa: N818 - nothing is wrong with the tile
-    """The turn came too late: look again at what became of the endpoint."""
+class _EndpointDown(Exception):  # noqa: N818 - nothing is wrong with the tile
+    """The endpoint went down while a call waited for its permit: the call was not made."""
 
 
 class InferenceClient:
@@ -60,9 +64,9 @@ class InferenceClient:
 
     Attributes:
         endpoint: The model.
-        limiter: Says when a call may be made.
-        tiles_per_call: Tiles that the model likes to be asked about together.
-        first_answer: When it first answered, in seconds since 1970; None before.
+        limiter: Gives the permits to call it.
+        tiles_per_call: Tiles that the endpoint takes in one call.
+        first_answer: When the endpoint first answered, in seconds since 1970; None before.
     """
 
     def __init__(
@@ -75,70 +79,70 @@ class InferenceClient:
         attempts: int,
         retry_seconds: float,
     ) -> None:
-        """Call nobody yet.
+        """Start without a call.
 
         Args:
             endpoint: The model.
-            limiter: Says when a call may be made.
-            tiles: Of the region.
+            limiter: Gives the permits to call it.
+            tiles: Number of tiles in the region.
             max_calls: Calls in memory at a time, 1 or more: in flight, waiting for a permit, or
                 waiting to be retried.
             attempts: Calls that may fail for one tile.
-            retry_seconds: Seconds without any answer after which the endpoint is given up.
+            retry_seconds: Seconds in which a tile's calls are retried, and seconds without any
+                answer after which the endpoint is given up.
         """
         self.endpoint, self.limiter = endpoint, limiter
         self.tiles_per_call = endpoint.tiles_per_call
         self.first_answer: float | None = None
         self._attempts, self._retry_seconds = attempts, retry_seconds
-        self._budget, self._outage = RetryBudget(tiles), CircuitBreaker(retry_seconds)
-        # a model in this process needs no turns: it has as many threads as it has use for
-        self._turn = nullcontext if endpoint.local else limiter.permit
+        self._budget, self._breaker = RetryBudget(tiles), CircuitBreaker(retry_seconds)
+        # a model in this process is limited by the number of threads alone
+        self._permit = nullcontext if endpoint.local else limiter.permit
         self._closed = False
-        self._room = BoundedSemaphore(max_calls)
+        self._in_memory = BoundedSemaphore(max_calls)
         threads = min(max_calls, endpoint.capacity or max_calls) if endpoint.local else max_calls
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="calls")
 
     @property
     def stop_reason(self) -> str:
-        """Why no further tile is worth reading; empty as long as the endpoint answers somebody."""
-        return self._outage.reason
+        """Why the endpoint was given up, so that no further tile need be read; empty otherwise."""
+        return self._breaker.reason
 
     def submit(self, tiles: list[ReadTile]) -> Future[list[Outcome]]:
-        """Ask about tiles together as soon as it is their turn.
+        """Have the model called for tiles in one call, in another thread.
 
-        Waits while too many are in memory.
+        Blocks while `max_calls` calls are in memory.
 
         Args:
-            tiles: As many as the endpoint likes at once. The list is emptied once their pixels are
-                no longer needed: strips that they are of need not stay while calls are retried.
+            tiles: 1 to `tiles_per_call` tiles. The list is emptied as soon as they are encoded, to
+                release the strips of pixels that they are views of.
         """
-        self._room.acquire()
+        self._in_memory.acquire()
         future = self._threads.submit(self._work, tiles)
-        future.add_done_callback(lambda _: self._room.release())
+        future.add_done_callback(lambda _: self._in_memory.release())
         return future
 
     def close(self) -> None:
-        """End, and the calls under way with it, at once."""
+        """End all calls at once, those in flight too."""
         self._closed = True
-        self._outage.over.set()
+        self._breaker.opened.set()
         self.limiter.close()
         self.endpoint.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _work(self, tiles: list[ReadTile]) -> list[Outcome]:
-        """The outcome of each tile; a tile that fails is recorded, never raised."""
+        """The outcome of each tile; a tile that fails is recorded, no error is raised for it."""
         prepared = list(map(self._prepare, tiles))
         tiles.clear()
         ready = [each for each in prepared if isinstance(each, _Ready)]
         outcomes = [each for each in prepared if isinstance(each, Outcome)]
         if ready:
-            outcomes += self._answers(
-                ready, RetryState(self._attempts, self._retry_seconds, self._budget)
-            )
+            state = RetryState(self._attempts, self._retry_seconds, self._budget)
+            outcomes += self._infer(ready, state)
         return sorted(outcomes, key=lambda outcome: outcome.record.tile.index)
 
     def _prepare(self, tile: ReadTile) -> _Ready | Outcome:
-        """What will be sent for a tile; or its outcome, where there is nothing to ask."""
+        """What will be sent for a tile; or its outcome, if nothing has to be sent."""
         if isinstance(tile, UnreadTile):
             return _failed(tile.tile, tile.reason)
         if isinstance(tile, AbsentTile) or tile.blank:
@@ -146,71 +150,74 @@ class InferenceClient:
         try:
             return _Ready(tile.tile, self.endpoint.prepare(tile))
         except Exception as error:
-            return _failed(tile.tile, _words(error))
+            return _failed(tile.tile, _text(error))
 
-    def _answers(self, ready: list[_Ready], tries: RetryState) -> list[Outcome]:
-        """What the endpoint says of a few tiles; where that fails, each of them is asked alone."""
+    def _infer(self, ready: list[_Ready], state: RetryState) -> list[Outcome]:
+        """The outcomes of tiles in one call; if it fails, of each tile in a call of its own."""
         try:
-            answers = self._until_answered(ready, tries)
+            answers = self._call_until_answered(ready, state)
         except CancelledError:
             raise
         except Exception as error:
-            if len(ready) == 1 or self._outage.reason:
-                return [_failed(each.tile, _words(error), tries) for each in ready]
-            return [o for each in ready for o in self._answers([each], tries.anew())]
+            if len(ready) == 1 or self._breaker.reason:
+                return [_failed(each.tile, _text(error), state) for each in ready]
+            return [
+                outcome
+                for each in ready
+                for outcome in self._infer([each], state.with_fresh_attempts())
+            ]
         return [
-            self._read(answer, each.tile, tries)
+            self._read(answer, each.tile, state)
             for each, answer in zip(ready, answers, strict=True)
         ]
 
-    def _until_answered(self, ready: list[_Ready], tries: RetryState) -> Sequence[object]:
-        """The endpoint's answers, after as many calls as it takes.
+    def _call_until_answered(self, ready: list[_Ready], state: RetryState) -> Sequence[object]:
+        """The endpoint's answers, after as many calls as are needed and allowed.
 
         Raises:
-            EndpointError: There are none to be had.
-            AnswerError: They cannot be read.
-            CancelledError: Nobody waits for them any more.
+            EndpointError: The endpoint did not answer, and no further call may be made.
+            AnswerError: The answers cannot be read.
+            CancelledError: The client was closed.
         """
         while True:
             if self._closed:
                 raise CancelledError
-            if self._outage.reason:
-                raise PermanentError(self._outage.reason)
+            if self._breaker.reason:
+                raise PermanentError(self._breaker.reason)
             try:
-                return self._carefully(ready, tries)
-            except _NotNow:
+                return self._call_or_probe(ready, state)
+            except _EndpointDown:
                 continue
             except EndpointError as error:
-                pause = tries.wait(error, counts=not self._outage.suspected)
-                if not self._outage.suspected:  # then the probes have their own pauses
-                    self._outage.over.wait(pause)
-                if len(ready) > 1 and (
-                    tries.counted > 1 or isinstance(error, EndpointTimeoutError)
-                ):
+                delay = state.delay(error, counts=not self._breaker.half_open)
+                if not self._breaker.half_open:  # else the delay between probes applies
+                    self._breaker.opened.wait(delay)
+                timed_out = isinstance(error, EndpointTimeoutError)
+                if len(ready) > 1 and (state.counted > 1 or timed_out):
                     raise
 
-    def _carefully(self, ready: list[_Ready], tries: RetryState) -> Sequence[object]:
-        """One call, at once or, of an endpoint that seems to be down, when it is time to probe."""
-        if self._outage.suspected:
-            with self._outage:
-                if self._outage.suspected:
-                    self._outage.over.wait(self._outage.pause())
-                    return self._call(ready, tries, probing=True)
-        return self._call(ready, tries)
+    def _call_or_probe(self, ready: list[_Ready], state: RetryState) -> Sequence[object]:
+        """One call: at once or, while the endpoint seems to be down, as the next probe."""
+        if self._breaker.half_open:
+            with self._breaker.probe_lock:
+                if self._breaker.half_open:
+                    self._breaker.opened.wait(self._breaker.probe_delay())
+                    return self._call(ready, state, probe=True)
+        return self._call(ready, state)
 
     def _call(
-        self, ready: list[_Ready], tries: RetryState, *, probing: bool = False
+        self, ready: list[_Ready], state: RetryState, *, probe: bool = False
     ) -> Sequence[object]:
-        """One call, in turn.
+        """One call, as soon as there is a permit for it.
 
         Raises:
-            _NotNow: The endpoint was found to be down while this waited for its turn.
+            _EndpointDown: The endpoint went down before the call was made.
         """
         try:
-            with self._turn():
-                if self._outage.reason or (self._outage.suspected and not probing):
-                    raise _NotNow
-                tries.begin()
+            with self._permit():
+                if self._breaker.reason or (self._breaker.half_open and not probe):
+                    raise _EndpointDown
+                state.begin_call()
                 answers = self.endpoint.ask([each.prepared for each in ready])
                 self.first_answer = self.first_answer or time.time()
                 if len(answers) != len(ready):
@@ -218,39 +225,42 @@ class InferenceClient:
         except LimiterClosedError:
             raise CancelledError from None
         except SwathError as error:
-            tries.note(error)
-            self._came_to_nothing(ready[0].tile, error)
+            state.record(error)
+            self._record_failure(ready[0].tile, error)
             raise
         return answers
 
-    def _read(self, answer: object, tile: Tile, tries: RetryState) -> Outcome:
-        """An answer as detections, or why it is none."""
+    def _read(self, answer: object, tile: Tile, state: RetryState) -> Outcome:
+        """The outcome of a tile that was answered; an answer that cannot be read fails it."""
         try:
             read = read_answer(answer, tile)
         except Exception as error:
-            told = error if isinstance(error, SwathError) else AnswerError(_words(error))
-            tries.note(told)
-            self._came_to_nothing(tile, told)
-            return _failed(tile, str(told), tries)
-        self._outage.answered()
-        failed = tuple(tries.failed)
-        return Outcome(
-            TileRecord(
-                tile, TileState.INFERRED, read.first_rejected, tries.made, read.rejected, failed
-            ),
-            read.detections,
+            failure = error if isinstance(error, SwathError) else AnswerError(_text(error))
+            state.record(failure)
+            self._record_failure(tile, failure)
+            return _failed(tile, str(failure), state)
+        self._breaker.record_answer()
+        record = TileRecord(
+            tile,
+            TileState.INFERRED,
+            read.first_rejected,
+            attempts=state.calls,
+            rejected=read.rejected,
+            failed_calls=tuple(state.failures),
         )
+        return Outcome(record, read.detections)
 
-    def _came_to_nothing(self, tile: Tile, error: SwathError) -> None:
-        if not self._closed:
-            self._outage.failed(tile.index, error, self.limiter.in_flight)
-
-
-def _failed(tile: Tile, reason: str, tries: RetryState | None = None) -> Outcome:
-    made, failed = (tries.made, tuple(tries.failed)) if tries else (0, ())
-    record = TileRecord(tile, TileState.FAILED, reason, attempts=made, failed_calls=failed)
-    return Outcome(record)
+    def _record_failure(self, tile: Tile, error: SwathError) -> None:
+        if not self._closed:  # closing makes calls fail, which tells nothing of the endpoint
+            self._breaker.record_failure(tile.index, error, self.limiter.in_flight)
 
 
-def _words(error: Exception) -> str:
+def _failed(tile: Tile, reason: str, state: RetryState | None = None) -> Outcome:
+    calls, failures = (state.calls, tuple(state.failures)) if state else (0, ())
+    return Outcome(
+        TileRecord(tile, TileState.FAILED, reason, attempts=calls, failed_calls=failures)
+    )
+
+
+def _text(error: Exception) -> str:
     return str(error) if isinstance(error, SwathError) else f"{error!r:.{_LONGEST_REASON}}"

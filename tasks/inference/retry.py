@@ -1,18 +1,17 @@
-"""Patience with an endpoint: how long to wait before a tile's next call, and when to give up.
+"""When a failed call is retried, when a tile has failed, and when the endpoint is considered down.
 
-A tile that alone is poison spends its attempts and fails alone. An endpoint that answers nobody is
-another matter: once as many tiles as there are calls got no reply, with no answer between, one call
-at a time probes it while the rest wait, and no attempts are counted; and when it has answered
-nothing for the operator's patience, it is given up with all that is left.
+A tile that makes the model fail uses up its attempts and fails alone. An endpoint that is down
+fails all tiles: once as many tiles in a row as there are calls in flight got no reply, the circuit
+breaker is half open. Then one call at a time probes the endpoint while the others wait, and
+failures do not count as attempts. An endpoint that gives no answer for too long opens the breaker:
+all remaining tiles fail at once.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from contextlib import AbstractContextManager
 from threading import Event, Lock
-from typing import Self
 
 from tasks.errors import (
     EndpointError,
@@ -23,106 +22,187 @@ from tasks.errors import (
     UnreachableError,
 )
 
-_FIRST_WAIT = 0.5  # seconds, at most; each further one may be four times as long
-_LONGEST_WAIT = 20.0
+_FIRST_DELAY = 0.5  # seconds at most; each further one may be four times as long
+_LONGEST_DELAY = 20.0
 _LONGEST_RETRY_AFTER = 120.0
-_LONGEST_PAUSE = 5.0  # before the next probe of an endpoint that answers nobody
-_FEW = 5  # tiles that fail in a row, at least, before it is the endpoint that is to blame
-_MANY = 50  # tiles in a row that an endpoint refuses, or answers with nonsense
-_FORBEARANCE = 3  # times the patience that throttling is met with
+_LONGEST_PROBE_DELAY = 5.0
+_FEWEST_SILENT = 5  # tiles in a row without a reply, at least, before the endpoint is to blame
+_FEWEST_REFUSED = 50  # tiles in a row that were refused, or answered with what cannot be read
+_THROTTLED_FACTOR = 3  # times the seconds that other failures are retried for
 _SPARE_RETRIES = 100
 
 
 class RetryBudget:
-    """Calls that may be made again in one region, over all its tiles."""
+    """The retries that one region may make, over all its tiles.
+
+    Attributes:
+        size: Retries in all.
+    """
 
     def __init__(self, tiles: int) -> None:
-        """One for each tile, and some."""
+        """One retry for each tile, and some to spare."""
         self.size = tiles + _SPARE_RETRIES
         self._spent = 0
         self._lock = Lock()
 
     def spend(self) -> bool:
-        """Take one; False where none is left."""
+        """Take one retry; False if none is left."""
         with self._lock:
             self._spent += 1
             return self._spent <= self.size
 
 
 class RetryState:
-    """The calls made for one tile so far, or for a few that are asked about together.
+    """The calls made so far for one tile, or for a few tiles that share a call.
 
     Attributes:
-        made: How many calls.
-        counted: How many failed for another reason than throttling.
-        failed: What became of each that failed.
+        calls: Calls made.
+        counted: Failed calls that count as attempts: all but throttled ones.
+        failures: How each failed call failed.
     """
 
-    def __init__(self, attempts: int, patience: float, budget: RetryBudget) -> None:
-        """No call yet.
+    def __init__(self, attempts: int, retry_seconds: float, budget: RetryBudget) -> None:
+        """Start without a call.
 
         Args:
             attempts: Calls that may fail; throttled ones do not count.
-            patience: Seconds from the first failure on; with throttling, three times as long.
-            budget: Of the region.
+            retry_seconds: Seconds from the first failure in which calls are retried; three times
+                as many for throttled calls.
+            budget: The region's.
         """
-        self.made = 0
-        self.failed: list[str] = []
-        self._attempts, self._patience, self._budget = attempts, patience, budget
-        self.counted = self._throttled = 0
-        self._began = 0.0
-        self._since: dict[bool, float] = {}  # whether throttled: when first
+        self.calls = 0
+        self.counted = 0
+        self.failures: list[str] = []
+        self._attempts, self._retry_seconds, self._budget = attempts, retry_seconds, budget
+        self._throttled = 0
+        self._call_began = 0.0
+        self._first_failure: dict[bool, float] = {}  # by whether it was throttled
 
-    def begin(self) -> None:
-        """A call is made."""
-        self.made += 1
-        self._began = time.monotonic()
+    def begin_call(self) -> None:
+        """Count a call, and start its clock."""
+        self.calls += 1
+        self._call_began = time.monotonic()
 
-    def anew(self) -> RetryState:
-        """The same calls made, none of them counted against further ones."""
-        tries = RetryState(self._attempts, self._patience, self._budget)
-        tries.made, tries.failed = self.made, list(self.failed)
-        return tries
+    def record(self, error: SwathError) -> None:
+        """Keep how the latest call failed."""
+        seconds = time.monotonic() - self._call_began
+        self.failures.append(f"{type(error).__name__} after {seconds:.1f} s: {error}")
 
-    def note(self, error: SwathError) -> None:
-        """Remember how a call failed."""
-        seconds = time.monotonic() - self._began
-        self.failed.append(f"{type(error).__name__} after {seconds:.1f} s: {error}")
+    def with_fresh_attempts(self) -> RetryState:
+        """A state for one of the tiles alone: the same calls, but none counts as an attempt."""
+        fresh = RetryState(self._attempts, self._retry_seconds, self._budget)
+        fresh.calls, fresh.failures = self.calls, list(self.failures)
+        return fresh
 
-    def wait(self, error: EndpointError, *, counts: bool = True) -> float:
-        """Seconds to wait after a call that failed: exponential, with full jitter.
+    def delay(self, error: EndpointError, *, counts: bool = True) -> float:
+        """Seconds to wait before the next call: exponential back-off with full jitter.
 
-        See Brooker, "Exponential Backoff And Jitter", 2015. Retry-After is waited out before.
+        What the endpoint asks for with Retry-After is waited in addition. See Brooker,
+        "Exponential Backoff And Jitter", 2015.
 
         Args:
-            error: How it failed.
-            counts: Whether it is one of the tile's attempts; not where the endpoint seems to be
-                down for all.
+            error: How the latest call failed.
+            counts: Whether the failure counts as an attempt; False while the endpoint is down for
+                all tiles.
 
         Raises:
-            EndpointError: The same one, where no further call is to be made.
+            EndpointError: The same error, if no further call may be made.
         """
         now = time.monotonic()
         throttled = isinstance(error, ThrottledError)
-        since = self._since.setdefault(throttled, now)
+        first = self._first_failure.setdefault(throttled, now)
         if isinstance(error, PermanentError):
             raise error
         self._throttled += throttled
         self.counted += counts and not throttled
-        patience = self._patience * (_FORBEARANCE if throttled else 1)
-        if self.counted >= self._attempts or now - since > patience:
+        if self.counted >= self._attempts or now - first > _limit(self._retry_seconds, error):
             raise error
         if counts and not throttled and not self._budget.spend():
             raise type(error)(f"{error}; the {self._budget.size} retries of this region are spent")
-        least = (error.retry_after or 0.0) if isinstance(error, ThrottledError) else 0.0
-        backoff = min(
-            _LONGEST_WAIT, _FIRST_WAIT * 4 ** min(9, max(0, self.counted + self._throttled - 1))
-        )
-        return min(_LONGEST_RETRY_AFTER, least) + random.uniform(0, backoff)  # noqa: S311 - jitter
+        retry_after = (error.retry_after or 0.0) if isinstance(error, ThrottledError) else 0.0
+        failures = max(1, self.counted + self._throttled)
+        backoff = min(_LONGEST_DELAY, _FIRST_DELAY * 4 ** min(9, failures - 1))
+        jittered = random.uniform(0, backoff)  # noqa: S311 - not for cryptography
+        return min(_LONGEST_RETRY_AFTER, retry_after) + jittered
+
+
+class CircuitBreaker:
+    """What a region's calls, together, show about the state of their endpoint.
+
+    Attributes:
+        reason: Why the breaker opened; empty while it is closed or half open.
+        opened: Set when the breaker opens, or the run ends: ends every wait for a retry.
+        probe_lock: Held by the one thread that probes a half-open endpoint.
+    """
+
+    def __init__(self, retry_seconds: float) -> None:
+        """Start closed.
+
+        Args:
+            retry_seconds: Seconds from the first failure, without any answer, until the breaker
+                opens; three times as many while all that the endpoint does is throttle.
+        """
+        self.reason = ""
+        self.opened = Event()
+        self.probe_lock = Lock()
+        self._retry_seconds = retry_seconds
+        self._lock = Lock()
+        self._throttled, self._failing = _Streak(), _Streak()
+        self._silent: set[int] = set()  # failing tiles that got no reply at all
+        self._probes = 0
+
+    @property
+    def half_open(self) -> bool:
+        """Whether the endpoint seems to be down, so that calls have to probe it in turn."""
+        return self._probes > 0
+
+    def record_answer(self) -> None:
+        """Note a call that was answered: the endpoint is up."""
+        if self._failing.tiles or self._throttled.tiles:
+            with self._lock:
+                self._throttled, self._failing = _Streak(), _Streak()
+                self._silent, self._probes = set(), 0
+
+    def record_failure(self, tile: int, error: SwathError, in_flight: int) -> None:
+        """Note a call that failed.
+
+        Args:
+            tile: Index of the tile.
+            error: How the call failed.
+            in_flight: Calls in flight; one cause, such as a broken connection, may fail them all.
+        """
+        with self._lock:
+            self._record_silence(tile, error, in_flight)
+            throttled = isinstance(error, ThrottledError)
+            streak = self._throttled if throttled else self._failing
+            seconds = streak.add(tile)
+            fewest = _FEWEST_SILENT if self._silent or throttled else _FEWEST_REFUSED
+            enough = len(streak.tiles) >= max(in_flight, fewest)
+            if enough and seconds > _limit(self._retry_seconds, error):
+                self.reason = (
+                    f"the endpoint was given up after {seconds:.0f} s without an answer; "
+                    f"the last error: {error}"
+                )
+                self.opened.set()
+
+    def probe_delay(self) -> float:
+        """Seconds to wait before the next probe."""
+        self._probes += 1
+        return min(_LONGEST_PROBE_DELAY, _FIRST_DELAY * 2.0 ** min(9, self._probes - 2))
+
+    def _record_silence(self, tile: int, error: SwathError, in_flight: int) -> None:
+        """Go half open after enough calls without a reply; a refusal shows that one is there."""
+        if isinstance(error, UnreachableError | EndpointTimeoutError):
+            self._silent.add(tile)
+            if len(self._silent) >= max(_FEWEST_SILENT, in_flight):
+                self._probes = max(self._probes, 1)
+        elif not isinstance(error, ThrottledError):
+            self._silent.clear()
+            self._probes = 0
 
 
 class _Streak:
-    """Tiles whose calls failed one after the other.
+    """Tiles whose calls failed, since the endpoint's last answer.
 
     Attributes:
         tiles: Their indices.
@@ -133,92 +213,13 @@ class _Streak:
         self._began = 0.0
 
     def add(self, tile: int) -> float:
-        """Seconds since the first failure."""
+        """Add a tile; returns the seconds since the streak's first failure."""
         if not self.tiles:
             self._began = time.monotonic()
         self.tiles.add(tile)
         return time.monotonic() - self._began
 
 
-class CircuitBreaker(AbstractContextManager["CircuitBreaker"]):
-    """What a region's calls find out about their endpoint together.
-
-    Held as a context by the one who probes.
-
-    Attributes:
-        reason: Why the endpoint was given up; empty where it was not.
-        over: Set when it was: nobody need wait any longer.
-    """
-
-    def __init__(self, patience: float) -> None:
-        """No failure yet.
-
-        Args:
-            patience: Seconds without an answer, from the first failure on, that the endpoint is
-                given; three times as many where it does nothing but throttle.
-        """
-        self.reason = ""
-        self.over = Event()
-        self._patience = patience
-        self._lock, self._probe = Lock(), Lock()
-        self._throttled, self._failing = _Streak(), _Streak()
-        self._silent: set[int] = set()  # of the failing tiles, where the endpoint said nothing
-        self._probes = 0
-
-    @property
-    def suspected(self) -> bool:
-        """Whether it answers nobody, as far as one can tell."""
-        return self._probes > 0
-
-    def answered(self) -> None:
-        """A call came to an answer."""
-        if self._failing.tiles or self._throttled.tiles:
-            with self._lock:
-                self._throttled, self._failing = _Streak(), _Streak()
-                self._silent, self._probes = set(), 0
-
-    def failed(self, tile: int, error: SwathError, in_flight: int) -> None:
-        """A call came to nothing.
-
-        Args:
-            tile: Index of the tile.
-            error: How it failed.
-            in_flight: Calls under way at the time: as many failures may be of one moment.
-        """
-        with self._lock:
-            throttled = isinstance(error, ThrottledError)
-            self._listen(tile, error, in_flight)
-            streak = self._throttled if throttled else self._failing
-            seconds = streak.add(tile)
-            many = max(in_flight, _FEW if self._silent or throttled else _MANY)
-            patience = self._patience * (_FORBEARANCE if throttled else 1)
-            if len(streak.tiles) >= many and seconds > patience:
-                self.reason = (
-                    f"the endpoint was given up after {seconds:.0f} s without an answer; "
-                    f"at last: {error}"
-                )
-                self.over.set()
-
-    def _listen(self, tile: int, error: SwathError, in_flight: int) -> None:
-        """Tell silence, which calls for probes, from a refusal, which is a sign of life."""
-        if isinstance(error, UnreachableError | EndpointTimeoutError):
-            self._silent.add(tile)
-            if len(self._silent) >= max(_FEW, in_flight):
-                self._probes = max(self._probes, 1)
-        elif not isinstance(error, ThrottledError):
-            self._silent.clear()
-            self._probes = 0
-
-    def pause(self) -> float:
-        """Seconds to wait before the next probe."""
-        self._probes += 1
-        return min(_LONGEST_PAUSE, _FIRST_WAIT * 2.0 ** min(9, self._probes - 2))
-
-    def __enter__(self) -> Self:
-        """Wait for one's turn to probe."""
-        self._probe.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let the next one probe."""
-        self._probe.release()
+def _limit(retry_seconds: float, error: SwathError) -> float:
+    """Seconds in which failures of this kind are retried."""
+    return retry_seconds * (_THROTTLED_FACTOR if isinstance(error, ThrottledError) else 1)

@@ -394,7 +394,7 @@ def test_a_model_behind_http_answers_as_it_does_in_process(
 def test_a_failing_tile_loses_none_of_its_neighbours(
     models: str, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.inference.retry._FORBEARANCE", 0)
+    monkeypatch.setattr("tasks.inference.retry._THROTTLED_FACTOR", 0)
     request = ask(f"{models}/failure/invocations", imageProcessorParameters={"patience": 1})
     colours = [(255, 0, 0), (9, 90, 9), (255, 255, 0), (255, 0, 255), (0, 255, 255), (9, 90, 9)]
     batch = [tile(index, colour) for index, colour in enumerate(colours)]

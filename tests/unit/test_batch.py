@@ -88,7 +88,7 @@ def collection(*boxes: list[float]) -> dict[str, Any]:
 @pytest.fixture(autouse=True, scope="module")
 def hurry() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.inference.retry._FIRST_WAIT", 0.0)
+        patch.setattr("tasks.inference.retry._FIRST_DELAY", 0.0)
         yield
 
 

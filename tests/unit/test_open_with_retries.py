@@ -1,4 +1,4 @@
-"""An endpoint that is only starting, or busy for a moment, is opened in the end."""
+"""An endpoint that is starting or overloaded is opened after a few retries."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +11,8 @@ from tasks.settings import settings
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("tasks.inference.retry._FIRST_WAIT", 0.01)
+def _short_delays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("tasks.inference.retry._FIRST_DELAY", 0.01)
     monkeypatch.setenv("SWATH_ENDPOINT_PATIENCE", "0.5")
     settings.cache_clear()
     yield
@@ -20,7 +20,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def opened(monkeypatch: pytest.MonkeyPatch, *outcomes: object) -> Any:
-    """What comes of opening an endpoint that does so one time after the other."""
+    """The result of opening an endpoint whose attempts have these outcomes, in order."""
     left = iter(outcomes)
 
     def open_endpoint(*_: object) -> object:
@@ -33,16 +33,16 @@ def opened(monkeypatch: pytest.MonkeyPatch, *outcomes: object) -> Any:
     return inference.open_with_retries(None, None)  # type: ignore[arg-type]
 
 
-def test_it_is_asked_again_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_is_retried_while_the_server_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     starting = [UnreachableError("refused"), ThrottledError("loading"), UnreachableError("refused")]
     assert opened(monkeypatch, *starting, "open") == "open"
 
 
-def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_retries_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EndpointError, match="refused"):
         opened(monkeypatch, *[UnreachableError("refused")] * 1000)
 
 
-def test_what_is_wrong_with_the_request_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_the_request_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RequestError, match="typo"):
         opened(monkeypatch, RequestError("typo"), "open")
