@@ -139,7 +139,7 @@ def _model(request: Request) -> builtin.Model:
     fields = builtin.MODELS[name].model_fields
     parameters = {field: request.headers[field] for field in fields if field in request.headers}
     try:
-        return builtin.model(name, parameters | query)
+        return builtin.create_model(name, parameters | query)
     except RequestError as error:
         raise HTTPException(400, str(error)) from error
 

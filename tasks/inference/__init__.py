@@ -6,7 +6,7 @@ import time
 
 from tasks.errors import EndpointError
 from tasks.imagery import Image, check_encodable, encoder, media_type
-from tasks.inference.builtin.endpoint import BuiltinEndpoint
+from tasks.inference.builtin import BuiltinEndpoint
 from tasks.inference.endpoint import Boxes, Endpoint
 from tasks.inference.http import HttpEndpoint
 from tasks.inference.retry import RetryBudget, RetryState

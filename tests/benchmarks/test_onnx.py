@@ -20,8 +20,8 @@ from rasterio.windows import Window
 from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels
 from tasks.inference.description import Description
+from tasks.inference.description.load import find_file
 from tasks.inference.description.properties import Properties
-from tasks.inference.description.source import find
 from tasks.inference.onnx import OnnxEndpoint
 from tasks.inference.onnx.session import open_session
 from tests.onnx_models import COCO, answering, describe
@@ -72,7 +72,9 @@ def test_a_tile_beside_the_model(
     pixels: NDArray[np.uint8] = strip[:, 4 : 4 + SIDE, SIDE : 2 * SIDE]
     tile = TilePixels(Tile(0, Window(SIDE, 4, SIDE, SIDE)), pixels, None)
     description = Description(str(model), Properties.model_validate(document))
-    session = open_session(find(str(model), [tmp_path], None, largest=1 << 30), cpu_only=True)
+    session = open_session(
+        find_file(str(model), [tmp_path], None, max_bytes=1 << 30), cpu_only=True
+    )
     endpoint = OnnxEndpoint(session, description, 60)
     prepared = endpoint.prepare(tile)
     (answer,) = endpoint.ask([prepared])

@@ -29,12 +29,12 @@ from flows.image import image
 from flows.slots import limit_name
 from tasks.grid.tiles import Tile
 from tasks.inference.answer import parse, read_answer
-from tasks.inference.builtin import model as builtin_model
+from tasks.inference.builtin import create_model
 from tasks.inference.description import load_description
-from tasks.inference.description.outputs.detr import Detr
-from tasks.inference.description.outputs.torchvision import Torchvision
-from tasks.inference.description.outputs.yolov8 import YoloV8
-from tasks.inference.description.outputs.yolox import Yolox
+from tasks.inference.description.detectors.detr import Detr
+from tasks.inference.description.detectors.postprocessed import Torchvision
+from tasks.inference.description.detectors.yolov8 import YoloV8
+from tasks.inference.description.detectors.yolox import Yolox
 from tasks.inference.http import headers
 from tasks.inference.sagemaker import parameters as sagemaker
 from tasks.request import EndpointType, Request
@@ -224,7 +224,7 @@ def test_each_request_of_the_page_is_taken_with_its_parameters(fields: dict[str,
         case EndpointType.HTTP_ENDPOINT:
             assert len(headers(given)) == len(given)
         case EndpointType.BUILTIN:
-            builtin_model(parsed.image_processor.name, given)
+            create_model(parsed.image_processor.name, given)
         case EndpointType.ONNX | EndpointType.OIP_ENDPOINT:
             assert "description" in given
 

@@ -165,7 +165,7 @@ def test_a_single_region_that_is_lost_is_tried_again(
         work.unlink() if len(calls) == 2 else work.write_text("no folder")
         return {"type": "FeatureCollection", "features": []}
 
-    monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: find)
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.create_model", lambda *_: find)
     scene = paint(allowed / "scene.tif")
     end = run(request(scene, allowed / "out", imageProcessorTileSize=1024))
     assert states_of(end) == ["Failed", "Completed"]

@@ -87,7 +87,7 @@ def test_a_model_answers_as_in_process(
     assert answer.status == 200
     assert answer.getheader("Content-Type") == "application/geo+json"
     pixels = np.load(io.BytesIO(tile()))
-    assert json.loads(body) == builtin.model("flood", {"count": 5})(pixels)
+    assert json.loads(body) == builtin.create_model("flood", {"count": 5})(pixels)
 
 
 def test_a_connection_is_kept(connection: HTTPConnection) -> None:

@@ -383,17 +383,25 @@ def test_a_request_without_a_description_is_told_what_to_give(
     ("model", "fields", "told"),
     [
         ("nobody", {}, "answered HTTP 404: Request for unknown model: 'nobody' is not found"),
-        ("uint8", {}, "it makes float32 for 'images', and"),
-        ("float32", {"data_type": "uint8"}, "takes FP32; give the data_type float32"),
-        ("float32", {"input": {"name": "image"}}, "it makes image of a tile, and"),
-        ("pairs", {}, "it makes the shape [1, 3, 32, 32] for 'images'"),
-        ("pairs", {"batch": 4}, "takes [2, 3, 32, 32] (-1 is any); give that shape"),
-        ("talkative", {}, "it names no output, and"),
-        ("float32", {"detector": {"type": "torchvision"}}, "it decodes the output 'boxes', and"),
+        ("uint8", {}, "mlm:input[0].input.data_type: makes float32 for 'images'"),
+        ("float32", {"data_type": "uint8"}, "takes float32; give float32"),
+        (
+            "float32",
+            {"input": {"name": "image"}},
+            "mlm:input[0].name: is 'image'",
+        ),
+        ("pairs", {}, "mlm:input[0].input.shape: makes the shape [1, 3, 32, 32] for 'images'"),
+        ("pairs", {"batch": 4}, "takes [2, 3, 32, 32] (-1 is any size); give that shape"),
+        ("talkative", {}, "mlm:output[0].name: missing, and the outputs of"),
+        (
+            "float32",
+            {"detector": {"type": "torchvision"}},
+            "the output to decode is 'boxes'",
+        ),
         (
             "talkative",
             {"detector": {"type": "torchvision", "outputs": {"labels": "words"}}},
-            "gives BYTES in 'words', which cannot be decoded; have the model give one of BOOL",
+            "gives BYTES in 'words', which cannot be decoded; export the model with one of int8",
         ),
     ],
 )
@@ -408,10 +416,11 @@ def test_a_model_that_does_not_fit_is_refused_before_any_tile(
 ) -> None:
     before = len(seen(servers["advertised"]))
     url = f"{servers['advertised']}/v2/models/{model}"
-    said = refusal(lambda: opened(url, described(f"misfit-{model}", **fields)))
+    path = described(f"misfit-{model}", **fields)
+    said = refusal(lambda: opened(url, path))
     assert told in said
     assert url in said
-    assert said.startswith("imageProcessor")
+    assert said.startswith(("imageProcessor.name: ", f"{path}: "))
     assert len(seen(servers["advertised"])) == before
 
 
@@ -447,8 +456,8 @@ def test_a_model_that_is_not_ready_may_be_the_next_time(
     ("fault", "kind", "told"),
     [
         ("wrong-size", AnswerError, "it has 20 bytes, not 24"),
-        ("truncated", AnswerError, "only 14 of its 24 bytes came"),
-        ("surplus", AnswerError, "4 bytes more than its outputs have"),
+        ("truncated", AnswerError, "only 14 of its 24 bytes were received"),
+        ("surplus", AnswerError, "4 bytes more than its outputs"),
         ("missing", AnswerError, "outputs: List should have at least 1 item"),
         ("renamed", AnswerError, "lacks the output 'output' of the model"),
         ("twice", AnswerError, "the output 'output' twice"),
@@ -463,7 +472,7 @@ def test_a_model_that_is_not_ready_may_be_the_next_time(
         ("nan", AnswerError, "scores are NaN"),
         ("no-data", AnswerError, "outputs.0.datatype: Field required"),
         ("html", AnswerError, "not JSON"),
-        ("list", AnswerError, "none of the Open Inference Protocol"),
+        ("list", AnswerError, "does not follow the Open Inference Protocol"),
         ("nothing", AnswerError, "not JSON"),
         ("error-200", AnswerError, '"error":"out of memory"'),
         ("400", PermanentError, "HTTP 400: unexpected shape for input 'images'"),

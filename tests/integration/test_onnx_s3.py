@@ -91,5 +91,7 @@ def test_a_model_is_fetched_once_as_long_as_it_stays_the_same(
 @pytest.mark.parametrize("absent", ["m.onnx", "m.json"])
 def test_what_is_not_there_is_named(bucket: str, scene: Image, absent: str) -> None:
     client("s3", ROLE).delete_object(Bucket=bucket, Key=f"ships/{absent}")
-    with pytest.raises(RequestError, match=f"s3://{bucket}/ships/{absent}: there is none"):
+    with pytest.raises(
+        RequestError, match=f"s3://{bucket}/ships/{absent}: there is no such object"
+    ):
         open_onnx(request(f"s3://{bucket}/ships/m.onnx"), scene, [], 60)

@@ -32,7 +32,7 @@ from tasks.errors import (
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.answer import decode
-from tasks.inference.builtin import model
+from tasks.inference.builtin import create_model
 from tasks.inference.endpoint import Endpoint, JsonText
 from tasks.inference.sagemaker import open_sagemaker, resolve_variant
 from tasks.request import Request
@@ -170,7 +170,7 @@ def test_a_model_behind_sagemaker_answers_as_it_does_in_process(opened: Open, fo
     endpoint = opened(fields={"imageProcessorTileFormat": form})
     for index in range(3):
         one = tile(index, (index, 50, 60))
-        assert answer(endpoint, one) == model("flood", {})(one.pixels)
+        assert answer(endpoint, one) == create_model("flood", {})(one.pixels)
 
 
 def test_every_parameter_arrives_as_its_header(server: SageMaker, opened: Open) -> None:
@@ -214,7 +214,7 @@ def test_an_inference_component_is_named_in_its_header(server: SageMaker, opened
 
 def test_a_compressed_answer_is_understood(server: SageMaker, opened: Open) -> None:
     server.endpoints["ships"].fault = "gzip"
-    assert answer(opened()) == model("flood", {})(tile().pixels)
+    assert answer(opened()) == create_model("flood", {})(tile().pixels)
 
 
 def test_calls_as_an_assumed_role_are_signed_with_its_credentials(
@@ -656,7 +656,7 @@ def test_an_asynchronous_endpoint_answers_through_s3_and_leaves_nothing(
     tiles = [tile(index, (index, 50, 60)) for index in range(12)]
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda one: answer(endpoint, one), tiles))
-    assert answers == [model("flood", {})(one.pixels) for one in tiles]
+    assert answers == [create_model("flood", {})(one.pixels) for one in tiles]
     seen = server.calls[0].headers
     assert server.calls[0].path == "/endpoints/slow/async-invocations"
     assert seen["x-amzn-sagemaker-content-type"] == "application/x-npy"

@@ -38,7 +38,7 @@ def flat(colour: tuple[int, ...], side: int = 32) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("name", ["centrepoint", "", "bright_targets"])
 def test_an_unknown_model_is_refused_with_the_known_names(name: str) -> None:
     with pytest.raises(RequestError, match=r"bright-targets, centerpoint, failure, flood"):
-        builtin.model(name)
+        builtin.create_model(name)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,11 @@ def test_a_wrong_parameter_is_refused_by_name(
     name: str, parameters: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(RequestError, match=told):
-        builtin.model(name, parameters)
+        builtin.create_model(name, parameters)
 
 
 def test_centerpoint_marks_the_middle_fifth() -> None:
-    answer = builtin.model("centerpoint")(np.zeros((1, 400, 500), np.uint16))
+    answer = builtin.create_model("centerpoint")(np.zeros((1, 400, 500), np.uint16))
     (feature,) = answer["features"]
     assert answer["type"] == "FeatureCollection"
     assert feature["geometry"] is None
@@ -84,21 +84,21 @@ def test_flood_stays_inside_and_depends_on_content_alone(
     count: int, seed: int, height: int, width: int
 ) -> None:
     pixels = np.arange(height * width, dtype=np.uint16).reshape(1, height, width)
-    flood = builtin.model("flood", {"count": str(count), "seed": seed})
+    flood = builtin.create_model("flood", {"count": str(count), "seed": seed})
     first = flood(pixels)
     found = boxes(first)
     assert len(found) == count
     assert (found >= 0).all()
     assert (found <= [width, height, width, height]).all()
     assert (found[:, 2:] > found[:, :2]).all()
-    builtin.model("flood")(pixels)
+    builtin.create_model("flood")(pixels)
     assert flood(pixels.copy()) == first
-    other = builtin.model("flood", {"count": count, "seed": seed})(pixels + np.uint16(1))
+    other = builtin.create_model("flood", {"count": count, "seed": seed})(pixels + np.uint16(1))
     assert count == 0 or other != first
 
 
 def test_failure_fails_as_the_colour_asks() -> None:
-    failure = builtin.model("failure", {"seconds": 0, "patience": 7})
+    failure = builtin.create_model("failure", {"seconds": 0, "patience": 7})
     with pytest.raises(TransientError):
         failure(flat((255, 0, 0)))
     with pytest.raises(ThrottledError) as throttled:
@@ -111,7 +111,7 @@ def test_failure_fails_as_the_colour_asks() -> None:
         failure(flat((0, 255, 255)))
     assert wrong.value.body == b"[1,2,3]"
     for ordinary in (flat((0, 0, 255)), flat((120, 40, 200)), flat((255,)), sea()):
-        assert failure(ordinary) == builtin.model("centerpoint")(ordinary)
+        assert failure(ordinary) == builtin.create_model("centerpoint")(ordinary)
 
 
 @pytest.mark.parametrize(("dtype", "bands"), [("uint8", 3), ("uint16", 1), ("float32", 4)])
@@ -120,7 +120,7 @@ def test_bright_targets_finds_what_stands_out(dtype: str, bands: int) -> None:
     known = [(30, 40, 70, 52), (90, 90, 102, 96), (200, 8, 212, 80), (200, 8 + 78, 212, 150)]
     for x, y, x_end, y_end in known:
         pixels[:, y:y_end, x:x_end] *= np.asarray(4, pixels.dtype)
-    answer = builtin.model("bright-targets")(pixels)
+    answer = builtin.create_model("bright-targets")(pixels)
     assert sorted(boxes(answer).tolist()) == sorted([float(v) for v in box] for box in known)
     for feature in answer["features"]:
         (ring,) = feature["properties"]["imageGeometry"]["coordinates"]
@@ -134,7 +134,7 @@ def test_a_turned_target_gets_a_turned_rectangle() -> None:
     y, x = np.mgrid[:200, :200] + 0.5
     along, across = ((x - 100) + (y - 90)) / 2**0.5, ((y - 90) - (x - 100)) / 2**0.5
     pixels[:, (abs(along) < 30) & (abs(across) < 6)] = 200
-    (feature,) = builtin.model("bright-targets")(pixels)["features"]
+    (feature,) = builtin.create_model("bright-targets")(pixels)["features"]
     ring = np.array(feature["properties"]["imageGeometry"]["coordinates"][0])
     sides = np.sort(np.linalg.norm(np.diff(ring, axis=0), axis=1))
     assert sides == pytest.approx([12, 12, 60, 60], abs=2)
@@ -145,14 +145,14 @@ def test_neighbours_do_not_mask_one_another() -> None:
     pixels = sea()
     for column in range(20, 236, 12):
         pixels[:, 60:200, column : column + 8] = 200
-    assert len(boxes(builtin.model("bright-targets", {"longest": 150})(pixels))) == 18
+    assert len(boxes(builtin.create_model("bright-targets", {"longest": 150})(pixels))) == 18
 
 
 def test_the_score_rises_with_contrast() -> None:
     pixels = sea()
     for place, level in enumerate((110, 150, 250)):
         pixels[:, 40:52, 40 + 60 * place : 70 + 60 * place] = level
-    features = builtin.model("bright-targets")(pixels)["features"]
+    features = builtin.create_model("bright-targets")(pixels)["features"]
     scores = [
         feature["properties"]["featureClasses"][0]["score"]
         for feature in sorted(features, key=lambda each: each["properties"]["imageBBox"][0])
@@ -170,7 +170,7 @@ def test_clutter_and_nodata_alone_give_no_target(seed: int, dtype: str) -> None:
     y, x = np.mgrid[:256, :256]
     outside = y < tilt * x + offset
     pixels[:, outside] = np.nan if dtype == "float32" and seed % 2 else 0
-    assert boxes(builtin.model("bright-targets")(pixels)).tolist() == []
+    assert boxes(builtin.create_model("bright-targets")(pixels)).tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -183,28 +183,28 @@ def test_clutter_and_nodata_alone_give_no_target(seed: int, dtype: str) -> None:
     ],
 )
 def test_tiles_without_anything_have_no_targets(pixels: NDArray[Any]) -> None:
-    assert builtin.model("bright-targets")(pixels)["features"] == []
+    assert builtin.create_model("bright-targets")(pixels)["features"] == []
 
 
 def test_land_is_no_target() -> None:
     pixels = sea()
     pixels[:, :, 150:] = np.random.default_rng(1).normal(140, 12, (3, 256, 106)).astype(np.uint8)
     pixels[:, 100:130, 137:146] = 210  # moored, four pixels off
-    found = boxes(builtin.model("bright-targets")(pixels))
+    found = boxes(builtin.create_model("bright-targets")(pixels))
     assert found.tolist() == [[137, 100, 146, 130]]
 
 
 def test_an_object_cut_by_the_edge_is_reported_as_far_as_it_is_seen() -> None:
     pixels = sea()
     pixels[:, 40:52, 236:] = 200
-    found = boxes(builtin.model("bright-targets")(pixels))
+    found = boxes(builtin.create_model("bright-targets")(pixels))
     assert found.tolist() == [[236, 40, 256, 52]]
 
 
 def test_a_model_serves_many_threads() -> None:
     pixels = sea()
     pixels[:, 40:52, 40:90] = 200
-    model = builtin.model("bright-targets")
+    model = builtin.create_model("bright-targets")
     expected, answers = model(pixels), []
     threads = [
         threading.Thread(target=lambda: answers.append(model(pixels.copy()))) for _ in range(8)
@@ -274,5 +274,5 @@ def test_junk_is_refused_with_a_reason(payload: bytes, told: str) -> None:
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_bright_targets_finds_the_boat_at_the_pontoon_head_of_a_real_photograph() -> None:
     pixels = decode_tile((DATA / "boats.jpg").read_bytes())
-    found = boxes(builtin.model("bright-targets")(pixels))
+    found = boxes(builtin.create_model("bright-targets")(pixels))
     assert score(found, np.array([[1241.0, 758.0, 1346.0, 807.0]])).matched == 1

@@ -80,7 +80,7 @@ def test_a_model_whose_every_feature_is_broken_is_no_success(
     def plain(_: object) -> dict[str, Any]:
         return {"type": "FeatureCollection", "features": [{"properties": {"score": 1}}]}
 
-    monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: plain)
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.create_model", lambda *_: plain)
     summary = run(request(paint(allowed / "scene.tif"), allowed / "out"))
     assert summary.status is JobStatus.PARTIAL
     assert "feature 0: it has neither imageBBox" in summary.message
@@ -175,7 +175,7 @@ def test_an_output_that_fails_hides_no_reason_of_a_failed_job(
         raise ValueError("the model is broken")
 
     out.mkdir()
-    monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: refuse)
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.create_model", lambda *_: refuse)
     summary = run(request(scene, out, imageProcessorTileSize=1024))
     assert summary.status is JobStatus.FAILED
     assert "the model is broken" in summary.message
@@ -242,7 +242,7 @@ def test_a_lost_region_is_tried_again(allowed: Path, monkeypatch: pytest.MonkeyP
         work.unlink() if len(calls) == 2 else work.write_text("no folder")
         return {"type": "FeatureCollection", "features": []}
 
-    monkeypatch.setattr("tasks.inference.builtin.endpoint.model", lambda *_: find)
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.create_model", lambda *_: find)
     asked = request(paint(allowed / "scene.tif"), allowed / "out", imageProcessorTileSize=1024)
     summary = work_image(asked, asked.image_urls[0], recorder)
     assert summary.status is JobStatus.SUCCESS

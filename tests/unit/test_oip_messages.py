@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from tasks.errors import AnswerError, PermanentError, ThrottledError
-from tasks.inference.oip.messages import check_answered, is_binary, read_outputs, write_request
+from tasks.inference.oip.messages import check_reply, is_binary, read_outputs, write_request
 from tasks.inference.oip.tensors import DATATYPES
 from tasks.inference.transport import Response
 from tests import oip_server
@@ -155,8 +155,8 @@ def test_what_nobody_wants_is_passed_over_and_what_is_wanted_has_to_be_there() -
     ("outputs", "tail", "why"),
     [
         ([output([2], **in_bytes(4))], bytes(4), "it has 4 bytes, not 8"),
-        ([output([2], **in_bytes(8))], bytes(7), "only 7 of its 8 bytes came"),
-        ([output([2], **in_bytes(8))], bytes(9), "1 bytes more than its outputs have"),
+        ([output([2], **in_bytes(8))], bytes(7), "only 7 of its 8 bytes were received"),
+        ([output([2], **in_bytes(8))], bytes(9), "1 bytes more than its outputs"),
         ([output([1 << 40] * 2, **in_bytes(8))], bytes(8), f"not {4 << 80}"),
         ([output([0, 1 << 62, 1 << 62], **in_bytes(0))], b"", "cannot be read"),
         ([output([-2, -1], **in_bytes(8))], bytes(8), "outputs.0.shape.0"),
@@ -171,8 +171,8 @@ def test_what_nobody_wants_is_passed_over_and_what_is_wanted_has_to_be_there() -
         ([output([2], data=[[1], [2, 3]])], None, "cannot be read"),
         ([output([1], data=["1"])], None, "its data are not numbers"),
         ([output([1], data=[{}])], None, "cannot be read"),
-        ([output([1], data=5)], None, "no list of data"),
-        ([output([1])], None, "no list of data"),
+        ([output([1], data=5)], None, "data are not a list"),
+        ([output([1])], None, "data are not a list"),
         ([output([1], "INT32", data=[1.5])], None, "not all int"),
         ([output([1], "INT32", data=[True])], None, "not all int"),
         ([output([1], "UINT8", data=[256])], None, "cannot be read"),
@@ -220,10 +220,10 @@ def test_no_reply_whatever_raises_anything_else(
 
 def test_an_error_is_told_in_the_server_s_words() -> None:
     with pytest.raises(PermanentError, match=r"^http://h/x answered HTTP 400: no such input$"):
-        check_answered("http://h/x", Response(400, {}, b'{"error": "no such input"}'))
+        check_reply("http://h/x", Response(400, {}, b'{"error": "no such input"}'))
     with pytest.raises(ThrottledError, match="HTTP 503: plain") as caught:
-        check_answered("http://h/x", Response(503, {"retry-after": "7"}, b"plain"))
+        check_reply("http://h/x", Response(503, {"retry-after": "7"}, b"plain"))
     assert caught.value.retry_after == 7
     for body in (b"[1]", b'{"error": 5}', b"\xff", b""):
         with pytest.raises(PermanentError, match="HTTP 404"):
-            check_answered("http://h/x", Response(404, {}, body))
+            check_reply("http://h/x", Response(404, {}, body))

@@ -33,7 +33,7 @@ from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.endpoint import Boxes
 from tasks.inference.onnx import OnnxEndpoint, open_onnx
-from tasks.inference.onnx.weights import check_weights
+from tasks.inference.onnx.external_weights import refuse_external_weights
 from tasks.request import Request
 from tests.onnx_models import (
     PLANE_BOXES,
@@ -210,7 +210,7 @@ def test_the_size_of_the_input_is_fed_where_the_model_asks(tmp_path: Path) -> No
     endpoint = opened(model, describe(detector, **words))
     (found,) = asked(endpoint, np.zeros((3, 64, 64), np.uint8))
     assert found.boxes.tolist() == [[16, 32, 48, 64]]
-    with pytest.raises(RequestError, match=r"asks for 'orig_target_sizes'.*size_input"):
+    with pytest.raises(RequestError, match=r"has an input 'orig_target_sizes'.*size_input"):
         opened(model, describe({"type": "detr"}, **words))
 
 
@@ -326,7 +326,7 @@ class TestRefusals:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "secret.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
         model = self.elsewhere(tmp_path / "m.onnx", inside, location)
-        assert "other files, which are not read" in self.refusal(model, describe(TORCHVISION))
+        assert "weights in other files" in self.refusal(model, describe(TORCHVISION))
 
     @staticmethod
     def elsewhere(path: Path, inside: str, location: str) -> Path:
@@ -352,14 +352,14 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "reason"),
         [
-            ({"data_type": "uint8"}, "data_type: uint8.*give float32"),
+            ({"data_type": "uint8"}, "data_type: makes uint8 for 'images'.*give float32"),
             ({"shape": (1, 3, 32, 32), "resize_type": "interpolation-linear"}, "input.shape"),
             (
                 {"shape": (1, 64, 64, 3), "dim_order": ("batch", "height", "width", "bands")},
-                r"takes \[1, 3, 64, 64\] in images, where \[1, 64, 64, 3\]",
+                r"makes the shape \[1, 64, 64, 3\].*takes \[1, 3, 64, 64\]",
             ),
             ({"shape": (2, 3, 64, 64)}, "input.shape"),
-            ({"classes": ("one",)}, "on a blank tile: .*class 1, which is none"),
+            ({"classes": ("one",)}, "on a blank tile: .*class 1, which is not"),
         ],
     )
     def test_a_description_of_another_model_is_refused(
@@ -376,9 +376,9 @@ class TestRefusals:
         model = answering(tmp_path / "m.onnx", FOUND)
         description = describe(TORCHVISION)
         description["mlm:input"][0]["name"] = "x"
-        assert "no 'x', but images" in self.refusal(model, description)
+        assert "is 'x', and the inputs of" in self.refusal(model, description)
         detector = TORCHVISION | {"outputs": {"scores": "conf"}}
-        assert "no 'conf', but boxes" in self.refusal(model, describe(detector))
+        assert "the output to decode is 'conf'" in self.refusal(model, describe(detector))
         yolo = describe({"type": "yolov8"}, output=None)
         assert "mlm:output[0].name: missing" in self.refusal(model, yolo)
 
@@ -534,4 +534,4 @@ def test_weights_elsewhere_are_found_under_a_tag_that_only_protobuf_reads(tmp_pa
     graph = b"\x2a" + bytes([len(hidden)]) + hidden
     body = model.SerializeToString() + b"\x3a" + bytes([len(graph)]) + graph
     with pytest.raises(RequestError, match="is not an ONNX file, or is damaged"):
-        check_weights("model.onnx", body)
+        refuse_external_weights("model.onnx", body)

@@ -125,7 +125,7 @@ def test_truth_lies_where_the_image_says(tmp_path: Path) -> None:
 
 def test_the_detector_finds_the_ships(harbour: tuple[Path, Truth]) -> None:
     path, truth = harbour
-    model = builtin.model("bright-targets")
+    model = builtin.create_model("bright-targets")
     with rasterio.open(path) as image:
         pixels = image.read()
     grid = Grid(SIZE, SIZE, 512, 128)

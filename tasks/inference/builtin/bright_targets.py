@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.inference.builtin.answer import collection, feature
+from tasks.inference.builtin.geojson import collection, feature
 
 if TYPE_CHECKING:
     from tasks.inference.builtin.background import Background

@@ -1,16 +1,62 @@
-"""The built-in models as an endpoint."""
+"""The built-in models by name, and as an endpoint."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
+from tasks.errors import RequestError
 from tasks.imagery import TilePixels
-from tasks.inference.builtin import model
+from tasks.inference.builtin.bright_targets import BrightTargets
+from tasks.inference.builtin.failure import Failure
+from tasks.inference.builtin.synthetic import Centerpoint, Flood
+
+Model = Callable[[NDArray[Any]], dict[str, Any]]
+"""Pixels (bands, height, width), native dtype, to a FeatureCollection in tile pixels."""
+
+MODELS: Mapping[str, type[BaseModel]] = MappingProxyType(
+    {
+        "bright-targets": BrightTargets,
+        "centerpoint": Centerpoint,
+        "failure": Failure,
+        "flood": Flood,
+    }
+)
+"""Every built-in model: its name and the class whose fields are its parameters."""
+
+
+def create_model(name: str, parameters: Mapping[str, Any] = MappingProxyType({})) -> Model:
+    """A built-in model, safe to call from several threads.
+
+    Args:
+        name: A key of `MODELS`.
+        parameters: Values of its parameters; text such as "12" is converted to a number.
+
+    Raises:
+        RequestError: No such model or parameter, or a value out of range; lists what exists.
+    """
+    if name not in MODELS:
+        raise RequestError(
+            f"There is no built-in model {name!r}: imageProcessor.name must be one of "
+            f"{', '.join(sorted(MODELS))}."
+        )
+    chosen = MODELS[name]
+    try:
+        return chosen.model_validate(dict(parameters))  # type: ignore[return-value] # callable
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(sorted(chosen.model_fields)) or "none"
+        raise RequestError(
+            f"imageProcessorParameters.{where} = {first['input']!r} does not fit the model "
+            f"{name!r}: {first['msg']}. Its parameters: {known}."
+        ) from error
 
 
 class BuiltinEndpoint:
@@ -20,12 +66,12 @@ class BuiltinEndpoint:
     local = True
 
     def __init__(self, name: str, parameters: Mapping[str, str | int | float]) -> None:
-        """Look the model up; raises RequestError where there is none of that name."""
-        self._model = model(name, parameters)
+        """Create the model; raises RequestError as `create_model`."""
+        self._model = create_model(name, parameters)
         self.capacity: int | None = os.cpu_count() or 1
 
     def prepare(self, tile: TilePixels) -> NDArray[Any]:
-        """A copy of the tile's pixels, so that the strip they are of need not stay."""
+        """A copy of the tile's pixels, so that the strip they are a view of can be freed."""
         return np.ascontiguousarray(tile.pixels)
 
     def ask(self, prepared: Sequence[NDArray[Any]]) -> Sequence[object]:
@@ -33,4 +79,4 @@ class BuiltinEndpoint:
         return [self._model(pixels) for pixels in prepared]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no connections."""

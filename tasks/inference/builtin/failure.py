@@ -3,10 +3,10 @@
 Paint a tile, and the model (and the server around it) does to it what broken endpoints do:
 
     colour    first three bands    in process            over HTTP
-    red       high low  low        TransientError        500, reason as JSON
-    yellow    high high low        ThrottledError        503 with Retry-After
-    magenta   high low  high       BadAnswerError        200, JSON cut in half
-    cyan      low  high high       BadAnswerError        200, `[1,2,3]`
+    red       high low  low        TransientError             500, reason as JSON
+    yellow    high high low        ThrottledError             503 with Retry-After
+    magenta   high low  high       BadAnswerError             200, JSON cut in half
+    cyan      low  high high       BadAnswerError             200, `[1,2,3]`
     blue      low  low  high       a late answer         a late answer
     other     anything else        centerpoint's answer  centerpoint's answer
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import AnswerError, ThrottledError, TransientError
-from tasks.inference.builtin.centerpoint import Centerpoint
+from tasks.inference.builtin.synthetic import Centerpoint
 
 
 class BadAnswerError(AnswerError):

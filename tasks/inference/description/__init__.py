@@ -1,11 +1,18 @@
-"""The description of a model: what goes in, what comes out, in a JSON beside its file.
+"""The description of a model (ONNX, OIP): what goes in, what comes out, from a JSON file.
 
-The JSON follows the Machine Learning Model extension of STAC (MLM, v1.5). What MLM has no word for,
-how detections are decoded, stands in one object, `swath:detector`.
+The JSON follows the STAC Machine Learning Model extension (MLM, v1.5). MLM does not say how
+detections are decoded; that stands in one more object, `swath:detector`.
+
+    load.py, properties.py            reads the JSON; its schema is in mlm.py, model_input.py,
+                                      value_scaling.py, and detectors/ for `swath:detector`
+    description.py                    `Description`: the two steps below for one model
+    preprocessing/                    a tile's pixels to the model's input tensor
+    detectors/                        the model's output tensors to boxes, a module per family
+    fit.py                            checks that names, types and shapes are those of the model
 """
 
 from tasks.inference.description.description import Description
 from tasks.inference.description.load import load_description
-from tasks.inference.description.prepared import Prepared
+from tasks.inference.description.preprocessing.tensor import PreparedTile
 
-__all__ = ["Description", "Prepared", "load_description"]
+__all__ = ["Description", "PreparedTile", "load_description"]

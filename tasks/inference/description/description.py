@@ -1,4 +1,4 @@
-"""What a model takes and gives: a tile's pixels to its input, its outputs to boxes."""
+"""What a model takes and gives: a tile's pixels to its inputs, its outputs to boxes."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.windows import Window
 
 from tasks.errors import RequestError
+from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels
-from tasks.inference.description.bands import choose_bands
-from tasks.inference.description.placement import Placement, place
-from tasks.inference.description.prepared import Prepared
+from tasks.inference.description.preprocessing.bands import choose_bands
+from tasks.inference.description.preprocessing.placement import Placement, place_tile
+from tasks.inference.description.preprocessing.scaling import check_pixel_type
+from tasks.inference.description.preprocessing.tensor import PreparedTile, make_tensor
 from tasks.inference.description.properties import Properties
-from tasks.inference.description.scaling import check_type
-from tasks.inference.description.tensor import make_tensor
 from tasks.inference.endpoint import Boxes
 
-_MOST_BYTES = 64 << 20  # of a call's tensor
+_MAX_CALL_BYTES = 64 << 20  # of a call's input tensor
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a model takes and gives, usable from several threads at once.
+    """What a model takes and gives. Safe to use from several threads at once.
 
     Attributes:
-        uri: Where it was read from.
-        properties: What it says.
-        bands: Of the image, from 0, that go in, in the order of the tensor; None until an image is
-            known, where those of each tile are chosen by position.
-        tile_bytes: Of the tensor that is made of a tile of that image; 0 without one.
+        uri: Where it was loaded from.
+        properties: Its content.
+        bands: Indices of the image's bands to use, from 0, in the order of the tensor's channels;
+            None before `for_image`, when the bands of each tile are chosen by position.
+        tile_bytes: Bytes of the tensor made of a tile of the image; 0 before `for_image`.
     """
 
     uri: str
@@ -40,70 +41,72 @@ class Description:
     tile_bytes: int = 0
 
     @property
-    def input_name(self) -> str | None:
-        """Name of the input that is made of tiles."""
-        return self.properties.input.name
-
-    @property
     def batched(self) -> bool:
-        """Whether the input has a batch axis."""
+        """Whether the input has a batch dimension."""
         return "batch" in self.properties.input.input.dim_order
 
     @property
     def batch(self) -> int | None:
-        """Most tiles of a call: the size of the batch axis, 1 without one, None for any."""
+        """Size of the batch dimension, 1 if the input has none; None for any size."""
         size = self.properties.input.input.size_of("batch") if self.batched else 1
         return None if size == -1 else size
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that are decoded; none for the model's only one."""
+        """Names of the outputs to decode; empty for a model whose only output needs no name."""
         names = self._output_names().values()
         return tuple(name for name in names if name is not None)
 
     def for_image(self, image: Image, tile_size: int) -> Description:
-        """The description with its bands looked up in an image, whose tiles are known to fit.
+        """The description with its bands chosen among those of an image.
 
         Args:
-            image: Whose tiles the model will see.
-            tile_size: Pixels of a tile's side, before an edge of the image cuts it.
+            image: The image whose tiles the model will be given.
+            tile_size: Side of a tile in pixels; tiles of a smaller image have the image's size.
 
         Raises:
-            RequestError: The image lacks a band, has pixels of another type, or tiles of a size
-                that the model does not take.
+            RequestError: The image lacks a band or has another pixel type, its tiles have a size
+                that the model does not take, or a call's tensor would be too large.
         """
         bands = choose_bands(self.properties, image.bands, image.colours, image.alpha)
-        check_type(self.properties, np.dtype(image.dtype))
-        place = self._place(min(tile_size, image.width), min(tile_size, image.height))
+        check_pixel_type(self.properties, np.dtype(image.dtype))
+        width, height = self._place(*_tile_shape(image, tile_size)).canvas
         dtype = np.dtype(self.properties.input.input.data_type)
-        size = place.canvas[0] * place.canvas[1] * len(bands) * dtype.itemsize
-        if size * (self.batch or 1) > _MOST_BYTES:
+        size = width * height * len(bands) * dtype.itemsize
+        if size * (self.batch or 1) > _MAX_CALL_BYTES:
             raise RequestError(
-                f"{self.uri}: mlm:input[0].input.shape: an input of {place.canvas[0]} × "
-                f"{place.canvas[1]} pixels, {len(bands)} × {dtype}, {self.batch or 1} at a "
-                f"time, takes {size * (self.batch or 1) / 1e6:.0f} MB, more than the "
-                f"{_MOST_BYTES / 1e6:.0f} MB that fit in a run's memory; give smaller ones."
+                f"{self.uri}: mlm:input[0].input.shape: an input of {width} × {height} pixels, "
+                f"{len(bands)} bands of {dtype}, {self.batch or 1} at a time, takes "
+                f"{size * (self.batch or 1) / 1e6:.0f} MB of memory, more than the "
+                f"{_MAX_CALL_BYTES / 1e6:.0f} MB allowed; give a smaller shape."
             )
         return replace(self, bands=bands, tile_bytes=size)
 
-    def prepare(self, tile: TilePixels) -> Prepared:
+    def prepare(self, tile: TilePixels) -> PreparedTile:
         """A tile as the model takes it.
 
         Raises:
             RequestError: The tile lacks a band, or has a type or size that the model does not take.
         """
         count, height, width = tile.pixels.shape
-        check_type(self.properties, tile.pixels.dtype)
+        check_pixel_type(self.properties, tile.pixels.dtype)
         bands = self.bands
         if bands is None:
             bands = choose_bands(self.properties, count, (), None)
-        place = self._place(width, height)
-        return Prepared(make_tensor(self.properties, tile.pixels, bands, place), place)
+        placement = self._place(width, height)
+        tensor = make_tensor(self.properties, tile.pixels, bands, placement)
+        return PreparedTile(tensor, placement)
 
-    def inputs(self, prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
+    def prepare_blank(self, image: Image, tile_size: int) -> PreparedTile:
+        """A tile of zeros, prepared as the image's tiles will be: to try the model with."""
+        width, height = _tile_shape(image, tile_size)
+        pixels = np.zeros((image.bands, height, width), image.dtype)
+        return self.prepare(TilePixels(Tile(0, Window(0, 0, width, height)), pixels, None))
+
+    def inputs(self, prepared: Sequence[PreparedTile]) -> dict[str, NDArray[Any]]:
         """The tensors of a call, by name of the model's inputs.
 
-        A batch axis of a fixed size is filled up with zeros. One tile alone is not copied.
+        A batch dimension of a fixed size is filled up with zeros. A single tile is not copied.
 
         Args:
             prepared: 1 to `batch` tiles, of one size.
@@ -116,34 +119,33 @@ class Description:
         else:
             batch = np.zeros((self.batch or len(prepared), *first.shape), first.dtype)
             np.stack([each.tensor for each in prepared], out=batch[: len(prepared)])
-        named = {self.properties.input.name: batch}
+        tensors = {self.properties.input.name: batch}
         if (size_input := self.properties.detector.size_input) is not None:
-            named[size_input] = np.tile(
-                np.array(prepared[0].placement.canvas, np.int64), (len(batch), 1)
-            )
-        return named
+            size = np.array(prepared[0].placement.canvas, np.int64)
+            tensors[size_input] = np.tile(size, (len(batch), 1))
+        return tensors
 
     def decode(
-        self, outputs: Mapping[str, NDArray[Any]], prepared: Sequence[Prepared]
+        self, outputs: Mapping[str, NDArray[Any]], prepared: Sequence[PreparedTile]
     ) -> list[Boxes]:
         """The boxes in a model's outputs, for each tile of a call.
 
         Args:
-            outputs: By name, batch axis first; what follows the last tile is left out.
+            outputs: By name, batch dimension first; rows after the last tile are ignored.
             prepared: The tiles, in the order of the batch.
 
         Returns:
-            For each tile its boxes in pixels of the tile, corner-origin, not clipped.
+            The boxes of each tile in pixels of the tile, corner-origin, not clipped to it.
 
         Raises:
-            AnswerError: An output is missing, has another shape than its decoder knows, or scores
-                that are no numbers.
+            AnswerError: An output is missing, has another shape than its decoder expects, or has
+                scores that are NaN.
         """
         detector, classes = self.properties.detector, self.properties.classes
         tensors = detector.tensors(outputs, self._output_names(), len(prepared))
         found = detector.decode(tensors, classes, prepared[0].placement.canvas)
         return [
-            replace(boxes, boxes=tile.to_tile(boxes.boxes))
+            replace(boxes, boxes=tile.placement.to_tile(boxes.boxes))
             for boxes, tile in zip(found, prepared, strict=True)
         ]
 
@@ -152,12 +154,16 @@ class Description:
         return self.properties.detector.output_names(declared)
 
     def _place(self, width: int, height: int) -> Placement:
-        given, detector = self.properties.input, self.properties.detector
-        size = given.input.size_of("width"), given.input.size_of("height")
-        return place(
+        model_input, detector = self.properties.input, self.properties.detector
+        return place_tile(
             (width, height),
-            None if -1 in size else size,
-            given.resize_type,
+            model_input.image_size,
+            model_input.resize_type,
             detector.letterbox,
             detector.stride,
         )
+
+
+def _tile_shape(image: Image, tile_size: int) -> tuple[int, int]:
+    """Width and height of all tiles of an image, in pixels."""
+    return min(tile_size, image.width), min(tile_size, image.height)

@@ -1,40 +1,85 @@
-"""Reading a description."""
+"""Loading a model's files, from S3 or from a folder that the operator allowed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
+from tasks.aws.clients import client
 from tasks.errors import RequestError
 from tasks.inference.description.description import Description
 from tasks.inference.description.properties import Properties
-from tasks.inference.description.source import find
+from tasks.request.locations import s3_object
 from tasks.request.validation_errors import problem_lines
+from tasks.storage.objects import split_s3
+from tasks.storage.roots import within
 
-_LARGEST = 4 << 20  # bytes; Objects365 has 365 classes, and takes 20 KB
-_ABSENT = (
+DESCRIPTION_PARAMETER = "description"
+"""The entry of `imageProcessorParameters` that names the description."""
+
+_MAX_DESCRIPTION = 4 << 20  # bytes; the 365 classes of Objects365 take 20 KB
+_NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket"}
+_WRITE_A_DESCRIPTION = (
     "write the model's description there, a JSON object with mlm:name, mlm:input, mlm:output and "
-    "swath:detector, or name it in imageProcessorParameters.description"
+    f"swath:detector, or name it in imageProcessorParameters.{DESCRIPTION_PARAMETER}"
 )
 
 
+@dataclass(frozen=True)
+class ModelFile:
+    """One version of a file.
+
+    Attributes:
+        uri: `s3://bucket/key`, or the absolute path with symbolic links resolved.
+        role: IAM role to assume for S3; None for the process's own identity.
+        version: Differs when the file under this URI changes: its ETag, or its modification time
+            and size.
+        size: Bytes.
+    """
+
+    uri: str
+    role: str | None
+    version: str
+    size: int
+
+    def read(self) -> bytes:
+        """The whole content.
+
+        Raises:
+            RequestError: The file cannot be read, or the object in S3 has changed.
+        """
+        try:
+            if not self.uri.startswith("s3://"):
+                return Path(self.uri).read_bytes()
+            bucket, key = split_s3(self.uri)
+            answer = client("s3", self.role).get_object(
+                Bucket=bucket, Key=key, IfMatch=self.version
+            )
+            with answer["Body"] as stream:
+                return bytes(stream.read())
+        except (OSError, ClientError, BotoCoreError) as error:
+            raise _unreadable(self.uri, error) from error
+
+
 def load_description(uri: str, roots: Sequence[Path], role: str | None) -> Description:
-    """The description of a model.
+    """Read and validate the description of a model.
 
     Args:
-        uri: `s3://bucket/key`, or a path below one of `roots`, of a STAC Item or its properties.
+        uri: `s3://bucket/key`, or a path below one of `roots`; a STAC Item, or its properties.
         roots: Folders that the operator allowed.
         role: IAM role to assume for S3; None for the process's own identity.
 
     Raises:
-        RequestError: There is none, or it is refused, with a line for each problem.
+        RequestError: The file does not exist or is not valid, with a line for each problem.
     """
-    text = find(uri, roots, role, largest=_LARGEST, absent=_ABSENT).read()
+    file = find_file(uri, roots, role, max_bytes=_MAX_DESCRIPTION, if_missing=_WRITE_A_DESCRIPTION)
     try:
-        document = orjson.loads(text)
+        document = orjson.loads(file.read())
     except orjson.JSONDecodeError as error:
         raise RequestError(f"{uri}: is not JSON ({error}); correct it.") from error
     if isinstance(document, dict) and isinstance(document.get("properties"), dict):
@@ -44,3 +89,68 @@ def load_description(uri: str, roots: Sequence[Path], role: str | None) -> Descr
     except ValidationError as error:
         lines = problem_lines(error, Properties)
         raise RequestError("\n".join(f"{uri}: {line}" for line in lines)) from None
+
+
+def find_file(
+    uri: str, roots: Sequence[Path], role: str | None, *, max_bytes: int, if_missing: str = ""
+) -> ModelFile:
+    """Look a file up, without reading it.
+
+    Args:
+        uri: `s3://bucket/key`, or a path below one of `roots`.
+        roots: Folders that the operator allowed; symbolic links are resolved before the check.
+        role: IAM role to assume for S3.
+        max_bytes: Largest size accepted.
+        if_missing: What the user can do if the file does not exist, for the error.
+
+    Raises:
+        RequestError: The file is outside the roots, does not exist, is too large, or may not be
+            read.
+    """
+    try:
+        file = _find_in_s3(uri, role) if uri.startswith("s3://") else _find_locally(uri, roots)
+    except FileNotFoundError:
+        remedy = if_missing or "check the name"
+        raise RequestError(f"{uri}: there is no such file; {remedy}.") from None
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _NOT_FOUND:
+            remedy = if_missing or "check the name"
+            raise RequestError(f"{uri}: there is no such object; {remedy}.") from error
+        raise _unreadable(uri, error) from error
+    except (OSError, RuntimeError, BotoCoreError) as error:
+        raise _unreadable(uri, error) from error
+    except ValueError as error:
+        raise RequestError(f"{uri!r} {error}.") from None
+    if file.size > max_bytes:
+        raise RequestError(
+            f"{uri}: has {file.size} bytes, more than the {max_bytes} allowed; give a smaller one."
+        )
+    return file
+
+
+def _find_in_s3(uri: str, role: str | None) -> ModelFile:
+    bucket, key = split_s3(s3_object(uri))
+    head = client("s3", role).head_object(Bucket=bucket, Key=key)
+    return ModelFile(uri, role, head["ETag"], head["ContentLength"])
+
+
+def _find_locally(path: str, roots: Sequence[Path]) -> ModelFile:
+    file = within(path, roots)
+    if "://" in path or file is None:
+        allowed = ", ".join(map(str, roots)) or "the list is empty"
+        raise ValueError(
+            f"is below none of the local roots ({allowed}): add its folder to SWATH_LOCAL_ROOTS, "
+            "or give s3://bucket/key"
+        )
+    if file.exists() and not file.is_file():
+        raise ValueError("is not a file: check the path")
+    stat = file.stat()
+    return ModelFile(str(file), None, f"{stat.st_mtime_ns}-{stat.st_size}", stat.st_size)
+
+
+def _unreadable(uri: str, error: Exception) -> RequestError:
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return RequestError(
+        f"{uri}: cannot be read ({reason}): check its name and permissions (s3:GetObject and "
+        "imageProcessor.assumedRole in S3)."
+    )

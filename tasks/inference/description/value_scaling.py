@@ -1,4 +1,4 @@
-"""MLM's Value Scaling Object: what is done to the values of a band."""
+"""MLM's Value Scaling Object: how the values of a band are scaled."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Literal, Self
 
 from pydantic import FiniteFloat, field_validator, model_validator
 
-from tasks.inference.description.words import Words
+from tasks.inference.description.mlm import MlmObject
 
-_NEEDED = {
+_REQUIRED_FIELDS = {
     "min-max": ("minimum", "maximum"),
     "z-score": ("mean", "stddev"),
     "clip": ("minimum", "maximum"),
@@ -20,10 +20,10 @@ _NEEDED = {
 }
 
 
-class Scaling(Words):
-    """One of MLM's scalings; all but `processing`, which is a program. None leaves values be.
+class ValueScaling(MlmObject):
+    """Any of MLM's scalings but `processing`, which is code. A `type` of None changes nothing.
 
-    Each is (value held within bounds − offset) ÷ divisor.
+    Each is computed as (value clipped to `bounds` − `offset`) ÷ `divisor`.
     """
 
     type: Literal["min-max", "z-score", "clip", "clip-min", "clip-max", "offset", "scale"] | None
@@ -35,20 +35,21 @@ class Scaling(Words):
 
     @field_validator("type", mode="before")
     @classmethod
-    def _no_program(cls, kind: object) -> object:
+    def _refuse_code(cls, kind: object) -> object:
         if kind == "processing":
             raise ValueError(
-                "is a program, and Swath runs none; give min-max, z-score, clip, offset or scale"
+                "is code, and Swath runs none from a description; give min-max, z-score, clip, "
+                "offset or scale"
             )
         return kind
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
-        needed = _NEEDED.get(self.type or "", ())
-        for name in needed:
+    def _check_fields(self) -> Self:
+        required = _REQUIRED_FIELDS.get(self.type or "", ())
+        for name in required:
             if getattr(self, name) is None:
                 raise ValueError(f"is of type {self.type} and has no {name}; give it")
-        if "minimum" in needed and "maximum" in needed and self._low >= self._high:
+        if "minimum" in required and "maximum" in required and self._low >= self._high:
             raise ValueError(
                 f"has a minimum {self._low:g} that is not below its maximum; give a lower one"
             )
@@ -70,7 +71,7 @@ class Scaling(Words):
 
     @property
     def divisor(self) -> float:
-        """What a value is then divided by."""
+        """What the difference is divided by."""
         match self.type:
             case "min-max":
                 return self._high - self._low
@@ -82,7 +83,7 @@ class Scaling(Words):
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """What a value is held within before; None for a value of any size."""
+        """The range that a value is clipped to first; None for no clipping."""
         match self.type:
             case "clip":
                 return self._low, self._high

@@ -1,4 +1,4 @@
-"""Requests and replies of the Open Inference Protocol over REST, in bytes or in JSON."""
+"""Requests and replies of the Open Inference Protocol over REST, in binary or in JSON."""
 
 from __future__ import annotations
 
@@ -19,78 +19,78 @@ from tasks.inference.transport import Response
 
 OK = 200
 JSON_LENGTH = "Inference-Header-Content-Length"
-"""Header with the bytes of JSON that stand before the bytes of tensors."""
+"""Header with the length of the JSON, in bytes; binary tensors follow it."""
 
-_MOST_OUTPUTS = 100
+_MAX_OUTPUTS = 100
 
 
 class _InferenceReply(BaseModel):
-    outputs: list[OutputTensor] = Field(min_length=1, max_length=_MOST_OUTPUTS)
+    outputs: list[OutputTensor] = Field(min_length=1, max_length=_MAX_OUTPUTS)
 
 
 def write_request(
     inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], *, binary: bool
 ) -> tuple[dict[str, str], bytes | bytearray]:
-    """A request for inference: its headers and body.
+    """An inference request: its headers and body.
 
-    Outputs are asked for in bytes in either form: a server without the extension ignores that.
+    It always asks for outputs in binary: a server without the extension ignores that.
 
     Args:
         inputs: Tensors by name, of dtypes that the protocol has.
-        outputs: Names of those that are wanted; none for all that the model gives.
-        binary: Whether the inputs go in bytes, in place of JSON.
+        outputs: Names of the wanted outputs; empty for all.
+        binary: Send the inputs in binary, not in JSON.
 
     Raises:
-        ValueError: JSON cannot hold them.
+        ValueError: JSON cannot hold the inputs.
     """
-    told: list[dict[str, Any]] = [
+    descriptions: list[dict[str, Any]] = [
         {"name": name, "shape": tensor.shape, "datatype": datatype(tensor.dtype)}
         for name, tensor in inputs.items()
     ]
-    document = {"parameters": {"binary_data_output": True}, "inputs": told}
+    document = {"parameters": {"binary_data_output": True}, "inputs": descriptions}
     if outputs:
-        in_bytes = {"binary_data": True}
-        document["outputs"] = [{"name": name, "parameters": in_bytes} for name in outputs]
+        parameters = {"binary_data": True}
+        document["outputs"] = [{"name": name, "parameters": parameters} for name in outputs]
     if binary:
-        return _in_bytes(document, told, list(inputs.values()))
-    for name, one, tensor in zip(inputs, told, inputs.values(), strict=True):
+        return _write_binary(document, descriptions, list(inputs.values()))
+    for name, description, tensor in zip(inputs, descriptions, inputs.values(), strict=True):
         if not np.isfinite(tensor).all():
-            raise ValueError(f"{name} holds NaN or infinity, which JSON does not have")
-        one["data"] = np.ascontiguousarray(tensor).reshape(-1)
+            raise ValueError(f"{name} holds NaN or infinity, which JSON cannot carry")
+        description["data"] = np.ascontiguousarray(tensor).reshape(-1)
     body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return {"Content-Type": "application/json"}, body
 
 
-def _in_bytes(
-    document: Mapping[str, Any], told: list[dict[str, Any]], tensors: list[NDArray[Any]]
+def _write_binary(
+    document: Mapping[str, Any], descriptions: list[dict[str, Any]], tensors: list[NDArray[Any]]
 ) -> tuple[dict[str, str], bytearray]:
-    for one, tensor in zip(told, tensors, strict=True):
-        one["parameters"] = {"binary_data_size": tensor.nbytes}
+    for description, tensor in zip(descriptions, tensors, strict=True):
+        description["parameters"] = {"binary_data_size": tensor.nbytes}
     head = orjson.dumps(document)
     body = bytearray(len(head) + sum(tensor.nbytes for tensor in tensors))
     body[: len(head)] = head
-    place = len(head)
-    for one, tensor in zip(told, tensors, strict=True):
-        elements = np.frombuffer(body, DATATYPES[one["datatype"]], tensor.size, place)
+    offset = len(head)
+    for description, tensor in zip(descriptions, tensors, strict=True):
+        elements = np.frombuffer(body, DATATYPES[description["datatype"]], tensor.size, offset)
         elements.reshape(tensor.shape)[...] = tensor
-        place += tensor.nbytes
+        offset += tensor.nbytes
     return {"Content-Type": "application/octet-stream", JSON_LENGTH: str(len(head))}, body
 
 
 def is_binary(reply: Response) -> bool:
-    """Whether a reply holds tensors in bytes, by the binary tensor data extension."""
+    """Whether a reply has binary tensors, by the binary tensor data extension."""
     return JSON_LENGTH.lower() in reply.headers
 
 
 def read_outputs(reply: Response, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The outputs of a reply by name, each as large as it says.
+    """The outputs of a reply by name, each with the shape and datatype that it declares.
 
     Args:
         reply: With status 200.
-        wanted: Names of those that are read, and have to be there; none for all.
+        wanted: Names of the outputs to read, all of which must be there; empty for all.
 
     Raises:
-        AnswerError: The reply is none of the protocol's, or is not whole.
+        AnswerError: The reply does not follow the protocol, or is incomplete.
     """
     length = _json_length(reply) if is_binary(reply) else len(reply.body)
     tail = memoryview(reply.body)[length:]
@@ -102,7 +102,7 @@ def read_outputs(reply: Response, wanted: Sequence[str]) -> dict[str, NDArray[An
             outputs[output.name] = output.array(tail)
         tail = tail[output.parameters.binary_data_size or 0 :]
     if tail:
-        raise AnswerError(f"The reply has {len(tail)} bytes more than its outputs have.")
+        raise AnswerError(f"The reply has {len(tail)} bytes more than its outputs.")
     for name in wanted:
         if name not in outputs:
             raise AnswerError(f"The reply lacks the output {name!r} of the model.")
@@ -110,11 +110,11 @@ def read_outputs(reply: Response, wanted: Sequence[str]) -> dict[str, NDArray[An
 
 
 def _json_length(reply: Response) -> int:
-    told = reply.headers[JSON_LENGTH.lower()]
-    if told.isascii() and told.isdecimal() and len(told) < 20 and int(told) <= len(reply.body):
-        return int(told)
+    text = reply.headers[JSON_LENGTH.lower()]
+    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= len(reply.body):
+        return int(text)
     raise AnswerError(
-        f"The reply's {JSON_LENGTH} is {told[:40]!r}, and its body has {len(reply.body)} bytes."
+        f"The reply's {JSON_LENGTH} is {text[:40]!r}, and its body has {len(reply.body)} bytes."
     )
 
 
@@ -123,15 +123,15 @@ def _parse(text: bytes) -> list[OutputTensor]:
         return _InferenceReply.model_validate(parse(text)).outputs
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "all of it"
+        location = ".".join(map(str, first["loc"])) or "the document"
         raise AnswerError(
-            f"The reply is none of the Open Inference Protocol ({place}: {first['msg']}): "
+            f"The reply does not follow the Open Inference Protocol ({location}: {first['msg']}): "
             f"{text[:80]!r}"
         ) from error
 
 
-def check_answered(url: str, reply: Response) -> None:
-    """Nothing for a reply that is no error; the error is told in the server's own words.
+def check_reply(url: str, reply: Response) -> None:
+    """Check the status of a reply; the error carries the server's own message.
 
     Raises:
         EndpointError: As `tasks.inference.http_status.check_status`.
@@ -142,10 +142,10 @@ def check_answered(url: str, reply: Response) -> None:
 
 
 def error_text(body: bytes) -> bytes:
-    """The text in `{"error": "…"}`; all of what is anything else."""
+    """The text in `{"error": "…"}`; the whole body if it is anything else."""
     try:
-        said = orjson.loads(body)
+        document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return body
-    text = said.get("error") if isinstance(said, dict) else None
+    text = document.get("error") if isinstance(document, dict) else None
     return text.encode() if isinstance(text, str) else body

@@ -1,4 +1,4 @@
-"""What a server of the Open Inference Protocol says of a model, asked before any tile is sent."""
+"""The metadata of a served model, fetched before any tile is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, NonNegativeInt, ValidationError
 
 from tasks.errors import PermanentError, RequestError, TransientError
-from tasks.inference.oip.messages import OK, check_answered, error_text
+from tasks.inference.description.fit import TensorSpec
+from tasks.inference.oip.messages import OK, check_reply, error_text
+from tasks.inference.oip.tensors import DATATYPES
 from tasks.inference.transport import Response, Transport, check_sendable
 
 _BINARY, _CONFIGURATION = "binary_tensor_data", "model_configuration"
@@ -22,22 +24,16 @@ _MODEL = re.compile(
 _Document = TypeVar("_Document", bound=BaseModel)
 
 
-class TensorMetadata(BaseModel):
-    """An input or output of a model.
-
-    Attributes:
-        name: In requests and replies.
-        datatype: In the protocol's words.
-        shape: With the batch first; -1 for a side of any length.
-    """
+class _TensorMetadata(BaseModel):
+    """An input or output in the protocol's JSON; -1 in `shape` is any size."""
 
     name: str
     datatype: str
     shape: list[int]
 
 
-# servers that do not know leave them out, or say null
-_Tensors = Annotated[list[TensorMetadata], BeforeValidator(lambda given: given or [])]
+# servers that do not know them leave them out, or send null
+_Tensors = Annotated[list[_TensorMetadata], BeforeValidator(lambda given: given or [])]
 
 
 class _ModelMetadata(BaseModel):
@@ -58,49 +54,61 @@ class ServedModel:
     """A model as its server describes it.
 
     Attributes:
-        url: Where it is, without `/infer`.
-        inputs: What it takes; empty where the server does not say.
-        outputs: What it gives; empty where the server does not say.
-        binary: Whether the server says that it takes tensors in bytes.
-        most: Tiles of a batch at most; None where the server does not say.
+        url: Its URL, without `/infer`.
+        inputs: By name; empty if the server does not say.
+        outputs: By name; empty if the server does not say.
+        binary: Whether the server says that it accepts the binary tensor data extension.
+        max_batch_size: Maximum number of tiles in a batch; None if the server does not say.
     """
 
     url: str
-    inputs: tuple[TensorMetadata, ...]
-    outputs: tuple[TensorMetadata, ...]
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
     binary: bool
-    most: int | None
+    max_batch_size: int | None
 
 
-def ask_about(name: str, headers: Mapping[str, str], transport: Transport) -> ServedModel:
-    """What there is to know of a model.
+def fetch_model(name: str, headers: Mapping[str, str], transport: Transport) -> ServedModel:
+    """Fetch what the server says about a model.
 
     Args:
-        name: The request's: http(s)://host[:port][/base]/v2/models/NAME[/versions/V][/infer].
-        headers: That the server asks for, such as Authorization.
-        transport: Carries the questions.
+        name: `imageProcessor.name`:
+            http(s)://host[:port][/base]/v2/models/NAME[/versions/V][/infer].
+        headers: That the server needs, such as Authorization.
+        transport: Used for the requests.
 
     Raises:
-        RequestError: That is no such URL, or there is no such model, or not for us.
-        EndpointError: The server does not answer, or has the model not ready yet.
+        RequestError: `name` is not such a URL, there is no such model, or access is denied.
+        EndpointError: The server does not answer, or the model is not ready yet.
     """
-    url, server = _addresses(name)
+    url, server = _urls(name)
 
-    def ask(address: str) -> Response:
+    def get(address: str) -> Response:
         return transport.send("GET", address, headers)
 
-    model = _model_metadata(url, ask(url))
-    _check_ready(url, ask(f"{url}/ready"))
-    known = _hint(ask(server), _ServerMetadata).extensions
-    most = None
-    if _CONFIGURATION in known:
-        # 0 is Triton's word for a model whose batches it does not know
-        most = _hint(ask(f"{url}/config"), _ModelConfiguration).max_batch_size or None
-    return ServedModel(url, tuple(model.inputs), tuple(model.outputs), _BINARY in known, most)
+    model = _model_metadata(url, get(url))
+    _check_ready(url, get(f"{url}/ready"))
+    extensions = _parse_optional(get(server), _ServerMetadata).extensions
+    max_batch_size = None
+    if _CONFIGURATION in extensions:
+        configuration = _parse_optional(get(f"{url}/config"), _ModelConfiguration)
+        # Triton says 0 for a model without batching
+        max_batch_size = configuration.max_batch_size or None
+    binary = _BINARY in extensions
+    return ServedModel(url, _specs(model.inputs), _specs(model.outputs), binary, max_batch_size)
 
 
-def _addresses(name: str) -> tuple[str, str]:
-    """The URL of the model, and of its server."""
+def _specs(tensors: list[_TensorMetadata]) -> dict[str, TensorSpec]:
+    specs = {}
+    for tensor in tensors:
+        dtype = DATATYPES.get(tensor.datatype)
+        shape = tuple(None if size < 0 else size for size in tensor.shape)
+        specs[tensor.name] = TensorSpec(dtype.name if dtype else tensor.datatype, shape)
+    return specs
+
+
+def _urls(name: str) -> tuple[str, str]:
+    """The URL of the model, and that of its server."""
     parts = _MODEL.fullmatch(name)
     if parts is None:
         raise RequestError(
@@ -113,12 +121,12 @@ def _addresses(name: str) -> tuple[str, str]:
 
 def _model_metadata(url: str, reply: Response) -> _ModelMetadata:
     try:
-        check_answered(url, reply)
+        check_reply(url, reply)
         return _ModelMetadata.model_validate_json(reply.body)
     except PermanentError as error:
         raise RequestError(
-            f"imageProcessor.name: {error}. Name a model that the server has, and give what it "
-            "asks for (such as Authorization) in imageProcessorParameters."
+            f"imageProcessor.name: {error}. Name a model that the server has, and give the headers "
+            "that it needs (such as Authorization) in imageProcessorParameters."
         ) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -130,26 +138,26 @@ def _model_metadata(url: str, reply: Response) -> _ModelMetadata:
 
 
 def _check_ready(url: str, reply: Response) -> None:
-    """Refuse a model that is loading still; a status tells, and some servers tell in the body."""
-    if reply.status == OK and not _denied(reply.body):
+    """Check that the model is loaded, by the status and, for some servers, the body."""
+    if reply.status == OK and not _says_not_ready(reply.body):
         return
-    said = error_text(reply.body)[:200].decode(errors="replace").strip()
+    text = error_text(reply.body)[:200].decode(errors="replace").strip()
     raise TransientError(
-        f"{url}/ready answered HTTP {reply.status}{said and f': {said}'}: the model is not ready; "
+        f"{url}/ready answered HTTP {reply.status}{text and f': {text}'}: the model is not ready; "
         "wait until it is loaded."
     )
 
 
-def _denied(body: bytes) -> bool:
+def _says_not_ready(body: bytes) -> bool:
     try:
-        said: Any = orjson.loads(body)
+        document: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
         return False
-    return isinstance(said, dict) and said.get("ready") is False
+    return isinstance(document, dict) and document.get("ready") is False
 
 
-def _hint(reply: Response, kind: type[_Document]) -> _Document:
-    """What is good to know, and done without where a gateway lets through models alone."""
+def _parse_optional(reply: Response, kind: type[_Document]) -> _Document:
+    """A document that only improves speed: a gateway may not let these requests through."""
     try:
         return kind.model_validate_json(reply.body) if reply.status == OK else kind()
     except ValidationError:

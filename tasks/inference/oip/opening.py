@@ -1,4 +1,4 @@
-"""The endpoint that a request for the Open Inference Protocol names."""
+"""Opening the model of a request that is served over the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ from typing import TYPE_CHECKING
 from tasks.errors import RequestError
 from tasks.imagery import Image
 from tasks.inference.description import load_description
-from tasks.inference.description.sample import blank_tile
+from tasks.inference.description.load import DESCRIPTION_PARAMETER
 from tasks.inference.oip.endpoint import OipEndpoint
 
 if TYPE_CHECKING:
     from tasks.request import Request
 
-_DESCRIPTION = "description"  # the parameter that names it
-
 
 def open_oip(request: Request, image: Image, roots: Sequence[Path], timeout: float) -> OipEndpoint:
-    """The endpoint that a request names, asked about its model, ready for tiles of an image.
+    """The endpoint of a request, after its model's metadata was checked.
 
     Args:
-        request: Names the model's URL, and by the parameter `description` the JSON that describes
-            it: s3://bucket/key, read as `assumedRole`, or a path.
-        image: Whose tiles will be sent.
+        request: Its `imageProcessor.name` is the model's URL; its parameter `description` is the
+            JSON that describes the model: s3://bucket/key, read as `assumedRole`, or a path.
+        image: The image whose tiles will be sent.
         roots: Folders that a path may lie in.
-        timeout: Seconds that a call may take in all.
+        timeout: Seconds that a call may take in total.
 
     Raises:
-        RequestError: There is no description, or no such model, or it does not take such tiles.
-        EndpointError: The server does not answer, or has the model not ready yet.
+        RequestError: There is no description or no such model, or it does not take such tiles.
+        EndpointError: The server does not answer, or the model is not ready yet.
+        AnswerError: The server's answer cannot be read.
     """
     processor, parameters = request.image_processor, dict(request.image_processor_parameters)
-    uri = parameters.pop(_DESCRIPTION, None)
+    uri = parameters.pop(DESCRIPTION_PARAMETER, None)
     if uri is None:
         raise RequestError(
-            "imageProcessorParameters.description: is missing, and OIP_ENDPOINT needs it to make "
-            "tensors of tiles and boxes of tensors; give s3://bucket/model.json or a path under an "
-            "allowed root."
+            f"imageProcessorParameters.{DESCRIPTION_PARAMETER}: is missing, and OIP_ENDPOINT needs "
+            "it to turn tiles into tensors and tensors into boxes; give s3://bucket/model.json or "
+            "a path below an allowed root."
         )
     description = load_description(str(uri), roots, processor.assumed_role)
-    described = description.for_image(image, request.tile_size)
-    sample = blank_tile(image, request.tile_size)
-    return OipEndpoint(processor.name, described, parameters, sample, timeout)
+    description = description.for_image(image, request.tile_size)
+    sample = description.prepare_blank(image, request.tile_size)
+    return OipEndpoint(processor.name, description, parameters, sample, timeout)

@@ -1,8 +1,8 @@
-"""Tensors as the Open Inference Protocol has them: a name, a datatype, a shape, and data.
+"""Tensors of the Open Inference Protocol: a name, a datatype, a shape, and data.
 
-Data are bytes (little-endian, row-major, without gaps) by the binary tensor data extension of
-Triton and KServe, or else a list of JSON, flat or nested. BYTES, which are texts, and BF16, which
-NumPy does not have, are left out.
+Data are binary (little-endian, row-major, contiguous) with the binary tensor data extension of
+Triton and KServe, else a JSON list, flat or nested. BYTES (text) and BF16 (unknown to NumPy) are
+not supported.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ DATATYPES: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
-"""NumPy's dtype for each datatype of the protocol that Swath takes."""
+"""NumPy's dtype for each datatype of the protocol that Swath supports."""
 
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 
 
 class TensorParameters(BaseModel):
-    """What the extensions say of a tensor.
+    """What the extensions add to a tensor.
 
     Attributes:
-        binary_data_size: Bytes of its data behind the JSON; None where they are in the JSON.
+        binary_data_size: Bytes of its binary data after the JSON; None if they are in the JSON.
     """
 
     binary_data_size: NonNegativeInt | None = None
 
 
 class OutputTensor(BaseModel):
-    """One output of a reply, not yet believed.
+    """One output of a reply; datatype, shape and data are not checked yet.
 
     Attributes:
         name: Of the output.
-        datatype: In the protocol's words.
-        shape: With the batch first, for most models.
+        datatype: The protocol's name of it.
+        shape: For most models with the batch first.
         parameters: Of the extensions.
-        data: The elements, where they are in the JSON.
+        data: The elements, if they are in the JSON.
     """
 
     name: str = Field(max_length=1000)
@@ -63,22 +63,22 @@ class OutputTensor(BaseModel):
     data: Any = None
 
     def array(self, tail: memoryview) -> NDArray[Any]:
-        """Its elements.
+        """The elements as an array.
 
         Args:
-            tail: What follows the JSON in the reply, from where this tensor's bytes begin.
+            tail: The binary data of the reply, from the first byte of this tensor.
 
         Returns:
-            Of the shape and datatype that were told; a read-only view of bytes.
+            An array of the declared shape and datatype; for binary data a read-only view.
 
         Raises:
-            AnswerError: Datatype, shape and data do not fit each other.
+            AnswerError: Datatype, shape and data do not match.
         """
         dtype = DATATYPES.get(self.datatype)
         if dtype is None:
             raise AnswerError(
-                f"The output {self.name!r} is {self.datatype}, which holds no numbers that can be "
-                f"decoded: have the model give one of {', '.join(DATATYPES)}."
+                f"The output {self.name!r} is {self.datatype}, which cannot be decoded: export the "
+                f"model with one of {', '.join(DATATYPES)}."
             )
         try:
             return self._elements(dtype, tail).reshape(self.shape)
@@ -89,40 +89,41 @@ class OutputTensor(BaseModel):
             ) from error
 
     def _elements(self, dtype: np.dtype[Any], tail: memoryview) -> NDArray[Any]:
-        count, told = prod(self.shape), self.parameters.binary_data_size
-        if told is None:
+        count, size = prod(self.shape), self.parameters.binary_data_size
+        if size is None:
             elements = _from_json(self.data, dtype)
             if elements.size != count:
                 raise ValueError(f"it has {elements.size} elements, not {count}")
             return elements
-        if told != count * dtype.itemsize:
-            raise ValueError(f"it has {told} bytes, not {count * dtype.itemsize}")
-        if told > len(tail):
-            raise ValueError(f"only {len(tail)} of its {told} bytes came")
-        # what lies off its natural place costs every later step time
+        if size != count * dtype.itemsize:
+            raise ValueError(f"it has {size} bytes, not {count * dtype.itemsize}")
+        if size > len(tail):
+            raise ValueError(f"only {len(tail)} of its {size} bytes were received")
+        # copied only if unaligned, which would slow down every later step
         return np.require(np.frombuffer(tail, dtype, count), requirements=["A"])
 
 
 def datatype(dtype: DTypeLike) -> str | None:
-    """The protocol's word for a dtype of NumPy; None where it has none."""
+    """The protocol's name of a NumPy dtype; None if it has none."""
     return _NAMES.get(np.dtype(dtype).newbyteorder("<"))
 
 
 def _from_json(data: object, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The numbers of a JSON list; null stands for NaN, which JSON does not have.
+    """The elements of a JSON list; null stands for NaN, which JSON does not have.
 
     Raises:
-        ValueError: Or TypeError or OverflowError: they are not a tensor of that dtype.
+        ValueError: The elements are not a tensor of that dtype; also TypeError or OverflowError.
     """
     if not isinstance(data, list):
-        raise TypeError("it has no list of data")
+        raise TypeError("its data are not a list")
     if dtype.kind == "f":
         numbers = np.asarray(data)
         if numbers.size and numbers.dtype.kind not in "iufO":
             raise TypeError("its data are not numbers")
-        with np.errstate(over="ignore"):  # what is too great is infinite
+        with np.errstate(over="ignore"):  # too large values become infinite
             return numbers.astype(np.float64).astype(dtype)
-    elements = np.array(data, dtype=object)  # others would round large integers, or cut fractions
+    # another dtype would round large integers, or truncate fractions
+    elements = np.array(data, dtype=object)
     kind = bool if dtype.kind == "b" else int
     if not all(type(element) is kind for element in elements.flat):
         raise TypeError(f"its data are not all {kind.__name__}")

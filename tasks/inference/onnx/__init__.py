@@ -1,7 +1,7 @@
 """Models in this process: an ONNX file, run by onnxruntime.
 
-Needs the extra `onnx`. The description beside the file (`tasks.inference.description`) says what
-the model takes and gives.
+Needs the extra `onnx`. The description of the model (`tasks.inference.description`) says what it
+takes and gives.
 """
 
 from tasks.inference.onnx.endpoint import OnnxEndpoint

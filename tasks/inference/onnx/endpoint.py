@@ -1,4 +1,4 @@
-"""A model in this process."""
+"""The endpoint of a model that runs in this process."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from numpy.typing import NDArray
 
 from tasks.errors import EndpointTimeoutError, PermanentError, TransientError
 from tasks.imagery import TilePixels
-from tasks.inference.description import Description, Prepared
+from tasks.inference.description import Description, PreparedTile
 from tasks.inference.endpoint import Boxes
 from tasks.inference.onnx.session import Session
-from tasks.inference.onnx.watch import Watch
+from tasks.inference.onnx.watchdog import Watchdog
 
-_MOST_BYTES = 16 << 20  # of the tensors of a call
-_BATCH_OF_A_GPU = 8
+_MAX_CALL_BYTES = 16 << 20  # of the input tensor of a call with several tiles
+_GPU_BATCH = 8
 
 
 class OnnxEndpoint:
-    """An ONNX model, run by onnxruntime in the thread that asks.
+    """An ONNX model, run by onnxruntime in the thread that calls `ask`.
 
     Attributes:
-        tiles_per_call: As many as its batch axis has room for; where that has no end, what its
-            description suggests, else 1 on processors, which gain nothing by more.
-        capacity: Calls that keep the machine busy.
+        tiles_per_call: The size of the model's batch dimension. If that is open: what the
+            description suggests, else 8 on a GPU and 1 on a CPU, which gains nothing by more.
+        capacity: Number of concurrent calls that keep the machine busy.
     """
 
     local = True
 
     def __init__(self, session: Session, description: Description, timeout: float) -> None:
-        """Run nothing yet.
+        """Set up, without running the model.
 
         Args:
             session: The model.
@@ -38,46 +38,46 @@ class OnnxEndpoint:
             timeout: Seconds that a call may take.
         """
         self._session, self._description = session, description
-        self._watch = Watch(timeout)
+        self._watchdog = Watchdog(timeout)
         suggested = description.properties.batch_size
-        by_default = _BATCH_OF_A_GPU if session.on_gpu else 1
-        most = max(1, _MOST_BYTES // max(1, description.tile_bytes))
+        by_default = _GPU_BATCH if session.on_gpu else 1
+        most = max(1, _MAX_CALL_BYTES // max(1, description.tile_bytes))
         self.tiles_per_call = description.batch or min(suggested or by_default, most)
-        self.capacity: int | None = session.calls
+        self.capacity: int | None = session.concurrency
 
-    def prepare(self, tile: TilePixels) -> Prepared:
+    def prepare(self, tile: TilePixels) -> PreparedTile:
         """The model's input for a tile."""
         return self._description.prepare(tile)
 
-    def ask(self, prepared: Sequence[Prepared]) -> list[Boxes]:
-        """The boxes that the model finds in each of a few tiles.
+    def ask(self, prepared: Sequence[PreparedTile]) -> list[Boxes]:
+        """The boxes that the model finds in each tile.
 
         Raises:
-            EndpointTimeoutError: The model took too long; it was ended.
-            TransientError: It was ended by `close`.
-            PermanentError: It cannot be run on them.
-            AnswerError: What it answered is not what its description says.
+            EndpointTimeoutError: The model took longer than the timeout; the call was terminated.
+            TransientError: The call was terminated by `close`.
+            PermanentError: The model fails on these tiles.
+            AnswerError: The outputs are not what the description says.
         """
         return self._description.decode(self._run(prepared), prepared)
 
     def close(self) -> None:
-        """End the calls under way in other threads at their next operator."""
-        self._watch.close()
+        """Terminate the calls in progress in other threads, at their next operator."""
+        self._watchdog.close()
 
-    def _run(self, prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
-        if self._watch.closed:
+    def _run(self, prepared: Sequence[PreparedTile]) -> dict[str, NDArray[Any]]:
+        if self._watchdog.closed:
             raise TransientError("The model was closed.")
         inputs = self._description.inputs(prepared)
-        call = self._session.call_options()
+        options = self._session.run_options()
         try:
-            with self._watch.over(call):
-                return self._session.run(inputs, self._description.outputs, call)
+            with self._watchdog.guard(options):
+                return self._session.run(inputs, self._description.outputs, options)
         except Exception as error:
-            if self._watch.closed:
-                raise TransientError("The model was ended while it ran.") from error
-            if call.terminate:
+            if self._watchdog.closed:
+                raise TransientError("The model was closed while it ran.") from error
+            if options.terminate:
                 raise EndpointTimeoutError(
-                    f"The model took more than {self._watch.timeout:g} s."
+                    f"The model took more than {self._watchdog.timeout:g} s."
                 ) from error
             reason = " ".join(str(error).split())[:300]
             raise PermanentError(f"The model cannot be run on a tile: {reason}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -14,50 +13,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import RequestError
-from tasks.inference.description.source import Source
-from tasks.inference.onnx.weights import check_weights
+from tasks.inference.description.fit import TensorSpec
+from tasks.inference.description.load import ModelFile
+from tasks.inference.onnx.external_weights import refuse_external_weights
 
-LARGEST = 2**31 - 1
-"""Bytes of a model: what its format, protobuf, can hold."""
+MAX_MODEL_BYTES = 2**31 - 1
+"""The largest message of protobuf, the format of ONNX files."""
 
 _GPUS = ("CUDAExecutionProvider", "MIGraphXExecutionProvider", "ROCMExecutionProvider")
-_CALLS_OF_A_GPU = 2  # one runs while the other's tensors are on their way
-_DTYPES = {"float": "float32", "double": "float64"}
+_GPU_CONCURRENCY = 2  # one call computes while the tensors of the other are copied
+_NUMPY_NAMES = {"float": "float32", "double": "float64"}
 _opening = Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """An input or output of a model.
-
-    Attributes:
-        dtype: numpy's name of its type, or onnxruntime's where numpy has none.
-        shape: Sizes, None for any.
-    """
-
-    dtype: str
-    shape: tuple[int | None, ...]
-
-
 class Session:
-    """A model in memory, for several threads at once.
+    """A model in memory. Safe to use from several threads at once.
 
     Attributes:
         inputs: By name.
         outputs: By name.
         on_gpu: Whether it runs on a GPU.
-        calls: That keep the machine busy.
+        concurrency: Number of concurrent calls that keep the machine busy.
     """
 
     def __init__(self, runtime: Any, session: Any) -> None:  # noqa: ANN401 - untyped
         self._runtime, self._session = runtime, session
-        self.inputs = {each.name: _slot(each) for each in session.get_inputs()}
-        self.outputs = {each.name: _slot(each) for each in session.get_outputs()}
+        self.inputs = {each.name: _spec(each) for each in session.get_inputs()}
+        self.outputs = {each.name: _spec(each) for each in session.get_outputs()}
         self.on_gpu = session.get_providers()[0] in _GPUS
-        self.calls = _CALLS_OF_A_GPU if self.on_gpu else len(os.sched_getaffinity(0))
+        self.concurrency = _GPU_CONCURRENCY if self.on_gpu else len(os.sched_getaffinity(0))
 
-    def call_options(self) -> Any:  # noqa: ANN401
-        """Options of calls; setting their `terminate` ends those under way."""
+    def run_options(self) -> Any:  # noqa: ANN401
+        """New RunOptions for a call; setting their `terminate` to True ends it."""
         return self._runtime.RunOptions()
 
     def run(
@@ -66,40 +53,40 @@ class Session:
         outputs: Sequence[str],
         options: Any,  # noqa: ANN401
     ) -> dict[str, NDArray[Any]]:
-        """The outputs of those names, or all where none is named."""
+        """Run the model; returns the named outputs, or all if `outputs` is empty."""
         names = list(outputs or self.outputs)
         answers = self._session.run(names, inputs, options)
         return dict(zip(names, map(np.asarray, answers), strict=True))
 
 
-def open_session(source: Source, *, cpu_only: bool) -> Session:
-    """The model of a file, read once a process as long as it stays the same.
+def open_session(file: ModelFile, *, cpu_only: bool) -> Session:
+    """The model of a file; read once per process as long as the file does not change.
 
     Args:
-        source: The file.
-        cpu_only: Whether GPUs are left alone.
+        file: The model.
+        cpu_only: Do not use a GPU.
 
     Raises:
-        RequestError: It cannot be read or is no model that onnxruntime runs; or onnxruntime is not
-            installed.
+        RequestError: The file cannot be read, is not a model that onnxruntime can run, or
+            onnxruntime is not installed.
     """
     with _opening:
-        return _open(source, cpu_only)
+        return _open(file, cpu_only)
 
 
 @lru_cache(2)
-def _open(source: Source, cpu_only: bool) -> Session:
+def _open(file: ModelFile, cpu_only: bool) -> Session:
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise RequestError(
             "imageProcessor.type: ONNX needs onnxruntime, which is not installed; install "
-            "swath[onnx], or onnxruntime-gpu where there is a GPU."
+            "swath[onnx], or onnxruntime-gpu for a GPU."
         ) from error
-    model = source.read()
-    check_weights(source.uri, model)
-    there = runtime.get_available_providers()
-    gpus = [] if cpu_only else [provider for provider in _GPUS if provider in there]
+    model = file.read()
+    refuse_external_weights(file.uri, model)
+    available = runtime.get_available_providers()
+    gpus = [] if cpu_only else [provider for provider in _GPUS if provider in available]
     try:
         session = runtime.InferenceSession(
             model, _options(runtime), providers=[*gpus, "CPUExecutionProvider"]
@@ -107,27 +94,29 @@ def _open(source: Source, cpu_only: bool) -> Session:
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise RequestError(
-            f"{source.uri}: is no model that onnxruntime {runtime.__version__} runs ({reason}); "
-            "export it again, with standard operators alone."
+            f"{file.uri}: onnxruntime {runtime.__version__} cannot run this model ({reason}); "
+            "export it again, with standard operators only."
         ) from error
     return Session(runtime, session)
 
 
 def _options(runtime: Any) -> Any:  # noqa: ANN401
-    """A thread a call, and as many calls as processors: on two, 117 tiles/s of YOLOX-nano.
+    """Options for one thread per call and as many concurrent calls as CPUs.
 
-    Two threads a call gave 80 and, with threads that spin while they wait, burnt twice the
-    processor time. The arena of memory is on: without it, peak memory was 241 MB in place of 139.
+    On two CPUs that gave 117 tiles/s of YOLOX-nano. Two threads per call gave 80 and, because
+    threads spin while they wait, used twice the CPU time. The memory arena stays enabled: without
+    it, peak memory was 241 MB, not 139 MB.
     """
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what is wrong with a model is told by an exception
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # the one that is checked
+    options.log_severity_level = 4  # an exception says what is wrong with a model
+    # the only format whose external weights are looked for
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 
 
-def _slot(node: Any) -> Slot:  # noqa: ANN401
+def _spec(node: Any) -> TensorSpec:  # noqa: ANN401
     element = node.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(side if isinstance(side, int) else None for side in node.shape)
-    return Slot(_DTYPES.get(element, element), shape)
+    return TensorSpec(_NUMPY_NAMES.get(element, element), shape)

@@ -14,14 +14,14 @@ def feature(
     score: float,
     geometry: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One detection as a model reports it.
+    """One detection.
 
     Args:
-        model: Name of the model, which is its ontology's too.
+        model: Name of the model, also used as the name of its ontology.
         box: x_min, y_min, x_max, y_max in tile pixels, corner-origin.
         iri: Class of the object.
         score: Confidence, 0 to 1.
-        geometry: GeoJSON geometry in tile pixels, where the model knows more than the box.
+        geometry: GeoJSON geometry in tile pixels, if the model knows more than the box.
     """
     properties: dict[str, Any] = {
         "imageBBox": [float(side) for side in box],

@@ -1,4 +1,4 @@
-"""Resizing a band, as OpenCV does: pixel areas aligned, edges repeated, no smoothing."""
+"""Resizing a band as OpenCV does: pixel areas aligned, edges replicated, no antialiasing."""
 
 from __future__ import annotations
 
@@ -12,45 +12,48 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_AT_ONCE = 24_000  # values: what is made on the way stays in the cache, and is not mapped anew
+_CHUNK = 24_000  # values resized at a time, so that temporaries stay in the CPU cache
 
 
 @dataclass(frozen=True, slots=True)
 class _Taps:
-    """What each pixel of a resized line is made of.
+    """The filter taps of each pixel of a resized line.
 
     Attributes:
-        places: (taps, pixels) of the line before.
-        weights: (taps, pixels), adding up to 1.
+        sources: (taps, pixels), indices of pixels of the source line.
+        weights: (taps, pixels), adding up to 1 over the taps.
     """
 
-    places: NDArray[np.intp]
+    sources: NDArray[np.intp]
     weights: NDArray[np.float32]
 
 
-def resized(
+def resize(
     band: NDArray[Any], size: tuple[int, int], method: str
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """A band in another size, some rows at a time: which rows, and their values.
+    """Resize a band, a few rows at a time.
 
     Args:
-        band: (rows, columns) of a real type.
-        size: Width and height to make it.
-        method: The end of MLM's `interpolation-…`: nearest, linear, cubic, area or lanczos4.
+        band: (rows, columns), of a real dtype.
+        size: Width and height of the result.
+        method: The last part of MLM's `interpolation-…`: nearest, linear, cubic, area or lanczos4.
+
+    Yields:
+        A slice of the result's rows, and their values (rows, columns) in floating point.
     """
     columns = _taps(method, band.shape[1], size[0])
     rows = _taps(method, band.shape[0], size[1])
-    height = max(1, _AT_ONCE // max(size[0], band.shape[1]))
+    height = max(1, _CHUNK // max(size[0], band.shape[1]))
     for first in range(0, size[1], height):
         part = slice(first, min(first + height, size[1]))
-        tall = _Taps(rows.places[:, part], rows.weights[:, part, np.newaxis])
+        tall = _Taps(rows.sources[:, part], rows.weights[:, part, np.newaxis])
         yield part, _blend(_blend(band, tall, axis=0), columns, axis=1)
 
 
 def _blend(values: NDArray[Any], taps: _Taps, axis: int) -> NDArray[Any]:
-    total: NDArray[Any] = np.take(values, taps.places[0], axis) * taps.weights[0]
-    for places, weights in zip(taps.places[1:], taps.weights[1:], strict=True):
-        total += np.take(values, places, axis) * weights
+    total: NDArray[Any] = np.take(values, taps.sources[0], axis) * taps.weights[0]
+    for sources, weights in zip(taps.sources[1:], taps.weights[1:], strict=True):
+        total += np.take(values, sources, axis) * weights
     return total
 
 
@@ -58,16 +61,16 @@ def _blend(values: NDArray[Any], taps: _Taps, axis: int) -> NDArray[Any]:
 def _taps(method: str, source: int, target: int) -> _Taps:
     if method == "area" and target < source:
         edges = np.arange(target + 1) * (source / target)
-        places = edges[:-1].astype(int) + np.arange(int(np.ceil(source / target)) + 1)[:, None]
-        weights = np.minimum(edges[1:], places + 1) - np.maximum(edges[:-1], places)
-    else:  # enlarging by area is linear
-        reach, kernel = _KERNELS.get(method, _KERNELS["linear"])
+        sources = edges[:-1].astype(int) + np.arange(int(np.ceil(source / target)) + 1)[:, None]
+        weights = np.minimum(edges[1:], sources + 1) - np.maximum(edges[:-1], sources)
+    else:  # OpenCV enlarges linearly for "area"
+        radius, kernel = _KERNELS.get(method, _KERNELS["linear"])
         centres = (np.arange(target) + 0.5) * (source / target) - 0.5
-        places = np.floor(centres).astype(int) + np.arange(1 - reach, 1 + reach)[:, None]
-        weights = kernel(centres - places)
+        sources = np.floor(centres).astype(int) + np.arange(1 - radius, 1 + radius)[:, None]
+        weights = kernel(centres - sources)
     weights = np.where(np.isclose(weights, 0), 0.0, weights)
     weights /= weights.sum(axis=0)
-    return _Taps(np.clip(places, 0, source - 1), weights.astype(np.float32))
+    return _Taps(np.clip(sources, 0, source - 1), weights.astype(np.float32))
 
 
 def _nearest(distance: Floats) -> Floats:
@@ -80,7 +83,7 @@ def _linear(distance: Floats) -> Floats:
 
 
 def _cubic(distance: Floats) -> Floats:
-    """Keys' convolution (1981) with a = −0.75, OpenCV's."""
+    """Cubic convolution (Keys, 1981) with a = −0.75, as OpenCV."""
     a, x = -0.75, np.abs(distance)
     near = ((a + 2) * x - (a + 3)) * x**2 + 1
     far = a * (((x - 5) * x + 8) * x - 4)
@@ -99,4 +102,4 @@ _KERNELS: dict[str, tuple[int, Callable[[Floats], Floats]]] = {
     "cubic": (2, _cubic),
     "lanczos4": (4, _lanczos4),
 }
-"""Pixels on either side that count, and their weight by distance."""
+"""Radius in source pixels, and the weight of a pixel by the distance from its centre."""

@@ -11,22 +11,22 @@ from pydantic import model_validator
 from scipy.special import expit, softmax
 
 from tasks.errors import AnswerError
+from tasks.inference.description.detectors.boxes import check_scores
+from tasks.inference.description.detectors.detector import Size, Tensors
+from tasks.inference.description.detectors.postprocessed import Postprocessed
 from tasks.inference.description.mlm import Class
-from tasks.inference.description.outputs.boxes import numbers
-from tasks.inference.description.outputs.detector import Size, Tensors
-from tasks.inference.description.outputs.finished import Finished
 from tasks.inference.endpoint import Boxes
 
 
-class Detr(Finished):
-    """Queries: logits (batch, queries, classes) and boxes (batch, queries, 4).
+class Detr(Postprocessed):
+    """Raw queries, if `activation` is given: logits (batch, queries, classes), boxes (…, 4).
 
-    Without `activation`, an export that is finished, as RT-DETR's own: labels, boxes and scores.
+    Without `activation` the export is post-processed, as RT-DETR's own: labels, boxes and scores.
 
     Attributes:
-        activation: What makes scores of logits: `softmax`, with a last column for no object, as
-            DETR; or `sigmoid`, each class by itself, as RT-DETR. Boxes are then centre and size in
-            shares of the input's, unless told otherwise.
+        activation: From logits to scores: `softmax`, with a last column for "no object", as DETR;
+            or `sigmoid`, each class on its own, as RT-DETR. Boxes are then `cxcywh` in fractions of
+            the input's size by default.
     """
 
     type: Literal["detr"]
@@ -34,18 +34,18 @@ class Detr(Finished):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_queries(cls, data: Any) -> Any:  # noqa: ANN401 - whatever the JSON holds
+    def _set_defaults_of_raw_queries(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON
         if isinstance(data, Mapping) and data.get("activation") is not None:
             return {"box_format": "cxcywh", "normalized": True} | dict(data)
         return data
 
     @property
     def roles(self) -> Mapping[str, int]:
-        """Outputs that are decoded, and the axes that each has."""
+        """Roles of the decoded outputs, and the number of dimensions of each."""
         return super().roles if self.activation is None else {"boxes": 3, "logits": 3}
 
     def decode(self, tensors: Tensors, classes: Sequence[Class], size: Size) -> list[Boxes]:
-        """As their `PostProcess`: the best class of a query, or the best pairs of both."""
+        """As their `PostProcess`: the best class per query, or the best query-class pairs."""
         if self.activation is None:
             return super().decode(tensors, classes, size)
         self.check_lengths(tensors)
@@ -53,19 +53,20 @@ class Detr(Finished):
         columns = len(classes) + (self.activation == "softmax")
         if logits.shape[2] != columns:
             raise AnswerError(
-                f"The model's logits are {logits.shape[1:]} where {self.activation} of "
-                f"{len(classes)} classes takes {columns} columns; check classification:classes and "
+                f"The model's logits have the shape {logits.shape[1:]}, and {self.activation} over "
+                f"{len(classes)} classes needs {columns} columns; check classification:classes and "
                 "swath:detector.activation."
             )
         names = [one.name for one in classes]
         return [
-            self._queries(*tile, names, size) for tile in zip(logits, tensors["boxes"], strict=True)
+            self._decode_queries(*tile, names, size)
+            for tile in zip(logits, tensors["boxes"], strict=True)
         ]
 
-    def _queries(
+    def _decode_queries(
         self, logits: NDArray[Any], boxes: NDArray[Any], names: list[str], size: Size
     ) -> Boxes:
-        logits = numbers(logits).astype(np.float64)
+        logits = check_scores(logits).astype(np.float64)
         if self.activation == "softmax":
             scores = softmax(logits, axis=1)[:, :-1]
             labels = scores.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""YOLOX (Ge et al., 2021, arXiv:2107.08430): a box, its objectness and its classes by grid cell."""
+"""YOLOX (Ge et al., 2021, arXiv:2107.08430): box, objectness and class scores per grid cell."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat
 
 from tasks.errors import AnswerError
-from tasks.inference.description.mlm import Class
-from tasks.inference.description.outputs.boxes import corners, numbers, suppressed
-from tasks.inference.description.outputs.detector import (
+from tasks.inference.description.detectors.boxes import check_scores, suppress, to_corners
+from tasks.inference.description.detectors.detector import (
     Detector,
-    Share,
+    Fraction,
     Size,
     Strides,
     Tensors,
 )
+from tasks.inference.description.mlm import Class
 from tasks.inference.endpoint import Boxes
 
 
@@ -27,59 +27,59 @@ class Yolox(Detector):
     """A YOLOX head: (batch, cells, 5 + classes), centre, size, objectness, class scores.
 
     Attributes:
-        decoded: Whether centres and sizes are in pixels (`--decode_in_inference`), in place of
-            offsets and logarithms in cells.
-        nms_iou_threshold: Boxes of a class that overlap a better one by more are left out.
+        decoded: Whether centres and sizes are in pixels (exported with `--decode_in_inference`),
+            not offsets from a cell and logarithms in units of its stride.
+        nms_iou_threshold: A box whose IoU with a better box of its class is higher is dropped.
     """
 
     type: Literal["yolox"]
     decoded: bool = False
-    nms_iou_threshold: Share = 0.45
+    nms_iou_threshold: Fraction = 0.45
     pad_value: FiniteFloat = 114.0
     strides: Strides = (8, 16, 32)
 
     def decode(self, tensors: Tensors, classes: Sequence[Class], size: Size) -> list[Boxes]:
-        """As its `demo_postprocess` and `multiclass_nms`."""
+        """As YOLOX's own `demo_postprocess` and `multiclass_nms`."""
         predictions = tensors["predictions"]
-        centres, strides = _cells(size, self.strides)
+        corners, strides = _cells(size, self.strides)
         cells = predictions.shape[1] if self.decoded else len(strides)
         if predictions.shape[1:] != (cells, 5 + len(classes)):
             raise AnswerError(
-                f"The model's output is {predictions.shape[1:]} where a YOLOX head with "
-                f"{len(classes)} classes and an input of {size[0]} × {size[1]} gives "
+                f"The model's output has the shape {predictions.shape[1:]}, and a YOLOX head for "
+                f"{len(classes)} classes and an input of {size[0]} × {size[1]} has "
                 f"{(cells, 5 + len(classes))}; check classification:classes and "
                 "swath:detector.strides."
             )
         names = [one.name for one in classes]
-        return [self._one(tile, centres, strides, names) for tile in predictions]
+        return [self._decode_tile(tile, corners, strides, names) for tile in predictions]
 
-    def _one(
+    def _decode_tile(
         self,
         predictions: NDArray[Any],
-        centres: NDArray[np.float64],
+        corners: NDArray[np.float64],
         strides: NDArray[np.float64],
         names: list[str],
     ) -> Boxes:
-        # a score is objectness times class score, which is at most 1
-        near = np.flatnonzero(numbers(predictions[:, 4]) >= self.score_threshold)
-        rows = predictions[near].astype(np.float64)
-        scores = numbers(rows[:, 4:5] * rows[:, 5:])
+        # a score is objectness times class score, so it is at most the objectness
+        cells = np.flatnonzero(check_scores(predictions[:, 4]) >= self.score_threshold)
+        rows = predictions[cells].astype(np.float64)
+        scores = check_scores(rows[:, 4:5] * rows[:, 5:])
         classes = scores.argmax(axis=1)
         scores = scores[np.arange(len(rows)), classes]
         found = np.flatnonzero(scores >= self.score_threshold)
-        boxes, near = rows[found, :4], near[found]
+        boxes, cells = rows[found, :4], cells[found]
         if not self.decoded:
-            with np.errstate(over="ignore"):  # as in `corners`
-                boxes[:, :2] = (boxes[:, :2] + centres[near]) * strides[near]
-                boxes[:, 2:] = np.exp(boxes[:, 2:]) * strides[near]
-        boxes, scores, classes = corners(boxes, "cxcywh"), scores[found], classes[found]
-        kept = suppressed(boxes, scores, classes, self.nms_iou_threshold)
+            with np.errstate(over="ignore"):  # as in `to_corners`
+                boxes[:, :2] = (boxes[:, :2] + corners[cells]) * strides[cells]
+                boxes[:, 2:] = np.exp(boxes[:, 2:]) * strides[cells]
+        boxes, scores, classes = to_corners(boxes, "cxcywh"), scores[found], classes[found]
+        kept = suppress(boxes, scores, classes, self.nms_iou_threshold)
         return Boxes(boxes[kept], scores[kept], classes[kept], names)
 
 
 @lru_cache(8)
 def _cells(size: Size, strides: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Corner (cells, 2) of each cell in cells, and its side (cells, 1) in pixels."""
+    """Upper left corner (cells, 2) of each cell in units of its stride; strides (cells, 1)."""
     corner, side = [], []
     for stride in strides:
         columns, rows = np.meshgrid(np.arange(size[0] // stride), np.arange(size[1] // stride))

@@ -1,0 +1,134 @@
+"""Checking that a description fits its model: names, types and shapes of inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from numpy.typing import NDArray
+
+from tasks.errors import RequestError
+from tasks.inference.description.description import Description
+from tasks.inference.description.mlm import DataType
+from tasks.inference.description.preprocessing.tensor import PreparedTile
+
+_DATA_TYPES = get_args(DataType)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output, as the model or its server declares it.
+
+    Attributes:
+        dtype: NumPy's name of the type, or the declared name if NumPy does not have the type.
+        shape: Size of each dimension, None for any size.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Whether a tensor of this shape fits."""
+        return len(shape) == len(self.shape) and all(
+            declared is None or size == declared
+            for size, declared in zip(shape, self.shape, strict=True)
+        )
+
+
+def check_fit(
+    description: Description,
+    sample: PreparedTile,
+    model: str,
+    inputs: Mapping[str, TensorSpec],
+    outputs: Mapping[str, TensorSpec],
+) -> None:
+    """Check a description against what its model declares, before any tile is sent.
+
+    Args:
+        description: Of the model.
+        sample: A tile prepared as all others will be.
+        model: The model's file or URL, for the error.
+        inputs: All inputs of the model by name; empty if they are not known.
+        outputs: All outputs of the model by name; empty if they are not known.
+
+    Raises:
+        RequestError: They do not fit; with the field of the description and what the model has.
+    """
+    if inputs:
+        tensors = description.inputs([sample])
+        _check_input_names(description, model, list(tensors), list(inputs))
+        for name, tensor in tensors.items():
+            _check_tensor(description, model, name, tensor, inputs[name])
+    if outputs:
+        _check_outputs(description, model, outputs)
+
+
+def _check_input_names(
+    description: Description, model: str, names: Sequence[str], declared: Sequence[str]
+) -> None:
+    for name in names:
+        if name not in declared:
+            field = _input_field(description, name, "name")
+            raise RequestError(
+                f"{description.uri}: {field}: is {name!r}, and the inputs of {model} are "
+                f"{', '.join(declared)}; give one of these names."
+            )
+    for name in declared:
+        if name not in names:
+            raise RequestError(
+                f"{description.uri}: {model} has an input {name!r} besides the tile; if it takes "
+                "the size of the tile's input, name it in swath:detector.size_input; otherwise "
+                "export the model without it."
+            )
+
+
+def _check_tensor(
+    description: Description, model: str, name: str, tensor: NDArray[Any], declared: TensorSpec
+) -> None:
+    if tensor.dtype != declared.dtype:
+        remedy = (
+            f"give {declared.dtype}"
+            if declared.dtype in _DATA_TYPES
+            else f"export the model with an input of type {tensor.dtype}"
+        )
+        raise RequestError(
+            f"{description.uri}: {_input_field(description, name, 'input.data_type')}: makes "
+            f"{tensor.dtype} for {name!r}, and {model} takes {declared.dtype}; {remedy}."
+        )
+    if not declared.accepts(tensor.shape):
+        sizes = [-1 if size is None else size for size in declared.shape]
+        raise RequestError(
+            f"{description.uri}: {_input_field(description, name, 'input.shape')}: makes the shape "
+            f"{list(tensor.shape)} for {name!r}, and {model} takes {sizes} (-1 is any size); give "
+            "that shape, the batch included, with its dim_order."
+        )
+
+
+def _input_field(description: Description, name: str, field: str) -> str:
+    """The field of the description that an input's name, type or shape comes from."""
+    if name == description.properties.input.name:
+        return f"mlm:input[0].{field}"
+    return "swath:detector.size_input"
+
+
+def _check_outputs(
+    description: Description, model: str, declared: Mapping[str, TensorSpec]
+) -> None:
+    if not description.outputs and len(declared) > 1:
+        raise RequestError(
+            f"{description.uri}: mlm:output[0].name: missing, and the outputs of {model} are "
+            f"{', '.join(declared)}; give the one to decode."
+        )
+    for name in description.outputs or declared:
+        if name not in declared:
+            raise RequestError(
+                f"{description.uri}: mlm:output: the output to decode is {name!r}, and the outputs "
+                f"of {model} are {', '.join(declared)}; give one of these names, or map it in "
+                "swath:detector.outputs."
+            )
+        if declared[name].dtype not in (*_DATA_TYPES, "bool"):
+            raise RequestError(
+                f"{description.uri}: mlm:output: {model} gives {declared[name].dtype} in {name!r}, "
+                f"which cannot be decoded; export the model with one of {', '.join(_DATA_TYPES)}."
+            )

@@ -1,1 +1,0 @@
-"""How each family of detectors says what it found: a module each, with its own words."""

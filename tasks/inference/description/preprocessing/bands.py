@@ -1,0 +1,61 @@
+"""Choosing the bands of an image that go into the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.errors import RequestError
+from tasks.inference.description.properties import DETECTOR, Properties
+
+
+def choose_bands(
+    properties: Properties, count: int, names: Sequence[str], alpha: int | None
+) -> tuple[int, ...]:
+    """The indices of the bands, from 0, in the order of the model's channels.
+
+    They are chosen by number if the description has `swath:detector.bands`, else by name if
+    `mlm:input[0].bands` has names. Otherwise the image must have as many bands as the model takes,
+    alpha not counted.
+
+    Args:
+        properties: Of the model.
+        count: Number of bands of the image, alpha included.
+        names: Names of the image's bands (red, gray, nir, …), as far as they are known.
+        alpha: Number of the alpha band, from 1, or None.
+
+    Raises:
+        RequestError: The image lacks a band, or the description does not say which to use.
+    """
+    model_input, detector = properties.input, properties.detector
+    if detector.bands is not None:
+        chosen = tuple(band - 1 for band in detector.bands)
+        if max(chosen) >= count:
+            raise RequestError(
+                f"{DETECTOR}.bands: names band {max(chosen) + 1} of an image that has {count}; "
+                "give an image with more bands, or other bands."
+            )
+    elif model_input.band_names:
+        chosen = _by_name(model_input.band_names, [name.lower() for name in names])
+    else:
+        channels, available = model_input.input.size_of("bands"), [*range(count)]
+        if alpha is not None:
+            available.remove(alpha - 1)
+        if len(available) != channels:
+            raise RequestError(
+                f"{DETECTOR}.bands: missing, and the model takes {channels} bands where the image "
+                f"has {len(available)}; list the ones to use, counted from 1, for example "
+                f"{list(range(1, channels + 1))}."
+            )
+        chosen = tuple(available)
+    return chosen[::-1] if detector.channel_order == "BGR" else chosen
+
+
+def _by_name(wanted: Sequence[str], available: Sequence[str]) -> tuple[int, ...]:
+    missing = [name for name in wanted if name.lower() not in available]
+    if missing:
+        raise RequestError(
+            f"mlm:input[0].bands: the image has no band {missing[0]!r} "
+            f"(it has {', '.join(available) or 'no named bands'}); give the numbers of the bands "
+            f"in {DETECTOR}.bands, counted from 1, for example {list(range(1, len(wanted) + 1))}."
+        )
+    return tuple(available.index(name.lower()) for name in wanted)

@@ -1,0 +1,106 @@
+"""Placing a tile in the model's input: resized, padded, or unchanged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.errors import RequestError
+from tasks.inference.description.detectors.detector import Letterbox
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a tile lies in the model's input; sizes are width and height in pixels.
+
+    Attributes:
+        tile: Size of the tile.
+        content: Size that the tile is resized to.
+        canvas: Size of the input, padding included.
+        left: Padding to the left of the content.
+        top: Padding above the content.
+    """
+
+    tile: tuple[int, int]
+    content: tuple[int, int]
+    canvas: tuple[int, int]
+    left: int = 0
+    top: int = 0
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the input per pixel of the tile, in x and y."""
+        return self.content[0] / self.tile[0], self.content[1] / self.tile[1]
+
+    @property
+    def padded(self) -> bool:
+        """Whether a part of the input is padding."""
+        return self.content != self.canvas
+
+    def to_tile(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Transform boxes (n, 4), corner-origin, from pixels of the input to those of the tile."""
+        offset = np.array((self.left, self.top) * 2, np.float64)
+        scale = np.array(self.scale * 2, np.float64)
+        boxes_in_tile: NDArray[np.float64] = (boxes - offset) / scale
+        return boxes_in_tile
+
+
+def place_tile(
+    tile: tuple[int, int],
+    size: tuple[int, int] | None,
+    resize_type: str | None,
+    letterbox: Letterbox | None,
+    stride: int,
+) -> Placement:
+    """The placement of a tile.
+
+    Args:
+        tile: Width and height.
+        size: Width and height of the model's input; None if it takes any size. It is then the
+            tile's size, padded to a multiple of `stride`.
+        resize_type: MLM's `pad` or `interpolation-…`; None if tiles must have the size of the
+            input.
+        letterbox: Keep the aspect ratio, with padding to the right and below (`corner`, as YOLOX)
+            or on all sides (`centre`, as Ultralytics); None stretches the tile.
+        stride: The number of pixels that sides of an input of any size are a multiple of.
+
+    Raises:
+        RequestError: The tile has another size than the input, and `resize_type` does not say how
+            to resize it.
+    """
+    if size is None:
+        canvas = -(-tile[0] // stride) * stride, -(-tile[1] // stride) * stride
+        content = tile
+    else:
+        canvas = size
+        content = _content_size(tile, size, resize_type, letterbox)
+    if letterbox == "centre":
+        left, top = (canvas[0] - content[0]) // 2, (canvas[1] - content[1]) // 2
+        return Placement(tile, content, canvas, left, top)
+    return Placement(tile, content, canvas)
+
+
+def _content_size(
+    tile: tuple[int, int],
+    size: tuple[int, int],
+    resize_type: str | None,
+    letterbox: Letterbox | None,
+) -> tuple[int, int]:
+    if resize_type is not None and resize_type.startswith("interpolation-"):
+        if letterbox is None:
+            return size
+        ratio = min(size[0] / tile[0], size[1] / tile[1])
+        return max(1, round(tile[0] * ratio)), max(1, round(tile[1] * ratio))
+    fits = tile[0] <= size[0] and tile[1] <= size[1]
+    if tile != size and not (fits and resize_type == "pad"):
+        smaller_tiles = tile[0] >= size[0] and tile[1] >= size[1]
+        remedies = [f"give imageProcessorTileSize {min(size)}"] if smaller_tiles else []
+        remedies.append('set resize_type to "interpolation-linear"' + (' or "pad"' if fits else ""))
+        raise RequestError(
+            f"mlm:input[0].resize_type: is {resize_type or 'null'}, and tiles of {tile[0]} × "
+            f"{tile[1]} pixels do not have the size of the model's input, {size[0]} × {size[1]}; "
+            f"{' or '.join(remedies)}."
+        )
+    return tile

@@ -1,0 +1,76 @@
+"""Making the model's input tensor from a tile's pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.inference.description.preprocessing.placement import Placement
+from tasks.inference.description.preprocessing.resample import resize
+from tasks.inference.description.preprocessing.scaling import NO_SCALING, rescale
+from tasks.inference.description.properties import Properties
+
+_CHANNELS_FIRST = ("bands", "height", "width")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTile:
+    """A tile as the model takes it.
+
+    Attributes:
+        tensor: The model's input for this tile, without a batch dimension: in the model's dtype and
+            order of dimensions, contiguous.
+        placement: Where the tile lies in the input.
+    """
+
+    tensor: NDArray[Any]
+    placement: Placement
+
+
+def make_tensor(
+    properties: Properties, pixels: NDArray[Any], bands: Sequence[int], placement: Placement
+) -> NDArray[Any]:
+    """A tile's pixels in the model's dtype and order of dimensions, without a batch dimension.
+
+    Args:
+        properties: Of the model.
+        pixels: (bands, rows, columns).
+        bands: Indices of the bands to use, from 0, in the model's order.
+        placement: Where they go in the input.
+    """
+    model_input, detector = properties.input, properties.detector
+    order = [name for name in model_input.input.dim_order if name != "batch"]
+    canvas = (len(bands), placement.canvas[1], placement.canvas[0])
+    sizes = dict(zip(_CHANNELS_FIRST, canvas, strict=True))
+    tensor = np.empty([sizes[name] for name in order], model_input.input.data_type)
+    channels = tensor.transpose([order.index(name) for name in _CHANNELS_FIRST])
+    scalings = model_input.value_scaling or (NO_SCALING,)
+    scalings = scalings * (len(bands) // len(scalings))
+    if detector.channel_order == "BGR":  # MLM lists scalings in the order of its bands
+        scalings = scalings[::-1]
+    left, top = placement.left, placement.top
+    for channel, band, scaling in zip(channels, bands, scalings, strict=True):
+        if placement.padded:
+            pad = np.empty((), tensor.dtype)
+            rescale(np.array(detector.pad_value), scaling, detector.clip, pad)
+            channel[...] = pad
+        content = channel[top : top + placement.content[1], left : left + placement.content[0]]
+        values = _replace_non_finite(pixels[band], detector.pad_value)
+        if placement.content == placement.tile:
+            rescale(values, scaling, detector.clip, content)
+            continue
+        method = str(model_input.resize_type).removeprefix("interpolation-")
+        for rows, part in resize(values, placement.content, method):
+            rescale(part, scaling, detector.clip, content[rows])
+    return tensor
+
+
+def _replace_non_finite(values: NDArray[Any], pad_value: float) -> NDArray[Any]:
+    """Values with NaN and infinity replaced: in a convolution they would spread over the tile."""
+    if values.dtype.kind != "f":
+        return values
+    return np.where(np.isfinite(values), values, values.dtype.type(pad_value))
