@@ -1,0 +1,28 @@
+"""docs/architecture.md names every room, and no file or name that is not there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PATHS = sorted(set(re.findall(r"`((?:flows|tasks|deployments)/[\w/.]*)`", PAGE)))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_that_the_page_names_is_there(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_the_page_names_every_room() -> None:
+    rooms = {f"tasks/{path.parent.name}/" for path in ROOT.glob("tasks/*/__init__.py")}
+    assert rooms <= set(re.findall(r"\| `(tasks/\w+/)` \|", PAGE))
+
+
+@pytest.mark.parametrize("name", re.findall(r"`(\w+)` of `(tasks/[\w/]+(?:\.py)?)`", PAGE))
+def test_a_function_that_the_page_names_stands_where_it_says(name: tuple[str, str]) -> None:
+    function, path = name
+    where = ROOT / path
+    source = where if where.is_file() else where / "__init__.py"
+    assert re.search(rf"\b{function}\b", source.read_text())
