@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,20 +163,6 @@ def test_nan_nodata(folder: Path) -> None:
     image = open_image(str(write(folder / "nan.tif", pixels, nodata=np.nan)), roots=[folder])
     blank = [one.blank for one in read_tiles(image, whole(Grid(80, 40, 40, 0)))]  # type: ignore[union-attr]
     assert blank == [True, False]
-
-
-@pytest.mark.parametrize("nodata", [b"-9999", b"0.001"])
-def test_nodata_that_the_type_cannot_hold_hides_nothing(folder: Path, nodata: bytes) -> None:
-    file = write(folder / "far.tif", np.zeros((1, 40, 40), np.uint8), nodata=0)
-    raw = bytearray(file.read_bytes())
-    field = raw.index(struct.pack("<HHI", 42113, 2, 2))  # GDAL_NODATA, of a careless writer
-    struct.pack_into("<HHII", raw, field, 42113, 2, len(nodata) + 1, len(raw))
-    file.write_bytes(bytes(raw) + nodata + b"\0")
-    image = open_image(str(file), roots=[folder])
-    assert image.nodata is None
-    (only,) = read_tiles(image, whole(Grid(40, 40, 40, 0)))
-    assert isinstance(only, TilePixels)
-    assert not only.blank
 
 
 def threads() -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ from tasks.imagery.opening.header_checks import is_interlaced
 from tasks.imagery.opening.main_image import find_main_image
 from tasks.imagery.opening.source_metadata import header_tags, source_metadata
 from tasks.imagery.opening.stored_file import RangeReader, StoredFile, find_stored_file
+
+_EXACT_INTEGERS = 1 << 53  # below, a float64 holds every integer
 
 
 def open_image(
@@ -80,11 +81,8 @@ def _describe(
     found: StoredFile,
     georeference: Georeference | None,
 ) -> Image:
-    flags = set(dataset.mask_flag_enums[0])
-    dtype = dataset.dtypes[0]
-    nodata = _representable(dataset.nodata, dtype)
-    alike = len(set(map(str, dataset.nodatavals))) == 1
-    by_nodata = MaskFlags.nodata in flags and alike
+    band_flags = dataset.mask_flag_enums
+    nodata = _nodata(dataset)
     crs = dataset.crs or dataset.gcps[1]
     return Image(
         url=url,
@@ -95,10 +93,10 @@ def _describe(
         width=dataset.width,
         height=dataset.height,
         bands=dataset.count,
-        dtype=dtype,
-        nodata=nodata if by_nodata else None,
-        has_mask=MaskFlags.per_dataset in flags or not alike,
-        alpha=_alpha(dataset) if MaskFlags.alpha in flags or by_nodata else None,
+        dtype=dataset.dtypes[0],
+        nodata=nodata,
+        has_mask=nodata is None and any(MaskFlags.all_valid not in band for band in band_flags),
+        alpha=_alpha(dataset) if MaskFlags.alpha in band_flags[0] or nodata is not None else None,
         block_shape=dataset.block_shapes[0],
         overviews=_overviews(dataset),
         crs=crs.to_wkt() if crs else None,
@@ -142,7 +140,18 @@ def _alpha(dataset: Any) -> int | None:  # noqa: ANN401 - rasterio has no types
     return names.index("alpha") + 1 if "alpha" in names and len(names) > 1 else None
 
 
-def _representable(nodata: float | None, dtype: str) -> float | None:
-    """A nodata value, or None where pixels of this type can never have it (nor has rasterio)."""
-    fraction = nodata is not None and not isnan(nodata) and not float(nodata).is_integer()
-    return None if fraction and np.dtype(dtype).kind in "iu" else nodata
+def _nodata(dataset: Any) -> float | None:  # noqa: ANN401 - rasterio has no types
+    """The nodata value that decides which pixels are valid, converted to the pixel type.
+
+    None if there is no nodata value, or if GDAL's mask must decide: if a mask takes precedence, if
+    bands have different values, or if rasterio does not give the exact value.
+    """
+    nodata = dataset.nodata
+    alike = len(set(map(str, dataset.nodatavals))) == 1
+    if set(dataset.mask_flag_enums[0]) != {MaskFlags.nodata} or not alike or nodata is None:
+        return None
+    dtype = np.dtype(dataset.dtypes[0])
+    if dtype.kind not in "iu":
+        return float(nodata)
+    exact = dtype.itemsize < 8 or abs(nodata) < _EXACT_INTEGERS
+    return float(int(nodata)) if exact else None  # GDAL cuts off the fraction, as C does

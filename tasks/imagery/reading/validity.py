@@ -1,8 +1,9 @@
-"""Which pixels of an image hold data."""
+"""Decide which pixels of an image hold data: by nodata value, alpha band or mask."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -12,24 +13,32 @@ from rasterio.windows import Window
 from tasks.errors import RequestError
 from tasks.imagery.image import Image
 
+_CHUNK = 1 << 16  # pixels compared at once: the temporary arrays stay in the processor's cache
+
 
 def with_nodata(image: Image, nodata: float | None) -> Image:
-    """An image whose pixels of this value hold no data, whatever it says itself.
+    """An image in which pixels of a given value are without data, instead of what it declares.
 
     Args:
         image: As opened.
         nodata: The value, in every band but alpha; None leaves the image as it is.
 
     Raises:
-        RequestError: Its pixels can never have this value.
+        RequestError: No pixel of this type can have the value.
     """
     if nodata is None:
         return image
     dtype = np.dtype(image.dtype)
-    if dtype.kind in "iu" and not _fits(nodata, np.iinfo(dtype)):
+    integer = dtype.kind in "iu"
+    limits = np.iinfo(dtype) if integer else np.finfo(dtype)
+    lowest, highest = (
+        (limits.min, limits.max) if integer else (float(limits.min), float(limits.max))
+    )
+    possible = lowest <= nodata <= highest and (not integer or float(nodata).is_integer())
+    if not possible and (integer or isfinite(nodata)):
         raise RequestError(
-            f"imageNodata: {nodata:g} is no value of the {dtype} pixels of {image.url}: give one "
-            f"from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}, or leave it out."
+            f"imageNodata: {nodata:g} is not a value of the {dtype} pixels of {image.url}: give "
+            f"one from {lowest} to {highest}, or leave it out."
         )
     return replace(image, nodata=nodata, has_mask=False)
 
@@ -40,20 +49,20 @@ def valid_pixels(
     pixels: NDArray[Any],
     window: Window,
 ) -> NDArray[np.bool_] | bool:
-    """Tell data from nodata, as GDAL does: by nodata in every band, else by alpha, else by mask.
+    """Decide which pixels hold data: by nodata in every band, else by alpha, else by mask.
 
     Args:
         image: As opened.
-        dataset: Its open handle, to read a mask from.
+        dataset: Its open dataset, from which a mask is read.
         pixels: (bands, rows, columns) of the window.
-        window: Pixels of the full image.
+        window: In pixels of the full image.
 
     Returns:
-        (rows, columns), True where at least one band holds data; plain True where all do.
+        (rows, columns), True where at least one band holds data; plain True if all pixels do.
     """
     if image.nodata is not None:
-        colours = [band for number, band in enumerate(pixels, 1) if number != image.alpha]
-        return _differ(colours, np.dtype(image.dtype).type(image.nodata))
+        bands = [band for number, band in enumerate(pixels, 1) if number != image.alpha]
+        return _any_differs(bands, image.nodata)
     if image.alpha:
         return np.asarray(pixels[image.alpha - 1] != 0)
     if image.has_mask:
@@ -61,15 +70,35 @@ def valid_pixels(
     return True
 
 
-def _differ(bands: list[NDArray[Any]], nodata: Any) -> NDArray[np.bool_]:  # noqa: ANN401
-    """Where at least one band has another value."""
-    if np.isnan(nodata):
-        return np.asarray(~np.logical_and.reduce([np.isnan(band) for band in bands]))
-    valid: NDArray[np.bool_] = bands[0] != nodata
-    for band in bands[1:]:
-        valid |= band != nodata
+def _any_differs(bands: list[NDArray[Any]], nodata: float) -> NDArray[np.bool_]:
+    """Where at least one band (rows, columns) differs from a nodata value."""
+    rows, columns = bands[0].shape
+    valid = np.empty((rows, columns), np.bool_)
+    step = max(1, _CHUNK // columns)
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        valid[part] = _differs(bands[0][part], nodata)
+        for band in bands[1:]:
+            valid[part] |= _differs(band[part], nodata)
     return valid
 
 
-def _fits(value: float, limits: np.iinfo[Any]) -> bool:
-    return float(value).is_integer() and limits.min <= value <= limits.max
+def _differs(band: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+    """Where pixels differ from a nodata value, decided exactly as GDAL's mask of a band does.
+
+    GDAL compares the real part of complex pixels. It compares floats in the arithmetic of the pixel
+    type, with a tolerance of twice the float32 epsilon times their sum (ARE_REAL_EQUAL). Near the
+    limits of the type the sum overflows, so that any value of that magnitude is equal: -3.40282e38,
+    as some writers shorten it, matches the lowest float32.
+    """
+    values = band.real
+    nodata = values.dtype.type(nodata)
+    if np.isnan(nodata):
+        return np.asarray(~np.isnan(values))
+    differs: NDArray[np.bool_] = values != nodata
+    if values.dtype.kind == "f" and nodata != 0 and np.isfinite(nodata):
+        epsilon = values.dtype.type(np.finfo(np.float32).eps)
+        with np.errstate(over="ignore", invalid="ignore"):
+            tolerance = epsilon * np.abs(values + nodata) * 2
+            differs &= ~(np.abs(values - nodata) < tolerance)
+    return differs
