@@ -1,12 +1,14 @@
-"""What an endpoint takes at a time, found out from how its calls go.
+"""Estimates how many calls an endpoint takes at a time, from how its calls go.
 
-It grows as TCP does: at first by one for each answered call, doubling in a round trip, so that an
-overshoot is one or two calls. A throttled call shows a hard limit exactly: the calls that were in
-flight beside it. That is held for a while, then tried again with steps that double while they work.
+The estimate grows as TCP's congestion window does: by one at first, then by twice as many in each
+round trip, so that it overshoots by one or two calls while it is small. A throttled call shows a
+hard limit exactly: the calls that were in flight beside it. The estimate then stays there for a
+while before it grows again, slowly at first.
 
-An endpoint that queues in place of throttling shows it in its latency: the mean over a round trip
-is held against the lowest that was seen. Content makes calls slow too, so a slow round is put to a
-trial: with fewer calls in flight a queue gets shorter (Little's law), and content does not.
+An endpoint that queues calls instead of throttling them shows it in its latency: the mean over a
+round trip is compared with the lowest mean so far. Difficult tiles make calls slow too, so slow
+calls are tested: with fewer calls in flight a queue gets shorter (Little's law), but difficult
+tiles stay slow.
 
 Jacobson, "Congestion Avoidance and Control" (1988); Brakmo and Peterson, "TCP Vegas" (1995).
 """
@@ -16,26 +18,26 @@ from __future__ import annotations
 from math import inf
 
 START = 4  # calls at a time before anything is known
-_PATIENCE = 150  # answers between looks for more: one throttled call in so many is under 1 %
-_REST = 1.0  # seconds, at least, between them
-_SAMPLE = 20  # answers that make a mean, at least
-_QUEUED = 2.0  # times the usual latency: no growth; about one round of calls waits at the endpoint
-_CONGESTED = 2.5  # times the usual latency: fewer calls, at once
-_TARGET = 1.5  # times the usual latency that a trial aims at: still enough to keep it busy
-_CHANGED = 1.25  # times slower with fewer calls: the endpoint changed, and the trial is void
-_MEMORY = 60.0  # seconds, as a half-life, that slow content is remembered
-_NEGLIGIBLE = 0.005  # seconds: differences between such latencies are our own threads'
-_LATE = 0.7  # of the calls are left when one timed out
+_HOLD_ANSWERS = 150  # answers before growing again: one throttled call in as many is under 1 %
+_HOLD_SECONDS = 1.0  # at least, before growing again
+_MIN_ROUND = 20  # answers that make a mean, at least
+_QUEUED = 2.0  # times the usual latency: growth ends; about one round of calls is in the queue
+_CONGESTED = 2.5  # times the usual latency: the estimate is lowered for a test at once
+_TARGET = 1.5  # times the usual latency that a test aims at: still enough to keep it busy
+_CHANGED = 1.25  # times slower with fewer calls: the endpoint changed, and the test shows nothing
+_HALF_LIFE = 60.0  # seconds: how long the latency of difficult tiles counts as usual
+_NEGLIGIBLE = 0.005  # seconds: shorter latencies differ by this process's own threads
+_TIMED_OUT_FACTOR = 0.7  # of the estimate is left after a time-out
 
 
 class _Round:
-    """Means over the answers of a round trip."""
+    """Means over the answers of one round trip."""
 
     def __init__(self, size: int) -> None:
         self._size, self._count, self._seconds, self._calls = size, 0, 0.0, 0
 
     def add(self, seconds: float, calls: int) -> bool:
-        """Count an answer; whether the round is full."""
+        """Count an answer; returns whether the round is complete."""
         self._seconds += seconds
         self._calls += calls
         self._count += 1
@@ -43,80 +45,81 @@ class _Round:
 
     @property
     def latency(self) -> float:
-        """Seconds that a call took."""
+        """Mean seconds of a call."""
         return self._seconds / self._count
 
     @property
     def calls(self) -> float:
-        """Calls in flight when a call began, itself included."""
+        """Mean number of calls in flight when a call began, itself included."""
         return self._calls / self._count
 
 
 class ConcurrencyEstimator:
-    """The number of calls that an endpoint is thought to take at a time.
+    """An estimate of the calls that an endpoint takes at a time.
 
-    It knows no clock and no threads: who calls tells the time, in seconds, and calls in turn.
+    It has no clock and no lock: callers pass the time, in seconds, and call in turn.
 
     Attributes:
         limit: Calls at a time, 1 or more.
     """
 
     def __init__(self) -> None:
-        """Begin with a few calls, growing."""
+        """Start with a few calls, growing."""
         self.limit = START
-        self._step = START  # calls to gain in this round trip; 0 while it rests
-        self._credit = 0.0  # part of a call gained
+        self._step = START  # calls to gain in this round trip; 0 while the estimate holds
+        self._credit = 0.0  # fraction of a call gained so far
         self._left = START  # answers to the end of this round trip
-        self._answers = 0  # since the rest began
-        self._rested = -inf  # when the rest began
+        self._answers = 0  # since the hold began
+        self._hold_began = -inf
         self._round = _Round(START)
-        self._cut = -inf  # when the limit fell for latency: calls begun earlier tell nothing of it
-        self._before: _Round | None = None  # the trial, if one is on
+        self._lowered = -inf  # when last; calls that began earlier say nothing of the new limit
+        self._test: _Round | None = None  # the slow round that led to the running test
         self._queued = False
-        self._lowest = inf  # latency
-        self._content = 0.0, 0.0  # latency that was shown to be the content's, and when
+        self._lowest_latency = inf
+        self._difficult = 0.0, 0.0  # latency found to be due to difficult tiles, and when
 
     @property
     def reach(self) -> int:
-        """Calls at a time that it would come to within a round trip."""
+        """The limit that one more round trip could lead to."""
         return self.limit + self._step
 
     def answered(self, now: float, seconds: float, others: int, *, saturated: bool) -> None:
-        """A call was answered.
+        """Learn from a call that was answered.
 
         Args:
-            now: When.
-            seconds: How long it took.
-            others: Calls that were in flight when it began.
-            saturated: Whether the limit, and nothing else, keeps further calls waiting.
+            now: The time.
+            seconds: Duration of the call.
+            others: Other calls that were in flight when it began.
+            saturated: Whether calls wait because of the limit, and of nothing else.
         """
         self._answers += 1
-        if now - seconds >= self._cut and self._round.add(seconds, others + 1):
+        if now - seconds >= self._lowered and self._round.add(seconds, others + 1):
             self._judge(now, self._round)
-        if self._before is not None:
+        if self._test is not None:
             return
-        if not self._step and self._answers >= _PATIENCE and now - self._rested >= _REST:
-            self._look_further(now)
+        held = self._answers >= _HOLD_ANSWERS and now - self._hold_began >= _HOLD_SECONDS
+        if not self._step and held:
+            self._end_hold(now)
         elif saturated and not self._queued:
             self._grow()
 
     def throttled(self, now: float, others: int) -> None:
-        """A call was refused for there being too many.
+        """Learn from a call that was throttled.
 
         Args:
-            now: When.
-            others: Calls that were in flight beside it.
+            now: The time.
+            others: Other calls that were in flight beside it.
         """
         self.limit = max(1, min(self.limit, others))
-        self._rest(now)
+        self._hold(now)
 
     def timed_out(self, now: float, seconds: float) -> None:
-        """A call took too long; of those of one round trip, the first one counts."""
-        if now - seconds >= self._cut:
-            self._reduce(now, self.limit * _LATE)
+        """Learn from a call that timed out; of those of one round trip, the first counts."""
+        if now - seconds >= self._lowered:
+            self._lower(now, self.limit * _TIMED_OUT_FACTOR)
 
     def _grow(self) -> None:
-        """Gain this answer's part of the round's step; a round without trouble doubles the step."""
+        """Gain this answer's share of the step; a round trip without trouble doubles the step."""
         self._credit += self._step / self.limit
         while self._credit >= 1:
             self._credit -= 1
@@ -126,51 +129,51 @@ class ConcurrencyEstimator:
             self._step = min(2 * self._step, self.limit)
             self._left = self.limit
 
-    def _look_further(self, now: float) -> None:
-        """End a rest: with a first step, or with a trial where calls may be queueing."""
+    def _end_hold(self, now: float) -> None:
+        """Grow again by one or, if calls seem to queue, test that."""
         if self._queued:
-            self._try_fewer(now, self._round)
+            self._begin_test(now, self._round)
         else:
             self._step, self._credit, self._left = 1, 0.0, self.limit
 
     def _judge(self, now: float, full: _Round) -> None:
-        """Hold a round's latency against the usual one."""
-        before, self._before = self._before, None
-        self._lowest = min(self._lowest, full.latency)
-        content = before is not None and _no_faster(before, full)
-        if before is not None and content:
-            self.limit = max(self.limit, round(before.calls))
-            void = full.latency > _CHANGED * before.latency
-            self._content = self._content if void else (full.latency, now)
+        """Compare the latency of a complete round with the usual one, and end a running test."""
+        test, self._test = self._test, None
+        self._lowest_latency = min(self._lowest_latency, full.latency)
+        difficult = test is not None and _no_faster(test, full)
+        if test is not None and difficult:
+            self.limit = max(self.limit, round(test.calls))
+            changed = full.latency > _CHANGED * test.latency
+            self._difficult = self._difficult if changed else (full.latency, now)
         slowness = full.latency / self._usual(now)
         self._queued = slowness > _QUEUED
-        self._round = _Round(max(_SAMPLE, self.limit))
-        if slowness > _CONGESTED and not content:
-            self._try_fewer(now, full)
+        self._round = _Round(max(_MIN_ROUND, self.limit))
+        if slowness > _CONGESTED and not difficult:
+            self._begin_test(now, full)
         elif self._queued and self._step:
-            self._rest(now)
+            self._hold(now)
 
     def _usual(self, now: float) -> float:
-        """Latency without a queue."""
-        seconds, shown = self._content
-        remembered: float = 0.5 ** ((now - shown) / _MEMORY)
-        return max(_NEGLIGIBLE, self._lowest, seconds * remembered)
+        """Latency without a queue, in seconds."""
+        seconds, found = self._difficult
+        weight: float = 0.5 ** ((now - found) / _HALF_LIFE)
+        return max(_NEGLIGIBLE, self._lowest_latency, seconds * weight)
 
-    def _try_fewer(self, now: float, slow: _Round) -> None:
-        """See whether fewer calls are faster."""
+    def _begin_test(self, now: float, slow: _Round) -> None:
+        """Lower the limit, to see whether fewer calls at a time are faster."""
         fewer = slow.calls * max(0.5, _TARGET * self._usual(now) / slow.latency)
-        self._reduce(now, fewer)
-        self._before = slow
+        self._lower(now, fewer)
+        self._test = slow
 
-    def _reduce(self, now: float, limit: float) -> None:
+    def _lower(self, now: float, limit: float) -> None:
         self.limit = max(1, min(self.limit, int(limit)))
-        self._cut = now
-        self._before = None
-        self._round = _Round(max(_SAMPLE, self.limit))
-        self._rest(now)
+        self._lowered = now
+        self._test = None
+        self._round = _Round(max(_MIN_ROUND, self.limit))
+        self._hold(now)
 
-    def _rest(self, now: float) -> None:
-        self._step, self._answers, self._rested = 0, 0, now
+    def _hold(self, now: float) -> None:
+        self._step, self._answers, self._hold_began = 0, 0, now
 
 
 def _no_faster(before: _Round, after: _Round) -> bool:

@@ -1,4 +1,4 @@
-"""How many calls to an endpoint are in flight at a time: no more than it takes, or than we may."""
+"""Limits how many calls to an endpoint are in flight at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import TracebackType
 from tasks.errors import EndpointTimeoutError, SwathError, ThrottledError
 from tasks.inference.concurrency_estimator import START, ConcurrencyEstimator
 
-_RECENT = 2.0  # seconds that a peak of demand is remembered, once to twice
+_DEMAND_SECONDS = 2.0  # a peak of demand counts for one to two times as long
 
 
 class LimiterClosedError(SwathError):
@@ -18,28 +18,34 @@ class LimiterClosedError(SwathError):
 
 
 class Permit:
-    """One call: entering waits until it may be made, leaving tells how it went.
+    """The permit for one call, as a context manager.
 
-    An exception on the way out tells: `ThrottledError` and `EndpointTimeoutError` count against
-    the endpoint, others say nothing of its capacity, and without one the endpoint answered.
+    Entering waits until the call may be made. Leaving says how it went: `ThrottledError` and
+    `EndpointTimeoutError` count against the endpoint, other exceptions say nothing of its capacity,
+    and none means that it answered.
+
+    Attributes:
+        gate: Locked while the permit waits, released to let it in; None if it did not have to wait.
+        in_flight_before: Calls in flight when the permit was granted; None before.
+        began: When it was granted, in seconds of the monotonic clock.
     """
 
-    __slots__ = ("_limiter", "began", "gate", "others")
+    __slots__ = ("_limiter", "began", "gate", "in_flight_before")
 
     def __init__(self, limiter: Limiter) -> None:
         """Not waiting yet."""
         self._limiter = limiter
-        self.others: int | None = None  # in flight when this was let in; None where it was not
+        self.in_flight_before: int | None = None
         self.gate: Lock | None = None
         self.began = 0.0
 
     def __enter__(self) -> None:
-        """Wait for the turn.
+        """Wait for the permit.
 
         Raises:
-            LimiterClosedError: The limiter is closed, or was while this waited.
+            LimiterClosedError: The limiter is closed, or was closed during the wait.
         """
-        self._limiter.enter(self)
+        self._limiter.acquire(self)
         self.began = time.monotonic()
 
     def __exit__(
@@ -48,12 +54,12 @@ class Permit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let the next one in."""
-        self._limiter.leave(self, kind)
+        """Give the permit back."""
+        self._limiter.release(self, kind)
 
 
 class Limiter:
-    """Turns to call an endpoint, for many threads; first come, first served.
+    """Permits to call an endpoint, for many threads; first come, first served.
 
     As many calls are in flight as the endpoint is estimated to take (`ConcurrencyEstimator`), and
     no more than `max_in_flight`. A call that waits to be retried holds no permit:
@@ -63,101 +69,99 @@ class Limiter:
     """
 
     def __init__(self, max_in_flight: int) -> None:
-        """Let nobody wait yet.
+        """Start without a call.
 
         Args:
             max_in_flight: Calls that may be in flight at a time, 0 or more.
         """
         self._lock = Lock()
         self._waiting: deque[Permit] = deque()
-        self._capacity = ConcurrencyEstimator()
+        self._estimator = ConcurrencyEstimator()
         self._max_in_flight = max_in_flight
         self._in_flight = 0
         self._closed = False
-        self._peaks, self._peaks_since = (START, 0), time.monotonic()  # demand: before, since
+        self._peaks = START, 0  # of demand: in the last interval, in the present one
+        self._interval_began = time.monotonic()
 
     def permit(self) -> Permit:
-        """A turn to take with `with`, once."""
+        """The permit for one call, to be used in a `with` statement."""
         return Permit(self)
 
     @property
     def in_flight(self) -> int:
-        """Calls under way."""
+        """Calls in flight."""
         return self._in_flight
 
     @property
-    def waiting(self) -> int:
-        """Calls that wait for their turn."""
-        return len(self._waiting)
-
-    @property
-    def limit(self) -> int:
-        """Calls that the endpoint is thought to take at a time, 1 or more."""
-        return self._capacity.limit
-
-    @property
     def max_in_flight(self) -> int:
-        """Calls that may be in flight at a time; when lowered, those under way go on."""
+        """Calls that may be in flight at a time; lowering it ends none of those in flight."""
         return self._max_in_flight
 
     @max_in_flight.setter
     def max_in_flight(self, max_in_flight: int) -> None:
         with self._lock:
             self._max_in_flight = max_in_flight
-            self._let_in()
+            self._grant()
 
     @property
     def demand(self) -> int:
-        """Calls that could be in flight soon, if `max_in_flight` were not: 0 where nobody calls."""
+        """Calls that would soon be in flight without `max_in_flight`; 0 if no thread calls."""
         with self._lock:
             self._note_demand()
-            return min(self._capacity.reach, max(self._peaks))
+            return min(self._estimator.reach, max(self._peaks))
 
     def close(self) -> None:
-        """Let nobody in any more, and send away who waits; calls under way go on."""
+        """Grant no further permits, and end all waiting; calls in flight are not affected."""
         with self._lock:
             self._closed = True
-            for turn in self._waiting:
-                assert turn.gate is not None
-                turn.gate.release()
+            for permit in self._waiting:
+                assert permit.gate is not None
+                permit.gate.release()
             self._waiting.clear()
 
-    def enter(self, turn: Permit) -> None:
-        """Wait for a turn; for `Permit` alone."""
+    def acquire(self, permit: Permit) -> None:
+        """Wait until a permit is granted; called by `Permit`."""
         with self._lock:
             self._check_open()
             if not self._waiting and self._has_room():
-                self._admit(turn)
+                self._admit(permit)
                 self._note_demand()
                 return
-            gate = turn.gate = Lock()
+            gate = permit.gate = Lock()
             gate.acquire()
-            self._waiting.append(turn)
+            self._waiting.append(permit)
             self._note_demand()
         try:
             gate.acquire()
         except BaseException:
-            self._give_up(turn)
+            self._withdraw(permit)
             raise
-        if turn.others is None:
+        if permit.in_flight_before is None:
             self._check_open()
 
-    def leave(self, turn: Permit, kind: type[BaseException] | None) -> None:
-        """End a turn that an exception of a kind ended, or an answer; for `Permit` alone."""
+    def release(self, permit: Permit, kind: type[BaseException] | None) -> None:
+        """Take a permit back; called by `Permit`.
+
+        Args:
+            permit: The permit.
+            kind: Type of the exception that ended the call; None if it was answered.
+        """
         now = time.monotonic()
-        assert turn.others is not None
+        assert permit.in_flight_before is not None
         with self._lock:
             self._in_flight -= 1
+            seconds = now - permit.began
             if kind is None:
-                saturated = bool(self._waiting) and self._capacity.limit < self._max_in_flight
-                self._capacity.answered(now, now - turn.began, turn.others, saturated=saturated)
+                saturated = bool(self._waiting) and self._estimator.limit < self._max_in_flight
+                self._estimator.answered(now, seconds, permit.in_flight_before, saturated=saturated)
             elif issubclass(kind, ThrottledError):
-                # who waits takes the place of who was answered; else count those of the beginning
-                least = 0 if self._waiting else turn.others
-                self._capacity.throttled(now, max(least, self._in_flight))
+                # while permits wait, each answered call is replaced, so that the calls in flight
+                # now are those that the endpoint took; else those at the beginning tell more
+                least = 0 if self._waiting else permit.in_flight_before
+                self._estimator.throttled(now, max(least, self._in_flight))
             elif issubclass(kind, EndpointTimeoutError):
-                self._capacity.timed_out(now, now - turn.began)
-            self._let_in()
+                self._estimator.timed_out(now, seconds)
+            self._grant()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -166,34 +170,35 @@ class Limiter:
             )
 
     def _has_room(self) -> bool:
-        return self._in_flight < self._max_in_flight and self._in_flight < self._capacity.limit
+        return self._in_flight < min(self._max_in_flight, self._estimator.limit)
 
-    def _admit(self, turn: Permit) -> None:
-        turn.others = self._in_flight
+    def _admit(self, permit: Permit) -> None:
+        permit.in_flight_before = self._in_flight
         self._in_flight += 1
 
-    def _let_in(self) -> None:
-        """Open the gates of those whose turn it is."""
+    def _grant(self) -> None:
+        """Let in as many of the waiting permits as there is room for, in order."""
         while self._waiting and self._has_room():
-            turn = self._waiting.popleft()
-            self._admit(turn)
-            assert turn.gate is not None
-            turn.gate.release()
+            permit = self._waiting.popleft()
+            self._admit(permit)
+            assert permit.gate is not None
+            permit.gate.release()
 
-    def _give_up(self, turn: Permit) -> None:
-        """Take back a turn whose thread was interrupted while it waited."""
+    def _withdraw(self, permit: Permit) -> None:
+        """Take back a permit whose thread was interrupted while it waited."""
         with self._lock:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            elif turn.others is not None:
+            if permit in self._waiting:
+                self._waiting.remove(permit)
+            elif permit.in_flight_before is not None:
                 self._in_flight -= 1
-                self._let_in()
+                self._grant()
 
     def _note_demand(self) -> None:
-        """Keep the peak of calls that were under way or waiting, for a while."""
-        before, peak = self._peaks
+        """Keep the peaks of calls in flight or waiting, in this interval and the last one."""
+        last, peak = self._peaks
         now = time.monotonic()
-        if now - self._peaks_since > _RECENT:
-            before, peak = (peak, 0) if now - self._peaks_since <= 2 * _RECENT else (0, 0)
-            self._peaks_since = now
-        self._peaks = before, max(peak, self._in_flight + len(self._waiting))
+        elapsed = now - self._interval_began
+        if elapsed > _DEMAND_SECONDS:
+            last, peak = (peak, 0) if elapsed <= 2 * _DEMAND_SECONDS else (0, 0)
+            self._interval_began = now
+        self._peaks = last, max(peak, self._in_flight + len(self._waiting))

@@ -1,4 +1,4 @@
-"""How a capacity is found: endpoints are simulated, so that minutes pass in milliseconds."""
+"""How a limit is found: endpoints are simulated, so that minutes pass in milliseconds."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class World:
         demand: int = 1000,
     ) -> None:
         self.limit, self.latency, self.queues, self.demand = limit, latency, queues, demand
-        self.capacities = [ConcurrencyEstimator() for _ in range(callers)]
+        self.estimators = [ConcurrencyEstimator() for _ in range(callers)]
         self.in_flight = [0] * callers
         self.now = 0.0
         self._at_work = 0
@@ -82,7 +82,7 @@ class World:
         self._measured = Measured()
 
     def run(self, seconds: float) -> Measured:
-        """What was measured while so much time passed."""
+        """What was measured in these seconds."""
         self._measured, end = Measured(), self.now + seconds
         self._call_all()
         while self._events and self._events[0][0] <= end:
@@ -103,8 +103,8 @@ class World:
         heapq.heappush(self._events, (self.now + seconds, next(self._order), event))
 
     def _call_all(self) -> None:
-        for caller, capacity in enumerate(self.capacities):
-            while self.in_flight[caller] < min(capacity.limit, self.demand):
+        for caller, estimator in enumerate(self.estimators):
+            while self.in_flight[caller] < min(estimator.limit, self.demand):
                 self._call(caller)
 
     def _call(self, caller: int) -> None:
@@ -133,16 +133,16 @@ class World:
     def _answered(self, caller: int, began: float, others: int) -> None:
         self._measured.answered += 1
         self.in_flight[caller] -= 1
-        capacity = self.capacities[caller]
-        saturated = self.demand > capacity.limit
-        capacity.answered(self.now, self.now - began, others, saturated=saturated)
+        estimator = self.estimators[caller]
+        saturated = self.demand > estimator.limit
+        estimator.answered(self.now, self.now - began, others, saturated=saturated)
         self._call_all()
 
     def _throttled(self, caller: int, others: int) -> None:
         self._measured.throttled += 1
         self.in_flight[caller] -= 1
         least = 0 if self.demand > self.in_flight[caller] else others
-        self.capacities[caller].throttled(self.now, max(least, self.in_flight[caller]))
+        self.estimators[caller].throttled(self.now, max(least, self.in_flight[caller]))
         self._call_all()
 
 
@@ -182,11 +182,11 @@ def test_a_halved_limit_costs_no_more_refusals_than_calls_too_many(limit: int) -
     world.run(10)
     world.limit = limit // 2
     assert world.run(0.2).throttled <= limit - limit // 2 + 2
-    assert world.capacities[0].limit == limit // 2
+    assert world.estimators[0].limit == limit // 2
 
 
 @pytest.mark.parametrize("limit", LIMITS[1:])
-def test_two_who_call_one_endpoint_use_it_and_do_not_trample_it(limit: int) -> None:
+def test_two_callers_of_one_endpoint_use_it_fully_and_are_rarely_throttled(limit: int) -> None:
     world = World(limit, callers=2)
     world.run(3)
     settled = world.run(60)
@@ -210,40 +210,40 @@ def test_a_queue_before_an_endpoint_that_slows_down_gets_shorter() -> None:
     world.run(10)
     settled = world.run(30)
     assert settled.used > 0.95
-    assert world.capacities[0].limit < 8 * 4
+    assert world.estimators[0].limit < 8 * 4
 
 
 @pytest.mark.parametrize("latency", [by_content, in_stretches, after_a_cold_start])
-def test_slow_content_and_a_cold_start_starve_no_endpoint(latency: Latency) -> None:
+def test_difficult_tiles_and_a_cold_start_leave_the_endpoint_busy(latency: Latency) -> None:
     world = World(1000, latency, demand=64)
     world.run(15)
     settled = world.run(60)
     assert settled.busy / 60 > 0.95 * 64
 
 
-def test_nothing_grows_while_the_limit_is_not_what_holds_back() -> None:
+def test_the_limit_does_not_grow_while_there_are_fewer_calls_than_it_allows() -> None:
     world = World(1000, demand=3)
     world.run(60)
-    assert world.capacities[0].limit == START
+    assert world.estimators[0].limit == START
 
 
 def test_a_throttled_endpoint_is_still_called_once_at_a_time() -> None:
-    capacity = ConcurrencyEstimator()
+    estimator = ConcurrencyEstimator()
     for others in (9, 2, 0, 0):
-        capacity.throttled(1.0, others)
-    assert capacity.limit == 1
+        estimator.throttled(1.0, others)
+    assert estimator.limit == 1
 
 
 def test_time_outs_of_one_round_trip_count_once() -> None:
-    capacity = ConcurrencyEstimator()
+    estimator = ConcurrencyEstimator()
     for moment in range(100):
-        capacity.answered(moment / 10, 0.05, 3, saturated=True)
-    before = capacity.limit
+        estimator.answered(moment / 10, 0.05, 3, saturated=True)
+    before = estimator.limit
     for _ in range(10):
-        capacity.timed_out(20.0, 5.0)
-    assert before > capacity.limit >= before // 2
-    capacity.timed_out(30.0, 5.0)
-    assert capacity.limit < before // 1.4
+        estimator.timed_out(20.0, 5.0)
+    assert before > estimator.limit >= before // 2
+    estimator.timed_out(30.0, 5.0)
+    assert estimator.limit < before // 1.4
 
 
 Event = tuple[str, float, int]
@@ -259,23 +259,23 @@ Event = tuple[str, float, int]
         max_size=400,
     )
 )
-def test_it_is_never_below_one_and_grows_by_no_more_than_it_was_answered(
+def test_the_limit_is_never_below_one_and_grows_by_one_an_answer_at_most(
     events: list[Event],
 ) -> None:
-    capacity, now = ConcurrencyEstimator(), 0.0
+    estimator, now = ConcurrencyEstimator(), 0.0
     answers = 0
     for kind, seconds, others in events:
         now += seconds
-        before = capacity.limit
+        before = estimator.limit
         match kind:
             case "answered" | "idle":
-                capacity.answered(now, seconds, others, saturated=kind == "answered")
+                estimator.answered(now, seconds, others, saturated=kind == "answered")
                 answers += 1
             case "throttled":
-                capacity.throttled(now, others)
-                assert capacity.limit <= before
+                estimator.throttled(now, others)
+                assert estimator.limit <= before
             case _:
-                capacity.timed_out(now, seconds)
-                assert capacity.limit <= before
-        assert 1 <= capacity.limit <= capacity.reach <= 2 * capacity.limit
-    assert capacity.limit <= START + answers + max((others for *_, others in events), default=0)
+                estimator.timed_out(now, seconds)
+                assert estimator.limit <= before
+        assert 1 <= estimator.limit <= estimator.reach <= 2 * estimator.limit
+    assert estimator.limit <= START + answers + max((others for *_, others in events), default=0)

@@ -1,4 +1,4 @@
-"""Turns to call an endpoint: in order, never too many, and nobody waits for ever."""
+"""Permits to call an endpoint: in order, never too many, and no thread waits for ever."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tasks.errors import EndpointTimeoutError, PermanentError, ThrottledError, TransientError
+from tasks.inference.concurrency_estimator import ConcurrencyEstimator
 from tasks.inference.limiter import Limiter, LimiterClosedError
 
-PATIENCE = 20.0  # seconds for what must happen
+TIMEOUT = 60.0  # seconds
 OUTCOMES = [
     None,
     ThrottledError("429"),
@@ -29,9 +30,9 @@ OUTCOMES = [
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < end, "it never came true"
+        assert time.monotonic() < end, "the condition stayed false"
         time.sleep(0.0005)
 
 
@@ -41,59 +42,61 @@ def fail(outcome: Exception | None) -> None:
 
 
 class Call:
-    """A thread that takes a turn, and ends it as it is told."""
+    """A thread that takes a permit, and gives it back with a given outcome."""
 
     def __init__(self, limiter: Limiter) -> None:
-        self.let_in, self.sent_away, self._end = Event(), Event(), Event()
+        self.let_in, self.turned_away, self._end = Event(), Event(), Event()
         self._outcome: Exception | None = None
-        self._thread = Thread(target=self._run, args=(limiter,), daemon=True)
+        self._permit = limiter.permit()
+        self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
+        until(lambda: self._permit.gate is not None or self.let_in.is_set())
 
     def end(self, outcome: Exception | None) -> None:
         self._outcome = outcome
         self._end.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT)
         assert not self._thread.is_alive()
 
-    def _run(self, limiter: Limiter) -> None:
+    def _run(self) -> None:
         try:
-            with limiter.permit():
+            with self._permit:
                 self.let_in.set()
                 self._end.wait()
                 fail(self._outcome)
         except LimiterClosedError:
-            self.sent_away.set()
+            self.turned_away.set()
         except Exception as error:
-            assert error is self._outcome  # noqa: PT017 - told, not tested
+            assert error is self._outcome  # noqa: PT017 - the given one
 
 
-class Turns(RuleBasedStateMachine):
-    """A limiter beside the plainest one: a queue, and a count."""
+class Permits(RuleBasedStateMachine):
+    """A limiter beside the simplest model of one: a queue and a count."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.limiter = Limiter(3)
+        self.estimator = ConcurrencyEstimator()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tasks.inference.limiter.ConcurrencyEstimator", lambda: self.estimator)
+            self.limiter = Limiter(3)
         self.under_way: list[Call] = []
         self.queue: deque[Call] = deque()
         self.closed = False
 
     def check(self) -> None:
-        """Those whose turn it is are let in, in order, and nobody else is."""
-        room = min(self.limiter.limit, self.limiter.max_in_flight)
+        """As many are let in as there is room for, in the order in which they came."""
+        room = min(self.estimator.limit, self.limiter.max_in_flight)
         while self.queue and len(self.under_way) < room:
             call = self.queue.popleft()
-            assert call.let_in.wait(PATIENCE)
+            assert call.let_in.wait(TIMEOUT)
             self.under_way.append(call)
         assert self.limiter.in_flight == len(self.under_way)
-        assert self.limiter.waiting == len(self.queue)
         assert not any(call.let_in.is_set() for call in self.queue)
 
     @precondition(lambda self: not self.closed)
     @rule()
     def arrive(self) -> None:
-        known = self.limiter.in_flight + self.limiter.waiting
         self.queue.append(Call(self.limiter))
-        until(lambda: self.limiter.in_flight + self.limiter.waiting > known)
         self.check()
 
     @precondition(lambda self: self.under_way)
@@ -113,15 +116,14 @@ class Turns(RuleBasedStateMachine):
         self.closed = True
         self.limiter.close()
         for call in self.queue:
-            assert call.sent_away.wait(PATIENCE)
+            assert call.turned_away.wait(TIMEOUT)
         self.queue.clear()
         with pytest.raises(LimiterClosedError, match="ending"), self.limiter.permit():
             pass
 
     @invariant()
-    def limit_is_sane(self) -> None:
-        assert self.limiter.limit >= 1
-        assert self.limiter.demand >= 0
+    def demand_is_between_none_and_all_calls(self) -> None:
+        assert 0 <= self.limiter.demand <= self.estimator.reach
 
     def teardown(self) -> None:
         self.limiter.max_in_flight = 100
@@ -132,8 +134,8 @@ class Turns(RuleBasedStateMachine):
         assert self.limiter.in_flight == 0
 
 
-TestTurns = Turns.TestCase
-TestTurns.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPermits = Permits.TestCase
+TestPermits.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def test_a_hundred_threads_are_all_served_whatever_happens_to_the_limits() -> None:
@@ -163,12 +165,12 @@ def test_a_hundred_threads_are_all_served_whatever_happens_to_the_limits() -> No
     until(lambda: served[0] > 5000)
     ended.set()
     for thread in [changes, *threads]:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert served[0] == 100 * 100
-    assert limiter.in_flight == limiter.waiting == 0
+    assert limiter.in_flight == 0
 
 
-def test_a_caller_that_is_interrupted_gives_up_its_place() -> None:
+def test_an_interrupted_thread_leaves_the_queue() -> None:
     class InterruptedCallError(Exception):
         pass
 
@@ -177,65 +179,62 @@ def test_a_caller_that_is_interrupted_gives_up_its_place() -> None:
 
     limiter = Limiter(1)
     first = Call(limiter)
-    assert first.let_in.wait(PATIENCE)
+    assert first.let_in.wait(TIMEOUT)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(InterruptedCallError), limiter.permit():
-            pytest.fail("there was no turn to have")
+            pytest.fail("a permit was granted beyond the limit")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert limiter.waiting == 0
     first.end(None)
-    with limiter.permit():
-        assert limiter.in_flight == 1
+    second = Call(limiter)
+    assert second.let_in.wait(TIMEOUT)
+    assert limiter.in_flight == 1
+    second.end(None)
 
 
-def test_a_turn_ends_with_what_went_wrong_in_it() -> None:
+def test_an_exception_gives_the_permit_back() -> None:
     limiter = Limiter(10)
     with pytest.raises(KeyError), limiter.permit():
         raise KeyError
     assert limiter.in_flight == 0
 
 
-def test_more_is_wanted_when_only_what_is_allowed_holds_calls_back() -> None:
+def test_demand_grows_beyond_what_max_in_flight_allows() -> None:
     limiter = Limiter(2)
-    calls = []
-    for number in range(20):
-        calls.append(Call(limiter))
-        until(lambda: limiter.in_flight + limiter.waiting > number)  # noqa: B023
+    calls = [Call(limiter) for _ in range(20)]
     for call in calls[:10]:
-        assert call.let_in.wait(PATIENCE)
+        assert call.let_in.wait(TIMEOUT)
         call.end(None)
-    assert limiter.limit < limiter.max_in_flight * 4
     assert limiter.demand > limiter.max_in_flight
     limiter.max_in_flight = 100
     for call in calls[10:]:
-        assert call.let_in.wait(PATIENCE)
+        assert call.let_in.wait(TIMEOUT)
         call.end(None)
 
 
-def test_a_throttled_endpoint_is_wanted_no_more_than_it_takes() -> None:
+def test_demand_of_a_throttled_endpoint_is_what_it_takes() -> None:
     limiter = Limiter(100)
     calls = [Call(limiter) for _ in range(20)]
     until(lambda: sum(call.let_in.is_set() for call in calls) == 4)
     one, two, *_ = [call for call in calls if call.let_in.is_set()]
     one.end(ThrottledError("429"))
     two.end(ThrottledError("429"))
-    assert limiter.limit == limiter.demand == limiter.in_flight == 2
+    assert limiter.demand == limiter.in_flight == 2
     limiter.close()
     for call in calls:
         call.end(None)
 
 
-def test_nothing_is_wanted_where_nobody_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.inference.limiter._RECENT", 0.02)
+def test_demand_falls_to_zero_without_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.inference.limiter._DEMAND_SECONDS", 0.02)
     limiter = Limiter(10)
     with limiter.permit():
         pass
     until(lambda: limiter.demand == 0)
     call = Call(limiter)
-    assert call.let_in.wait(PATIENCE)
+    assert call.let_in.wait(TIMEOUT)
     assert limiter.demand == 1
     call.end(None)
