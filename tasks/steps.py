@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 from prefect import task
@@ -22,6 +22,9 @@ from tasks.merge import merge
 from tasks.request import Request
 from tasks.results.stored import TileResults
 
+if TYPE_CHECKING:
+    from tasks.publish import Published
+
 plan_step = task(name="plan", cache_policy=NO_CACHE)(check_plan)
 infer_step = task(name="infer", task_run_name="batch", cache_policy=NO_CACHE)(infer)
 merge_step = task(name="merge", cache_policy=NO_CACHE)(merge)
@@ -31,15 +34,15 @@ merge_step = task(name="merge", cache_policy=NO_CACHE)(merge)
 def publish_step(
     request: Request,
     image: Image,
-    bands: Callable[[], Iterable[pa.Table]] | None,
+    read_detections: Callable[[], Iterable[pa.Table]] | None,
     ledger: pa.Table,
     inferred: datetime,
-) -> dict[str, str]:
+) -> Published:
     """Publish the results of an image, as `tasks.publish.publish_image`."""
     # late: a region's run publishes nothing, and does not wait for this import
     from tasks.publish import publish_image  # noqa: PLC0415
 
-    return publish_image(request, image, bands, ledger, inferred)
+    return publish_image(request, image, read_detections, ledger, inferred)
 
 
 @dataclass(frozen=True)

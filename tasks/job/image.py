@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pyarrow as pa
@@ -30,6 +31,9 @@ from tasks.results.stored import StoredResults, load_ledger, without_detections
 from tasks.settings import settings
 from tasks.storage import objects
 
+if TYPE_CHECKING:
+    from tasks.publish import Published
+
 logger = logging.getLogger(__name__)
 
 Bands = Callable[[], Iterable[pa.Table]]
@@ -39,7 +43,7 @@ Bands = Callable[[], Iterable[pa.Table]]
 Merge = Callable[[pa.Table, Algorithm, Grid, pa.Table], pa.Table]
 """`tasks.merge.merge`, or the same as a step of an orchestrator."""
 
-Publish = Callable[[Request, Image, Bands | None, pa.Table, datetime], dict[str, str]]
+Publish = Callable[[Request, Image, Bands | None, pa.Table, datetime], "Published"]
 """`tasks.publish.publish_image`, or the same as a step of an orchestrator."""
 
 
@@ -194,7 +198,7 @@ def _publish(
 
         publish = publish_image
     try:
-        return publish(plan.request, plan.image, bands, ledger, started)
+        return publish(plan.request, plan.image, bands, ledger, started).uris
     except PublishError as error:
         if bands is not None:
             raise

@@ -1,8 +1,8 @@
-"""GeoJSON (RFC 7946) in OSML's feature schema, one feature a line."""
+"""GeoJSON (RFC 7946) in OSML's feature schema, one line for each feature."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ import orjson
 import shapely
 from numpy.typing import NDArray
 
-from tasks.publish.batch import Batch
-from tasks.publish.provenance import Provenance
+from tasks.publish.feature_batches import FeatureBatch, WriteBatch
+from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.results.detections import boxes
 
 DECIMALS = 7  # of a degree: 11 mm
@@ -23,26 +23,32 @@ CLOSING = b"]}"
 
 
 @contextmanager
-def geojson_file(path: Path, provenance: Provenance) -> Iterator[Callable[[Batch], None]]:
-    """Write features as one FeatureCollection, the same bytes whenever the features are the same.
+def geojson_file(
+    path: Path,
+    metadata: FeatureMetadata,
+    *,
+    georeferenced: bool,  # noqa: ARG001 - GeoJSON has no place to name a reference system
+) -> Iterator[WriteBatch]:
+    """Write features as one FeatureCollection; the same features give the same bytes.
 
-    Its `bbox` stands last, for all features have a part in it. There is none where a feature
-    crosses the antimeridian, or no feature has a place.
+    The collection's `bbox` is its last member, since it is known only when all features are
+    written. It is left out if a feature crosses the antimeridian or no feature is geolocated.
 
     Args:
         path: File to write; its folder exists.
-        provenance: Where the features come from.
+        metadata: What all features have in common.
+        georeferenced: Whether the image has a georeference.
 
     Yields:
-        What writes a batch behind those before it. The file is whole when the context is left.
+        A function that appends a batch. The file is complete when the context is left.
     """
     extent = _Extent()
     with path.open("wb") as sink:
         separator = b"\n"
 
-        def write(batch: Batch) -> None:
+        def write(batch: FeatureBatch) -> None:
             nonlocal separator
-            for line in lines(batch, provenance):
+            for line in lines(batch, metadata):
                 sink.write(separator + line)
                 separator = b",\n"
             extent.add(batch.features.bboxes)
@@ -53,38 +59,38 @@ def geojson_file(path: Path, provenance: Provenance) -> Iterator[Callable[[Batch
 
 
 class _Extent:
-    """The bbox of a collection, from those of its features."""
+    """The bounding box of a collection, from those of its features."""
 
     def __init__(self) -> None:
         self._low, self._high = np.full(2, np.inf), np.full(2, -np.inf)
-        self._crosses = False
+        self._crossing = False
 
     def add(self, bboxes: NDArray[np.float64]) -> None:
-        """Take in (n, 4) west, south, east, north; NaN where a feature has no place."""
-        self._crosses |= bool((bboxes[:, 0] > bboxes[:, 2]).any())
+        """Extend by boxes (n, 4) west, south, east, north; NaN if a feature is not geolocated."""
+        self._crossing |= bool((bboxes[:, 0] > bboxes[:, 2]).any())
         self._low = np.fmin(self._low, np.fmin.reduce(bboxes[:, :2]))
         self._high = np.fmax(self._high, np.fmax.reduce(bboxes[:, 2:]))
 
     @property
     def member(self) -> bytes:
-        """The collection's last member, or nothing."""
-        if self._crosses or np.isinf(self._low).any():
+        """The `bbox` member with its comma, or nothing."""
+        if self._crossing or np.isinf(self._low).any():
             return b""
         return b',"bbox":' + orjson.dumps(_round(np.append(self._low, self._high)).tolist())
 
 
-def lines(batch: Batch, provenance: Provenance) -> Iterator[bytes]:
+def lines(batch: FeatureBatch, metadata: FeatureMetadata) -> Iterator[bytes]:
     """Each feature as a GeoJSON object, in UTF-8 and without a line break.
 
-    Longitudes and latitudes have 7 decimals; pixels are exact. Without a place, `geometry` is null
-    and `bbox`, `center_longitude` and `center_latitude` are absent.
+    Longitudes and latitudes have 7 decimals; pixels are exact. A feature that is not geolocated has
+    a null `geometry`, and no `bbox`, `center_longitude` and `center_latitude`.
     """
     shared: dict[str, Any] = {
         "inferenceMetadata": {
-            "jobId": provenance.job_id,
-            "inferenceDT": provenance.inference_time,
+            "jobId": metadata.job_id,
+            "inferenceDT": metadata.inference_time,
         },
-        "sourceMetadata": list(provenance.source_metadata),
+        "sourceMetadata": list(metadata.source_metadata),
     }
     shared = {name: orjson.Fragment(orjson.dumps(value)) for name, value in shared.items()}
     features = batch.features
@@ -100,26 +106,26 @@ def lines(batch: Batch, provenance: Provenance) -> Iterator[bytes]:
         strict=True,
     )
     for identity, classes, others, geometry, bbox, center, image_geometry, box in rows:
-        placed = geometry is not None
+        located = geometry is not None
         properties = {
             "imageGeometry": orjson.Fragment(image_geometry),
             "imageBBox": box,
             "featureClasses": orjson.Fragment(classes),
-            **({"center_longitude": center[0], "center_latitude": center[1]} if placed else {}),
+            **({"center_longitude": center[0], "center_latitude": center[1]} if located else {}),
             **shared,
         }
         feature = {
             "type": "Feature",
             "id": identity,
-            **({"bbox": bbox} if placed else {}),
-            "geometry": orjson.Fragment(geometry) if placed else None,
+            **({"bbox": bbox} if located else {}),
+            "geometry": orjson.Fragment(geometry) if located else None,
             "properties": properties,
         }
         yield _joined(orjson.dumps(feature), others)
 
 
 def _joined(feature: bytes, others: bytes) -> bytes:
-    """A feature whose last member, its properties, has others' members too."""
+    """A feature with further members in its properties, which are its last member."""
     return feature if others == b"{}" else feature[:-2] + b"," + others[1:] + b"}"
 
 

@@ -1,4 +1,4 @@
-"""GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/), one row a feature, or a tile."""
+"""GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/), a row for each feature or tile."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
-from tasks.publish.batch import Batch
-from tasks.publish.provenance import Provenance
+from tasks.publish.feature_batches import FeatureBatch, WriteBatch
+from tasks.publish.feature_metadata import FeatureMetadata
 
 ROW_GROUP = 1 << 15  # rows: small enough that a reader of a bbox skips most of a large file
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _CLASS = pa.struct([("iri", pa.string()), ("score", pa.float64())])
 
-PLACE = (
+GEOMETRY_FIELDS = (
     pa.field("geometry", pa.binary()),  # WKB, longitude and latitude
     pa.field("bbox", pa.struct([(name, pa.float64()) for name in _CORNERS])),
 )
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
-        *PLACE,
+        *GEOMETRY_FIELDS,
         pa.field("score", pa.float64(), nullable=False),  # of the best class
         pa.field("class", pa.string(), nullable=False),  # the best class
         pa.field("feature_classes", pa.list_(_CLASS), nullable=False),
@@ -50,72 +50,72 @@ SCHEMA = pa.schema(
 
 
 Columns = Mapping[str, Any]
-"""What each column of a batch of rows holds: arrays of Arrow or numpy, or lists."""
+"""The columns of some rows by name: arrays of Arrow or NumPy, or lists."""
 
 
 @contextmanager
 def geoparquet_file(
-    path: Path, provenance: Provenance, *, georeferenced: bool
-) -> Iterator[Callable[[Batch], None]]:
+    path: Path, metadata: FeatureMetadata, *, georeferenced: bool
+) -> Iterator[WriteBatch]:
     """Write features as GeoParquet, readable by bbox: `geopandas.read_parquet(path, bbox=…)`.
 
     Args:
         path: File to write; its folder exists.
-        provenance: Where the features come from.
-        georeferenced: Whether the image says where it lies.
+        metadata: What all features have in common.
+        georeferenced: Whether the image has a georeference.
 
     Yields:
-        What writes a batch behind those before it. The file is whole when the context is left.
+        A function that appends a batch. The file is complete when the context is left.
     """
     with rows_file(path, SCHEMA, georeferenced=georeferenced) as write_rows:
-        yield lambda batch: write_rows(batch.features.geometry, _columns(batch, provenance))
+        yield lambda batch: write_rows(batch.features.geometry, _columns(batch, metadata))
 
 
 @contextmanager
 def rows_file(
     path: Path, schema: pa.Schema, *, georeferenced: bool
 ) -> Iterator[Callable[[NDArray[np.object_], Columns], None]]:
-    """Write rows that have a place as GeoParquet, in row groups of the `ROW_GROUP` next rows.
+    """Write rows with a geometry as GeoParquet, in row groups of at least `ROW_GROUP` rows.
 
-    Coordinates are full float64. `bbox` is the plain extent of a geometry's coordinates, which is
-    what readers filter by; over the antimeridian it is −180 to 180, unlike the one in GeoJSON.
-    Without a georeference every geometry is null, and the coordinate reference system unknown.
+    Coordinates are full float64. `bbox` is the plain extent of a geometry's coordinates, which
+    readers filter by; across the antimeridian it is −180 to 180, unlike the one in GeoJSON.
+    Without a georeference every geometry is null and the coordinate reference system is unknown.
 
     Args:
         path: File to write; its folder exists.
-        schema: Of the file; the fields `PLACE` are among it.
-        georeferenced: Whether the image says where it lies.
+        schema: Schema of the file, `GEOMETRY_FIELDS` included.
+        georeferenced: Whether the image has a georeference.
 
     Yields:
-        What writes some rows behind those before them, from their geometries (longitude, latitude;
-        None without a place) and their other columns. A row group ends with the rows that fill it.
-        The file is whole when the context is left.
+        A function that appends rows, given their geometries (longitude, latitude; or None) and
+        their other columns. A row group ends with the rows that fill it. The file is complete when
+        the context is left.
     """
-    kinds: set[str] = set()
+    types: set[str] = set()
     extents: list[NDArray[np.float64]] = []
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        held: list[pa.Table] = []
+        pending: list[pa.Table] = []
 
         def write_group() -> None:
-            writer.write_table(pa.concat_tables(held).combine_chunks())
-            held.clear()
+            writer.write_table(pa.concat_tables(pending).combine_chunks())
+            pending.clear()
 
         def write(geometry: NDArray[np.object_], columns: Columns) -> None:
-            held.append(pa.table({**columns, **_place(geometry)}, schema=schema))
-            kinds.update(_kinds(geometry))
+            pending.append(pa.table({**columns, **_geometry_columns(geometry)}, schema=schema))
+            types.update(_types(geometry))
             extents.append(shapely.total_bounds(geometry))
-            if sum(map(len, held)) >= ROW_GROUP:
+            if sum(map(len, pending)) >= ROW_GROUP:
                 write_group()
 
         yield write
-        if held:
+        if pending:
             write_group()
-        geo = _geo(kinds, extents, georeferenced=georeferenced)
+        geo = _geo(types, extents, georeferenced=georeferenced)
         writer.add_key_value_metadata({"geo": orjson.dumps(geo)})
 
 
-def _place(geometry: NDArray[np.object_]) -> Columns:
-    """The columns `PLACE`."""
+def _geometry_columns(geometry: NDArray[np.object_]) -> Columns:
+    """The columns of `GEOMETRY_FIELDS`."""
     missing = pa.array(shapely.is_missing(geometry))
     sides = [pa.array(side) for side in shapely.bounds(geometry).T]
     return {
@@ -124,23 +124,23 @@ def _place(geometry: NDArray[np.object_]) -> Columns:
     }
 
 
-def _kinds(geometry: NDArray[np.object_]) -> set[str]:
-    """The types that are among geometries."""
+def _types(geometry: NDArray[np.object_]) -> set[str]:
+    """The types of geometries."""
     numbers, first = np.unique(shapely.get_type_id(geometry), return_index=True)
     return {geometry[row].geom_type for row in first[numbers >= 0]}
 
 
 def _geo(
-    kinds: set[str], extents: Sequence[NDArray[np.float64]], *, georeferenced: bool
+    types: set[str], extents: Sequence[NDArray[np.float64]], *, georeferenced: bool
 ) -> dict[str, Any]:
-    """The `geo` metadata; longitude and latitude (OGC:CRS84) is its default reference system."""
+    """The `geo` metadata; its default reference system is longitude, latitude (OGC:CRS84)."""
     column: dict[str, Any] = {
         "encoding": "WKB",
-        "geometry_types": sorted(kinds),
+        "geometry_types": sorted(types),
         "orientation": "counterclockwise",
         "covering": {"bbox": {name: ["bbox", name] for name in _CORNERS}},
     }
-    if kinds:
+    if types:
         west, south, east, north = np.stack(extents, axis=1)
         low, high = np.nanmin([west, south], axis=1), np.nanmax([east, north], axis=1)
         column["bbox"] = [*low.tolist(), *high.tolist()]
@@ -149,13 +149,13 @@ def _geo(
     return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
 
 
-def _columns(batch: Batch, provenance: Provenance) -> Columns:
-    """A batch of features in the columns of `SCHEMA` beside its place."""
+def _columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
+    """The columns of `SCHEMA` for a batch, without those of `GEOMETRY_FIELDS`."""
     features = batch.features
     table, count = features.table, len(features)
     missing = shapely.is_missing(features.geometry)
-    time = datetime.fromisoformat(provenance.inference_time)
-    metadata = orjson.dumps(list(provenance.source_metadata)).decode()
+    time = datetime.fromisoformat(metadata.inference_time)
+    source_metadata = orjson.dumps(list(metadata.source_metadata)).decode()
     return {
         "id": batch.ids,
         "score": table["score"],
@@ -168,9 +168,9 @@ def _columns(batch: Batch, provenance: Provenance) -> Columns:
         "image_geometry": shapely.to_wkb(features.image_geometry, byte_order=1),
         "center_longitude": pa.array(features.centers[:, 0], mask=missing),
         "center_latitude": pa.array(features.centers[:, 1], mask=missing),
-        "job_id": pa.repeat(provenance.job_id, count),
-        "image_url": pa.repeat(provenance.image_url, count),
+        "job_id": pa.repeat(metadata.job_id, count),
+        "image_url": pa.repeat(metadata.image_url, count),
         "inference_dt": pa.repeat(pa.scalar(time, pa.timestamp("ms", tz="UTC")), count),
-        "source_metadata": pa.repeat(metadata, count),
+        "source_metadata": pa.repeat(source_metadata, count),
         "properties": pa.array(batch.properties, pa.string()),
     }

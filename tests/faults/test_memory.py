@@ -195,7 +195,7 @@ def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
 
     from tasks.grid.tiles import Grid
     from tasks.imagery.georeference.affine import AffineGeoreference
-    from tasks.publish import Provenance, Results, publish
+    from tasks.publish import FeatureMetadata, ImageResults, publish
     from tasks.request.outputs import FileOutput
     from tasks.results import coverage
     from tasks.results.coverage import TileRecord, TileState
@@ -229,7 +229,8 @@ def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
     record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
     ledger = coverage.measure(coverage.ledger([record]), Cells.of(grid, None))
     place = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (100_000,) * 2)
-    results = Results(bands, Provenance("memory", "x.tif", "2026-11-22T10:17:48Z"), ledger, place)
+    metadata = FeatureMetadata("memory", "x.tif", "2026-11-22T10:17:48Z")
+    results = ImageResults(bands, metadata, ledger, place)
     start = high_water()
     publish([FileOutput(type="File", path=str(folder))], results, "x", [folder])
     return high_water() - start, pq.read_metadata(folder / "x.parquet").num_rows

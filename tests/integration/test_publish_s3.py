@@ -23,8 +23,8 @@ from tasks.errors import PublishError, RequestError
 from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
-from tasks.publish import Provenance, Results, check_outputs, publish
-from tasks.publish.batch import Batch, batches
+from tasks.publish import FeatureMetadata, ImageResults, check_outputs, publish
+from tasks.publish.feature_batches import FeatureBatch, feature_batches
 from tasks.publish.kinesis import write_kinesis
 from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
 from tasks.results import coverage
@@ -32,7 +32,7 @@ from tasks.results.coverage import TileRecord, TileState
 from tasks.results.detections import SCHEMA
 from tasks.storage import objects
 
-PROVENANCE = Provenance("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+METADATA = FeatureMetadata("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
 
 
 DEGREES = AffineGeoreference(Affine(1e-3, 0, 0, 0, 1e-3, 0), "EPSG:4326", (200, 100))
@@ -55,15 +55,15 @@ def detections(count: int, **properties: Any) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def some_features(count: int, **properties: Any) -> Iterator[Batch]:
-    return batches([detections(count, **properties)], DEGREES, PROVENANCE)
+def some_features(count: int, **properties: Any) -> Iterator[FeatureBatch]:
+    return feature_batches([detections(count, **properties)], DEGREES, METADATA)
 
 
-def results(*tables: pa.Table) -> Results:
+def results(*tables: pa.Table) -> ImageResults:
     grid = Grid(200, 100, 100, 0)
     found = [TileRecord(grid.tile(0, column), TileState.INFERRED) for column in (0, 1)]
     ledger = coverage.measure(coverage.ledger(found), Cells.of(grid, None))
-    return Results((lambda: tables) if tables else None, PROVENANCE, ledger, DEGREES)
+    return ImageResults((lambda: tables) if tables else None, METADATA, ledger, DEGREES)
 
 
 @pytest.fixture
@@ -135,7 +135,8 @@ def test_every_output_gets_the_same_features(bucket: str, stream: str, tmp_path:
         S3Output(type="S3", bucket=bucket, prefix=""),
     ]
     check_outputs(outputs, [tmp_path])
-    done = publish(outputs, results(detections(7), detections(30).slice(7)), "x.tif", [tmp_path])
+    both = results(detections(7), detections(30).slice(7))
+    done = publish(outputs, both, "x.tif", [tmp_path]).uris
     assert done == {
         "geojson": f"s3://{bucket}/job-1/x.tif.geojson",
         "parquet": f"s3://{bucket}/job-1/x.tif.parquet",
@@ -173,15 +174,16 @@ def test_one_bad_output_does_not_keep_the_others(bucket: str) -> None:
     message = str(raised.value)
     assert "outputs[0]: Cannot write s3://no-such-bucket/x.tif.geojson" in message
     assert "outputs[1]: Cannot write to Kinesis stream no-such-stream" in message
-    assert f"Published all the same: s3://{bucket}/a/x.tif.geojson" in message
+    assert f"Published nevertheless: s3://{bucket}/a/x.tif.geojson" in message
     assert objects.exists(f"s3://{bucket}/a/x.tif.parquet")
     assert objects.exists(f"s3://{bucket}/a/x.tif.coverage.parquet")
 
 
 def test_a_stream_gets_no_ledger(stream: str) -> None:
     outputs: list[Output] = [KinesisOutput(type="Kinesis", stream=stream)]
-    assert publish(outputs, results(), "x.tif") == {}
-    assert publish(outputs, results(detections(2)), "x.tif") == {"kinesis": f"kinesis://{stream}"}
+    assert publish(outputs, results(), "x.tif").uris == {}
+    done = publish(outputs, results(detections(2)), "x.tif").uris
+    assert done == {"kinesis": f"kinesis://{stream}"}
     assert len(records(stream)) == 2
 
 
@@ -198,14 +200,14 @@ def test_an_output_that_is_not_there_is_refused(aws: str, output: Output, match:
 
 
 def test_calls_stay_within_the_limits_of_kinesis(stream: str) -> None:
-    write_kinesis(stream, some_features(1203), PROVENANCE)
-    write_kinesis(stream, some_features(7, outline="x" * 900_000), PROVENANCE)
+    write_kinesis(stream, some_features(1203), METADATA)
+    write_kinesis(stream, some_features(7, outline="x" * 900_000), METADATA)
     assert len(records(stream)) == 1210
 
 
 def test_a_feature_too_long_for_a_record_is_named(stream: str) -> None:
     with pytest.raises(PublishError, match="too long for a Kinesis record"):
-        write_kinesis(stream, some_features(1, outline="x" * (1 << 20)), PROVENANCE)
+        write_kinesis(stream, some_features(1, outline="x" * (1 << 20)), METADATA)
 
 
 class Throttling(ThreadingHTTPServer):
@@ -260,7 +262,7 @@ def throttling(monkeypatch: pytest.MonkeyPatch, refusals: int) -> Iterator[Throt
 
 def test_refused_records_alone_are_put_again(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with throttling(monkeypatch, refusals=2) as server:
-        write_kinesis("any", some_features(9), PROVENANCE, batch_size=4)
+        write_kinesis("any", some_features(9), METADATA, batch_size=4)
     assert len(server.kept) == len(set(server.kept)) == 9
 
 
@@ -272,4 +274,4 @@ def test_records_refused_for_good_fail_the_output(
         throttling(monkeypatch, refusals=100),
         pytest.raises(PublishError, match=r"refused 1 records.*ThroughputExceeded.*shards"),
     ):
-        write_kinesis("any", some_features(2), PROVENANCE)
+        write_kinesis("any", some_features(2), METADATA)

@@ -24,7 +24,7 @@ from tasks.errors import SwathError
 from tasks.imagery import TilePixels
 from tasks.job.image import check_plan
 from tasks.planning.plan import make_plan
-from tasks.publish.kinesis import state as stream_state
+from tasks.publish.kinesis import stream_status
 from tasks.queue.sqs import Queue, open_queue, send
 from tasks.request import Request
 from tasks.results.coverage import TileState
@@ -291,8 +291,8 @@ def test_an_image_publishes_where_it_may_and_clears_up(stack: Stack) -> None:
         objects.remove(work)
         assert not objects.exists(f"{work}/region-00000.ledger.parquet")
         tell(stack)
-        assert stream_state("features") in {"CREATING", "ACTIVE"}
-        assert refused(lambda: stream_state("others"))
+        assert stream_status("features") in {"CREATING", "ACTIVE"}
+        assert refused(lambda: stream_status("others"))
         assert refused(lambda: objects.remove(f"s3://{results}/results"))
         assert refused(lambda: objects.put(f"s3://{images}/incoming/b.tif", b"x"))
         assert refused(lambda: open_queue(stack.outputs["QueueUrl"]))

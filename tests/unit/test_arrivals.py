@@ -16,7 +16,7 @@ from rasterio.drivers import raster_driver_extensions
 
 from tasks.errors import PublishError, RequestError
 from tasks.imagery.opening.allowed_inputs import SIGNATURES
-from tasks.publish import _ENDINGS
+from tasks.publish import FILE_ENDINGS
 from tasks.queue import IMAGES, Arrival, read_arrivals, request_for
 from tasks.request.field_types import JobId
 from tests.range_server import RangeServer
@@ -220,8 +220,8 @@ def test_what_lies_beside_an_image_is_passed_over(name: str) -> None:
 
 
 def test_nothing_that_swath_publishes_starts_a_run() -> None:
-    assert _ENDINGS
-    for ending in _ENDINGS.values():
+    assert FILE_ENDINGS
+    for ending in FILE_ENDINGS.values():
         for image in sorted(IMAGES):
             assert plain(f"a{image}.{ending}").passed_over
 

@@ -9,48 +9,44 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyproj
 import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasterio.transform import Affine
 
-from tasks.publish import Provenance, geolocate
+from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.publish import FeatureMetadata, geolocate
 from tasks.results.detections import SCHEMA
 
-PROVENANCE = Provenance("job", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+METADATA = FeatureMetadata("job", "s3://images/x.tif", "2026-11-22T10:17:48Z")
 
 
-@dataclass(frozen=True)
-class Projected:
-    """Square pixels of `size` metres in a projected reference system, north up."""
-
-    epsg: int
-    west: float
-    north: float
-    size: float
-
-    def to_world(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        world = pyproj.Transformer.from_crs(self.epsg, 4326, always_xy=True).transform(
-            self.west + points[:, 0] * self.size, self.north - points[:, 1] * self.size
-        )
-        return np.column_stack(world)
+def projected(epsg: int, west: float, north: float, metres: float) -> AffineGeoreference:
+    """Square pixels in a projected reference system, north up."""
+    transform = Affine(metres, 0, west, 0, -metres, north)
+    return AffineGeoreference(transform, f"EPSG:{epsg}", (1000, 1000))
 
 
 @dataclass(frozen=True)
 class Function:
-    """A georeference from a function of x and y."""
+    """A georeference given by a function of x and y."""
 
     place: Callable[[Any, Any], tuple[Any, Any]]
+    kind: str = "affine"
+    text: str = "a function"
 
     def to_world(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.column_stack(self.place(points[:, 0], points[:, 1]))
 
+    def to_image(self, lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
+        raise NotImplementedError
 
-UTM = Projected(32633, 500_000, 5_400_000, 0.5)
-FIJI = Projected(3832, 3_330_000, 0, 100)  # PDC Mercator, whose middle is 150° E
-ARCTIC = Projected(3413, -50_000, 50_000, 100)  # polar stereographic, the pole at pixel 500, 500
+
+UTM = projected(32633, 500_000, 5_400_000, 0.5)
+FIJI = projected(3832, 3_330_000, 0, 100)  # PDC Mercator, whose middle is 150° E
+ARCTIC = projected(3413, -50_000, 50_000, 100)  # polar stereographic, the pole at pixel 500, 500
 
 
 def row(
@@ -178,34 +174,34 @@ def test_every_place_is_on_the_map(x: float, y: float, side: float, turns: int) 
 
 def test_ids_differ_and_come_back() -> None:
     table = detections(*[row() for _ in range(100)])
-    ids = PROVENANCE.identify(table)
+    ids = METADATA.ids_of(table)
     assert len(set(ids)) == 100
     assert all(len(identity) == 32 for identity in ids)
-    assert PROVENANCE.identify(table.slice(40, 10)) == ids[40:50]
-    other = Provenance("job", "s3://images/y.tif", PROVENANCE.inference_time)
-    assert set(other.identify(table)).isdisjoint(ids)
+    assert METADATA.ids_of(table.slice(40, 10)) == ids[40:50]
+    other = FeatureMetadata("job", "s3://images/y.tif", METADATA.inference_time)
+    assert set(other.ids_of(table)).isdisjoint(ids)
 
 
 def test_the_request_wins_over_the_model_and_swath_over_both() -> None:
-    provenance = Provenance(
+    metadata = FeatureMetadata(
         "job",
         "s3://images/x.tif",
         "2026-11-22T10:17:48Z",
         feature_properties=[{"colour": "red", "imageBBox": 1}, {"mission": 7}],
     )
     table = detections(row(colour="grey", heading=12.5, inferenceMetadata={"jobId": "?"}))
-    ((classes, others),) = provenance.describe(table)
+    ((classes, others),) = metadata.properties_of(table)
     assert classes == [{"iri": "ship", "score": 0.5}]
     assert others == {"colour": "red", "heading": 12.5, "mission": 7}
 
 
 def test_what_json_has_no_word_for_does_not_stop_the_rest() -> None:
     text = '{"a": NaN, "b": [1e999, -Infinity, 2.5], "c": "\\ud800x", "d": "ship"}'
-    ((classes, others),) = PROVENANCE.describe(detections(row() | {"properties": text}))
+    ((classes, others),) = METADATA.properties_of(detections(row() | {"properties": text}))
     assert classes == [{"iri": "ship", "score": 0.5}]
     assert others == {"a": None, "b": [None, None, 2.5], "c": "?x", "d": "ship"}
 
 
 def test_a_time_needs_its_offset() -> None:
     with pytest.raises(ValueError, match="add a Z"):
-        Provenance("job", "x.tif", "2026-11-22T10:17:48")
+        FeatureMetadata("job", "x.tif", "2026-11-22T10:17:48")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,15 @@ from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery import Georeference
 from tasks.imagery.georeference.affine import AffineGeoreference
-from tasks.publish import Provenance, Results, publish
+from tasks.publish import FeatureMetadata, ImageResults, publish
+from tasks.request import FileOutput
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.detections import SCHEMA
 
-METADATA = [{"sourceDT": "2026-01-01T00:00:00Z"}]
-PROVENANCE = Provenance(
-    "job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z", METADATA, [{"mission": "Ω"}]
+SOURCE = [{"sourceDT": "2026-01-01T00:00:00Z"}]
+METADATA = FeatureMetadata(
+    "job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z", SOURCE, [{"mission": "Ω"}]
 )
 
 
@@ -66,18 +66,15 @@ def detections(count: int = 60) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-@dataclass(frozen=True)
-class File:
-    path: Path
-    type: str = "File"
+def folder_output(folder: Path) -> FileOutput:
+    return FileOutput(type="File", path=str(folder))
 
 
-def results(table: pa.Table | None, georeference: Place = None) -> Results:
+def results(table: pa.Table | None, georeference: Place = None) -> ImageResults:
     grid = Grid(200, 100, 100, 0)
     found = [TileRecord(grid.tile(0, column), TileState.FAILED, "HTTP 500") for column in (0, 1)]
     ledger = coverage.measure(coverage.ledger(found), Cells.of(grid, None))
-    bands = None if table is None else lambda: [table]
-    return Results(bands, PROVENANCE, ledger, georeference)
+    return ImageResults(None if table is None else lambda: [table], METADATA, ledger, georeference)
 
 
 @pytest.fixture(params=[DEGREES, None], ids=["world", "pixels"])
@@ -89,8 +86,7 @@ def georeference(request: pytest.FixtureRequest) -> Georeference | None:
 def written(
     folder: Path, table: pa.Table, georeference: Place
 ) -> tuple[dict[str, Any], geopandas.GeoDataFrame]:
-    outputs: Any = [File(folder)]
-    publish(outputs, results(table, georeference), "x", roots=[folder])
+    publish([folder_output(folder)], results(table, georeference), "x", roots=[folder])
     collection = json.loads((folder / "x.geojson").read_text())
     return collection, geopandas.read_parquet(folder / "x.parquet")
 
@@ -110,7 +106,7 @@ def test_a_feature_has_osml_schema(tmp_path: Path) -> None:
         "center_longitude": pytest.approx(-181 + (box[0] + 5) / 100, abs=1e-7),
         "center_latitude": pytest.approx(10 - (box[1] + 5) / 100, abs=1e-7),
         "inferenceMetadata": {"jobId": "job-1", "inferenceDT": "2026-11-22T10:17:48Z"},
-        "sourceMetadata": METADATA,
+        "sourceMetadata": SOURCE,
         "heading": 0.0,
         "mission": "Ω",
     }
@@ -224,8 +220,8 @@ def test_no_features_are_valid_files(tmp_path: Path, georeference: Place) -> Non
 
 
 def test_files_are_published_under_the_roots(tmp_path: Path, georeference: Place) -> None:
-    outputs: Any = [File(tmp_path / "a"), File(tmp_path / "b" / "c")]
-    done = publish(outputs, results(detections(), georeference), "x.tif", roots=[tmp_path])
+    outputs = [folder_output(tmp_path / "a"), folder_output(tmp_path / "b" / "c")]
+    done = publish(outputs, results(detections(), georeference), "x.tif", roots=[tmp_path]).uris
     assert done == {
         "geojson": str(tmp_path / "a" / "x.tif.geojson"),
         "parquet": str(tmp_path / "a" / "x.tif.parquet"),
@@ -240,15 +236,14 @@ def test_files_are_published_under_the_roots(tmp_path: Path, georeference: Place
 
 
 def test_where_every_tile_failed_the_ledger_alone_is_published(tmp_path: Path) -> None:
-    outputs: Any = [File(tmp_path)]
-    done = publish(outputs, results(None), "x.tif", roots=[tmp_path])
+    done = publish([folder_output(tmp_path)], results(None), "x.tif", roots=[tmp_path]).uris
     assert done == {"coverage": str(tmp_path / "x.tif.coverage.parquet")}
     assert [str(path) for path in tmp_path.iterdir()] == list(done.values())
 
 
 def test_one_bad_output_does_not_keep_the_others(tmp_path: Path, georeference: Place) -> None:
     roots = [tmp_path / "allowed"]
-    outputs: Any = [File(tmp_path / "elsewhere"), File(roots[0])]
+    outputs = [folder_output(tmp_path / "elsewhere"), folder_output(roots[0])]
     with pytest.raises(PublishError, match=r"outputs\[0\].*SWATH_LOCAL_ROOTS.*x\.tif\.parquet"):
         publish(outputs, results(detections(), georeference), "x.tif", roots)
     assert not (tmp_path / "elsewhere").exists()

@@ -1,14 +1,12 @@
-"""What is published depends on the detections alone, not on the tables that they come in."""
+"""What is published depends on the detections alone, not on how they are divided into tables."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,20 +22,16 @@ from tasks.errors import PublishError
 from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
-from tasks.publish import Bands, Provenance, Results, publish
+from tasks.publish import FeatureMetadata, ImageResults, publish
+from tasks.publish.publication import ReadDetections
+from tasks.request import FileOutput
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.detections import SCHEMA
 
-PROVENANCE = Provenance("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+METADATA = FeatureMetadata("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
 UTM = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (20_000, 20_000))
 ROWS = 5000
-
-
-@dataclass(frozen=True)
-class File:
-    path: Path
-    type: str = "File"
 
 
 @cache
@@ -70,14 +64,15 @@ def cut(table: pa.Table, places: Sequence[int]) -> list[pa.Table]:
 
 
 def published(
-    folder: Path, bands: Bands, georeference: AffineGeoreference = UTM
+    folder: Path, read_detections: ReadDetections, georeference: AffineGeoreference = UTM
 ) -> dict[str, bytes]:
     grid = Grid(100, 100, 100, 0)
     record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
     ledger = coverage.measure(coverage.ledger([record]), Cells.of(grid, None))
-    outputs: Any = [File(folder)]
-    done = publish(outputs, Results(bands, PROVENANCE, ledger, georeference), "x", roots=[folder])
-    return {name: Path(uri).read_bytes() for name, uri in done.items()}
+    results = ImageResults(read_detections, METADATA, ledger, georeference)
+    output = FileOutput(type="File", path=str(folder))
+    uris = publish([output], results, "x", roots=[folder]).uris
+    return {name: Path(uri).read_bytes() for name, uri in uris.items()}
 
 
 @cache
@@ -131,12 +126,12 @@ def test_one_feature_over_the_antimeridian_leaves_a_collection_without_a_bbox(
 def test_tables_are_asked_for_in_turn_and_once_for_all_files(tmp_path: Path) -> None:
     asked: list[int] = []
 
-    def bands() -> Iterator[pa.Table]:
+    def read_detections() -> Iterator[pa.Table]:
         for number, table in enumerate(cut(detections(ROWS), [0, 3000, 3000])):
             asked.append(number)
             yield table
 
-    assert published(tmp_path, bands) == whole(ROWS)
+    assert published(tmp_path, read_detections) == whole(ROWS)
     assert asked == [0, 1, 2, 3]
 
 
@@ -148,10 +143,10 @@ def test_bands_without_rows_are_valid_files(tmp_path: Path, none: Iterable[pa.Ta
 
 
 def test_a_table_that_cannot_be_had_leaves_nothing_published(tmp_path: Path) -> None:
-    def bands() -> Iterator[pa.Table]:
+    def read_detections() -> Iterator[pa.Table]:
         yield detections(ROWS)
         raise PublishError("Cannot read region 2.")
 
     with pytest.raises(PublishError, match="region 2"):
-        published(tmp_path, bands)
+        published(tmp_path, read_detections)
     assert list(tmp_path.iterdir()) == []

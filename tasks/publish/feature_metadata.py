@@ -1,4 +1,4 @@
-"""Where features come from: their identity, and the properties that others gave them."""
+"""The metadata that all features of an image share, and each feature's id and properties."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ RESERVED = frozenset(
         "sourceMetadata",
     }
 )
+"""Names of properties that Swath itself fills."""
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Where features come from; the same for all of an image's.
+class FeatureMetadata:
+    """The metadata that all features of an image share.
 
     Attributes:
         job_id: Job of the request.
-        image_url: Image that they were found in.
-        inference_time: When, ISO 8601 in UTC to the second: `2026-11-22T10:17:48Z`.
-        source_metadata: What the image says of itself, as in OSML.
+        image_url: Image that the features were detected in.
+        inference_time: Time of inference, ISO 8601 in UTC to the second: `2026-11-22T10:17:48Z`.
+        source_metadata: Metadata read from the image, in OSML's form.
         feature_properties: The request's objects, merged into every feature's properties.
     """
 
@@ -45,11 +46,11 @@ class Provenance:
     feature_properties: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a time without its offset, which no reader could place."""
+        """Refuse a time without a UTC offset, which would be ambiguous."""
         if datetime.fromisoformat(self.inference_time).tzinfo is None:
             raise ValueError(f"inference_time {self.inference_time!r} needs an offset: add a Z.")
 
-    def identify(self, table: pa.Table) -> list[str]:
+    def ids_of(self, table: pa.Table) -> list[str]:
         """Ids of detections, 32 hexadecimal digits: the same in every run of the same request."""
         image = sha256(f"{self.job_id}\0{self.image_url}".encode(errors="replace"))
         ids = []
@@ -59,11 +60,11 @@ class Provenance:
             ids.append(digest.hexdigest()[:32])
         return ids
 
-    def describe(self, table: pa.Table) -> Iterator[tuple[list[Any], dict[str, Any]]]:
-        """Each detection's `featureClasses`, and its other properties.
+    def properties_of(self, table: pa.Table) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+        """The `featureClasses` of each detection, and its other properties.
 
-        The others are the model's own with the request's over them, without the names that Swath
-        itself fills (`RESERVED`).
+        The other properties are the model's, overridden by the request's. Both lose the names that
+        Swath fills (`RESERVED`).
         """
         requested = {
             name: value
@@ -85,10 +86,10 @@ def _lists(table: pa.Table, *names: str) -> list[list[Any]]:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """A model's properties, such that they can be written as JSON again."""
+    """A model's properties as values that JSON can hold."""
     try:
         value = orjson.loads(text)
-    except orjson.JSONDecodeError:  # NaN, or half of a surrogate pair: Python writes what JSON bars
+    except orjson.JSONDecodeError:  # Python's json writes NaN and lone surrogates, against RFC 8259
         lenient = json.loads(text, parse_constant=_finite, parse_float=_finite)
         value = orjson.loads(json.dumps(lenient, ensure_ascii=False).encode(errors="replace"))
     return value if isinstance(value, dict) else {}

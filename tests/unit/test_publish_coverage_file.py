@@ -22,7 +22,7 @@ from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery import Georeference, open_image
 from tasks.imagery.georeference.affine import AffineGeoreference
-from tasks.publish.footprints import write_coverage
+from tasks.publish.coverage_file import write_coverage
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 

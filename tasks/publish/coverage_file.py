@@ -1,0 +1,91 @@
+"""The coverage file: the ledger of tiles as GeoParquet, with each tile's footprint on the Earth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+
+from tasks.imagery import Georeference
+from tasks.publish.antimeridian import unwrap
+from tasks.publish.features import to_world
+from tasks.publish.geoparquet import GEOMETRY_FIELDS, ROW_GROUP, Columns, rows_file
+from tasks.results.coverage import MEASURED
+
+SCHEMA = pa.schema([*MEASURED, *GEOMETRY_FIELDS])
+
+_SEGMENTS = (1, 2, 4, 8, 16)  # that a side of a footprint may be divided into
+_TOLERANCE = 0.5  # pixels between a footprint and its tile's edge
+_SAMPLE = 1000  # tiles of a batch that the number of segments is chosen by
+
+
+def write_coverage(path: Path, ledger: pa.Table, georeference: Georeference | None) -> None:
+    """Write a ledger as GeoParquet in bounded memory, one row for each tile.
+
+    A footprint is the tile's window on the ground, cut at the antimeridian (RFC 7946 §3.1.9). Its
+    sides have as many vertices as it takes to follow the window's edges to half a pixel. It is null
+    if the image has no georeference, or a corner has no longitude and latitude.
+
+    Args:
+        path: File to write; its folder exists.
+        ledger: Table of `coverage.MEASURED` with all tiles of the image.
+        georeference: The image's georeference, or None.
+    """
+    with rows_file(path, SCHEMA, georeferenced=georeference is not None) as write_rows:
+        for geometry, columns in _batches(ledger, georeference):
+            write_rows(geometry, columns)
+
+
+def _batches(
+    ledger: pa.Table, georeference: Georeference | None
+) -> Iterator[tuple[NDArray[np.object_], Columns]]:
+    """The footprints and the other columns of a row group's tiles at a time."""
+    for start in range(0, len(ledger), ROW_GROUP):
+        rows = ledger.slice(start, ROW_GROUP)
+        windows = _windows(rows)
+        segments = 1 if georeference is None else _segments(windows, georeference)
+        outlines: NDArray[np.object_] = shapely.polygons(_outlines(windows, segments))
+        geometry, _, _ = to_world(outlines, georeference)
+        yield geometry, dict(zip(rows.column_names, rows.columns, strict=True))
+
+
+def _windows(ledger: pa.Table) -> NDArray[np.float64]:
+    """(n, 4): x, y, width and height of the tiles, pixels of the full image."""
+    columns = [ledger[name].to_numpy() for name in ("x", "y", "width", "height")]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _outlines(windows: NDArray[np.float64], segments: int) -> NDArray[np.float64]:
+    """(n, 4 · segments + 1, 2): closed rings around windows, each side in so many segments."""
+    along = np.arange(segments) / segments
+    zero, one = np.zeros(segments), np.ones(segments)
+    x = np.concatenate([along, one, 1 - along, zero, [0.0]])
+    y = np.concatenate([zero, along, one, 1 - along, [0.0]])
+    ring = np.stack([x, y], axis=1)
+    return windows[:, None, :2] + ring * windows[:, None, 2:]
+
+
+def _segments(windows: NDArray[np.float64], georeference: Georeference) -> int:
+    """The fewest segments for a side with which every footprint is within the tolerance.
+
+    A segment is straight in degrees, while the window's edge is straight in pixels. They are
+    compared in pixels, at the middle of each segment.
+    """
+    sample = windows[np.unique(np.linspace(0, len(windows) - 1, _SAMPLE).astype(int))]
+    for segments in _SEGMENTS[:-1]:
+        rings = _outlines(sample, segments)
+        middles = ((rings[:, 1:] + rings[:, :-1]) / 2).reshape(-1, 2)
+        vertices = georeference.to_world(rings.reshape(-1, 2)).reshape(rings.shape)
+        ends, starts = vertices[:, 1:].reshape(-1, 2), vertices[:, :-1].reshape(-1, 2)
+        starts[:, 0] = unwrap(starts[:, 0], ends[:, 0])
+        # Both go through the ground, as some georeferences do not return to the same pixel.
+        with np.errstate(invalid="ignore"):  # infinite where the projection is undefined
+            drawn = georeference.to_image((ends + starts) / 2)
+            true = georeference.to_image(georeference.to_world(middles))
+        if not (np.abs(drawn - true) > _TOLERANCE).any():
+            return segments
+    return _SEGMENTS[-1]

@@ -1,0 +1,115 @@
+"""Merged detections as batches of features, since an image can have more than fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from tasks.imagery import Georeference
+from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.publish.features import Features, geolocate
+
+BATCH_SIZE = 1 << 11
+"""Features whose geometries and text are in memory at once; a divisor of GeoParquet's row group."""
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """A batch of n features with all that the formats write about them.
+
+    Properties are JSON text, not objects: the interpreter's garbage collector visits objects again
+    and again while they are in memory, which took a third of the time of publishing.
+
+    Attributes:
+        features: The detections and their geometries.
+        ids: (n,) 32 hexadecimal digits each.
+        classes: (n,) lists of structs of `iri` and `score`.
+        feature_classes: (n,) the classes as the model gave them, each a JSON list.
+        properties: (n,) the other properties, each a JSON object.
+    """
+
+    features: Features
+    ids: list[str]
+    classes: pa.ListArray
+    feature_classes: list[bytes]
+    properties: list[bytes]
+
+
+WriteBatch = Callable[[FeatureBatch], None]
+"""Appends a batch of features to a file."""
+
+
+def feature_batches(
+    tables: Iterable[pa.Table], georeference: Georeference | None, metadata: FeatureMetadata
+) -> Iterator[FeatureBatch]:
+    """Features of detections, in the order of the detections.
+
+    The batches depend on the rows alone, not on how the rows are divided into tables.
+
+    Args:
+        tables: Of `detections.SCHEMA`, in pixels of the full image. The next table is requested
+            only when all rows of the one before are in batches and its memory can be freed.
+        georeference: The image's georeference; without one no feature has a geometry on the Earth.
+        metadata: What all features have in common.
+    """
+    for table in _regrouped(tables):
+        classes = _ClassColumn()
+        feature_classes, properties = [], []
+        for own_classes, own_properties in metadata.properties_of(table):
+            classes.append(own_classes)
+            feature_classes.append(orjson.dumps(own_classes))
+            properties.append(orjson.dumps(own_properties))
+        yield FeatureBatch(
+            geolocate(table, georeference),
+            metadata.ids_of(table),
+            classes.array(),
+            feature_classes,
+            properties,
+        )
+
+
+class _ClassColumn:
+    """Builds an Arrow column with a list of classes in each row."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._scores: list[float] = []
+        self._offsets = [0]
+
+    def append(self, classes: list[dict[str, Any]]) -> None:
+        self._names += [each["iri"] for each in classes]
+        self._scores += [each["score"] for each in classes]
+        self._offsets.append(len(self._names))
+
+    def array(self) -> pa.ListArray:
+        columns = [pa.array(self._names, pa.string()), pa.array(self._scores, pa.float64())]
+        pairs = pa.StructArray.from_arrays(columns, ["iri", "score"])
+        return pa.ListArray.from_arrays(pa.array(self._offsets, pa.int32()), pairs)
+
+
+def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of tables as tables of `BATCH_SIZE` rows; the last one may have fewer."""
+    pieces: list[pa.Table] = []
+    missing = BATCH_SIZE
+    for table in tables:
+        start = 0
+        while start < len(table):
+            piece = _copied(table.slice(start, missing))  # a slice would keep the whole table
+            pieces.append(piece)
+            start += len(piece)
+            missing -= len(piece)
+            if not missing:
+                yield pa.concat_tables(pieces).combine_chunks()
+                pieces, missing = [], BATCH_SIZE
+        del table  # free it before the next one is loaded
+    if pieces:
+        yield pa.concat_tables(pieces).combine_chunks()
+
+
+def _copied(table: pa.Table) -> pa.Table:
+    return table.take(np.arange(len(table)))

@@ -1,0 +1,77 @@
+"""The file formats that features are published in.
+
+To add a format:
+
+1. Write a module beside this one with a writer, a context manager like `geojson.geojson_file`. It
+   opens the file at a path, yields a function that appends one `FeatureBatch`, and completes the
+   file when the context is left. An image can have more features than fit in memory, so a writer
+   keeps no more than a few batches. `FeatureBatch` says what is there: every geometry is valid and
+   not empty, or None where an image has no georeference.
+2. Add a line to `FORMATS`: the format's name, the ending of its files and the writer.
+
+That is all. Each S3 and File output then gets the file, `publish` reports its URI under the
+format's name, and a later run of the same job replaces or removes it. The tests in
+`tests/unit/test_publish_formats.py` run for every line of `FORMATS`; add to them what is special to
+the format, for instance that a reader of its own opens the file. docs/how-it-works.md lists what
+is published.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tasks.publish.feature_batches import WriteBatch
+from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.publish.geojson import geojson_file
+from tasks.publish.geoparquet import geoparquet_file
+
+
+class OpenWriter(Protocol):
+    """Opens a file of a format for writing."""
+
+    def __call__(
+        self, path: Path, metadata: FeatureMetadata, *, georeferenced: bool
+    ) -> AbstractContextManager[WriteBatch]:
+        """Open a file.
+
+        Args:
+            path: File to write; its folder exists.
+            metadata: What all features have in common.
+            georeferenced: Whether the image has a georeference; without one every geometry is
+                None, and the file must not claim a coordinate reference system.
+
+        Returns:
+            A context that gives the function to append a batch with. The file is complete when the
+            context is left without an error.
+        """
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format for features.
+
+    Attributes:
+        ending: Ending of a file's name, without the leading dot.
+        open_writer: Opens a file for writing.
+    """
+
+    ending: str
+    open_writer: OpenWriter
+
+
+FORMATS = {
+    "geojson": Format("geojson", geojson_file),
+    "parquet": Format("parquet", geoparquet_file),
+}
+"""Every format that features are written in, by its name."""
+
+COVERAGE = "coverage"
+"""Name of the ledger of tiles among the published files."""
+
+FILE_ENDINGS = {name: each.ending for name, each in FORMATS.items()} | {
+    COVERAGE: "coverage.parquet"
+}
+"""The ending of each kind of published file, features before the ledger."""

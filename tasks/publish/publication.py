@@ -1,0 +1,187 @@
+"""Publish an image's features and its ledger of tiles to every output of the request.
+
+The files of an image in one folder or prefix belong together: those that a run does not write, and
+an earlier run left under the same names, are removed first, and the ledger is written last.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.errors import PublishError, SwathError
+from tasks.imagery import Georeference, Image
+from tasks.publish.coverage_file import write_coverage
+from tasks.publish.feature_batches import FeatureBatch, feature_batches
+from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.publish.formats import COVERAGE, FILE_ENDINGS, FORMATS
+from tasks.publish.kinesis import write_kinesis
+from tasks.publish.outputs import file_uri
+from tasks.request import KinesisOutput, Output, Request
+from tasks.settings import settings
+from tasks.storage import objects
+
+ReadDetections = Callable[[], Iterable[pa.Table]]
+"""Reads the merged detections from the beginning: tables of `detections.SCHEMA`."""
+
+
+@dataclass(frozen=True)
+class ImageResults:
+    """The results of an image's run, ready to be published.
+
+    Attributes:
+        read_detections: Reads the merged detections each time it is called: tables of
+            `detections.SCHEMA` in the order of tile and ordinal, each loaded when the one before
+            it has been used. None if every tile failed.
+        metadata: What all features have in common.
+        ledger: Table of `coverage.MEASURED` with all tiles of the image.
+        georeference: The image's georeference, or None.
+    """
+
+    read_detections: ReadDetections | None
+    metadata: FeatureMetadata
+    ledger: pa.Table
+    georeference: Georeference | None
+
+    def batches(self) -> Iterator[FeatureBatch]:
+        """The features, in the order of tile and ordinal."""
+        tables = () if self.read_detections is None else self.read_detections()
+        return feature_batches(tables, self.georeference, self.metadata)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published.
+
+    Attributes:
+        uris: URI of each file and stream by its name: `geojson`, `parquet`, `coverage` or
+            `kinesis`. A name that an earlier output has already gets the number of its output, as
+            in `geojson-2`.
+    """
+
+    uris: dict[str, str]
+
+
+def publish_image(
+    request: Request,
+    image: Image,
+    read_detections: ReadDetections | None,
+    ledger: pa.Table,
+    inferred: datetime,
+) -> Published:
+    """Publish the results of an image to the outputs of its request.
+
+    Args:
+        request: Names the outputs, the job and the properties to add to each feature.
+        image: Its georeference places the detections on the Earth.
+        read_detections: As in `ImageResults`.
+        ledger: Table of `coverage.MEASURED`.
+        inferred: Time of inference for all features: the start of the run, so that repeating the
+            publication gives the same bytes.
+
+    Raises:
+        PublishError: As `publish`.
+    """
+    metadata = FeatureMetadata(
+        job_id=request.job_id,
+        image_url=image.url,
+        inference_time=inferred.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        source_metadata=image.source_metadata,
+        feature_properties=request.feature_properties,
+    )
+    results = ImageResults(read_detections, metadata, ledger, image.georeference)
+    stem = request.file_names()[image.url]
+    return publish(request.outputs, results, stem, settings().local_roots)
+
+
+def publish(
+    outputs: Sequence[Output], results: ImageResults, stem: str, roots: Sequence[Path] = ()
+) -> Published:
+    """Write results to every output; an output that fails does not stop the others.
+
+    Args:
+        outputs: The outputs of the request.
+        results: Detections and ledger, or the ledger alone.
+        stem: File name without the ending of the format: the image's own file name.
+        roots: Folders that the operator allows local outputs in.
+
+    Raises:
+        PublishError: At least one output failed; names each of them and what was published.
+    """
+    uris: dict[str, str] = {}
+    failed: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="swath-") as folder:
+        to_files = any(output.type != "Kinesis" for output in outputs)
+        files = _write_files(Path(folder), results) if to_files else {}
+        for number, output in enumerate(outputs, start=1):
+            try:
+                for name, uri in _fill(output, results, files, stem, roots):
+                    uris[f"{name}-{number}" if name in uris else name] = uri
+            except SwathError as error:
+                failed.append(f"outputs[{number - 1}]: {error}")
+    if failed:
+        published = ", ".join(uris.values()) or "nothing"
+        raise PublishError(f"{' '.join(failed)} Published nevertheless: {published}.")
+    return Published(uris)
+
+
+def _write_files(folder: Path, results: ImageResults) -> dict[str, Path]:
+    """Write each kind of file once, into a local folder, for all outputs."""
+    try:
+        return {
+            **({} if results.read_detections is None else _write_features(folder, results)),
+            COVERAGE: _write_coverage(folder, results),
+        }
+    except OSError as error:
+        raise PublishError(
+            f"Cannot write the results to {folder} before they are published: {error}. "
+            "Make room there, or point TMPDIR at a larger disk."
+        ) from error
+
+
+def _write_features(folder: Path, results: ImageResults) -> dict[str, Path]:
+    """Write all formats side by side, so that detections are read and geolocated once."""
+    files = {name: folder / name for name in FORMATS}
+    georeferenced = results.georeference is not None
+    with ExitStack() as open_files:
+        writers = [
+            open_files.enter_context(
+                FORMATS[name].open_writer(path, results.metadata, georeferenced=georeferenced)
+            )
+            for name, path in files.items()
+        ]
+        for batch in results.batches():
+            for write in writers:
+                write(batch)
+    return files
+
+
+def _write_coverage(folder: Path, results: ImageResults) -> Path:
+    path = folder / COVERAGE
+    write_coverage(path, results.ledger, results.georeference)
+    return path
+
+
+def _fill(
+    output: Output,
+    results: ImageResults,
+    files: Mapping[str, Path],
+    stem: str,
+    roots: Sequence[Path],
+) -> Iterator[tuple[str, str]]:
+    """Write one output; yields the name and URI of each file or stream when it is complete."""
+    if isinstance(output, KinesisOutput):
+        if results.read_detections is not None:
+            write_kinesis(output.stream, results.batches(), results.metadata, output.batch_size)
+            yield "kinesis", f"kinesis://{output.stream}"
+        return
+    for name, path in files.items():
+        uri = file_uri(output, f"{stem}.{FILE_ENDINGS[name]}", roots)
+        objects.put(uri, path)
+        yield name, uri

@@ -1,0 +1,69 @@
+"""What holds for a file of every format in `FORMATS`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from affine import Affine
+
+from tasks.imagery import Georeference
+from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.publish import FeatureMetadata
+from tasks.publish.feature_batches import feature_batches
+from tasks.publish.formats import FILE_ENDINGS, FORMATS
+from tasks.results.detections import SCHEMA
+
+METADATA = FeatureMetadata("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+UTM = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (10_000, 10_000))
+
+
+def detections(count: int) -> pa.Table:
+    (x, y), numbers = np.random.default_rng(7).uniform(0, 9000, (2, count)), np.arange(count)
+    columns = {
+        "tile": numbers // 50,
+        "ordinal": pa.array(numbers % 50, pa.int32()),
+        "x_min": x,
+        "y_min": y,
+        "x_max": x + 20,
+        "y_max": y + 30,
+        "score": np.full(count, 0.5),
+        "class_name": ["ship"] * count,
+        "geometry": pa.nulls(count, pa.binary()),
+        "properties": ["{}"] * count,
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def written(name: str, path: Path, tables: list[pa.Table], georeference: Georeference) -> bytes:
+    batches = feature_batches(tables, georeference, METADATA)
+    with FORMATS[name].open_writer(path, METADATA, georeferenced=True) as write:
+        for batch in batches:
+            write(batch)
+    return path.read_bytes()
+
+
+def test_no_two_kinds_of_files_have_one_ending() -> None:
+    assert len(set(FILE_ENDINGS.values())) == len(FILE_ENDINGS) == len(FORMATS) + 1
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_same_features_give_the_same_bytes(name: str, tmp_path: Path) -> None:
+    table = detections(5000)
+    divided = [table.slice(0, 0), table.slice(0, 4999), table.slice(4999)]
+    once = written(name, tmp_path / "a", [table], UTM)
+    again = written(name, tmp_path / "b", divided, UTM)
+    assert once == again
+    assert once != written(name, tmp_path / "c", [table.slice(1)], UTM)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("georeferenced", [True, False])
+def test_a_file_without_features_is_written(
+    name: str, tmp_path: Path, *, georeferenced: bool
+) -> None:
+    with FORMATS[name].open_writer(tmp_path / "x", METADATA, georeferenced=georeferenced):
+        pass
+    assert (tmp_path / "x").stat().st_size > 0
