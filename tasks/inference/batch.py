@@ -1,4 +1,4 @@
-"""A batch of tiles: the unit of work that Prefect sees."""
+"""Batches of tiles: one batch is one task run in Prefect."""
 
 from __future__ import annotations
 
@@ -12,63 +12,63 @@ from tasks.inference.client import InferenceClient, Outcome
 from tasks.results import coverage, detections
 from tasks.results.stored import TileResults
 
-MAX_BATCHES = 32  # of a region: more task runs cost more than they tell
-MAX_BYTES = 64 * 1024 * 1024  # of the tiles of a region that are in calls
-MAX_CALLS = 128  # of a region, in flight, before their turn, or waiting to be made again
+MAX_BATCHES = 32  # of a region: more task runs would cost more than they show
+MAX_BYTES = 64 * 1024 * 1024  # of pixels in a region's calls
+MAX_CALLS = 128  # of a region: in flight, waiting for a permit, or waiting to be retried
 
 
 def batch_size(tiles: int, least: int, tiles_per_call: int) -> int:
-    """Tiles of one batch, so that a region has few batches, of whole calls.
+    """The number of tiles in a batch: a region gets few batches, each of whole calls.
 
     Args:
-        tiles: Tiles of the region.
+        tiles: Number of tiles in the region.
         least: Tiles that a batch should have at least.
-        tiles_per_call: Tiles that the model is asked about together.
+        tiles_per_call: Tiles in one call of the endpoint.
     """
     wanted = max(least, -(-tiles // MAX_BATCHES))
     return -(-wanted // tiles_per_call) * tiles_per_call
 
 
 def max_calls(call_bytes: int) -> int:
-    """Calls that fit in a region's memory at a time.
+    """The number of calls that a region may have in memory at a time.
 
     Args:
-        call_bytes: Bytes of the pixels that a call is about.
+        call_bytes: Bytes of pixels in one call.
     """
     return max(2, min(MAX_CALLS, MAX_BYTES // call_bytes))
 
 
 class Batch:
-    """Tiles that a model is being asked about while they are still being read."""
+    """The outcomes of a batch's tiles, which are submitted while further tiles are read."""
 
     def __init__(self) -> None:
-        """None yet."""
+        """Start without a tile."""
         self._futures: SimpleQueue[Future[list[Outcome]] | None] = SimpleQueue()
 
     def fill(self, tiles: Iterator[ReadTile], calls: InferenceClient) -> int:
-        """Ask about tiles as they are read, until the endpoint is given up.
+        """Submit tiles as they are read, until all are or the endpoint is given up.
 
         Returns:
-            How many were asked about.
+            The number of tiles submitted.
         """
-        asked = 0
+        submitted = 0
         while not calls.stop_reason and (group := list(islice(tiles, calls.tiles_per_call))):
-            asked += len(group)
+            submitted += len(group)
             self._futures.put(calls.submit(group))
-        return asked
+        return submitted
 
     def close(self) -> None:
-        """Nothing more will come, whoever waits for it."""
+        """Say that no further tile will be submitted: iteration ends after those that were."""
         self._futures.put(None)
 
     def __iter__(self) -> Iterator[Outcome]:
-        """The outcome of each tile, in order, as soon as it is there; to be asked for once."""
+        """The outcome of each tile, in order, as soon as there is one; to be iterated over once."""
         while future := self._futures.get():
             yield from future.result()
 
 
 def infer(batch: Batch) -> TileResults:
-    """What a model says of each tile of a batch that it is being asked about."""
+    """The results of a batch's tiles, once all of them have their outcome."""
     outcomes = list(batch)
     found = [outcome.detections for outcome in outcomes if outcome.detections is not None]
     table = detections.concatenate(found)

@@ -1,4 +1,4 @@
-"""What every endpoint can do: one small interface, a module or folder of its own for each."""
+"""The interface of all endpoints, and the two forms of answer that are not decoded JSON."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tasks.imagery import TilePixels
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """An answer in arrays, from models whose output is tensors.
+    """An answer in arrays, from a model whose output is tensors.
 
     Attributes:
         boxes: (n, 4) float: x_min, y_min, x_max, y_max in pixels of the tile, corner-origin.
         scores: (n,) float.
-        classes: (n,) int: places in `names`.
-        names: Of the model's classes.
+        classes: (n,) int: indices into `names`.
+        names: Names of the model's classes.
     """
 
     boxes: NDArray[np.floating[Any]]
@@ -34,8 +34,8 @@ class JsonText:
     """An answer in JSON, not yet decoded.
 
     Attributes:
-        source: Who gave it, for the error's sake.
-        body: What there was, byte for byte.
+        source: The endpoint, as error messages name it.
+        body: The JSON, in UTF-8.
     """
 
     source: str
@@ -43,14 +43,13 @@ class JsonText:
 
 
 class Endpoint(Protocol):
-    """A model that can be asked about tiles, from several threads at once.
+    """A model that several threads can call at once.
 
     Attributes:
-        tiles_per_call: Tiles that it likes to be asked about at once; most take one.
-        capacity: Calls that it is known to take at a time, over all who call it; None where only
-            trying tells.
-        local: Whether it runs in this process, where calls never fail for want of a connection and
-            more of them than processors gain nothing.
+        tiles_per_call: The most tiles in one call; 1 for most endpoints.
+        capacity: Calls that it takes at a time, from all its callers together; None if unknown.
+        local: Whether it runs in this process: its calls need no connection, and more of them at a
+            time than there are processors gain nothing.
     """
 
     tiles_per_call: int
@@ -58,18 +57,18 @@ class Endpoint(Protocol):
     local: bool
 
     def prepare(self, tile: TilePixels) -> Any:  # noqa: ANN401 - the endpoint's own
-        """What will be sent for a tile, worked out before it is the tile's turn to be asked."""
+        """What will be sent for a tile; made before the tile has the permit for its call."""
 
     def ask(self, prepared: Sequence[Any]) -> Sequence[object]:
         """The answer for each of a few tiles: `Boxes`, `JsonText`, or decoded JSON, unchecked.
 
         Args:
-            prepared: What `prepare` made of each; 1 to `tiles_per_call` of them.
+            prepared: What `prepare` returned for each tile; 1 to `tiles_per_call` of them.
 
         Raises:
             EndpointError: The model did not answer.
-            AnswerError: What it answered cannot be read at all.
+            AnswerError: The answer cannot be read at all.
         """
 
     def close(self) -> None:
-        """Let go of connections; calls under way, in other threads, end at once."""
+        """Close connections; calls in flight in other threads end at once."""

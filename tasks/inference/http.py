@@ -1,4 +1,4 @@
-"""Models behind HTTP: one POST a tile."""
+"""Models behind HTTP: one POST for each tile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HttpEndpoint:
     """A model at a URL that takes an encoded tile and answers with a FeatureCollection.
 
     Attributes:
-        url: Where tiles are posted to.
+        url: Where tiles are posted.
     """
 
     tiles_per_call = 1
@@ -40,19 +40,19 @@ class HttpEndpoint:
         parameters: Mapping[str, Any],
         timeout: float,
     ) -> None:
-        """Open no connection to it yet.
+        """Open no connection yet.
 
         Args:
-            url: Where to post to.
-            encode: Makes the body of a tile's pixels.
+            url: Where tiles are posted.
+            encode: Encodes a tile as the body of a call.
             media_type: Content type of that body.
-            parameters: The request's `imageProcessorParameters`, sent as headers with the secrets
-                that they name.
+            parameters: The request's `imageProcessorParameters`: sent as headers, with the values
+                of the secrets that they refer to.
             timeout: Seconds that a call may take in all.
 
         Raises:
-            RequestError: Nothing can be posted to that URL, or not with these secrets.
-            EndpointError: Who keeps a secret does not answer.
+            RequestError: Nothing can be posted to that URL, or a secret may not be sent there.
+            EndpointError: The store of a secret does not answer.
         """
         revealed = reveal(parameters, url)
         self._headers = {"content-type": media_type} | headers(revealed.parameters)
@@ -65,17 +65,17 @@ class HttpEndpoint:
         """The endpoint's answer for one tile.
 
         Raises:
-            EndpointError: As `tasks.inference.transport` and `tasks.inference.http_status` tell.
-            AnswerError: The body is too long, or says that it is no JSON.
+            EndpointError: See `Transport.send` and `check_status`.
+            AnswerError: The body is too long, or its media type is not that of JSON.
         """
         (body,) = prepared
-        reply = self._transport.post(self.url, self._headers, body)
-        check_status(redact_url(self.url), reply)
+        response = self._transport.post(self.url, self._headers, body)
+        check_status(redact_url(self.url), response)
         try:
-            check_media_type(reply)
+            check_media_type(response)
         except AnswerError as error:
             raise AnswerError(f"{redact_url(self.url)}: {error}") from error
-        return [JsonText(redact_url(self.url), reply.body)]
+        return [JsonText(redact_url(self.url), response.body)]
 
     def close(self) -> None:
         """Close the connections."""
@@ -86,7 +86,7 @@ def headers(parameters: Mapping[str, Any]) -> dict[str, str]:
     """A request's `imageProcessorParameters` as headers, by name in lower case.
 
     Raises:
-        RequestError: One of them is a header that HTTP itself sets.
+        RequestError: A parameter has the name of a header that HTTP itself sets.
     """
     named = {name.lower(): str(value).strip() for name, value in parameters.items()}
     if refused := sorted(named.keys() & _FRAMING):
@@ -97,14 +97,14 @@ def headers(parameters: Mapping[str, Any]) -> dict[str, str]:
     return {_HEADERS.get(name, name): value for name, value in named.items()}
 
 
-def check_media_type(reply: Response) -> None:
-    """Refuse an answer that says it is anything but text or data.
+def check_media_type(response: Response) -> None:
+    """Refuse an answer whose media type is an image, audio, video, a font or multipart.
 
-    JSON is not insisted on: many a server calls it text/html.
+    Other types are accepted, as servers also send JSON as text/html or without a type.
 
     Raises:
-        AnswerError: It is an image, say.
+        AnswerError: With the media type.
     """
-    media_type = reply.headers.get("content-type", "").strip().lower()
+    media_type = response.headers.get("content-type", "").strip().lower()
     if media_type.startswith(_OTHER_MEDIA):
         raise AnswerError(f"The answer is {media_type[:80]}, not JSON: check the model's output.")

@@ -1,4 +1,4 @@
-"""What the status of a server's reply means for a tile."""
+"""The error that the HTTP status of a response stands for."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SERVER_ERROR = 500
 _THROTTLING = (429, 503)
 _GATEWAY = (502, 504)
 _TRANSIENT = (408, 425)
-_SHOWN = 200  # bytes of what a server said
+_EXCERPT = 200  # bytes of a response in a message
 
 
-def check_status(url: str, reply: Response) -> None:
-    """Nothing for a reply with an answer in it.
+def check_status(url: str, response: Response) -> None:
+    """Raise the error that a response without an answer stands for.
 
     Raises:
         ThrottledError: 429 or 503, with the seconds of Retry-After.
@@ -32,14 +32,14 @@ def check_status(url: str, reply: Response) -> None:
         TransientError: Another 5xx, 408 or 425.
         PermanentError: Any other status but 200.
     """
-    if reply.status != _OK:
-        target = reply.headers.get("location")
-        said = reply.body[:_SHOWN].decode(errors="replace").strip() or _phrase(reply.status)
-        reason = f"name {target[:_SHOWN]} instead" if target else said
+    if response.status != _OK:
+        target = response.headers.get("location")
+        text = response.body[:_EXCERPT].decode(errors="replace").strip() or _phrase(response.status)
+        reason = f"name {target[:_EXCERPT]} instead" if target else text
         raise status_error(
-            f"{url} answered HTTP {reply.status}: {reason}",
-            reply.status,
-            reply.headers.get("retry-after"),
+            f"{url} answered HTTP {response.status}: {reason}",
+            response.status,
+            response.headers.get("retry-after"),
         )
 
 
@@ -47,9 +47,9 @@ def status_error(message: str, status: int, retry_after: str | None = None) -> E
     """The error that an HTTP status stands for.
 
     Args:
-        message: What it says.
+        message: The error's message.
         status: HTTP status, not 200.
-        retry_after: The header of that name.
+        retry_after: The response's header of that name.
     """
     if status in _THROTTLING:
         return ThrottledError(message, _seconds(retry_after))

@@ -1,4 +1,4 @@
-"""An encoded tile back to pixels: what a model's side of the wire does first."""
+"""Decodes encoded tiles to pixels, as a model server does."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ MAGIC = {
     b"NITF": "NITF",
     b"NSIF": "NITF",
 }
-"""First bytes of each format that a tile may come in, and who reads it."""
+"""First bytes of each format of tiles, and its GDAL driver; NPY is read by NumPy."""
 
 LARGEST = 2**30
-"""Bytes that a tile may decode to; a few kilobytes can claim terabytes."""
+"""Bytes that a tile may decode to: a header of a few bytes can declare terabytes."""
 
 _opening = threading.Lock()  # warning filters belong to the process, not to a thread
 
@@ -34,11 +34,11 @@ _opening = threading.Lock()  # warning filters belong to the process, not to a t
 def decode_tile(payload: bytes, media_type: str | None = None) -> NDArray[Any]:
     """The pixels of an encoded tile, whichever of GTIFF, NITF, PNG, JPEG and NPY it is.
 
-    The content decides; a wrong media type is no obstacle.
+    The format is taken from the content, not from the media type.
 
     Args:
-        payload: The tile, encoded.
-        media_type: What the sender called it, for the error's sake.
+        payload: The encoded tile.
+        media_type: The sender's media type, for error messages.
 
     Returns:
         (bands, height, width) in the tile's own dtype.
@@ -50,8 +50,8 @@ def decode_tile(payload: bytes, media_type: str | None = None) -> NDArray[Any]:
     reader = next((name for magic, name in MAGIC.items() if payload.startswith(magic)), None)
     if reader is None:
         raise ValueError(
-            f"A tile of {len(payload)} bytes{called} that starts with {payload[:8]!r} is no image: "
-            "send GTIFF, NITF, PNG, JPEG or NPY."
+            f"A tile of {len(payload)} bytes{called} that starts with {payload[:8]!r} is not an "
+            "image: send GTIFF, NITF, PNG, JPEG or NPY."
         )
     try:
         return _from_npy(payload) if reader == "NPY" else _from_raster(payload, reader)
@@ -73,7 +73,7 @@ def _from_npy(payload: bytes) -> NDArray[Any]:
 
 
 def _from_raster(payload: bytes, driver: str) -> NDArray[Any]:
-    """Pixels of a tile that GDAL reads."""
+    """Pixels of a tile in a format of GDAL."""
     with MemoryFile(payload) as memory, _open(memory, driver) as dataset:
         size = dataset.count * dataset.height * dataset.width * np.dtype(dataset.dtypes[0]).itemsize
         if size > LARGEST:
@@ -83,7 +83,7 @@ def _from_raster(payload: bytes, driver: str) -> NDArray[Any]:
 
 
 def _open(memory: MemoryFile, driver: str) -> DatasetReader:
-    """The dataset in memory, read by that driver alone; a tile needs no georeference."""
+    """A dataset in memory, opened by that driver alone; a tile needs no georeference."""
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return memory.open(driver=driver)

@@ -1,4 +1,4 @@
-"""Calls over HTTP: connections kept alive, HTTP/1.1 or 2, one deadline from first to last byte."""
+"""HTTP client: persistent connections, HTTP/1.1 or 2, one deadline from first to last byte."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tasks.request.locations import redact_url
 
 MAX_BYTES = 16 * 1024 * 1024  # of an answer, decompressed
 _CHUNK = 1 << 20
-_SHORTEST = 6  # bytes of a secret that is hidden: answers are full of shorter words
-_BROKEN = "reading a body from connection"  # in the causes, where it is not the body that is wrong
+_SHORTEST = 6  # bytes of a secret that is masked: shorter ones would match ordinary text
+_CONNECTION_BROKE = "reading a body from connection"  # in the causes, unlike a malformed body
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a server sent back.
+    """A server's response.
 
     Attributes:
         status: HTTP status.
@@ -39,8 +39,8 @@ class Response:
 class Transport:
     """Connections to servers, for several threads at once.
 
-    HTTP/2 is spoken where a server offers it over TLS. Redirects are not followed: a tile goes
-    where the request says, or nowhere. Proxies and certificates are the system's
+    HTTP/2 is used if a server offers it over TLS. Redirects are not followed, so that a tile goes
+    nowhere but to the URL in the request. Proxies and certificates are the system's
     (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`).
     """
 
@@ -48,32 +48,24 @@ class Transport:
         """Open no connection yet.
 
         Args:
-            timeout: Seconds that a call may take, from the connection to the answer's last byte.
-            secrets: Texts that no reply shows, where a server says again what it was sent.
+            timeout: Seconds that a call may take, from connecting to the response's last byte.
+            secrets: Texts that are masked in responses, in case a server repeats what it was sent.
         """
         self._timeout = timeout
-        hidden = [text.encode() for text in secrets if len(text.encode()) >= _SHORTEST]
-        self._secrets = sorted(hidden, key=len, reverse=True)  # one may hold another
+        masked = [text.encode() for text in secrets if len(text.encode()) >= _SHORTEST]
+        self._secrets = sorted(masked, key=len, reverse=True)  # one may contain another
         self._client = (
             SyncClientBuilder()
             .timeout(timedelta(seconds=timeout))
             .follow_redirects(enable=False)
             .http2(enable=True)
-            .http2_adaptive_window(enabled=True)  # else 64 KiB a round trip
+            .http2_adaptive_window(enabled=True)  # else 64 KiB per round trip
             .user_agent("swath")
             .build()
         )
 
-    def get(self, url: str) -> Response:
-        """What is at an address.
-
-        Raises:
-            As `send`.
-        """
-        return self.send("GET", url, {})
-
     def post(self, url: str, headers: Mapping[str, str], body: bytes | bytearray) -> Response:
-        """The reply to a body.
+        """The response to a POST.
 
         Raises:
             As `send`.
@@ -87,24 +79,24 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | bytearray | None = None,
     ) -> Response:
-        """The reply to a request.
+        """The response to a request.
 
         Args:
-            method: Of HTTP.
-            url: Where to.
-            headers: Sent as they are, beside those that HTTP itself asks for.
-            body: Sent without a copy; None for a request that has none.
+            method: HTTP method.
+            url: Where the request is sent.
+            headers: Sent as they are, beside those that HTTP requires.
+            body: Sent without a copy; None for a request without a body.
 
         Raises:
-            EndpointTimeoutError: The last byte of the reply was not there in time.
+            EndpointTimeoutError: The last byte of the response was not there in time.
             UnreachableError: No connection, or one that broke, or that `close` ended.
-            AnswerError: The reply is too long, or is not what its Content-Encoding says.
+            AnswerError: The response is too long, or cannot be decompressed.
         """
         request = self._client.request(method, url).headers(headers)
         return self._send(url, request if body is None else request.body_bytes(body))
 
     def close(self) -> None:
-        """Close the connections; calls under way in other threads end at once."""
+        """Close the connections; calls in flight in other threads end at once."""
         self._client.close()
 
     def _send(self, url: str, request: SyncRequestBuilder) -> Response:
@@ -117,25 +109,27 @@ class Transport:
                     body += chunk
         except TimeoutError as error:
             raise EndpointTimeoutError(
-                f"{url}: no whole answer within {self._timeout:g} s"
+                f"{url}: no complete answer within {self._timeout:g} s"
             ) from error
         except BodyDecodeError as error:
-            if _BROKEN in str(error.details):
+            if _CONNECTION_BROKE in str(error.details):
                 raise UnreachableError(f"{url}: {_cause(error)}") from error
             raise AnswerError(f"{url}: the answer cannot be read: {_cause(error)}") from error
         except PyreqwestError as error:
             raise UnreachableError(f"{url}: {_cause(error)}") from error
         if len(body) > MAX_BYTES:
             raise AnswerError(f"{url}: the answer has more than {MAX_BYTES} bytes")
-        reply = Response(response.status, headers, bytes(body))
-        return self._without_secrets(reply) if self._secrets else reply
+        received = Response(response.status, headers, bytes(body))
+        return self._mask_all(received) if self._secrets else received
 
-    def _without_secrets(self, reply: Response) -> Response:
-        told = {name: self._hide(value.encode()).decode() for name, value in reply.headers.items()}
-        return Response(reply.status, told, self._hide(reply.body))
+    def _mask_all(self, response: Response) -> Response:
+        headers = {
+            name: self._mask(value.encode()).decode() for name, value in response.headers.items()
+        }
+        return Response(response.status, headers, self._mask(response.body))
 
-    def _hide(self, text: bytes) -> bytes:
-        """A text with asterisks, as many as there were bytes, for what is secret."""
+    def _mask(self, text: bytes) -> bytes:
+        """A text with each byte of a secret replaced by an asterisk."""
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, b"*" * len(secret))
@@ -143,7 +137,7 @@ class Transport:
 
 
 def _headers(response: SyncResponse) -> dict[str, str]:
-    """A reply's headers; those that are not text are nothing to us."""
+    """A response's headers, without those that are not text."""
     headers = {}
     for name in response.headers:
         with suppress(ValueError):
@@ -152,16 +146,18 @@ def _headers(response: SyncResponse) -> dict[str, str]:
 
 
 def check_sendable(url: str, headers: Mapping[str, str]) -> None:
-    """Refuse what no request can be sent to, or with.
+    """Check that a request can be sent to a URL with these headers.
 
     Raises:
-        RequestError: With what is wrong with it.
+        RequestError: The URL or a header is malformed.
     """
     client = SyncClientBuilder().build()
     try:
         request = client.post(url)
     except ValueError as error:
-        raise RequestError(f"imageProcessor.name: {redact_url(url)} is no URL: {error}.") from error
+        raise RequestError(
+            f"imageProcessor.name: {redact_url(url)} is not a URL: {error}."
+        ) from error
     finally:
         client.close()
     for name, value in headers.items():
@@ -175,6 +171,6 @@ def check_sendable(url: str, headers: Mapping[str, str]) -> None:
 
 
 def _cause(error: PyreqwestError) -> str:
-    """What lies at the bottom of an error, which its own words leave out."""
+    """The innermost cause of an error, which its message leaves out."""
     causes = error.details["causes"] if isinstance(error, DetailedPyreqwestError) else None
     return causes[-1]["message"] if causes else error.message

@@ -125,7 +125,7 @@ def test_an_endpoint_that_hangs_is_given_up(server: Server) -> None:
     server.behave = lambda _: HANG
     found = ask(tiles(200), endpoint(server.url, timeout=0.5), attempts=99, retry_seconds=1.0)
     assert coverage.count(found.ledger)["failed"] == 200
-    assert "no whole answer within 0.5 s" in coverage.reasons(found.ledger)[0][0]
+    assert "no complete answer within 0.5 s" in coverage.reasons(found.ledger)[0][0]
     assert server.calls < 100
 
 

@@ -278,7 +278,7 @@ def test_an_answer_that_is_too_late_is_given_up(server: str, opened: Open, path:
     error = failure(opened(server + path, timeout=0.4))
     assert 0.3 < time.monotonic() - began < 5
     assert type(error) is EndpointTimeoutError
-    assert str(error) == f"{server}{path}: no whole answer within 0.4 s"
+    assert str(error) == f"{server}{path}: no complete answer within 0.4 s"
 
 
 def test_closing_ends_calls_under_way(server: str, opened: Open) -> None:
@@ -423,4 +423,4 @@ def test_the_deadline_of_a_request_is_that_of_each_call(models: str, image: Imag
     with closing(open_endpoint(request, image, 0.3)) as endpoint:
         found = ask_about([tile(0, (0, 0, 255)), tile(1)], endpoint, attempts=1)
     assert found.ledger["state"].to_pylist() == ["failed", "inferred"]
-    assert "no whole answer within 0.3 s" in found.ledger["reason"][0].as_py()
+    assert "no complete answer within 0.3 s" in found.ledger["reason"][0].as_py()

@@ -481,7 +481,7 @@ def test_a_model_that_is_not_ready_may_be_the_next_time(
         ("500", TransientError, "HTTP 500: CUDA out of memory"),
         ("503", ThrottledError, "HTTP 503: Exceeds maximum queue size"),
         ("broken", UnreachableError, "end of file"),
-        ("slow", EndpointTimeoutError, "no whole answer within 0.5 s"),
+        ("slow", EndpointTimeoutError, "no complete answer within 0.5 s"),
     ],
 )
 def test_each_fault_is_of_its_kind_with_the_address_and_the_reason(
