@@ -1,6 +1,6 @@
 # The image that every process on AWS runs: server, worker, sensor, image and region. `make image` builds it.
 #
-# The base is any image with Python 3.11 or 3.12 and its venv module: python-slim, UBI, or one of Iron Bank. A tag
+# The base is any image with Python 3.11 to 3.14 and its venv module: python-slim, UBI, or one of Iron Bank. A tag
 # moves: `make image BASE=registry/name@sha256:…` names it by digest, and can be repeated.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 
@@ -9,7 +9,7 @@ FROM ${BASE_IMAGE} AS base
 USER 0:0
 # python-slim lacks a library that rasterio links, and the byte code of Python's own library: 0.4 s of every start.
 # hadolint ignore=DL3008
-RUN python3 -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 12) or sys.exit("Swath needs Python 3.11 or 3.12")' \
+RUN python3 -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 14) or sys.exit("Swath needs Python 3.11 to 3.14")' \
     && { python3 -c 'import ctypes; ctypes.CDLL("libexpat.so.1")' 2> /dev/null || { \
         apt-get update && apt-get install --yes --no-install-recommends libexpat1 && rm -rf /var/lib/apt/lists/*; }; } \
     && python3 -m compileall -q -j 0 -x '/(lib2to3|tests?|(site|dist)-packages)/' \
@@ -50,6 +50,7 @@ ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Swath" \
       org.opencontainers.image.description="Runs machine-learning models over satellite images of any size." \
+      org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${BASE_IMAGE}"

@@ -1,12 +1,16 @@
-# Each target does its own set-up; only Python 3.11 or 3.12, make and git are taken for granted.
+# Each target does its own set-up, once; only Python 3.11 to 3.14, make and git are taken for granted.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock image sbom clean
+.PHONY: help setup demo unit test lint bench lock image sbom clean
 
 BIN := .venv/bin
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+IN_RANGE := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do $$p $(IN_RANGE) && echo $$p && break; done)
+NEEDS_PYTHON = test -n "$(PYTHON)" && "$(PYTHON)" $(IN_RANGE) || { \
+	echo "Swath needs Python 3.11, 3.12, 3.13 or 3.14$(if $(PYTHON), and $(PYTHON) is none of them)." \
+		"Install one, or name it: make PYTHON=/path/to/python3.13 $@" >&2; exit 1; }
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
-NEEDS_PYTHON = test -n "$(PYTHON)" || { echo "Swath needs Python 3.11 or 3.12: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+INSTALLED = $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock | sort -u)
 IMAGE ?=
 BASE ?=
 
@@ -15,38 +19,53 @@ help: ## this list
 
 setup: .venv/ready ## .venv with the `swath` command in it
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/installed: requirements.lock
 	@$(NEEDS_PYTHON)
 	@echo "Setting up .venv with $$($(PYTHON) --version), once"
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PIP) --require-hashes -r $<
+	@touch $@
+
+.venv/ready: .venv/installed pyproject.toml
+	@$(PIP) --no-build-isolation -e .
 	@$(BIN)/python -m deployments.local.server_for_command # migrates the database that every Prefect server starts from
 	@$(BIN)/python -m tasks.merge # compiles its loops
+	@touch $@
+
+.venv/test .venv/lint .venv/bench: .venv/%: tests/%.lock .venv/installed
+	@echo "Adding to .venv what make $* takes, once"
+	@$(PIP) --require-hashes -r $<
 	@touch $@
 
 demo: setup ## the whole system on a generated harbour; IMAGE=path/to/any.tif for your own
 	@exec $(BIN)/swath demo $(if $(IMAGE),--image "$(IMAGE)")
 
-test: setup ## unit, integration and fault tests
+unit: setup .venv/test ## unit tests: no server, about a minute; after each change
+	@$(BIN)/pytest tests/unit --numprocesses=2 --dist=loadfile
+
+test: setup .venv/test ## unit, integration and fault tests
 	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder # the quick unit tests last
 
-lint: setup ## ruff, ruff format, mypy --strict, import-linter, hadolint
+lint: setup .venv/test .venv/lint ## ruff, ruff format, mypy --strict, import-linter, hadolint
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/hadolint Dockerfile
 
-bench: setup ## benchmarks, one JSON line each
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps lsnms==0.5.0 # asks for an older numba than it needs
+bench: setup .venv/test .venv/bench ## benchmarks, one JSON line each
 	@$(BIN)/pytest tests/benchmarks -q -s
 
+# One set of versions for everything; the locks of tests/ hold only what comes on top of requirements.lock.
 lock: setup ## pin every dependency anew
-	@$(BIN)/python -m pip install --quiet uv
-	@$(COMPILE) --upgrade --extra dev --output-file requirements.lock pyproject.toml
-	@$(COMPILE) --constraint requirements.lock --extra onnx --extra sar --output-file deployments/image/runtime.lock pyproject.toml
-	@$(COMPILE) --constraint requirements.lock --group image --output-file deployments/image/build.lock
+	@$(PIP) uv
+	@$(COMPILE) --upgrade --all-extras --group setup --group test --group lint --group bench --output-file .venv/all.lock pyproject.toml
+	@$(COMPILE) --constraint .venv/all.lock --extra local --extra onnx --extra sar --group setup --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group test --output-file tests/test.lock
+	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group lint --output-file tests/lint.lock
+	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group bench --output-file tests/bench.lock
+	@$(COMPILE) --constraint .venv/all.lock --extra onnx --extra sar --output-file deployments/image/runtime.lock pyproject.toml
+	@$(COMPILE) --constraint .venv/all.lock --group image --output-file deployments/image/build.lock
 
 image: ## the container image, with podman, docker or buildah; BASE=image@sha256:… to build upon
 	@$(NEEDS_PYTHON)

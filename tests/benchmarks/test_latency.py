@@ -132,7 +132,8 @@ def start_up(run: FlowRun) -> float:
     """Seconds from a run's creation to its start."""
     assert run.created is not None
     assert run.start_time is not None
-    return (run.start_time - run.created).total_seconds()
+    seconds: float = (run.start_time - run.created).total_seconds()
+    return seconds
 
 
 @pytest.mark.parametrize("regions", [1, 2])

@@ -119,8 +119,8 @@ def test_an_image_is_worked_from_end_to_end_without_a_network(tmp_path: Path) ->
     ("command", "says"),
     [
         (("swath", "--help"), "Run machine-learning models"),
-        (("prefect", "version"), "3.8"),
-        (("python", "-m", "prefect", "version"), "3.8"),
+        (("prefect", "version"), "3.9"),
+        (("python", "-m", "prefect", "version"), "3.9"),
         (("python", "-c", "import flows.sensor, flows.image, flows.region, os; print(os.getcwd())"),
          "/opt/swath"),
         (("cat", "prefect.yaml"), "flows.region.region"),
@@ -150,7 +150,8 @@ def test_its_labels_tell_what_it_is(described: dict[str, Any]) -> None:
         if name.startswith(prefix)
     }
     assert labels["title"] == "Swath"
-    assert labels["version"] == "0.1.0"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (labels["version"], labels["licenses"]) == (project["version"], project["license"])
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", labels["revision"])
     assert labels["base.name"].startswith("localhost/swath-debian:")
     assert described["User"] == "10001:10001"
