@@ -1,1 +1,1 @@
-"""The demonstration: a generated harbour with known ships, and how well they were found."""
+"""`swath demo`: the whole system on a generated harbour, and how many of its ships were found."""

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 MODEL = "bright-targets"
-_PAINT = (
-    "from pathlib import Path; from deployments.demo.scene import generate; generate(Path({!r}))"
-)
+_HARBOUR = "deployments.demo.harbour"
+_PAINT = f"from pathlib import Path; from {_HARBOUR}.scene import generate; generate(Path({{!r}}))"
 _PATIENCE = 300  # seconds that the harbour may take
 
 
@@ -37,7 +37,15 @@ def show(image: Path | None, out: Path, *, keep_running: bool, console: Console)
 
     Returns:
         The exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED.
+
+    Raises:
+        ImageError: There is no such image, or none was given and the harbour is not installed.
     """
+    if image is None and find_spec(_HARBOUR) is None:
+        raise ImageError(
+            "--image: the generated harbour is part of a clone of Swath, not of the installed "
+            "package; give an image of your own, or run `make demo` in a clone."
+        )
     if image is not None and not image.is_file():
         raise ImageError(f"{image}: there is no such file; give the path of a raster image.")
     began, out = time.monotonic(), out.absolute()
@@ -140,7 +148,7 @@ def _agreement(found: Path, truth: Path) -> str:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from deployments.demo.truth import Truth, score
+    from deployments.demo.harbour.truth import Truth, score
 
     columns = ["image_x_min", "image_y_min", "image_x_max", "image_y_max"]
     table = pq.read_table(found, columns=columns)

@@ -22,7 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
-from deployments.demo.scene import generate
+from deployments.demo.harbour.scene import generate
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, encoder, open_image
 from tasks.imagery.georeference.affine import AffineGeoreference

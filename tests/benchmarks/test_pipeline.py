@@ -27,7 +27,7 @@ from prefect.testing.utilities import prefect_test_harness
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
-from deployments.demo.scene import generate
+from deployments.demo.harbour.scene import generate
 from flows.region import region as region_flow
 from tasks.grid.tiles import Grid, Region
 from tasks.imagery import Image, open_image

@@ -19,7 +19,7 @@ import rasterio
 import rasterio.shutil
 from rasterio.windows import Window
 
-from deployments.demo.scene import generate
+from deployments.demo.harbour.scene import generate
 from tasks.grid.tiles import Grid
 from tasks.imagery import Image, TilePixels, open_image, read_tiles
 from tasks.imagery.environment import MEBIBYTE

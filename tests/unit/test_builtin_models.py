@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 
-from deployments.demo.truth import score
+from deployments.demo.harbour.truth import score
 from tasks.errors import RequestError, ThrottledError, TransientError
 from tasks.inference import builtin
 from tasks.inference.builtin.failure import BadAnswerError

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 from rasterio.enums import Compression
 
-from deployments.demo import scene
-from deployments.demo.truth import Score, Truth, score
+from deployments.demo.harbour import scene
+from deployments.demo.harbour.truth import Score, Truth, score
 from tasks.grid.tiles import Grid
 from tasks.inference import builtin
 from tasks.inference.answer import read_answer

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from deployments.demo.paint import Colour, Paint, Patch, Points, Wake
+from deployments.demo.harbour.paint import Colour, Paint, Patch, Points, Wake
 
 HULL = np.array(
     [(-0.5, -0.4), (-0.47, -0.5), (0.2, -0.5), (0.36, -0.37), (0.46, -0.14), (0.5, 0.0)]

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from shapely import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from deployments.demo.frame import place
-from deployments.demo.paint import Colour, Points
-from deployments.demo.town import Area, town, yards
+from deployments.demo.harbour.frame import place
+from deployments.demo.harbour.paint import Colour, Points
+from deployments.demo.harbour.town import Area, town, yards
 
 TILT = np.deg2rad(10)  # of the image's footprint inside its raster
 GREEN: Colour = (104, 114, 84)

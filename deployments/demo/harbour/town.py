@@ -9,8 +9,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from deployments.demo.frame import ALONG, ORIGIN, SEAWARD
-from deployments.demo.paint import Colour
+from deployments.demo.harbour.frame import ALONG, ORIGIN, SEAWARD
+from deployments.demo.harbour.paint import Colour
 
 ROOFS: list[Colour] = [
     (150, 96, 76),

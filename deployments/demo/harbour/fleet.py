@@ -8,10 +8,10 @@ import numpy as np
 import shapely
 from shapely.geometry import Polygon
 
-from deployments.demo.frame import ALONG, SEAWARD
-from deployments.demo.harbour import Harbour
-from deployments.demo.paint import Points
-from deployments.demo.ship import KINDS, Kind, Ship
+from deployments.demo.harbour.frame import ALONG, SEAWARD
+from deployments.demo.harbour.layout import Harbour
+from deployments.demo.harbour.paint import Points
+from deployments.demo.harbour.ship import KINDS, Kind, Ship
 from tasks.grid.tiles import positions
 
 GAP = 4.0  # pixels of water between two hulls, and between hull and quay, at least

@@ -15,12 +15,12 @@ from rasterio.features import rasterize
 from rasterio.windows import Window
 from scipy import ndimage
 
-from deployments.demo import texture
-from deployments.demo.fleet import populate
-from deployments.demo.harbour import GREEN, Harbour, build
-from deployments.demo.paint import Colour, paint
-from deployments.demo.ship import Ship
-from deployments.demo.truth import Truth
+from deployments.demo.harbour import texture
+from deployments.demo.harbour.fleet import populate
+from deployments.demo.harbour.layout import GREEN, Harbour, build
+from deployments.demo.harbour.paint import Colour, paint
+from deployments.demo.harbour.ship import Ship
+from deployments.demo.harbour.truth import Truth
 
 CRS = "EPSG:32633"
 TRANSFORM = Affine(1, 0, 388_000, 0, -1, 5_034_000)  # 1 m pixels in the northern Adriatic

@@ -1,0 +1,61 @@
+"""The package as `pip install` gets it: what is in it, and what it says of what is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from email import message_from_string
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--target=wheel", "--directory", str(folder)]
+    command = [sys.executable, "-m", "hatchling", "build", *options]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (path,) = folder.glob("*.whl")
+    return ZipFile(path)
+
+
+def test_it_holds_three_packages_with_types_and_without_the_harbour(wheel: ZipFile) -> None:
+    names = wheel.namelist()
+    folders = {name.partition("/")[0] for name in names if not name.startswith("swath-")}
+    assert folders == {"deployments", "flows", "tasks"}
+    assert {f"{folder}/py.typed" for folder in folders} <= set(names)
+    assert "deployments/demo/show.py" in names
+    assert not [name for name in names if name.startswith("deployments/demo/harbour")]
+
+
+def test_it_tells_its_version_and_licence(wheel: ZipFile) -> None:
+    (metadata,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
+    told = message_from_string(wheel.read(metadata).decode())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (told["Version"], told["License-Expression"]) == (project["version"], "Apache-2.0")
+    (licence,) = (name for name in wheel.namelist() if name.endswith("licenses/LICENSE"))
+    assert "Apache License" in wheel.read(licence).decode()
+
+
+def test_the_demonstration_says_what_an_installed_package_lacks(
+    wheel: ZipFile, tmp_path: Path
+) -> None:
+    wheel.extractall(tmp_path / "installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.cli", "demo"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "swath: --image: the generated harbour is part of a clone" in done.stderr
+    assert "make demo" in done.stderr
+    assert not (tmp_path / "demo").exists()
