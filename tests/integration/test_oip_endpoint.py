@@ -33,10 +33,12 @@ from tasks.errors import (
 )
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
+from tasks.inference.answer import read_answer
 from tasks.inference.endpoint import Boxes
 from tasks.inference.oip import OipEndpoint, open_oip
 from tasks.inference.onnx import open_onnx
 from tasks.request import Request
+from tasks.results import detections
 from tests.oip_server import oip_server
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -333,6 +335,31 @@ def test_a_model_of_pairs_is_given_pairs(
     for count in (2, 1):
         check(ask(endpoint, tiles(count)), tiles(count))
         assert seen(servers["none"])[-1]["shape"][0] == 2
+
+
+@pytest.mark.parametrize(("width", "boxes"), [(3, []), (10, [[4, 5, 10, 25]])])
+def test_boxes_in_the_padding_of_a_thin_image_are_no_fault_of_the_model(
+    servers: dict[str, str], folder: Path, width: int, boxes: list[list[float]]
+) -> None:
+    """The model finds x from 4 to 20 whatever it is given; the image ends before that."""
+    words = {"bands": [], "resize_type": "pad"}
+    described = describe(folder / f"thin-{width}.json", detector=LOW, input=words)
+    shape = {"width": width, "height": SIDE, "count": 3, "dtype": "uint8"}
+    place = {"crs": "EPSG:32631", "transform": from_origin(5e5, 57e5, 1, 1)}
+    pixels = np.full((3, SIDE, width), 90, np.uint8)
+    path = folder / f"thin-{width}.tif"
+    with rasterio.open(path, "w", driver="GTiff", **shape, **place) as dataset:
+        dataset.write(pixels)
+    url = f"{servers['advertised']}/v2/models/float32"
+    request = asked(url, "OIP_ENDPOINT", SIDE, description=str(described))
+    thin = open_image(str(path), roots=[folder])
+    tile = TilePixels(Tile(0, Window(0, 0, width, SIDE)), pixels, None)
+    with closing(open_oip(request, thin, [folder], 20.0)) as endpoint:
+        (found,) = ask(endpoint, [tile])
+    answer = read_answer(found, tile.tile)
+    table = answer.detections
+    assert ([] if table is None else detections.boxes(table).tolist()) == boxes
+    assert answer.rejected == 0
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/infer", "/versions/1", "/versions/1/infer"])

@@ -135,7 +135,8 @@ class Description:
             prepared: The tiles, in the order of the batch.
 
         Returns:
-            The boxes of each tile in pixels of the tile, corner-origin, not clipped to it.
+            The boxes of each tile in pixels of the tile, corner-origin, not clipped to it; without
+            those in the padding around the tile.
 
         Raises:
             AnswerError: An output is missing, has another shape than its decoder expects, or has
@@ -145,7 +146,7 @@ class Description:
         tensors = detector.tensors(outputs, self._output_names(), len(prepared))
         found = detector.decode(tensors, classes, prepared[0].placement.canvas)
         return [
-            replace(boxes, boxes=tile.placement.to_tile(boxes.boxes))
+            _boxes_of_tile(boxes, tile.placement)
             for boxes, tile in zip(found, prepared, strict=True)
         ]
 
@@ -162,6 +163,13 @@ class Description:
             detector.letterbox,
             detector.stride,
         )
+
+
+def _boxes_of_tile(found: Boxes, placement: Placement) -> Boxes:
+    """Boxes in pixels of the input as boxes in pixels of the tile, those in the padding dropped."""
+    kept = ~placement.only_in_padding(found.boxes)
+    boxes = placement.to_tile(found.boxes[kept])
+    return Boxes(boxes, found.scores[kept], found.classes[kept], found.names)
 
 
 def _tile_shape(image: Image, tile_size: int) -> tuple[int, int]:

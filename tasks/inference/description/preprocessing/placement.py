@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.windows import Window
 
 from tasks.errors import RequestError
+from tasks.inference.answer.boxes import clip_boxes
 from tasks.inference.description.detectors.detector import Letterbox
 
 
@@ -45,6 +47,19 @@ class Placement:
         scale = np.array(self.scale * 2, np.float64)
         boxes_in_tile: NDArray[np.float64] = (boxes - offset) / scale
         return boxes_in_tile
+
+    def only_in_padding(self, boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which boxes (n, 4), in pixels of the input, lie in the input but show only its padding.
+
+        A model cannot know what is padding, so such boxes are no fault of it. Boxes that are
+        outside the whole input, disordered or not finite are.
+        """
+        if not self.padded:
+            return np.zeros(len(boxes), bool)
+        _, in_input = clip_boxes(boxes.astype(np.float64), Window(0, 0, *self.canvas))
+        _, in_tile = clip_boxes(self.to_tile(boxes), Window(0, 0, *self.tile))
+        only_padding: NDArray[np.bool_] = in_input & ~in_tile
+        return only_padding
 
 
 def place_tile(
