@@ -1,4 +1,4 @@
-"""What all tests share: no Prefect server starts unasked, and none of the user's is reached."""
+"""Settings and fixtures of all tests: no test starts or uses a Prefect server by default."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ os.environ.pop("PREFECT_API_URL", None)
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
-    """An S3 server of our own, which this process takes for S3."""
+    """A small S3 server, which this process's clients use as S3."""
     from tasks.aws import clients
 
     with RangeServer() as server:

@@ -1,4 +1,4 @@
-"""Containers for tests, from Debian's own packages: podman with crun, on a base of debootstrap."""
+"""Containers for tests with Debian's packages: podman and crun, on a base image of debootstrap."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 TOOLS = ("podman", "crun", "debootstrap")
 BUILD = (
-    "--isolation=chroot",  # needs no namespace but that of mounts
+    "--isolation=chroot",  # needs only a mount namespace
     "--network=host",
-    "--layers=false",  # a gigabyte is packed once, not at every step
+    "--layers=false",  # a gigabyte is packed once, not for every step
 )
 CONFINED = (
     "--rm",
@@ -25,41 +25,48 @@ CONFINED = (
     "--cap-drop=all",
     "--security-opt=no-new-privileges",
     "--network=none",
-    "--no-healthcheck",  # podman has systemd run it
+    "--no-healthcheck",  # podman needs systemd for it
     "--cgroups=disabled",
-    "--ulimit=nofile=1024:4096",  # those of podman are higher than some machines let it set
+    "--ulimit=nofile=1024:4096",  # lower than podman's default, which some machines do not allow
     "--ulimit=nproc=2048:2048",
 )
-# crun refuses a machine with both versions of control groups, though it is to make none
-_APART = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh")
+# crun refuses a machine with both versions of control groups, even with --cgroups=disabled
+_WITHOUT_CGROUPS = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs none /sys/fs/cgroup && exec "$@"',
+    "sh",
+)
 _PACKAGES = "python3,python3-venv,ca-certificates"
 
 
 def confined(image: str, *command: str, more: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The command line that runs a command in a container as the image is meant to be run."""
-    return (*_APART, "podman", "run", *CONFINED, *more, image, *command)
+    """The command line of a container with the restrictions that the image is meant for."""
+    return (*_WITHOUT_CGROUPS, "podman", "run", *CONFINED, *more, image, *command)
 
 
 def debian() -> str:
-    """The name of an image of this machine's Debian with its Python, made if it is not there.
+    """The name of an image of this machine's Debian release with Python; built if needed.
 
-    Skips the test, with the reason, where no such image can be made or run.
+    Skips the test, with the reason, if no such image can be built or run.
     """
     if os.geteuid() != 0:
-        pytest.skip("only root may make a base image with debootstrap")
+        pytest.skip("only root can build a base image with debootstrap")
     _install()
     name = f"localhost/swath-debian:{_release()}"
     if subprocess.run(["podman", "image", "exists", name], check=False).returncode:
         with tempfile.TemporaryDirectory(prefix="swath-debian-") as folder:
             _bootstrap(Path(folder))
             tar = f"tar -C {folder} -c . | podman import - {name}"
-            _must(["sh", "-c", tar], "podman import")
-    _must(confined(name, "python3", "-c", "import venv"), "a container")
+            _run_or_skip(["sh", "-c", tar], "podman import")
+    _run_or_skip(confined(name, "python3", "-c", "import venv"), "a container")
     return name
 
 
 def _install() -> None:
-    """Have the tools here: of a machine of one's own, nobody asked to install anything."""
+    """Install the tools in CI; on a developer's machine, skip the test instead."""
     missing = [tool for tool in TOOLS if not shutil.which(tool)]
     if not missing:
         return
@@ -67,8 +74,10 @@ def _install() -> None:
         pytest.skip(f"not installed: {', '.join(missing)} (with CI=true, the test installs them)")
     if not shutil.which("apt-get"):
         pytest.skip(f"not installed, and there is no apt-get: {', '.join(missing)}")
-    _must(["apt-get", "update"], "apt-get update")
-    _must(["apt-get", "install", "--yes", "--no-install-recommends", *missing], "apt-get install")
+    _run_or_skip(["apt-get", "update"], "apt-get update")
+    _run_or_skip(
+        ["apt-get", "install", "--yes", "--no-install-recommends", *missing], "apt-get install"
+    )
 
 
 def _bootstrap(folder: Path) -> None:
@@ -80,12 +89,12 @@ def _bootstrap(folder: Path) -> None:
         "$(CODENAME) $(REPO_URI)",
         "Created-By: Packages",
     ]
-    sources = [line.split() for line in _must(listed, "apt-get indextargets").splitlines()]
-    mirrors = [place for codename, place in sources if codename == release]
+    sources = [line.split() for line in _run_or_skip(listed, "apt-get indextargets").splitlines()]
+    mirrors = [uri for codename, uri in sources if codename == release]
     if not mirrors:
         pytest.skip(f"no source of apt has Debian's {release}")
     options = ["--variant=minbase", f"--include={_PACKAGES}"]
-    _must(["debootstrap", *options, release, str(folder), mirrors[0]], "debootstrap")
+    _run_or_skip(["debootstrap", *options, release, str(folder), mirrors[0]], "debootstrap")
     for kept in (
         *folder.glob("var/cache/apt/archives/*.deb"),
         *folder.glob("var/lib/apt/lists/*_*"),
@@ -97,10 +106,10 @@ def _release() -> str:
     return platform.freedesktop_os_release().get("VERSION_CODENAME", "unknown")
 
 
-def _must(command: list[str] | tuple[str, ...], what: str) -> str:
-    """What a command prints; skips the test where this machine cannot do it."""
+def _run_or_skip(command: list[str] | tuple[str, ...], what: str) -> str:
+    """The output of a command; skips the test if the command fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it said nothing"]
-        pytest.skip(f"{what} cannot be had here: {said[0]}")
+        said = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+        pytest.skip(f"{what} failed on this machine: {said[0]}")
     return done.stdout

@@ -1,8 +1,8 @@
-"""What runs in the container image, and beside it on this machine; each prints one JSON object.
+"""Programs that tests run in the container image and on this machine; each prints one JSON object.
 
-confinement         what a process may do, and what it finds
-merge               the answers of the merge, and which functions were compiled for them
-swath ARGUMENT …    the command; and which functions were compiled for it
+confinement         user, capabilities, writable folders, network and installed software
+merge               digests of merge results, and the functions that numba compiled for them
+swath ARGUMENT …    exit status of the command, and the functions that numba compiled for it
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def confinement() -> dict[str, Any]:
 
 
 def _folders() -> Iterator[str]:
-    kept_out = {"/proc", "/sys"}
+    excluded = {"/proc", "/sys"}
     for folder, below, _ in os.walk("/"):
-        below[:] = [name for name in below if str(Path(folder, name)) not in kept_out]
+        below[:] = [name for name in below if str(Path(folder, name)) not in excluded]
         yield folder
 
 
 def merge() -> dict[str, Any]:
     with _compiled() as compiled:
-        return {"answers": dict(_answers()), "compiled": compiled}
+        return {"answers": dict(_merge_digests()), "compiled": compiled}
 
 
-def _answers() -> Iterator[tuple[str, str]]:
+def _merge_digests() -> Iterator[tuple[str, str]]:
     import numpy as np
     import pyarrow as pa
 
@@ -62,28 +62,28 @@ def _answers() -> Iterator[tuple[str, str]]:
     from tasks.request import Algorithm, AlgorithmType
 
     grid = Grid(1000, 1000, 256, 64)
-    looked, interior = np.ones(len(grid), np.int8), np.array([100.0, 100, 700, 700])
+    covered, interior = np.ones(len(grid), np.int8), np.array([100.0, 100, 700, 700])
     for outline, kind in ((one, two) for one in OUTLINES for two in AlgorithmType):
         algorithm = Algorithm.model_validate({"algorithmType": kind})
         digest = sha256()
         for count, chunks in ((0, 1), (1, 1), (30, 1), (30, 2), (200, 3)):
-            table = _views(grid, outline, count)
+            table = _detections(grid, outline, count)
             parts = pa.Table.from_batches(
                 table.to_batches(max_chunksize=len(table) // chunks + 1), table.schema
             )
-            found = settle(parts, algorithm, grid, looked, interior)
+            found = settle(parts, algorithm, grid, covered, interior)
             for rows in (found.decided, found.deferred):
                 digest.update(json.dumps(rows.to_pylist(), default=bytes.hex).encode())
         yield f"{kind} {outline}", digest.hexdigest()
-    many = settle(_views(grid, "box", 4000), Algorithm(), grid, looked)
+    many = settle(_detections(grid, "box", 4000), Algorithm(), grid, covered)
     yield "many", sha256(many.stay.tobytes()).hexdigest()
 
 
 OUTLINES = ("box", "disc", "ring", "two", "line")
 
 
-def _views(grid: Any, outline: str, count: int) -> Any:
-    """What every tile sees of objects at random places."""
+def _detections(grid: Any, outline: str, count: int) -> Any:
+    """The detections of every tile for objects at random positions."""
     import numpy as np
     import pyarrow as pa
     import shapely
@@ -95,7 +95,7 @@ def _views(grid: Any, outline: str, count: int) -> Any:
     rows: list[dict[str, Any]] = []
     for (x, y), r in zip(centres, radii, strict=True):
         disc = shapely.Point(x, y).buffer(r, quad_segs=3)
-        shown = {
+        whole = {
             "box": shapely.box(x - r, y - r, x + r, y + r),
             "disc": disc,
             "ring": disc.difference(shapely.Point(x, y).buffer(r / 2, quad_segs=2)),
@@ -103,12 +103,12 @@ def _views(grid: Any, outline: str, count: int) -> Any:
             "line": shapely.LineString([(x - r, y), (x, y + r), (x + r, y)]),
         }[outline]
         label, windows = str(random.integers(3)), grid.windows(np.arange(len(grid)))
-        for tile in np.flatnonzero(shapely.intersects(shapely.box(*windows.T), shown)):
-            seen = shapely.intersection(shown, shapely.box(*windows[tile]))
-            sides = dict(zip(("x_min", "y_min", "x_max", "y_max"), seen.bounds, strict=True))
+        for tile in np.flatnonzero(shapely.intersects(shapely.box(*windows.T), whole)):
+            part = shapely.intersection(whole, shapely.box(*windows[tile]))
+            sides = dict(zip(("x_min", "y_min", "x_max", "y_max"), part.bounds, strict=True))
             rows.append(
                 sides
-                | {"geometry": None if outline == "box" else shapely.to_wkb(seen)}
+                | {"geometry": None if outline == "box" else shapely.to_wkb(part)}
                 | {"score": random.random(), "class_name": label, "properties": "{}"}
                 | {"tile": tile, "ordinal": len(rows)}
             )
@@ -141,5 +141,7 @@ def _compiled() -> Iterator[list[str]]:
 
 
 if __name__ == "__main__":
-    told = {"confinement": confinement, "merge": merge, "swath": swath}[sys.argv[1]](*sys.argv[2:])
-    print(json.dumps(told))
+    outcome = {"confinement": confinement, "merge": merge, "swath": swath}[sys.argv[1]](
+        *sys.argv[2:]
+    )
+    print(json.dumps(outcome))

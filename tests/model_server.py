@@ -1,4 +1,4 @@
-"""The real model server, in a process of its own: `python -m deployments.model_server`."""
+"""The model server in a separate process: `python -m deployments.model_server`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def start() -> tuple[subprocess.Popen[str], int]:
-    """Start one, and wait until it answers; its process and its port."""
+    """Start the server and wait until it answers; return its process and port."""
     process = subprocess.Popen(
         [sys.executable, "-m", "deployments.model_server", "--port", "0"],
         stdout=subprocess.PIPE,
@@ -22,5 +22,5 @@ def start() -> tuple[subprocess.Popen[str], int]:
     line = process.stdout.readline() if ready else ""
     if not line.startswith("models at http://127.0.0.1:"):
         process.kill()
-        pytest.fail(f"the server said {line!r} and {process.communicate()[1]!r}")
+        pytest.fail(f"the server printed {line!r} and {process.communicate()[1]!r}")
     return process, int(line.rsplit(":", 1)[1])

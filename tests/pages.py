@@ -1,4 +1,4 @@
-"""The pages for users, read as a user reads them: their code, commands and tables."""
+"""The documentation's pages: their code blocks, commands and tables, for tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HERE_DOCUMENT = re.compile(r"<<(\w+)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 
 
 def read(name: str) -> str:
-    """A page of `docs`."""
+    """The text of a page of `docs`."""
     return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
 
 
@@ -29,13 +29,13 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def rows(text: str, first: str) -> list[list[str]]:
-    """The cells of a table, by how the first cell of its head begins."""
+    """The cells of the table whose header begins with `first`."""
     lines = text[text.index(f"\n| {first}") + 1 :].partition("\n\n")[0].splitlines()
     return [[cell.strip() for cell in re.split(r" \|", line.strip("| "))] for line in lines[2:]]
 
 
 def json_objects(text: str) -> list[dict[str, Any]]:
-    """All JSON of a page, in blocks and in here-documents; variables of the shell are words."""
+    """All JSON objects of a page, in code blocks and here-documents; `$NAME` becomes `name`."""
     shell = "\n".join(blocks(text, "sh"))
     found = [body for _, body in _HERE_DOCUMENT.findall(shell)]
     plain = [re.sub(r"\$(\w+)", lambda name: name[1].lower(), body) for body in found]
@@ -43,25 +43,25 @@ def json_objects(text: str) -> list[dict[str, Any]]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each command of a page's shell blocks, with X for what the shell fills in."""
+    """The words of each command in a page's shell blocks, X for what the shell fills in."""
     for block in blocks(text, "sh"):
         code = _HERE_DOCUMENT.sub("\n", _COMMENT.sub("", block).replace("\\\n", " "))
         for start in _START.finditer(code):
             rest = code[start.start(1) :]
-            yield shlex.split(_filled(rest[: _end(rest)]))
+            yield shlex.split(_without_variables(rest[: _end(rest)]))
 
 
 def mentions(text: str) -> Iterator[list[str]]:
-    """The words of each command that a page's prose mentions."""
+    """The words of each command that a page mentions in its text."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     for code in re.findall(rf"`{_PROGRAM}( [^`]+)`", prose):
-        yield shlex.split(_filled("".join(code)))
+        yield shlex.split(_without_variables("".join(code)))
 
 
 def _end(code: str) -> int:
-    """Where the command ends that code begins with."""
+    """The end of the command with which the code begins."""
     quote, depth = "", 0
-    for place, (character, before) in enumerate(zip(code, f" {code}", strict=False)):
+    for index, (character, before) in enumerate(zip(code, f" {code}", strict=False)):
         if quote != "'" and character == "(" and before == "$":
             depth += 1
         elif depth:
@@ -71,11 +71,11 @@ def _end(code: str) -> int:
         elif character in "'\"":
             quote = character
         elif character in "\n;|&<>)":
-            return place
+            return index
     return len(code)
 
 
-def _filled(code: str) -> str:
-    """Code with X for substitutions and variables."""
+def _without_variables(code: str) -> str:
+    """The code with X for substitutions and variables."""
     inner = re.sub(r"\$\((?:[^()]|\([^()]*\))*\)", "X", code)
     return re.sub(r"\$(?:\w+|\{[^}]*\})", "X", inner)

@@ -1,4 +1,4 @@
-"""An S3 server of the tests' own: it counts what is asked of it, and misbehaves on demand."""
+"""A small S3 server for tests: it records the ranges that are read, and fails on demand."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 from threading import Event
 
 Fault = int | str
-"""A status to answer with; or what becomes of the connection or body: reset, short, zeros, hang."""
+"""A status to answer with, or a fault of the connection or body: reset, short, zeros, hang."""
 
 
 class RangeServer(ThreadingHTTPServer):
-    """Holds objects by path, and remembers every range that was read.
+    """An S3 server that records every range that it served.
 
     Attributes:
-        objects: Path (`/bucket/key`) → bytes.
-        etag: Of all of them.
-        refusals: Path → status and S3's error code.
-        fault: Asked before each range is answered, with its first and last byte: what goes wrong.
-        ranges: Every range that was answered well.
-        hung: Set to let go of the clients that `hang` holds.
+        objects: Objects by path (`/bucket/key`).
+        etag: ETag of every object.
+        refusals: Status and S3 error code by path.
+        fault: Called with the first and last byte of each range; returns a fault or None.
+        ranges: First and last byte of every range that was served.
+        hung: Set it to release the clients that the fault `hang` holds.
     """
 
     def __init__(self) -> None:
@@ -38,11 +38,11 @@ class RangeServer(ThreadingHTTPServer):
 
     @property
     def fetched(self) -> int:
-        """Bytes that were answered."""
+        """Number of bytes that were served."""
         return sum(last - first + 1 for first, last in self.ranges)
 
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up is none of ours."""
+        """Ignore clients that close the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.ranges.append((first, last))
                 self._answer(206, part, total)
 
-    do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
+    do_HEAD = do_GET  # noqa: N815 - name required by http.server
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self._head(status, len(body), headers)
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _reset(self, body: bytes, headers: dict[str, str]) -> None:
-        """Half of the body, and then the connection is gone."""
+        """Send half of the body, then reset the connection."""
         self._head(206, len(body), headers)
         self.wfile.write(body[: len(body) // 2])
         self.wfile.flush()
@@ -106,13 +106,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""
 
 
 def serve_with_fault(file: Path, path: str, fault: Fault, first: int, last: int) -> None:
-    """Serve one file in a process of its own; ranges that meet `first` to `last` fail.
+    """Serve one file; ranges that intersect bytes `first` to `last` get the fault.
 
-    GDAL may hold Python's lock while it fetches, so a server in the same process cannot answer.
+    Run in a separate process: GDAL may hold the GIL while it reads, so that a server in the same
+    process could not answer.
     """
     with RangeServer() as server:
         server.objects[path] = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Stacks of `deployments/aws/template.yaml` on the emulated AWS, made by CloudFormation itself."""
+"""Stacks of `deployments/aws/template.yaml` in the emulated CloudFormation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.aws.clients import client
 
 TEMPLATE = Path(__file__).parents[1] / "deployments" / "aws" / "template.yaml"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/swath:1"
-PATIENCE = 60.0  # seconds that CloudFormation may take here
+_TIMEOUT = 60.0  # seconds for an operation on a stack
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack that was made.
+    """A stack that exists.
 
     Attributes:
-        name: Of the stack.
-        outputs: By name.
-        resources: Physical names by logical ones.
-        parameters: As they were given.
+        name: The stack's name.
+        outputs: Values of outputs by name.
+        resources: Physical ids by logical ids.
+        parameters: Values of parameters by name.
     """
 
     name: str
@@ -40,25 +40,25 @@ class Stack:
     parameters: dict[str, str]
 
     def update(self, **parameters: str) -> Stack:
-        """The stack with other parameters, and all else as it was."""
+        """Update the stack with other parameters, the rest unchanged."""
         given = self.parameters | parameters
         client("cloudformation").update_stack(
             StackName=self.name,
             UsePreviousTemplate=True,
             Capabilities=["CAPABILITY_IAM"],
-            Parameters=_listed(given),
+            Parameters=_parameter_list(given),
         )
-        return _made(self.name, given)
+        return _wait_for_stack(self.name, given)
 
     def delete(self) -> None:
-        """Delete it, and wait for that."""
+        """Delete the stack and wait until it is deleted."""
         arn = client("cloudformation").describe_stacks(StackName=self.name)["Stacks"][0]["StackId"]
         client("cloudformation").delete_stack(StackName=arn)
-        assert _ended(arn)["StackStatus"] == "DELETE_COMPLETE"
+        assert _wait_for_end(arn)["StackStatus"] == "DELETE_COMPLETE"
 
 
 def make_network() -> Network:
-    """A VPC of one's own, for each emulated region has one default VPC only."""
+    """Create a VPC with two subnets; the emulated region has only one default VPC."""
     ec2 = client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     first, second = (
@@ -71,12 +71,12 @@ def make_network() -> Network:
 
 
 def make_stack(aws: str, network: Network, **parameters: str) -> Stack:
-    """A stack that came up, from the template in S3, as it is too long for the call itself.
+    """Create a stack; the template is uploaded to S3, as it is too large for the call.
 
     Args:
         aws: The emulator's endpoint URL.
-        network: Where its tasks run.
-        **parameters: Over the template's defaults.
+        network: The network of the stack's tasks.
+        **parameters: Parameters that override the template's defaults.
     """
     given = {
         "Image": IMAGE,
@@ -90,44 +90,46 @@ def make_stack(aws: str, network: Network, **parameters: str) -> Stack:
         StackName=name,
         TemplateURL=f"{aws}/templates/{key}",
         Capabilities=["CAPABILITY_IAM"],
-        Parameters=_listed(given),
+        Parameters=_parameter_list(given),
     )
-    return _made(name, given)
+    return _wait_for_stack(name, given)
 
 
-def _made(name: str, given: dict[str, str]) -> Stack:
-    told = _ended(name)
+def _wait_for_stack(name: str, given: dict[str, str]) -> Stack:
+    description = _wait_for_end(name)
     events = client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
     failed = [
         f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason')}"
         for event in events
         if event["ResourceStatus"].endswith("_FAILED")
     ]
-    assert told["StackStatus"] in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}, failed
-    listed = client("cloudformation").get_paginator("list_stack_resources")
+    assert description["StackStatus"] in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}, failed
+    resources = client("cloudformation").get_paginator("list_stack_resources")
     return Stack(
         name,
-        {output["OutputKey"]: output["OutputValue"] for output in told["Outputs"]},
+        {output["OutputKey"]: output["OutputValue"] for output in description["Outputs"]},
         {
             resource["LogicalResourceId"]: resource["PhysicalResourceId"]
-            for page in listed.paginate(StackName=name)
+            for page in resources.paginate(StackName=name)
             for resource in page["StackResourceSummaries"]
         },
         given,
     )
 
 
-def _ended(name: str) -> dict[str, Any]:
-    deadline = time.monotonic() + PATIENCE
+def _wait_for_end(name: str) -> dict[str, Any]:
+    deadline = time.monotonic() + _TIMEOUT
     while True:
-        told: dict[str, Any] = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
-        if not told["StackStatus"].endswith("_IN_PROGRESS"):
-            return told
-        assert time.monotonic() < deadline, told
+        description: dict[str, Any] = client("cloudformation").describe_stacks(StackName=name)[
+            "Stacks"
+        ][0]
+        if not description["StackStatus"].endswith("_IN_PROGRESS"):
+            return description
+        assert time.monotonic() < deadline, description
         time.sleep(0.1)
 
 
-def _listed(parameters: dict[str, str]) -> list[dict[str, str]]:
+def _parameter_list(parameters: dict[str, str]) -> list[dict[str, str]]:
     return [
         {"ParameterKey": key, "ParameterValue": value} for key, value in sorted(parameters.items())
     ]

@@ -21,7 +21,7 @@ from tasks.inference.client import InferenceClient
 from tasks.inference.http import HttpEndpoint
 from tasks.inference.limiter import Limiter
 from tasks.results import coverage
-from tests.asking import ask
+from tests.infer_tiles import infer_tiles
 
 NOTHING = b'{"type":"FeatureCollection","features":[]}'
 HANG, HANG_UP, ANSWER = "hang", "hang up", "answer"
@@ -93,7 +93,7 @@ def tiles(count: int) -> list[ReadTile]:
 
 
 def test_an_endpoint_that_nobody_is_at_is_given_up_and_few_calls_are_made() -> None:
-    found = ask(tiles(300), endpoint("http://127.0.0.1:9/"), attempts=99, retry_seconds=2.0)
+    found = infer_tiles(tiles(300), endpoint("http://127.0.0.1:9/"), attempts=99, retry_seconds=2.0)
     assert coverage.count(found.ledger)["failed"] == 300
     reasons = coverage.reasons(found.ledger)
     assert "given up after" in reasons[0][0]
@@ -106,7 +106,7 @@ def test_an_endpoint_that_is_away_for_a_while_costs_no_tile(server: Server) -> N
         return HANG_UP if began + 0.2 < time.monotonic() < began + 4 else ANSWER
 
     began, server.behave = time.monotonic(), behave
-    found = ask(tiles(400), endpoint(server.url), attempts=4, retry_seconds=30.0)
+    found = infer_tiles(tiles(400), endpoint(server.url), attempts=4, retry_seconds=30.0)
     assert coverage.count(found.ledger)["inferred"] == 400
     tried_again = [line for line in found.ledger.to_pylist() if line["attempts"] > 1]
     assert tried_again
@@ -115,7 +115,7 @@ def test_an_endpoint_that_is_away_for_a_while_costs_no_tile(server: Server) -> N
 
 def test_poison_fails_alone(server: Server) -> None:
     server.behave = lambda tile: HANG_UP if tile in (3, 40) else ANSWER
-    found = ask(tiles(60), endpoint(server.url), attempts=3)
+    found = infer_tiles(tiles(60), endpoint(server.url), attempts=3)
     failed = [line["tile"] for line in found.ledger.to_pylist() if line["state"] == "failed"]
     assert failed == [3, 40]
     assert found.ledger["attempts"].to_pylist().count(3) == 2
@@ -123,7 +123,9 @@ def test_poison_fails_alone(server: Server) -> None:
 
 def test_an_endpoint_that_hangs_is_given_up(server: Server) -> None:
     server.behave = lambda _: HANG
-    found = ask(tiles(200), endpoint(server.url, timeout=0.5), attempts=99, retry_seconds=1.0)
+    found = infer_tiles(
+        tiles(200), endpoint(server.url, timeout=0.5), attempts=99, retry_seconds=1.0
+    )
     assert coverage.count(found.ledger)["failed"] == 200
     assert "no complete answer within 0.5 s" in coverage.reasons(found.ledger)[0][0]
     assert server.calls < 100
@@ -156,7 +158,7 @@ def test_nobody_is_called_once_the_endpoint_is_given_up(server: Server) -> None:
     """Also not those who wait for their turn already, one behind the other."""
     server.behave = lambda _: HANG
     began = time.monotonic()
-    found = ask(
+    found = infer_tiles(
         tiles(300), endpoint(server.url, timeout=1.0), attempts=99, retry_seconds=2.0, max_calls=128
     )
     assert coverage.count(found.ledger)["failed"] == 300

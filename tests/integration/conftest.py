@@ -1,4 +1,4 @@
-"""What the integration tests share: an emulated AWS, a Prefect server, a folder to work in."""
+"""Fixtures of the integration tests: an emulated AWS, a Prefect server, a working folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint URL of an emulated AWS that this process's clients talk to."""
+    """The endpoint URL of an emulated AWS, which this process's clients use."""
     with Processes() as processes, pytest.MonkeyPatch.context() as patch:
         cloud = start_aws(processes, tmp_path_factory.mktemp("aws"))
         wait_for_aws(cloud, timeout=60)
@@ -34,7 +34,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def models() -> Iterator[str]:
-    """The address of the real model server."""
+    """The URL of the model server."""
     process, port = start()
     yield f"http://127.0.0.1:{port}"
     process.terminate()
@@ -43,7 +43,7 @@ def models() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API of a Prefect server of the tests' own, for flows here and commands elsewhere."""
+    """The API URL of a Prefect server for tests, for flows of this process and other commands."""
     with Processes() as processes:
         server = start_server(processes, tmp_path_factory.mktemp("prefect"))
         server.wait()
@@ -53,7 +53,7 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def allowed(tmp_path: Path) -> Iterator[Path]:
-    """A folder that requests may name images and outputs in, with the test data allowed too."""
+    """A folder in which requests may name images and outputs; the test data are allowed too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWATH_LOCAL_ROOTS", json.dumps([str(tmp_path), str(DATA)]))
         patch.setenv("SWATH_WORK_URI", str(tmp_path / "work"))

@@ -60,7 +60,7 @@ def deploys() -> list[dict[str, str]]:
     return found
 
 
-def test_the_table_of_parameters_is_the_templates(template: dict[str, Any]) -> None:
+def test_the_table_of_parameters_matches_the_template(template: dict[str, Any]) -> None:
     table = {names(cells[0])[0]: cells[1].strip("`") for cells in rows(AWS, "parameter")}
     assert list(table) == list(template["Parameters"])
     for name, parameter in template["Parameters"].items():
@@ -68,7 +68,7 @@ def test_the_table_of_parameters_is_the_templates(template: dict[str, Any]) -> N
         assert table[name] == ("–" if default == "" else str(default)), name
 
 
-def test_a_stack_is_given_what_it_must_be(template: dict[str, Any]) -> None:
+def test_deploy_commands_give_the_required_parameters(template: dict[str, Any]) -> None:
     first, *others = deploys()
     parameters = template["Parameters"]
     assert {name for name, each in parameters.items() if "Default" not in each} <= first.keys()
@@ -77,20 +77,20 @@ def test_a_stack_is_given_what_it_must_be(template: dict[str, Any]) -> None:
         assert given.keys() <= parameters.keys()
 
 
-def test_a_template_that_is_too_long_for_a_call_goes_through_a_bucket() -> None:
+def test_deploy_commands_upload_the_template_to_a_bucket() -> None:
     assert TEMPLATE.stat().st_size > LONGEST_BODY, "leave --s3-bucket out of the pages"
     shown = [words for words in commands(AWS + OPERATE) if "deploy" in words[:3]]
     assert shown
     assert all("--s3-bucket" in words for words in shown)
 
 
-def test_outputs_that_commands_ask_for_are_the_templates(template: dict[str, Any]) -> None:
+def test_outputs_in_commands_exist_in_the_template(template: dict[str, Any]) -> None:
     asked = re.findall(r"\$\(output (\w+)\)", AWS + OPERATE)
     assert len(asked) > 6
     assert set(asked) <= template["Outputs"].keys()
 
 
-def test_names_in_the_style_of_the_template_are_in_it(template: dict[str, Any]) -> None:
+def test_names_of_resources_exist_in_the_template(template: dict[str, Any]) -> None:
     known = {name for part in ("Parameters", "Outputs", "Resources") for name in template[part]}
     for page in (AWS, OPERATE):
         named = re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)(?:=\w+)?`", page)
@@ -98,7 +98,7 @@ def test_names_in_the_style_of_the_template_are_in_it(template: dict[str, Any]) 
         assert set(named) - known == set()
 
 
-def test_the_table_of_alarms_is_the_templates(template: dict[str, Any]) -> None:
+def test_the_table_of_alarms_matches_the_template(template: dict[str, Any]) -> None:
     alarms = of_type(template, "AWS::CloudWatch::Alarm")
     table = {names(cells[0])[0]: cells[1] for cells in rows(OPERATE, "alarm")}
     assert table.keys() == alarms.keys()
@@ -108,7 +108,7 @@ def test_the_table_of_alarms_is_the_templates(template: dict[str, Any]) -> None:
         assert minutes == 1 or f"for {minutes:.0f} minutes" in table[name], name
 
 
-def test_the_table_of_roles_is_the_templates(template: dict[str, Any]) -> None:
+def test_the_table_of_roles_matches_the_template(template: dict[str, Any]) -> None:
     table = [name for cells in rows(AWS, "role") for name in names(cells[0])]
     assert sorted(table) == sorted(of_type(template, "AWS::IAM::Role"))
 
@@ -121,7 +121,7 @@ def test_every_service_that_a_role_may_call_has_a_vpc_endpoint(template: dict[st
     assert len(services) > 6
 
 
-def test_the_table_of_deployments_is_prefects() -> None:
+def test_the_table_of_deployments_matches_prefect_yaml() -> None:
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     table = {names(cells[0])[0]: cells[1:3] for cells in rows(AWS, "deployment")}
     for each in declared:
@@ -134,7 +134,7 @@ def test_the_table_of_deployments_is_prefects() -> None:
     assert f"work pool `{WORK_POOL}`" in AWS
 
 
-def test_times_are_those_of_the_code_and_the_template(template: dict[str, Any]) -> None:
+def test_times_match_the_code_and_the_template(template: dict[str, Any]) -> None:
     prose = " ".join(OPERATE.split())
     (rule,) = [
         rule
@@ -163,7 +163,7 @@ def test_times_are_those_of_the_code_and_the_template(template: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_settings_that_a_page_names_exist_with_the_values_that_it_tells(page: Path) -> None:
+def test_settings_on_a_page_exist_and_have_the_given_values(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     fields = {name.upper(): field for name, field in Settings.model_fields.items()}
     known = fields.keys() | {""}  # `SWATH_…`
@@ -172,24 +172,24 @@ def test_settings_that_a_page_names_exist_with_the_values_that_it_tells(page: Pa
         assert float(value.replace(",", "")) == fields[name].default, name
 
 
-def test_values_of_settings_are_told() -> None:
+def test_the_page_gives_values_of_settings() -> None:
     assert len(re.findall(r"`SWATH_\w+` \([\d.,]+(?: s)?\)", OPERATE)) > 5
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_requests_of_a_page_are_taken(page: Path) -> None:
+def test_the_requests_of_a_page_are_valid(page: Path) -> None:
     given = {"jobId": "page", "imageUrls": ["s3://images/scene.tif"]}
     for fields in json_objects(page.read_text(encoding="utf-8")):
         if "outputs" in fields:
             Request.parse(json.dumps(given | fields))
 
 
-def test_every_field_of_a_request_is_held_against_osml() -> None:
+def test_every_field_of_a_request_is_compared_with_osml() -> None:
     table = [name for cells in rows(OSML, "field") for name in names(cells[0])]
     assert sorted(table) == sorted(str(each.alias) for each in Request.model_fields.values())
 
 
-def test_every_status_and_attribute_is_held_against_osml() -> None:
+def test_every_status_and_attribute_is_compared_with_osml() -> None:
     statuses = {cells[0] for cells in rows(OSML, "status |")}
     assert {str(status) for status in JobStatus} <= statuses
     attributes = [name for cells in rows(OSML, "attribute") for name in names(cells[0])]
@@ -204,7 +204,7 @@ def test_every_status_and_attribute_is_held_against_osml() -> None:
     ]
 
 
-def test_the_comparison_of_two_results_finds_what_only_one_has(
+def test_the_comparison_script_finds_features_of_one_result_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```$", OSML, re.MULTILINE | re.DOTALL)

@@ -34,7 +34,7 @@ from tasks.inference.endpoint import JsonText
 from tasks.inference.http import HttpEndpoint
 from tasks.request import Request
 from tasks.results import coverage, detections
-from tests.asking import ask as ask_about
+from tests.infer_tiles import infer_tiles
 
 SIDE = 64
 EMPTY = b'{"type":"FeatureCollection","features":[]}'
@@ -308,7 +308,7 @@ def test_an_answer_that_is_too_long_is_not_read_to_its_end(
 def test_what_is_no_collection_fails_its_tile_alone(server: str, opened: Open) -> None:
     endpoint = opened(server + "/list")
     assert answer_of(endpoint) == [1, 2, 3]
-    found = ask_about([tile(0), tile(1)], endpoint, attempts=3)
+    found = infer_tiles([tile(0), tile(1)], endpoint, attempts=3)
     assert found.ledger["state"].to_pylist() == ["failed"] * 2
     assert found.ledger["attempts"].to_pylist() == [1, 1]
     assert found.ledger["reason"][0].as_py().endswith("not a GeoJSON FeatureCollection: [1, 2, 3]")
@@ -318,7 +318,7 @@ def test_what_is_no_collection_fails_its_tile_alone(server: str, opened: Open) -
 def test_whatever_a_server_does_each_tile_has_its_line(
     server: str, opened: Open, path: str
 ) -> None:
-    found = ask_about([tile(0), tile(1)], opened(server + path), attempts=1)
+    found = infer_tiles([tile(0), tile(1)], opened(server + path), attempts=1)
     assert coverage.count(found.ledger)["failed"] == 2
     assert all(server in line and "\n" not in line for line in found.ledger["reason"].to_pylist())
 
@@ -346,7 +346,7 @@ def test_an_answer_is_understood_whatever_it_is_called(server: str, opened: Open
 
 
 def test_what_is_not_a_number_costs_its_feature_alone(server: str, opened: Open) -> None:
-    found = ask_about([tile()], opened(server + "/not-a-number"))
+    found = infer_tiles([tile()], opened(server + "/not-a-number"))
     assert found.ledger["state"].to_pylist() == ["inferred"]
     assert found.ledger["rejected"].to_pylist() == [1]
 
@@ -384,8 +384,8 @@ def test_a_model_behind_http_answers_as_it_does_in_process(
     )
     batch = [tile(index, (index, 50, 60)) for index in range(5)]
     with closing(open_endpoint(request, image, 30.0)) as endpoint:
-        over_http = ask_about(batch, endpoint, attempts=1)
-    in_process = ask_about(batch, BuiltinEndpoint("flood", {"count": 9}), attempts=1)
+        over_http = infer_tiles(batch, endpoint, attempts=1)
+    in_process = infer_tiles(batch, BuiltinEndpoint("flood", {"count": 9}), attempts=1)
     assert over_http.ledger.equals(in_process.ledger)
     assert over_http.detections.equals(in_process.detections)
     assert len(detections.boxes(over_http.detections)) == 45
@@ -399,7 +399,7 @@ def test_a_failing_tile_loses_none_of_its_neighbours(
     colours = [(255, 0, 0), (9, 90, 9), (255, 255, 0), (255, 0, 255), (0, 255, 255), (9, 90, 9)]
     batch = [tile(index, colour) for index, colour in enumerate(colours)]
     with closing(open_endpoint(request, image, 30.0)) as endpoint:
-        found = ask_about(batch, endpoint, attempts=2)
+        found = infer_tiles(batch, endpoint, attempts=2)
     lines = found.ledger.to_pylist()
     failed, inferred = "failed", "inferred"
     assert [line["state"] for line in lines] == [failed, inferred, failed, failed, failed, inferred]
@@ -421,6 +421,6 @@ def test_a_model_that_the_server_does_not_have_is_told(models: str, image: Image
 def test_the_deadline_of_a_request_is_that_of_each_call(models: str, image: Image) -> None:
     request = ask(f"{models}/failure/invocations", imageProcessorParameters={"seconds": 1})
     with closing(open_endpoint(request, image, 0.3)) as endpoint:
-        found = ask_about([tile(0, (0, 0, 255)), tile(1)], endpoint, attempts=1)
+        found = infer_tiles([tile(0, (0, 0, 255)), tile(1)], endpoint, attempts=1)
     assert found.ledger["state"].to_pylist() == ["failed", "inferred"]
     assert "no complete answer within 0.3 s" in found.ledger["reason"][0].as_py()

@@ -140,7 +140,7 @@ def test_a_message_received_three_times_goes_to_the_dead_letter_queue(
     assert dead["Body"] == "poison"
 
 
-def test_a_status_can_be_watched_on_its_queue(stack: Stack, aws: Any) -> None:
+def test_a_status_arrives_on_the_status_queue(stack: Stack, aws: Any) -> None:
     aws("sns").publish(
         TopicArn=stack.record.environment["SWATH_STATUS_TOPIC_ARN"],
         Message='{"status": "STARTED"}',
@@ -155,7 +155,7 @@ def test_a_status_can_be_watched_on_its_queue(stack: Stack, aws: Any) -> None:
     assert message["MessageAttributes"]["job_id"]["StringValue"] == "job-42"
 
 
-def test_the_buckets_hold_files(stack: Stack, aws: Any, tmp_path: Path) -> None:
+def test_the_buckets_store_files(stack: Stack, aws: Any, tmp_path: Path) -> None:
     s3 = aws("s3")
     source = tmp_path / "image.tif"
     source.write_bytes(os.urandom(20_000_000))
@@ -174,7 +174,7 @@ def test_a_second_stack_is_refused_with_the_first_ones_address(
     assert running_stack() == stack.record  # the refusal changed nothing
 
 
-def test_the_running_stack_is_the_server_in_use(
+def test_the_server_of_the_running_stack_is_found(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     profiles = tmp_path / "profiles.toml"
@@ -198,7 +198,7 @@ def test_a_stack_whose_process_ended_is_not_running(
     assert running_stack() is None
 
 
-def test_the_aws_resources_are_made_once(tmp_path: Path) -> None:
+def test_creating_the_aws_resources_twice_is_no_error(tmp_path: Path) -> None:
     with Processes() as processes:
         aws = start_aws(processes, tmp_path)
         wait_for_aws(aws)
@@ -207,7 +207,7 @@ def test_the_aws_resources_are_made_once(tmp_path: Path) -> None:
             assert len(sns.list_subscriptions()["Subscriptions"]) == 1
 
 
-def test_every_setting_is_one_that_prefect_knows(tmp_path: Path) -> None:
+def test_every_prefect_setting_exists(tmp_path: Path) -> None:
     from prefect.settings.legacy import _get_valid_setting_names
     from prefect.settings.models.root import Settings
 
@@ -215,7 +215,7 @@ def test_every_setting_is_one_that_prefect_knows(tmp_path: Path) -> None:
     assert names <= _get_valid_setting_names(Settings)
 
 
-def test_a_server_of_ones_own_is_quick_the_second_time_and_gone_afterwards(
+def test_a_temporary_server_reuses_the_database_and_is_gone_afterwards(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -54,7 +54,7 @@ def scene(tmp_path: Path) -> Path:
     return tmp_path / "scene.tif"
 
 
-def test_an_image_is_worked_on_a_prefect_server_of_its_own(scene: Path, tmp_path: Path) -> None:
+def test_an_image_is_run_on_a_temporary_prefect_server(scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = swath(
         "run", scene, "--model", "centerpoint", "--tile-size", 256, "--overlap", 64,
@@ -85,7 +85,7 @@ def test_an_image_is_worked_on_a_prefect_server_of_its_own(scene: Path, tmp_path
     assert centres == [(x, y) for x in places for y in places]
 
 
-def test_a_failed_tile_is_partial_and_exit_status_3(
+def test_a_failed_tile_gives_partial_and_exit_status_3(
     scene: Path, tmp_path: Path, prefect_api: str
 ) -> None:
     done = swath(
@@ -119,7 +119,7 @@ def test_a_failed_tile_is_partial_and_exit_status_3(
         (["--model", "none.onnx", "--type", "ONNX"], "none.onnx"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_the_reason(
+def test_an_invalid_option_is_refused_with_the_reason(
     scene: Path, tmp_path: Path, prefect_api: str, arguments: list[object], told: str
 ) -> None:
     out = tmp_path / "out"
@@ -148,7 +148,7 @@ def test_what_cannot_be_done_is_refused_with_the_reason(
         ("wpafb_20091021_r3.ntf", 3328, 2304),
     ],
 )
-def test_a_real_image_gives_every_tile(
+def test_every_tile_of_a_real_image_is_inferred(
     tmp_path: Path, prefect_api: str, name: str, width: int, height: int
 ) -> None:
     done = swath(
@@ -188,7 +188,9 @@ def test_a_model_file_finds_both_aircraft(tmp_path: Path, prefect_api: str) -> N
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here: ../shared/data")
 @pytest.mark.parametrize("name", ["OSBS_029.xml", "README.md"])
-def test_what_is_no_image_is_refused(tmp_path: Path, prefect_api: str, name: str) -> None:
+def test_a_file_that_is_not_an_image_is_refused(
+    tmp_path: Path, prefect_api: str, name: str
+) -> None:
     done = swath(
         "run", DATA / name, "--model", "centerpoint", "--out", tmp_path,
         PREFECT_API_URL=prefect_api,
@@ -202,7 +204,7 @@ def test_the_schema_is_printed() -> None:
     assert {"jobId", "imageUrls", "imageProcessor"} <= set(schema["properties"])
 
 
-def test_a_request_that_would_be_refused_is_not_sent(tmp_path: Path) -> None:
+def test_an_invalid_request_is_not_sent(tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text('{"jobId": "x"}')
     done = swath("submit", bad, SWATH_QUEUE_URL="http://127.0.0.1:9/queue")
@@ -224,12 +226,12 @@ def test_a_request_may_come_from_standard_input() -> None:
     assert "imageUrls" in done.stderr
 
 
-def test_help_explains_itself() -> None:
+def test_help_describes_every_command() -> None:
     told = swath("--help").stdout
     assert all(command in told for command in ("demo", "run", "schema", "submit", "up"))
 
 
-def test_a_path_may_go_up_and_a_link_keeps_its_name(scene: Path, tmp_path: Path) -> None:
+def test_a_path_may_have_dots_and_a_link_keeps_its_name(scene: Path, tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "link.tif").symlink_to(scene.name)
     done = swath(

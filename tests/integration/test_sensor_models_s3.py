@@ -81,7 +81,7 @@ def test_a_vrt_on_disk_of_tiles_in_s3(bucket: str, tile: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("key", ["absent.tif", "absent.vrt", "absent"])
-def test_a_model_that_is_not_there_is_told(bucket: str, key: str) -> None:
+def test_an_absent_elevation_model_is_reported(bucket: str, key: str) -> None:
     with pytest.raises(ImageError, match=rf"SWATH_DEM_URI: .*{bucket}/{key}"):
         ground_of(0, f"s3://{bucket}/{key}", EXTENT)
     with pytest.raises(ImageError, match=r"SWATH_DEM_URI: .*grant s3:ListBucket"):
@@ -89,7 +89,7 @@ def test_a_model_that_is_not_there_is_told(bucket: str, key: str) -> None:
 
 
 @pytest.mark.skipif(not SICD.is_file(), reason="../shared/data is not on this machine")
-def test_a_sicd_in_s3_lies_where_it_does_on_disk(bucket: str, tile: Path) -> None:
+def test_a_sicd_in_s3_is_georeferenced_as_on_disk(bucket: str, tile: Path) -> None:
     pytest.importorskip("sarkit", reason="the extra `sar` is not installed")
     objects.put(f"s3://{bucket}/a.nitf", SICD)
     objects.put(f"s3://{bucket}/dem/N45W074.tif", tile)

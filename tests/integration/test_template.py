@@ -93,7 +93,7 @@ def messages(url: str, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[st
     return []
 
 
-def test_a_stack_says_where_everything_is(stack: Stack) -> None:
+def test_the_outputs_of_a_stack_name_its_resources(stack: Stack) -> None:
     assert stack.outputs["QueueUrl"] == stack.resources["RequestQueue"]
     assert stack.outputs["DeadLetterQueueUrl"] == stack.resources["DeadLetterQueue"]
     assert stack.outputs["StatusTopicArn"] == stack.resources["StatusTopic"]
@@ -104,7 +104,7 @@ def test_a_stack_says_where_everything_is(stack: Stack) -> None:
     assert stack.outputs["PrefectApiUrl"] == f"http://server.{stack.name}.internal:4200/api"
 
 
-def test_the_sensor_finds_the_queue_and_the_one_for_what_nobody_can_honour(stack: Stack) -> None:
+def test_the_request_queue_has_a_dead_letter_queue(stack: Stack) -> None:
     queue = open_queue(stack.outputs["QueueUrl"])
     assert queue.dead_letter_url == stack.outputs["DeadLetterQueueUrl"]
     assert queue.most_receives == 3
@@ -112,7 +112,7 @@ def test_the_sensor_finds_the_queue_and_the_one_for_what_nobody_can_honour(stack
     assert (kept["MessageRetentionPeriod"], kept["SqsManagedSseEnabled"]) == ("1209600", "true")
 
 
-def test_a_new_object_under_the_prefix_is_told_on_the_queue_of_requests(stack: Stack) -> None:
+def test_a_new_object_below_the_prefix_sends_a_message_to_the_request_queue(stack: Stack) -> None:
     bucket, queue = stack.outputs["ImageBucket"], stack.outputs["QueueUrl"]
     client("s3").put_object(Bucket=bucket, Key="outgoing/a.tif", Body=b"x")
     client("s3").put_object(Bucket=bucket, Key="incoming/ships/a b.tif", Body=b"x")
@@ -123,7 +123,7 @@ def test_a_new_object_under_the_prefix_is_told_on_the_queue_of_requests(stack: S
     assert records[0]["eventName"].startswith("ObjectCreated:")
 
 
-def test_what_becomes_of_a_task_of_the_cluster_reaches_the_observer(stack: Stack) -> None:
+def test_state_changes_of_tasks_reach_the_observer_queue(stack: Stack) -> None:
     (rule,) = [
         rule
         for rule in client("events").list_rules()["Rules"]
@@ -166,7 +166,7 @@ def test_what_becomes_of_a_task_of_the_cluster_reaches_the_observer(stack: Stack
     assert arrived[0]["detail-type"] == "ECS Task State Change"
 
 
-def test_each_process_acts_as_its_own_role_on_the_one_image(aws: str, stack: Stack) -> None:
+def test_each_process_has_its_own_role_and_the_same_image(aws: str, stack: Stack) -> None:
     roles = set()
     for process in ("sensor", "image", "region", "worker", "server"):
         definition = task_definition(aws, stack, process)
@@ -182,7 +182,7 @@ def test_each_process_acts_as_its_own_role_on_the_one_image(aws: str, stack: Sta
     assert len(roles) == 5
 
 
-def test_the_settings_of_the_flows_name_what_is_in_the_stack(
+def test_the_settings_of_the_flows_name_resources_of_the_stack(
     aws: str, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {process: environment(aws, stack, process) for process in ("sensor", "image", "region")}
@@ -198,7 +198,7 @@ def test_the_settings_of_the_flows_name_what_is_in_the_stack(
     assert sensor.dem_uri is None
 
 
-def test_the_worker_makes_tasks_of_the_stacks_families_in_its_network(
+def test_the_worker_runs_task_definitions_of_the_stack_in_its_network(
     aws: str, stack: Stack, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment(aws, stack, "worker").items():
@@ -226,7 +226,7 @@ def test_the_worker_makes_tasks_of_the_stacks_families_in_its_network(
         assert f":task-definition/{stack.name}-{process}:" in task["taskDefinitionArn"]
 
 
-def test_the_server_has_a_database_whose_password_only_ecs_hands_it(aws: str, stack: Stack) -> None:
+def test_the_server_gets_the_database_password_from_ecs(aws: str, stack: Stack) -> None:
     told = environment(aws, stack, "server")
     (database,) = client("rds").describe_db_instances(
         DBInstanceIdentifier=stack.resources["Database"]
@@ -244,7 +244,7 @@ def test_the_server_has_a_database_whose_password_only_ecs_hands_it(aws: str, st
     assert kept[key] not in json.dumps(task_definition(aws, stack, "server"))
 
 
-def test_the_server_is_where_its_files_are_and_can_be_looked_into(stack: Stack) -> None:
+def test_the_server_runs_in_the_subnets_of_its_files_and_allows_ecs_exec(stack: Stack) -> None:
     services = client("ecs").describe_services(
         cluster=stack.outputs["ClusterName"],
         services=[stack.resources["ServerService"], stack.resources["WorkerService"]],
@@ -260,7 +260,9 @@ def test_the_server_is_where_its_files_are_and_can_be_looked_into(stack: Stack) 
     ]
 
 
-def test_a_guest_has_no_server_and_every_process_its_key(aws: str, guest: Stack) -> None:
+def test_with_an_existing_server_there_is_no_other_and_every_process_has_its_key(
+    aws: str, guest: Stack
+) -> None:
     absent = {"ServerService", "ServerTask", "Database", "Files", "Namespace", "ServerRole"}
     assert not absent.intersection(guest.resources)
     assert guest.outputs["PrefectApiUrl"] == ELSEWHERE
@@ -273,7 +275,7 @@ def test_a_guest_has_no_server_and_every_process_its_key(aws: str, guest: Stack)
     assert environment(aws, guest, "region")["SWATH_DEM_URI"] == "s3://heights/world.vrt"
 
 
-def test_tasks_may_call_https_anywhere_and_all_else_only_where_they_are_let(
+def test_tasks_can_call_https_anywhere_and_other_ports_in_the_given_range_only(
     stack: Stack, guest: Stack
 ) -> None:
     def ways_out(of: Stack) -> set[tuple[int, str]]:
@@ -292,7 +294,7 @@ def test_tasks_may_call_https_anywhere_and_all_else_only_where_they_are_let(
     assert ways_out(guest) == {(443, "0.0.0.0/0"), (1, "10.1.0.0/16")}
 
 
-def test_alarms_watch_what_is_in_the_stack(stack: Stack, guest: Stack) -> None:
+def test_alarms_monitor_resources_of_the_stack(stack: Stack, guest: Stack) -> None:
     def watched(of: Stack) -> dict[str, dict[str, str]]:
         found = client("cloudwatch").get_paginator("describe_alarms").paginate()
         return {
@@ -334,16 +336,14 @@ def test_alarms_watch_what_is_in_the_stack(stack: Stack, guest: Stack) -> None:
         ("ModelSecretArns", "arn:aws:secretsmanager:us-east-1:123456789012:secret:*"),
     ],
 )
-def test_a_parameter_that_cannot_be_meant_is_refused(
+def test_an_invalid_parameter_is_refused(
     aws: str, network: Network, parameter: str, value: str
 ) -> None:
     with pytest.raises(ClientError, match=parameter):
         make_stack(aws, network, **{parameter: value})
 
 
-def test_an_update_keeps_what_holds_data_and_changes_the_rest(
-    aws: str, network: Network, tmp_path: Path
-) -> None:
+def test_an_update_keeps_resources_with_data(aws: str, network: Network, tmp_path: Path) -> None:
     before = make_stack(aws, network)
     bucket, queue = before.outputs["ImageBucket"], before.outputs["QueueUrl"]
     client("s3").put_object(Bucket=bucket, Key="incoming/kept.tif", Body=b"kept")
@@ -364,7 +364,7 @@ def test_an_update_keeps_what_holds_data_and_changes_the_rest(
     assert [body["Records"][0]["s3"]["object"]["key"] for body in told] == ["new/b.tif"]
 
 
-def test_a_deleted_stack_leaves_its_buckets_and_a_snapshot_and_is_in_nobodys_way(
+def test_a_deleted_stack_retains_buckets_and_a_snapshot_and_can_be_created_again(
     aws: str, network: Network
 ) -> None:
     gone = make_stack(aws, network)

@@ -180,7 +180,7 @@ def arn(service: str, resource: str) -> str:
     return f"arn:aws:{service}:{region}:{ACCOUNT}:{resource}"
 
 
-def test_over_plain_http_nobody_gets_anything(stack: Stack) -> None:
+def test_plain_http_is_refused_for_every_role(stack: Stack) -> None:
     image = f"s3://{stack.outputs['ImageBucket']}/incoming/a.tif"
     with acting_as(stack, "RegionRole", tls=False):
         assert refused(lambda: objects.get(image))
@@ -204,7 +204,7 @@ def test_only_the_stacks_own_bucket_may_send_requests(stack: Stack) -> None:
     )
 
 
-def test_the_sensor_takes_requests_and_templates_and_tells_what_it_refuses(stack: Stack) -> None:
+def test_the_sensor_reads_requests_and_templates_and_publishes_refusals(stack: Stack) -> None:
     url, bucket = stack.outputs["QueueUrl"], stack.outputs["ImageBucket"]
     for folder in ("", "incoming/ships/"):
         client("s3").put_object(Bucket=bucket, Key=f"{folder}request.json", Body=b"{}")
@@ -239,7 +239,7 @@ def two_requests(queue: Queue) -> list[Any]:
     return found
 
 
-def test_a_region_reads_images_and_writes_working_files_and_nothing_else(stack: Stack) -> None:
+def test_a_region_can_only_read_images_and_write_working_files(stack: Stack) -> None:
     images, results = stack.outputs["ImageBucket"], stack.outputs["ResultsBucket"]
     with acting_as(stack, "RegionRole"):
         for url in (f"s3://{images}/incoming/a.tif", "s3://others/a.tif", "s3://more/a.tif"):
@@ -277,7 +277,7 @@ def read_secret(arn: str) -> None:
     client("secretsmanager").get_secret_value(SecretId=arn)
 
 
-def test_an_image_publishes_where_it_may_and_clears_up(stack: Stack) -> None:
+def test_an_image_run_publishes_and_removes_working_files(stack: Stack) -> None:
     images, results = stack.outputs["ImageBucket"], stack.outputs["ResultsBucket"]
     url = f"s3://{images}/incoming/a.tif"
     with acting_as(stack, "ImageRole"):
@@ -299,7 +299,7 @@ def test_an_image_publishes_where_it_may_and_clears_up(stack: Stack) -> None:
         assert refused(lambda: read_secret(stack.resources["DatabaseSecret"]))
 
 
-def test_the_worker_reads_what_becomes_of_tasks_and_does_no_work(stack: Stack) -> None:
+def test_the_worker_reads_state_changes_of_tasks_and_no_data(stack: Stack) -> None:
     observer = stack.outputs["ObserverQueueUrl"].rpartition("/")[2]
     send(stack.outputs["ObserverQueueUrl"], "{}")
     with acting_as(stack, "WorkerRole"):
@@ -315,7 +315,7 @@ def test_the_worker_reads_what_becomes_of_tasks_and_does_no_work(stack: Stack) -
         assert refused(lambda: read_secret(stack.resources["DatabaseSecret"]))
 
 
-def test_the_worker_starts_the_three_flows_in_its_cluster_and_nothing_else(stack: Stack) -> None:
+def test_the_worker_can_only_run_the_three_flows_in_its_cluster(stack: Stack) -> None:
     def starts(family: str, cluster: str = stack.outputs["ClusterName"]) -> bool:
         definition = arn("ecs", f"task-definition/{family}:7")
         of = {"ecs:cluster": arn("ecs", f"cluster/{cluster}")}
@@ -332,7 +332,7 @@ def test_the_worker_starts_the_three_flows_in_its_cluster_and_nothing_else(stack
         assert not allows(stack, role, "ecs:RunTask", definition)
 
 
-def test_the_worker_tags_tasks_as_it_starts_them_and_looks_at_them(stack: Stack) -> None:
+def test_the_worker_can_tag_tasks_at_their_start_and_describe_them(stack: Stack) -> None:
     task = arn("ecs", f"task/{stack.outputs['ClusterName']}/0123")
     tag = {"ecs:CreateAction": "RunTask"}
     assert allows(stack, "WorkerRole", "ecs:TagResource", task, **tag)
@@ -343,7 +343,7 @@ def test_the_worker_tags_tasks_as_it_starts_them_and_looks_at_them(stack: Stack)
     assert allows(stack, "WorkerRole", "ecs:DescribeTaskDefinition", definition)
 
 
-def test_who_starts_a_task_may_have_it_be_no_more_than_a_flow(stack: Stack) -> None:
+def test_only_roles_of_flows_can_be_passed_to_a_task(stack: Stack) -> None:
     def passes(role: str, service: str) -> bool:
         target = arn("iam", f"role/{stack.resources[role]}")
         to = {"iam:PassedToService": service}
@@ -369,7 +369,7 @@ def test_who_starts_a_task_may_have_it_be_no_more_than_a_flow(stack: Stack) -> N
         ("ServerRole", False),
     ],
 )
-def test_runs_of_flows_are_stopped_and_never_the_server_or_the_worker(
+def test_tasks_of_flows_can_be_stopped_but_not_the_server_or_the_worker(
     stack: Stack, role: str, *, may: bool
 ) -> None:
     of_a_run = {"aws:ResourceTag/prefect.io/flow-run-id": "0199a8b0-0000-7000-8000-000000000000"}
@@ -384,7 +384,7 @@ def test_runs_of_flows_are_stopped_and_never_the_server_or_the_worker(
     ("role", "lists"),
     [("SensorRole", []), ("RegionRole", ["others", "more"]), ("WorkerRole", None)],
 )
-def test_who_reads_images_is_told_that_there_is_none_rather_than_that_it_may_not(
+def test_an_absent_object_gives_404_and_not_403(
     stack: Stack, role: str, lists: list[str] | None
 ) -> None:
     """S3 answers 404 to those alone who may list the bucket."""
@@ -398,7 +398,7 @@ def test_who_reads_images_is_told_that_there_is_none_rather_than_that_it_may_not
     assert may == wanted
 
 
-def test_keys_are_used_through_what_they_encrypt(stack: Stack) -> None:
+def test_kms_keys_can_be_used_through_the_encrypted_resources_only(stack: Stack) -> None:
     key, s3 = arn("kms", "key/1a2b"), {"kms:ViaService": "s3.us-west-2.amazonaws.com"}
     secrets = {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"}
     for role in ("ImageRole", "RegionRole"):
@@ -408,7 +408,7 @@ def test_keys_are_used_through_what_they_encrypt(stack: Stack) -> None:
         assert allows(stack, role, "kms:GenerateDataKey", key, **s3) is (role == "ImageRole")
 
 
-def test_models_are_asked_by_those_who_work_and_only_those_that_are_listed(stack: Stack) -> None:
+def test_only_image_and_region_runs_call_models_and_only_listed_ones(stack: Stack) -> None:
     ships, cars = (arn("sagemaker", f"endpoint/{name}") for name in ("ships", "cars"))
     secret = arn("secretsmanager", "secret:model-1a2b3c")
     for role in ("ImageRole", "RegionRole"):
@@ -422,7 +422,7 @@ def test_models_are_asked_by_those_who_work_and_only_those_that_are_listed(stack
         assert not allows(stack, role, "secretsmanager:GetSecretValue", secret)
 
 
-def test_ecs_itself_hands_the_database_password_to_the_server_alone(stack: Stack) -> None:
+def test_only_the_execution_role_of_the_server_reads_the_database_password(stack: Stack) -> None:
     password = stack.resources["DatabaseSecret"]
     may = [
         role

@@ -170,7 +170,9 @@ def start(processes: Processes, port: int, database: Database, folder: Path) -> 
     return server
 
 
-def test_a_new_server_takes_over_what_the_last_one_kept(database: Database, tmp_path: Path) -> None:
+def test_a_new_server_has_the_data_and_leases_of_the_previous_one(
+    database: Database, tmp_path: Path
+) -> None:
     port = free_port()
     with (
         Processes() as processes,

@@ -21,7 +21,7 @@ from tasks.imagery import TilePixels, UnreadTile
 from tasks.inference import BuiltinEndpoint, Endpoint
 from tasks.inference.batch import MAX_BATCHES, MAX_BYTES, MAX_CALLS, batch_size, max_calls
 from tasks.results import coverage, detections
-from tests.asking import ask
+from tests.infer_tiles import infer_tiles
 
 COLOURS = {
     "red": (255, 0, 0),
@@ -112,7 +112,7 @@ def test_calls_fit_in_memory(call_bytes: int) -> None:
 @given(st.lists(st.sampled_from(sorted(FATE)), max_size=12))
 def test_every_tile_ends_in_its_own_state(kinds: list[str]) -> None:
     batch = [tile(index, kind) for index, kind in enumerate(kinds)]
-    found = ask(batch, FAILURE)
+    found = infer_tiles(batch, FAILURE)
     lines = found.ledger.to_pylist()
     assert [line["tile"] for line in lines] == list(range(len(kinds)))
     for kind, line in zip(kinds, lines, strict=True):
@@ -126,7 +126,7 @@ def test_every_tile_ends_in_its_own_state(kinds: list[str]) -> None:
 
 
 def test_detections_are_where_the_tile_is() -> None:
-    found = ask([tile(3)], BuiltinEndpoint("centerpoint", {}), attempts=1)
+    found = infer_tiles([tile(3)], BuiltinEndpoint("centerpoint", {}), attempts=1)
     assert detections.boxes(found.detections).tolist() == [[68, 8, 72, 12]]
 
 
@@ -137,7 +137,7 @@ def test_every_builtin_model_answers_by_the_contract(name: str) -> None:
         TilePixels(place(index), random.integers(0, 255, (bands, SIDE, SIDE)).astype(dtype), None)
         for index, (bands, dtype) in enumerate([(3, "uint8"), (1, "uint16"), (4, "float32")])
     ]
-    found = ask(batch, BuiltinEndpoint(name, {}), attempts=1)
+    found = infer_tiles(batch, BuiltinEndpoint(name, {}), attempts=1)
     assert coverage.count(found.ledger)["inferred"] == 3
     assert coverage.rejected(found.ledger) == 0
 
@@ -157,7 +157,7 @@ def test_every_builtin_model_answers_by_the_contract(name: str) -> None:
 )
 def test_every_call_is_counted(answers: list[object], state: str, attempts: int) -> None:
     endpoint: Endpoint = Scripted(*answers)
-    (line,) = ask([tile(0)], endpoint, attempts=3).ledger.to_pylist()
+    (line,) = infer_tiles([tile(0)], endpoint, attempts=3).ledger.to_pylist()
     assert (line["state"], line["attempts"]) == (state, attempts)
     told = line["failed_calls"]
     for call, error in zip(told, answers, strict=False):
@@ -171,7 +171,7 @@ def test_every_call_is_counted(answers: list[object], state: str, attempts: int)
 
 def test_broken_features_are_counted_and_lose_nothing_else() -> None:
     answer = collection([0, 0, 2, 2], [9, 9, 1, 1], [50, 0, 60, 9], [4, 4, 6, 6])
-    found = ask([tile(0)], Scripted(answer), attempts=1)
+    found = infer_tiles([tile(0)], Scripted(answer), attempts=1)
     assert found.detections["ordinal"].to_pylist() == [0, 3]
     assert coverage.rejected(found.ledger) == 2
 
@@ -182,7 +182,7 @@ def test_properties_too_deep_to_be_published_lose_only_their_feature() -> None:
     for _ in range(2000):
         nested = [nested]
     answer["features"][0]["properties"]["notes"] = nested
-    found = ask([tile(0)], Scripted(answer), attempts=1)
+    found = infer_tiles([tile(0)], Scripted(answer), attempts=1)
     assert found.detections["ordinal"].to_pylist() == [1]
     assert coverage.rejected(found.ledger) == 1
 
@@ -190,13 +190,13 @@ def test_properties_too_deep_to_be_published_lose_only_their_feature() -> None:
 def test_tiles_are_asked_about_together_and_each_alone_where_that_fails() -> None:
     good = collection([0, 0, 2, 2])
     together = Scripted((good,) * 2, (good,), tiles_per_call=2)
-    found = ask([tile(index) for index in range(3)], together, max_calls=1)
+    found = infer_tiles([tile(index) for index in range(3)], together, max_calls=1)
     assert found.ledger["attempts"].to_pylist() == [1, 1, 1]
     assert found.detections["tile"].to_pylist() == [0, 1, 2]
     alone = Scripted(
         EndpointTimeoutError("too slow"), good, PermanentError("poison"), tiles_per_call=2
     )
-    found = ask([tile(index) for index in range(2)], alone, max_calls=1)
+    found = infer_tiles([tile(index) for index in range(2)], alone, max_calls=1)
     assert found.ledger["state"].to_pylist() == ["inferred", "failed"]
     assert found.ledger["attempts"].to_pylist() == [2, 2]
     assert found.ledger["reason"].to_pylist() == ["", "poison"]
@@ -205,20 +205,23 @@ def test_tiles_are_asked_about_together_and_each_alone_where_that_fails() -> Non
 def test_a_passing_failure_does_not_part_tiles_that_are_asked_about_together() -> None:
     good = collection([0, 0, 2, 2])
     flaky = Scripted(TransientError("reset"), ThrottledError("busy"), (good,) * 2, tiles_per_call=2)
-    found = ask([tile(index) for index in range(2)], flaky, max_calls=1)
+    found = infer_tiles([tile(index) for index in range(2)], flaky, max_calls=1)
     assert found.ledger["attempts"].to_pylist() == [3, 3]
     assert found.ledger["state"].to_pylist() == ["inferred"] * 2
 
 
 def test_too_few_answers_fail_their_tiles() -> None:
     short = Scripted((collection(),), collection(), collection(), tiles_per_call=2)
-    found = ask([tile(index) for index in range(2)], short, max_calls=1)
+    found = infer_tiles([tile(index) for index in range(2)], short, max_calls=1)
     assert found.ledger["state"].to_pylist() == ["inferred", "inferred"]
     short = Scripted((collection(),) * 3)
-    assert "3 answers were given for 1 tiles" in ask([tile(0)], short).ledger["reason"][0].as_py()
+    assert (
+        "3 answers were given for 1 tiles"
+        in infer_tiles([tile(0)], short).ledger["reason"][0].as_py()
+    )
 
 
 def test_a_tile_that_is_always_throttled_fails_alone() -> None:
-    found = ask([tile(0), tile(1, "yellow")], FAILURE, retry_seconds=0)
+    found = infer_tiles([tile(0), tile(1, "yellow")], FAILURE, retry_seconds=0)
     assert found.ledger["state"].to_pylist() == ["inferred", "failed"]
     assert "patience" in found.ledger["reason"][1].as_py()

@@ -120,7 +120,7 @@ def test_the_environment_of_pip_goes_before_its_files(
     assert (settings["index-url"], settings["proxy"]) == ("https://variable.example", "p:1")
 
 
-def test_where_no_engine_is_installed_the_error_names_those_that_serve(
+def test_without_an_engine_the_error_names_the_supported_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
@@ -128,7 +128,7 @@ def test_where_no_engine_is_installed_the_error_names_those_that_serve(
         find_engine()
 
 
-def test_an_engine_is_told_base_commit_and_secrets(tmp_path: Path) -> None:
+def test_an_engine_gets_base_commit_and_secrets(tmp_path: Path) -> None:
     fake = tmp_path / "buildah"
     fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/told\n')
     fake.chmod(0o755)

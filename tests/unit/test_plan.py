@@ -29,7 +29,7 @@ from tasks.results import coverage, detections
 from tasks.results.coverage import TileState, check_complete
 from tasks.results.stored import TileResults, gather, without_detections
 from tasks.settings import settings
-from tests.asking import ask as ask_about
+from tests.infer_tiles import infer_tiles
 
 WIDTH, HEIGHT, PIXEL = 230, 170, 0.001
 ROI = "MULTIPOLYGON (((10 49.99, 10.12 49.99, 10.03 49.86, 10 49.99)), \
@@ -90,7 +90,7 @@ def worked(plan: Plan, region_size: int, batch_size: int, backwards: bool) -> Ti
     for region in regions:
         tiles = plan.read(plan.tiles_in_roi(region))
         while batch := list(islice(tiles, batch_size)):
-            found.append(ask_about(batch, endpoint))
+            found.append(infer_tiles(batch, endpoint))
         outside = plan.split_by_roi(region)[1]
         found.append(without_detections(outside, TileState.OUTSIDE))
     return gather(found[::-1] if backwards else found)

@@ -130,7 +130,7 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="shared/osml is not on this machine")
-def test_sample_of_osml_is_taken_and_given_back() -> None:
+def test_the_osml_sample_is_parsed_and_dumped_unchanged() -> None:
     text = SAMPLE.read_text()
     request = Request.parse(text)
     assert request.model_dump(mode="json", exclude_unset=True) == json.loads(text)
@@ -157,11 +157,11 @@ def test_null_and_empty_mean_absent(nothing: object) -> None:
 
 
 @pytest.mark.parametrize("size", ["512", " 512 ", 512.0])
-def test_integers_may_come_as_osml_takes_them(size: object) -> None:
+def test_integers_are_parsed_as_in_osml(size: object) -> None:
     assert parse(imageProcessorTileSize=size) == parse(imageProcessorTileSize=512)
 
 
-def test_outputs_know_their_kind() -> None:
+def test_outputs_are_parsed_by_their_type() -> None:
     kinesis = {"type": "Kinesis", "stream": "features", "batchSize": "1000"}
     request = parse(outputs=[*MESSAGE["outputs"], kinesis])
     assert isinstance(request.outputs[0], S3Output)
@@ -169,7 +169,7 @@ def test_outputs_know_their_kind() -> None:
     assert request.outputs[1].batch_size == 1000
 
 
-def test_legacy_pair_is_an_output() -> None:
+def test_the_legacy_fields_become_an_s3_output() -> None:
     pair = {"outputBucket": "results", "outputPrefix": "harbour/"}
     assert parse(outputs=None, **pair).outputs == parse().outputs
     assert parse(outputBucket="other", outputPrefix="x").outputs == parse().outputs
@@ -186,7 +186,7 @@ def test_legacy_pair_is_an_output() -> None:
         ("BUILTIN", "bright-targets"),
     ],
 )
-def test_processors(kind: str, name: str) -> None:
+def test_names_of_every_endpoint_type_are_accepted(kind: str, name: str) -> None:
     processor = parse(imageProcessor={"name": name, "type": kind}).image_processor
     assert (processor.type, processor.name) == (kind, name)
 
@@ -199,11 +199,11 @@ def test_processors(kind: str, name: str) -> None:
         "MULTIPOLYGON (((0 0, 9 0, 9 9, 0 0), (5 1, 6 1, 6 2, 5 1)), ((-180 -90, -170 -90, -175 -80, -180 -90)))",  # noqa: E501
     ],
 )
-def test_regions_of_interest(wkt: str) -> None:
+def test_polygons_and_multipolygons_are_accepted(wkt: str) -> None:
     assert parse(regionOfInterest=wkt).region_of_interest == wkt
 
 
-def test_overlap_of_one_object_follows_the_algorithm() -> None:
+def test_the_default_iou_threshold_depends_on_the_algorithm() -> None:
     def limit(**algorithm: Any) -> float:
         step = {"step": "FEATURE_DISTILLATION", "algorithm": algorithm}
         return parse(postProcessing=[step]).algorithm.iou_threshold
@@ -213,7 +213,7 @@ def test_overlap_of_one_object_follows_the_algorithm() -> None:
     assert limit(algorithmType="DISSOLVE", iouThreshold=0.5) == 0.5
 
 
-def test_least_score_follows_the_algorithm() -> None:
+def test_the_default_score_threshold_depends_on_the_algorithm() -> None:
     def least(**algorithm: Any) -> float:
         step = {"step": "FEATURE_DISTILLATION", "algorithm": algorithm}
         return parse(postProcessing=[step]).algorithm.skip_box_threshold
@@ -225,7 +225,7 @@ def test_least_score_follows_the_algorithm() -> None:
 
 @pytest.mark.parametrize("tile_format", TileFormat)
 @pytest.mark.parametrize("compression", TileCompression)
-def test_pairs_of_format_and_compression(
+def test_only_valid_pairs_of_format_and_compression_are_accepted(
     tile_format: TileFormat, compression: TileCompression
 ) -> None:
     possible = {
@@ -321,7 +321,7 @@ def test_pairs_of_format_and_compression(
         ({"postProcessing": [{"step": "BLUR"}]}, "postProcessing[0].step: 'BLUR' is not"),
     ],
 )
-def test_refusals_say_field_value_and_remedy(fields: dict[str, Any], told: str) -> None:
+def test_a_refusal_names_field_value_and_remedy(fields: dict[str, Any], told: str) -> None:
     lines = refusal(**fields).splitlines()
     assert len(lines) == 1
     assert told in lines[0]
@@ -341,14 +341,16 @@ def test_refusals_say_field_value_and_remedy(fields: dict[str, Any], told: str) 
         ({"name": "s3://models", "type": "ONNX"}, "does not name an object"),
     ],
 )
-def test_names_of_processors_fit_their_type(processor: dict[str, str], told: str) -> None:
+def test_a_name_that_does_not_fit_the_endpoint_type_is_refused(
+    processor: dict[str, str], told: str
+) -> None:
     line = refusal(imageProcessor=processor)
     assert line.startswith(f"imageProcessor.name: '{processor['name'][:20]}")
     assert told in line
 
 
 @pytest.mark.parametrize("value", [None, True, [1], {"a": 1}, 2**64, "a\r\nb"])
-def test_parameters_are_flat(value: object) -> None:
+def test_a_parameter_that_is_not_text_or_a_number_is_refused(value: object) -> None:
     assert parse(imageProcessorParameters={"a": 1.5, "b": "x"}).image_processor_parameters == {
         "a": 1.5,
         "b": "x",
@@ -357,18 +359,18 @@ def test_parameters_are_flat(value: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "$ref", "__prefect_kind", "é"])
-def test_names_of_parameters_are_names_of_headers(name: str) -> None:
+def test_a_parameter_name_that_is_not_a_header_name_is_refused(name: str) -> None:
     assert "is not a parameter's name" in refusal(imageProcessorParameters={name: "x"})
 
 
 @pytest.mark.parametrize("bucket", ["ab", "A" * 5, "a..b", "1.2.3.4", "a_b", "-ab", "s3://abc"])
-def test_buckets(bucket: str) -> None:
+def test_an_invalid_bucket_name_is_refused(bucket: str) -> None:
     line = refusal(outputs=[{"type": "S3", "bucket": bucket}])
     assert line.startswith(f"outputs[0].bucket: '{bucket}' is not the name of an S3 bucket; give")
 
 
 @pytest.mark.parametrize("prefix", ["..", "a/../b", "s3://b/c", "a\0b", "é" * 351])
-def test_prefixes(prefix: str) -> None:
+def test_an_invalid_prefix_is_refused(prefix: str) -> None:
     output = {"type": "S3", "bucket": "results", "prefix": prefix}
     assert refusal(outputs=[output]).startswith("outputs[0].prefix: ")
 
@@ -384,12 +386,12 @@ def test_prefixes(prefix: str) -> None:
         ({"iouTreshold": 0.5}, "iouTreshold: unknown field; did you mean iouThreshold?"),
     ],
 )
-def test_algorithms(algorithm: dict[str, Any], told: str) -> None:
+def test_an_invalid_algorithm_is_refused(algorithm: dict[str, Any], told: str) -> None:
     line = refusal(postProcessing=[{"step": "FEATURE_DISTILLATION", "algorithm": algorithm}])
     assert line.startswith(f"postProcessing[0].algorithm.{told}")
 
 
-def test_every_problem_has_its_line() -> None:
+def test_every_problem_is_reported_on_its_own_line() -> None:
     lines = refusal(jobId=None, jobName=5, imageProcessorTileSize="x", colour=1).splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         "jobId",
@@ -399,7 +401,7 @@ def test_every_problem_has_its_line() -> None:
     ]
 
 
-def test_many_problems_are_cut_short() -> None:
+def test_the_number_of_reported_problems_is_limited() -> None:
     lines = refusal(imageUrls=[f"{i}.tif" for i in range(100)]).splitlines()
     assert len(lines) == 21
     assert lines[-1] == "… and 80 more"
@@ -421,20 +423,20 @@ def test_many_problems_are_cut_short() -> None:
         ('{"jobId": "a", "jobId": "b"}', "'jobId': given twice in one object"),
     ],
 )
-def test_text_that_is_no_message(body: str | bytes, told: str) -> None:
+def test_text_that_is_not_a_json_object_is_refused(body: str | bytes, told: str) -> None:
     with pytest.raises(RequestError) as caught:
         Request.parse(body)
     assert told in str(caught.value)
 
 
-def test_error_raised_elsewhere_is_told_in_the_same_words() -> None:
+def test_a_validation_error_of_prefect_is_described_in_the_same_way() -> None:
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(dict[str, Request]).validate_python({"request": MESSAGE | {"jobbId": "x"}})
     assert describe_errors(caught.value) == "request.jobbId: unknown field; did you mean jobId?"
 
 
 @given(anything)
-def test_any_json_is_taken_or_refused(value: object) -> None:
+def test_any_json_is_accepted_or_refused(value: object) -> None:
     with pytest.raises(RequestError):
         Request.parse(json.dumps(value))
 
@@ -442,7 +444,9 @@ def test_any_json_is_taken_or_refused(value: object) -> None:
 @given(st.sampled_from(sorted(MESSAGE | DEFAULTS)), anything)
 @example("outputs", [{"type": ["S3"]}])
 @example("imageProcessorParameters", {"a": float("nan")})
-def test_any_value_of_a_field_is_taken_or_refused_by_its_name(name: str, value: object) -> None:
+def test_any_value_of_a_field_is_accepted_or_refused_with_its_name(
+    name: str, value: object
+) -> None:
     told, request = "", None
     try:
         request = Request.model_validate(MESSAGE | {name: value})
@@ -460,7 +464,7 @@ def test_any_value_of_a_field_is_taken_or_refused_by_its_name(name: str, value: 
 
 
 @given(messages())
-def test_dump_gives_the_message_back(message: dict[str, Any]) -> None:
+def test_a_dumped_request_parses_to_the_same_request(message: dict[str, Any]) -> None:
     request = Request.parse(json.dumps(message))
     assert Request.model_validate(request.model_dump(mode="json")) == request
     assert Request.parse(request.model_dump_json()) == request
@@ -468,7 +472,7 @@ def test_dump_gives_the_message_back(message: dict[str, Any]) -> None:
 
 
 @given(messages(), st.randoms())
-def test_identity_is_of_the_content(message: dict[str, Any], chance: Any) -> None:
+def test_the_identity_depends_on_the_content_only(message: dict[str, Any], chance: Any) -> None:
     request = Request.parse(json.dumps(message))
     url = request.image_urls[0]
     names = list(message)
@@ -482,7 +486,7 @@ def test_identity_is_of_the_content(message: dict[str, Any], chance: Any) -> Non
     assert len({request.identity(url) for url in request.image_urls}) == len(request.image_urls)
 
 
-def test_identity_outlives_a_release() -> None:
+def test_the_identity_is_stable_between_releases() -> None:
     assert (
         parse().identity("s3://images/harbour.tif")
         == "0a3b9f51c732b6406a16d9a4753fa42b0ee9f592d359dd20afb11a48251246be"
@@ -500,7 +504,7 @@ def test_identity_outlives_a_release() -> None:
         unique=True,
     )
 )
-def test_file_names_are_distinct_and_the_images_own(urls: list[str]) -> None:
+def test_file_names_are_distinct_and_begin_with_the_images_names(urls: list[str]) -> None:
     names = parse(imageUrls=urls).file_names()
     own = {url: url.rpartition("/")[2] for url in urls}
     assert list(names) == urls
@@ -511,7 +515,7 @@ def test_file_names_are_distinct_and_the_images_own(urls: list[str]) -> None:
         assert name == own[url] or name not in own.values()
 
 
-def test_no_images_results_have_the_name_of_anothers_coverage() -> None:
+def test_no_file_name_collides_with_the_coverage_of_another_image() -> None:
     urls = ["s3://images/x.tif.coverage", "s3://images/x.tif", "s3://images/y.coverage"]
     assert list(parse(imageUrls=urls).file_names().values()) == [
         "x.tif-2.coverage",
@@ -520,12 +524,12 @@ def test_no_images_results_have_the_name_of_anothers_coverage() -> None:
     ]
 
 
-def test_file_names_of_images_with_one_name() -> None:
+def test_images_of_the_same_name_are_numbered() -> None:
     urls = ["s3://images/a/x.tif", "/data/x.tif", "/data/x-2.tif"]
     assert list(parse(imageUrls=urls).file_names().values()) == ["x.tif", "x-3.tif", "x-2.tif"]
 
 
-def test_image_id_is_that_of_osml() -> None:
+def test_the_image_id_is_as_in_osml() -> None:
     assert parse().image_id("s3://images/harbour.tif") == "job-1:s3://images/harbour.tif"
 
 
@@ -550,7 +554,7 @@ def _accepts(message: object) -> bool:
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="shared/osml is not on this machine")
-def test_schema_takes_the_sample_of_osml() -> None:
+def test_the_schema_accepts_the_osml_sample() -> None:
     assert _accepts(json.loads(SAMPLE.read_text()))
 
 
@@ -561,19 +565,19 @@ def test_schema_is_valid_and_strict() -> None:
     assert not _accepts({name: MESSAGE[name] for name in MESSAGE if name != "jobId"})
 
 
-def test_schema_takes_the_legacy_pair_in_place_of_outputs() -> None:
+def test_the_schema_accepts_the_legacy_fields_instead_of_outputs() -> None:
     without = {name: value for name, value in MESSAGE.items() if name != "outputs"}
     assert _accepts(without | {"outputBucket": "results", "outputPrefix": "p"})
     assert not _accepts(without | {"outputBucket": "results"})
 
 
 @given(messages())
-def test_schema_takes_every_request(message: dict[str, Any]) -> None:
+def test_the_schema_accepts_every_valid_request(message: dict[str, Any]) -> None:
     assert _accepts(message)
     assert _accepts(Request.parse(json.dumps(message)).model_dump(mode="json"))
 
 
-def test_every_field_explains_itself_in_a_form() -> None:
+def test_every_field_has_a_title_a_description_and_an_example() -> None:
     schema = request_schema()
     for part in (schema, *schema["$defs"].values()):
         for name, field in part.get("properties", {}).items():
@@ -581,13 +585,13 @@ def test_every_field_explains_itself_in_a_form() -> None:
             assert "title" in field or "$ref" in field, name
 
 
-def test_examples_are_taken() -> None:
+def test_the_examples_of_fields_are_valid() -> None:
     for name, field in request_schema()["properties"].items():
         for value in field.get("examples", []):
             parse(**{name: value})
 
 
-def test_prefect_makes_a_form_of_it() -> None:
+def test_prefect_can_make_a_form_of_the_request() -> None:
     def image(request: Request) -> None: ...
 
     schema = parameter_schema(image).model_dump_for_openapi()

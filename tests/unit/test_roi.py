@@ -72,7 +72,7 @@ def share(roi: RegionOfInterest) -> float:
     return float(shapely.intersection(roi.area, shapely.box(0, 0, 200, 100)).area / 20_000)
 
 
-def test_without_a_polygon_all_is_wanted(plain: Image) -> None:
+def test_without_a_polygon_the_whole_image_is_processed(plain: Image) -> None:
     assert region_of_interest(None, plain) is None
 
 
@@ -110,7 +110,7 @@ def test_a_polygon_comes_back_to_the_pixels_it_was_drawn_on(make: Make, transfor
         (Window(130, 0, 20, 20), False),
     ],
 )
-def test_a_window_is_wanted_where_some_of_it_lies_inside(window: Window, wanted: bool) -> None:
+def test_a_window_is_wanted_if_it_intersects_the_region(window: Window, wanted: bool) -> None:
     first = shapely.box(20, 30, 120, 70) - shapely.box(40, 40, 60, 60)
     roi = RegionOfInterest(shapely.union_all([first, shapely.box(150, 0, 160, 5)]))
     assert roi.meets([window]).tolist() == [wanted]
@@ -127,7 +127,7 @@ corner = st.tuples(st.integers(-50, 240), st.integers(-50, 140))
 
 
 @given(corner, corner, st.integers(0, 190), st.integers(0, 90))
-def test_no_tile_that_is_inside_is_left_out(
+def test_every_tile_that_intersects_the_region_is_wanted(
     one: tuple[int, int], two: tuple[int, int], x: int, y: int
 ) -> None:
     (x_min, x_max), (y_min, y_max) = (sorted(pair) for pair in zip(one, two, strict=True))
@@ -170,7 +170,7 @@ def test_a_ring_around_the_pole_has_the_pole_as_its_hole(make: Make) -> None:
     assert roi.contains(np.array(ring)).all()
 
 
-def test_a_continent_is_cut_as_finely_as_a_field(make: Make) -> None:
+def test_the_edges_of_a_large_region_are_densified_within_the_image(make: Make) -> None:
     image = make(UTM, from_origin(700_000, 7_000_000, 10, 10))
     north = 63.0685  # a parallel through the image, which bends in UTM
     roi = placed(shapely.box(-170, -80, 170, north), image)
@@ -183,7 +183,7 @@ def test_a_continent_is_cut_as_finely_as_a_field(make: Make) -> None:
     assert max(shapely.distance(roi.area.boundary, p) for p in inside.geoms) < 0.01
 
 
-def test_an_image_that_lies_elsewhere_is_refused_with_both_extents(plain: Image) -> None:
+def test_an_image_outside_the_region_is_refused_with_both_extents(plain: Image) -> None:
     with pytest.raises(RequestError, match="regionOfInterest") as refused:
         region_of_interest(shapely.box(20, -2, 21.5, -1).wkt, plain)
     told = str(refused.value)
@@ -193,23 +193,23 @@ def test_an_image_that_lies_elsewhere_is_refused_with_both_extents(plain: Image)
     assert "do not meet" in told
 
 
-def test_an_image_that_is_only_touched_is_refused(make: Make) -> None:
+def test_an_image_that_the_region_only_touches_is_refused(make: Make) -> None:
     image = make("EPSG:4326", from_origin(10, 20, 0.125, 0.125))  # to 35° east
     with pytest.raises(RequestError, match="do not meet"):
         region_of_interest(shapely.box(35, 0, 40, 30).wkt, image)
 
 
-def test_an_image_without_a_place_is_refused(make: Make) -> None:
+def test_an_image_without_a_georeference_is_refused(make: Make) -> None:
     with pytest.warns(NotGeoreferencedWarning):
         image = make(None, None)
     with pytest.raises(RequestError, match=r"regionOfInterest: .*a\.tif has no georeference"):
         region_of_interest(WORLD.wkt, image)
 
 
-def test_ground_that_the_projection_cannot_show_is_refused(make: Make) -> None:
+def test_a_region_outside_the_domain_of_the_projection_is_refused(make: Make) -> None:
     seen_from_above = "+proj=geos +h=35785831 +lon_0=0 +sweep=y"
     image = make(seen_from_above, from_origin(-5.5e6, 5.5e6, 55_000, 110_000))
-    with pytest.raises(RequestError, match="has no place in"):
+    with pytest.raises(RequestError, match="has no pixel position in"):
         region_of_interest(WORLD.wkt, image)
     assert share(placed(shapely.box(-20, -20, 20, 20), image)) > 0.1
 

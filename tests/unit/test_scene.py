@@ -84,7 +84,7 @@ def test_some_ships_lie_over_tile_edges(harbour: tuple[Path, Truth]) -> None:
     assert cut.any(axis=1).sum() >= 3
 
 
-def test_strips_do_not_show(
+def test_the_scene_does_not_depend_on_the_height_of_strips(
     harbour: tuple[Path, Truth], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scene, "STRIP", 333)
@@ -100,7 +100,7 @@ def test_another_seed_is_another_harbour(tmp_path: Path) -> None:
     assert one.boxes.tolist() != two.boxes.tolist()
 
 
-def test_truth_survives_its_file(harbour: tuple[Path, Truth]) -> None:
+def test_the_truth_is_saved_and_loaded(harbour: tuple[Path, Truth]) -> None:
     path, truth = harbour
     loaded = Truth.load(path.with_name("truth.geojson"))
     assert loaded.classes == truth.classes
@@ -110,7 +110,7 @@ def test_truth_survives_its_file(harbour: tuple[Path, Truth]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_truth_lies_where_the_image_says(tmp_path: Path) -> None:
+def test_the_truth_has_the_georeference_of_the_image(tmp_path: Path) -> None:
     outline = np.array([(10.0, 20.0), (30.0, 20.0), (30.0, 25.0)])
     transform = Affine(0.5, 0, 388_000, 0, -0.5, 5_034_000)
     Truth((outline,), ("ferry",), "EPSG:32633", transform).save(tmp_path / "truth.geojson")

@@ -118,7 +118,7 @@ def test_no_partition_account_or_region_is_written_down(template: dict[str, Any]
     assert "amazonaws.com/" not in text
 
 
-def test_every_parameter_stands_in_a_group_and_says_what_it_is(template: dict[str, Any]) -> None:
+def test_every_parameter_has_a_group_and_a_description(template: dict[str, Any]) -> None:
     groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     grouped = [name for group in groups for name in group["Parameters"]]
     assert sorted(grouped) == sorted(template["Parameters"])
@@ -128,7 +128,7 @@ def test_every_parameter_stands_in_a_group_and_says_what_it_is(template: dict[st
         assert not free or "AllowedPattern" in parameter or "AllowedValues" in parameter, name
 
 
-def test_no_role_may_do_more_than_it_names(resources: dict[str, Any]) -> None:
+def test_roles_name_their_actions_and_resources(resources: dict[str, Any]) -> None:
     for where, statement in policies(resources):
         assert statement["Effect"] == "Allow", where
         actions = listed(statement["Action"])
@@ -138,14 +138,14 @@ def test_no_role_may_do_more_than_it_names(resources: dict[str, Any]) -> None:
         assert not {"NotAction", "NotResource"}.intersection(statement), where
 
 
-def test_roles_are_for_ecs_tasks_and_for_nobody_else(resources: dict[str, Any]) -> None:
+def test_roles_can_be_assumed_by_ecs_tasks_only(resources: dict[str, Any]) -> None:
     for name, properties in of_type(resources, "AWS::IAM::Role").items():
         (statement,) = properties["AssumeRolePolicyDocument"]["Statement"]
         assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}, name
         assert "RoleName" not in properties, "it would take CAPABILITY_NAMED_IAM"
 
 
-def test_what_keeps_data_is_private_encrypted_and_outlives_the_stack(
+def test_resources_with_data_are_private_encrypted_and_retained(
     resources: dict[str, Any],
 ) -> None:
     for name, properties in of_type(resources, "AWS::S3::Bucket").items():
@@ -167,7 +167,7 @@ def test_what_keeps_data_is_private_encrypted_and_outlives_the_stack(
     assert resources["Files"]["Properties"]["Encrypted"] is True
 
 
-def test_working_files_of_killed_runs_and_unfinished_uploads_go(resources: dict[str, Any]) -> None:
+def test_working_files_and_unfinished_uploads_expire(resources: dict[str, Any]) -> None:
     rules = {
         bucket: {rule["Id"]: rule for rule in properties["LifecycleConfiguration"]["Rules"]}
         for bucket, properties in of_type(resources, "AWS::S3::Bucket").items()
@@ -192,7 +192,7 @@ def test_working_files_of_killed_runs_and_unfinished_uploads_go(resources: dict[
         ("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "Topics"),
     ],
 )
-def test_everything_that_takes_data_takes_it_over_tls_alone(
+def test_buckets_queues_and_topics_require_tls(
     resources: dict[str, Any], kind: str, policy: str, of: str
 ) -> None:
     guarded = {}
@@ -207,7 +207,7 @@ def test_everything_that_takes_data_takes_it_over_tls_alone(
     assert guarded == {name: ["Deny"] for name in of_type(resources, kind)}
 
 
-def test_the_queue_hides_messages_as_long_as_the_sensor_counts_on(
+def test_the_visibility_timeout_of_the_queue_is_that_of_the_sensor(
     resources: dict[str, Any],
 ) -> None:
     queue = resources["RequestQueue"]["Properties"]
@@ -216,7 +216,7 @@ def test_the_queue_hides_messages_as_long_as_the_sensor_counts_on(
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_a_container_may_write_to_tmp_and_has_no_powers(
+def test_a_container_can_write_to_tmp_only_and_has_no_capabilities(
     resources: dict[str, Any], process: str
 ) -> None:
     only = container(resources, process)
@@ -237,14 +237,14 @@ def test_a_container_may_write_to_tmp_and_has_no_powers(
     assert only["LogConfiguration"]["Options"]["awslogs-stream-prefix"] == process.lower()
 
 
-def test_the_health_of_the_server_includes_its_database(resources: dict[str, Any]) -> None:
+def test_the_health_check_of_the_server_includes_its_database(resources: dict[str, Any]) -> None:
     command = container(resources, "Server")["HealthCheck"]["Command"]
     assert command[:3] == ["CMD", "python", "-c"]
     assert "/api/ready" in command[3]
     compile(command[3], "health", "exec")
 
 
-def test_sizes_are_pairs_that_fargate_has(template: dict[str, Any]) -> None:
+def test_sizes_are_pairs_that_fargate_supports(template: dict[str, Any]) -> None:
     pairs = [
         value
         for name, parameter in template["Parameters"].items()
@@ -268,7 +268,9 @@ def test_runs_are_as_large_as_their_deployments_say(resources: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_every_variable_is_a_setting_of_somebody(resources: dict[str, Any], process: str) -> None:
+def test_every_variable_is_a_setting_of_swath_prefect_or_aws(
+    resources: dict[str, Any], process: str
+) -> None:
     ours = {f"SWATH_{name.upper()}" for name in Settings.model_fields}
     prefects = set(_get_valid_setting_names(PrefectSettings)) | {
         f"{part.model_config['env_prefix']}{name}".upper()
@@ -281,14 +283,14 @@ def test_every_variable_is_a_setting_of_somebody(resources: dict[str, Any], proc
     assert not any("PASSWORD" in name or "KEY" in name for name in environment(resources, process))
 
 
-def test_the_worker_is_told_all_that_it_reads(resources: dict[str, Any]) -> None:
+def test_the_worker_has_every_setting_that_it_reads(resources: dict[str, Any]) -> None:
     told = environment(resources, "Worker")
     read = {f"SWATH_{name.upper()}" for name in Settings.model_fields if name.startswith("ecs_")}
     assert read <= told.keys()
     assert told["PREFECT_WORKER_ENABLE_CANCELLATION"] == "true"
 
 
-def test_nothing_may_be_connected_to_but_the_server_and_its_state_by_those_who_use_them(
+def test_only_clients_can_connect_to_the_server_and_its_database(
     resources: dict[str, Any],
 ) -> None:
     groups = of_type(resources, "AWS::EC2::SecurityGroup")
@@ -312,7 +314,7 @@ def test_nothing_may_be_connected_to_but_the_server_and_its_state_by_those_who_u
     assert all(properties["SecurityGroupEgress"] for properties in groups.values())
 
 
-def test_every_alarm_is_told_to_the_alarm_topic(resources: dict[str, Any]) -> None:
+def test_every_alarm_is_sent_to_the_alarm_topic(resources: dict[str, Any]) -> None:
     alarms = of_type(resources, "AWS::CloudWatch::Alarm")
     assert set(alarms) == {
         "RequestsWait",
@@ -328,7 +330,7 @@ def test_every_alarm_is_told_to_the_alarm_topic(resources: dict[str, Any]) -> No
         )
 
 
-def test_one_server_is_stopped_before_the_next_is_started(resources: dict[str, Any]) -> None:
+def test_the_server_is_stopped_before_a_new_one_starts(resources: dict[str, Any]) -> None:
     service = resources["ServerService"]["Properties"]
     assert service["DesiredCount"] == 1
     assert service["DeploymentConfiguration"]["MaximumPercent"] == 100

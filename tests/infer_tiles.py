@@ -1,4 +1,4 @@
-"""A model asked about tiles, as a region's run does it."""
+"""Inference of tiles with one endpoint, as in a region's run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.results.coverage import TileState
 from tasks.results.stored import TileResults, gather, without_detections
 
 
-def ask(
+def infer_tiles(
     tiles: Iterable[ReadTile],
     endpoint: Endpoint,
     *,
@@ -22,7 +22,7 @@ def ask(
     retry_seconds: float = 60.0,
     max_calls: int = 8,
 ) -> TileResults:
-    """What a model says of tiles."""
+    """The results of an endpoint for tiles."""
     given = list(tiles)
     calls = InferenceClient(
         endpoint,
@@ -35,7 +35,7 @@ def ask(
     with closing(calls):
         batch = Batch()
         with closing(batch):
-            asked = batch.fill(iter(given), calls)
+            filled = batch.fill(iter(given), calls)
         found = infer(batch)
-    unasked = [tile.tile for tile in given[asked:]]
-    return gather([found, without_detections(unasked, TileState.FAILED, calls.stop_reason)])
+    not_called = [tile.tile for tile in given[filled:]]
+    return gather([found, without_detections(not_called, TileState.FAILED, calls.stop_reason)])
