@@ -1,4 +1,4 @@
-"""Imagery: open an image of any size, read its tiles, know where they lie, encode them."""
+"""Open images of any size, read their tiles, georeference and encode them."""
 
 from tasks.imagery.encoding.tile_formats import check_encodable, encoder, media_type
 from tasks.imagery.environment import gdal_environment

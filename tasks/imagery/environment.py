@@ -16,19 +16,19 @@ from tasks.aws import clients
 MEBIBYTE = 1 << 20
 
 _OPTIONS = {
-    # No listing of folders, and with it no sidecar: a file is what it holds itself.
+    # Folders are not listed, so sidecar files are not found: only the file itself is read.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
-    # A JPEG cut short must fail, not turn grey.
+    # A truncated JPEG must fail, not decode to grey pixels.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
     "CPL_VSIL_CURL_CACHE_SIZE": 64 * MEBIBYTE,
     # An object may be replaced between two jobs of one process.
     "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
-    "GDAL_HTTP_MAX_RETRY": 2,  # of one request, beside the attempts at a strip
+    "GDAL_HTTP_MAX_RETRY": 2,  # per request, in addition to the attempts per strip
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
     "GDAL_HTTP_TIMEOUT": 60,
-    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,  # a server that sends nothing for so many seconds is hung
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1,  # bytes per second, measured over LOW_SPEED_TIME
     "GDAL_HTTP_LOW_SPEED_TIME": 15,
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
 }
@@ -42,20 +42,20 @@ def gdal_environment(
     cache: int = 16 * MEBIBYTE,
     chunk: int = MEBIBYTE // 8,
 ) -> Iterator[None]:
-    """Configure GDAL in this thread, with credentials that are fresh on entry.
+    """Configure GDAL in this thread, with credentials that are renewed on entry.
 
-    GDAL's configuration is a thread's own: enter this in each thread that reads.
+    GDAL's configuration is per thread: enter this in each thread that reads.
 
     Args:
         read_role: IAM role to read S3 with, or None for the process's own identity.
-        s3: False for local files: then no credentials are looked for.
-        cache: Bytes of GDAL's block cache, which the threads of a process share. More than is
-            needed costs: memory that has left the processor's cache is slow, and new memory slower.
-        chunk: Bytes that are fetched at once, at least, where GDAL does not know how many it needs:
-            it does for a TIFF's blocks, but not for its header, nor in other formats.
+        s3: False for local files, which need no credentials.
+        cache: Bytes of GDAL's block cache, which all threads of a process share. A larger cache
+            than needed is slower, as its memory leaves the processor's cache.
+        chunk: Bytes that are fetched at least per request when GDAL does not know how many it
+            needs: for the header of a TIFF, and for everything in other formats.
     """
-    # Images without a georeference are welcome. Set again on each entry, as whoever resets the
-    # filters (test runners do) takes it away; `catch_warnings` is not safe among threads.
+    # Images without a georeference are allowed. The filter is set on each entry, because test
+    # runners reset all filters, and `catch_warnings` is not thread-safe.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     session: Session = DummySession()
     options: dict[str, object] = {

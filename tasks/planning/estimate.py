@@ -15,7 +15,7 @@ from tasks.errors import ImageError
 from tasks.grid.tiles import Region
 from tasks.imagery import gdal_environment
 from tasks.imagery.opening.dataset import open_dataset
-from tasks.imagery.reading.blocks import absent_blocks_are_blank, block_sizes, touched_blocks
+from tasks.imagery.reading.blocks import absent_blocks_are_blank, block_sizes, block_slices
 from tasks.imagery.reading.preview import Preview, read_preview
 from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.batch import max_calls
@@ -168,7 +168,7 @@ def _count_region(
     sizes = block_sizes(image, dataset, window)
     needed = np.zeros(sizes.shape, np.bool_)
     for tile in inside:
-        blocks = touched_blocks(image, tile.window, window)
+        blocks = block_slices(image, tile.window, window)
         absent = left_out and not sizes[blocks].any()
         needed[blocks] |= not absent
         blank = absent or (preview is not None and preview.blank(tile.window))

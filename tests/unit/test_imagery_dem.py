@@ -326,7 +326,7 @@ def broken(folder: Path) -> Iterator[tuple[str, str]]:
     write(
         folder / "mixed" / "b.tif", hills(9, 9), Affine(30, 0, 5e5, 0, -30, 5e6), crs="EPSG:32618"
     )
-    yield str(folder / "mixed"), "several reference systems"
+    yield str(folder / "mixed"), "different reference systems"
     (folder / "many").mkdir()
     for number in range(401):
         (folder / "many" / f"tile-{number}.tif").touch()

@@ -11,7 +11,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.windows import Window
 
 from tasks.imagery.georeference.affine import AffineGeoreference
-from tasks.imagery.georeference.ichipb import moved
+from tasks.imagery.georeference.ichipb import shifted_rpcs
 from tasks.imagery.georeference.rpc import RpcGeoreference
 from tasks.imagery.georeference.spline import SplineGeoreference
 from tasks.imagery.image import Image
@@ -44,7 +44,7 @@ class TiffGeotags:
         if isinstance(georeference, AffineGeoreference):
             return {"crs": georeference.crs, "transform": georeference.tile_transform(window)}
         if isinstance(georeference, RpcGeoreference):
-            return {"rpcs": moved(georeference.rpcs, window.col_off, window.row_off)}
+            return {"rpcs": shifted_rpcs(georeference.rpcs, window.col_off, window.row_off)}
         crs = georeference.crs if isinstance(georeference, SplineGeoreference) else "EPSG:4326"
         points = [
             GroundControlPoint(col=col, row=row, x=x, y=y, z=z)
@@ -71,7 +71,7 @@ class TiffGeotags:
             else:
                 struct.pack_into("<6d", header, fields[_TIEPOINT], 0, 0, 0, c, f, 0)
         elif isinstance(georeference, RpcGeoreference):
-            rpcs = moved(georeference.rpcs, window.col_off, window.row_off)
+            rpcs = shifted_rpcs(georeference.rpcs, window.col_off, window.row_off)
             struct.pack_into("<2d", header, fields[_RPC] + _LINE_OFF, rpcs.line_off, rpcs.samp_off)
         elif georeference:
             points = self._tie_points(window).astype("<f8").tobytes()

@@ -10,11 +10,11 @@ from tasks.imagery.georeference.transformers import Points, Projected, nan_where
 
 
 class AffineGeoreference:
-    """A geotransform in a CRS, rotated or not.
+    """A geotransform, which may be rotated, in a CRS.
 
     Attributes:
-        kind: "affine", or "igeolo" where a NITF's corners gave it.
-        transform: Pixels to coordinates of the CRS.
+        kind: "affine", or "igeolo" if it comes from the corner points of a NITF.
+        transform: From pixels to coordinates of the CRS.
         crs: The CRS as WKT.
     """
 
@@ -26,6 +26,15 @@ class AffineGeoreference:
         kind: str = "affine",
         note: str | None = None,
     ) -> None:
+        """Take a geotransform.
+
+        Args:
+            transform: From pixels to coordinates of the CRS.
+            crs: The CRS as WKT.
+            size: Width and height of the image in pixels.
+            kind: As the attribute.
+            note: Text in place of the default one, or None.
+        """
         self.kind = kind
         self.transform = transform
         self.crs = crs
@@ -35,22 +44,22 @@ class AffineGeoreference:
 
     @property
     def text(self) -> str:
-        """What it rests on, in words."""
+        """A description for the results."""
         return self._note or f"affine in {self._projected.name}"
 
     def tile_transform(self, window: Window) -> Affine:
-        """The geotransform of a window by itself."""
+        """The geotransform of a window, for pixels counted from its own corner."""
         a, b, c, d, e, f = self.transform[:6]
         x, y = window.col_off, window.row_off
         return Affine(a, b, a * x + b * y + c, d, e, d * x + e * y + f)
 
     def to_world(self, points: Points) -> Points:
-        """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
+        """Convert pixels x, y (n, 2) to longitude, latitude (n, 2)."""
         x, y = _apply(self.transform, points[:, 0], points[:, 1])
         return self._projected.to_world(x, y)
 
     def to_image(self, lonlat: Points) -> Points:
-        """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
+        """Convert longitude, latitude (n, 2) to pixels x, y (n, 2)."""
         x, y = self._projected.to_crs(lonlat)
         return nan_where_not_finite(np.stack(_apply(~self.transform, x, y), axis=1))
 

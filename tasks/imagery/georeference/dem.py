@@ -1,8 +1,8 @@
 """Heights of the ground from a digital elevation model.
 
-The model is the operator's (`SWATH_DEM_URI`), so what it refers to is trusted: a VRT is allowed. A
-height is bilinear between the four nearest cells, as with GDAL's RPC_DEM; cells that hold none do
-not count.
+The model is set by the operator (`SWATH_DEM_URI`), so its references to other files are trusted: a
+VRT is allowed. Heights are interpolated bilinearly between the four nearest cells, as GDAL's
+RPC_DEM does; cells without a height get no weight.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tasks.errors import ImageError
 from tasks.imagery.georeference.dem_source import DemSource
 from tasks.imagery.georeference.transformers import Points, Projected
 
-_BLOCK = 256  # rows and columns of cells that are read, and kept, together
-_KEPT = 128  # blocks: 64 MiB
+_BLOCK = 256  # rows and columns of cells that are read and cached together
+_CACHED_BLOCKS = 128  # 64 MiB
 _METRES = {"", "m", "metre", "metres", "meter", "meters"}
 
 
@@ -29,13 +29,13 @@ class Dem:
     """A digital elevation model; threads may share it.
 
     Attributes:
-        uri: As the operator names it.
+        uri: Its URI, as in SWATH_DEM_URI.
     """
 
     def __init__(self, source: DemSource) -> None:
         self.uri = source.uri
         self._source = source
-        self._kept: OrderedDict[tuple[int, int], NDArray[np.float64]] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], NDArray[np.float64]] = OrderedDict()
         self._lock = Lock()
         with source.opened() as dataset:
             self._to_cells = ~dataset.transform
@@ -48,8 +48,8 @@ class Dem:
             self._to_ellipsoid = _to_ellipsoid(crs)
         except ProjError as error:
             raise ImageError(
-                f"SWATH_DEM_URI: {self.uri} is in no reference system that can be used ({error}): "
-                "name one with `gdal_edit -a_srs`; the grid of a geoid comes with `pyproj sync`."
+                f"SWATH_DEM_URI: {self.uri} has no usable reference system ({error}): "
+                "set one with `gdal_edit -a_srs`; `pyproj sync` downloads the grid of a geoid."
             ) from error
         if unit.lower() not in _METRES and self._to_ellipsoid is None:
             raise ImageError(
@@ -59,15 +59,15 @@ class Dem:
     def heights(self, lonlat: Points) -> NDArray[np.float64]:
         """Heights of the ground above the WGS 84 ellipsoid.
 
-        Where the model's CRS has a vertical part (EPSG:4326+3855: EGM2008), its heights are
-        converted, as GDAL does (RPC_DEM_APPLY_VDATUM_SHIFT). Else they are taken to count from the
-        ellipsoid.
+        If the model's CRS has a vertical datum (EPSG:4326+3855: EGM2008), its heights are
+        converted, as GDAL does (RPC_DEM_APPLY_VDATUM_SHIFT). Otherwise they are taken as heights
+        above the ellipsoid.
 
         Args:
             lonlat: (n, 2) longitude, latitude in degrees.
 
         Returns:
-            (n,) metres; NaN where the model holds none.
+            (n,) in metres; NaN where the model has no height.
 
         Raises:
             ImageError: A part of the model cannot be read, or the grid of its geoid is missing.
@@ -81,15 +81,15 @@ class Dem:
         heights[known] = self._to_ellipsoid.transform(x[known], y[known], heights[known])[2]
         if not np.isfinite(heights[known]).all():
             raise ImageError(
-                f"SWATH_DEM_URI: {self.uri} has heights above a geoid, and no grid of it is on "
-                "this machine: `pyproj sync` brings it."
+                f"SWATH_DEM_URI: {self.uri} has heights above a geoid, and the grid of the "
+                "geoid is not on this machine: download it with `pyproj sync`."
             )
         return heights
 
     def _between_cells(
         self, columns: NDArray[np.float64], rows: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Heights at columns and rows, from the centre of the first cell; block by block."""
+        """Heights at columns and rows (n,), counted from the centre of the first cell."""
         heights = np.full(len(columns), np.nan)
         height, width = self._shape
         inside = (columns >= -0.5) & (columns <= width - 0.5) & (rows >= -0.5)
@@ -106,14 +106,14 @@ class Dem:
         return heights
 
     def _block(self, row: int, column: int) -> NDArray[np.float64]:
-        """The cells of a block and the next row and column; NaN where there is no height."""
-        with self._lock:  # who wants the same block waits for it
-            if (row, column) not in self._kept:
-                self._kept[row, column] = self._read(row * _BLOCK, column * _BLOCK)
-                if len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end((row, column))
-            return self._kept[row, column]
+        """The cells of a block and of the next row and column; NaN for cells without a height."""
+        with self._lock:  # a thread that needs the same block waits instead of reading it too
+            if (row, column) not in self._cache:
+                self._cache[row, column] = self._read(row * _BLOCK, column * _BLOCK)
+                if len(self._cache) > _CACHED_BLOCKS:
+                    self._cache.popitem(last=False)
+            self._cache.move_to_end((row, column))
+            return self._cache[row, column]
 
     def _read(self, top: int, left: int) -> NDArray[np.float64]:
         cells = np.full((_BLOCK + 1, _BLOCK + 1), np.nan)
@@ -129,10 +129,11 @@ class Dem:
 
 
 def _to_ellipsoid(crs: str) -> pyproj.Transformer | None:
-    """The way from a CRS to heights above the ellipsoid; None where it says nothing of heights.
+    """The conversion from a CRS to heights above the ellipsoid; None without a vertical datum.
 
     Raises:
-        ProjError: The grid of its geoid is missing: a guess would be tens of metres off.
+        ProjError: The grid of its geoid is missing. Without it, heights would be off by tens of
+            metres.
     """
     known = pyproj.CRS.from_user_input(crs)
     if len(known.axis_info) < 3:
@@ -145,7 +146,7 @@ def _to_ellipsoid(crs: str) -> pyproj.Transformer | None:
 def _bilinear(
     cells: NDArray[np.float64], columns: NDArray[np.float64], rows: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Heights between cells, weighted by nearness among those that hold one."""
+    """Bilinear interpolation between cells; those without a height get no weight."""
     column, row = np.floor(columns).astype(np.intp), np.floor(rows).astype(np.intp)
     right, below = columns - column, rows - row
     total, weight = np.zeros(len(columns)), np.zeros(len(columns))
@@ -155,5 +156,5 @@ def _bilinear(
         held = np.isfinite(height)
         total += np.where(held, height, 0.0) * share
         weight += share * held
-    with np.errstate(invalid="ignore"):  # no weight: no height
+    with np.errstate(invalid="ignore"):  # 0 / 0 gives NaN
         return total / weight

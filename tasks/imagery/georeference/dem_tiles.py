@@ -1,4 +1,4 @@
-"""A folder of elevation tiles, seen as one raster around a place."""
+"""Combine the elevation tiles of a folder into one raster around an image."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from tasks.imagery.georeference.dem_source import DemSource, source_of
 from tasks.imagery.georeference.transformers import wrap_near
 
 Extent = tuple[float, float, float, float]
-"""West, south, east, north in degrees; longitudes go on past 180° over the antimeridian."""
+"""West, south, east, north in degrees; longitudes exceed 180° across the antimeridian."""
 
-_CELL = re.compile(r"([NS])(\d{1,2})(?:_00)?_?([EW])(\d{1,3})", re.IGNORECASE)  # N45_00_W074_00
-_MANY = 400  # tiles around one image
+# N45W074 or N45_00_W074_00
+_CELL_NAME = re.compile(r"([NS])(\d{1,2})(?:_00)?_?([EW])(\d{1,3})", re.IGNORECASE)
+_MAX_TILES = 400  # around one image
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile, and the box of its CRS that it covers."""
+    """A tile and its bounds in its CRS."""
 
     source: DemSource
     west: float
@@ -40,44 +41,44 @@ class _Tile:
 
 
 def mosaic(folder: str, extent: Extent) -> DemSource | None:
-    """The tiles of a folder around a place as one raster; None where it has none there.
+    """Combine the tiles of a folder that cover an extent; None if no tile does.
 
-    Tiles named after a corner as SRTM's and Copernicus's are (N45W074, N45_00_W074_00) are opened
-    only around the place, all others always. Cells are as fine as the finest tile's, and the
-    coarser tiles interpolated.
+    Tiles named after a corner, as those of SRTM and Copernicus (N45W074, N45_00_W074_00), are
+    opened only near the extent, all others always. The raster has the cell size of the finest
+    tile; coarser tiles are interpolated.
 
     Args:
-        folder: A path or `s3://bucket/prefix`; folders below it count.
-        extent: The place.
+        folder: A path or `s3://bucket/prefix`, searched with its subfolders.
+        extent: The extent of the image.
 
     Raises:
-        ImageError: It has no tiles, too many around the place, or some that do not fit together.
+        ImageError: The folder has no tiles, too many near the extent, or tiles of several CRS.
     """
     names = [name for name in _listed(folder) if _touches(name, extent)]
-    if len(names) > _MANY:
+    if len(names) > _MAX_TILES:
         raise ImageError(
-            f"SWATH_DEM_URI: {len(names)} tiles of {folder} may hold the place of one image: name "
-            "them N45W074.tif and so on, or make one VRT of them with gdalbuildvrt."
+            f"SWATH_DEM_URI: {len(names)} tiles of {folder} may cover a single image: name them "
+            "N45W074.tif and so on, or combine them into one VRT with gdalbuildvrt."
         )
     tiles = [_opened(name, (extent[0] + extent[2]) / 2) for name in names]
     if not tiles:
         return None
     if len({(tile.crs.to_wkt() if tile.crs else "") for tile in tiles}) > 1:
         raise ImageError(
-            f"SWATH_DEM_URI: the tiles of {folder} are in several reference systems: bring them "
-            "into one."
+            f"SWATH_DEM_URI: the tiles of {folder} have different reference systems: reproject "
+            "them to one."
         )
     return DemSource(folder, _vrt(tiles), in_s3=folder.startswith("s3://"))
 
 
 @lru_cache(maxsize=4)
 def _listed(folder: str) -> Sequence[str]:
-    """The GeoTIFFs in a folder and in those below it."""
+    """The GeoTIFFs in a folder and its subfolders."""
     names = sorted(_objects(folder) if folder.startswith("s3://") else _files(folder))
     if not names:
         raise ImageError(
             f"SWATH_DEM_URI: {folder} is neither a GeoTIFF or VRT nor a folder with GeoTIFF tiles: "
-            "name one that is."
+            "give one of these."
         )
     return names
 
@@ -97,7 +98,7 @@ def _objects(folder: str) -> Iterator[str]:
     except (ClientError, BotoCoreError) as error:
         raise ImageError(
             f"SWATH_DEM_URI: {folder} cannot be listed ({error}): grant s3:ListBucket and "
-            "s3:GetObject, or name a VRT of the tiles."
+            "s3:GetObject, or give a VRT of the tiles."
         ) from error
 
 
@@ -106,15 +107,15 @@ def _is_tile(name: str) -> bool:
 
 
 def _touches(name: str, extent: Extent) -> bool:
-    """Whether a tile's name lets it hold any of an extent."""
-    cell = _CELL.search(name.rpartition("/")[2])
+    """Whether a tile may cover a part of an extent, by its name."""
+    cell = _CELL_NAME.search(name.rpartition("/")[2])
     if not cell:
         return True
     latitude = int(cell[2]) * (-1 if cell[1] in "Ss" else 1)
     longitude = int(cell[4]) * (-1 if cell[3] in "Ww" else 1)
     west, south, east, north = extent
     centre = float(wrap_near(np.array(longitude + 0.5), (west + east) / 2))
-    # two rows, as some count from the northern corner
+    # one degree more to the south and north, as some names are of the northern corner
     return (
         centre - 0.6 <= east
         and centre + 0.6 >= west
@@ -135,14 +136,14 @@ def _opened(name: str, centre: float) -> _Tile:
 
 
 def _vrt(tiles: list[_Tile]) -> str:
-    """One raster of all tiles: GDAL's VRT as text."""
+    """A VRT of all tiles, as XML for GDAL."""
     width = min((tile.east - tile.west) / tile.shape[1] for tile in tiles)
     height = min((tile.north - tile.south) / tile.shape[0] for tile in tiles)
     west, north = min(tile.west for tile in tiles), max(tile.north for tile in tiles)
     columns = round((max(tile.east for tile in tiles) - west) / width)
     rows = round((north - min(tile.south for tile in tiles)) / height)
     crs = tiles[0].crs
-    sources = "".join(_placed(tile, west, north, width, height) for tile in tiles)
+    sources = "".join(_vrt_source(tile, west, north, width, height) for tile in tiles)
     return (
         f'<VRTDataset rasterXSize="{columns}" rasterYSize="{rows}">'
         f"<SRS>{escape(crs.to_wkt() if crs else '')}</SRS>"
@@ -152,7 +153,7 @@ def _vrt(tiles: list[_Tile]) -> str:
     )
 
 
-def _placed(tile: _Tile, west: float, north: float, width: float, height: float) -> str:
+def _vrt_source(tile: _Tile, west: float, north: float, width: float, height: float) -> str:
     rows, columns = tile.shape
     left, top = (tile.west - west) / width, (north - tile.north) / height
     across, down = (tile.east - tile.west) / width, (tile.north - tile.south) / height

@@ -1,4 +1,4 @@
-"""The ground that an image shows, and where a line of sight meets it."""
+"""The ground surface under an image, and its intersection with lines of sight."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tasks.imagery.georeference.dem_tiles import Extent, mosaic
 from tasks.imagery.georeference.transformers import Points
 
 _RASTER = re.compile(r"\.(tiff?|vrt)$", re.IGNORECASE)
-_CLOSE = 1e-4  # metres between a line of sight and the ground: they meet
-_STEPS = 80
-_PATIENCE = 6  # steps by secants alone, which nearly always suffice
-_REACH = 4.0  # times the gap: a secant's longest step
-_STRIDE = 100.0  # metres: the longest step along a line that grazes the ground
+_TOLERANCE = 1e-4  # metres between a line of sight and the ground at an intersection
+_MAX_STEPS = 80
+_SECANT_STEPS = 6  # by the secant method alone, which nearly always suffice
+_MAX_RATIO = 4.0  # longest secant step, as a multiple of the gap
+_MAX_STRIDE = 100.0  # metres: longest step along a line that grazes the ground
 
-At = Callable[[Points, NDArray[np.float64]], Points]
-"""Longitude, latitude (n, 2) that pixels (n, 2) show at heights (n,) above the ellipsoid."""
+ToWorldAtHeight = Callable[[Points, NDArray[np.float64]], Points]
+"""Converts pixels (n, 2) at heights (n,) above the ellipsoid to longitude, latitude (n, 2)."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Ground:
     """A surface above the WGS 84 ellipsoid.
 
     Attributes:
-        height: Metres, where there is no elevation model or it holds none.
+        height: Metres, used without an elevation model and where it has no height.
         dem: The elevation model, or None.
-        text: The surface in words: "at 31 m" or "over s3://dem/world.vrt".
+        text: A description for the results: "at 31 m" or "over s3://dem/world.vrt".
     """
 
     height: float
@@ -46,23 +46,27 @@ class Ground:
         heights = self.dem.heights(lonlat)
         return np.where(np.isnan(heights), self.height, heights)
 
-    def seen(self, at: At, pixels: Points) -> Points:
-        """Longitude, latitude (n, 2) where the lines of sight of pixels (n, 2) meet the ground.
+    def intersect(self, to_world: ToWorldAtHeight, pixels: Points) -> Points:
+        """Intersect lines of sight with the ground, by a secant method with bracketing.
 
-        By secants, held between a height below the ground and one above it, until line and ground
-        are within 0.1 mm of each other; NaN where they never are. A line that meets the ground more
-        than once, as over a ridge, may end at any of the places.
+        Args:
+            to_world: The sensor model.
+            pixels: (n, 2) x, y.
+
+        Returns:
+            (n, 2) longitude, latitude, where line and ground are within 0.1 mm of each other; NaN
+            if there is no intersection. If a line has several, as over a ridge, any of them.
         """
         z = np.full(len(pixels), self.height)
-        world = at(pixels, z)
+        world = to_world(pixels, z)
         if self.dem is None:
             return world
         low, high = np.full(len(z), -np.inf), np.full(len(z), np.inf)
         z_before, gap_before = np.full(len(z), np.nan), np.full(len(z), np.nan)
         left = np.flatnonzero(np.isfinite(world).all(axis=1))
-        for step in range(_STEPS):
+        for step in range(_MAX_STEPS):
             gap = self.heights(world[left]) - z[left]
-            apart = (np.abs(gap) > _CLOSE) & (high[left] - low[left] > _CLOSE)
+            apart = (np.abs(gap) > _TOLERANCE) & (high[left] - low[left] > _TOLERANCE)
             left, gap = left[apart], gap[apart]
             if not len(left):
                 return world
@@ -71,20 +75,20 @@ class Ground:
             high[left] = np.where(gap < 0, here, high[left])
             ratio = (here - z_before[left]) / (gap_before[left] - gap)
             z_before[left], gap_before[left] = here, gap
-            z[left] = _next(here, gap, ratio, (low[left], high[left]), step - _PATIENCE)
-            world[left] = at(pixels[left], z[left])
+            z[left] = _next_heights(here, gap, ratio, (low[left], high[left]), step - _SECANT_STEPS)
+            world[left] = to_world(pixels[left], z[left])
         world[left] = np.nan
         return world
 
 
 def ground_of(height: float, dem_uri: str | None, extent: Extent) -> Ground:
-    """The ground of an image.
+    """The ground surface under an image.
 
     Args:
-        height: Metres above the ellipsoid, where the elevation model has none.
+        height: Metres above the ellipsoid, used where the elevation model has no height.
         dem_uri: The elevation model: a GeoTIFF, a VRT or a folder of GeoTIFF tiles, as a path or
             `s3://bucket/key`; or None.
-        extent: Where the image lies, roughly.
+        extent: The approximate extent of the image.
 
     Raises:
         ImageError: The elevation model cannot be read.
@@ -102,7 +106,7 @@ def ground_of(height: float, dem_uri: str | None, extent: Extent) -> Ground:
     return Ground(height, dem, f"over {dem_uri}")
 
 
-def _next(
+def _next_heights(
     here: NDArray[np.float64],
     gap: NDArray[np.float64],
     ratio: NDArray[np.float64],
@@ -114,18 +118,19 @@ def _next(
     Args:
         here: (n,) heights tried last, in metres.
         gap: (n,) metres from there up to the ground.
-        ratio: (n,) the step that a secant takes, over the gap; NaN at first.
+        ratio: (n,) step of the secant method divided by the gap; NaN in the first step.
         bounds: (n,) heights known to be below the ground, or -inf; and above it, or inf.
-        late: Steps beyond those that should suffice. From there on what lies between the bounds is
-            halved every other time, and where one is unknown steps grow until it is not: that ends
-            for sure.
+        late: Steps taken beyond `_SECANT_STEPS`. If positive, every other step bisects the bounds,
+            and steps grow until both bounds are known, so that the search converges.
     """
     low, high = bounds
-    step = gap * np.where(np.isfinite(ratio) & (ratio > 0), np.minimum(ratio, _REACH), 1.0)
+    step = gap * np.where(np.isfinite(ratio) & (ratio > 0), np.minimum(ratio, _MAX_RATIO), 1.0)
     known = np.isfinite(low) & np.isfinite(high)
     if late > 0:
-        stride = np.minimum(np.abs(gap) * 2.0**late, _STRIDE)
+        stride = np.minimum(np.abs(gap) * 2.0**late, _MAX_STRIDE)
         step = np.where(known, step, np.copysign(np.maximum(np.abs(step), stride), gap))
-    tried, halve = here + step, late > 0 and late % 2 == 0
-    with np.errstate(invalid="ignore"):  # the middle of infinities
-        return np.where(known & (halve | (tried <= low) | (tried >= high)), (low + high) / 2, tried)
+    tried, bisect = here + step, late > 0 and late % 2 == 0
+    with np.errstate(invalid="ignore"):  # the mean of infinities
+        return np.where(
+            known & (bisect | (tried <= low) | (tried >= high)), (low + high) / 2, tried
+        )

@@ -17,15 +17,15 @@ from tasks.imagery.georeference.transformers import (
 
 
 class RpcGeoreference:
-    """Rational polynomial coefficients (STDI-0002, RPC00B) over the ground.
+    """Rational polynomial coefficients (STDI-0002, RPC00B), intersected with the ground.
 
-    The ground is an elevation model, where one is given, and else the height of their own offset.
-    Their line and sample count from pixel centres; GDAL adds the half pixel to ours.
+    The ground is the elevation model, if one is set, otherwise the height offset of the RPC. Line
+    and sample have their origin at the centre of the first pixel; GDAL adds the half pixel.
 
     Attributes:
         kind: "rpc".
         rpcs: The coefficients, for pixels of this image.
-        text: "RPC at 31 m", or over which elevation model.
+        text: "RPC at 31 m", or "RPC over" and the elevation model.
     """
 
     kind = "rpc"
@@ -50,13 +50,13 @@ class RpcGeoreference:
         self.text = f"RPC {self._ground.text}"
 
     def to_world(self, points: Points) -> Points:
-        """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
-        lonlat = self._ground.seen(self._at, points)
+        """Convert pixels x, y (n, 2) to longitude, latitude (n, 2)."""
+        lonlat = self._ground.intersect(self._at, points)
         lonlat[:, 0] = wrap_near(lonlat[:, 0], 0.0)
         return lonlat
 
     def to_image(self, lonlat: Points) -> Points:
-        """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
+        """Convert longitude, latitude (n, 2) to pixels x, y (n, 2)."""
         longitude, latitude = wrap_near(lonlat[:, 0], self._longitude), lonlat[:, 1]
         x, y = self._rpc.inverse(longitude, latitude, self._ground.heights(lonlat))
         return nan_where_not_finite(np.stack([x, y], axis=1))

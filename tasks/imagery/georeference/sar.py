@@ -1,7 +1,7 @@
 """Georeference of SAR images by their own sensor model: SICD and SIDD (NGA.STND.0024, 0025).
 
-Needs the extra `sar` (sarkit, lxml). Both stand in NITF files, with the model as XML in a data
-extension segment, of which GDAL reads nothing else.
+Needs the extra `sar` (sarkit, lxml). Both formats are NITF files that hold the model as XML in a
+data extension segment. GDAL gives that XML, but does not use it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lxml import etree
 from tasks.imagery.georeference.sicd import SicdGeoreference
 from tasks.imagery.georeference.sidd import SiddGeoreference
 
-_HIGHEST_ORDER = 32  # of a polynomial; products stay well below
+_MAX_ORDER = 32  # of a polynomial; real products have far lower orders
 
 
 def sar_georeference(
@@ -25,19 +25,19 @@ def sar_georeference(
     """The sensor model of an open SICD or SIDD.
 
     Args:
-        dataset: Its handle.
+        dataset: The open dataset.
         standard: "SICD" or "SIDD".
-        dem_uri: Elevation model over which a SICD is projected, or None.
+        dem_uri: Elevation model onto which a SICD is projected, or None.
 
     Raises:
-        ValueError: It has none, or none that can be used: the reason.
+        ValueError: There is no usable sensor model: the reason.
         ImageError: The elevation model cannot be read.
     """
     try:
         segments = dataset.tags(ns="xml:DES").get("xml:DES", "")
     except UnicodeDecodeError as error:
         raise ValueError(f"{standard} whose XML cannot be decoded") from error
-    # SIDD002001 is the first segment of a file's second product; SICD001 is one of its only one
+    # SIDD002001 is the first segment of a file's second product. A SICD has a single product.
     product = dataset.tags().get("NITF_IID1", "")[4:7] if standard == "SIDD" else "1"
     xml = model_xml(segments, standard, max(int(product), 1) if product.isdecimal() else 1)
     try:
@@ -45,24 +45,24 @@ def sar_georeference(
             return SicdGeoreference(xml, dataset.height, dem_uri)
         return SiddGeoreference(xml, dataset.height)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # what sarkit makes of absent or broken elements, which may be of any length
+        # sarkit raises these for missing or invalid elements; the message may have any length
         reason = f"{error}"[:100]
         raise ValueError(f"{standard} whose sensor model cannot be used: {reason}") from error
 
 
 def model_xml(segments: str, standard: str, product: int = 1) -> Any:  # noqa: ANN401
-    """The XML of one product of a file, as a tree of lxml's.
+    """Parse the XML of one product of a file, as an lxml tree.
 
-    The file is not trusted: nothing is fetched, no entity is expanded, and no polynomial is of an
-    order that would fill the memory.
+    The file is not trusted: nothing is fetched, no entity is expanded, and polynomials whose order
+    would exhaust the memory are refused.
 
     Args:
-        segments: A file's data extension segments as GDAL's metadata domain `xml:DES` has them.
+        segments: The data extension segments of a file, from GDAL's metadata domain `xml:DES`.
         standard: "SICD" or "SIDD".
-        product: Which of the documents of that standard, counted from 1.
+        product: Number of the document of that standard, from 1.
 
     Raises:
-        ValueError: There is none, or none that is safe.
+        ValueError: The document is missing or not safe.
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     try:
@@ -81,6 +81,6 @@ def model_xml(segments: str, standard: str, product: int = 1) -> Any:  # noqa: A
     found = documents[product - 1]
     for coefficient in found.iterfind(".//{*}Coef"):
         for exponent in coefficient.attrib.values():
-            if not exponent.strip().isdecimal() or int(exponent) > _HIGHEST_ORDER:
-                raise ValueError(f"{standard} with a polynomial beyond order {_HIGHEST_ORDER}")
+            if not exponent.strip().isdecimal() or int(exponent) > _MAX_ORDER:
+                raise ValueError(f"{standard} with a polynomial beyond order {_MAX_ORDER}")
     return etree.ElementTree(deepcopy(found))

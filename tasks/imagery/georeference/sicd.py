@@ -13,22 +13,22 @@ from sarkit.sicd import projection
 from tasks.imagery.georeference.ground import ground_of
 from tasks.imagery.georeference.transformers import Points, nan_where_not_finite, wrap_near
 
-_EXACT = 1e-4  # metres at which sarkit's iterations end
+_TOLERANCE = 1e-4  # metres at which sarkit's iterations stop
 _ITERATIONS = 20
-_CHUNK = 1 << 15  # points at once: sarkit holds some thirty arrays for them
+_CHUNK = 1 << 15  # points at once: sarkit allocates about thirty arrays for them
 _MARGIN = 0.3  # degrees of latitude around an image, wide enough for the layover of a mountain
 
 
 class SicdGeoreference:
     """Range and range rate of each pixel, projected to the ground.
 
-    The ground is an elevation model, where one is given, and else the height of the scene's centre
-    point. Rows and columns count from pixel centres, and from the first of the full image also
-    in a chip of it.
+    The ground is the elevation model, if one is set, otherwise the height of the scene centre
+    point. SICD rows and columns have their origin at the centre of the first pixel of the full
+    image, also in a chip.
 
     Attributes:
         kind: "sicd".
-        text: "SICD sensor model at 31 m", or over which elevation model.
+        text: "SICD sensor model at 31 m", or "SICD sensor model over" and the elevation model.
     """
 
     kind = "sicd"
@@ -42,17 +42,17 @@ class SicdGeoreference:
         self.text = f"SICD sensor model {self._ground.text}{part_of(rows, model.NumRows)}"
 
     def to_world(self, points: Points) -> Points:
-        """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
-        return self._ground.seen(self._at, points)
+        """Convert pixels x, y (n, 2) to longitude, latitude (n, 2)."""
+        return self._ground.intersect(self._at, points)
 
     def to_image(self, lonlat: Points) -> Points:
-        """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
+        """Convert longitude, latitude (n, 2) to pixels x, y (n, 2)."""
         return by_chunks(self._pixels, lonlat, self._ground.heights(lonlat))
 
     def _at(self, points: Points, heights: NDArray[np.float64]) -> Points:
-        return by_chunks(self._places, points, heights)
+        return by_chunks(self._lonlat, points, heights)
 
-    def _places(self, points: Points, heights: NDArray[np.float64]) -> Points:
+    def _lonlat(self, points: Points, heights: NDArray[np.float64]) -> Points:
         model = self._model
         rows = points[:, 1] - 0.5 + model.FirstRow - model.SCP_Row
         columns = points[:, 0] - 0.5 + model.FirstCol - model.SCP_Col
@@ -61,7 +61,7 @@ class SicdGeoreference:
         if self._offsets is not None:
             sets = projection.apply_apos(model, sets, self._offsets)
         places, _, _ = projection.r_rdot_to_constant_hae_surface(
-            model.LOOK, model.SCP, sets, heights, delta_hae_max=_EXACT, nlim=_ITERATIONS
+            model.LOOK, model.SCP, sets, heights, delta_hae_max=_TOLERANCE, nlim=_ITERATIONS
         )
         return lonlat_of(places)
 
@@ -70,43 +70,43 @@ class SicdGeoreference:
         places = wgs84.geodetic_to_cartesian(
             np.stack([lonlat[:, 1], lonlat[:, 0], heights], axis=1)
         )
-        grid, away, _ = projection.scene_to_image(
+        grid, distance, _ = projection.scene_to_image(
             model,
             places,
             adjust_param_offsets=self._offsets,
-            delta_gp_s2i=_EXACT,
+            delta_gp_s2i=_TOLERANCE,
             maxiter=_ITERATIONS,
         )
         rows = grid[:, 0] / model.Row_SS + model.SCP_Row - model.FirstRow + 0.5
         columns = grid[:, 1] / model.Col_SS + model.SCP_Col - model.FirstCol + 0.5
         pixels = np.stack([columns, rows], axis=1)
-        pixels[~(away < 10 * _EXACT)] = np.nan
+        pixels[~(distance < 10 * _TOLERANCE)] = np.nan
         return pixels
 
     def _extent(self) -> tuple[float, float, float, float]:
-        """West, south, east, north around the image."""
+        """West, south, east, north around the image, with a margin."""
         model = self._model
         corners = np.array([[x, y] for x in (0, model.NumCols) for y in (0, model.NumRows)], float)
         places = self._at(corners, np.full(4, float(model.SCP_HAE)))
         longitudes, latitudes = wrap_near(places[:, 0], float(model.SCP_Lon)), places[:, 1]
         if not np.isfinite(places).all():
-            raise ValueError("its corners lie nowhere")
-        beside = _MARGIN / max(np.cos(np.deg2rad(np.abs(latitudes).max())), 0.01)
+            raise ValueError("its corners have no position on the ground")
+        margin = _MARGIN / max(np.cos(np.deg2rad(np.abs(latitudes).max())), 0.01)
         return (
-            float(longitudes.min() - beside),
+            float(longitudes.min() - margin),
             float(max(latitudes.min() - _MARGIN, -90)),
-            float(longitudes.max() + beside),
+            float(longitudes.max() + margin),
             float(min(latitudes.max() + _MARGIN, 90)),
         )
 
 
 def part_of(rows: int, of_all: int) -> str:
-    """A remark where an image holds but the first of the rows that its model is for."""
+    """A remark if an image holds only the first of the rows that its model describes."""
     return "" if rows >= of_all else f", the first {rows} of {of_all} rows"
 
 
 def lonlat_of(places: NDArray[np.float64]) -> Points:
-    """Longitude, latitude (n, 2) of WGS 84 cartesian places (n, 3)."""
+    """Convert WGS 84 Cartesian coordinates (n, 3) to longitude, latitude (n, 2)."""
     return nan_where_not_finite(wgs84.cartesian_to_geodetic(places)[:, 1::-1].copy())
 
 
@@ -115,9 +115,9 @@ def by_chunks(
     points: Points,
     heights: NDArray[np.float64],
 ) -> Points:
-    """A projection of points (n, 2) at heights (n,), so that memory does not grow with n."""
+    """Project points (n, 2) at heights (n,) in chunks, so that memory does not grow with n."""
     projected = np.full(points.shape, np.nan)
-    with np.errstate(all="ignore"):  # no place is no error
+    with np.errstate(all="ignore"):  # a point without an answer becomes NaN
         for start in range(0, len(points), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             projected[chunk] = project(points[chunk], heights[chunk])

@@ -14,17 +14,17 @@ from tasks.imagery.georeference.sicd import by_chunks, part_of
 from tasks.imagery.georeference.transformers import Points, nan_where_not_finite, wrap_near
 
 _FOOTPRINT = "{*}Measurement/{*}PixelFootprint"
-_ITERATIONS = 5  # each leaves a hundredth of the error, or less
+_ITERATIONS = 5  # each reduces the error to a hundredth or less
 
 
 class SiddGeoreference:
-    """A product's own surface, on which its pixels were formed: no elevation model is needed.
+    """The pixel grid of a product, on its own surface; no elevation model is needed.
 
-    Rows and columns count from pixel centres.
+    Rows and columns have their origin at the centre of the first pixel.
 
     Attributes:
         kind: "sidd".
-        text: "SIDD planar grid", or of which other kind.
+        text: "SIDD planar grid", "SIDD geographic grid" or "SIDD polynomial grid".
     """
 
     kind = "sidd"
@@ -35,17 +35,17 @@ class SiddGeoreference:
         self.text = f"SIDD {name} grid{part_of(rows, footprint[0])}"
         self._centre = self._grid.geodetic(np.array([footprint]) / 2.0)[0]
         if not np.isfinite(self._centre).all():
-            raise ValueError("its centre lies nowhere")
+            raise ValueError("its centre has no position on the ground")
 
     def to_world(self, points: Points) -> Points:
-        """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
-        return by_chunks(self._places, points, np.empty(len(points)))
+        """Convert pixels x, y (n, 2) to longitude, latitude (n, 2)."""
+        return by_chunks(self._lonlat, points, np.empty(len(points)))
 
     def to_image(self, lonlat: Points) -> Points:
-        """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
+        """Convert longitude, latitude (n, 2) to pixels x, y (n, 2)."""
         return by_chunks(self._pixels, lonlat, np.full(len(lonlat), self._centre[2]))
 
-    def _places(self, points: Points, _heights: NDArray[np.float64]) -> Points:
+    def _lonlat(self, points: Points, _heights: NDArray[np.float64]) -> Points:
         lonlat = self._grid.geodetic(points[:, ::-1] - 0.5)[:, 1::-1].copy()
         lonlat[:, 0] = wrap_near(lonlat[:, 0], 0.0)
         return nan_where_not_finite(lonlat)
@@ -56,7 +56,7 @@ class SiddGeoreference:
         return nan_where_not_finite(rows_columns[:, ::-1] + 0.5)
 
 
-class _Plane:
+class _PlanarGrid:
     """A grid on a plane (PGD)."""
 
     def __init__(self, xml: Any) -> None:  # noqa: ANN401
@@ -68,7 +68,7 @@ class _Plane:
         return np.asarray(wgs84.cartesian_to_geodetic(places))
 
     def pixels(self, geodetic: NDArray[np.float64]) -> Points:
-        """Rows and columns (n, 2) where the plumb lines of places (n, 3) meet the plane."""
+        """Rows and columns (n, 2) where the vertical lines through points (n, 3) meet the plane."""
         found = np.empty((len(geodetic), 2))
         for _ in range(_ITERATIONS):
             places = wgs84.geodetic_to_cartesian(geodetic)
@@ -77,31 +77,31 @@ class _Plane:
         return found
 
 
-class _Degrees:
-    """A grid over latitude and longitude, even (GGD) or by polynomials (PFGD)."""
+class _GeographicGrid:
+    """A grid over latitude and longitude: regular (GGD) or defined by polynomials (PFGD)."""
 
-    def __init__(self, xml: Any, there: Any, back: Any) -> None:  # noqa: ANN401
-        self._xml, self._there, self._back = xml, there, back
+    def __init__(self, xml: Any, to_latlon: Any, to_pixels: Any) -> None:  # noqa: ANN401
+        self._xml, self._to_latlon, self._to_pixels = xml, to_latlon, to_pixels
 
     def geodetic(self, rows_columns: Points) -> NDArray[np.float64]:
-        """Latitude, longitude, and a height that does not matter (n, 3) of rows and columns."""
-        latlon = self._there(self._xml, rows_columns)[:, :2]
+        """Latitude, longitude and an unused height (n, 3) of rows and columns (n, 2)."""
+        latlon = self._to_latlon(self._xml, rows_columns)[:, :2]
         return np.column_stack([latlon, np.zeros(len(latlon))])
 
     def pixels(self, geodetic: NDArray[np.float64]) -> Points:
         """Rows and columns (n, 2) of latitude, longitude, height (n, 3)."""
-        return np.asarray(self._back(self._xml, geodetic[:, :2]))
+        return np.asarray(self._to_pixels(self._xml, geodetic[:, :2]))
 
 
-def _grid_of(xml: Any) -> tuple[str, _Plane | _Degrees]:  # noqa: ANN401
-    """A product's grid, and what it is called."""
+def _grid_of(xml: Any) -> tuple[str, _PlanarGrid | _GeographicGrid]:  # noqa: ANN401
+    """The name and the grid of a product."""
     kind = calculations.get_coordinate_system_type(xml)
     if kind is CoordinateSystem.PGD:
-        return "planar", _Plane(xml)
+        return "planar", _PlanarGrid(xml)
     if kind is CoordinateSystem.GGD:
-        there, back = calculations.ggd_pixel_to_geodetic, calculations.geodetic_to_ggd_pixel
-        return "geographic", _Degrees(xml, there, back)
+        functions = calculations.ggd_pixel_to_geodetic, calculations.geodetic_to_ggd_pixel
+        return "geographic", _GeographicGrid(xml, *functions)
     if kind is CoordinateSystem.PFGD:
         polynomials = calculations.pfgd_pixel_to_latlon, calculations.latlon_to_pfgd_pixel
-        return "polynomial", _Degrees(xml, *polynomials)
-    raise ValueError(f"its grid is {kind}")  # sarkit 1.8 takes radians for degrees in CGD
+        return "polynomial", _GeographicGrid(xml, *polynomials)
+    raise ValueError(f"its grid is {kind}")  # CGD: sarkit 1.8 confuses radians and degrees

@@ -22,12 +22,12 @@ _POLAR = 80.0  # degrees of latitude
 class SplineGeoreference:
     """A thin-plate spline through ground control points, exact at each (Bookstein 1989).
 
-    Degrees are no plane near a pole: points that reach there are taken in polar stereographic
-    metres.
+    Degrees cannot be interpolated near a pole: points beyond 80° of latitude are converted to
+    polar stereographic metres.
 
     Attributes:
-        kind: "gcp", or "igeolo" for the four corners of a NITF.
-        points: The points, each at a place of its own, in x and y of the CRS.
+        kind: "gcp", or "igeolo" for the four corner points of a NITF.
+        points: The points, without duplicates, in x and y of the CRS.
         crs: Their CRS as WKT.
     """
 
@@ -40,7 +40,7 @@ class SplineGeoreference:
     ) -> None:
         self.kind = kind
         self._note = note
-        distinct = {(p.col, p.row): p for p in points}.values()  # a twin makes it singular
+        distinct = {(p.col, p.row): p for p in points}.values()  # a duplicate makes it singular
         xs, ys = np.array([(point.x, point.y) for point in distinct]).T
         if pyproj.CRS.from_user_input(crs).is_geographic:
             xs = wrap_near(xs, float(xs[0]))
@@ -61,28 +61,28 @@ class SplineGeoreference:
 
     @property
     def text(self) -> str:
-        """What it rests on, in words."""
+        """A description for the results."""
         return self._note or f"thin-plate spline through {len(self.points)} GCPs"
 
     def to_world(self, points: Points) -> Points:
-        """Longitude, latitude (n, 2) of pixels x, y (n, 2)."""
+        """Convert pixels x, y (n, 2) to longitude, latitude (n, 2)."""
         return self._projected.to_world(*self._spline.forward(points[:, 0], points[:, 1]))
 
     def to_image(self, lonlat: Points) -> Points:
-        """Pixels x, y (n, 2) of longitude, latitude (n, 2)."""
+        """Convert longitude, latitude (n, 2) to pixels x, y (n, 2)."""
         x, y = self._spline.inverse(*self._projected.to_crs(lonlat))
         return nan_where_not_finite(np.stack([x, y], axis=1))
 
 
 def _check_spread(points: Points) -> None:
-    """Refuse points on one line or in one place, which place nothing beside it.
+    """Refuse points that all lie on one line, as they do not define a mapping.
 
     Raises:
-        ImageError: They are so.
+        ImageError: They lie on one line or coincide.
     """
     spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
     if spread[-1] <= 1e-9 * max(spread[0], 1.0):
         raise ImageError(
-            f"Its {len(points)} ground control points lie on one line or in one place, and cannot "
-            "place the image: correct them, or remove them to do without a place on the Earth."
+            f"Its {len(points)} ground control points lie on one line or coincide, and cannot "
+            "georeference the image: correct them, or remove them to get pixel coordinates only."
         )

@@ -1,4 +1,4 @@
-"""The arithmetic that georeferences stand on: pyproj for a CRS, GDAL for GCPs and RPC."""
+"""Coordinate conversions for georeferences: pyproj for a CRS, GDAL for GCPs and RPC."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from rasterio.transform import GCPTransformer, RPCTransformer
 
 Points = NDArray[np.float64]
-"""Points (n, 2), x before y: pixels x, y or degrees longitude, latitude."""
+"""Points (n, 2), x before y: pixels x, y or longitude, latitude in degrees."""
 
 
 class Projected:
-    """Coordinates of a CRS and longitude, latitude, either way.
+    """Converts between coordinates of a CRS and longitude, latitude.
 
-    An image may go on past where its CRS begins anew (180° in degrees, the edges of a Mercator
-    map), so coordinates are taken near one of the image's.
+    An image may extend beyond the edge at which its CRS wraps around (180° in degrees, the edges
+    of a Mercator map), so coordinates are wrapped to be near the image.
     """
 
     def __init__(self, crs: str, centre_x: float) -> None:
         self._crs = pyproj.CRS.from_user_input(crs)
         self._centre = centre_x
-        self._turn = 360.0 if self._crs.is_geographic else self._circumference()
+        self._period = 360.0 if self._crs.is_geographic else self._circumference()
 
     @property
     def name(self) -> str:
-        """The CRS's name in EPSG or its like, else its own."""
+        """The code of the CRS, such as EPSG:32618, otherwise its name."""
         return ":".join(self._crs.to_authority() or (self._crs.name,))
 
     @cached_property
@@ -36,40 +36,40 @@ class Projected:
         return pyproj.Transformer.from_crs(self._crs, 4326, always_xy=True)
 
     def to_world(self, x: Points, y: Points) -> Points:
-        """Longitude, latitude (n, 2) of coordinates x and y."""
+        """Convert coordinates x and y (n,) to longitude, latitude (n, 2)."""
         lonlat = np.stack(self._transformer.transform(x, y), axis=1)
         lonlat[:, 0] = wrap_near(lonlat[:, 0], 0.0)
         return nan_where_not_finite(lonlat)
 
     def to_crs(self, lonlat: Points) -> tuple[Points, Points]:
-        """Coordinates x and y of longitude, latitude (n, 2)."""
+        """Convert longitude, latitude (n, 2) to coordinates x and y (n,)."""
         x, y = self._transformer.transform(lonlat[:, 0], lonlat[:, 1], direction="INVERSE")
-        return (wrap_near(x, self._centre, self._turn) if self._turn else x), y
+        return (wrap_near(x, self._centre, self._period) if self._period else x), y
 
     def _circumference(self) -> float | None:
-        """The step in x of a whole turn, in a CRS of a cylinder's map; None in any other."""
+        """The length of 360° of longitude along x, or None if the projection is not cylindrical."""
         longitude, latitude = np.meshgrid(np.arange(-175.0, 175.0, 25.0), [-40.0, 0.0, 40.0])
-        with np.errstate(invalid="ignore"):  # infinite where the projection has no answer
+        with np.errstate(invalid="ignore"):  # infinite outside the projection
             ends = [
                 self._transformer.transform(longitude + step, latitude, direction="INVERSE")[0]
                 for step in (0.0, 1.0)
             ]
             steps = ends[1] - ends[0]
         usual = float(np.median(steps))
-        # one meridian of each row may be where the map begins anew
+        # one step of each row may cross the edge where the map wraps around
         alike = np.isclose(steps, usual, rtol=1e-6).sum(axis=1) >= steps.shape[1] - 1
         return 360.0 * usual if np.isfinite(usual) and alike.all() else None
 
 
 class GdalTransformer:
-    """One of GDAL's transformers, for one thread at a time."""
+    """One of GDAL's transformers, which are not thread-safe, behind a lock."""
 
     def __init__(self, transformer: GCPTransformer | RPCTransformer) -> None:
         self._transformer = transformer
         self._lock = Lock()
 
     def forward(self, x: Points, y: Points, z: Points | None = None) -> tuple[Points, Points]:
-        """Coordinates of the world for pixels, at heights z where the transformer asks for them."""
+        """Convert pixels to world coordinates, at heights z if the transformer needs them."""
         if not len(x):
             return x, y
         with self._lock:
@@ -77,28 +77,30 @@ class GdalTransformer:
         return np.asarray(world[0]), np.asarray(world[1])
 
     def inverse(self, x: Points, y: Points, z: Points | None = None) -> tuple[Points, Points]:
-        """Pixels for coordinates of the world, at heights z where the transformer asks for them."""
+        """Convert world coordinates to pixels, at heights z if the transformer needs them."""
         if not len(x):
             return x, y
-        with self._lock:  # `positive` keeps the fractions that the default rounds off
+        with self._lock:  # `positive` keeps the fractions, which the default rounds
             row, column = self._transformer.rowcol(x, y, zs=z, op=np.positive)
         return np.asarray(column), np.asarray(row)
 
 
-def wrap_near(longitude: Points, centre: float, turn: float = 360.0) -> Points:
-    """Longitudes moved by whole turns to within half of one of a centre; untouched where they are.
+def wrap_near(longitude: Points, centre: float, period: float = 360.0) -> Points:
+    """Shift longitudes by whole periods to within half a period of a centre.
+
+    Longitudes that are near enough already stay exactly as they are.
 
     Args:
-        longitude: In degrees, or in the units of `turn`.
-        centre: In the same.
-        turn: A whole turn.
+        longitude: In degrees, or in the units of `period`.
+        centre: In the same units.
+        period: The length of 360° of longitude.
     """
     with np.errstate(invalid="ignore"):  # infinite where pyproj has no answer
-        moved = longitude - turn * np.round((longitude - centre) / turn)
-        return np.where(np.abs(longitude - centre) > abs(turn) / 2, moved, longitude)
+        wrapped = longitude - period * np.round((longitude - centre) / period)
+        return np.where(np.abs(longitude - centre) > abs(period) / 2, wrapped, longitude)
 
 
 def nan_where_not_finite(points: Points) -> Points:
-    """Points with both coordinates NaN where one is not finite."""
+    """Set both coordinates of a point to NaN if one is not finite; changes the array."""
     points[~np.isfinite(points).all(axis=1)] = np.nan
     return points

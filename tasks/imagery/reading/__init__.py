@@ -1,1 +1,1 @@
-"""Read tiles: each block fetched and decoded once, and blank tiles found."""
+"""Read tiles, fetching and decoding each block once, and detect blank tiles."""

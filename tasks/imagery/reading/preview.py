@@ -1,4 +1,4 @@
-"""Where an image has data, seen from afar: on its smallest overview that still shows a tile."""
+"""Estimate where an image has data, from the smallest overview that still resolves a tile."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from tasks.imagery.image import Image
 from tasks.imagery.opening.allowed_inputs import check_raster
 from tasks.imagery.reading.validity import valid_pixels
 
-_FINE = 8  # overview pixels that a tile's side should have at least
-_MOST_BYTES = 256 * MEBIBYTE  # of an overview, decoded
-_DILATION = 3  # pixels of the filter: one on each side
+_MIN_TILE = 8  # overview pixels along the side of a tile, at least
+_MAX_BYTES = 256 * MEBIBYTE  # of a decoded overview
+_DILATION = 3  # width of the filter in pixels: one on each side
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Which parts of an image seem to hold data.
+    """An estimate of which parts of an image hold data.
 
-    An overview made by nearest neighbour forgets lone pixels, and no file says how it was made, so
-    this tells what a run may take, never what it leaves out.
+    An overview made by nearest neighbour loses single pixels, and files do not say how their
+    overviews were made. So this may serve to estimate a run, never to skip tiles.
 
     Attributes:
-        valid: (rows, columns) of the overview, dilated by a pixel.
-        scale: Overview pixels in an image pixel, in y and x.
+        valid: (rows, columns) of the overview, dilated by one pixel.
+        scale: Overview pixels per image pixel, in y and x.
     """
 
     valid: NDArray[np.bool_]
     scale: tuple[float, float]
 
     def blank(self, window: Window) -> bool:
-        """Whether a window of the image seems to hold no data."""
+        """Whether a window, in pixels of the full image, seems to hold no data."""
         y, x = self.scale
         rows = slice(floor(window.row_off * y), ceil((window.row_off + window.height) * y))
         columns = slice(floor(window.col_off * x), ceil((window.col_off + window.width) * x))
@@ -46,27 +46,27 @@ class Preview:
 
 
 def read_preview(image: Image, tile_size: int, read_role: str | None) -> Preview | None:
-    """Look at an image's overview; None where it has none that is small, or none is needed.
+    """Read an overview of an image; None if no overview fits, or if all pixels are valid.
 
     Args:
         image: As opened.
-        tile_size: Pixels of a tile's side, which the overview must not lose.
+        tile_size: Pixels along the side of a tile, which the overview must resolve.
         read_role: IAM role to read S3 with, or None for the process's own identity.
     """
-    fitting = {f: level for level, f in enumerate(image.overviews) if f * _FINE <= tile_size}
+    fitting = {f: level for level, f in enumerate(image.overviews) if f * _MIN_TILE <= tile_size}
     if not image.masked or not fitting:
         return None
     factor = max(fitting)
-    if image.width * image.height * image.pixel_bytes / factor**2 > _MOST_BYTES:
+    if image.width * image.height * image.pixel_bytes / factor**2 > _MAX_BYTES:
         return None
     with gdal_environment(read_role, s3=image.in_s3):
         try:
             with rasterio.open(
                 image.gdal_name, driver=image.driver, OVERVIEW_LEVEL=fitting[factor]
-            ) as far:
-                check_raster(image.url, far)
-                window = Window(0, 0, far.width, far.height)
-                valid = valid_pixels(image, far, far.read(), window)
+            ) as overview:
+                check_raster(image.url, overview)
+                window = Window(0, 0, overview.width, overview.height)
+                valid = valid_pixels(image, overview, overview.read(), window)
         except RasterioError:
             return None
     scale = window.height / image.height, window.width / image.width

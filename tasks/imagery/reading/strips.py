@@ -1,8 +1,8 @@
-"""Read a region's tiles as rolling strips, so that every block is fetched and decoded once.
+"""Read a region's tiles in strips, so that every block is fetched and decoded once.
 
-A strip is one row of tiles, down to the end of its last row of blocks. The rows that the next strip
-needs again are carried forward in memory, and the next strip is read by a second thread, with
-a handle of its own, while the tiles of this one are at work: about three strips in memory.
+A strip is one row of tiles, extended down to the end of its last row of blocks. Rows that the next
+strip needs again are copied in memory. A second thread, with a dataset of its own, reads the next
+strip while the tiles of the current one are processed: about three strips are in memory.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from tasks.imagery.reading.validity import valid_pixels
 from tasks.imagery.reading.windows import block_cache, gaps, intersection, slices, spans
 
 _ATTEMPTS = 3
-_PATIENCE = 240.0  # seconds that failed reads of a region may take in all
-_PAUSE = 0.25  # seconds before the second attempt; each further one waits four times as long
+_MAX_FAILING = 240.0  # seconds that failed reads of a region may take in total
+_PAUSE = 0.25  # seconds before the second attempt; four times as long before each further one
 
 
 def read_tiles(
@@ -44,16 +44,16 @@ def read_tiles(
 ) -> Generator[ReadTile]:
     """Read tiles, in the order given.
 
-    Closing the iterator early waits for the strip that is being read, and ends the thread.
+    Closing the iterator early waits for the strip that is being read, then ends the thread.
 
     Args:
         image: As opened.
-        tiles: Tiles of one grid, row by row; what lies between them is not read.
+        tiles: Tiles of one grid, row by row; blocks between them are not read.
         read_role: IAM role to read S3 with, or None for the process's own identity.
 
     Yields:
-        Each tile's pixels; or that the file holds none of its blocks; or the reason why it could
-        not be read after three attempts.
+        Each tile's pixels; or an `AbsentTile` if the file stores none of its blocks; or an
+        `UnreadTile` with the reason, after three failed attempts.
 
     Raises:
         ImageChangedError: The image is no longer the version that was opened.
@@ -76,20 +76,20 @@ def read_tiles(
 
 @dataclass(frozen=True, slots=True)
 class _Strip:
-    """Pixels of a window of the image, and which of them are valid."""
+    """The pixels of a window of the image, and which of them are valid."""
 
     window: Window
     pixels: NDArray[Any]
     valid: NDArray[np.bool_] | None
 
     def tile(self, tile: Tile) -> TilePixels:
-        """A tile that lies within."""
+        """The pixels of a tile inside the strip, as a view."""
         rows, columns = slices(tile.window, self.window)
         valid = None if self.valid is None else self.valid[rows, columns]
         return TilePixels(tile, self.pixels[:, rows, columns], valid)
 
-    def carry(self, old: _Strip) -> tuple[int, int] | None:
-        """Take over what another strip holds of this window; the columns taken, or None."""
+    def copy_overlap(self, old: _Strip) -> tuple[int, int] | None:
+        """Copy the pixels shared with an older strip; return their column range, or None."""
         window = intersection(self.window, old.window)
         if window is None or old.window.row_off > self.window.row_off:
             return None
@@ -101,10 +101,10 @@ class _Strip:
 
 
 class _StripReader:
-    """Reads one row of tiles after the other, all in one thread.
+    """Reads one row of tiles after the other, always in the same thread.
 
     Attributes:
-        stop: Set when nobody waits for the tiles any more.
+        stop: Set when no more tiles are wanted.
     """
 
     def __init__(self, image: Image, read_role: str | None) -> None:
@@ -113,14 +113,14 @@ class _StripReader:
         self._read_role = read_role
         self._dataset: Any = None
         self._open = ExitStack()
-        self._carried: list[_Strip] = []
+        self._previous: list[_Strip] = []
         self._memory = BufferPool()
         self._key: str | None = None
-        self._failing = 0.0  # seconds that failed reads took
-        self._unreachable = ""  # why the image can no longer be read at all
+        self._failing = 0.0  # seconds spent in failed reads
+        self._unreachable = ""  # the reason why the image cannot be read any more, or ""
 
     def read(self, row: list[Tile]) -> list[ReadTile]:
-        """The tiles of one row; those that cannot be read as one strip, each by itself."""
+        """Read one row of tiles as a strip; if that fails, read each tile by itself."""
         reason = ""
         for attempt in range(_ATTEMPTS):
             if self._unreachable:
@@ -132,23 +132,23 @@ class _StripReader:
                 return found
         if self._unreachable or len(row) == 1:
             return [UnreadTile(tile, self._unreachable or reason) for tile in row]
-        alone: list[ReadTile] = []
-        for tile in row:  # one damaged block must not cost its neighbours
+        single: list[ReadTile] = []
+        for tile in row:  # one damaged block must not fail the tiles beside it
             found, reason = ([], self._unreachable) if self._unreachable else self._attempt([tile])
-            alone += found or [UnreadTile(tile, reason)]
-        self._carried = []
-        return alone
+            single += found or [UnreadTile(tile, reason)]
+        self._previous = []
+        return single
 
     def close(self) -> None:
-        """Close the handle, in the thread that used it."""
+        """Close the dataset; to be called in the thread that used it."""
         self._open.close()
-        self._open, self._dataset, self._carried = ExitStack(), None, []
+        self._open, self._dataset, self._previous = ExitStack(), None, []
 
     def _attempt(self, row: list[Tile]) -> tuple[list[ReadTile], str]:
-        """The tiles of one row; or none, and the reason why it could not be read this time."""
+        """Read one row of tiles; on failure return no tiles and the reason."""
         began = time.monotonic()
         try:
-            # Entered for each strip, so that credentials never grow old.
+            # Entered for each strip, so that credentials are renewed in time.
             image, cache = self._image, block_cache(row, self._image)
             chunk = MEBIBYTE // 8 if image.driver == "GTiff" else MEBIBYTE
             with gdal_environment(self._read_role, s3=image.in_s3, cache=cache, chunk=chunk):
@@ -157,7 +157,7 @@ class _StripReader:
             raise
         except (ImageError, BotoCoreError, ClientError) as error:
             self.close()
-            # asked as often as S3's own client deems right; the next tile would only wait again
+            # The S3 client has retried already: the next tile would only wait again.
             self._unreachable = str(error)
             return [], self._unreachable
         except RasterioError as error:
@@ -165,21 +165,22 @@ class _StripReader:
             cause = error.__cause__ or error.__context__
             reason = f"{error} ({cause})" if cause else str(error)
             self._failing += time.monotonic() - began
-            if self._failing > _PATIENCE:  # a server that is hung must not hold the job for hours
-                self._unreachable = f"{self._failing:.0f} s of failed reads, at last: {reason}"
+            # An unresponsive server must not hold the job for hours.
+            if self._failing > _MAX_FAILING:
+                self._unreachable = f"{self._failing:.0f} s of failed reads, the last one: {reason}"
             return [], reason
 
     def _row(self, row: list[Tile]) -> list[ReadTile]:
         key = clients.access_key(self._read_role) if self._image.in_s3 else None
         if key != self._key:
-            self.close()  # the open handle would keep the key that it was opened with
+            self.close()  # the open dataset keeps the key with which it was opened
             self._key = key
         if self._dataset is None:
             self._dataset = self._open.enter_context(open_dataset(self._image, self._read_role))
         parts = spans(row, self._image)
         strips = [self._strip(window) for window, _ in parts]
         check_unchanged(self._image, self._read_role)
-        self._carried = strips
+        self._previous = strips
         return [
             AbsentTile(tile) if self._absent(tile) else strip.tile(tile)
             for strip, (_, tiles) in zip(strips, parts, strict=True)
@@ -187,15 +188,15 @@ class _StripReader:
         ]
 
     def _absent(self, tile: Tile) -> bool:
-        """Whether the file holds no block of a tile; to be asked once it was read without error.
+        """Whether the file stores no block of a tile; to be called once it was read without error.
 
-        Before, what the index says may only mean that it could not be fetched.
+        Before that, an empty entry of the block index may mean that it could not be fetched.
         """
         image = self._image
         return absent_blocks_are_blank(image) and not any_stored(image, self._dataset, tile.window)
 
     def _strip(self, window: Window) -> _Strip:
-        """A window of the image, of which only what was not carried forward is read."""
+        """Read a window of the image, except for the pixels that the previous strips have."""
         image = self._image
         shape = (window.height, window.width)
         strip = _Strip(
@@ -203,9 +204,9 @@ class _StripReader:
             self._memory.empty((image.bands, *shape), image.dtype),
             self._memory.empty(shape, np.bool_) if image.masked else None,
         )
-        kept = [columns for old in self._carried if (columns := strip.carry(old))]
+        kept = [columns for old in self._previous if (columns := strip.copy_overlap(old))]
         bottom = window.row_off + window.height
-        known = self._carried[0].window if kept else window
+        known = self._previous[0].window if kept else window
         split = min(bottom, known.row_off + known.height) if kept else window.row_off
         for start, stop in gaps(kept, window) if kept else []:
             self._read(strip, Window(start, window.row_off, stop - start, split - window.row_off))
@@ -214,7 +215,7 @@ class _StripReader:
         return strip
 
     def _read(self, strip: _Strip, window: Window) -> None:
-        """Decode a window of the image into its place in a strip."""
+        """Decode a window of the image into its part of a strip."""
         here = slices(window, strip.window)
         pixels = strip.pixels[:, *here]
         self._dataset.read(window=window, out=pixels)

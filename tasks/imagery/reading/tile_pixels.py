@@ -1,4 +1,4 @@
-"""What reading a tile gives: its pixels, or why there are none."""
+"""The result of reading a tile: its pixels, or the reason why it has none."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class TilePixels:
 
     Attributes:
         tile: The tile.
-        pixels: (bands, rows, columns) in the image's own type, every band, alpha included; a view,
-            not contiguous.
-        valid: (rows, columns), False where there is no data; None where all of it is.
+        pixels: (bands, rows, columns) in the pixel type of the image, alpha band included; a view
+            that is not contiguous.
+        valid: (rows, columns), False for pixels without data; None if all pixels are valid.
     """
 
     tile: Tile
@@ -28,7 +28,7 @@ class TilePixels:
 
     @property
     def blank(self) -> bool:
-        """Whether it holds nothing but nodata."""
+        """Whether no pixel holds data."""
         return self.valid is not None and not self.valid.any()
 
 
@@ -38,7 +38,7 @@ class UnreadTile:
 
     Attributes:
         tile: The tile.
-        reason: Why, after every attempt.
+        reason: The reason for the last failed attempt.
     """
 
     tile: Tile
@@ -47,7 +47,7 @@ class UnreadTile:
 
 @dataclass(frozen=True, slots=True)
 class AbsentTile:
-    """A tile that the file holds no block of: nothing was ever written there.
+    """A tile of a sparse file, which stores none of its blocks.
 
     Attributes:
         tile: The tile.
