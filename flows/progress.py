@@ -12,10 +12,8 @@ from threading import Event, Thread
 from typing import cast
 from uuid import UUID
 
-from prefect import get_client
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterType,
@@ -24,7 +22,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.runtime import flow_run
 
-from flows.run_records import log_errors, read_all
+from flows.run_records import client_without_retries, log_errors, read_all
 from tasks.grid.tiles import Region
 from tasks.job.observer import SilentObserver
 
@@ -52,13 +50,13 @@ class RegionProgress(SilentObserver):
             self._show()
 
     def _show(self) -> None:
-        """Create the artifact, or update it."""
-        text, percent = f"{self._done} of {self._tiles} tiles", 100.0 * self._done / self._tiles
-        with log_errors("The progress of this region"):
+        """Create the artifact, or update it; the tiles do not wait for a Prefect that is down."""
+        with log_errors("The progress of this region"), client_without_retries() as client:
+            shown = _shown(self._done, self._tiles, f"{self._done} of {self._tiles} tiles")
             if self._artifact is None:
-                self._artifact = cast("UUID", create_progress_artifact(percent, description=text))
+                self._artifact = _create(client, shown)
             else:
-                update_progress_artifact(self._artifact, percent, description=text)
+                client.update_artifact(self._artifact, shown)
 
 
 @contextmanager
@@ -69,14 +67,8 @@ def image_progress(regions: Sequence[Region]) -> Iterator[None]:
         regions: All regions of the image.
     """
     tiles = sum(len(region) for region in regions)
-    artifact: UUID | None = None
-    with log_errors("The progress of this image"):
-        artifact = cast("UUID", create_progress_artifact(0.0, description=f"0 of {tiles} tiles"))
-    if artifact is None:
-        yield
-        return
     image_run, ended = UUID(flow_run.id), Event()
-    watch = partial(_watch, image_run, artifact, tiles, ended)
+    watch = partial(_watch, image_run, tiles, ended)
     # the context of this run, so that it uses the same Prefect server
     watcher = Thread(target=copy_context().run, args=(watch,), daemon=True)
     watcher.start()
@@ -87,23 +79,37 @@ def image_progress(regions: Sequence[Region]) -> Iterator[None]:
         watcher.join()
 
 
-def _watch(image_run: UUID, artifact: UUID, tiles: int, ended: Event) -> None:
-    """Update the image's artifact until `ended` is set, and once after that."""
+def _watch(image_run: UUID, tiles: int, ended: Event) -> None:
+    """Show the image's progress until `ended` is set, and once after that."""
     clock, last = _Clock(tiles), False
-    with get_client(sync_client=True) as client:
+    artifact: UUID | None = None
+    with log_errors("The progress of this image"), client_without_retries() as client:
         while not last:
             last = ended.wait(_INTERVAL)
             try:
                 done = _tiles_done(client, image_run)
-                client.update_artifact(
-                    artifact,
-                    ArtifactUpdate(
-                        data=100.0 * done / tiles,
-                        description=clock.text(done),
-                    ),
-                )
-            except Exception:  # no reason to fail a job; the next update may succeed
+                shown = _shown(done, tiles, clock.text(done))
+                if artifact is None:
+                    artifact = _create(client, shown)
+                else:
+                    client.update_artifact(artifact, shown)
+            except Exception:  # the next update may succeed
                 _logger.debug("The progress of an image is not updated", exc_info=True)
+
+
+def _shown(done: int, tiles: int, text: str) -> ArtifactUpdate:
+    return ArtifactUpdate(data=100.0 * done / tiles, description=text)
+
+
+def _create(client: SyncPrefectClient, shown: ArtifactUpdate) -> UUID:
+    """Create a progress artifact on the current flow run."""
+    artifact = ArtifactCreate(
+        type="progress",
+        data=shown.data,
+        description=shown.description,
+        flow_run_id=UUID(flow_run.id),
+    )
+    return client.create_artifact(artifact).id
 
 
 def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:

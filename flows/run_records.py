@@ -10,11 +10,14 @@ from typing import TypeVar
 from uuid import UUID
 
 from prefect import get_client, get_run_logger
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.types import KeyValueLabels
 
 _PREFIX = "swath."
+_TIMEOUT = 10.0  # seconds that Prefect may take to answer a call without retries
 _PAGE = 200  # rows in one answer of Prefect's server, at the most
 
 T = TypeVar("T")
@@ -31,6 +34,16 @@ def log_errors(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         get_run_logger().warning("%s cannot be recorded in Prefect: %r", what, error)
+
+
+@contextmanager
+def client_without_retries() -> Iterator[SyncPrefectClient]:
+    """A client of Prefect whose calls fail within seconds: the work does not wait for them."""
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client,
+    ):
+        yield client
 
 
 def write_metrics(metrics: Mapping[str, float]) -> None:
