@@ -1,4 +1,4 @@
-"""`swath demo`: the whole system on one image, on this machine alone."""
+"""`swath demo`: the whole system on one image, on this machine."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 
 MODEL = "bright-targets"
 _HARBOUR = "deployments.demo.harbour"
-_PAINT = f"from pathlib import Path; from {_HARBOUR}.scene import generate; generate(Path({{!r}}))"
-_PATIENCE = 300  # seconds that the harbour may take
+_GENERATE = (
+    f"from pathlib import Path; from {_HARBOUR}.scene import generate; generate(Path({{!r}}))"
+)
+_GENERATE_TIMEOUT = 300  # seconds for the generated harbour
 
 
 def show(image: Path | None, out: Path, *, keep_running: bool, console: Console) -> int:
-    """Bring everything up, send one request, follow it, and show what came out.
+    """Start the stack, send one request, follow it, and show its results.
 
     Args:
-        image: The user's own image; None for a generated harbour, whose truth is known.
+        image: The user's own image; None for the generated harbour, with its ground truth.
         out: Folder for the results, the harbour and the logs.
-        keep_running: Whether to leave it all up at the end, until Ctrl-C.
-        console: Where to tell of it.
+        keep_running: Whether to keep the stack running at the end, until Ctrl-C.
+        console: Where to print progress and results.
 
     Returns:
         The exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED.
@@ -52,34 +54,36 @@ def show(image: Path | None, out: Path, *, keep_running: bool, console: Console)
     out.mkdir(parents=True, exist_ok=True)
     path = image or out / "harbour.tif"
     with Processes() as processes:
-        painting = None if image else _start_painting(processes, path)
+        generator = None if image else _start_generator(processes, path)
         with stack_with_models(out / "stack", console) as here:
-            if painting is not None:
+            if generator is not None:
                 console.print(f"Harbour of 8192 × 8192 pixels in {path}", soft_wrap=True)
-                painting.finish(_PATIENCE)
-            run = _process(here, path, console)
-            code = _tell(here, run, path, out, console)
+                generator.finish(_GENERATE_TIMEOUT)
+            run = _run_request(here, path, console)
+            code = _show_results(here, run, path, out, console)
             console.print(f"{time.monotonic() - began:.0f} s in all")
             if not keep_running:
-                console.print("The run's page goes with the stack: --keep-running keeps both up.")
+                console.print(
+                    "The stack and the run's page are stopped now; --keep-running keeps them."
+                )
             else:
                 console.print("Everything is still running; Ctrl-C stops it.")
                 here.stack.watch()
     return code
 
 
-def _start_painting(processes: Processes, path: Path) -> Process:
-    """Paint the harbour beside the stack's start, which mostly waits."""
+def _start_generator(processes: Processes, path: Path) -> Process:
+    """Generate the harbour while the stack starts, which mostly waits."""
     return processes.start(
-        "the painting of the harbour",
-        [sys.executable, "-c", _PAINT.format(str(path))],
+        "the generation of the harbour",
+        [sys.executable, "-c", _GENERATE.format(str(path))],
         env=inherited_environment(),
         log=path.parent / "stack" / "logs" / "harbour.log",
     )
 
 
-def _process(here: StackWithModels, path: Path, console: Console) -> FlowRun:
-    """Put the image in S3 and a request on the queue; its image run, ended."""
+def _run_request(here: StackWithModels, path: Path, console: Console) -> FlowRun:
+    """Upload the image, send a request for it, and return its image run when it has ended."""
     from prefect import get_client
 
     from deployments.watch import image_run, show_progress
@@ -118,8 +122,10 @@ def _process(here: StackWithModels, path: Path, console: Console) -> FlowRun:
     return run
 
 
-def _tell(here: StackWithModels, run: FlowRun, path: Path, out: Path, console: Console) -> int:
-    """Fetch the results and show how it went; returns the exit status."""
+def _show_results(
+    here: StackWithModels, run: FlowRun, path: Path, out: Path, console: Console
+) -> int:
+    """Download the results and print the outcome; return the exit status."""
     from deployments.run import EXIT
     from flows.announce import status_of
     from tasks.request import Request
@@ -138,13 +144,13 @@ def _tell(here: StackWithModels, run: FlowRun, path: Path, out: Path, console: C
     truth = path.with_name("truth.geojson")
     found = out / f"{path.name}.parquet"
     if truth.is_file() and found.is_file():
-        console.print(f"  {_agreement(found, truth)}", soft_wrap=True)
+        console.print(f"  {_score_line(found, truth)}", soft_wrap=True)
     console.print(f"  run      {record.ui_url}/runs/flow-run/{run.id}", soft_wrap=True)
     return EXIT[status]
 
 
-def _agreement(found: Path, truth: Path) -> str:
-    """Precision and recall of published features against the scene's truth, in a line."""
+def _score_line(found: Path, truth: Path) -> str:
+    """Precision and recall of published features against the ground truth, as one line."""
     import numpy as np
     import pyarrow.parquet as pq
 

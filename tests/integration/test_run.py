@@ -75,7 +75,7 @@ def test_an_image_is_run_on_a_temporary_prefect_server(scene: Path, tmp_path: Pa
     }
     assert "100 % of the area covered" in done.stderr
     assert "scene.tif · job-7" in done.stderr
-    assert "Starting a Prefect server" in done.stderr
+    assert "Starting a temporary Prefect server" in done.stderr
     collection = json.loads((out / "scene.tif.geojson").read_text())
     centres = sorted(
         tuple(feature["properties"]["imageGeometry"]["coordinates"])

@@ -1,4 +1,4 @@
-"""Where the ships lie: at quays, rafted, in the marina, at anchor, under way, over tile edges."""
+"""Positions of the ships: at quays, in the marina, at anchor, under way, over tile edges."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Fleet:
     """The ships of a harbour, none touching another or the land.
 
     Attributes:
-        harbour: Where they float.
-        random: Source of every choice.
-        ships: Those that have a place so far.
+        harbour: The harbour.
+        random: Random generator for every choice.
+        ships: The ships placed so far.
     """
 
     harbour: Harbour
@@ -34,7 +34,7 @@ class Fleet:
     ships: list[Ship] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Prepare what is asked of every candidate."""
+        """Prepare the geometry that every candidate is tested against."""
         self._water = self.harbour.footprint.buffer(-40).difference(
             self.harbour.land.buffer(GAP - 0.5)
         )
@@ -42,7 +42,7 @@ class Fleet:
         self._hulls: list[Polygon] = []
 
     def add(self, ship: Ship, room: float = GAP) -> bool:
-        """Give a ship its place, if it lies in free water with `room` pixels around it."""
+        """Place a ship if it has free water of `room` pixels around it; return whether it has."""
         hull = Polygon(ship.outline)
         if not self._water.contains(hull):
             return False
@@ -54,7 +54,7 @@ class Fleet:
         return True
 
     def new(self, kind: Kind, x: float, y: float, heading: float, wake: float = 0.0) -> Ship:
-        """A ship of a kind, of some length."""
+        """A ship of a kind, with a random length."""
         length = self.random.uniform(*kind.lengths)
         seed = int(self.random.integers(2**31))
         return Ship(kind, (float(x), float(y)), float(heading), length, wake * length, seed)
@@ -79,7 +79,7 @@ def populate(harbour: Harbour, random: np.random.Generator) -> list[Ship]:
 
 
 def _moor(fleet: Fleet, start: Points, end: Points) -> None:
-    """Ships along a quay, here and there two abreast."""
+    """Place ships along a quay, some of them two abreast."""
     line = end - start
     length = float(np.hypot(*line))
     along = line / length
@@ -99,12 +99,12 @@ def _moor(fleet: Fleet, start: Points, end: Points) -> None:
 
 
 def _moved(ship: Ship, centre: Points, heading: float) -> Ship:
-    """The same ship elsewhere."""
+    """The same ship at another position and heading."""
     return replace(ship, centre=(float(centre[0]), float(centre[1])), heading=float(heading))
 
 
 def _berth_boats(fleet: Fleet, start: Points, end: Points) -> None:
-    """Small boats at right angles on both sides of a pontoon."""
+    """Place small boats at right angles on both sides of a pontoon."""
     line = end - start
     length = float(np.hypot(*line))
     along = line / length
@@ -121,7 +121,7 @@ def _berth_boats(fleet: Fleet, start: Points, end: Points) -> None:
 
 
 def _straddle(fleet: Fleet, count: int) -> None:
-    """Ships over the edges of 512-pixel tiles that overlap by 128, and over their corners."""
+    """Place ships over edges and corners of tiles of 512 pixels that overlap by 128."""
     size = fleet.harbour.size
     starts = positions(size, 512, 128)
     edges = [*starts[1:], *[start + 512 for start in starts[:-1]]]
@@ -138,7 +138,7 @@ def _straddle(fleet: Fleet, count: int) -> None:
 
 
 def _scatter(fleet: Fleet, count: int, *, under_way: bool) -> None:
-    """Ships on the open water: under way with wakes, or at anchor with their bows to the wind."""
+    """Place ships on open water: under way with wakes, or at anchor with bows to the wind."""
     size, wind = fleet.harbour.size, np.deg2rad(205)
     for _ in range(count * 6):
         if count <= 0:

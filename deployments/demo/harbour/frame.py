@@ -1,6 +1,6 @@
-"""The harbour's frame: along the coast (u) and seaward (v), in shares of the image's side.
+"""The harbour's coordinate system: u along the coast and v seaward, as shares of the image's side.
 
-Its origin lies on the shore line, and it is turned so that the coast runs across the image.
+Its origin is on the shore line, and it is rotated so that the coast runs across the image.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ SEAWARD = np.array([-np.sin(TURN), np.cos(TURN)])
 
 
 def place(size: int, u: float, v: float) -> NDArray[np.float64]:
-    """Full-image pixels (2,) of a place in the harbour's frame."""
+    """Full-image pixels (2,) of a point in the harbour's coordinate system."""
     return size * (ORIGIN + u * ALONG + v * SEAWARD)

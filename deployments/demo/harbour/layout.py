@@ -1,4 +1,4 @@
-"""The lie of the harbour: what is water, land, quay and nodata."""
+"""The layout of the harbour: water, land, quays and nodata."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Harbour:
 
     Attributes:
         size: Pixels of the image's side.
-        footprint: Where there are data.
-        land: Everything that is not water, quays and breakwaters included.
-        ground: What covers the land and stands on it, in painting order: area and colour.
-            Of the open country, `GREEN`, the scene varies the colour.
+        footprint: The area with data.
+        land: All land, with quays and breakwaters.
+        ground: Areas on the land with their colours, in painting order. The scene varies the
+            colour `GREEN` of open country.
         berths: Quay lines (2, 2): walking from first to second point, water lies on the left hand.
-        pontoons: Lines (2, 2) that boats lie along in the marina.
+        pontoons: Lines (2, 2) of the marina, with boats on both sides.
     """
 
     size: int

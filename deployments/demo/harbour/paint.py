@@ -21,11 +21,11 @@ Colour = tuple[float, float, float]
 
 
 class Paint(Protocol):
-    """Something that can be painted on a strip."""
+    """A shape that can be painted on a strip."""
 
     @property
     def span(self) -> tuple[float, float, float, float]:
-        """x_min, y_min, x_max, y_max beyond which it leaves no trace, full-image pixels."""
+        """Bounding box of the painted pixels: x_min, y_min, x_max, y_max in full-image pixels."""
 
     def over(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Canvas:
         """Opacity, 0 to 1, at pixel centres x (1, w) and y (h, 1): an array (h, w)."""

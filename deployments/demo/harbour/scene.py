@@ -1,4 +1,4 @@
-"""A harbour seen from above, generated: real enough to run a detector on, with its truth known."""
+"""Generation of the harbour: an image on which a detector can run, and its ground truth."""
 
 from __future__ import annotations
 

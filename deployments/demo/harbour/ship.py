@@ -1,4 +1,4 @@
-"""A ship seen from above: its outline, and what it looks like."""
+"""A ship seen from above: its outline and its parts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Ship:
-    """A ship in its place.
+    """A ship at a position.
 
     Attributes:
         kind: What it is.

@@ -1,4 +1,4 @@
-"""Textures of a scene: random, yet the same at a pixel whichever strip it is computed in."""
+"""Random textures of a scene; a pixel's value does not depend on the strip it is computed in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def periodic(
     """A Gaussian random field of mean 0 and deviation 1 that repeats seamlessly.
 
     Args:
-        random: Source of its phases.
+        random: Random generator of its phases.
         period: Pixels after which it repeats, both ways.
         amplitude: Spectrum: amplitude at wavenumbers kx, ky in cycles per pixel.
 

@@ -1,4 +1,4 @@
-"""What stands on the land: houses along streets, and sheds and containers on the quays."""
+"""Buildings: houses along streets, and sheds and containers on the quays."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _building(
 
 
 def _ring(corners: NDArray[np.float64]) -> Shape:
-    """A polygon as GeoJSON: of tens of thousands, these are quicker to make and to paint."""
+    """A polygon as GeoJSON, which is faster to make and paint for tens of thousands."""
     return {"type": "Polygon", "coordinates": [[*corners.tolist(), corners[0].tolist()]]}
 
 
@@ -95,7 +95,7 @@ def yards(random: np.random.Generator, size: int, free: BaseGeometry) -> list[Ar
 
 
 def _stack(random: np.random.Generator, start: NDArray[np.float64]) -> list[Area]:
-    """A row of containers, some places empty."""
+    """A row of containers with gaps."""
     boxes: list[Area] = []
     for place_in_row in range(6):
         if random.uniform() < 0.82:

@@ -1,4 +1,4 @@
-"""What stands in a generated scene, and how well detections agree with it."""
+"""The ground truth of a generated scene, and the score of detections against it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Truth:
     """The objects of a scene, n of them.
 
     Attributes:
-        outlines: Of each object, (k, 2) x, y in full-image pixels, corner-origin, not closed.
-        classes: Of each object, its class.
+        outlines: Outline of each object, (k, 2) x, y in full-image pixels (corner-origin), open.
+        classes: Class of each object.
         crs: Coordinate reference system of the scene, such as "EPSG:32633".
-        transform: Of the scene, pixels (corner-origin) to that system.
+        transform: Affine transform of the scene from pixels (corner-origin) to the CRS.
     """
 
     outlines: tuple[NDArray[np.float64], ...]
@@ -61,7 +61,7 @@ class Truth:
 
     @classmethod
     def load(cls, path: Path) -> Truth:
-        """Read what `save` wrote, pixels to the last bit."""
+        """Read a file that `save` wrote; pixel coordinates are exact."""
         document = json.loads(path.read_text())
         properties = [feature["properties"] for feature in document["features"]]
         return cls(
@@ -84,7 +84,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Score:
-    """How boxes agree with the truth's.
+    """Agreement of boxes with those of the ground truth.
 
     Attributes:
         precision: Share of the boxes that match an object; 1 where there are no boxes.
@@ -92,7 +92,7 @@ class Score:
         matched: Pairs of a box and its object.
         missed: Objects without a box.
         false: Boxes without an object.
-        duplicates: Those of the false boxes that overlap an object which another box has matched.
+        duplicates: False boxes that overlap an object matched by another box.
     """
 
     precision: float
@@ -104,12 +104,12 @@ class Score:
 
 
 def score(boxes: NDArray[np.float64], truth: NDArray[np.float64], iou: float = 0.5) -> Score:
-    """Match boxes with the truth's one to one, the best overlaps first.
+    """Match boxes one to one with those of the ground truth, the largest overlaps first.
 
     Args:
         boxes: (n, 4) x_min, y_min, x_max, y_max in full-image pixels.
-        truth: (m, 4), likewise, such as `Truth.boxes`.
-        iou: Intersection over union of a pair, at least.
+        truth: (m, 4) boxes of the ground truth, such as `Truth.boxes`.
+        iou: Minimum intersection over union of a pair.
     """
     overlaps = np.stack([_iou(box, truth) for box in boxes]) if len(boxes) else np.empty((0, 0))
     free, wanted = np.ones(len(boxes), dtype=bool), np.ones(len(truth), dtype=bool)
