@@ -1,99 +1,89 @@
-"""Functions of numbers and arrays, compiled to machine code when they are first called.
+"""Functions of numbers and arrays, compiled to machine code by numba when they are first called.
 
-The machine code is kept for the processes that follow, in a folder named after the sources of this
-package: numba itself would take a function's old code when one that it calls has changed in
-another module. What was kept is used also where nothing can be written, as in a container whose
-file system is read-only; there, only what is missing is compiled by each process anew.
+numba keeps the machine code in files for later processes. Here they stand in a folder named after a
+hash of the sources of this package, in `NUMBA_CACHE_DIR` if that is set and in `__pycache__`
+otherwise. The hash is needed because numba itself only checks the file of a function, not the files
+of the functions that are compiled into it.
+
+If that folder cannot be written, as on the read-only file system of a container, the process works
+in a temporary folder with links to the files. Functions that are missing are then compiled by each
+process.
 """
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import caching
 
 Function = TypeVar("Function", bound=Callable[..., object])
+
+_CONFIG: Any = numba.config  # its attributes are set at run time
+
+_FILES = "*/*.nb[ic]"  # of a cache folder: numba's indices and machine code, by source folder
 
 
 def compiled(function: Function) -> Function:
     """Compile a function with numba.
 
-    Arithmetic is IEEE 754 as written: nothing is reordered, and 0 / 0 is NaN as in numpy.
+    Arithmetic is IEEE 754 as written: no operations are reordered, and 0 / 0 is NaN as in numpy.
     """
-    return _compile(function, forceinline=False)
+    return cast("Function", numba.njit(cache=True, error_model="numpy")(function))
 
 
 def inlined(function: Function) -> Function:
-    """Compile a short function into those that call it."""
-    return _compile(function, forceinline=True)
+    """Compile a short function into the functions that call it."""
+    return cast("Function", numba.njit(cache=True, error_model="numpy", forceinline=True)(function))
 
 
-def _compile(function: Function, *, forceinline: bool) -> Function:
-    made: Any = numba.njit(error_model="numpy", forceinline=forceinline)(function)
-    kept: Any = _Kept
-    made._cache = kept(function)  # noqa: SLF001 - numba has no other way to it
-    return cast("Function", made)
-
-
-def _folder() -> Path:
-    """Where the machine code of these sources is kept: beside their byte code."""
+def _cache_folder() -> Path:
+    """The folder with the machine code of these sources; it may not exist yet."""
     package = Path(__file__).parent
     sources = sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
-    return package / "__pycache__" / f"machine-{sources.hexdigest()[:16]}"
+    parent = Path(_CONFIG.CACHE_DIR or package / "__pycache__")
+    return parent / f"machine-code-{sources.hexdigest()[:16]}"
 
 
-_FOLDER = _folder()
+def _is_writable(folder: Path) -> bool:
+    """Whether files can be written to a folder, which is created, and to each folder in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return all(os.access(each, os.W_OK) for each in (folder, *folder.iterdir()))
 
 
-class _Place:
-    """Tells numba where a function's machine code is kept; the sources are those of the folder."""
-
-    def __init__(self, function: Callable[..., object], file: str) -> None:
-        self._py_file = file  # numba names it in its warnings
-        self._folder = _FOLDER / sha256(file.encode()).hexdigest()[:16]
-        self._line = function.__code__.co_firstlineno
-
-    @classmethod
-    def from_function(cls, function: Callable[..., object], file: str) -> _Place:
-        return cls(function, file)
-
-    def get_cache_path(self) -> str:
-        return str(self._folder)
-
-    def ensure_cache_path(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-
-    def get_source_stamp(self) -> str:
-        return _FOLDER.name
-
-    def get_disambiguator(self) -> str:
-        return str(self._line)
+def _linked(folder: Path) -> Path:
+    """A temporary folder with links to the files of another; removed when the process ends."""
+    temporary = Path(tempfile.mkdtemp(prefix="swath-machine-code-"))
+    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    for file in folder.glob(_FILES):
+        link = temporary / file.relative_to(folder)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(file)
+    return temporary
 
 
-class _Results(caching.CompileResultCacheImpl):
-    _locator_classes: list[type[object]] = [_Place]  # noqa: RUF012 - as numba has it
+def _remove_damaged(folder: Path) -> None:
+    """Remove files that are empty or cut off, as after a power failure: numba would raise."""
+    for file in folder.glob(_FILES):
+        content = file.read_bytes()
+        if not (content.startswith(b"\x80") and content.endswith(b".")):  # no complete pickle
+            file.unlink(missing_ok=True)
 
 
-class _Kept(caching.FunctionCache):
-    """Has a damaged file, or a disk that takes none, cost the time to compile and no more."""
+def _prepare(folder: Path) -> Path:
+    """A cache folder that numba can use, with all intact files of the one given."""
+    usable = folder if _is_writable(folder) else _linked(folder)
+    _remove_damaged(usable)
+    return usable
 
-    _impl_class = _Results
 
-    def load_overload(self, *of: object) -> object:
-        kept: Any = super()
-        try:
-            return kept.load_overload(*of)
-        except Exception:
-            with suppress(OSError):
-                kept.flush()
-            return None
-
-    def save_overload(self, *of: object) -> None:
-        kept: Any = super()
-        with suppress(Exception):
-            kept.save_overload(*of)
+_CONFIG.CACHE_DIR = str(_prepare(_cache_folder()))

@@ -1,8 +1,9 @@
-"""Machine code that was kept and is damaged costs the time to compile, and no result."""
+"""Cached machine code: used where it cannot be written; made anew if damaged or out of date."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,51 +13,27 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = """
-from tasks.merge.groups import firsts, unite
-import numpy as np
-groups = np.arange(4)
-unite(groups, np.array([1]), np.array([3]))
-print(firsts(groups, np.arange(4)).tolist())
+STEPS = """
+from tasks.merge.compiled import inlined
+
+@inlined
+def scaled(value):
+    return value * 2
 """
+SUMS = """
+from tasks.merge.compiled import compiled
+from tasks.merge.steps import scaled
 
-
-def run(house: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], cwd=house, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or done.stderr
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tasks alone, without what is kept of them here."""
-    folder = tmp_path_factory.mktemp("house")
-    merge = folder / "tasks" / "merge"
-    merge.mkdir(parents=True)
-    for package in (merge, merge.parent):
-        (package / "__init__.py").touch()
-    for name in ("compiled.py", "groups.py"):
-        (merge / name).write_bytes((ROOT / "tasks" / "merge" / name).read_bytes())
-    return folder
-
-
-@pytest.mark.parametrize("damage", [b"", b"nonsense", b"\x80\x04"])
-@pytest.mark.parametrize("files", ["*.nbi", "*.nbc"])
-def test_damaged_files_are_made_anew(house: Path, files: str, damage: bytes) -> None:
-    assert run(house) == "[0, 1, 2, 1]"
-    kept = list(house.rglob(files))
-    assert kept
-    for file in kept:
-        file.write_bytes(damage)
-    assert run(house) == "[0, 1, 2, 1]"
-    assert all(file.read_bytes() != damage for file in kept if file.exists())
-
-
-WATCHED = """
-import os
+@compiled
+def total(count):
+    result = 0
+    for value in range(count):
+        result += scaled(value)
+    return result
+"""
+PROGRAM = """
+import numba
 from numba.core import event
-import tasks.merge.compiled as compiled
 
 class Listener(event.Listener):
     def on_start(self, event):
@@ -66,26 +43,63 @@ class Listener(event.Listener):
         pass
 
 event.register("numba:compile", Listener())
-folder = compiled._FOLDER
-print("writable" if os.access(folder if folder.exists() else folder.parent, os.W_OK) else "fixed")
+from tasks.merge.sums import total
+print(total(4))
 """
-# Root may write where nobody may: this takes that right from it
+COMPILED = ["compiled total", "compiled scaled", "12"]
+# Root can write to any folder: these options take that right from the process.
 POWERLESS = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
 
 
-def lines(house: Path) -> list[str]:
-    """What the program says where it may write nothing, and what it compiles."""
+def run(package: Path, *before: str, **variables: str) -> list[str]:
+    """What a process with the package prints: the functions that it compiles, and the result."""
+    environment = {name: value for name, value in os.environ.items() if "NUMBA" not in name}
     done = subprocess.run(
-        [*POWERLESS, sys.executable, "-c", WATCHED + PROGRAM],
-        cwd=house, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [*before, sys.executable, "-c", PROGRAM],
+        cwd=package,
+        env=environment | {"TMPDIR": str(package.parent / "tmp")} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of two modules beside `tasks.merge.compiled`, already compiled."""
+    folder = tmp_path_factory.mktemp("compiled") / "package"
+    merge = folder / "tasks" / "merge"
+    merge.mkdir(parents=True)
+    (folder.parent / "tmp").mkdir()
+    for package in (merge, merge.parent):
+        (package / "__init__.py").touch()
+    shutil.copy(ROOT / "tasks" / "merge" / "compiled.py", merge)
+    (merge / "steps.py").write_text(STEPS)
+    (merge / "sums.py").write_text(SUMS)
+    assert run(folder) == COMPILED
+    return folder
+
+
+@pytest.fixture
+def package(compiled_once: Path) -> Iterator[Path]:
+    """The same for one test, which may change it."""
+    kept = compiled_once.parent / "kept"
+    shutil.copytree(compiled_once, kept, symlinks=True)
+    yield compiled_once
+    shutil.rmtree(compiled_once)
+    kept.rename(compiled_once)
+
+
+def files(package: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in package.rglob("*.nb[ic]")}
+
+
 @contextmanager
-def fixed(house: Path) -> Iterator[None]:
-    """While the block lasts, nothing can be written in the house."""
-    folders = [folder for folder in house.rglob("*") if folder.is_dir()]
+def read_only(package: Path) -> Iterator[None]:
+    """While the block lasts, nothing can be written in the package."""
+    folders = [package, *(folder for folder in package.rglob("*") if folder.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
     yield
@@ -93,29 +107,68 @@ def fixed(house: Path) -> Iterator[None]:
         folder.chmod(0o755)
 
 
-def test_machine_code_that_cannot_be_written_is_used(house: Path) -> None:
-    assert run(house) == "[0, 1, 2, 1]"
-    with fixed(house):
-        assert lines(house) == ["fixed", "[0, 1, 2, 1]"]
+def test_a_later_process_compiles_nothing(package: Path) -> None:
+    assert run(package) == ["12"]
 
 
-def test_what_is_missing_where_nothing_can_be_written_is_compiled(house: Path) -> None:
-    assert run(house) == "[0, 1, 2, 1]"
-    for file in house.rglob("*.nbi"):
+@pytest.mark.parametrize("size", [0, -9], ids=["empty", "cut off"])
+@pytest.mark.parametrize("pattern", ["*.nbi", "*.nbc"])
+def test_damaged_files_are_compiled_anew(package: Path, pattern: str, size: int) -> None:
+    damaged = [file for file in files(package) if file.match(pattern)]
+    assert damaged
+    for file in damaged:
+        file.write_bytes(file.read_bytes()[:size])
+    with read_only(package):
+        assert run(package, *POWERLESS) == COMPILED
+    assert run(package) == COMPILED
+    assert run(package) == ["12"]
+
+
+def test_machine_code_that_cannot_be_written_is_used(package: Path) -> None:
+    before = files(package)
+    with read_only(package):
+        assert run(package, *POWERLESS) == ["12"]
+    assert files(package) == before
+    assert not list((package.parent / "tmp").iterdir())
+
+
+def test_missing_machine_code_is_compiled_where_nothing_can_be_written(package: Path) -> None:
+    for file in package.rglob("*.total-*.nbi"):
         file.unlink()
-    before = sorted(house.rglob("*"))
-    with fixed(house):
-        said = lines(house)
-    assert (said[0], said[-1]) == ("fixed", "[0, 1, 2, 1]")
-    assert "compiled unite" in said
-    assert sorted(house.rglob("*")) == before
+    before = files(package)
+    with read_only(package):
+        said = run(package, *POWERLESS)
+    assert (said[0], said[-1]) == ("compiled total", "12")
+    assert files(package) == before
+    assert not list((package.parent / "tmp").iterdir())
 
 
-def test_code_of_another_processor_is_not_used(house: Path) -> None:
-    assert run(house) == "[0, 1, 2, 1]"
-    kept = {file: file.read_bytes() for file in house.rglob("*.nbc")}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NUMBA_CPU_NAME", "generic")
-        assert run(house) == "[0, 1, 2, 1]"
-    assert len(list(house.rglob("*.nbc"))) == 2 * len(kept)
-    assert all(file.read_bytes() == code for file, code in kept.items())
+def test_a_package_that_was_never_compiled_works_where_nothing_can_be_written(
+    package: Path,
+) -> None:
+    shutil.rmtree(package / "tasks" / "merge" / "__pycache__")
+    with read_only(package):
+        assert run(package, *POWERLESS) == COMPILED
+
+
+def test_a_function_is_compiled_anew_when_one_of_another_module_changes(package: Path) -> None:
+    (package / "tasks" / "merge" / "steps.py").write_text(STEPS.replace("* 2", "* 3"))
+    assert run(package) == [*COMPILED[:-1], "18"]
+
+
+def test_machine_code_of_another_processor_is_not_used(package: Path) -> None:
+    before = files(package)
+    assert run(package, NUMBA_CPU_NAME="generic") == COMPILED
+    code = {file: content for file, content in before.items() if file.suffix == ".nbc"}
+    after = files(package)
+    assert all(after[file] == content for file, content in code.items())
+    assert run(package) == run(package, NUMBA_CPU_NAME="generic") == ["12"]
+
+
+def test_the_folder_of_numba_cache_dir_is_used(package: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    before = files(package)
+    assert run(package, NUMBA_CACHE_DIR=str(folder)) == COMPILED
+    assert run(package, NUMBA_CACHE_DIR=str(folder)) == ["12"]
+    assert files(folder)
+    assert files(package) == before
