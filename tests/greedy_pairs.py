@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
+from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED
 
 
 def decide(
@@ -14,15 +14,15 @@ def decide(
     blocked: NDArray[np.int64],
     doubtful: NDArray[np.bool_],
 ) -> NDArray[np.uint8]:
-    """DEAD, KEPT or UNKNOWN of each, visited in `order`, where blockers[k] drops blocked[k]."""
-    verdicts = np.where(doubtful, UNKNOWN, KEPT).astype(np.uint8)
+    """Decide each detection, visited in `order`, where blockers[k] suppresses blocked[k]."""
+    verdicts = np.where(doubtful, UNDECIDED, KEPT).astype(np.uint8)
     by_blocked = np.argsort(blocked, kind="stable")
     starts = np.searchsorted(blocked[by_blocked], np.arange(len(order) + 1)).tolist()
     rivals = blockers[by_blocked]
     for place in order.tolist():
         ends = verdicts[rivals[starts[place] : starts[place + 1]]]
         if (ends == KEPT).any():
-            verdicts[place] = DEAD
-        elif (ends == UNKNOWN).any():
-            verdicts[place] = UNKNOWN
+            verdicts[place] = DROPPED
+        elif (ends == UNDECIDED).any():
+            verdicts[place] = UNDECIDED
     return verdicts

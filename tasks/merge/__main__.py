@@ -1,4 +1,4 @@
-"""Compile the merge ahead of its first run: `python -m tasks.merge`, some 40 s, once."""
+"""Compile the merge before its first run: `python -m tasks.merge`, about 40 s, once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import shapely
 
 from tasks.grid.tiles import Grid
 from tasks.merge import settle
-from tasks.merge.blocks import MANY
-from tasks.merge.nms import nms
+from tasks.merge.algorithms.nms import nms
+from tasks.merge.algorithms.nms_blocks import BLOCK_SIZE
 from tasks.request import Algorithm, AlgorithmType
 from tasks.results.detections import SCHEMA
 
@@ -21,10 +21,11 @@ _RING = _DISC.difference(shapely.Point(10, 10).buffer(2))
 
 
 def _detections(outline: shapely.Polygon | None, views: int, chunk: int) -> pa.Table:
-    """Views of one object from each of two tiles, in chunks of so many rows.
+    """Views of one object from each of two tiles, in a table with chunks of `chunk` rows.
 
-    A column that is one chunk is read as it lies and read-only, of several a copy that is not; for
-    numba those are two types. So are one pair of views and a row out of an array of several.
+    numba compiles a function for each type of its arguments, and the chunks change the types: a
+    column of one chunk is read without a copy as a read-only array, a column of several as a
+    writable copy. One row and several give different types too.
     """
     row: dict[str, object] = dict(zip(("x_min", "y_min", "x_max", "y_max"), _BOX, strict=True))
     row |= {"score": 0.5, "class_name": "any", "properties": "{}", "ordinal": 0}
@@ -35,12 +36,13 @@ def _detections(outline: shapely.Polygon | None, views: int, chunk: int) -> pa.T
 
 
 grid = Grid(40, 20, 20, 10)
-seen = [
+tables = [
     _detections(outline, views, chunk)
     for outline, (views, chunk) in product((None, _DISC, _RING), ((1, 2), (1, 1), (2, 4)))
 ]
 for kind in AlgorithmType:
     algorithm = Algorithm.model_validate({"algorithmType": kind})
-    for detections in seen:
+    for detections in tables:
         settle(detections, algorithm, grid, np.ones(len(grid), np.int8))
-nms([_BOX] * (MANY + 1), np.zeros(MANY + 1), np.zeros(MANY + 1, np.int64), 0.75)
+count = BLOCK_SIZE + 1
+nms([_BOX] * count, np.zeros(count), np.zeros(count, np.int64), 0.75)

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from tasks.grid.cells import edges
 from tasks.grid.tiles import Grid
-from tasks.merge.cut.edges import TOUCH, cut
-from tasks.merge.cut.pieces import AGREED, pieces
-from tasks.merge.nms import nms
+from tasks.merge.algorithms.nms import nms
+from tasks.merge.cut_objects.edges import TOLERANCE, drop_cut_views
+from tasks.merge.cut_objects.largest_view import SHARED_IOU, keep_largest_views
+from tasks.merge.deferral import DROPPED, KEPT
 from tasks.merge.shapes import Shapes
-from tasks.merge.verdicts import DEAD, KEPT
 from tests.greedy_pairs import decide
 
 OVERLAP = 128
@@ -206,16 +206,16 @@ def after_nms(seen: Scene, places: Indices, iou: float) -> Indices:
 def whole(seen: Scene, iou: float) -> Indices:
     """What stays of the views that no neighbour shows whole, after NMS."""
     inferred = np.ones(len(seen.grid), np.int8)
-    verdicts = cut(seen.boxes, seen.tiles, seen.grid, inferred)
-    return after_nms(seen, np.flatnonzero(verdicts != DEAD), iou)
+    verdicts = drop_cut_views(seen.boxes, seen.tiles, seen.grid, inferred)
+    return after_nms(seen, np.flatnonzero(verdicts != DROPPED), iou)
 
 
-def ours(seen: Scene, iou: float, agreed: float = AGREED) -> Indices:
+def ours(seen: Scene, iou: float, agreed: float = SHARED_IOU) -> Indices:
     verdicts = np.zeros(len(seen.boxes), np.uint8)
     verdicts[whole(seen, iou)] = KEPT
     labels = np.zeros(len(verdicts), np.int64)
     shapes = Shapes.boxes(seen.boxes)
-    found = pieces(shapes, labels, seen.scores, seen.tiles, seen.grid, verdicts, agreed)
+    found = keep_largest_views(shapes, labels, seen.scores, seen.tiles, seen.grid, verdicts, agreed)
     return np.flatnonzero(found == KEPT)
 
 
@@ -224,8 +224,8 @@ def smaller_of_pieces(seen: Scene, iou: float) -> Indices:
     left = whole(seen, iou)
     tiles, boxes = seen.grid.windows(seen.tiles[left]), seen.boxes[left]
     ends = (seen.grid.width, seen.grid.height)
-    touching = (boxes[:, :2] <= tiles[:, :2] + TOUCH) & (tiles[:, :2] > 0)
-    touching |= (boxes[:, 2:] >= tiles[:, 2:] - TOUCH) & (tiles[:, 2:] < ends)
+    touching = (boxes[:, :2] <= tiles[:, :2] + TOLERANCE) & (tiles[:, :2] > 0)
+    touching |= (boxes[:, 2:] >= tiles[:, 2:] - TOLERANCE) & (tiles[:, 2:] < ends)
     order = left[np.argsort(-area(boxes), kind="stable")]
     return over_smaller(seen, left[touching.any(axis=1)], order)
 

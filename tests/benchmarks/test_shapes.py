@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 import pyarrow as pa
 import shapely
@@ -14,13 +15,24 @@ from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid
 from tasks.merge.shapes import Shapes, shapes_of
-from tasks.merge.shapes.overlap import intersection_areas
+from tasks.merge.shapes.overlap import intersection_area
 from tasks.results.detections import SCHEMA
 
 SIDE = 200_000  # pixels
 OBJECTS = 50_000
 ROUNDS = 5
 GRID = Grid(SIDE, SIDE, 1024, 128)
+
+
+@numba.njit
+def intersection_areas(
+    shapes: Any, firsts: NDArray[np.int64], seconds: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(k,) areas that pairs of shapes share, px²."""
+    areas = np.empty(len(firsts))
+    for pair in range(len(firsts)):
+        areas[pair] = intersection_area(shapes, firsts[pair], seconds[pair])
+    return areas
 
 
 def seen_twice(seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

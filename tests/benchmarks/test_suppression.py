@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid
 from tasks.merge import Settled, merge, settle
-from tasks.merge.nms import nms
+from tasks.merge.algorithms.nms import nms
 from tasks.request import Algorithm
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState

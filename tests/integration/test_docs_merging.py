@@ -19,8 +19,8 @@ from pydantic.fields import FieldInfo
 
 from tasks.grid.tiles import Grid
 from tasks.merge import Settled, settle
-from tasks.merge.cut import edges, pieces
-from tasks.merge.shapes import PEN
+from tasks.merge.cut_objects import edges, largest_view
+from tasks.merge.shapes import BUFFER
 from tasks.request import Algorithm, AlgorithmType, Request
 from tasks.results.detections import SCHEMA
 from tests.pages import ROOT, blocks, read, rows
@@ -115,12 +115,13 @@ def test_the_examples_of_the_table_are_accepted_and_no_defaults(alias: str) -> N
     assert algorithm(**{alias: value}) != algorithm()
 
 
-def test_the_edge_rule_and_the_pen_have_the_figures_of_the_page() -> None:
-    assert f"(within {edges.TOUCH:g} px)" in PROSE
+def test_the_edge_rule_and_the_buffer_have_the_figures_of_the_page() -> None:
+    assert f"(within {edges.TOLERANCE:g} px)" in PROSE
     assert edges.SLACK == 1 / 8
     assert f"less {edges.MARGIN:g} px and an eighth of it" in PROSE
-    assert f"has an IoU above {pieces.AGREED:g} with it on that ground" in PROSE
-    assert f"reaches {PEN:g} px to each side; a point is a square of {2 * PEN:g} px" in PROSE
+    assert f"has an IoU above {largest_view.SHARED_IOU:g} with it within that area" in PROSE
+    square = f"a point becomes a square of {2 * BUFFER:g} px"
+    assert f"buffered by {BUFFER:g} px to each side; {square}" in PROSE
 
 
 def test_a_view_that_an_edge_cuts_gives_way_whatever_its_score() -> None:

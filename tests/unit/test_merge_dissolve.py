@@ -18,8 +18,9 @@ from rasterio.features import shapes
 from scipy.ndimage import gaussian_filter
 
 from tasks.grid.tiles import Grid
-from tasks.merge.clusters import clusters
-from tasks.merge.surfaces import dissolve
+from tasks.merge.algorithms.nms import labels_of
+from tasks.merge.deferral import clusters
+from tasks.merge.dissolve import dissolve as dissolve_labelled
 from tasks.results.detections import SCHEMA, boxes, concatenate
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -55,6 +56,10 @@ def row(
 
 def table(rows: Iterable[dict[str, Any]]) -> pa.Table:
     return concatenate([pa.Table.from_pylist(list(rows), schema=SCHEMA)])
+
+
+def dissolve(found: pa.Table, grid: Grid, iou: float) -> pa.Table:
+    return dissolve_labelled(found, grid, iou, labels_of(found["class_name"]))
 
 
 def polygons(mask: Mask) -> list[shapely.Geometry]:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sahi.postprocess.combine import GreedyNMMPostprocess, batched_greedy_nmm
 from sahi.prediction import ObjectPrediction
 
-from tasks.merge.kin.non_maximum_merging import merge_groups
-from tasks.merge.nms import nms
+from tasks.merge.algorithms.nms import nms
+from tasks.merge.algorithms.non_maximum_merging import merge_groups
 from tasks.merge.shapes import Shapes
 
 coordinate = st.integers(0, 12).map(float)

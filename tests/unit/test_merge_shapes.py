@@ -12,14 +12,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid
-from tasks.merge.shapes import CHUNK, PEN, Shapes, shapes_of
-from tasks.merge.shapes.overlap import intersection_area, intersection_areas, iou
+from tasks.merge.shapes import BUFFER, Shapes, shapes_of
+from tasks.merge.shapes.from_detections import CHUNK
+from tasks.merge.shapes.overlap import intersection_area, iou
 from tasks.merge.shapes.parts import convex_parts
 from tasks.results.detections import SCHEMA
 
 GRID = Grid(400_000, 2_000, 2_000, 0)  # one row; tile k begins at x = 2000 k
 FAR = 100  # the tile that begins at 200,000 px
 Geometries = NDArray[np.object_]
+
+
+def intersection_areas(shapes: Shapes, firsts: Any, seconds: Any) -> NDArray[np.float64]:
+    """(k,) areas that pairs of shapes share, px²."""
+    pairs = zip(firsts, seconds, strict=True)
+    return np.array([intersection_area(shapes.arrays, *pair) for pair in pairs])
 
 
 def table(geometries: Any, tile: int = 0, boxes: Any = None) -> pa.Table:
@@ -137,7 +144,7 @@ def test_rotated_boxes_have_in_common_what_shapely_finds(tile: int) -> None:
     one, other = coarse(rotated(5000, 1)), coarse(rotated(5000, 2))
     found = shapes(*in_tile(one, tile), *in_tile(other, tile), tile=tile)
     places = np.arange(5000)
-    common = intersection_areas(found.arrays, places, places + 5000)
+    common = intersection_areas(found, places, places + 5000)
     theirs = shapely.area(shapely.intersection(one, other))
     np.testing.assert_allclose(common, theirs, rtol=1e-9, atol=1e-7)
     assert (common > 0).mean() > 0.9
@@ -160,7 +167,7 @@ def test_a_box_and_a_surface_have_in_common_what_shapely_finds() -> None:
     turned = rotated(300, 3)
     found = shapes_of(table([None] * 3 + list(turned), 0, [*boxes, *shapely.bounds(turned)]), GRID)
     for box in range(3):
-        common = intersection_areas(found.arrays, np.full(300, box), np.arange(3, 303))
+        common = intersection_areas(found, np.full(300, box), np.arange(3, 303))
         theirs = shapely.area(shapely.intersection(shapely.box(*boxes[box]), turned))
         np.testing.assert_allclose(common, theirs, rtol=1e-9, atol=1e-9)
 
@@ -182,7 +189,7 @@ def test_a_shape_in_another_has_its_whole_area_in_common() -> None:
     outer = shapely.Point(1000, 1000).buffer(200)
     inner = rotated(50, 4)
     found = shapes(outer, *inner)
-    common = intersection_areas(found.arrays, np.zeros(50, np.int64), np.arange(1, 51))
+    common = intersection_areas(found, np.zeros(50, np.int64), np.arange(1, 51))
     np.testing.assert_allclose(common, found.areas[1:], rtol=1e-12)
     assert (common <= found.areas[1:]).all()
 
@@ -305,7 +312,7 @@ def test_a_box_of_its_own_counts_for_points_and_lines(text: str) -> None:
 def test_a_point_without_a_box_is_a_square(box: list[float] | None) -> None:
     found = drawn("POINT (50 60)", box)
     assert found.upright
-    assert found.bounds.tolist() == [[50 - PEN, 60 - PEN, 50 + PEN, 60 + PEN]]
+    assert found.bounds.tolist() == [[50 - BUFFER, 60 - BUFFER, 50 + BUFFER, 60 + BUFFER]]
 
 
 def test_lines_overlap_as_drawn_by_a_pen() -> None:
@@ -315,7 +322,7 @@ def test_lines_overlap_as_drawn_by_a_pen() -> None:
         shapely.LineString([(100, 100), (300, 300)]),
         shapely.LineString([(200, 0), (200, 200), (400, 200)]),
     ).arrays
-    width = 2 * PEN
+    width = 2 * BUFFER
     assert iou(found, 0, 1) == pytest.approx((width - 1) / (width + 1))
     assert 0 < iou(found, 0, 2) < 0.2
     assert intersection_area(found, 0, 3) == pytest.approx(width * width)
@@ -323,8 +330,8 @@ def test_lines_overlap_as_drawn_by_a_pen() -> None:
 
 def test_the_pen_stays_in_the_tile() -> None:
     found = drawn("LINESTRING (-100 5, 100 5)")
-    assert found.bounds.tolist() == [[0, 0, 100 + PEN, 5 + PEN]]
-    assert drawn("POINT (2 3)").bounds.tolist() == [[0, 0, 2 + PEN, 3 + PEN]]
+    assert found.bounds.tolist() == [[0, 0, 100 + BUFFER, 5 + BUFFER]]
+    assert drawn("POINT (2 3)").bounds.tolist() == [[0, 0, 2 + BUFFER, 3 + BUFFER]]
 
 
 def test_shapes_do_not_depend_on_which_others_are_in_the_table() -> None:

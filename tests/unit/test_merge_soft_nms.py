@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike, NDArray
 
-from tasks.merge.kin.soft_nms import Method, soft_nms
+from tasks.merge.algorithms.soft_nms import Method, soft_nms
 from tasks.merge.shapes import Shapes
 
 coordinate = st.integers(0, 12).map(float)

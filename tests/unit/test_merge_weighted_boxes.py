@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.merge.kin.weighted_boxes import fuse
+from tasks.merge.algorithms.weighted_boxes import fuse
 
 coordinate = st.integers(0, 12).map(float)
 side = st.sampled_from([0.0, 1.0, 2.0, 5.0, 10.0])

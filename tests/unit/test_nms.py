@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.merge.nms import nms, nms_verdicts
+from tasks.merge.algorithms.nms import nms, nms_decisions
+from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED
 from tasks.merge.shapes import Shapes
-from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
 
 Boxes = NDArray[np.float64]
 Scene = tuple[Boxes, NDArray[np.float64], NDArray[np.int64]]
@@ -137,11 +137,11 @@ def test_deferring_any_of_them_changes_nothing(
     kept, deferred = [], []
     for part in range(3):
         own = np.flatnonzero(parts == part)
-        verdicts = nms_verdicts(
+        verdicts = nms_decisions(
             Shapes.boxes(boxes[own]), scores[own], classes[own], limit, doubtful[own]
         )
         kept += own[verdicts == KEPT].tolist()
-        deferred += own[verdicts == UNKNOWN].tolist()
+        deferred += own[verdicts == UNDECIDED].tolist()
     left = np.sort(np.array(deferred, int))
     kept += left[nms(boxes[left], scores[left], classes[left], limit)].tolist()
     assert sorted(kept) == by_definition((boxes, scores, classes), limit)
@@ -149,14 +149,14 @@ def test_deferring_any_of_them_changes_nothing(
 
 def test_what_a_kept_one_blocks_is_dead_and_what_an_unknown_one_blocks_is_unknown() -> None:
     boxes = [[0, 0, 10, 10], [1, 0, 11, 10], [100, 0, 110, 10], [101, 0, 111, 10]]
-    verdicts = nms_verdicts(
+    verdicts = nms_decisions(
         Shapes.boxes(boxes),
         np.array([0.9, 0.8, 0.7, 0.6]),
         np.zeros(4, int),
         0.5,
         np.array([False, True, True, False]),
     )
-    assert verdicts.tolist() == [KEPT, DEAD, UNKNOWN, UNKNOWN]
+    assert verdicts.tolist() == [KEPT, DROPPED, UNDECIDED, UNDECIDED]
 
 
 def test_ties_go_to_the_lower_index() -> None:

@@ -1,6 +1,7 @@
-"""Convex polygons clipped by each other: compiled functions of polygons in one array of corners.
+"""The area of one convex polygon within another: compiled functions.
 
-Each is told in which row a polygon begins, so that none of them allocates.
+All polygons stand in one array of corners, (rows, 2), and each is given by its first row and its
+number of corners, so that no function allocates memory.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled
 
-Extent = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
+Bounds = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
 
 
 @compiled
-def extent(work: NDArray[np.float64], at: int, size: int) -> Extent:
-    """Bounds of a polygon of some corners."""
+def bounds_of(work: NDArray[np.float64], at: int, size: int) -> Bounds:
+    """Bounds of the polygon of `size` corners that starts in row `at`."""
     x_min, y_min = work[at, 0], work[at, 1]
     x_max, y_max = x_min, y_min
     for corner in range(at + 1, at + size):
@@ -25,8 +26,8 @@ def extent(work: NDArray[np.float64], at: int, size: int) -> Extent:
 
 
 @compiled
-def meet(box: Extent, other: Extent) -> bool:
-    """Whether two boxes have an area in common."""
+def overlap(box: Bounds, other: Bounds) -> bool:
+    """Whether two boxes share an area."""
     across: bool = box[0] < other[2] and other[0] < box[2]
     return across and box[1] < other[3] and other[1] < box[3]
 
@@ -36,16 +37,16 @@ def clipped_area(work: NDArray[np.float64], room: int, size: int, edges: int) ->
     """Area of a convex polygon within another (Sutherland & Hodgman, CACM 17, 1974).
 
     Args:
-        work: The polygon from row 0 and the other from row 3 * room, both counter-clockwise; the
-            rows between are overwritten.
-        room: Rows for each of four polygons, no fewer than the two have corners together.
-        size: Corners of the polygon.
-        edges: Corners of the other.
+        work: (4 * room, 2) the polygon from row 0 on and the other from row 3 * room on, both
+            counter-clockwise; the rows between are overwritten.
+        room: At least the number of corners of both polygons together.
+        size: Number of corners of the polygon.
+        edges: Number of corners of the other.
     """
     here, there = 0, room
     before = 3 * room + edges - 1
     for edge in range(3 * room, 3 * room + edges):
-        size = _cut(work, here, size, before, edge, there)
+        size = _clip(work, here, size, before, edge, there)
         if size < 3:
             return 0.0
         before, here, there = edge, there, room if there > room else 2 * room
@@ -53,13 +54,21 @@ def clipped_area(work: NDArray[np.float64], room: int, size: int, edges: int) ->
 
 
 @compiled
-def _cut(  # noqa: PLR0917 - compiled functions take what they need in place
+def _clip(  # noqa: PLR0917 - compiled functions take what they need in place
     work: NDArray[np.float64], here: int, size: int, start: int, end: int, there: int
 ) -> int:
-    """Write what of a polygon lies left of a line, and tell how many corners it has.
+    """Write the part of a polygon that lies left of a line; return its number of corners.
 
-    A line crosses a convex polygon twice at most; where rounding makes it more, the rest count for
-    nothing. So what is written is longer than the polygon by one corner at most.
+    A line crosses a convex polygon at most twice; further crossings, which come from rounding, are
+    ignored. So the result has at most one corner more than the polygon.
+
+    Args:
+        work: All polygons.
+        here: First row of the polygon.
+        size: Its number of corners.
+        start: Row of the line's first point.
+        end: Row of its second point.
+        there: First row of the result.
     """
     x, y = work[start, 0], work[start, 1]
     dx, dy = work[end, 0] - x, work[end, 1] - y

@@ -1,4 +1,4 @@
-"""Surfaces cut into convex parts, which are quick to lay over each other."""
+"""Polygons cut into convex parts, whose overlaps are fast to compute."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tasks.merge.shapes.trapezoids import trapezoids
 
 @dataclass(frozen=True)
 class Parts:
-    """p convex parts of surfaces, those of one surface together and from left to right.
+    """p convex parts of polygons, sorted by polygon and then by x.
 
     Attributes:
-        owners: (p,) int64, ascending: place of the surface that a part is of.
+        owners: (p,) int64, ascending: index of the polygon that a part belongs to.
         corners: (p + 1,) int64: the corners of part k are points[corners[k]:corners[k + 1]].
-        points: (m, 2) float64 x, y; each part counter-clockwise in x right, y up, from its leftmost
-            corner (of two, the one with the least y), not closed.
+        points: (m, 2) float64 x, y; each part counter-clockwise with x to the right and y up, not
+            closed, starting at its leftmost corner (of two, the one with the lower y).
     """
 
     owners: NDArray[np.int64]
@@ -30,17 +30,17 @@ class Parts:
 
     @classmethod
     def concatenate(cls, several: Sequence[Parts]) -> Parts:
-        """The parts of several, those of the first first."""
+        """All parts of several, in their order."""
         return cls(
             np.concatenate([parts.owners for parts in several]),
-            _ends(np.concatenate([np.diff(parts.corners) for parts in several])),
+            _offsets(np.concatenate([np.diff(parts.corners) for parts in several])),
             np.concatenate([parts.points for parts in several]),
         )
 
-    def take(self, places: NDArray[np.int64]) -> Parts:
-        """Some of the parts, in the order of their places."""
-        points, ends = runs(self.corners, places)
-        return Parts(self.owners[places], ends, self.points[points])
+    def take(self, indices: NDArray[np.int64]) -> Parts:
+        """The parts at some indices, in that order."""
+        points, ends = slices(self.corners, indices)
+        return Parts(self.owners[indices], ends, self.points[points])
 
     @property
     def areas(self) -> NDArray[np.float64]:
@@ -56,90 +56,95 @@ class Parts:
         return areas
 
 
-def runs(
-    ends: NDArray[np.int64], places: NDArray[np.int64]
+def slices(
+    offsets: NDArray[np.int64], indices: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """What runs at some places hold, run k being ends[k] to ends[k + 1]; and the ends of those."""
-    sizes = ends[places + 1] - ends[places]
-    new_ends = _ends(sizes)
-    shifts = np.repeat(ends[places] - new_ends[:-1], sizes)
-    return shifts + np.arange(len(shifts)), new_ends
-
-
-def convex_parts(surfaces: NDArray[np.object_]) -> Parts:
-    """Cut surfaces into convex parts that cover them exactly and do not overlap.
-
-    A convex polygon stays whole. Others are cut into trapezoids, holes left out; of an invalid
-    one every part that its outline encloses is surface, once.
-
-    Args:
-        surfaces: (n,) polygons and multi-polygons, or None.
+    """Select k of the slices offsets[i] to offsets[i + 1] of an array.
 
     Returns:
-        Their parts: none of what has no area.
+        The positions in the array that the selected slices cover, and the (k + 1,) offsets of the
+        selected slices among those.
     """
-    plain = shapely.get_type_id(surfaces) == shapely.GeometryType.POLYGON
-    plain &= shapely.get_num_interior_rings(surfaces) == 0
-    places = np.flatnonzero(plain)
-    owners, corners, points = _rings(surfaces[places])
+    sizes = offsets[indices + 1] - offsets[indices]
+    selected = _offsets(sizes)
+    shifts = np.repeat(offsets[indices] - selected[:-1], sizes)
+    return shifts + np.arange(len(shifts)), selected
+
+
+def convex_parts(polygons: NDArray[np.object_]) -> Parts:
+    """Cut polygons into convex parts that cover them exactly and do not overlap.
+
+    A convex polygon is one part. Others are cut into trapezoids, without their holes; an invalid
+    polygon is made of all that its outline encloses.
+
+    Args:
+        polygons: (n,) polygons and multi-polygons, or None.
+
+    Returns:
+        Their parts; None and polygons without an area have no parts.
+    """
+    plain = shapely.get_type_id(polygons) == shapely.GeometryType.POLYGON
+    plain &= shapely.get_num_interior_rings(polygons) == 0
+    indices = np.flatnonzero(plain)
+    owners, corners, points = _rings(polygons[indices])
     turns = _turns(corners, points)
-    plain[places[owners[turns == 0]]] = False
-    whole = _wound(places[owners], corners, points, turns)
+    plain[indices[owners[turns == 0]]] = False
+    whole = _convex_rings(indices[owners], corners, points, turns)
     if plain.all():
-        return _ordered(whole)
-    places = np.flatnonzero(~plain & ~shapely.is_missing(surfaces))
-    of, quads = trapezoids(valid(surfaces[places]))
+        return _sorted(whole)
+    indices = np.flatnonzero(~plain & ~shapely.is_missing(polygons))
+    of, quads = trapezoids(valid(polygons[indices]))
     different = (quads != np.roll(quads, -1, axis=1)).any(axis=2)
-    corners, points = _ends(different.sum(axis=1)), quads[different]
-    cut = _wound(places[of], corners, points, _turns(corners, points))
-    return _ordered(Parts.concatenate([whole, cut]))
+    corners, points = _offsets(different.sum(axis=1)), quads[different]
+    cut = _convex_rings(indices[of], corners, points, _turns(corners, points))
+    return _sorted(Parts.concatenate([whole, cut]))
 
 
 def _rings(
     polygons: NDArray[np.object_],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Owners, corners and points of polygons without holes, as in `Parts`, in any direction."""
+    """Owners, corners and points of polygons without holes, as in `Parts`, in any orientation."""
     points, of = shapely.get_coordinates(polygons, return_index=True)
-    kept = np.zeros(len(points), bool)  # the last of a ring is its first, and some come twice
+    kept = np.zeros(len(points), bool)  # drops each ring's closing point and repeated points
     kept[:-1] = (of[:-1] == of[1:]) & (points[:-1] != points[1:]).any(axis=1)
     sizes = np.bincount(of[kept], minlength=len(polygons))
-    return np.arange(len(polygons)), _ends(sizes), points[kept]
+    return np.arange(len(polygons)), _offsets(sizes), points[kept]
 
 
 def valid(geometries: NDArray[np.object_]) -> NDArray[np.object_]:
-    """(n,) geometries, the invalid ones made of all that their outlines enclose."""
-    broken = ~shapely.is_valid(geometries)
-    mended = geometries.copy()
-    mended[broken] = shapely.make_valid(
-        geometries[broken], method="structure", keep_collapsed=False
+    """(n,) geometries, the invalid ones replaced by all that their outlines enclose."""
+    invalid = ~shapely.is_valid(geometries)
+    repaired = geometries.copy()
+    repaired[invalid] = shapely.make_valid(
+        geometries[invalid], method="structure", keep_collapsed=False
     )
-    return mended
+    return repaired
 
 
-def _wound(
+def _convex_rings(
     owners: NDArray[np.int64],
     corners: NDArray[np.int64],
     points: NDArray[np.float64],
     turns: NDArray[np.int8],
 ) -> Parts:
-    """The convex ones of some rings, as parts in any order."""
+    """The rings that are convex, as parts in any order; `turns` as returned by `_turns`."""
     convex = np.flatnonzero(turns)
-    ends = _ends(corners[convex + 1] - corners[convex])
-    return Parts(owners[convex], ends, _wind(convex, corners, points, turns, int(ends[-1])))
+    ends = _offsets(corners[convex + 1] - corners[convex])
+    return Parts(owners[convex], ends, _oriented(convex, corners, points, turns, int(ends[-1])))
 
 
-def _ordered(parts: Parts) -> Parts:
+def _sorted(parts: Parts) -> Parts:
     return parts.take(np.lexsort((parts.points[parts.corners[:-1], 0], parts.owners)))
 
 
-def _ends(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(p + 1,) where runs of some sizes begin, and where the last one ends."""
+def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(p + 1,) offsets of p consecutive slices of some sizes."""
     return np.concatenate([[0], np.cumsum(sizes)])
 
 
 @compiled
 def _turns(corners: NDArray[np.int64], points: NDArray[np.float64]) -> NDArray[np.int8]:
-    """1 where a ring is convex and runs counter-clockwise, −1 where clockwise; 0: not convex."""
+    """1 for a convex ring that is counter-clockwise, −1 for a clockwise one; 0: not convex."""
     turns = np.zeros(len(corners) - 1, np.int8)
     for ring in range(len(turns)):
         if corners[ring + 1] - corners[ring] >= 3:
@@ -157,12 +162,12 @@ def _turn(ring: NDArray[np.float64]) -> int:
         cross = dx * next_dy - dy * next_dx
         if cross == 0:
             if dx * next_dx + dy * next_dy < 0:
-                return 0  # back on its own line
+                return 0  # it turns back by 180°
         elif cross * turn < 0:
             return 0
         else:
             turn = 1 if cross > 0 else -1
-        # A ring that turns one way only is convex if its direction goes round once.
+        # A ring that only turns one way is convex if its direction makes one full turn.
         rounds += _upward(next_dx, next_dy) and not _upward(dx, dy)
         dx, dy = next_dx, next_dy
     return turn if rounds == 1 else 0
@@ -174,15 +179,15 @@ def _upward(dx: float, dy: float) -> bool:
 
 
 @compiled
-def _wind(
+def _oriented(
     rings: NDArray[np.int64],
     corners: NDArray[np.int64],
     points: NDArray[np.float64],
     turns: NDArray[np.int8],
     count: int,
 ) -> NDArray[np.float64]:
-    """The points of some rings, counter-clockwise and each from its leftmost corner."""
-    wound = np.empty((count, 2))
+    """(count, 2) points of some rings, counter-clockwise, each from its leftmost corner."""
+    oriented = np.empty((count, 2))
     written = 0
     for ring in rings:
         start, size = corners[ring], corners[ring + 1] - corners[ring]
@@ -193,6 +198,6 @@ def _wind(
                 first = corner
         for step in range(size):
             corner = start + (first - start + turns[ring] * step) % size
-            wound[written, 0], wound[written, 1] = points[corner, 0], points[corner, 1]
+            oriented[written, 0], oriented[written, 1] = points[corner, 0], points[corner, 1]
             written += 1
-    return wound
+    return oriented

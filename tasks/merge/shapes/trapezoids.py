@@ -1,6 +1,7 @@
-"""Any polygon cut into trapezoids that stand upright: none overlap, few share their columns.
+"""Polygons cut into trapezoids with two vertical sides, which do not overlap.
 
-GEOS's triangulation refuses outlines whose holes touch, as those of masks of pixels do.
+GEOS's triangulation cannot be used: it refuses polygons whose holes touch, which are common in
+polygons made from pixel masks.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from tasks.merge.compiled import compiled
 
 
 def trapezoids(
-    surfaces: NDArray[np.object_],
+    polygons: NDArray[np.object_],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Cut surfaces into trapezoids with two upright sides (de Berg et al., 2008, chapter 6).
+    """Cut polygons into trapezoids with two vertical sides (de Berg et al., 2008, chapter 6).
 
     Args:
-        surfaces: (n,) valid polygons and multi-polygons.
+        polygons: (n,) valid polygons and multi-polygons.
 
     Returns:
-        (t,) the place of the surface that each is of; (t, 4, 2) their corners x, y,
-        counter-clockwise in x right, y up, from the lower left one. Of some, a side has no length.
+        (t,) the index of each trapezoid's polygon; (t, 4, 2) its corners x, y, counter-clockwise
+        with x to the right and y up, from the lower left one. A side may have no length.
     """
-    owners, edges = _edges(surfaces)
-    starts = np.searchsorted(owners, np.arange(len(surfaces) + 1))
+    owners, edges = _edges(polygons)
+    starts = np.searchsorted(owners, np.arange(len(polygons) + 1))
     lower, upper, left, right = _sweep_all(starts, edges)
     corners = [
         (left, _height(edges[lower], left)),
@@ -36,22 +37,22 @@ def trapezoids(
     return owners[lower], np.array(corners).transpose(2, 0, 1)
 
 
-def _edges(surfaces: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(e,) surfaces and (e, 4) x, y, x, y of their edges from left to right, but upright ones."""
-    polygons, places = shapely.get_parts(surfaces, return_index=True)
-    rings, of = shapely.get_rings(polygons, return_index=True)
+def _edges(polygons: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """All edges that are not vertical: (e,) polygons, (e, 4) x, y, x, y from left to right."""
+    parts, indices = shapely.get_parts(polygons, return_index=True)
+    rings, of = shapely.get_rings(parts, return_index=True)
     points, ring = shapely.get_coordinates(rings, return_index=True)
     edges = np.hstack([points[:-1], points[1:]])[ring[:-1] == ring[1:]]
-    owners = places[of[ring[:-1][ring[:-1] == ring[1:]]]]
+    owners = indices[of[ring[:-1][ring[:-1] == ring[1:]]]]
     backward = edges[:, 0] > edges[:, 2]
     edges[backward] = edges[backward][:, [2, 3, 0, 1]]
-    leaning = np.flatnonzero(edges[:, 0] < edges[:, 2])
-    order = leaning[np.lexsort((edges[leaning, 0], owners[leaning]))]
+    inclined = np.flatnonzero(edges[:, 0] < edges[:, 2])
+    order = inclined[np.lexsort((edges[inclined, 0], owners[inclined]))]
     return owners[order], edges[order]
 
 
 def _height(edges: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(t,) y of (t, 4) edges at x; exactly their own at their ends."""
+    """(t,) y of (t, 4) edges at (t,) x; at the ends of an edge, exactly the y of that end."""
     x_left, y_left, x_right, y_right = edges.T
     between = y_left + (x - x_left) * ((y_right - y_left) / (x_right - x_left))
     height: NDArray[np.float64] = np.where(x == x_right, y_right, between)
@@ -62,16 +63,16 @@ def _height(edges: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.fl
 def _sweep_all(
     starts: NDArray[np.int64], edges: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """(t,) lower edges, upper edges, left and right ends of the trapezoids of all surfaces."""
+    """(t,) lower edges, upper edges, left and right ends of the trapezoids of all polygons."""
     found = [(0, 0, 0.0, 0.0)]
     found.clear()
-    for surface in range(len(starts) - 1):
-        _sweep(edges, starts[surface], starts[surface + 1], found)
+    for polygon in range(len(starts) - 1):
+        _sweep(edges, starts[polygon], starts[polygon + 1], found)
     lower, upper = np.empty(len(found), np.int64), np.empty(len(found), np.int64)
     left, right = np.empty(len(found)), np.empty(len(found))
-    for place, (below, above, begin, end) in enumerate(found):
-        lower[place], upper[place] = below, above
-        left[place], right[place] = begin, end
+    for k, (below, above, begin, end) in enumerate(found):
+        lower[k], upper[k] = below, above
+        left[k], right[k] = begin, end
     return lower, upper, left, right
 
 
@@ -82,36 +83,43 @@ def _sweep(
     stop: int,
     found: list[tuple[int, int, float, float]],
 ) -> None:
-    """Go over a surface from corner to corner, from left to right.
+    """Sweep a polygon from left to right, from corner to corner.
 
-    Between two corners no edges cross: from below, the first and the second bound surface, the
-    third and the fourth, and so on. A trapezoid goes on for as long as two edges are neighbours.
+    Between two corners no edges cross: sorted by height, the area between the first and the second
+    edge lies inside the polygon, that between the third and the fourth, and so on. A trapezoid
+    extends for as long as its two edges are neighbours.
+
+    Args:
+        edges: (e, 4) as returned by `_edges`.
+        start: First edge of the polygon.
+        stop: Its last edge + 1.
+        found: Trapezoids, appended: lower edge, upper edge, left and right end.
     """
     stops = np.unique(edges[start:stop, ::2].copy().ravel())
     active, heights = np.empty(stop - start, np.int64), np.empty(stop - start)
-    above, since = np.full(stop - start, -1), np.empty(stop - start)  # of trapezoids not yet ended
-    count, coming = 0, start
-    for place, x in enumerate(stops):
-        left = 0
+    above, since = np.full(stop - start, -1), np.empty(stop - start)  # of the open trapezoids
+    count, following = 0, start
+    for k, x in enumerate(stops):
+        remaining = 0
         for edge in active[:count]:
             if edges[edge, 2] > x:
-                active[left] = edge
-                left += 1
+                active[remaining] = edge
+                remaining += 1
             else:
-                _pass(edge, -1, x, start, above, since, found)
-        count = left
-        while coming < stop and edges[coming, 0] <= x:
-            active[count] = coming
-            count, coming = count + 1, coming + 1
-        middle = (x + stops[min(place + 1, len(stops) - 1)]) / 2
+                _update(edge, -1, x, start, above, since, found)
+        count = remaining
+        while following < stop and edges[following, 0] <= x:
+            active[count] = following
+            count, following = count + 1, following + 1
+        middle = (x + stops[min(k + 1, len(stops) - 1)]) / 2
         _sort(active[:count], heights, edges, middle)
         for rank in range(count):
             upper = active[rank + 1] if rank % 2 == 0 and rank + 1 < count else -1
-            _pass(active[rank], upper, x, start, above, since, found)
+            _update(active[rank], upper, x, start, above, since, found)
 
 
 @compiled
-def _pass(  # noqa: PLR0917 - compiled functions take what they need in place
+def _update(  # noqa: PLR0917 - compiled functions take what they need in place
     edge: int,
     upper: int,
     x: float,
@@ -120,13 +128,23 @@ def _pass(  # noqa: PLR0917 - compiled functions take what they need in place
     since: NDArray[np.float64],
     found: list[tuple[int, int, float, float]],
 ) -> None:
-    """End the trapezoid over an edge, and begin another, where its upper edge is another one."""
-    place = edge - start
-    if above[place] == upper:
+    """Set the edge above an edge from x on: close the open trapezoid and open another.
+
+    Args:
+        edge: The lower edge.
+        upper: The edge above it; −1 if the area above it lies outside the polygon.
+        x: Of the change.
+        start: First edge of the polygon.
+        above: Upper edge of the open trapezoid above each of the polygon's edges, −1 if none.
+        since: Left end of that trapezoid.
+        found: Closed trapezoids, appended.
+    """
+    k = edge - start
+    if above[k] == upper:
         return
-    if above[place] >= 0:
-        found.append((edge, above[place], since[place], x))
-    above[place], since[place] = upper, x
+    if above[k] >= 0:
+        found.append((edge, above[k], since[k], x))
+    above[k], since[k] = upper, x
 
 
 @compiled
@@ -136,13 +154,13 @@ def _sort(
     edges: NDArray[np.float64],
     x: float,
 ) -> None:
-    """Sort edges by their height at x; most are in order already."""
+    """Sort edges by their height at x, by insertion, as most are sorted already."""
     for rank in range(len(active)):
         edge = active[rank]
         share = (x - edges[edge, 0]) / (edges[edge, 2] - edges[edge, 0])
         height = edges[edge, 1] + share * (edges[edge, 3] - edges[edge, 1])
-        place = rank
-        while place > 0 and heights[place - 1] > height:
-            heights[place], active[place] = heights[place - 1], active[place - 1]
-            place -= 1
-        heights[place], active[place] = height, edge
+        slot = rank
+        while slot > 0 and heights[slot - 1] > height:
+            heights[slot], active[slot] = heights[slot - 1], active[slot - 1]
+            slot -= 1
+        heights[slot], active[slot] = height, edge

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import AnswerError
 from tasks.inference.description.mlm import Class
-from tasks.merge.nms import nms
+from tasks.merge.algorithms.nms import nms
 
 _MAX_COORDINATE = 1e9  # pixels; no input is that large, and areas of larger boxes overflow
 

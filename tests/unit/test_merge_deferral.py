@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.merge.clusters import clusters
+from tasks.merge.deferral import clusters
 
 coordinate = st.integers(0, 40).map(float)
 side = st.sampled_from([0.0, 1.0, 2.0, 5.0, 15.0])

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid
-from tasks.merge.cut.edges import MARGIN, TOUCH, cut, longest
-from tasks.merge.cut.pieces import AGREED, pieces
+from tasks.merge.cut_objects.edges import MARGIN, TOLERANCE, drop_cut_views, longest
+from tasks.merge.cut_objects.largest_view import SHARED_IOU, keep_largest_views
+from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED
 from tasks.merge.shapes import Shapes, shapes_of
-from tasks.merge.verdicts import DEAD, KEPT, UNKNOWN
 from tasks.results.detections import SCHEMA
 from tests.greedy_pairs import decide
 
-OFF = (MARGIN - TOUCH) / 2  # px that detectors may be off by
+OFF = (MARGIN - TOLERANCE) / 2  # px that detectors may be off by
 SQUARE = Grid(1000, 1000, 400, 100)  # tiles at 0, 300, 600 both ways
 
 Box = tuple[float, float, float, float]
@@ -75,13 +75,13 @@ def all_inferred(grid: Grid) -> NDArray[np.int8]:
 
 
 def cut_one(box: Box, tile: int, inferred: NDArray[np.int8], grid: Grid = SQUARE) -> int:
-    return int(cut(np.array([box]), np.array([tile]), grid, inferred)[0])
+    return int(drop_cut_views(np.array([box]), np.array([tile]), grid, inferred)[0])
 
 
 def pieces_of(seen: Seen, grid: Grid, verdicts: Verdicts | None = None) -> Verdicts:
     everything = np.full(len(seen.tiles), KEPT, np.uint8)
     found = everything if verdicts is None else verdicts
-    return pieces(Shapes.boxes(seen.boxes), *seen[1:], grid, found)
+    return keep_largest_views(Shapes.boxes(seen.boxes), *seen[1:], grid, found)
 
 
 def seen_of(boxes: list[Box], tiles: list[int], labels: list[int] | None = None) -> Seen:
@@ -128,11 +128,11 @@ AT_EDGES = [
 @pytest.mark.parametrize(("box", "whole"), AT_EDGES)
 def test_a_cut_view_goes_where_the_tile_beyond_the_edge_was_inferred(box: Box, whole: int) -> None:
     inferred = all_inferred(SQUARE)
-    assert cut_one(box, 4, inferred) == DEAD
+    assert cut_one(box, 4, inferred) == DROPPED
     inferred[whole] = 0
     assert cut_one(box, 4, inferred) == KEPT
     inferred[whole] = -1
-    assert cut_one(box, 4, inferred) == UNKNOWN
+    assert cut_one(box, 4, inferred) == UNDECIDED
 
 
 @pytest.mark.parametrize("beyond", [0, 1, 3])
@@ -142,9 +142,9 @@ def test_at_a_corner_any_of_the_tiles_beyond_shows_more(beyond: int) -> None:
     inferred[4] = 1
     assert cut_one(box, 4, inferred) == KEPT
     inferred[beyond] = -1
-    assert cut_one(box, 4, inferred) == UNKNOWN
+    assert cut_one(box, 4, inferred) == UNDECIDED
     inferred[beyond] = 1
-    assert cut_one(box, 4, inferred) == DEAD
+    assert cut_one(box, 4, inferred) == DROPPED
 
 
 def test_a_view_long_in_the_other_direction_goes_to_the_tile_beyond_the_edge_alone() -> None:
@@ -153,7 +153,7 @@ def test_a_view_long_in_the_other_direction_goes_to_the_tile_beyond_the_edge_alo
     inferred[3] = 0
     assert cut_one(box, 4, inferred) == KEPT
     inferred[[0, 1, 3]] = (0, 0, 1)
-    assert cut_one(box, 4, inferred) == DEAD
+    assert cut_one(box, 4, inferred) == DROPPED
 
 
 @pytest.mark.parametrize(
@@ -171,21 +171,21 @@ def test_the_edges_of_the_image_cut_nothing(box: Box, tile: int) -> None:
 
 def test_what_does_not_touch_stays() -> None:
     inferred = all_inferred(SQUARE)
-    assert cut_one((300 + TOUCH, 450, 340, 480), 4, inferred) == DEAD
-    assert cut_one((300 + TOUCH + 0.01, 450, 340, 480), 4, inferred) == KEPT
+    assert cut_one((300 + TOLERANCE, 450, 340, 480), 4, inferred) == DROPPED
+    assert cut_one((300 + TOLERANCE + 0.01, 450, 340, 480), 4, inferred) == KEPT
 
 
 def test_each_pair_of_tiles_counts_with_the_overlap_that_it_has() -> None:
     grid = Grid(1002, 400, 400, 90)
     assert grid.columns == [0, 301, 602]  # widened to 99
     ends = 301 + longest(99)
-    assert cut_one((301, 10, ends - 0.01, 40), 1, all_inferred(grid), grid) == DEAD
+    assert cut_one((301, 10, ends - 0.01, 40), 1, all_inferred(grid), grid) == DROPPED
     assert cut_one((301, 10, ends + 0.01, 40), 1, all_inferred(grid), grid) == KEPT
     uneven = Grid(1003, 400, 400, 90)
     assert uneven.columns == [0, 302, 603]  # 98 on the one side, 99 on the other
     reach = longest(98.5)
     assert cut_one((302, 10, 302 + reach, 40), 1, all_inferred(uneven), uneven) == KEPT
-    assert cut_one((702 - reach, 10, 702, 40), 1, all_inferred(uneven), uneven) == DEAD
+    assert cut_one((702 - reach, 10, 702, 40), 1, all_inferred(uneven), uneven) == DROPPED
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_without_overlap_or_neighbours_everything_stays(grid: Grid) -> None:
 
 def test_no_detections_are_no_verdicts() -> None:
     none = np.zeros(0, np.int64)
-    assert len(cut(np.zeros((0, 4)), none, SQUARE, all_inferred(SQUARE))) == 0
+    assert len(drop_cut_views(np.zeros((0, 4)), none, SQUARE, all_inferred(SQUARE))) == 0
     nothing = Seen(np.zeros((0, 4)), none, np.zeros(0), none)
     assert len(pieces_of(nothing, SQUARE)) == 0
 
@@ -223,7 +223,7 @@ def test_no_object_is_lost_whatever_its_size_and_whichever_tiles_were_inferred(
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     off = OFF * rng.choice([-1, -0.5, 0, 0.5, 1], boxes.shape)
     reported = clipped(boxes + off, windows(grid)[tiles])
-    verdicts = cut(reported, tiles, grid, inferred)
+    verdicts = drop_cut_views(reported, tiles, grid, inferred)
     assert not len(tiles) or (verdicts == KEPT).any()
     seen = Seen(reported, np.zeros(len(tiles), np.int64), np.ones(len(tiles)), tiles)
     assert not len(tiles) or (pieces_of(seen, grid, verdicts) == KEPT).any()
@@ -238,7 +238,7 @@ def test_of_an_object_smaller_than_the_overlap_only_whole_views_stay(
     least = longest(grid.overlap) - 0.01
     box = data.draw(objects(grid, *np.minimum(least, (grid.width, grid.height))))
     boxes, tiles = views(grid, box)
-    verdicts = cut(boxes, tiles, grid, all_inferred(grid))
+    verdicts = drop_cut_views(boxes, tiles, grid, all_inferred(grid))
     assert (boxes[verdicts == KEPT] == box).all()
     assert (verdicts == KEPT).any()
 
@@ -250,10 +250,10 @@ def test_more_knowledge_of_tiles_changes_no_verdict_that_was_given(
 ) -> None:
     boxes, tiles = views(grid, data.draw(objects(grid, grid.width, grid.height)))
     known, told = data.draw(states(grid, 0, 1)), data.draw(states(grid, 0, 1)) == 1
-    before = cut(boxes, tiles, grid, np.where(told, known, -1).astype(np.int8))
-    after = cut(boxes, tiles, grid, known)
-    assert (after != UNKNOWN).all()
-    assert ((before == after) | (before == UNKNOWN)).all()
+    before = drop_cut_views(boxes, tiles, grid, np.where(told, known, -1).astype(np.int8))
+    after = drop_cut_views(boxes, tiles, grid, known)
+    assert (after != UNDECIDED).all()
+    assert ((before == after) | (before == UNDECIDED)).all()
 
 
 @settings(deadline=None, max_examples=200)
@@ -261,11 +261,11 @@ def test_more_knowledge_of_tiles_changes_no_verdict_that_was_given(
 def test_rows_and_columns_are_treated_alike(grid: Grid, data: st.DataObject) -> None:
     boxes, tiles = views(grid, data.draw(objects(grid, grid.width, grid.height)))
     inferred = data.draw(states(grid, -1, 0, 1))
-    verdicts = cut(boxes, tiles, grid, inferred)
+    verdicts = drop_cut_views(boxes, tiles, grid, inferred)
     turned = Grid(grid.height, grid.width, grid.tile_size, grid.overlap)
     shape = len(grid.rows), len(grid.columns)
     places = np.arange(len(grid)).reshape(shape).T.ravel().argsort()[tiles]
-    over = cut(boxes[:, [1, 0, 3, 2]], places, turned, inferred.reshape(shape).T.ravel())
+    over = drop_cut_views(boxes[:, [1, 0, 3, 2]], places, turned, inferred.reshape(shape).T.ravel())
     np.testing.assert_array_equal(verdicts, over)
 
 
@@ -274,7 +274,7 @@ LEFT, RIGHT = (200.0, 50.0, 400.0, 90.0), (300.0, 50.0, 550.0, 90.0)
 
 
 def test_of_two_pieces_of_one_object_the_larger_stays() -> None:
-    assert pieces_of(seen_of([LEFT, RIGHT], [0, 1]), SQUARE).tolist() == [DEAD, KEPT]
+    assert pieces_of(seen_of([LEFT, RIGHT], [0, 1]), SQUARE).tolist() == [DROPPED, KEPT]
 
 
 def test_a_piece_goes_for_the_whole_which_touches_no_edge() -> None:
@@ -282,7 +282,7 @@ def test_a_piece_goes_for_the_whole_which_touches_no_edge() -> None:
     whole, piece = (110.0, 50.0, 390.0, 90.0), (110.0, 50.0, 400.0, 90.0)
     assert grid.columns == [0, 100, 200, 300]
     found = pieces_of(seen_of([whole, (200, 50, 390, 90), (300, 50, 390, 90)], [1, 2, 3]), grid)
-    assert found.tolist() == [KEPT, DEAD, DEAD]
+    assert found.tolist() == [KEPT, DROPPED, DROPPED]
     assert pieces_of(seen_of([piece, whole], [0, 1]), grid).tolist() == [KEPT, KEPT]  # NMS decides
 
 
@@ -316,9 +316,9 @@ def test_what_shares_no_ground_stays() -> None:
 def test_of_pieces_of_one_size_the_better_stays_and_then_the_first() -> None:
     one, other = (200.0, 50.0, 400.0, 90.0), (300.0, 50.0, 500.0, 90.0)
     seen = seen_of([one, other], [0, 1])
-    assert pieces_of(seen, SQUARE).tolist() == [KEPT, DEAD]
+    assert pieces_of(seen, SQUARE).tolist() == [KEPT, DROPPED]
     better = seen._replace(scores=np.array([0.5, 0.6]))
-    assert pieces_of(better, SQUARE).tolist() == [DEAD, KEPT]
+    assert pieces_of(better, SQUARE).tolist() == [DROPPED, KEPT]
 
 
 def test_two_long_objects_side_by_side_across_an_edge_both_stay() -> None:
@@ -333,8 +333,8 @@ def test_two_long_objects_side_by_side_across_an_edge_both_stay() -> None:
     columns = [tiles, range(4), *boxes, np.ones(4), ["road"] * 4, geometry, ["{}"] * 4]
     shapes = shapes_of(pa.table(columns, schema=SCHEMA), SQUARE)
     one_class, kept = np.zeros(4, np.int64), np.full(4, KEPT, np.uint8)
-    found = pieces(shapes, one_class, np.ones(4), tiles, SQUARE, kept)
-    assert found.tolist() == [DEAD, KEPT, DEAD, KEPT]
+    found = keep_largest_views(shapes, one_class, np.ones(4), tiles, SQUARE, kept)
+    assert found.tolist() == [DROPPED, KEPT, DROPPED, KEPT]
 
 
 @settings(deadline=None, max_examples=200)
@@ -347,7 +347,7 @@ def test_of_an_object_no_larger_than_a_tile_no_piece_stays_beside_another_view(
     assume((steps < grid.tile_size).all())
     assume((3 * steps >= 2 * grid.tile_size).all())
     boxes, tiles = views(grid, box)
-    verdicts = cut(boxes, tiles, grid, all_inferred(grid))
+    verdicts = drop_cut_views(boxes, tiles, grid, all_inferred(grid))
     seen = Seen(boxes, np.zeros(len(tiles), np.int64), np.ones(len(tiles)), tiles)
     left = boxes[pieces_of(seen, grid, verdicts) == KEPT]
     assert len(left) == 1 or (left == box).all()
@@ -361,10 +361,10 @@ def test_a_pile_of_views_leaves_one() -> None:
     boxes = clipped(boxes, windows(SQUARE)[tiles])
     seen = Seen(boxes, np.zeros(n, np.int64), rng.random(n), tiles)
     verdicts = pieces_of(seen, SQUARE)
-    assert (verdicts[tiles == 0] == DEAD).all()
+    assert (verdicts[tiles == 0] == DROPPED).all()
     assert (verdicts[tiles == 1] == KEPT).all()  # of one tile: these are left to NMS
-    unknown = np.full(n, UNKNOWN, np.uint8)
-    assert (pieces_of(seen, SQUARE, unknown) == UNKNOWN).all()
+    unknown = np.full(n, UNDECIDED, np.uint8)
+    assert (pieces_of(seen, SQUARE, unknown) == UNDECIDED).all()
 
 
 @st.composite
@@ -392,7 +392,7 @@ def crowds(draw: st.DrawFn) -> tuple[Grid, Seen]:
     return grid, Seen(found[order], labels, scores, places[order])
 
 
-def nms_verdicts(seen: Seen, doubtful: NDArray[np.bool_]) -> Verdicts:
+def nms_decisions(seen: Seen, doubtful: NDArray[np.bool_]) -> Verdicts:
     """Greedy NMS at 0.5 over all pairs."""
     order = np.argsort(-seen.scores, kind="stable")
     rank = np.argsort(order, kind="stable")
@@ -411,7 +411,7 @@ def by_definition(seen: Seen, grid: Grid, verdicts: Verdicts) -> Verdicts:
     for p in np.lexsort((-seen.scores, -areas)):
         window = everywhere[seen.tiles[p]]
         inner = [*(window[:2] > 0), *(window[2:] < (grid.width, grid.height))]
-        if found[p] == DEAD or not (inner & (abs(seen.boxes[p] - window) <= TOUCH)).any():
+        if found[p] == DROPPED or not (inner & (abs(seen.boxes[p] - window) <= TOLERANCE)).any():
             continue
         for q in range(len(areas)):
             first = (-areas[q], -seen.scores[q], q) < (-areas[p], -seen.scores[p], p)
@@ -421,8 +421,8 @@ def by_definition(seen: Seen, grid: Grid, verdicts: Verdicts) -> Verdicts:
             ground = clipped(window, everywhere[seen.tiles[q]])
             shared = common(seen.boxes[p], seen.boxes[q])
             on = common(seen.boxes[[p, q]], ground)
-            if shared > 0 and shared / (on.sum() - shared) > AGREED:
-                found[p] = DEAD
+            if shared > 0 and shared / (on.sum() - shared) > SHARED_IOU:
+                found[p] = DROPPED
     return found
 
 
@@ -431,7 +431,7 @@ def by_definition(seen: Seen, grid: Grid, verdicts: Verdicts) -> Verdicts:
 def test_pieces_are_dropped_by_their_definition(crowd: tuple[Grid, Seen]) -> None:
     grid, seen = crowd
     rng = np.random.default_rng(len(seen.tiles))
-    verdicts = rng.choice([DEAD, KEPT], len(seen.tiles), p=[0.2, 0.8]).astype(np.uint8)
+    verdicts = rng.choice([DROPPED, KEPT], len(seen.tiles), p=[0.2, 0.8]).astype(np.uint8)
     expected = by_definition(seen, grid, verdicts)
     np.testing.assert_array_equal(pieces_of(seen, grid, verdicts), expected)
 
@@ -445,10 +445,10 @@ def test_what_is_deferred_is_decided_as_if_all_had_been_together(
     n = len(seen.tiles)
     together = pieces_of(seen, grid)
     deferred = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_)
-    given = np.where(deferred, UNKNOWN, KEPT).astype(np.uint8)
+    given = np.where(deferred, UNDECIDED, KEPT).astype(np.uint8)
     first = pieces_of(seen, grid, given)
-    assert (first[deferred] == UNKNOWN).all()
-    later = np.flatnonzero(first == UNKNOWN)
+    assert (first[deferred] == UNDECIDED).all()
+    later = np.flatnonzero(first == UNDECIDED)
     kept = first == KEPT
     kept[later[pieces_of(seen.at(later), grid) == KEPT]] = True
     np.testing.assert_array_equal(kept, together == KEPT)
@@ -462,13 +462,13 @@ def test_what_came_in_doubt_and_goes_after_all_drops_nothing(
     grid, seen = crowd
     n = len(seen.tiles)
     given = np.array(
-        data.draw(st.lists(st.sampled_from([KEPT, UNKNOWN]), min_size=n, max_size=n)), np.uint8
+        data.draw(st.lists(st.sampled_from([KEPT, UNDECIDED]), min_size=n, max_size=n)), np.uint8
     )
     goes = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_)
-    goes &= given == UNKNOWN
-    together = pieces_of(seen, grid, np.where(goes, DEAD, KEPT).astype(np.uint8))
+    goes &= given == UNDECIDED
+    together = pieces_of(seen, grid, np.where(goes, DROPPED, KEPT).astype(np.uint8))
     first = pieces_of(seen, grid, given)
-    later = np.flatnonzero((first == UNKNOWN) & ~goes)
+    later = np.flatnonzero((first == UNDECIDED) & ~goes)
     kept = first == KEPT
     kept[later[pieces_of(seen.at(later), grid) == KEPT]] = True
     np.testing.assert_array_equal(kept, together == KEPT)
@@ -478,11 +478,11 @@ def merged(
     seen: Seen, grid: Grid, inferred: NDArray[np.int8], inside: NDArray[np.bool_]
 ) -> Verdicts:
     """The three rules in their order, where only the tiles `inside` are known."""
-    verdicts = cut(seen.boxes, seen.tiles, grid, np.where(inside, inferred, np.int8(-1)))
-    left = np.flatnonzero(verdicts != DEAD)
+    verdicts = drop_cut_views(seen.boxes, seen.tiles, grid, np.where(inside, inferred, np.int8(-1)))
+    left = np.flatnonzero(verdicts != DROPPED)
     foreign = common(seen.boxes[left][:, None], windows(grid)[~inside]) > 0
-    doubtful = foreign.any(axis=1) | (verdicts[left] == UNKNOWN)
-    verdicts[left] = nms_verdicts(seen.at(left), doubtful)
+    doubtful = foreign.any(axis=1) | (verdicts[left] == UNDECIDED)
+    verdicts[left] = nms_decisions(seen.at(left), doubtful)
     return pieces_of(seen, grid, verdicts)
 
 
@@ -502,7 +502,7 @@ def test_regions_and_one_merge_give_the_answer_of_all_at_once(
         inside[[tile.index for tile in grid.tiles(region)]] = True
         own = np.flatnonzero(inside[seen.tiles])
         verdicts = merged(seen.at(own), grid, inferred, inside)
-        kept[own], unknown[own] = verdicts == KEPT, verdicts == UNKNOWN
+        kept[own], unknown[own] = verdicts == KEPT, verdicts == UNDECIDED
     later = np.flatnonzero(unknown)
     kept[later] = merged(seen.at(later), grid, inferred, everywhere) == KEPT
     np.testing.assert_array_equal(kept, merged(seen, grid, inferred, everywhere) == KEPT)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid
-from tasks.merge.clusters import clusters
-from tasks.merge.kin import distil
+from tasks.merge.algorithms.tables import apply_algorithm
+from tasks.merge.deferral import clusters
 from tasks.merge.shapes import Shapes, shapes_of
 from tasks.results.detections import SCHEMA, boxes, concatenate
 
@@ -78,7 +78,7 @@ def labels_of(found: pa.Table) -> NDArray[np.int64]:
 def run(found: pa.Table, algorithm_type: str, limit: float = 0.3, **options: Any) -> pa.Table:
     shapes = Shapes.boxes(boxes(found))
     labels = labels_of(found)
-    return distil(found, shapes, labels, algorithm_type, iou_threshold=limit, **options)
+    return apply_algorithm(found, shapes, labels, algorithm_type, iou_threshold=limit, **options)
 
 
 def names(found: pa.Table) -> list[tuple[int, int]]:
@@ -186,9 +186,9 @@ def test_polygons_overlap_as_such_and_not_by_their_boxes() -> None:
         row(0, 2, (0, 0, 10, 10), 0.7, outline=shapely.Polygon(corner)),
     )
     shapes = shapes_of(found, Grid(100, 100, 100, 0))
-    merged = distil(found, shapes, labels_of(found), "NMM", iou_threshold=0.3)
+    merged = apply_algorithm(found, shapes, labels_of(found), "NMM", iou_threshold=0.3)
     assert names(merged) == [(0, 0), (0, 1)]
-    softened = distil(found, shapes, labels_of(found), "SOFT_NMS", iou_threshold=0.3)
+    softened = apply_algorithm(found, shapes, labels_of(found), "SOFT_NMS", iou_threshold=0.3)
     assert softened["score"].to_pylist()[:2] == [0.9, 0.8]
     assert softened["score"].to_pylist()[2] == pytest.approx(0.7 * np.exp(-10))
 
@@ -223,7 +223,7 @@ def test_no_detections_are_none_after(algorithm: str) -> None:
 
 
 def test_another_algorithm_is_refused() -> None:
-    with pytest.raises(ValueError, match="NMX is none of"):
+    with pytest.raises(ValueError, match="NMX is not"):
         run(SEEN_TWICE, "NMX")
 
 

@@ -1,0 +1,1 @@
+"""NMS, soft NMS, non-maximum merging (NMM) and weighted boxes fusion (WBF)."""

@@ -1,0 +1,1 @@
+"""Objects that tile edges cut: which one of the tiles' views of an object stays."""

@@ -1,0 +1,135 @@
+"""Which surfaces of different tiles are one object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from tasks.grid.tiles import Grid
+from tasks.merge.compiled import compiled, inlined
+from tasks.merge.deferral import root, roots, unite
+from tasks.merge.dissolve.shared_area import PieceArrays, Pieces, Surfaces, pieces, steps
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_QUERIED = 64
+"""Pieces whose neighbours are queried at a time: bounds the pairs in memory if many coincide."""
+
+_COMPARED = 1024
+"""Pairs compared in the first round: pairs that it puts in one group need no comparison."""
+
+
+def join(surfaces: Surfaces, count: int, grid: Grid, iou_threshold: float) -> Integers:
+    """Group detections that show one object.
+
+    Two tiles both saw the area that their windows share, so there they show the same. Two
+    detections of one label are one object if, within the area that their tiles share, a connected
+    piece of the one and a connected piece of the other have an intersection over union above a
+    threshold. It is computed from areas, or from lengths if the tiles only touch and the shared
+    area is a line. Two detections of one tile are one object only through a detection of another
+    tile.
+
+    Connected pieces are compared rather than whole detections: of a U-shaped object, a tile that
+    sees only the arms has two detections, each but half of what its neighbour shows in that area.
+
+    Args:
+        surfaces: Surfaces of the detections.
+        count: Number of detections, n.
+        grid: The image's tiles.
+        iou_threshold: 0 to 1.
+
+    Returns:
+        (n,) for each detection, the first detection of its group.
+    """
+    parents = np.arange(count)
+    for step in steps(grid):
+        here = pieces(surfaces, grid, step)
+        there = pieces(surfaces, grid, (-step[0], -step[1]))
+        tree = shapely.STRtree(there.shapes)
+        for start in range(0, len(here), _QUERIED):
+            pairs = tree.query(here.shapes[start : start + _QUERIED])
+            pairs[0] += start
+            may = _may_match(here.arrays, there.arrays, pairs, parents, iou_threshold)
+            _unite_matching(here, there, pairs[:, may], parents, iou_threshold)
+    return roots(parents, np.arange(count))
+
+
+@compiled
+def _may_match(
+    here: PieceArrays, there: PieceArrays, pairs: Integers, parents: Integers, iou_threshold: float
+) -> NDArray[np.bool_]:
+    """(k,) True for those of (2, k) pairs that may match, judging by their bounds.
+
+    A pair can match if both pieces lie in one shared area, have one label and their detections are
+    not in one group yet.
+    """
+    may = np.zeros(pairs.shape[1], np.bool_)
+    for pair in range(pairs.shape[1]):
+        one, other = pairs[0, pair], pairs[1, pair]
+        if (
+            here.areas[one] == there.areas[other]
+            and here.labels[one] == there.labels[other]
+            and root(parents, here.rows[one]) != root(parents, there.rows[other])
+        ):
+            common = _intersection(here, there, one, other)
+            may[pair] = _iou(here.sizes[one], there.sizes[other], common) > iou_threshold
+    return may
+
+
+def _unite_matching(
+    here: Pieces, there: Pieces, pairs: Integers, parents: Integers, iou_threshold: float
+) -> None:
+    """Unite the groups of the detections of each of (2, k) pairs of pieces that match.
+
+    The pairs are compared in random order: of many that all match, the first few unite nearly all
+    detections, and the other pairs need no comparison.
+    """
+    pairs = pairs[:, np.random.default_rng(0).permutation(pairs.shape[1])]
+    compared = _COMPARED
+    while pairs.shape[1]:
+        ones, others = pairs[:, :compared]
+        match = _ious(here, there, ones, others) > iou_threshold
+        unite(parents, here.arrays.rows[ones[match]], there.arrays.rows[others[match]])
+        ones, others = pairs = pairs[:, compared:]
+        one, other = here.arrays.rows[ones], there.arrays.rows[others]
+        pairs = pairs[:, roots(parents, one) != roots(parents, other)]
+        compared *= 2
+
+
+def _ious(here: Pieces, there: Pieces, ones: Integers, others: Integers) -> Floats:
+    """Intersection over union of pairs of pieces."""
+    common = _intersections(here.arrays, there.arrays, ones, others)
+    partial = ~(here.arrays.full[ones] & there.arrays.full[others])
+    one, other = here.shapes[ones[partial]], there.shapes[others[partial]]
+    common[partial] = shapely.area(shapely.intersection(one, other))
+    ious: Floats = _iou(here.arrays.sizes[ones], there.arrays.sizes[others], common)
+    return ious
+
+
+@compiled
+def _iou(one: Any, other: Any, common: Any) -> Any:  # noqa: ANN401 - numbers or arrays
+    common = np.minimum(common, np.minimum(one, other))
+    return common / (one + other - common)
+
+
+@compiled
+def _intersections(
+    here: PieceArrays, there: PieceArrays, ones: Integers, others: Integers
+) -> Floats:
+    """Intersections of the bounds of pairs of pieces in one shared area, px²; px of lines."""
+    common = np.empty(len(ones))
+    for pair in range(len(ones)):
+        common[pair] = _intersection(here, there, ones[pair], others[pair])
+    return common
+
+
+@inlined
+def _intersection(here: PieceArrays, there: PieceArrays, one: int, other: int) -> float:
+    a, b = here.bounds[one], there.bounds[other]
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    common: float = max(width, height) if here.lines[one] else width * height
+    return common

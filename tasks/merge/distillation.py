@@ -1,0 +1,125 @@
+"""The steps of feature distillation, each aware of what other regions may still change.
+
+1. Drop detections with a score below the threshold.
+2. Drop views that a tile edge cuts and a neighbouring tile shows whole (`cut_objects.edges`).
+3. Apply the algorithm. NMS decides single detections; the others decide whole clusters.
+4. Of objects larger than the overlap, keep the largest view (`cut_objects.largest_view`); this
+   comes after NMS, and before the other algorithms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.grid.tiles import Bounds, Grid
+from tasks.merge.algorithms.nms import labels_of, nms_decisions
+from tasks.merge.algorithms.tables import apply_algorithm
+from tasks.merge.cut_objects.edges import drop_cut_views
+from tasks.merge.cut_objects.largest_view import keep_largest_views
+from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED, clusters, reaches_outside
+from tasks.merge.dissolve import dissolve
+from tasks.merge.shapes import Shapes, shapes_of
+from tasks.request import Algorithm, AlgorithmType
+from tasks.results.detections import boxes
+
+Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+
+
+def distil(
+    detections: pa.Table,
+    algorithm: Algorithm,
+    grid: Grid,
+    inferred: NDArray[np.int8],
+    interior: Bounds,
+) -> tuple[pa.Table, Mask, pa.Table]:
+    """The three attributes of `Settled`; arguments as for `tasks.merge.settle`."""
+    if algorithm.algorithm_type is AlgorithmType.NONE:
+        good = detections["score"].to_numpy() >= algorithm.skip_box_threshold
+        return detections, good, detections.slice(0, 0)
+    rows, shapes = _candidates(detections, algorithm, grid, inferred)
+    if algorithm.algorithm_type is not AlgorithmType.NMS:
+        return _by_clusters(detections.take(rows), algorithm, grid, shapes, interior)
+    decisions = np.full(len(detections), DROPPED, np.uint8)
+    decisions[rows] = _nms(detections, rows, algorithm, grid, shapes, interior)
+    return detections, decisions == KEPT, detections.filter(pa.array(decisions == UNDECIDED))
+
+
+def _candidates(
+    detections: pa.Table, algorithm: Algorithm, grid: Grid, inferred: NDArray[np.int8]
+) -> tuple[Rows, Shapes]:
+    """The rows that steps 1 and 2 leave, and their shapes."""
+    scores, tiles = detections["score"].to_numpy(), detections["tile"].to_numpy()
+    shapes = shapes_of(detections, grid)
+    kept = scores >= algorithm.skip_box_threshold
+    if algorithm.applies_edge_rule:
+        kept &= drop_cut_views(shapes.bounds, tiles, grid, inferred) != DROPPED
+    rows = np.flatnonzero(kept)
+    return rows, shapes if len(rows) == len(shapes) else shapes.take(rows)
+
+
+def _nms(  # noqa: PLR0917 - the detections and all that is known about them
+    detections: pa.Table,
+    rows: Rows,
+    algorithm: Algorithm,
+    grid: Grid,
+    shapes: Shapes,
+    interior: Bounds,
+) -> NDArray[np.uint8]:
+    """Decisions on rows; UNDECIDED if detections of other regions may change them."""
+    labels, scores = _labels(detections, algorithm)[rows], detections["score"].to_numpy()[rows]
+    doubtful = reaches_outside(shapes.bounds, interior)
+    decisions = nms_decisions(shapes, scores, labels, algorithm.iou_threshold, doubtful)
+    if not algorithm.applies_edge_rule:
+        return decisions
+    tiles = detections["tile"].to_numpy()[rows]
+    return keep_largest_views(shapes, labels, scores, tiles, grid, decisions)
+
+
+def _by_clusters(
+    detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes, interior: Bounds
+) -> tuple[pa.Table, Mask, pa.Table]:
+    """Apply the algorithm to clusters inside the interior, and defer the other clusters."""
+    corners = boxes(detections)
+    low = np.minimum(corners[:, :2], shapes.bounds[:, :2])
+    high = np.maximum(corners[:, 2:], shapes.bounds[:, 2:])
+    bounds = np.hstack([low, high])
+    labels = _labels(detections, algorithm)
+    cluster = clusters(bounds, labels)
+    deferred: Mask = np.isin(cluster, cluster[reaches_outside(bounds, interior)])
+    ready = np.flatnonzero(~deferred)
+    decided = _distilled(detections.take(ready), algorithm, grid, shapes.take(ready), labels[ready])
+    return decided, np.ones(len(decided), bool), detections.filter(pa.array(deferred))
+
+
+def _distilled(
+    detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes, labels: Rows
+) -> pa.Table:
+    """Detections after steps 3 and 4, for all algorithms but NMS."""
+    if algorithm.algorithm_type is AlgorithmType.DISSOLVE:
+        return dissolve(detections, grid, algorithm.iou_threshold, labels)
+    if algorithm.applies_edge_rule:
+        scores, tiles = detections["score"].to_numpy(), detections["tile"].to_numpy()
+        all_kept = np.full(len(detections), KEPT, np.uint8)
+        decisions = keep_largest_views(shapes, labels, scores, tiles, grid, all_kept)
+        kept = np.flatnonzero(decisions == KEPT)
+        detections, shapes, labels = detections.take(kept), shapes.take(kept), labels[kept]
+    return apply_algorithm(
+        detections,
+        shapes,
+        labels,
+        algorithm.algorithm_type,
+        iou_threshold=algorithm.iou_threshold,
+        sigma=algorithm.sigma,
+        skip_below=algorithm.skip_box_threshold,
+        method=algorithm.method,
+    )
+
+
+def _labels(detections: pa.Table, algorithm: Algorithm) -> NDArray[np.int64]:
+    """(n,) an integer for each class; 0 for all if classes are ignored."""
+    if algorithm.class_agnostic:
+        return np.zeros(len(detections), np.int64)
+    return labels_of(detections["class_name"])
