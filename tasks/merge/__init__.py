@@ -4,7 +4,7 @@
 - `distillation`: the steps in order; `deferral`: how a region knows what it can decide alone.
 - `cut_objects`: the rules for objects that a tile edge cuts.
 - `algorithms`: NMS, soft NMS, non-maximum merging, weighted boxes fusion.
-- `dissolve`: the union of surfaces that tile edges cut.
+- `dissolve`: the union of surfaces that tile edges cut; `points`: equal boxes without an area.
 - `shapes`: the outlines of detections, and the areas that two of them share.
 - `compiled`, `rtree`: machine code and the spatial index that these are built on.
 """

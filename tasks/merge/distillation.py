@@ -2,8 +2,9 @@
 
 1. Drop detections with a score below the threshold.
 2. Drop views that a tile edge cuts and a neighbouring tile shows whole (`cut_objects.edges`).
-3. Apply the algorithm. NMS decides single detections; the others decide whole clusters.
-4. Of objects larger than the overlap, keep the largest view (`cut_objects.largest_view`); this
+3. Drop boxes without an area that repeat an equal one (`points`).
+4. Apply the algorithm. NMS decides single detections; the others decide whole clusters.
+5. Of objects larger than the overlap, keep the largest view (`cut_objects.largest_view`); this
    comes after NMS, and before the other algorithms.
 """
 
@@ -20,6 +21,7 @@ from tasks.merge.cut_objects.edges import drop_cut_views
 from tasks.merge.cut_objects.largest_view import keep_largest_views
 from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED, clusters, reaches_outside
 from tasks.merge.dissolve import dissolve
+from tasks.merge.points import repeated
 from tasks.merge.shapes import Shapes, shapes_of
 from tasks.request import Algorithm, AlgorithmType
 from tasks.results.detections import boxes
@@ -39,7 +41,7 @@ def distil(
     if algorithm.algorithm_type is AlgorithmType.NONE:
         good = detections["score"].to_numpy() >= algorithm.skip_box_threshold
         return detections, good, detections.slice(0, 0)
-    rows, shapes = _candidates(detections, algorithm, grid, inferred)
+    rows, shapes = _candidates(detections, algorithm, grid, inferred, interior)
     if algorithm.algorithm_type is not AlgorithmType.NMS:
         return _by_clusters(detections.take(rows), algorithm, grid, shapes, interior)
     decisions = np.full(len(detections), DROPPED, np.uint8)
@@ -48,14 +50,23 @@ def distil(
 
 
 def _candidates(
-    detections: pa.Table, algorithm: Algorithm, grid: Grid, inferred: NDArray[np.int8]
+    detections: pa.Table,
+    algorithm: Algorithm,
+    grid: Grid,
+    inferred: NDArray[np.int8],
+    interior: Bounds,
 ) -> tuple[Rows, Shapes]:
-    """The rows that steps 1 and 2 leave, and their shapes."""
+    """The rows that steps 1 to 3 leave, and their shapes."""
     scores, tiles = detections["score"].to_numpy(), detections["tile"].to_numpy()
     shapes = shapes_of(detections, grid)
     kept = scores >= algorithm.skip_box_threshold
     if algorithm.applies_edge_rule:
         kept &= drop_cut_views(shapes.bounds, tiles, grid, inferred) != DROPPED
+    points = np.flatnonzero(kept & ~(shapes.areas > 0))
+    points = points[~reaches_outside(shapes.bounds[points], interior)]  # others are deferred
+    if len(points):
+        labels = _labels(detections, algorithm)[points]
+        kept[points[repeated(shapes.bounds[points], labels, scores[points])]] = False
     rows = np.flatnonzero(kept)
     return rows, shapes if len(rows) == len(shapes) else shapes.take(rows)
 
@@ -97,7 +108,7 @@ def _by_clusters(
 def _distilled(
     detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes, labels: Rows
 ) -> pa.Table:
-    """Detections after steps 3 and 4, for all algorithms but NMS."""
+    """Detections after steps 4 and 5, for all algorithms but NMS."""
     if algorithm.algorithm_type is AlgorithmType.DISSOLVE:
         return dissolve(detections, grid, algorithm.iou_threshold, labels)
     if algorithm.applies_edge_rule:

@@ -19,6 +19,7 @@ from tasks.results.coverage import TileRecord, TileState
 
 GRID = Grid(200, 200, 64, 16)
 STATES = [TileState.INFERRED] * 8 + [TileState.FAILED, TileState.BLANK]
+NAMES = ["ship", "ship", "crane"]
 KINDS = ["NMS", "SOFT_NMS", "NMM", "WBF", "DISSOLVE", "NONE"]
 
 
@@ -84,7 +85,8 @@ def scene(seed: int, polygons: bool) -> pa.Table:
     random = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
     centres, halves = random.uniform(0, 200, (40, 2)), random.uniform(1, 30, (40, 2)) / 2
-    kinds = random.choice(["ship", "ship", "crane"], 40)
+    kinds = random.choice(NAMES, 40)
+    points = random.integers(0, 51, (30, 2)) * 4.0  # of which some lie on tile edges
     for tile in range(len(GRID)):
         window = GRID.tile(*divmod(tile, len(GRID.columns))).window
         low = np.array([window.col_off, window.row_off], float)
@@ -98,6 +100,11 @@ def scene(seed: int, polygons: bool) -> pa.Table:
             if polygons:
                 found["geometry"] = shapely.to_wkb(_leaning(box))
             rows.append(found)
+        for x, y in points:
+            inside = low[0] <= x <= low[0] + 64 and low[1] <= y <= low[1] + 64
+            if inside and random.random() < 0.8:
+                score = float(np.round(random.uniform(0.3, 0.9), 1))
+                rows.append(row(tile, len(rows), (x, y, x, y), score, str(random.choice(NAMES))))
     return table(*rows)
 
 
@@ -155,6 +162,48 @@ def test_a_box_of_no_area_at_an_edge_waits_for_the_tile_beyond_it() -> None:
     expected = all_at_once(found, algorithm("NMS"))
     assert names(expected) == [(row_below, 0)]
     assert by_regions(found, algorithm("NMS"), 64, ALL_INFERRED).equals(expected)
+
+
+POINT = (56.0, 20.0, 56.0, 20.0)  # in tiles 0 and 1
+LINE = (56.0, 20.0, 56.0, 30.0)
+
+
+@pytest.mark.parametrize("size", [64, 300])
+@pytest.mark.parametrize("box", [POINT, LINE])
+@pytest.mark.parametrize("fields", [{}, {"sigma": 100}, {"iouThreshold": 1}, {"edgeRule": False}])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "NONE"])
+def test_equal_boxes_without_an_area_from_two_tiles_are_one_detection(
+    kind: str, fields: dict[str, float], box: tuple[float, ...], size: int
+) -> None:
+    found = table(row(0, 0, box, 0.5), row(1, 0, box, 0.9), row(1, 1, box, 0.9))
+    left = by_regions(found, algorithm(kind, **fields), size, ALL_INFERRED)
+    assert left.select(["tile", "ordinal", "x_min", "x_max", "geometry"]).to_pylist() == [
+        {"tile": 1, "ordinal": 0, "x_min": 56, "x_max": 56, "geometry": None}
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_of_other_classes_or_places_stay(kind: str) -> None:
+    found = table(
+        row(0, 0, POINT, 0.9),
+        row(0, 1, LINE, 0.9),
+        row(0, 2, (57, 20, 57, 20), 0.9),
+        row(1, 0, POINT, 0.9, "crane"),
+    )
+    assert names(all_at_once(found, algorithm(kind))) == names(found)
+    agnostic = all_at_once(found, algorithm(kind, classAgnostic=True))
+    assert names(agnostic) == (names(found) if kind == "NONE" else names(found)[:-1])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "NONE"])
+def test_a_point_that_the_edge_rule_drops_does_not_stand_for_another(kind: str) -> None:
+    """The best view touches an edge of its tile, and the tile beyond was inferred."""
+    grid_start = float(GRID.columns[1])
+    point = (grid_start + 1, 20.0, grid_start + 1, 20.0)
+    found = table(row(0, 0, point, 0.5), row(1, 0, point, 0.9))
+    whole = all_at_once(found, algorithm(kind))
+    assert names(whole) == ([(1, 0)] if kind == "DISSOLVE" else [(0, 0)])
+    assert by_regions(found, algorithm(kind), 64, ALL_INFERRED).equals(whole)
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.1])
