@@ -1,4 +1,4 @@
-"""Greedy suppression over explicit pairs, by its definition: what tests hold the fast ones to."""
+"""Greedy suppression of explicit pairs, by its definition: the reference for tests."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def decide(
     doubtful: NDArray[np.bool_],
 ) -> NDArray[np.uint8]:
     """Decide each detection, visited in `order`, where blockers[k] suppresses blocked[k]."""
-    verdicts = np.where(doubtful, UNDECIDED, KEPT).astype(np.uint8)
+    decisions = np.where(doubtful, UNDECIDED, KEPT).astype(np.uint8)
     by_blocked = np.argsort(blocked, kind="stable")
     starts = np.searchsorted(blocked[by_blocked], np.arange(len(order) + 1)).tolist()
     rivals = blockers[by_blocked]
     for place in order.tolist():
-        ends = verdicts[rivals[starts[place] : starts[place + 1]]]
+        ends = decisions[rivals[starts[place] : starts[place + 1]]]
         if (ends == KEPT).any():
-            verdicts[place] = DROPPED
+            decisions[place] = DROPPED
         elif (ends == UNDECIDED).any():
-            verdicts[place] = UNDECIDED
-    return verdicts
+            decisions[place] = UNDECIDED
+    return decisions

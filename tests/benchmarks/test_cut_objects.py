@@ -1,4 +1,4 @@
-"""What rules leave of objects that tile edges cut: how many twice, and how many not at all.
+"""Rules for objects that tile edges cut: how many objects each leaves twice, or loses.
 
 Objects stand on lattices whose pitch is prime to the tiles', so that they meet tile edges at every
 offset. A detector is simulated: in each tile it reports what it sees of an object, a little off,
@@ -38,7 +38,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Scene:
-    """What is there and what was reported.
+    """The objects and the detections reported.
 
     Attributes:
         grid: The tiles.
@@ -46,7 +46,7 @@ class Scene:
         boxes: (n, 4) boxes that the detector reported, sorted by tile.
         scores: (n,) of them.
         tiles: (n,) that they were seen in.
-        objects: (n,) what they are of; no rule is told.
+        objects: (n,) the object of each; unknown to the rules.
     """
 
     grid: Grid
@@ -177,8 +177,8 @@ def over_smaller(seen: Scene, asked: Indices, order: Indices, ratio: float = 0.5
         pairs.append(np.stack([earlier[over], later[over]]))
     blockers, blocked = np.concatenate(pairs, axis=1)
     doubtful = np.zeros(len(seen.boxes), np.bool_)
-    verdicts = decide(np.argsort(rank, kind="stable"), blockers, blocked, doubtful)
-    kept: Indices = order[verdicts[order] == KEPT]
+    decisions = decide(np.argsort(rank, kind="stable"), blockers, blocked, doubtful)
+    kept: Indices = order[decisions[order] == KEPT]
     return kept
 
 
@@ -188,7 +188,7 @@ def smaller_by_score(seen: Scene) -> Indices:
 
 
 def centre_owned(seen: Scene) -> Indices:
-    """NMS of what has its centre in its tile's own cell."""
+    """NMS of detections whose centre lies in their tile's own cell."""
     rows, columns = np.divmod(seen.tiles, len(seen.grid.columns))
     x, y = ((seen.boxes[:, :2] + seen.boxes[:, 2:]) / 2).T
     across = edges(seen.grid.columns, seen.grid.tile_width)
@@ -204,23 +204,25 @@ def after_nms(seen: Scene, places: Indices, iou: float) -> Indices:
 
 
 def whole(seen: Scene, iou: float) -> Indices:
-    """What stays of the views that no neighbour shows whole, after NMS."""
+    """Views that no neighbour shows whole, after NMS."""
     inferred = np.ones(len(seen.grid), np.int8)
-    verdicts = drop_cut_views(seen.boxes, seen.tiles, seen.grid, inferred)
-    return after_nms(seen, np.flatnonzero(verdicts != DROPPED), iou)
+    decisions = drop_cut_views(seen.boxes, seen.tiles, seen.grid, inferred)
+    return after_nms(seen, np.flatnonzero(decisions != DROPPED), iou)
 
 
 def ours(seen: Scene, iou: float, agreed: float = SHARED_IOU) -> Indices:
-    verdicts = np.zeros(len(seen.boxes), np.uint8)
-    verdicts[whole(seen, iou)] = KEPT
-    labels = np.zeros(len(verdicts), np.int64)
+    decisions = np.zeros(len(seen.boxes), np.uint8)
+    decisions[whole(seen, iou)] = KEPT
+    labels = np.zeros(len(decisions), np.int64)
     shapes = Shapes.boxes(seen.boxes)
-    found = keep_largest_views(shapes, labels, seen.scores, seen.tiles, seen.grid, verdicts, agreed)
+    found = keep_largest_views(
+        shapes, labels, seen.scores, seen.tiles, seen.grid, decisions, agreed
+    )
     return np.flatnonzero(found == KEPT)
 
 
 def smaller_of_pieces(seen: Scene, iou: float) -> Indices:
-    """As ours, but for the last step: intersection over smaller of those that touch an edge."""
+    """As ours, but the last step uses intersection over smaller of views that touch an edge."""
     left = whole(seen, iou)
     tiles, boxes = seen.grid.windows(seen.tiles[left]), seen.boxes[left]
     ends = (seen.grid.width, seen.grid.height)

@@ -1,4 +1,4 @@
-"""NMS beside its peers and a sort of the scores, in memory and time; and NMS by regions."""
+"""NMS compared with other libraries and a sort of the scores, time and memory; NMS by regions."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ PEERS = {"powerboxes": by_powerboxes} | ({"lsnms": by_lsnms} if lsnms else {})
 
 
 class Clock:
-    """The least CPU and wall seconds of each kind of work, and what it gave."""
+    """The least CPU and wall seconds of each function, and its result."""
 
     def __init__(self) -> None:
         self.cpu: dict[str, float] = {}
@@ -131,7 +131,7 @@ def _rounded(figures: dict[str, float]) -> dict[str, float]:
 
 
 def kibibytes(field: str) -> int:
-    """What the system says of this process's memory: VmRSS that it has, VmHWM that it had most."""
+    """Memory of this process: VmRSS now, VmHWM at its peak."""
     status = Path("/proc/self/status").read_text()
     return int(re.findall(rf"{field}:\s+(\d+) kB", status)[0])
 

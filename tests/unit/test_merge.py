@@ -67,7 +67,7 @@ def all_at_once(found: pa.Table, how: Algorithm, lines: pa.Table = ALL_INFERRED)
 
 
 def by_regions(found: pa.Table, how: Algorithm, size: int, lines: pa.Table) -> pa.Table:
-    """As the flows do it; and what was deferred, to see that some was not."""
+    """The result of settling each region and merging what they deferred, as the flows do."""
     parts = []
     tiles, line_tiles = found["tile"].to_numpy(), lines["tile"].to_numpy()
     for region in GRID.regions(size):
@@ -81,7 +81,7 @@ def by_regions(found: pa.Table, how: Algorithm, size: int, lines: pa.Table) -> p
 
 
 def scene(seed: int, polygons: bool) -> pa.Table:
-    """Objects as the tiles that look at them see them, off by a bit, and some that nothing is."""
+    """Detections of random objects in all tiles that show them, with noise; and of points."""
     random = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
     centres, halves = random.uniform(0, 200, (40, 2)), random.uniform(1, 30, (40, 2)) / 2
@@ -156,7 +156,7 @@ def test_regions_decide_most_themselves(kind: str) -> None:
     assert len(settled.decided) > 0
 
 
-def test_a_box_of_no_area_at_an_edge_waits_for_the_tile_beyond_it() -> None:
+def test_a_box_without_an_area_at_an_edge_is_deferred_to_the_tile_beyond_it() -> None:
     row_below = len(GRID.columns)
     found = table(row(0, 0, (10, 64, 30, 64), 0.9), row(row_below, 0, (30, 80, 38, 90), 0.5))
     expected = all_at_once(found, algorithm("NMS"))
@@ -207,7 +207,7 @@ def test_a_point_that_the_edge_rule_drops_does_not_stand_for_another(kind: str) 
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.1])
-def test_a_mean_that_grows_in_another_region_takes_nothing_that_was_decided(limit: float) -> None:
+def test_a_mean_that_grows_in_another_region_absorbs_nothing_already_decided(limit: float) -> None:
     found = table(
         row(0, 0, (10, 0, 50, 10), 0.9),
         row(0, 1, (10, 11, 35, 18), 0.3),

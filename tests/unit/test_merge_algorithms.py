@@ -1,4 +1,4 @@
-"""Soft NMS, merging and fusion of tables of detections."""
+"""Soft NMS, NMM and WBF applied to tables of detections."""
 
 import json
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ SEEN_TWICE = table(
 )
 
 
-def test_soft_nms_keeps_rows_with_new_scores_and_says_the_models() -> None:
+def test_soft_nms_keeps_rows_with_new_scores_and_the_models_as_raw_scores() -> None:
     found = run(SEEN_TWICE, "SOFT_NMS")
     assert names(found) == names(SEEN_TWICE)
     lowered = 0.6 * np.exp(-((10 / 11) ** 2) / 0.1)
@@ -116,7 +116,7 @@ def test_soft_nms_keeps_rows_with_new_scores_and_says_the_models() -> None:
     assert found.select(unchanged) == SEEN_TWICE.select(unchanged)
 
 
-def test_soft_nms_drops_what_has_come_below_the_least_score() -> None:
+def test_soft_nms_drops_rows_whose_new_score_is_below_the_threshold() -> None:
     assert names(run(SEEN_TWICE, "SOFT_NMS", skip_below=0.0001)) == names(SEEN_TWICE)
     assert names(run(SEEN_TWICE, "SOFT_NMS", skip_below=0.4)) == [(0, 1), (1, 0), (1, 1)]
 
@@ -218,7 +218,7 @@ def test_fusion_gives_the_best_row_the_mean_of_what_joined_it() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_no_detections_are_none_after(algorithm: str) -> None:
+def test_no_detections_give_none(algorithm: str) -> None:
     assert run(SCHEMA.empty_table(), algorithm) == SCHEMA.empty_table()
 
 
@@ -240,7 +240,7 @@ def test_the_order_in_which_tiles_arrive_changes_nothing(
 
 @settings(deadline=None)
 @given(scene, scene, st.sampled_from(ALGORITHMS))
-def test_scenes_far_apart_have_no_bearing_on_one_another(
+def test_scenes_far_apart_do_not_affect_each_other(
     here: list[Any], there: list[Any], algorithm: str
 ) -> None:
     one, two = drawn(here), drawn(there, offset=100)

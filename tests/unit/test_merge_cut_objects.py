@@ -1,4 +1,4 @@
-"""Objects that tile edges cut: one view of each stays, the fullest there is, and none is lost."""
+"""Objects that tile edges cut: the largest view of each stays, and no object is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Verdicts = NDArray[np.uint8]
 
 
 class Seen(NamedTuple):
-    """Detections: boxes (n, 4), labels, scores and tiles (n,), in the order of tiles."""
+    """Detections: boxes (n, 4), labels, scores and tiles (n,), sorted by tile."""
 
     boxes: Floats
     labels: NDArray[np.int64]
@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 
 
 def windows(grid: Grid) -> Floats:
-    """(len(grid), 4) what each tile covers."""
+    """(len(grid), 4) window of each tile."""
     return grid.windows(np.arange(len(grid)))
 
 
@@ -64,7 +64,7 @@ def clipped(boxes: Floats, window: Floats) -> Floats:
 
 
 def views(grid: Grid, box: Box) -> tuple[Floats, NDArray[np.int64]]:
-    """What each tile that shows some of an object shows of it, and the tile."""
+    """The part of an object that each tile shows, and the tile, for all tiles that show any."""
     everywhere = windows(grid)
     tiles = np.flatnonzero(common(everywhere, np.array(box)) > 0)
     return clipped(np.array(box), everywhere[tiles]), tiles
@@ -78,9 +78,9 @@ def cut_one(box: Box, tile: int, inferred: NDArray[np.int8], grid: Grid = SQUARE
     return int(drop_cut_views(np.array([box]), np.array([tile]), grid, inferred)[0])
 
 
-def pieces_of(seen: Seen, grid: Grid, verdicts: Verdicts | None = None) -> Verdicts:
+def largest_views(seen: Seen, grid: Grid, decisions: Verdicts | None = None) -> Verdicts:
     everything = np.full(len(seen.tiles), KEPT, np.uint8)
-    found = everything if verdicts is None else verdicts
+    found = everything if decisions is None else decisions
     return keep_largest_views(Shapes.boxes(seen.boxes), *seen[1:], grid, found)
 
 
@@ -116,7 +116,7 @@ def objects(draw: st.DrawFn, grid: Grid, width: float, height: float) -> Box:
     return low[0], low[1], low[0] + sides[0], low[1] + sides[1]
 
 
-# What the middle tile, 300 to 700 both ways, shows of an object, and the tile that shows it whole.
+# The middle tile's view of an object (300 to 700 both ways), and the tile that shows it whole.
 AT_EDGES = [
     ((300.0, 450.0, 340.0, 480.0), 3),
     ((660.0, 450.0, 700.0, 480.0), 5),
@@ -126,7 +126,7 @@ AT_EDGES = [
 
 
 @pytest.mark.parametrize(("box", "whole"), AT_EDGES)
-def test_a_cut_view_goes_where_the_tile_beyond_the_edge_was_inferred(box: Box, whole: int) -> None:
+def test_a_cut_view_is_dropped_if_the_tile_beyond_was_inferred(box: Box, whole: int) -> None:
     inferred = all_inferred(SQUARE)
     assert cut_one(box, 4, inferred) == DROPPED
     inferred[whole] = 0
@@ -147,7 +147,7 @@ def test_at_a_corner_any_of_the_tiles_beyond_shows_more(beyond: int) -> None:
     assert cut_one(box, 4, inferred) == DROPPED
 
 
-def test_a_view_long_in_the_other_direction_goes_to_the_tile_beyond_the_edge_alone() -> None:
+def test_a_view_long_in_the_other_direction_depends_on_the_tile_beyond_the_edge_alone() -> None:
     box = (300.0, 300.0, 330.0, 600.0)  # cut on the left; reaches too far down for the tile above
     inferred = all_inferred(SQUARE)
     inferred[3] = 0
@@ -169,7 +169,7 @@ def test_the_edges_of_the_image_cut_nothing(box: Box, tile: int) -> None:
     assert cut_one(box, tile, all_inferred(SQUARE)) == KEPT
 
 
-def test_what_does_not_touch_stays() -> None:
+def test_a_view_that_touches_no_edge_stays() -> None:
     inferred = all_inferred(SQUARE)
     assert cut_one((300 + TOLERANCE, 450, 340, 480), 4, inferred) == DROPPED
     assert cut_one((300 + TOLERANCE + 0.01, 450, 340, 480), 4, inferred) == KEPT
@@ -204,11 +204,11 @@ def test_without_overlap_or_neighbours_everything_stays(grid: Grid) -> None:
             assert cut_one(box, tile, all_inferred(grid), grid) == KEPT
 
 
-def test_no_detections_are_no_verdicts() -> None:
+def test_no_detections_give_no_decisions() -> None:
     none = np.zeros(0, np.int64)
     assert len(drop_cut_views(np.zeros((0, 4)), none, SQUARE, all_inferred(SQUARE))) == 0
     nothing = Seen(np.zeros((0, 4)), none, np.zeros(0), none)
-    assert len(pieces_of(nothing, SQUARE)) == 0
+    assert len(largest_views(nothing, SQUARE)) == 0
 
 
 @settings(deadline=None, max_examples=300)
@@ -223,10 +223,10 @@ def test_no_object_is_lost_whatever_its_size_and_whichever_tiles_were_inferred(
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     off = OFF * rng.choice([-1, -0.5, 0, 0.5, 1], boxes.shape)
     reported = clipped(boxes + off, windows(grid)[tiles])
-    verdicts = drop_cut_views(reported, tiles, grid, inferred)
-    assert not len(tiles) or (verdicts == KEPT).any()
+    decisions = drop_cut_views(reported, tiles, grid, inferred)
+    assert not len(tiles) or (decisions == KEPT).any()
     seen = Seen(reported, np.zeros(len(tiles), np.int64), np.ones(len(tiles)), tiles)
-    assert not len(tiles) or (pieces_of(seen, grid, verdicts) == KEPT).any()
+    assert not len(tiles) or (largest_views(seen, grid, decisions) == KEPT).any()
 
 
 @settings(deadline=None, max_examples=200)
@@ -238,14 +238,14 @@ def test_of_an_object_smaller_than_the_overlap_only_whole_views_stay(
     least = longest(grid.overlap) - 0.01
     box = data.draw(objects(grid, *np.minimum(least, (grid.width, grid.height))))
     boxes, tiles = views(grid, box)
-    verdicts = drop_cut_views(boxes, tiles, grid, all_inferred(grid))
-    assert (boxes[verdicts == KEPT] == box).all()
-    assert (verdicts == KEPT).any()
+    decisions = drop_cut_views(boxes, tiles, grid, all_inferred(grid))
+    assert (boxes[decisions == KEPT] == box).all()
+    assert (decisions == KEPT).any()
 
 
 @settings(deadline=None, max_examples=200)
 @given(grids(), st.data())
-def test_more_knowledge_of_tiles_changes_no_verdict_that_was_given(
+def test_knowing_more_tiles_changes_no_decision_already_made(
     grid: Grid, data: st.DataObject
 ) -> None:
     boxes, tiles = views(grid, data.draw(objects(grid, grid.width, grid.height)))
@@ -261,12 +261,12 @@ def test_more_knowledge_of_tiles_changes_no_verdict_that_was_given(
 def test_rows_and_columns_are_treated_alike(grid: Grid, data: st.DataObject) -> None:
     boxes, tiles = views(grid, data.draw(objects(grid, grid.width, grid.height)))
     inferred = data.draw(states(grid, -1, 0, 1))
-    verdicts = drop_cut_views(boxes, tiles, grid, inferred)
+    decisions = drop_cut_views(boxes, tiles, grid, inferred)
     turned = Grid(grid.height, grid.width, grid.tile_size, grid.overlap)
     shape = len(grid.rows), len(grid.columns)
     places = np.arange(len(grid)).reshape(shape).T.ravel().argsort()[tiles]
     over = drop_cut_views(boxes[:, [1, 0, 3, 2]], places, turned, inferred.reshape(shape).T.ravel())
-    np.testing.assert_array_equal(verdicts, over)
+    np.testing.assert_array_equal(decisions, over)
 
 
 # An object from 200 to 550, as the tiles 0 to 400 and 300 to 700 show it.
@@ -274,16 +274,19 @@ LEFT, RIGHT = (200.0, 50.0, 400.0, 90.0), (300.0, 50.0, 550.0, 90.0)
 
 
 def test_of_two_pieces_of_one_object_the_larger_stays() -> None:
-    assert pieces_of(seen_of([LEFT, RIGHT], [0, 1]), SQUARE).tolist() == [DROPPED, KEPT]
+    assert largest_views(seen_of([LEFT, RIGHT], [0, 1]), SQUARE).tolist() == [DROPPED, KEPT]
 
 
-def test_a_piece_goes_for_the_whole_which_touches_no_edge() -> None:
+def test_a_piece_is_dropped_for_the_whole_view_which_touches_no_edge() -> None:
     grid = Grid(700, 400, 400, 300)
     whole, piece = (110.0, 50.0, 390.0, 90.0), (110.0, 50.0, 400.0, 90.0)
     assert grid.columns == [0, 100, 200, 300]
-    found = pieces_of(seen_of([whole, (200, 50, 390, 90), (300, 50, 390, 90)], [1, 2, 3]), grid)
+    found = largest_views(seen_of([whole, (200, 50, 390, 90), (300, 50, 390, 90)], [1, 2, 3]), grid)
     assert found.tolist() == [KEPT, DROPPED, DROPPED]
-    assert pieces_of(seen_of([piece, whole], [0, 1]), grid).tolist() == [KEPT, KEPT]  # NMS decides
+    assert largest_views(seen_of([piece, whole], [0, 1]), grid).tolist() == [
+        KEPT,
+        KEPT,
+    ]  # NMS decides
 
 
 @pytest.mark.parametrize(
@@ -291,7 +294,7 @@ def test_a_piece_goes_for_the_whole_which_touches_no_edge() -> None:
     [
         ([LEFT, RIGHT], [0, 1], [0, 1]),
         ([LEFT, (200, 50, 400, 100)], [0, 0], [0, 0]),
-        ([LEFT, (300, 50, 550, 125)], [0, 1], [0, 0]),  # agree to 40 : 75 on their ground
+        ([LEFT, (300, 50, 550, 125)], [0, 1], [0, 0]),  # IoU 40 : 75 within the shared area
         ([(200, 50, 397, 90), RIGHT], [0, 1], [0, 0]),  # ends before the edge
         ([LEFT, (400, 50, 650, 90)], [0, 1], [0, 0]),  # one behind the other
     ],
@@ -299,30 +302,30 @@ def test_a_piece_goes_for_the_whole_which_touches_no_edge() -> None:
 def test_what_is_of_another_class_or_tile_or_object_stays(
     boxes: list[Box], tiles: list[int], labels: list[int]
 ) -> None:
-    assert pieces_of(seen_of(boxes, tiles, labels), SQUARE).tolist() == [KEPT, KEPT]
+    assert largest_views(seen_of(boxes, tiles, labels), SQUARE).tolist() == [KEPT, KEPT]
 
 
 def test_a_small_object_cut_inside_the_box_of_a_large_one_stays() -> None:
     large, small = (310.0, 50.0, 690.0, 350.0), (340.0, 100.0, 400.0, 140.0)
-    assert pieces_of(seen_of([small, large], [0, 1]), SQUARE).tolist() == [KEPT, KEPT]
+    assert largest_views(seen_of([small, large], [0, 1]), SQUARE).tolist() == [KEPT, KEPT]
 
 
-def test_what_shares_no_ground_stays() -> None:
+def test_views_of_tiles_that_share_no_area_stay() -> None:
     grid = Grid(1000, 400, 400, 0)
     seen = seen_of([LEFT, (400, 50, 550, 90)], [0, 1])
-    assert pieces_of(seen, grid).tolist() == [KEPT, KEPT]
+    assert largest_views(seen, grid).tolist() == [KEPT, KEPT]
 
 
 def test_of_pieces_of_one_size_the_better_stays_and_then_the_first() -> None:
     one, other = (200.0, 50.0, 400.0, 90.0), (300.0, 50.0, 500.0, 90.0)
     seen = seen_of([one, other], [0, 1])
-    assert pieces_of(seen, SQUARE).tolist() == [KEPT, DROPPED]
+    assert largest_views(seen, SQUARE).tolist() == [KEPT, DROPPED]
     better = seen._replace(scores=np.array([0.5, 0.6]))
-    assert pieces_of(better, SQUARE).tolist() == [DROPPED, KEPT]
+    assert largest_views(better, SQUARE).tolist() == [DROPPED, KEPT]
 
 
 def test_two_long_objects_side_by_side_across_an_edge_both_stay() -> None:
-    """Their boxes are nearly one, their outlines share nothing."""
+    """Their boxes are almost equal, their outlines share nothing."""
     stripes = [
         shapely.Polygon([(200, 0), (210, 0), (560, 350), (550, 350)]),
         shapely.Polygon([(212, 0), (222, 0), (572, 350), (562, 350)]),
@@ -347,9 +350,9 @@ def test_of_an_object_no_larger_than_a_tile_no_piece_stays_beside_another_view(
     assume((steps < grid.tile_size).all())
     assume((3 * steps >= 2 * grid.tile_size).all())
     boxes, tiles = views(grid, box)
-    verdicts = drop_cut_views(boxes, tiles, grid, all_inferred(grid))
+    decisions = drop_cut_views(boxes, tiles, grid, all_inferred(grid))
     seen = Seen(boxes, np.zeros(len(tiles), np.int64), np.ones(len(tiles)), tiles)
-    left = boxes[pieces_of(seen, grid, verdicts) == KEPT]
+    left = boxes[largest_views(seen, grid, decisions) == KEPT]
     assert len(left) == 1 or (left == box).all()
 
 
@@ -360,16 +363,16 @@ def test_a_pile_of_views_leaves_one() -> None:
     boxes = np.where(tiles[:, None] == 0, LEFT, RIGHT) + rng.uniform(-1, 1, (n, 4))
     boxes = clipped(boxes, windows(SQUARE)[tiles])
     seen = Seen(boxes, np.zeros(n, np.int64), rng.random(n), tiles)
-    verdicts = pieces_of(seen, SQUARE)
-    assert (verdicts[tiles == 0] == DROPPED).all()
-    assert (verdicts[tiles == 1] == KEPT).all()  # of one tile: these are left to NMS
+    decisions = largest_views(seen, SQUARE)
+    assert (decisions[tiles == 0] == DROPPED).all()
+    assert (decisions[tiles == 1] == KEPT).all()  # of one tile: these are left to NMS
     unknown = np.full(n, UNDECIDED, np.uint8)
-    assert (pieces_of(seen, SQUARE, unknown) == UNDECIDED).all()
+    assert (largest_views(seen, SQUARE, unknown) == UNDECIDED).all()
 
 
 @st.composite
 def crowds(draw: st.DrawFn) -> tuple[Grid, Seen]:
-    """Views of some objects, and others that look alike, in a grid of few tiles."""
+    """Views of some objects, many of them similar, in a grid of few tiles."""
     grid = Grid(
         draw(st.integers(60, 160)),
         draw(st.integers(20, 160)),
@@ -403,10 +406,10 @@ def nms_decisions(seen: Seen, doubtful: NDArray[np.bool_]) -> Verdicts:
     return decide(order, blockers, blocked, doubtful)
 
 
-def by_definition(seen: Seen, grid: Grid, verdicts: Verdicts) -> Verdicts:
-    """What stays of pieces where all that is there is known."""
+def by_definition(seen: Seen, grid: Grid, decisions: Verdicts) -> Verdicts:
+    """`keep_largest_views` by its definition, when nothing is undecided."""
     everywhere = windows(grid)
-    found = verdicts.copy()
+    found = decisions.copy()
     areas = area(seen.boxes)
     for p in np.lexsort((-seen.scores, -areas)):
         window = everywhere[seen.tiles[p]]
@@ -416,11 +419,11 @@ def by_definition(seen: Seen, grid: Grid, verdicts: Verdicts) -> Verdicts:
         for q in range(len(areas)):
             first = (-areas[q], -seen.scores[q], q) < (-areas[p], -seen.scores[p], p)
             alike = seen.labels[q] == seen.labels[p] and seen.tiles[q] != seen.tiles[p]
-            if not (first and alike and verdicts[q] == KEPT and found[q] == KEPT):
+            if not (first and alike and decisions[q] == KEPT and found[q] == KEPT):
                 continue
-            ground = clipped(window, everywhere[seen.tiles[q]])
+            shared_area = clipped(window, everywhere[seen.tiles[q]])
             shared = common(seen.boxes[p], seen.boxes[q])
-            on = common(seen.boxes[[p, q]], ground)
+            on = common(seen.boxes[[p, q]], shared_area)
             if shared > 0 and shared / (on.sum() - shared) > SHARED_IOU:
                 found[p] = DROPPED
     return found
@@ -431,32 +434,32 @@ def by_definition(seen: Seen, grid: Grid, verdicts: Verdicts) -> Verdicts:
 def test_pieces_are_dropped_by_their_definition(crowd: tuple[Grid, Seen]) -> None:
     grid, seen = crowd
     rng = np.random.default_rng(len(seen.tiles))
-    verdicts = rng.choice([DROPPED, KEPT], len(seen.tiles), p=[0.2, 0.8]).astype(np.uint8)
-    expected = by_definition(seen, grid, verdicts)
-    np.testing.assert_array_equal(pieces_of(seen, grid, verdicts), expected)
+    decisions = rng.choice([DROPPED, KEPT], len(seen.tiles), p=[0.2, 0.8]).astype(np.uint8)
+    expected = by_definition(seen, grid, decisions)
+    np.testing.assert_array_equal(largest_views(seen, grid, decisions), expected)
 
 
 @settings(deadline=None, max_examples=200)
 @given(crowds(), st.data())
-def test_what_is_deferred_is_decided_as_if_all_had_been_together(
+def test_deferred_views_are_decided_as_if_all_were_given_at_once(
     crowd: tuple[Grid, Seen], data: st.DataObject
 ) -> None:
     grid, seen = crowd
     n = len(seen.tiles)
-    together = pieces_of(seen, grid)
+    together = largest_views(seen, grid)
     deferred = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_)
     given = np.where(deferred, UNDECIDED, KEPT).astype(np.uint8)
-    first = pieces_of(seen, grid, given)
+    first = largest_views(seen, grid, given)
     assert (first[deferred] == UNDECIDED).all()
     later = np.flatnonzero(first == UNDECIDED)
     kept = first == KEPT
-    kept[later[pieces_of(seen.at(later), grid) == KEPT]] = True
+    kept[later[largest_views(seen.at(later), grid) == KEPT]] = True
     np.testing.assert_array_equal(kept, together == KEPT)
 
 
 @settings(deadline=None, max_examples=200)
 @given(crowds(), st.data())
-def test_what_came_in_doubt_and_goes_after_all_drops_nothing(
+def test_an_undecided_view_that_is_dropped_later_drops_nothing(
     crowd: tuple[Grid, Seen], data: st.DataObject
 ) -> None:
     grid, seen = crowd
@@ -466,24 +469,26 @@ def test_what_came_in_doubt_and_goes_after_all_drops_nothing(
     )
     goes = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_)
     goes &= given == UNDECIDED
-    together = pieces_of(seen, grid, np.where(goes, DROPPED, KEPT).astype(np.uint8))
-    first = pieces_of(seen, grid, given)
+    together = largest_views(seen, grid, np.where(goes, DROPPED, KEPT).astype(np.uint8))
+    first = largest_views(seen, grid, given)
     later = np.flatnonzero((first == UNDECIDED) & ~goes)
     kept = first == KEPT
-    kept[later[pieces_of(seen.at(later), grid) == KEPT]] = True
+    kept[later[largest_views(seen.at(later), grid) == KEPT]] = True
     np.testing.assert_array_equal(kept, together == KEPT)
 
 
 def merged(
     seen: Seen, grid: Grid, inferred: NDArray[np.int8], inside: NDArray[np.bool_]
 ) -> Verdicts:
-    """The three rules in their order, where only the tiles `inside` are known."""
-    verdicts = drop_cut_views(seen.boxes, seen.tiles, grid, np.where(inside, inferred, np.int8(-1)))
-    left = np.flatnonzero(verdicts != DROPPED)
+    """The three rules in order, when only the tiles `inside` are known."""
+    decisions = drop_cut_views(
+        seen.boxes, seen.tiles, grid, np.where(inside, inferred, np.int8(-1))
+    )
+    left = np.flatnonzero(decisions != DROPPED)
     foreign = common(seen.boxes[left][:, None], windows(grid)[~inside]) > 0
-    doubtful = foreign.any(axis=1) | (verdicts[left] == UNDECIDED)
-    verdicts[left] = nms_decisions(seen.at(left), doubtful)
-    return pieces_of(seen, grid, verdicts)
+    doubtful = foreign.any(axis=1) | (decisions[left] == UNDECIDED)
+    decisions[left] = nms_decisions(seen.at(left), doubtful)
+    return largest_views(seen, grid, decisions)
 
 
 @settings(deadline=None, max_examples=200)
@@ -501,8 +506,8 @@ def test_regions_and_one_merge_give_the_answer_of_all_at_once(
         inside = np.zeros(len(grid), np.bool_)
         inside[[tile.index for tile in grid.tiles(region)]] = True
         own = np.flatnonzero(inside[seen.tiles])
-        verdicts = merged(seen.at(own), grid, inferred, inside)
-        kept[own], unknown[own] = verdicts == KEPT, verdicts == UNDECIDED
+        decisions = merged(seen.at(own), grid, inferred, inside)
+        kept[own], unknown[own] = decisions == KEPT, decisions == UNDECIDED
     later = np.flatnonzero(unknown)
     kept[later] = merged(seen.at(later), grid, inferred, everywhere) == KEPT
     np.testing.assert_array_equal(kept, merged(seen, grid, inferred, everywhere) == KEPT)

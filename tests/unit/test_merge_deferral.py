@@ -1,4 +1,4 @@
-"""Clusters: groups of detections that have no bearing on one another."""
+"""Clusters: groups of detections that cannot affect each other."""
 
 from itertools import product
 
@@ -29,7 +29,7 @@ def touch(one: NDArray[np.float64], two: NDArray[np.float64]) -> bool:
 
 
 def by_definition(bounds: NDArray[np.float64], labels: NDArray[np.int64]) -> list[int]:
-    """Join any two groups that touch, as long as there are such."""
+    """Join any two groups that touch, until none do."""
     groups = [[place] for place in range(len(bounds))]
     while True:
         solid = [bounds[group] for group in groups]

@@ -1,4 +1,4 @@
-"""Segmentation: what tile edges cut becomes what one look at the whole image would have given."""
+"""DISSOLVE: surfaces cut by tile edges become those found in the whole image at once."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def threshold(overlap: int) -> float:
 
 @pytest.mark.parametrize(("tile", "overlap"), GRIDS)
 @pytest.mark.parametrize("draw", [circles, rings, spiral, comb, noise])
-def test_drawn_shapes_are_as_in_one_look_at_the_whole(draw: Any, tile: int, overlap: int) -> None:
+def test_drawn_shapes_are_as_in_the_whole_image(draw: Any, tile: int, overlap: int) -> None:
     mask = draw()
     grid = Grid(mask.shape[1], mask.shape[0], tile, overlap)
     assert_same(dissolve(segmented(mask, grid), grid, threshold(overlap)), polygons(mask))
@@ -169,7 +169,7 @@ def test_drawn_shapes_are_as_in_one_look_at_the_whole(draw: Any, tile: int, over
     ("name", "percent"),
     [("mosaic_cog1_l8_rgb16.tif", 80), ("solaris_wv_pan16.tif", 60), ("RGB.byte.tif", 50)],
 )
-def test_real_shapes_are_as_in_one_look_at_the_whole(
+def test_real_shapes_are_as_in_the_whole_image(
     name: str, percent: float, tile: int, overlap: int
 ) -> None:
     with rasterio.open(DATA / name) as image:
@@ -310,7 +310,7 @@ def test_boxes_take_part_as_their_outlines_and_stay_boxes_alone() -> None:
     assert found[1] == alone
 
 
-def test_what_has_no_surface_in_its_tile_passes_untouched() -> None:
+def test_detections_without_a_surface_in_their_tile_stay_unchanged() -> None:
     rows = [
         row(0, 0, shapely.Point(90, 50)),
         row(0, 1, shapely.LineString([(70, 50), (100, 50)])),
@@ -382,28 +382,28 @@ drawings = st.tuples(st.lists(sighting, max_size=16), grids).map(
 )
 
 
-def pieces(part: shapely.Geometry, ground: shapely.Geometry) -> list[shapely.Geometry]:
-    found = shapely.intersection(part, ground)
-    if ground.geom_type == "LineString":
+def pieces(part: shapely.Geometry, shared_area: shapely.Geometry) -> list[shapely.Geometry]:
+    found = shapely.intersection(part, shared_area)
+    if shared_area.geom_type == "LineString":
         found = shapely.line_merge(found)
-    return [piece for piece in shapely.get_parts(found) if piece.geom_type == ground.geom_type]
+    return [piece for piece in shapely.get_parts(found) if piece.geom_type == shared_area.geom_type]
 
 
-def alike(one: dict[str, Any], two: dict[str, Any], grid: Grid, iou: float) -> bool:
+def match(one: dict[str, Any], two: dict[str, Any], grid: Grid, iou: float) -> bool:
     """The rule by its definition."""
     windows = [
         box(x, y, x + 20, y + 20)
         for down, across in (divmod(part["tile"], 3) for part in (one, two))
         for x, y in [(grid.columns[across], grid.rows[down])]
     ]
-    ground = shapely.intersection(*windows)
-    size = shapely.length if ground.geom_type == "LineString" else shapely.area
+    shared_area = shapely.intersection(*windows)
+    size = shapely.length if shared_area.geom_type == "LineString" else shapely.area
     shapes = [shapely.from_wkb(part["geometry"]) for part in (one, two)]
     seen = [shapely.intersection(*both) for both in zip(shapes, windows, strict=True)]
     return one["tile"] != two["tile"] and any(
         size(shapely.intersection(a, b)) > iou * size(shapely.union(a, b))
-        for a in pieces(seen[0], ground)
-        for b in pieces(seen[1], ground)
+        for a in pieces(seen[0], shared_area)
+        for b in pieces(seen[1], shared_area)
     )
 
 
@@ -414,7 +414,7 @@ def test_objects_are_what_the_definition_makes_of_every_pair(drawn: Any, iou: fl
     together = list(range(len(rows)))
     for k, one in enumerate(rows):
         for m, two in enumerate(rows[:k]):
-            if one["class_name"] == two["class_name"] and alike(one, two, grid, iou):
+            if one["class_name"] == two["class_name"] and match(one, two, grid, iou):
                 together = [together[m] if t == together[k] else t for t in together]
     found = dissolve(table(rows), grid, iou)
     assert len(found) == len(set(together))

@@ -1,4 +1,4 @@
-"""Non-maximum merging: who takes whom, beside NMS and SAHI."""
+"""Non-maximum merging: its groups, compared with the definition, NMS and SAHI."""
 
 import numpy as np
 import pytest
@@ -35,17 +35,17 @@ def by_definition(
     labels: NDArray[np.int64],
     limit: float,
 ) -> list[int]:
-    owners: dict[int, int] = {}
+    keepers: dict[int, int] = {}
     order = sorted(range(len(boxes)), key=lambda place: (-scores[place], place))
     for keeper in order:
-        if keeper in owners:
+        if keeper in keepers:
             continue
         for other in order:
             over = iou(boxes[keeper], boxes[other]) > limit
-            if other not in owners and labels[other] == labels[keeper] and over:
-                owners[other] = keeper
-        owners[keeper] = keeper
-    return [owners[place] for place in range(len(boxes))]
+            if other not in keepers and labels[other] == labels[keeper] and over:
+                keepers[other] = keeper
+        keepers[keeper] = keeper
+    return [keepers[place] for place in range(len(boxes))]
 
 
 @settings(deadline=None)
@@ -56,16 +56,16 @@ def test_it_is_the_definition_and_the_keepers_are_those_of_nms(
     boxes = np.array([d[0] for d in detections]).reshape(-1, 4)
     scores = np.array([d[1] for d in detections])
     labels = np.array([d[2] for d in detections], np.int64)
-    owners = merge_groups(Shapes.boxes(boxes), scores, labels, limit)
-    assert owners.tolist() == by_definition(boxes, scores, labels, limit)
-    keepers = np.flatnonzero(owners == np.arange(len(owners)))
-    assert keepers.tolist() == sorted(nms(boxes, scores, labels, limit).tolist())
+    keepers = merge_groups(Shapes.boxes(boxes), scores, labels, limit)
+    assert keepers.tolist() == by_definition(boxes, scores, labels, limit)
+    own = np.flatnonzero(keepers == np.arange(len(keepers)))
+    assert own.tolist() == sorted(nms(boxes, scores, labels, limit).tolist())
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("limit", [0.1, 0.3, 0.5])
-def test_sahi_groups_alike(seed: int, limit: float) -> None:
-    """Where its float32 holds the numbers, no two scores tie, and no IoU is at the threshold."""
+def test_sahi_makes_the_same_groups(seed: int, limit: float) -> None:
+    """If its float32 is exact, no two scores are equal and no IoU is at the threshold."""
     chance = np.random.default_rng(seed)
     corners, sizes = chance.integers(0, 60, (300, 2)), chance.integers(5, 20, (300, 2))
     boxes = np.hstack([corners, corners + sizes]).astype(np.float64)
@@ -80,12 +80,12 @@ def test_sahi_groups_alike(seed: int, limit: float) -> None:
     assert sum(map(len, expected.values())) == 300
 
 
-def test_sahi_loses_what_no_longer_matches_the_box_that_grew() -> None:
+def test_sahi_loses_members_that_no_longer_match_the_grown_box() -> None:
     """Both overlap the keeper by 0.6; after the left one has joined, the right one is dropped."""
     boxes = np.array([[4, 0, 12, 10], [2, 0, 10, 10], [6, 0, 14, 10]], np.float64)
     scores = np.array([0.9, 0.8, 0.7])
-    owners = merge_groups(Shapes.boxes(boxes), scores, np.zeros(3, np.int64), 0.55)
-    assert owners.tolist() == [0, 0, 0]
+    keepers = merge_groups(Shapes.boxes(boxes), scores, np.zeros(3, np.int64), 0.55)
+    assert keepers.tolist() == [0, 0, 0]
     theirs = GreedyNMMPostprocess(match_threshold=0.55, match_metric="IOU")(
         [
             ObjectPrediction(box.tolist(), category_id=0, score=score, full_shape=[20, 20])
@@ -95,21 +95,21 @@ def test_sahi_loses_what_no_longer_matches_the_box_that_grew() -> None:
     assert [found.bbox.to_xyxy() for found in theirs] == [[2, 0, 12, 10]]
 
 
-def test_sahi_in_float32_takes_what_does_not_overlap_enough() -> None:
-    """At 200,000 px its coordinates stand 1/64 px apart."""
+def test_sahi_in_float32_groups_boxes_that_do_not_overlap_enough() -> None:
+    """At 200,000 px, float32 coordinates are 1/64 px apart."""
     boxes = np.array([[200_000, 0, 200_010, 1], [200_005.004, 0, 200_015.004, 1]])
     scores = np.array([0.9, 0.8])
     limit = 1 / 3  # the IoU is less, by 0.0004
     rows = np.column_stack([boxes, scores, [0, 0]]).astype(np.float32)
     assert batched_greedy_nmm(rows, "IOU", limit) == {0: [1]}
-    owners = merge_groups(Shapes.boxes(boxes), scores, np.zeros(2, np.int64), limit)
-    assert owners.tolist() == [0, 1]
+    keepers = merge_groups(Shapes.boxes(boxes), scores, np.zeros(2, np.int64), limit)
+    assert keepers.tolist() == [0, 1]
 
 
 def test_a_deep_pile_is_grouped() -> None:
     place = np.random.default_rng(3).uniform(0, 10, (20_000, 2))
     shapes = Shapes.boxes(np.hstack([place, place + 20]))
     scores = np.random.default_rng(4).random(20_000)
-    owners = merge_groups(shapes, scores, np.zeros(20_000, np.int64), 0.5)
-    assert (owners[owners] == owners).all()
-    assert (scores[owners] >= scores).all()
+    keepers = merge_groups(shapes, scores, np.zeros(20_000, np.int64), 0.5)
+    assert (keepers[keepers] == keepers).all()
+    assert (scores[keepers] >= scores).all()

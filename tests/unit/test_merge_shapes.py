@@ -1,4 +1,4 @@
-"""Overlaps of shapes: those of shapely, for whatever shape, wherever it lies."""
+"""Overlaps of shapes equal shapely's, for any shape at any position."""
 
 import tracemalloc
 from typing import Any

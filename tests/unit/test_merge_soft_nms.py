@@ -1,4 +1,4 @@
-"""Soft NMS: the definition to the last bit, and what others make of it."""
+"""Soft NMS: every score equals the definition's; where ensemble-boxes differs."""
 
 from math import exp, nan
 

@@ -1,4 +1,4 @@
-"""NMS equals its definition in every decision, at once or in parts, whatever the boxes are like."""
+"""NMS equals its definition in every decision, at once or in parts, for any boxes."""
 
 from __future__ import annotations
 
@@ -137,33 +137,33 @@ def test_deferring_any_of_them_changes_nothing(
     kept, deferred = [], []
     for part in range(3):
         own = np.flatnonzero(parts == part)
-        verdicts = nms_decisions(
+        decisions = nms_decisions(
             Shapes.boxes(boxes[own]), scores[own], classes[own], limit, doubtful[own]
         )
-        kept += own[verdicts == KEPT].tolist()
-        deferred += own[verdicts == UNDECIDED].tolist()
+        kept += own[decisions == KEPT].tolist()
+        deferred += own[decisions == UNDECIDED].tolist()
     left = np.sort(np.array(deferred, int))
     kept += left[nms(boxes[left], scores[left], classes[left], limit)].tolist()
     assert sorted(kept) == by_definition((boxes, scores, classes), limit)
 
 
-def test_what_a_kept_one_blocks_is_dead_and_what_an_unknown_one_blocks_is_unknown() -> None:
+def test_a_kept_box_drops_others_and_an_undecided_box_leaves_them_undecided() -> None:
     boxes = [[0, 0, 10, 10], [1, 0, 11, 10], [100, 0, 110, 10], [101, 0, 111, 10]]
-    verdicts = nms_decisions(
+    decisions = nms_decisions(
         Shapes.boxes(boxes),
         np.array([0.9, 0.8, 0.7, 0.6]),
         np.zeros(4, int),
         0.5,
         np.array([False, True, True, False]),
     )
-    assert verdicts.tolist() == [KEPT, DROPPED, UNDECIDED, UNDECIDED]
+    assert decisions.tolist() == [KEPT, DROPPED, UNDECIDED, UNDECIDED]
 
 
 def test_ties_go_to_the_lower_index() -> None:
     assert nms([[0, 0, 4, 4]] * 3, [0.5, 0.5, 0.5], [1, 1, 1], 0.5).tolist() == [0]
 
 
-def test_classes_never_meet() -> None:
+def test_classes_are_not_compared() -> None:
     assert nms([[0, 0, 4, 4]] * 2, [0.4, 0.9], ["ship", "crane"], 0.5).tolist() == [0, 1]
 
 
