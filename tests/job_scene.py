@@ -1,4 +1,4 @@
-"""A painted scene of ships, the request for it, and readers of what was published."""
+"""A generated scene with ships, its request, and readers of the published files."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def request(path: Path, out: Path, **fields: Any) -> Request:
 
 
 def features(out: Path, name: str) -> list[dict[str, Any]]:
-    """What was published, without the moment that it was."""
+    """The published features without their inference time."""
     found: list[dict[str, Any]] = json.loads((out / f"{name}.geojson").read_text())["features"]
     for feature in found:
         feature["properties"].pop("inferenceMetadata")
@@ -66,7 +66,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 def corner(scene: Path) -> str:
-    """WKT of a triangle of the scene: 300 × 200 pixels, halved."""
+    """A triangle of the scene as WKT: half of 300 × 200 pixels."""
     with rasterio.open(scene) as source:
         x, y = source.transform * np.array([(500, 600), (800, 600), (800, 400), (500, 600)]).T
         ring = zip(*rasterio.warp.transform(source.crs, "EPSG:4326", x, y), strict=True)

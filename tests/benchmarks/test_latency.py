@@ -1,4 +1,4 @@
-"""From a message on the queue to the first tile at the model: what is Swath's, what is Prefect's.
+"""From a message on the queue to the first tile at the model: the shares of Swath and of Prefect.
 
 A stage of Prefect's lies between a run's creation and its start: the worker's poll, a new process
 and its imports. Every other second is Swath's own. An image of one region is worked in its own run;
@@ -38,7 +38,7 @@ JOBS = 5
 
 
 class Model(ThreadingHTTPServer):
-    """A model that finds nothing, and knows when it was first asked."""
+    """A model without detections that records when it was first called."""
 
     asked: list[float]
 

@@ -67,11 +67,11 @@ def write(file: Path, layout: dict[str, Any]) -> None:
 
 
 def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
-    """Peak memory of this process once tiles of a region were read, and how many were."""
+    """Peak memory of this process after tiles of a region were read, and their number."""
     import os
 
     os.environ["SWATH_LOCAL_ROOTS"] = f'["{file.parent}"]'
-    import flows.region  # noqa: F401 - what a region's run has loaded
+    import flows.region  # noqa: F401 - a region's run has loaded it
     from tasks.inference import open_endpoint
     from tasks.inference.batch import Batch, infer, max_calls
     from tasks.inference.client import InferenceClient
@@ -108,7 +108,7 @@ def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
 
 
 def measured(file: Path, most_tiles: int = 10**6) -> tuple[int, int]:
-    slow = null_model(0.25)  # so that as many calls as may be are in flight
+    slow = null_model(0.25)  # so that the maximum number of calls is in flight
     with slow as url, ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(peak_of_a_region, file, most_tiles, url).result()
 
@@ -140,8 +140,8 @@ def test_a_file_of_strips_of_40_gb_is_read_in_place(tmp_path: Path) -> None:
 
 
 def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int, int]:
-    """Peak memory of this process once a region's detections were stored, and how many."""
-    import flows.region  # noqa: F401 - what a region's run has loaded
+    """Peak memory of this process after a region's detections were stored, and their number."""
+    import flows.region  # noqa: F401 - a region's run has loaded it
     from tasks.grid.tiles import Grid
     from tasks.imagery import TilePixels
     from tasks.inference import BuiltinEndpoint
@@ -188,7 +188,7 @@ def test_a_million_detections_in_a_region_take_less_than_a_gibibyte(tmp_path: Pa
 
 
 def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
-    """How far this process's peak memory rose in publishing, and how many features it was."""
+    """The rise of this process's peak memory in publishing, and the number of features."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     import shapely
@@ -245,7 +245,7 @@ def test_publishing_400_000_features_takes_less_than_300_mib(tmp_path: Path) -> 
 
 
 def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
-    """Peak memory of this process once 40 regions were settled, kept, merged and read again.
+    """Peak memory of this process after 40 regions were settled, stored, merged and loaded.
 
     Objects of 20 px stand 32 px apart, so that every tile edge cuts some in half. Each tile sees
     them up to a pixel off.
@@ -255,7 +255,7 @@ def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
     """
     import pyarrow as pa
 
-    import flows.image  # noqa: F401 - what an image's run has loaded
+    import flows.image  # noqa: F401 - an image's run has loaded it
     from tasks.grid.tiles import Grid, Region
     from tasks.merge import merge, settle
     from tasks.request import Algorithm

@@ -72,7 +72,7 @@ def test_a_prefect_that_stores_no_artifacts_fails_no_job(
     assert len(features(allowed / "out", "scene.tif")) == end.result().features > 0
 
 
-def test_a_summary_and_a_table_of_regions_are_left_on_the_run(allowed: Path) -> None:
+def test_the_run_has_a_summary_and_a_table_of_regions(allowed: Path) -> None:
     scene = paint(allowed / "scene.tif")
     end = run(request(scene, allowed / "out", jobId="job-artifacts"), 450)
     with get_client(sync_client=True) as client:
@@ -87,14 +87,14 @@ def test_a_summary_and_a_table_of_regions_are_left_on_the_run(allowed: Path) -> 
     assert f"- coverage: [{allowed / 'out' / 'scene.tif.coverage.parquet'}]" in page
     assert rows[0]["region"] == "region 1/2 · 0,0 900×404"
     assert [float(row["first tile"]) > 0 for row in rows] == [True, True]
-    assert [row["queued"] for row in rows] == ["–", "–"]  # nothing had to start here
+    assert [row["queued"] for row in rows] == ["–", "–"]  # no process had to start
     assert re.search(r"^\| this run \| – \| – \| – \| \d+\.\d\d \|$", page, re.MULTILINE)
     assert re.search(r"^\| median of 2 regions \| – \| – \| – \| \d+\.\d\d \|$", page, re.MULTILINE)
     assert shown["progress"].data == 100
     assert shown["progress"].description == "20 of 20 tiles"
 
 
-def test_every_image_of_a_request_is_worked(allowed: Path) -> None:
+def test_every_image_of_a_request_is_published(allowed: Path) -> None:
     (allowed / "a").mkdir()
     (allowed / "b").mkdir()
     both = [paint(allowed / "a" / "scene.tif"), paint(allowed / "b" / "scene.tif", 800, 600)]
@@ -113,7 +113,7 @@ def test_every_image_of_a_request_is_worked(allowed: Path) -> None:
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> UUID:
-    """A deployment that regions run on; nobody works it."""
+    """A deployment for regions, without a worker."""
     with get_client(sync_client=True) as client:
         deployment = client.create_deployment(client.create_flow(region), "elsewhere")
     monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/elsewhere")
@@ -122,14 +122,14 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> UUID:
 
 
 def runs_elsewhere(deployment: UUID) -> int:
-    """Runs of a deployment that there ever were."""
+    """Number of runs of a deployment, whatever their state."""
     with get_client(sync_client=True) as client:
         mine = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
         return len(client.read_flow_runs(deployment_filter=mine))
 
 
 def regions_of(end: State[Any]) -> list[FlowRun]:
-    """The runs of an image's regions, the first first."""
+    """The runs of an image's regions, by start time."""
     parent = FlowRunFilterParentFlowRunId(any_=[end.state_details.flow_run_id])
     with get_client(sync_client=True) as client:
         return client.read_flow_runs(
@@ -148,7 +148,7 @@ def test_an_image_of_one_region_is_worked_in_its_own_run(allowed: Path, elsewher
     (only,) = regions_of(end)
     assert only.deployment_id is None
     assert set(only.tags) == {"job:job-1", "model:bright-targets"}
-    # by which later images are cut
+    # the timing by which later images are divided
     assert (only.labels["swath.tiles"], only.labels["swath.tile_pixels"]) == (19, 256 * 256)
     assert float(str(only.labels["swath.work_seconds"])) > 0
     assert runs_elsewhere(elsewhere) == 0
@@ -160,7 +160,7 @@ def test_a_single_region_that_is_lost_is_tried_again(
     work, calls = allowed / "work", []
 
     def find(_: object) -> dict[str, Any]:
-        """Have no folder to store findings in, at the first attempt."""
+        """Have no folder to store results in, at the first attempt."""
         calls.append(1)
         work.unlink() if len(calls) == 2 else work.write_text("no folder")
         return {"type": "FeatureCollection", "features": []}
@@ -173,10 +173,10 @@ def test_a_single_region_that_is_lost_is_tried_again(
     assert runs_elsewhere(elsewhere) == 0
 
 
-def test_a_single_region_is_lost_after_as_many_attempts_as_any(
+def test_a_single_region_has_as_many_attempts_as_any(
     allowed: Path, elsewhere: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (allowed / "file").write_text("where regions cannot leave their findings")
+    (allowed / "file").write_text("where regions cannot store their results")
     monkeypatch.setenv("SWATH_WORK_URI", str(allowed / "file" / "work"))
     monkeypatch.setenv("SWATH_REGION_ATTEMPTS", "2")
     settings.cache_clear()
@@ -199,7 +199,7 @@ def test_a_single_region_whose_endpoint_was_given_up_is_not_tried_again(
     assert runs_elsewhere(elsewhere) == 0
 
 
-def test_regions_that_nobody_sized_are_sized_by_their_work(
+def test_regions_without_a_set_size_are_sized_by_throughput(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene, cut = paint(allowed / "scene.tif"), {"imageProcessorTileSize": 512}
@@ -210,7 +210,7 @@ def test_regions_that_nobody_sized_are_sized_by_their_work(
     assert features(allowed / "one", "scene.tif") == features(allowed / "four", "scene.tif")
 
 
-def test_an_endpoint_that_is_down_ends_the_job_and_no_further_region_is_begun(
+def test_no_region_begins_once_the_endpoint_was_given_up(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SWATH_ENDPOINT_PATIENCE", "1")

@@ -41,7 +41,7 @@ ENDS = {"SUCCESS", "PARTIAL", "FAILED"}
 
 @dataclass
 class Outcome:
-    """What was seen of the jobs while they were worked.
+    """What was observed of the jobs.
 
     Attributes:
         statuses: Of each job id, the statuses in the order they were published.
@@ -74,7 +74,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackWithModels]:
 
 
 def forget() -> None:
-    """Settings and clients were made for another environment."""
+    """Forget settings and clients of another environment."""
     settings.cache_clear()
     clients.client.cache_clear()
     clients.session.cache_clear()
@@ -110,7 +110,7 @@ def message(here: StackWithModels, job_id: str, *images: str, model: str = "brig
 
 @pytest.fixture(scope="module")
 def outcome(here: StackWithModels, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Every job, worked to its end."""
+    """The outcome of all jobs."""
     folder = tmp_path_factory.mktemp("images")
     bucket = f"s3://{here.stack.record.image_bucket}"
     paint(folder / "a.tif")
@@ -138,7 +138,7 @@ def outcome(here: StackWithModels, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def follow(here: StackWithModels, expected: dict[str, int]) -> Outcome:
-    """Watch until every job has the ends it should have, and the queue is empty."""
+    """Watch until every job has its expected terminal statuses, and the queue is empty."""
     seen, deadline = Outcome(), time.monotonic() + PATIENCE
     with get_client(sync_client=True) as prefect:
         while True:
@@ -224,7 +224,7 @@ def test_its_regions_were_runs_of_their_own_on_the_work_pool(
     assert {region.work_pool_name for region in regions} == {"swath"}
 
 
-def test_a_message_that_does_not_parse_is_set_aside_and_told(
+def test_a_message_that_does_not_parse_is_dead_lettered_and_announced(
     here: StackWithModels, outcome: Outcome
 ) -> None:
     aside = {
@@ -239,7 +239,7 @@ def test_a_message_that_does_not_parse_is_set_aside_and_told(
     assert len(aside) == 4
 
 
-def test_a_message_that_prefect_does_not_take_is_told(outcome: Outcome) -> None:
+def test_a_message_that_prefect_refuses_is_announced(outcome: Outcome) -> None:
     assert outcome.statuses["huge"] == ["FAILED"]
     assert "Prefect refuses it" in outcome.messages["huge"]
 
@@ -248,7 +248,7 @@ def test_a_message_sent_twice_is_one_run(outcome: Outcome) -> None:
     assert len(outcome.runs["good"]) == 1
 
 
-def test_every_image_of_a_message_is_worked_under_its_own_name(
+def test_every_image_of_a_message_is_published_under_its_own_name(
     here: StackWithModels, outcome: Outcome
 ) -> None:
     assert sorted(outcome.statuses["both"]).count("SUCCESS") == 2
@@ -269,9 +269,7 @@ def test_a_tile_that_fails_makes_the_result_partial(
     assert len(collection(here, "partial/red.tif.geojson")) == 19
 
 
-def test_an_image_that_is_not_there_fails_with_the_reason(
-    here: StackWithModels, outcome: Outcome
-) -> None:
+def test_a_missing_image_fails_with_the_reason(here: StackWithModels, outcome: Outcome) -> None:
     assert outcome.statuses["absent"] == ["STARTED", "FAILED"]
     assert "nowhere.tif" in outcome.messages["absent"]
     assert published(here, "absent") == []
@@ -281,7 +279,7 @@ def test_no_more_images_are_taken_than_may_run(outcome: Outcome) -> None:
     assert outcome.most_at_once == LIMIT
 
 
-def test_nothing_is_left_of_the_work(here: StackWithModels, outcome: Outcome) -> None:
+def test_the_work_folders_are_removed(here: StackWithModels, outcome: Outcome) -> None:
     assert "Contents" not in client("s3").list_objects_v2(Bucket="swath-work")
 
 
@@ -296,7 +294,7 @@ def test_a_job_that_failed_may_be_sent_again(
     assert len(again.runs["absent"]) == 2
 
 
-def test_a_run_cancelled_before_it_began_is_told_once(
+def test_a_run_cancelled_before_it_began_is_announced_once(
     here: StackWithModels, outcome: Outcome
 ) -> None:
     parameters = {
@@ -315,7 +313,7 @@ def test_a_run_cancelled_before_it_began_is_told_once(
     assert receive(here.stack.record.status_queue_url) == []
 
 
-def test_a_cancelled_image_leaves_no_region_at_work_though_its_model_hangs(
+def test_cancelling_an_image_ends_its_regions_even_if_the_model_hangs(
     here: StackWithModels, outcome: Outcome, tmp_path: Path
 ) -> None:
     paint(tmp_path / "blue.tif", colour=(0, 0, 255))

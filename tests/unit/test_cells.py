@@ -1,4 +1,4 @@
-"""The cells of a grid: the image parted once, each tile with its own part of what is asked for."""
+"""The cells of a grid: they divide the image, and each lies in its tile."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ outlines = st.lists(points, min_size=3, max_size=9).map(shapely.Polygon)
 
 @st.composite
 def polygons(draw: st.DrawFn) -> RegionOfInterest:
-    """Polygons that cross themselves, in several parts and with holes, made valid as requests'."""
+    """Valid multipolygons with holes, made from rings that may cross themselves."""
     parts = [_valid(part) for part in draw(st.lists(outlines, min_size=1, max_size=3))]
     holes = [_valid(part) for part in draw(st.lists(outlines, max_size=2))]
     area = shapely.difference(shapely.union_all(parts), shapely.union_all(holes))
@@ -47,7 +47,9 @@ def cells(grid: Grid) -> shapely.Geometry:
 
 
 @given(st.integers(1, 5000), cut)
-def test_cells_part_an_axis_each_in_its_tile(extent: int, tile_overlap: tuple[int, int]) -> None:
+def test_cells_divide_an_axis_and_each_lies_in_its_tile(
+    extent: int, tile_overlap: tuple[int, int]
+) -> None:
     starts = np.array(positions(extent, *tile_overlap))
     tile = min(tile_overlap[0], extent)
     found = edges(starts.tolist(), tile)
@@ -71,7 +73,7 @@ def test_without_a_region_of_interest_the_areas_are_the_cells(grid: Grid) -> Non
 
 
 @given(grids, polygons())
-def test_the_areas_are_what_the_polygon_covers_of_each_cell(
+def test_an_area_is_the_part_of_a_cell_inside_the_polygon(
     grid: Grid, roi: RegionOfInterest
 ) -> None:
     found = Cells.of(grid, roi)
@@ -82,14 +84,16 @@ def test_the_areas_are_what_the_polygon_covers_of_each_cell(
 
 
 @given(grids, polygons())
-def test_a_tile_that_is_not_wanted_has_no_area(grid: Grid, roi: RegionOfInterest) -> None:
+def test_a_tile_outside_the_region_of_interest_has_no_area(
+    grid: Grid, roi: RegionOfInterest
+) -> None:
     found = Cells.of(grid, roi).areas
     for region in grid.regions(10_000):
         for tile in grid.tiles(region):
             assert found[tile.index] < 1e-9 or roi.meets([tile.window])[0]
 
 
-def test_a_polygon_far_larger_than_the_image_asks_for_all_of_it() -> None:
+def test_a_polygon_far_larger_than_the_image_covers_all_of_it() -> None:
     grid = Grid(900, 700, 256, 64)
     everything = RegionOfInterest(shapely.box(-1e6, -1e6, 1e6, 1e6))
     found, whole = Cells.of(grid, everything), Cells.of(grid, None)

@@ -1,4 +1,4 @@
-"""The ledger: each tile in one state, in the order of the grid, and nothing forgotten."""
+"""The ledger: one line and one state for each tile, in the order of the grid."""
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +42,7 @@ def records(drawn: list[tuple[TileState, str]]) -> list[TileRecord]:
     return [TileRecord(tile, *found) for tile, found in zip(TILES, drawn, strict=True)]
 
 
-def test_a_line_says_where_the_tile_is_and_what_became_of_it() -> None:
+def test_a_line_has_the_window_and_the_state_of_its_tile() -> None:
     table = ledger([TileRecord(TILES[5], TileState.FAILED, "HTTP 500", attempts=4, rejected=0)])
     assert table.schema == coverage.SCHEMA
     window = TILES[5].window
@@ -69,7 +69,7 @@ def test_a_reason_is_one_line() -> None:
 
 
 @given(outcomes, st.randoms(use_true_random=False), st.integers(0, len(TILES)))
-def test_the_order_and_the_cuts_do_not_matter(
+def test_the_order_of_records_and_the_division_into_ledgers_do_not_matter(
     drawn: list[tuple[TileState, str]], random: object, cut: int
 ) -> None:
     whole = ledger(records(drawn))
@@ -101,7 +101,7 @@ def test_reasons_are_those_of_failed_tiles_most_frequent_first(
 
 
 @given(outcomes, st.integers(0, len(TILES)))
-def test_the_first_failures_are_told_in_the_order_of_the_grid(
+def test_the_first_failures_are_listed_in_the_order_of_the_grid(
     drawn: list[tuple[TileState, str]], most: int
 ) -> None:
     told = failures(ledger(records(drawn)), most)
@@ -110,8 +110,8 @@ def test_the_first_failures_are_told_in_the_order_of_the_grid(
     assert all((line["width"], line["height"]) == (20, 20) for line in told)
 
 
-def looked_at(roi: RegionOfInterest | None, *failed: int) -> pa.Table:
-    """A ledger as an image's run leaves it."""
+def finished_ledger(roi: RegionOfInterest | None, *failed: int) -> pa.Table:
+    """The ledger of a finished image."""
     found = [
         TileRecord(tile, TileState.OUTSIDE)
         if roi is not None and not roi.meets([tile.window])[0]
@@ -124,8 +124,8 @@ def looked_at(roi: RegionOfInterest | None, *failed: int) -> pa.Table:
 
 
 @pytest.mark.parametrize("roi", [None, SQUARE])
-def test_what_was_looked_at_adds_up_to_all_that_is_asked_for(roi: RegionOfInterest | None) -> None:
-    table = measure(looked_at(roi), Cells.of(GRID, roi))
+def test_the_areas_add_up_to_the_region_of_interest(roi: RegionOfInterest | None) -> None:
+    table = measure(finished_ledger(roi), Cells.of(GRID, roi))
     assert table.schema == coverage.MEASURED
     check_complete(table, Cells.of(GRID, roi))
     asked = 70 * 50 if roi is None else 26 * 23 - 16
@@ -140,17 +140,17 @@ def test_what_was_looked_at_adds_up_to_all_that_is_asked_for(roi: RegionOfIntere
 
 
 def test_a_failed_tile_takes_the_share_of_its_own_cell() -> None:
-    table = measure(looked_at(None, 0, 1), Cells.of(GRID, None))
+    table = measure(finished_ledger(None, 0, 1), Cells.of(GRID, None))
     x, y = (20 + 12) / 2, (20 + 15) / 2  # the middles of the first overlaps
     second = (12 + 20 + 25) / 2 - x
     assert table["area_px"].to_pylist()[:2] == [x * y, second * y]
     assert shares(table)["failed"] == pytest.approx((x + second) * y / (70 * 50))
 
 
-def test_a_tile_seen_only_for_its_overlap_answers_for_nothing() -> None:
+def test_a_tile_that_meets_the_roi_only_in_its_overlap_has_no_area() -> None:
     roi = RegionOfInterest(shapely.box(18, 2, 26, 10))  # in the second tile's cell
     wanted = [tile.index for tile in TILES if roi.meets([tile.window])[0]]
-    table = measure(looked_at(roi, 0), Cells.of(GRID, roi))
+    table = measure(finished_ledger(roi, 0), Cells.of(GRID, roi))
     assert 0 in wanted
     assert (table["state"][0].as_py(), table["area_px"][0].as_py()) == ("failed", 0)
     check_complete(table, Cells.of(GRID, roi))
@@ -163,7 +163,7 @@ def with_areas(table: pa.Table, areas: list[float]) -> pa.Table:
 
 @given(st.integers(0, len(TILES) - 1), st.floats(1e-4, 1e3))
 def test_areas_that_do_not_add_up_are_a_fault(tile: int, missing: float) -> None:
-    table = measure(looked_at(None), Cells.of(GRID, None))
+    table = measure(finished_ledger(None), Cells.of(GRID, None))
     areas = table["area_px"].to_pylist()
     areas[tile] -= missing
     with pytest.raises(RuntimeError, match=r"add up to .* px², but .* 3500\.0 px²"):
@@ -171,12 +171,12 @@ def test_areas_that_do_not_add_up_are_a_fault(tile: int, missing: float) -> None
 
 
 @given(st.sampled_from([tile for tile in TILES if SQUARE.meets([tile.window])[0]]))
-def test_a_wanted_tile_that_was_left_out_is_a_fault(tile: object) -> None:
-    wanted = measure(looked_at(SQUARE), Cells.of(GRID, SQUARE))
+def test_a_tile_in_the_roi_that_is_marked_outside_is_a_fault(tile: object) -> None:
+    wanted = measure(finished_ledger(SQUARE), Cells.of(GRID, SQUARE))
     states = wanted["state"].to_pylist()
     index = tile.index  # type: ignore[attr-defined]
     states[index] = "outside"
-    table = looked_at(SQUARE).set_column(5, coverage.SCHEMA.field("state"), pa.array(states))
+    table = finished_ledger(SQUARE).set_column(5, coverage.SCHEMA.field("state"), pa.array(states))
     table = measure(table, Cells.of(GRID, SQUARE))
     if wanted["area_px"][index].as_py() == 0:
         check_complete(table, Cells.of(GRID, SQUARE))
@@ -186,7 +186,9 @@ def test_a_wanted_tile_that_was_left_out_is_a_fault(tile: object) -> None:
 
 
 def test_a_tile_outside_without_a_region_of_interest_is_a_fault() -> None:
-    table = measure(looked_at(RegionOfInterest(shapely.box(0, 0, 30, 30))), Cells.of(GRID, None))
+    table = measure(
+        finished_ledger(RegionOfInterest(shapely.box(0, 0, 30, 30))), Cells.of(GRID, None)
+    )
     with pytest.raises(RuntimeError, match="leaves out"):
         check_complete(table, Cells.of(GRID, None))
 
@@ -205,7 +207,7 @@ def test_rejected_features_are_summed() -> None:
     assert rejected(ledger([])) == 0
 
 
-def test_lines_say_how_many_detections_their_tiles_gave() -> None:
+def test_lines_count_the_detections_of_their_tiles() -> None:
     table = ledger([TileRecord(TILES[place], TileState.INFERRED) for place in (1, 3, 4)])
     counted = coverage.with_detections(table, np.array([3, 1, 3]))
     assert counted["detections"].to_pylist() == [1, 2, 0]
@@ -213,7 +215,7 @@ def test_lines_say_how_many_detections_their_tiles_gave() -> None:
     assert coverage.detections(counted) == 3
 
 
-def test_which_tiles_a_model_looked_at_is_told_as_far_as_it_is_known() -> None:
+def test_inferred_tiles_are_marked_and_tiles_without_a_line_are_unknown() -> None:
     states = {0: TileState.INFERRED, 2: TileState.BLANK, 3: TileState.FAILED}
     table = ledger([TileRecord(TILES[place], state) for place, state in states.items()])
     looked = coverage.inferred(table, GRID)

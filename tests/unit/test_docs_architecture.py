@@ -1,4 +1,4 @@
-"""docs/architecture.md names every room, and no file or name that is not there."""
+"""docs/architecture.md names every room, and only files and functions that exist."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ PATHS = sorted(set(re.findall(r"`((?:flows|tasks|deployments)/[\w/.]*)`", PAGE))
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_path_that_the_page_names_is_there(path: str) -> None:
+def test_a_path_on_the_page_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
@@ -21,7 +21,7 @@ def test_the_page_names_every_room() -> None:
 
 
 @pytest.mark.parametrize("name", re.findall(r"`(\w+)` of `(tasks/[\w/]+(?:\.py)?)`", PAGE))
-def test_a_function_that_the_page_names_stands_where_it_says(name: tuple[str, str]) -> None:
+def test_a_function_on_the_page_is_in_the_module_that_it_names(name: tuple[str, str]) -> None:
     function, path = name
     where = ROOT / path
     source = where if where.is_file() else where / "__init__.py"

@@ -1,4 +1,4 @@
-"""What a plan will take, told before: equal to what the run then finds."""
+"""The estimate of a plan equals what its run then finds."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def found_by(plan: Plan) -> dict[str, int]:
     return counts
 
 
-def test_blocks_that_the_file_leaves_out_are_counted_and_not_read(make: Make) -> None:
+def test_tiles_of_absent_blocks_are_counted_as_blank_and_not_read(make: Make) -> None:
     plan = make(sparse_ok=True)
     found = estimate(plan)
     assert found.tiles == {"inferred": 50, "blank": 50, "outside": 0} == found_by(plan)
@@ -97,7 +97,7 @@ def test_tiles_outside_the_region_of_interest_are_not_read(make: Make) -> None:
     assert half.bytes_to_read < 0.6 * whole.bytes_to_read
 
 
-def test_what_two_regions_read_counts_twice(make: Make) -> None:
+def test_blocks_that_two_regions_read_count_twice(make: Make) -> None:
     plan = make({"imageProcessorTileSize": 96, "imageProcessorTileOverlap": 32})
     one, many = estimate(plan, SIZE), estimate(plan, 100)
     assert (one.regions, one.region_size) == (1, (SIZE, SIZE))
@@ -107,7 +107,7 @@ def test_what_two_regions_read_counts_twice(make: Make) -> None:
     assert many.memory_bytes == one.memory_bytes
 
 
-def test_regions_are_sized_by_their_work_where_nobody_sized_them(
+def test_regions_without_a_set_size_are_sized_by_throughput(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make()  # 100 tiles
@@ -139,13 +139,13 @@ def test_an_overview_shows_the_blank_tiles_of_a_declared_nodata(make: Make) -> N
     assert found.tiles["blank"] in range(40, 51)  # dilated by a pixel, so never too many
 
 
-def test_an_image_of_data_alone_has_no_blank_tiles(make: Make) -> None:
+def test_an_image_without_nodata_has_no_blank_tiles(make: Make) -> None:
     found = estimate(make())
     assert found.tiles == {"inferred": 100, "blank": 0, "outside": 0}
     assert found.blank_is == "counted"
 
 
-def test_it_is_told_as_json_too(make: Make) -> None:
+def test_an_estimate_is_available_as_json(make: Make) -> None:
     found = estimate(make())
     assert Estimate.model_validate_json(found.model_dump_json()) == found
     assert found.georeference == "affine in EPSG:4326"

@@ -74,7 +74,7 @@ def test_a_collection_has_the_bbox_of_its_features(allowed: Path) -> None:
     assert published["bbox"] == [*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)]
 
 
-def test_a_model_whose_every_feature_is_broken_is_no_success(
+def test_a_model_that_gives_only_broken_features_makes_a_job_partial(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def plain(_: object) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def test_blank_tiles_are_not_sent_and_are_counted(allowed: Path) -> None:
     assert table.total_bounds.tolist() == pytest.approx(ground, abs=1e-6)
 
 
-def test_a_region_of_interest_is_all_that_is_looked_at(allowed: Path) -> None:
+def test_only_the_region_of_interest_is_inferred(allowed: Path) -> None:
     scene = paint(allowed / "scene.tif")
     summary = run(request(scene, allowed / "out", regionOfInterest=corner(scene)))
     assert summary.status is JobStatus.SUCCESS
@@ -150,7 +150,7 @@ def test_failed_tiles_make_a_partial_result_with_the_reason(allowed: Path) -> No
     assert told in summary.message
 
 
-def test_a_model_that_never_answers_publishes_the_ledger_alone(allowed: Path) -> None:
+def test_if_the_model_never_answers_only_the_ledger_is_published(allowed: Path) -> None:
     scene = paint(allowed / "scene.tif")
     dead = {"name": "http://127.0.0.1:9/invocations", "type": "HTTP_ENDPOINT"}
     summary = run(request(scene, allowed / "out", imageProcessor=dead, imageProcessorTileSize=1024))
@@ -164,7 +164,7 @@ def test_a_model_that_never_answers_publishes_the_ledger_alone(allowed: Path) ->
     assert "127.0.0.1:9" in line["reason"]
 
 
-def test_an_output_that_fails_hides_no_reason_of_a_failed_job(
+def test_an_output_that_fails_does_not_hide_why_the_job_failed(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene, out = paint(allowed / "scene.tif"), allowed / "out"
@@ -192,7 +192,7 @@ def test_an_output_that_fails_hides_no_reason_of_a_failed_job(
         ({"regionOfInterest": "POLYGON((0 0, 1 0, 1 1, 0 0))"}, "do not meet"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_any_work(
+def test_a_request_that_cannot_be_honoured_is_refused_before_any_work(
     allowed: Path, fields: dict[str, Any], told: str
 ) -> None:
     scene = paint(allowed / "scene.tif")
@@ -282,6 +282,6 @@ def test_no_region_begins_once_the_image_was_replaced(
     assert [event for event, _ in recorder.heard].count("began") == 1
 
 
-def test_nothing_is_left_in_the_work_folder(allowed: Path) -> None:
+def test_the_work_folder_is_empty_afterwards(allowed: Path) -> None:
     run(request(paint(allowed / "scene.tif"), allowed / "out"))
     assert list((allowed / "work").iterdir()) == []

@@ -1,4 +1,4 @@
-"""The plan of an image: its tiles found once each, whatever the cuts, and refusals in time."""
+"""The plan of an image: tiles, regions, and refusals before any tile is sent."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def plan_of(request: Request) -> Plan:
 
 
 def worked(plan: Plan, region_size: int, batch_size: int, backwards: bool) -> TileResults:
-    """What the image gives when it is worked in regions and batches of a size."""
+    """The results of the image for a region size and a batch size."""
     endpoint = BuiltinEndpoint("flood", {"count": 5})
     regions = plan.grid.regions(region_size)
     found = []
@@ -140,7 +140,7 @@ def test_the_ledger_adds_up_to_the_image(folder: Path, roi: str | None) -> None:
 
 @effort(max_examples=20, deadline=None)
 @given(st.integers(1, 400), st.integers(1, 60), st.sampled_from([None, ROI]), st.booleans())
-def test_the_cuts_do_not_matter(
+def test_results_do_not_depend_on_regions_and_batches(
     folder: Path, region_size: int, batch_size: int, roi: str | None, backwards: bool
 ) -> None:
     plan = plan_of(ask(folder, regionOfInterest=roi))
@@ -151,12 +151,12 @@ def test_the_cuts_do_not_matter(
     assert len(whole.detections) > 0
 
 
-def test_it_is_told_in_one_line(folder: Path) -> None:
+def test_a_plan_has_a_text_of_one_line(folder: Path) -> None:
     plan = plan_of(ask(folder))
     assert plan.text(4) == "230 × 170 pixels, 3 × uint8: 30 tiles of 48 × 48 in 4 regions"
 
 
-def test_a_plan_that_can_be_carried_out_passes(folder: Path) -> None:
+def test_a_plan_that_can_be_worked_passes(folder: Path) -> None:
     request = ask(folder)
     assert check_plan(request, request.image_urls[0]).grid == plan_of(request).grid
 
@@ -173,7 +173,7 @@ def test_a_plan_that_can_be_carried_out_passes(folder: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_carried_out_is_refused_first(
+def test_a_plan_that_cannot_be_worked_is_refused(
     folder: Path, fields: dict[str, Any], told: str
 ) -> None:
     request = ask(folder, **fields)
@@ -181,7 +181,7 @@ def test_what_cannot_be_carried_out_is_refused_first(
         check_plan(request, request.image_urls[0])
 
 
-def test_tiles_that_no_memory_holds_are_refused(folder: Path) -> None:
+def test_tiles_that_do_not_fit_in_memory_are_refused(folder: Path) -> None:
     with rasterio.open(
         folder / "deep.tif",
         "w",
@@ -229,7 +229,7 @@ def test_an_image_that_the_request_does_not_name_is_refused(folder: Path) -> Non
         check_plan(ask(folder), "/elsewhere.tif")
 
 
-def test_every_region_sees_the_version_that_the_work_began_with(folder: Path) -> None:
+def test_another_version_of_the_image_is_refused(folder: Path) -> None:
     request = ask(folder)
     (url,) = request.image_urls
     etag = make_plan(request, url).image.etag
@@ -238,7 +238,7 @@ def test_every_region_sees_the_version_that_the_work_began_with(folder: Path) ->
         make_plan(request, url, "an older one")
 
 
-def test_detections_are_asked_for_where_their_centre_is_inside_the_region_of_interest(
+def test_detections_are_clipped_to_the_roi_by_their_centre(
     folder: Path,
 ) -> None:
     ring = shapely.box(0, 0, 20, 10) - shapely.box(5, 2, 9, 6)

@@ -1,4 +1,4 @@
-"""How many regions, how big: minutes of work each, for all workers, every tile in one of them."""
+"""The number and size of regions: minutes of work each, for all workers, covering every tile."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def makespan(tiles: int, throughput: Throughput) -> float:
 
 
 @given(tiles, costs, workers)
-def test_there_are_no_more_regions_than_tiles_and_none_is_huge(
+def test_there_are_no_more_regions_than_tiles_and_each_fits_in_memory(
     tiles: int, cost: float, workers: int
 ) -> None:
     count = region_count(tiles, Throughput(cost, workers), TARGET)
@@ -42,7 +42,7 @@ def test_a_region_is_minutes_of_work(tiles: int, cost: float, workers: int) -> N
     count = region_count(tiles, Throughput(cost, workers), TARGET)
     each = tiles * cost / count
     assert each <= TARGET * (1 + 1e-9) or count >= min(tiles, MAX_ROUNDS * workers)
-    if count > ceil(tiles / MAX_TILES):  # which memory asks for
+    if count > ceil(tiles / MAX_TILES):  # more would not fit in memory
         assert each >= LEAST * (1 - 1e-9)
 
 
@@ -56,7 +56,7 @@ def test_no_worker_is_idle_while_others_have_a_region_more(
 
 
 @given(tiles, costs, workers)
-def test_all_workers_have_work_if_it_pays_for_their_start(
+def test_all_workers_have_work_if_it_justifies_their_start(
     tiles: int, cost: float, workers: int
 ) -> None:
     if region_count(tiles, Throughput(cost, workers), TARGET) < min(workers, tiles):
@@ -64,7 +64,7 @@ def test_all_workers_have_work_if_it_pays_for_their_start(
 
 
 @given(tiles, costs, costs, workers)
-def test_what_costs_more_is_cut_into_no_fewer_regions(
+def test_slower_tiles_give_no_fewer_regions(
     tiles: int, one: float, other: float, workers: int
 ) -> None:
     cheap, dear = sorted([one, other])
@@ -74,9 +74,7 @@ def test_what_costs_more_is_cut_into_no_fewer_regions(
 
 
 @given(st.integers(1000, 2_000_000), st.floats(0.01, 10), workers, workers)
-def test_more_workers_are_done_no_later(
-    tiles: int, cost: float, workers: int, further: int
-) -> None:
+def test_more_workers_finish_no_later(tiles: int, cost: float, workers: int, further: int) -> None:
     later = makespan(tiles, Throughput(cost, workers + further))
     assert later <= makespan(tiles, Throughput(cost, workers)) * (1 + 1e-9)
 
@@ -89,7 +87,7 @@ def test_more_workers_are_done_no_later(
         (1200, 0.1, 32, 2),  # two minutes
         (100_000, 0.1, 32, 64),  # 10,000 s: twice 156 s on each
         (100_000, 0.1, 1, 34),
-        (100_000, 0.001, 1, 10),  # memory asks for them
+        (100_000, 0.001, 1, 10),  # fewer would not fit in memory
         (7, 400.0, 4, 7),  # a tile is more than a region should take
     ],
 )
@@ -99,7 +97,7 @@ def test_examples(tiles: int, cost: float, workers: int, count: int) -> None:
 
 @st.composite
 def images(draw: st.DrawFn) -> tuple[Grid, NDArray[np.bool_]]:
-    """A grid, and which of its tiles are asked for."""
+    """A grid, and which of its tiles are in the region of interest."""
     grid = Grid(draw(st.integers(1, 6000)), draw(st.integers(1, 6000)), 100, 10)
     shape = len(grid.rows), len(grid.columns)
     seed, share = draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from([0.01, 0.3, 1.0]))
@@ -111,7 +109,7 @@ def images(draw: st.DrawFn) -> tuple[Grid, NDArray[np.bool_]]:
 
 
 @given(images(), st.floats(0.01, 1000), workers, st.integers(1, 8000), st.integers(0, 6000))
-def test_every_tile_is_in_one_region_none_wider_than_memory_permits(
+def test_every_tile_is_in_one_region_and_none_is_wider_than_memory_permits(
     image: tuple[Grid, NDArray[np.bool_]], cost: float, workers: int, widest: int, seam: int
 ) -> None:
     grid, asked = image
@@ -154,7 +152,7 @@ def test_little_of_an_image_is_read_twice() -> None:
     assert cut(SQUARE, Throughput(0.001, 1), BLOCKS) == SQUARE.regions(40_000)
 
 
-def test_regions_are_thick_though_there_are_as_many_as_rows_of_tiles() -> None:
+def test_regions_are_blocks_even_if_there_are_as_many_as_tile_rows() -> None:
     grid = Grid(60_000, 60_000, 512, 64)
     regions = cut(grid, Throughput(2.0, 200), BLOCKS)
     assert 200 <= len(regions) <= 220
@@ -167,7 +165,7 @@ def test_a_flat_image_is_cut_into_columns() -> None:
     assert {region.height for region in regions} == {1_000}
 
 
-def test_what_regions_side_by_side_find_fits_in_memory_together() -> None:
+def test_the_detections_of_regions_side_by_side_fit_in_memory() -> None:
     grid = Grid(300_000, 300_000, 512, 64)
     regions = cut(grid, Throughput(0.1, 32), BLOCKS)
     assert len({region.column_start for region in regions}) > 1
@@ -175,7 +173,7 @@ def test_what_regions_side_by_side_find_fits_in_memory_together() -> None:
     assert max(stop - start for start, stop in rows) * len(grid.columns) < 1.1 * MAX_TILES
 
 
-def test_regions_are_no_larger_for_want_of_workers() -> None:
+def test_few_workers_do_not_make_regions_larger() -> None:
     grid = Grid(900, 700, 512, 50)
     assert len(cut(grid, Throughput(1000.0, 1), BLOCKS)) == len(grid) == 4
 
@@ -186,12 +184,12 @@ def test_strips_that_each_region_would_read_whole_are_not_cut_into_columns() -> 
     } == {40_000}
 
 
-def test_no_worker_waits_for_one_region_more_than_there_are_workers() -> None:
+def test_there_is_not_one_region_more_than_workers() -> None:
     grid = Grid(100_000, 3_700, 512, 64)  # 8 rows
     assert len(cut(grid, Throughput(0.3, 7), BLOCKS)) == 7
 
 
-def test_all_regions_have_work_where_little_is_asked_for() -> None:
+def test_all_regions_have_work_if_the_roi_is_small() -> None:
     asked = np.zeros((len(SQUARE.rows), len(SQUARE.columns)), np.bool_)
     asked[60:80, 10:50] = True
     regions = cut(SQUARE, Throughput(0.6, 8), BLOCKS, asked)

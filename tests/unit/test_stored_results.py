@@ -1,4 +1,4 @@
-"""TileResults of batches and regions: put together in one order, kept and found again."""
+"""The results of batches and regions: gathered in one order, stored and loaded."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def row(tile: int, ordinal: int, **values: Any) -> dict[str, Any]:
     } | values
 
 
-def findings(tile: Tile, number: int) -> TileResults:
+def results(tile: Tile, number: int) -> TileResults:
     rows = [row(tile.index, ordinal) for ordinal in range(number)]
     record = TileRecord(tile, TileState.INFERRED, attempts=1)
     return TileResults(
@@ -54,7 +54,7 @@ def findings(tile: Tile, number: int) -> TileResults:
 @given(st.permutations(range(len(GRID))))
 def test_the_order_of_finishing_does_not_matter(order: list[int]) -> None:
     tiles = {tile.index: tile for region in REGIONS for tile in GRID.tiles(region)}
-    parts = [findings(tiles[index], index % 3) for index in order]
+    parts = [results(tiles[index], index % 3) for index in order]
     whole = gather(parts)
     names = zip(
         whole.detections["tile"].to_pylist(), whole.detections["ordinal"].to_pylist(), strict=True
@@ -79,7 +79,7 @@ def test_a_lost_region_has_a_failed_line_for_every_tile() -> None:
     assert coverage.reasons(lost.ledger) == [("out of memory", len(tiles))]
 
 
-def test_what_is_kept_is_found_again_bit_for_bit(tmp_path: Path) -> None:
+def test_stored_results_are_loaded_bit_for_bit(tmp_path: Path) -> None:
     rows = [
         row(3, 0, geometry=b"\x01\x00", properties='{"a":1}'),
         row(3, 1, score=1e-300, x_min=200_000.1),
@@ -90,10 +90,10 @@ def test_what_is_kept_is_found_again_bit_for_bit(tmp_path: Path) -> None:
     ledger = coverage.ledger([record])
     save([found.slice(0, 1), found.slice(1, 1)], found.slice(2), ledger, str(tmp_path), REGIONS[0])
     save([], NONE, NO_LINES, str(tmp_path), REGIONS[1])
-    kept = StoredResults(str(tmp_path), REGIONS[:2], GRID)
-    deferred, decided = kept.deferred()
+    stored = StoredResults(str(tmp_path), REGIONS[:2], GRID)
+    deferred, decided = stored.deferred()
     assert (deferred.equals(found.slice(2)), decided) == (True, 2)
-    assert pa.concat_tables(kept.bands(deferred)).equals(found)
+    assert pa.concat_tables(stored.bands(deferred)).equals(found)
     assert load_ledger(str(tmp_path), REGIONS[0]).equals(ledger)
 
 
@@ -108,17 +108,17 @@ def test_bands_are_in_the_order_of_tiles_however_regions_lie(tmp_path: Path) -> 
     assert pa.concat_tables(StoredResults(str(tmp_path), REGIONS, GRID).bands(merged)).equals(found)
 
 
-def test_a_region_that_kept_nothing_is_an_error(tmp_path: Path) -> None:
+def test_a_region_without_stored_results_is_an_error(tmp_path: Path) -> None:
     save([], NONE, NO_LINES, str(tmp_path), REGIONS[0])
     with pytest.raises(PublishError, match="region-00001"):
         load_ledger(str(tmp_path), REGIONS[1])
 
 
 @pytest.mark.parametrize("part", ["decided", "deferred"])
-def test_what_is_damaged_is_an_error_that_names_it(tmp_path: Path, part: str) -> None:
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, part: str) -> None:
     save([], NONE, NO_LINES, str(tmp_path), REGIONS[0])
     (damaged,) = tmp_path.glob(f"*.{part}.parquet")
     damaged.write_bytes(b"PAR1 and no more")
-    kept = StoredResults(str(tmp_path), REGIONS[:1], GRID)
+    stored = StoredResults(str(tmp_path), REGIONS[:1], GRID)
     with pytest.raises(PublishError, match=f"region-00000.{part}.parquet"):
-        list(kept.bands(kept.deferred()[0]))
+        list(stored.bands(stored.deferred()[0]))

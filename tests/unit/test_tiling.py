@@ -9,7 +9,7 @@ from tasks.grid.tiles import Grid, positions
 cut = st.integers(1, 300).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
 
 
-def test_the_grid_is_the_one_that_osml_publishes() -> None:
+def test_the_grid_equals_the_one_of_osml() -> None:
     grid = Grid(3376, 2576, 512, 128)
     assert (len(grid.columns), len(grid.rows)) == (9, 7)
     assert [x + 256 for x in grid.columns] == [256 + 358 * i for i in range(9)]
@@ -35,11 +35,11 @@ def test_tiles_cover_an_axis_with_at_least_the_overlap(
 def test_there_are_no_more_tiles_than_needed(extent: int, tile_overlap: tuple[int, int]) -> None:
     tile, overlap = tile_overlap
     count = len(positions(extent, tile, overlap))
-    reach = tile + (count - 2) * (tile - overlap)  # of one tile less
+    reach = tile + (count - 2) * (tile - overlap)  # pixels that one tile less would cover
     assert count == 1 or reach < extent
 
 
-def test_the_tiles_of_a_huge_grid_are_counted_without_making_them() -> None:
+def test_the_tiles_of_a_huge_grid_are_counted_without_creating_them() -> None:
     assert len(Grid(2**31, 2**31, 16, 15)) == (2**31 - 15) ** 2
 
 
@@ -57,7 +57,7 @@ def test_regions_hold_every_tile_once_whatever_their_size(
 
 
 @given(st.integers(1, 3000), st.integers(1, 2000), cut, st.integers(1, 3000))
-def test_regions_are_as_wide_as_they_may_be_and_no_wider(
+def test_regions_are_as_wide_as_permitted_and_no_wider(
     width: int, height: int, tile_overlap: tuple[int, int], widest: int
 ) -> None:
     tile, overlap = max(tile_overlap[0], 20), min(tile_overlap[1], 10)
@@ -80,7 +80,7 @@ def test_a_regions_pixels_are_those_of_its_tiles() -> None:
         assert region.y + region.height == max(tile.row_off + tile.height for tile in tiles)
 
 
-def test_a_region_is_named_for_people() -> None:
+def test_the_name_of_a_region_has_its_number_and_window() -> None:
     names = [region.name for region in Grid(8192, 8192, 1024, 0).regions(4096)]
     assert names[1] == "region 2/4 · 4096,0 4096×4096"
 
