@@ -1,17 +1,17 @@
-"""A server of the Open Inference Protocol of the tests' own: it runs ONNX files, or misbehaves.
+"""A server of the Open Inference Protocol for tests: it runs ONNX files, or fails on demand.
 
-It is written from the specification and Triton's extensions alone, and shares no code with the
-client. Run with `python -m tests.oip_server NAME=FILE.onnx …`; it says where it listens. Every
-model stands behind each of its doors, as behind a server of its own:
+It is written only from the specification and Triton's extensions, and shares no code with the
+client. Run with `python -m tests.oip_server NAME=FILE.onnx …`; it prints its address. It serves
+every model under four base paths, which behave as four different servers:
 
-    /v2           as Triton: says that it takes and gives tensors in bytes, and 4 tiles in a batch
-    /silent/v2    as KServe: takes and gives them in bytes, and says nothing of it
-    /none/v2      as MLServer: JSON alone
-    /gate/way/v2  behind a gateway, which lets models through alone, for who sends
-                  `Authorization: Bearer abc`; the model tells no inputs and outputs
+    /v2           as Triton: announces binary tensors, and a maximum batch size of 4
+    /silent/v2    as KServe: supports binary tensors without announcing them
+    /none/v2      as MLServer: only JSON
+    /gate/way/v2  behind a gateway that only lets requests for models through, and only with
+                  `Authorization: Bearer abc`; the metadata have no inputs and outputs
 
-A request's header `misbehave` names what goes wrong in its reply. GET DOOR/seen tells the requests
-for inference so far.
+The header `misbehave` of a request names the fault of its response (`FAULTS`). `/seen` under each
+base path lists the inference requests so far.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ BY_DTYPE = {np.dtype(code): name for name, code in BY_DATATYPE.items() if name !
 
 @contextmanager
 def oip_server(**models: Path) -> Iterator[str]:
-    """The address of a server of ONNX files in a process of its own, while it runs."""
+    """The address of a server of ONNX files that runs in its own process for the `with` block."""
     process = subprocess.Popen(
         [
             sys.executable,
@@ -94,17 +94,17 @@ def oip_server(**models: Path) -> Iterator[str]:
 
 
 @dataclass
-class Door:
-    """What a server can do, and what it has seen.
+class Variant:
+    """What a server supports, and the requests it has received.
 
     Attributes:
-        path: That its paths begin with.
-        advertised: Whether it says that it takes bytes.
-        binary: Whether it does.
-        max_batch: Most tiles of a batch; None for any number, and not to be told.
-        token: That it asks for.
-        bare: Whether it tells no inputs and outputs.
-        seen: Requests for inference.
+        path: Prefix of its paths.
+        advertised: Whether it announces binary tensors.
+        binary: Whether it supports them.
+        max_batch: Maximum batch size, announced; None for any size, not announced.
+        token: Value of Authorization that it requires.
+        bare: Whether its metadata lack inputs and outputs.
+        seen: Inference requests so far.
     """
 
     path: str
@@ -116,12 +116,12 @@ class Door:
     seen: list[dict[str, Any]] = field(default_factory=list)
 
 
-def doors() -> list[Door]:
+def variants() -> list[Variant]:
     return [
-        Door("", max_batch=4),
-        Door("/silent", advertised=False),
-        Door("/none", advertised=False, binary=False),
-        Door("/gate/way", token="Bearer abc", bare=True),
+        Variant("", max_batch=4),
+        Variant("/silent", advertised=False),
+        Variant("/none", advertised=False, binary=False),
+        Variant("/gate/way", token="Bearer abc", bare=True),
     ]
 
 
@@ -133,14 +133,14 @@ class Served:
     session: onnxruntime.InferenceSession
 
     def metadata(self, *, bare: bool) -> dict[str, Any]:
-        told = None if bare else self.tensors(self.session.get_inputs())
-        given = None if bare else self.tensors(self.session.get_outputs())
+        inputs = None if bare else self.tensors(self.session.get_inputs())
+        outputs = None if bare else self.tensors(self.session.get_outputs())
         return {
             "name": self.name,
             "versions": ["1"],
             "platform": "onnxruntime_onnx",
-            "inputs": told,
-            "outputs": given,
+            "inputs": inputs,
+            "outputs": outputs,
         }
 
     def tensors(self, described: list[Any]) -> list[dict[str, Any]]:
@@ -197,8 +197,8 @@ def read(
 def write(
     outputs: list[tuple[str, NDArray[Any]]], *, binary: bool
 ) -> tuple[dict[str, Any], list[bytes]]:
-    """The reply as JSON, and the tensors behind it."""
-    told, blobs = [], []
+    """The response as JSON, and the binary tensors that follow it."""
+    declared, blobs = [], []
     for name, array in outputs:
         one: dict[str, Any] = {
             "name": name,
@@ -212,8 +212,8 @@ def write(
             raise HTTPException(400, "sending FP16 data via JSON is not supported")
         else:
             one["data"] = array.ravel().tolist()
-        told.append(one)
-    return {"model_name": "m", "model_version": "1", "outputs": told}, blobs
+        declared.append(one)
+    return {"model_name": "m", "model_version": "1", "outputs": declared}, blobs
 
 
 def packed(document: Any, blobs: list[bytes], **headers: str) -> Response:
@@ -228,13 +228,13 @@ def packed(document: Any, blobs: list[bytes], **headers: str) -> Response:
 
 
 def with_first(**fields: Any) -> Callable[[Any, list[bytes]], Response]:
-    """A reply whose first output tells something else."""
+    """A response whose first output declares something else."""
 
-    def reply(document: Any, blobs: list[bytes]) -> Response:
+    def response(document: Any, blobs: list[bytes]) -> Response:
         document["outputs"][0] |= fields
         return packed(document, blobs)
 
-    return reply
+    return response
 
 
 def wrong_size(document: Any, blobs: list[bytes]) -> Response:
@@ -260,7 +260,7 @@ def not_a_number(document: Any, blobs: list[bytes]) -> Response:
 
 
 def broken(document: Any, blobs: list[bytes]) -> Response:
-    """Goes away in the middle of its body."""
+    """Closes the connection in the middle of the body."""
 
     async def some() -> AsyncIterator[bytes]:
         yield b"{"
@@ -273,7 +273,7 @@ def error(status: int, reason: str, **headers: str) -> Callable[[Any, list[bytes
     return lambda *_: JSONResponse({"error": reason}, status, headers)
 
 
-MISBEHAVIOUR: dict[str, Callable[[Any, list[bytes]], Response]] = {
+FAULTS: dict[str, Callable[[Any, list[bytes]], Response]] = {
     "wrong-size": wrong_size,
     "truncated": lambda document, blobs: packed(document, [*blobs[:-1], blobs[-1][:-10]]),
     "surplus": lambda document, blobs: packed(document, [*blobs, b"more"]),
@@ -311,14 +311,14 @@ MISBEHAVIOUR: dict[str, Callable[[Any, list[bytes]], Response]] = {
 
 
 class Server:
-    """The routes of a door."""
+    """The routes of a variant."""
 
-    def __init__(self, door: Door, models: dict[str, Served]) -> None:
-        self.door, self.models = door, models
+    def __init__(self, variant: Variant, models: dict[str, Served]) -> None:
+        self.variant, self.models = variant, models
 
     def routes(self) -> list[Route]:
-        about, model = f"{self.door.path}/v2", f"{self.door.path}/v2/models/{{model}}"
-        routes = [Route(f"{self.door.path}/seen", self.seen), Route(about, self.about)]
+        about, model = f"{self.variant.path}/v2", f"{self.variant.path}/v2/models/{{model}}"
+        routes = [Route(f"{self.variant.path}/seen", self.seen), Route(about, self.about)]
         for path in (model, f"{model}/versions/1"):
             routes += [
                 Route(path, self.metadata),
@@ -329,27 +329,27 @@ class Server:
         return routes
 
     def model(self, request: Request) -> Served:
-        if self.door.token and request.headers.get("authorization") != self.door.token:
-            raise HTTPException(401, "who are you?")
+        if self.variant.token and request.headers.get("authorization") != self.variant.token:
+            raise HTTPException(401, "missing token")
         name = request.path_params["model"]
         if name not in self.models:
             raise HTTPException(404, f"Request for unknown model: '{name}' is not found")
         return self.models[name]
 
     async def about(self, _: Request) -> Response:
-        if self.door.token:
+        if self.variant.token:
             return Response("<html>Log in</html>", media_type="text/html")
-        advertised = ["binary_tensor_data"] if self.door.advertised else []
+        advertised = ["binary_tensor_data"] if self.variant.advertised else []
         extensions = ["classification", "model_configuration", *advertised]
         return JSONResponse({"name": "tests", "version": "1", "extensions": extensions})
 
     async def seen(self, _: Request) -> Response:
-        return JSONResponse(self.door.seen)
+        return JSONResponse(self.variant.seen)
 
     async def metadata(self, request: Request) -> Response:
         if request.headers.get("misbehave") == "page":
             return Response("<html>Welcome</html>", media_type="text/html")
-        return JSONResponse(self.model(request).metadata(bare=self.door.bare))
+        return JSONResponse(self.model(request).metadata(bare=self.variant.bare))
 
     async def ready(self, request: Request) -> Response:
         if request.headers.get("misbehave") == "unready":
@@ -358,23 +358,25 @@ class Server:
 
     async def config(self, request: Request) -> Response:
         self.model(request)
-        return JSONResponse({"max_batch_size": self.door.max_batch or 0})
+        return JSONResponse({"max_batch_size": self.variant.max_batch or 0})
 
     async def infer(self, request: Request) -> Response:
         served, body = self.model(request), await request.body()
-        name, tensor, document = read(body, request.headers, binary=self.door.binary)
+        name, tensor, document = read(body, request.headers, binary=self.variant.binary)
         headers = dict(request.headers)
-        if self.door.max_batch and tensor.shape[0] > self.door.max_batch:
-            raise HTTPException(400, f"a batch of {tensor.shape[0]} is over {self.door.max_batch}")
-        self.door.seen.append({"shape": tensor.shape, "binary": HEADER in headers} | headers)
+        if self.variant.max_batch and tensor.shape[0] > self.variant.max_batch:
+            raise HTTPException(
+                400, f"a batch of {tensor.shape[0]} is over {self.variant.max_batch}"
+            )
+        self.variant.seen.append({"shape": tensor.shape, "binary": HEADER in headers} | headers)
         wrong = request.headers.get("misbehave", "")
         if wrong == "slow":
             await asyncio.sleep(30)
         wanted = [one["name"] for one in document.get("outputs", [])]
         outputs = await run_in_threadpool(served.infer, name, tensor, wanted)
         asked = document.get("parameters", {}).get("binary_data_output", False)
-        answer = write(outputs, binary=asked and self.door.binary)
-        return MISBEHAVIOUR.get(wrong, packed)(*answer)
+        answer = write(outputs, binary=asked and self.variant.binary)
+        return FAULTS.get(wrong, packed)(*answer)
 
 
 async def refuse(_: Request, error: Exception) -> Response:
@@ -387,9 +389,9 @@ def main() -> None:
     for name, _, file in (argument.partition("=") for argument in sys.argv[1:]):
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         models[name] = Served(name, session)
-    routes = [route for door in doors() for route in Server(door, models).routes()]
+    routes = [route for variant in variants() for route in Server(variant, models).routes()]
     app = Starlette(routes=routes, exception_handlers={HTTPException: refuse})
-    # by its name of a protocol asyncio knows a socket of TCP, and sends without delay
+    # asyncio sets TCP_NODELAY only on sockets created with this protocol
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)

@@ -1,4 +1,4 @@
-"""The model server, over real HTTP: answers, failures, refusals, and how it ends."""
+"""The model server over real HTTP: answers, failures, refusals, shutdown."""
 
 import gzip
 import io
@@ -110,7 +110,7 @@ def test_headers_and_body_do_not_wait_for_an_acknowledgement(connection: HTTPCon
     assert min(waits) < 0.030
 
 
-def test_answers_are_compressed_for_who_asks(connection: HTTPConnection) -> None:
+def test_answers_are_compressed_on_request(connection: HTTPConnection) -> None:
     path = "/flood/invocations?count=50"
     _, plain = post(connection, path)
     answer, packed = post(connection, path, headers={"Accept-Encoding": "gzip"})
@@ -125,11 +125,11 @@ def test_red_is_an_internal_error(connection: HTTPConnection) -> None:
     assert "red" in json.loads(body)["reason"]
 
 
-def test_yellow_asks_for_patience(connection: HTTPConnection) -> None:
+def test_yellow_asks_to_retry_later(connection: HTTPConnection) -> None:
     answer, body = post(connection, "/failure/invocations?patience=3", tile("yellow"))
     assert answer.status == 503
     assert answer.getheader("Retry-After") == "3"
-    assert "patience" in json.loads(body)["reason"]
+    assert "retry after 3 s" in json.loads(body)["reason"]
 
 
 def test_magenta_is_cut_in_half(connection: HTTPConnection) -> None:
@@ -144,7 +144,7 @@ def test_cyan_is_something_else(connection: HTTPConnection) -> None:
     assert (answer.status, body) == (200, b"[1,2,3]")
 
 
-def test_a_slow_tile_holds_up_nobody(port: int, connection: HTTPConnection) -> None:
+def test_a_slow_tile_does_not_block_others(port: int, connection: HTTPConnection) -> None:
     answered = threading.Event()
     statuses: list[int] = []
 
@@ -187,9 +187,9 @@ def test_an_invalid_request_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_in_order(number: int) -> None:
+def test_it_shuts_down_cleanly(number: int) -> None:
     process, port = start()
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
-    post(connection, "/centerpoint/invocations")  # an idle kept connection holds up nobody
+    post(connection, "/centerpoint/invocations")  # an idle connection does not delay the shutdown
     assert stop(process, number) == (0, "")
     connection.close()

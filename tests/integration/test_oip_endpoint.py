@@ -378,7 +378,7 @@ def test_parameters_are_headers_of_every_request(
 ) -> None:
     url = f"{servers['closed']}/v2/models/float32"
     told = refusal(lambda: opened(url, described()))
-    assert told.startswith(f"imageProcessor.name: {url} answered HTTP 401: who are you?")
+    assert told.startswith(f"imageProcessor.name: {url} answered HTTP 401: missing token")
     assert "Authorization" in told
     endpoint = opened(url, described(), Authorization="Bearer abc", threshold=0.5)
     check(ask(endpoint, tiles(1)), tiles(1))  # of a server that names no inputs and outputs

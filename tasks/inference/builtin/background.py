@@ -1,4 +1,4 @@
-"""The background that a bright target is compared with: mean and deviation around every pixel."""
+"""The background around every pixel, which bright targets are compared with."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-CELL = 32  # pixels of a cell's side for order statistics
-REACH = 2  # cells to every side among which the darkest is believed
-CENSOR = 3.5  # standard deviations beyond which a pixel is no background
-BLOCK = 8  # pixels of the blocks that the ring is made of
-GUARD = 24  # pixels of the guard window's side
-RING = 72  # pixels of the background window's side
-ENOUGH = 0.02  # of the window's pixels that must be background, to trust its moments
-COAST = 1.25  # times the cell's own deviation: a ring over a coast is no measure of the sea
-FLOOR = 0.02  # of the mean, below which no deviation is believed: quantised or synthetic pixels
+CELL = 32  # side in pixels of a cell for order statistics
+REACH = 2  # a cell takes the level of the darkest cell up to this many cells away
+CENSOR = 3.5  # a pixel this many standard deviations above the mean is not background
+BLOCK = 8  # side in pixels of the blocks that make up the ring
+GUARD = 24  # side in pixels of the guard window
+RING = 72  # side in pixels of the background window
+ENOUGH = 0.02  # fraction of the window that must be background for its moments to be used
+COAST = 1.25  # maximum deviation of the ring over the cell's own: a coast crosses the ring
+FLOOR = 0.02  # minimum deviation as a fraction of the mean, for quantised or synthetic pixels
 
 Plane = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What surrounds each pixel (or, on the way to it, each cell).
+    """Background of each pixel; in intermediate results, of each cell.
 
     Attributes:
-        mean: (height, width), in the pixels' unit.
-        deviation: (height, width), standard deviation in the same unit, over 0.
+        mean: (height, width), in the unit of the pixels.
+        deviation: (height, width), standard deviation in the same unit, above 0.
     """
 
     mean: Plane
@@ -36,13 +36,13 @@ class Background:
 
 
 def background(intensity: Plane, valid: NDArray[np.bool_]) -> Background:
-    """Mean and deviation of the background in a ring around each pixel, targets censored.
+    """Mean and deviation of the background in a ring around each pixel, targets excluded.
 
-    They are the same for the pixels of a block of `BLOCK` × `BLOCK`.
+    They are constant within a block of `BLOCK` × `BLOCK` pixels.
 
     Args:
-        intensity: (height, width) float32; its values where not valid do not matter.
-        valid: (height, width), False at nodata; True somewhere.
+        intensity: (height, width) float32; values that are not valid are ignored.
+        valid: (height, width), False at nodata; at least one pixel is True.
     """
     height, width = intensity.shape
     padding = ((0, -height % CELL), (0, -width % CELL))
@@ -66,12 +66,12 @@ def background(intensity: Plane, valid: NDArray[np.bool_]) -> Background:
 
 
 def _enlarged(plane: Plane, times: int) -> Plane:
-    """A plane with each of its values over `times` × `times` pixels."""
+    """A plane with each value repeated over `times` × `times` pixels."""
     return plane.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _ring(plane: NDArray[Any]) -> Plane:
-    """Sums over the background window less its guard window, around every block."""
+    """Sums over the background window minus the guard window, around every block."""
     height, width = plane.shape
     lines = np.add.reduceat(plane, np.arange(0, width, BLOCK), axis=1, dtype=np.float32)
     blocks = np.add.reduceat(lines, np.arange(0, height, BLOCK), axis=0)
@@ -84,14 +84,14 @@ def _ring(plane: NDArray[Any]) -> Plane:
 
 
 def _from_cells(padded: Plane) -> Background:
-    """A first background, of each cell, from its darker quarter: up to 3/4 may be targets.
+    """A first estimate per cell, from its darkest quarter: up to 3/4 of the cell may be targets.
 
     For Gaussian clutter of deviation s, the quantiles 5 % and 25 % lie 0.970 s apart, the latter
     0.674 s below the mean. Each cell takes the darkest level among itself and its neighbours: at a
-    coast, the sea's.
+    coast, the level of the sea.
 
     Args:
-        padded: Pixels of whole cells; infinite where there are no data.
+        padded: (rows, columns) of whole cells; infinite where there is no data.
     """
     rows, columns = padded.shape[0] // CELL, padded.shape[1] // CELL
     cells = padded.reshape(rows, CELL, columns, CELL).swapaxes(1, 2).reshape(rows, columns, -1)
@@ -115,12 +115,12 @@ def _darkest(level: Plane, deviation: Plane) -> tuple[Plane, Plane]:
     levels, deviations = (plane.reshape(*level.shape, -1) for plane in (levels, deviations))
     first = np.argmin(levels, axis=-1)[..., None]
     chosen = np.take_along_axis(levels, first, -1)[..., 0]
-    empty = ~np.isfinite(chosen)  # nodata alone, where nothing will be compared
+    empty = ~np.isfinite(chosen)  # only nodata, where nothing is compared
     return np.where(empty, 0, chosen), np.take_along_axis(deviations, first, -1)[..., 0]
 
 
 def _floored(deviation: Plane, mean: Plane) -> Plane:
-    """Deviations that flat pixels cannot bring to 0."""
+    """Deviations with a lower limit, so that constant pixels do not give 0."""
     smallest = np.finfo(np.float32).tiny
     floored: Plane = np.maximum(deviation, np.maximum(FLOOR * np.abs(mean), smallest))
     return floored

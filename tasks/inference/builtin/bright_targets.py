@@ -1,14 +1,15 @@
 """Bright targets on a darker surface, ships above all, at a constant false-alarm rate (CFAR).
 
 A pixel is compared with the mean and the standard deviation of the background in a ring around it,
-outside a guard window: the two-parameter CFAR that H. M. Finn and R. S. Johnson founded ("Adaptive
-detection mode with threshold control as a function of spatially sampled clutter-level estimates",
-RCA Review 29, 1968, 414–464). So that ships moored in a row do not hide one another, bright pixels
-are kept out of the ring first, found by order statistics of small cells (H. Rohling, "Radar CFAR
+outside a guard window: two-parameter CFAR (H. M. Finn and R. S. Johnson, "Adaptive detection mode
+with threshold control as a function of spatially sampled clutter-level estimates", RCA Review 29,
+1968, 414–464). Bright pixels are first excluded from the ring, so that ships moored in a row do not
+mask each other. They are found by order statistics of small cells (H. Rohling, "Radar CFAR
 thresholding in clutter and multiple target situations", IEEE Trans. AES-19, 1983, 608–621).
 
-Where surfaces meet, the darkest nearby is the background: at a quay, the water. What touches a
-brighter surface, or lies on one that stands out itself, is part of it and is not reported.
+Where surfaces of different brightness meet, the darkest one nearby is the background: at a quay,
+the water. An object that touches a brighter surface, or lies on a surface that is itself brighter
+than the background, counts as part of that surface and is not reported.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ if TYPE_CHECKING:
     from tasks.inference.builtin.background import Background
     from tasks.inference.builtin.outlines import Objects
 
-BLUR = 1  # pixels beyond an outline that are neither object nor surroundings
-SURROUND = 4  # pixels beyond that, an object's surroundings
-DARK = 0.6  # share of the surroundings that must be below the detection threshold
-DIM = 0.3  # of an object's contrast: what these may have at most
+BLUR = 1  # width in pixels of the blurred edge, which is neither object nor surroundings
+SURROUND = 4  # width in pixels of the surroundings, outside the blurred edge
+DARK = 0.6  # minimum fraction of the surroundings below the detection threshold
+DIM = 0.3  # maximum contrast of these surroundings, as a fraction of the object's
 
 
 class BrightTargets(BaseModel):
     """Finds objects of class `bright-target`, brighter than what surrounds them.
 
     Attributes:
-        threshold: Standard deviations of the background that a pixel must exceed its mean by.
-        ratio: Target to clutter: an object's mean is at least this many times its background's.
-        smallest: Pixels that an object has at least.
-        longest: Pixels that an object is long at most; longer ones are land, quays, breakwaters.
+        threshold: Detection threshold above the background's mean, in its standard deviations.
+        ratio: Minimum target-to-clutter ratio: mean of the object over mean of its background.
+        smallest: Minimum area of an object in pixels.
+        longest: Maximum length of an object in pixels; longer ones are land, quays or breakwaters.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,13 +54,13 @@ class BrightTargets(BaseModel):
 
         Args:
             pixels: (bands, height, width), any real dtype; bands are averaged. A pixel that is not
-                finite, or 0 in every band, is nodata: neither target nor background.
+                finite, or is 0 in every band, is nodata: neither target nor background.
 
         Returns:
             A FeatureCollection, in the order of the objects' first rows. The score is z / (z +
             threshold), z the object's mean contrast in standard deviations: over 0.5, up to 1.
         """
-        # late, here and below: SciPy takes long to load, and runs of other models need none
+        # imported here because SciPy takes long to load, and runs of other models do not need it
         from tasks.inference.builtin.background import background  # noqa: PLC0415
         from tasks.inference.builtin.outlines import objects  # noqa: PLC0415
 
@@ -93,7 +94,7 @@ class BrightTargets(BaseModel):
 
 
 def _intensity(pixels: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Mean of the bands (height, width), and where there are data."""
+    """Mean of the bands (height, width), and the mask of pixels with data."""
     intensity = pixels.mean(axis=0, dtype=np.float32)
     valid = np.isfinite(intensity) & pixels.any(axis=0)
     return np.where(valid, intensity, np.float32(0)), valid
@@ -105,13 +106,13 @@ def _isolated(
     around: Background,
     dark: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Which objects have dark surroundings close by: roofs among roofs, and specks of land, do not.
+    """Which objects have dark surroundings; a roof among roofs or a speck of land has none.
 
     Args:
         found: The objects.
         intensity: (height, width), the pixels.
-        around: Their background.
-        dark: (height, width), pixels with data below the detection threshold.
+        around: The background of each pixel.
+        dark: (height, width), pixels with data that are below the detection threshold.
     """
     from scipy import ndimage  # noqa: PLC0415
 

@@ -1,17 +1,15 @@
-"""A model that fails on demand: the colour of a tile says how.
-
-Paint a tile, and the model (and the server around it) does to it what broken endpoints do:
+"""A model that fails on demand: the colour of a tile chooses the failure.
 
     colour    first three bands    in process            over HTTP
-    red       high low  low        TransientError             500, reason as JSON
-    yellow    high high low        ThrottledError             503 with Retry-After
-    magenta   high low  high       BadAnswerError             200, JSON cut in half
-    cyan      low  high high       BadAnswerError             200, `[1,2,3]`
+    red       high low  low        TransientError        500, reason as JSON
+    yellow    high high low        ThrottledError        503 with Retry-After
+    magenta   high low  high       BadAnswerError        200, JSON cut in half
+    cyan      low  high high       BadAnswerError        200, `[1,2,3]`
     blue      low  low  high       a late answer         a late answer
     other     anything else        centerpoint's answer  centerpoint's answer
 
-High and low mean: the band's mean is within an eighth of the top, or of the bottom, of the dtype's
-range (0 to 1 for floats). A tile of fewer than three bands never fails.
+A band is high or low if its mean is within an eighth of the top or the bottom of the dtype's range
+(0 to 1 for floats). A tile of fewer than three bands never fails.
 """
 
 from __future__ import annotations
@@ -29,10 +27,10 @@ from tasks.inference.builtin.synthetic import Centerpoint
 
 
 class BadAnswerError(AnswerError):
-    """An answer that is no FeatureCollection.
+    """An answer that is not a FeatureCollection.
 
     Attributes:
-        body: The answer, byte for byte, as a server sends it.
+        body: The bytes of the answer, as a server sends them.
     """
 
     def __init__(self, message: str, body: bytes) -> None:
@@ -41,11 +39,11 @@ class BadAnswerError(AnswerError):
 
 
 class Failure(BaseModel):
-    """Fails as the tile's colour asks (see the table above).
+    """Fails as the tile's colour says (see the table above).
 
     Attributes:
-        seconds: How late a blue tile is answered.
-        patience: Seconds of Retry-After that a yellow tile is answered with.
+        seconds: Delay of the answer for a blue tile.
+        patience: Seconds of Retry-After in the answer for a yellow tile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +52,7 @@ class Failure(BaseModel):
     patience: int = Field(1, ge=0, le=3600)
 
     def __call__(self, pixels: NDArray[Any]) -> dict[str, Any]:
-        """The answer of `centerpoint`, unless the tile's colour asks for a failure.
+        """The answer of `centerpoint`, unless the tile has the colour of a failure.
 
         Args:
             pixels: (bands, height, width), any real dtype.
@@ -69,8 +67,7 @@ class Failure(BaseModel):
                 raise TransientError("The model 'failure' fails on this tile: it is red.")
             case "110":
                 raise ThrottledError(
-                    f"The model 'failure' asks for {self.patience} s of patience: the tile is "
-                    "yellow.",
+                    f"The model 'failure' asks to retry after {self.patience} s: tile is yellow.",
                     self.patience,
                 )
             case "101":

@@ -1,4 +1,4 @@
-"""From bright pixels to objects: connected components, and the rectangles around them."""
+"""From bright pixels to objects: connected components and their bounding rectangles."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
-EIGHT = np.ones((3, 3), dtype=bool)  # neighbours at corners belong together
-ROUNDS = 3  # for the mean of a ship to shake off its wake
-EDGE = 0.5  # of an object's mean contrast: where its outline runs
+EIGHT = np.ones((3, 3), dtype=bool)  # 8-connectivity
+ROUNDS = 3  # enough for the outline of a ship to exclude its wake
+EDGE = 0.5  # contrast at an object's outline, as a fraction of its mean contrast
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class Objects:
     Attributes:
         labels: (height, width), 0 for background, 1 to n for the objects.
         boxes: (n, 4) x_min, y_min, x_max, y_max in tile pixels, corner-origin.
-        rectangles: (n, 5, 2), the rectangle of least area around each, a closed ring, anticlockwise
-            on a map with y up.
-        lengths: (n,) longer sides of the rectangles, pixels.
-        areas: (n,) pixels of each.
+        rectangles: (n, 5, 2), x and y of the minimum-area rectangle of each, a closed ring,
+            counter-clockwise on a map with y up.
+        lengths: (n,) longer sides of the rectangles in pixels.
+        areas: (n,) number of pixels of each.
     """
 
     labels: NDArray[np.int32]
@@ -41,23 +41,23 @@ class Objects:
         return means
 
     def __len__(self) -> int:
-        """How many."""
+        """The number of objects."""
         return len(self.areas)
 
 
 def objects(
     bright: NDArray[np.bool_], contrast: NDArray[np.float32], smallest: int, longest: float
 ) -> Objects:
-    """The objects among bright pixels, of a size that targets have.
+    """The objects among bright pixels, filtered by size.
 
-    An object's outline runs where the contrast has fallen to half the object's mean: so neither the
+    An object's outline is where the contrast has fallen to half the object's mean, so neither the
     sensor's blur nor a wake makes it longer, however bright it is.
 
     Args:
-        bright: (height, width), pixels over the detection threshold.
-        contrast: (height, width), pixels less their background.
-        smallest: Pixels that an object has at least.
-        longest: Pixels of its longer side at most.
+        bright: (height, width), pixels above the detection threshold.
+        contrast: (height, width), pixels minus their background.
+        smallest: Minimum area in pixels.
+        longest: Maximum length of the longer side in pixels.
     """
     labels, count = ndimage.label(bright, EIGHT)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
@@ -75,7 +75,7 @@ def objects(
 
 
 def _measured(labels: NDArray[np.int32]) -> Objects:
-    """The objects with their boxes and rectangles, from the first and last pixel of every row."""
+    """The objects with boxes and rectangles, from the first and last pixel of each row."""
     rows, columns = np.nonzero(labels)
     owners = labels[rows, columns] - 1
     order = np.argsort(owners, kind="stable")
@@ -109,7 +109,7 @@ def _measured(labels: NDArray[np.int32]) -> Objects:
 
 
 def _selected(found: Objects, keep: NDArray[np.bool_]) -> Objects:
-    """Some of the objects, numbered anew."""
+    """Some of the objects, renumbered."""
     labels = np.where(np.append(False, keep)[found.labels], found.labels, 0)
     return Objects(
         _renumbered(labels),

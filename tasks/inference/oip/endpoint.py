@@ -16,7 +16,7 @@ from tasks.inference.endpoint import Boxes
 from tasks.inference.http import headers
 from tasks.inference.oip.messages import (
     JSON_LENGTH,
-    check_reply,
+    check_response,
     is_binary,
     read_outputs,
     write_request,
@@ -99,20 +99,20 @@ class OipEndpoint:
         Raises:
             EndpointError: As in `tasks.inference.transport` and `tasks.inference.http_status`;
                 PermanentError if a tile cannot be sent.
-            AnswerError: The reply does not follow the protocol, is incomplete, or its outputs are
-                not what the description says.
+            AnswerError: The response does not follow the protocol, is incomplete, or has outputs
+                that are not what the description says.
         """
         inputs = self._description.inputs(prepared)
         try:
             content_headers, body = write_request(inputs, self._wanted, binary=self._binary)
         except ValueError as error:
             raise PermanentError(f"{self.url}: the tile cannot be sent: {error}.") from error
-        reply = self._transport.post(self.url, self._headers | content_headers, body)
-        check_reply(self.url, reply)
+        response = self._transport.post(self.url, self._headers | content_headers, body)
+        check_response(self.url, response)
         # a server that answers in binary also accepts it; the metadata of KServe do not say so
-        self._binary = self._binary or is_binary(reply)
+        self._binary = self._binary or is_binary(response)
         try:
-            outputs = read_outputs(reply, self._wanted)
+            outputs = read_outputs(response, self._wanted)
             if len(prepared) > 1:  # for a single tile, outputs may lack the batch dimension
                 _check_rows(outputs, self._description.batch or len(prepared))
             return self._description.decode(outputs, prepared)

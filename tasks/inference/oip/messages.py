@@ -1,4 +1,4 @@
-"""Requests and replies of the Open Inference Protocol over REST, in binary or in JSON."""
+"""Requests and responses of the Open Inference Protocol over REST, in binary or in JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JSON_LENGTH = "Inference-Header-Content-Length"
 _MAX_OUTPUTS = 100
 
 
-class _InferenceReply(BaseModel):
+class _InferenceResponse(BaseModel):
     outputs: list[OutputTensor] = Field(min_length=1, max_length=_MAX_OUTPUTS)
 
 
@@ -77,68 +77,69 @@ def _write_binary(
     return {"Content-Type": "application/octet-stream", JSON_LENGTH: str(len(head))}, body
 
 
-def is_binary(reply: Response) -> bool:
-    """Whether a reply has binary tensors, by the binary tensor data extension."""
-    return JSON_LENGTH.lower() in reply.headers
+def is_binary(response: Response) -> bool:
+    """Whether a response has binary tensors, by the binary tensor data extension."""
+    return JSON_LENGTH.lower() in response.headers
 
 
-def read_outputs(reply: Response, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """The outputs of a reply by name, each with the shape and datatype that it declares.
+def read_outputs(response: Response, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The outputs of a response by name, each with the shape and datatype that it declares.
 
     Args:
-        reply: With status 200.
+        response: With status 200.
         wanted: Names of the outputs to read, all of which must be there; empty for all.
 
     Raises:
-        AnswerError: The reply does not follow the protocol, or is incomplete.
+        AnswerError: The response does not follow the protocol, or is incomplete.
     """
-    length = _json_length(reply) if is_binary(reply) else len(reply.body)
-    tail = memoryview(reply.body)[length:]
+    length = _json_length(response) if is_binary(response) else len(response.body)
+    tail = memoryview(response.body)[length:]
     outputs: dict[str, NDArray[Any]] = {}
-    for output in _parse(reply.body[:length]):
+    for output in _parse(response.body[:length]):
         if output.name in outputs:
-            raise AnswerError(f"The reply has the output {output.name!r} twice.")
+            raise AnswerError(f"The response has the output {output.name!r} twice.")
         if not wanted or output.name in wanted:
             outputs[output.name] = output.array(tail)
         tail = tail[output.parameters.binary_data_size or 0 :]
     if tail:
-        raise AnswerError(f"The reply has {len(tail)} bytes more than its outputs.")
+        raise AnswerError(f"The response has {len(tail)} bytes more than its outputs.")
     for name in wanted:
         if name not in outputs:
-            raise AnswerError(f"The reply lacks the output {name!r} of the model.")
+            raise AnswerError(f"The response lacks the output {name!r} of the model.")
     return outputs
 
 
-def _json_length(reply: Response) -> int:
-    text = reply.headers[JSON_LENGTH.lower()]
-    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= len(reply.body):
+def _json_length(response: Response) -> int:
+    text = response.headers[JSON_LENGTH.lower()]
+    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= len(response.body):
         return int(text)
     raise AnswerError(
-        f"The reply's {JSON_LENGTH} is {text[:40]!r}, and its body has {len(reply.body)} bytes."
+        f"The response's {JSON_LENGTH} is {text[:40]!r}, and its body has "
+        f"{len(response.body)} bytes."
     )
 
 
 def _parse(text: bytes) -> list[OutputTensor]:
     try:
-        return _InferenceReply.model_validate(parse(text)).outputs
+        return _InferenceResponse.model_validate(parse(text)).outputs
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         location = ".".join(map(str, first["loc"])) or "the document"
         raise AnswerError(
-            f"The reply does not follow the Open Inference Protocol ({location}: {first['msg']}): "
-            f"{text[:80]!r}"
+            "The response does not follow the Open Inference Protocol "
+            f"({location}: {first['msg']}): {text[:80]!r}"
         ) from error
 
 
-def check_reply(url: str, reply: Response) -> None:
-    """Check the status of a reply; the error carries the server's own message.
+def check_response(url: str, response: Response) -> None:
+    """Check the status of a response; the error carries the server's own message.
 
     Raises:
         EndpointError: As `tasks.inference.http_status.check_status`.
     """
-    if reply.status != OK:
-        reply = replace(reply, body=error_text(reply.body))
-    check_status(url, reply)
+    if response.status != OK:
+        response = replace(response, body=error_text(response.body))
+    check_status(url, response)
 
 
 def error_text(body: bytes) -> bytes:

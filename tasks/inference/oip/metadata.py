@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, NonNegativeInt, ValidationError
 
 from tasks.errors import PermanentError, RequestError, TransientError
 from tasks.inference.description.fit import TensorSpec
-from tasks.inference.oip.messages import OK, check_reply, error_text
+from tasks.inference.oip.messages import OK, check_response, error_text
 from tasks.inference.oip.tensors import DATATYPES
 from tasks.inference.transport import Response, Transport, check_sendable
 
@@ -119,10 +119,10 @@ def _urls(name: str) -> tuple[str, str]:
     return parts["model"], parts["server"]
 
 
-def _model_metadata(url: str, reply: Response) -> _ModelMetadata:
+def _model_metadata(url: str, response: Response) -> _ModelMetadata:
     try:
-        check_reply(url, reply)
-        return _ModelMetadata.model_validate_json(reply.body)
+        check_response(url, response)
+        return _ModelMetadata.model_validate_json(response.body)
     except PermanentError as error:
         raise RequestError(
             f"imageProcessor.name: {error}. Name a model that the server has, and give the headers "
@@ -137,14 +137,14 @@ def _model_metadata(url: str, reply: Response) -> _ModelMetadata:
         ) from error
 
 
-def _check_ready(url: str, reply: Response) -> None:
+def _check_ready(url: str, response: Response) -> None:
     """Check that the model is loaded, by the status and, for some servers, the body."""
-    if reply.status == OK and not _says_not_ready(reply.body):
+    if response.status == OK and not _says_not_ready(response.body):
         return
-    text = error_text(reply.body)[:200].decode(errors="replace").strip()
+    text = error_text(response.body)[:200].decode(errors="replace").strip()
     raise TransientError(
-        f"{url}/ready answered HTTP {reply.status}{text and f': {text}'}: the model is not ready; "
-        "wait until it is loaded."
+        f"{url}/ready answered HTTP {response.status}{text and f': {text}'}: the model is not "
+        "ready; wait until it is loaded."
     )
 
 
@@ -156,9 +156,9 @@ def _says_not_ready(body: bytes) -> bool:
     return isinstance(document, dict) and document.get("ready") is False
 
 
-def _parse_optional(reply: Response, kind: type[_Document]) -> _Document:
+def _parse_optional(response: Response, kind: type[_Document]) -> _Document:
     """A document that only improves speed: a gateway may not let these requests through."""
     try:
-        return kind.model_validate_json(reply.body) if reply.status == OK else kind()
+        return kind.model_validate_json(response.body) if response.status == OK else kind()
     except ValidationError:
         return kind()

@@ -46,7 +46,7 @@ class TensorParameters(BaseModel):
 
 
 class OutputTensor(BaseModel):
-    """One output of a reply; datatype, shape and data are not checked yet.
+    """One output of a response; datatype, shape and data are not checked yet.
 
     Attributes:
         name: Of the output.
@@ -66,7 +66,7 @@ class OutputTensor(BaseModel):
         """The elements as an array.
 
         Args:
-            tail: The binary data of the reply, from the first byte of this tensor.
+            tail: The binary data of the response, from the first byte of this tensor.
 
         Returns:
             An array of the declared shape and datatype; for binary data a read-only view.
