@@ -65,6 +65,8 @@ ENV PATH=/opt/swath/bin:/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     NUMBA_CPU_NAME=generic \
     PREFECT_HOME=/tmp/.prefect \
+    PREFECT_LOGGING_EXTRA_LOGGERS=tasks \
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW=ignore \
     DO_NOT_TRACK=1
 WORKDIR /opt/swath
 # Fargate mounts a volume there that only root may write to, unless the image declares the folder, whose mode it takes.

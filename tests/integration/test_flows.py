@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,6 +27,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
 
+from deployments.local.prefect_server import client_environment
 from flows.image import image
 from flows.region import region
 from tasks.job import work_image
@@ -109,6 +114,31 @@ def test_every_image_of_a_request_is_published(allowed: Path) -> None:
         "scene.tif.geojson",
         "scene.tif.parquet",
     ]
+
+
+_LOGS = """
+import logging
+from prefect import flow
+
+@flow(name="logs")
+def logs() -> None:
+    logging.getLogger("tasks.job.image").warning("the folder cannot be removed")
+
+logs()
+"""
+
+
+def test_what_tasks_log_is_in_the_log_of_the_run(prefect_api: str, tmp_path: Path) -> None:
+    port = int(prefect_api.split(":")[2].split("/", maxsplit=1)[0])
+    environment = os.environ | client_environment(tmp_path, port)
+    subprocess.run([sys.executable, "-c", _LOGS], env=environment, check=True, timeout=300)
+    with get_client(sync_client=True) as client:
+        for _ in range(240):  # logs are sent in the background
+            told = [log.message for log in client.read_logs()]
+            if "the folder cannot be removed" in told:
+                break
+            time.sleep(0.5)
+    assert "the folder cannot be removed" in told
 
 
 @pytest.fixture
