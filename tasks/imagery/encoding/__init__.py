@@ -1,1 +1,1 @@
-"""Encode tiles in the formats that models take, with their place on the Earth."""
+"""Encode tiles in the formats that models accept, with their georeference."""

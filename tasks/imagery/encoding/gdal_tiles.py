@@ -1,4 +1,4 @@
-"""Tiles through GDAL: compressed GeoTIFF and NITF, and the samples of the uncompressed ones."""
+"""Encode tiles with GDAL: compressed GeoTIFF and NITF, and templates of uncompressed ones."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from tasks.imagery.encoding.nitf_geotags import NitfGeotags, extended, igeolo
+from tasks.imagery.encoding.nitf_geotags import NitfGeotags, add_extensions, igeolo
 from tasks.imagery.encoding.tiff_geotags import TiffGeotags
 from tasks.imagery.image import Image
 from tasks.imagery.reading.tile_pixels import TilePixels
 
 _QUALITY = 90  # of JPEG
-_UNKNOWN_TIME = "-" * 14  # as MIL-STD-2500C writes it
+_UNKNOWN_TIME = "-" * 14  # as MIL-STD-2500C defines it
 
 _GTIFF: dict[str, dict[str, Any]] = {
     "NONE": {},
@@ -28,33 +28,33 @@ _GTIFF: dict[str, dict[str, Any]] = {
 }
 _NITF: dict[str, dict[str, Any]] = {
     "NONE": {},
-    "J2K": {"IC": "C8", "PROFILE": "NPJE_NUMERICALLY_LOSSLESS"},  # no other profile is lossless
+    "J2K": {"IC": "C8", "PROFILE": "NPJE_NUMERICALLY_LOSSLESS"},  # the only lossless profile
     "JPEG": {"IC": "C3", "QUALITY": _QUALITY},
 }
 
 
-def gtiff(image: Image, place: TiffGeotags, compression: str, tile: TilePixels) -> bytes:
-    """A tile as GeoTIFF, its bands pixel by pixel, with its place, nodata and colours."""
-    options = _GTIFF[compression] | place.options(tile.tile.window)
+def gtiff(image: Image, geotags: TiffGeotags, compression: str, tile: TilePixels) -> bytes:
+    """Encode a tile as GeoTIFF, pixel-interleaved, with its georeference, nodata and colours."""
+    options = _GTIFF[compression] | geotags.options(tile.tile.window)
     if compression == "JPEG" and image.bands == 3:
         options["photometric"] = "ycbcr"
-    return _written(image, tile.pixels, nodata=image.nodata, interleave="pixel", **options)
+    return _gtiff_bytes(image, tile.pixels, nodata=image.nodata, interleave="pixel", **options)
 
 
-def nitf(image: Image, place: NitfGeotags, compression: str, tile: TilePixels) -> bytes:
-    """A tile as NITF 2.1, with its place, colours, and the markings of a NITF it comes from."""
+def nitf(image: Image, geotags: NitfGeotags, compression: str, tile: TilePixels) -> bytes:
+    """Encode a tile as NITF 2.1, with its georeference, colours and the markings of the image."""
     options = _NITF[compression] | _header(image)
-    corners = place.corners(tile.tile.window)
+    corners = geotags.corners(tile.tile.window)
     if corners is not None:
         options |= {"ICORDS": "G", "IGEOLO": igeolo(corners).decode()}
-    # NITF cannot be compressed while it is written, only as a copy.
-    with MemoryFile(_written(image, tile.pixels)) as plain, MemoryFile(ext=".ntf") as copy:
+    # GDAL can compress NITF only when it copies a dataset.
+    with MemoryFile(_gtiff_bytes(image, tile.pixels)) as plain, MemoryFile(ext=".ntf") as copy:
         rasterio.shutil.copy(plain.name, copy.name, driver="NITF", **options)
-        return extended(bytes(copy.read()), place.extensions(tile.tile.window, corners))
+        return add_extensions(bytes(copy.read()), geotags.extensions(tile.tile.window, corners))
 
 
 def _header(image: Image) -> dict[str, str]:
-    """Fields of a NITF's headers that tell of the image: its markings, title, category, time."""
+    """Header fields of a NITF tile, from the image: security markings, title, category, time."""
     source = image.source_metadata[0] if image.source_metadata else {}
     time = re.sub(r"\D", "", source.get("sourceDT") or "")[:14]
     header = {"IDATIM": time if len(time) == 14 else _UNKNOWN_TIME}
@@ -63,8 +63,8 @@ def _header(image: Image) -> dict[str, str]:
     return header | (image.nitf.fields if image.nitf else {})
 
 
-def _written(image: Image, pixels: NDArray[Any], **options: object) -> bytes:
-    """A GeoTIFF of these pixels."""
+def _gtiff_bytes(image: Image, pixels: NDArray[Any], **options: object) -> bytes:
+    """The bytes of a GeoTIFF with these pixels (bands, rows, columns)."""
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # see gdal_environment
     bands, height, width = pixels.shape
     shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}
@@ -73,7 +73,7 @@ def _written(image: Image, pixels: NDArray[Any], **options: object) -> bytes:
             if image.palette:
                 dataset.write_colormap(1, image.palette)
             elif options.get("photometric") != "ycbcr":
-                # Else GDAL guesses by the number of bands, and takes a fourth one for alpha.
+                # Otherwise GDAL guesses from the number of bands, and takes a fourth band as alpha.
                 dataset.colorinterp = [ColorInterp[colour] for colour in image.colours]
             dataset.write(pixels)
         return bytes(memory.read())

@@ -1,4 +1,4 @@
-"""What a NITF tile says of its place: corner coordinates and tagged records (MIL-STD-2500C)."""
+"""The georeference of NITF tiles: corner coordinates and tagged records (MIL-STD-2500C)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tasks.imagery.image import Image
 _HEADER_LENGTH = slice(354, 360)  # HL, in bytes of the file
 _FILE_LENGTH = slice(342, 354)  # FL
 _SUBHEADER_LENGTH = slice(363, 369)  # LISH001
-_IGEOLO = 372  # bytes of the image subheader before it
-_EXTENSIONS = 99_999 - 3  # bytes that IXSHDL can count, without IXSOFL
+_IGEOLO = 372  # offset in the image subheader
+_MAX_EXTENSIONS = 99_999 - 3  # bytes, by the digits of IXSHDL, without IXSOFL
 
 
 class NitfGeotags:
-    """The place of each tile of an image, as NITF writes it.
+    """Georeferences the tiles of an image for NITF.
 
-    A tile carries its corners to a second of arc (IGEOLO) and to 10 cm (BLOCKA); where it lies in
-    the full image (ICHIPB); and the records of the image itself, its RPC00B before all, which
-    count in pixels of the full image. Readers find the way with ICHIPB, as the standard has it;
-    GDAL gives both and leaves it to its user.
+    A tile has its corner coordinates, to one second of arc (IGEOLO) and to 10 cm (BLOCKA); its
+    position in the full image (ICHIPB); and the records of the image itself, above all RPC00B,
+    which are for pixels of the full image. Readers combine them with ICHIPB, as the standard
+    defines; GDAL reports both, and leaves it to its user to combine them.
     """
 
     def __init__(self, image: Image) -> None:
@@ -34,9 +34,9 @@ class NitfGeotags:
         self._records = _records(image)
 
     def corners(self, window: Window) -> Points | None:
-        """Longitude, latitude (4, 2) of the corner pixels' centres, clockwise from the first.
+        """Longitude, latitude (4, 2) of the centres of the corner pixels, clockwise from the first.
 
-        None where the image has no georeference, or that has no answer.
+        None if the image has no georeference, or if a corner has no position.
         """
         if self._georeference is None:
             return None
@@ -47,7 +47,7 @@ class NitfGeotags:
         return lonlat if np.isfinite(lonlat).all() else None
 
     def extensions(self, window: Window, corners: Points | None) -> bytes:
-        """The tile's tagged records; as long for every tile that has corners."""
+        """The tagged records of a tile; of equal length for all tiles that have corners."""
         records = _record("ICHIPB", self._chip.window(window).record().encode())
         if corners is not None:
             records += _record("BLOCKA", _blocka(window.height, corners.tolist()).encode())
@@ -55,26 +55,26 @@ class NitfGeotags:
 
 
 def igeolo(corners: Points) -> bytes:
-    """The 60 bytes of IGEOLO, with ICORDS G, for the corners of a tile."""
+    """The 60 bytes of IGEOLO (with ICORDS G) for the corners (4, 2) of a tile."""
     return "".join(
         _dms(lat, 2, "NS") + _dms(lon, 3, "EW") for lon, lat in corners.tolist()
     ).encode()
 
 
-def igeolo_at(file: bytes) -> int:
-    """Where IGEOLO stands in a file whose image has corners."""
+def igeolo_offset(file: bytes) -> int:
+    """Offset of IGEOLO in a file whose image has corner coordinates."""
     return int(file[_HEADER_LENGTH]) + _IGEOLO
 
 
 def subheader_end(file: bytes) -> int:
-    """Where the one image subheader of a file ends, and with it its tagged records."""
+    """Offset of the end of the only image subheader of a file, and of its tagged records."""
     return int(file[_HEADER_LENGTH]) + int(file[_SUBHEADER_LENGTH])
 
 
-def extended(file: bytes, extensions: bytes) -> bytes:
-    """A file of one image with these tagged records after its own."""
-    start, end = _extensions_at(file), subheader_end(file)
-    own = file[start + 8 : end]  # behind IXSHDL and IXSOFL, which is absent where there are none
+def add_extensions(file: bytes, extensions: bytes) -> bytes:
+    """Append tagged records to those of a file with one image."""
+    start, end = _extensions_offset(file), subheader_end(file)
+    own = file[start + 8 : end]  # after IXSHDL and IXSOFL; without records there is no IXSOFL
     field = b"%05d000" % (3 + len(own) + len(extensions))
     more = len(field) + len(own) + len(extensions) - (end - start)
     header = bytearray(file[:start])
@@ -83,8 +83,8 @@ def extended(file: bytes, extensions: bytes) -> bytes:
     return b"".join((header, field, own, extensions, file[end:]))
 
 
-def _extensions_at(file: bytes) -> int:
-    """Where IXSHDL stands in the image subheader of a file, by the lengths of all before it."""
+def _extensions_offset(file: bytes) -> int:
+    """Offset of IXSHDL in the image subheader, from the lengths of all fields before it."""
     at = int(file[_HEADER_LENGTH]) + _IGEOLO
     at += 60 if file[at - 1 : at] != b" " else 0  # ICORDS
     at += 1 + 80 * int(file[at : at + 1])  # NICOM and its comments
@@ -103,32 +103,34 @@ def _extensions_at(file: bytes) -> int:
 
 
 def _records(image: Image) -> bytes:
-    """The image's own records, as many as have room, each with its name and length."""
+    """The records of the image, each with its name and length, as far as they fit."""
     own = list(image.nitf.records) if image.nitf else []
     if not image.nitf and isinstance(image.georeference, RpcGeoreference):
         own.append(("RPC00B", rpc00b(image.georeference.rpcs).encode()))
     own.sort(key=lambda record: not record[0].startswith(("RPC00", "RSM")))
-    room = _EXTENSIONS - 1000  # for those of the tile
-    whole = b""
+    room = _MAX_EXTENSIONS - 1000  # for the records of the tile
+    records = b""
     for name, content in own:
         record = _record(name, content)
-        whole += record if len(whole) + len(record) <= room else b""
-    return whole
+        records += record if len(records) + len(record) <= room else b""
+    return records
 
 
 def _record(name: str, content: bytes) -> bytes:
-    """A tagged record extension: CETAG, CEL and its data."""
+    """A tagged record extension: CETAG, CEL and the content."""
     return b"%-6s%05d%s" % (name.encode(), len(content), content)
 
 
 def _blocka(rows: int, corners: list[list[float]]) -> str:
     """Corners to a millionth of a degree (STDI-0002, Volume 1, BLOCKA)."""
     clockwise = [f"{lat:+010.6f}{lon:+011.6f}" for lon, lat in corners]
-    places = "".join(clockwise[1:] + clockwise[:1])  # it ends with the first row's first column
+    # BLOCKA ends with the first column of the first row.
+    places = "".join(clockwise[1:] + clockwise[:1])
     return f"0100000{rows:05d}{'':22}{places}010.0"
 
 
 def _dms(degrees: float, digits: int, signs: str) -> str:
+    """Degrees, minutes and seconds, with N or S, E or W."""
     minutes, seconds = divmod(round(abs(degrees) * 3600), 60)
     whole, minutes = divmod(minutes, 60)
     return f"{whole:0{digits}d}{minutes:02d}{seconds:02d}{signs[int(degrees < 0)]}"

@@ -1,4 +1,4 @@
-"""Rational polynomial coefficients as NITF writes them: RPC00B (STDI-0002, Volume 1, App. E)."""
+"""Write rational polynomial coefficients as a NITF record: RPC00B (STDI-0002, Volume 1, App. E)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rasterio.rpc import RPC
 def rpc00b(rpcs: RPC) -> str:
     """The 1041 characters of the record.
 
-    Its offsets and scales have few digits (a line is whole, a latitude has four decimals), so they
-    are rounded, and the polynomials are rewritten for the rounded ones: exact but for the seven
-    digits of a coefficient.
+    Its offsets and scales have few digits (integer lines, four decimals of latitude), so they are
+    rounded, and the polynomials are transformed to the rounded ones. Only the seven digits of a
+    coefficient limit the accuracy.
 
     Args:
-        rpcs: As GDAL gives them: line and sample count from the centre of the first pixel.
+        rpcs: As GDAL gives them, with line and sample 0 at the centre of the first pixel.
     """
     fit = _fitted(rpcs)
     coefficients = (
@@ -34,21 +34,21 @@ def rpc00b(rpcs: RPC) -> str:
 
 
 def _fitted(rpcs: RPC) -> RPC:
-    """The same function, with offsets and scales that the record can hold."""
+    """The same mapping, with offsets and scales that the record can store."""
     fit = copy(rpcs)
-    fit.line_off, fit.line_scale = _whole(rpcs.line_off, 0, 999_999), _whole(rpcs.line_scale)
-    fit.samp_off, fit.samp_scale = _whole(rpcs.samp_off, 0, 99_999), _whole(rpcs.samp_scale)
-    fit.height_off = _whole(rpcs.height_off, -9999, 9999)
-    fit.height_scale = _whole(rpcs.height_scale, 1, 9999)
+    fit.line_off, fit.line_scale = _integer(rpcs.line_off, 0, 999_999), _integer(rpcs.line_scale)
+    fit.samp_off, fit.samp_scale = _integer(rpcs.samp_off, 0, 99_999), _integer(rpcs.samp_scale)
+    fit.height_off = _integer(rpcs.height_off, -9999, 9999)
+    fit.height_scale = _integer(rpcs.height_scale, 1, 9999)
     for name in ("lat_off", "long_off"):
         setattr(fit, name, round(getattr(rpcs, name), 4))
     for name in ("lat_scale", "long_scale"):
         setattr(fit, name, max(round(getattr(rpcs, name), 4), 1e-4))
 
-    ground = np.random.default_rng(0).uniform(-1, 1, (3, 60))  # more places than terms
+    ground = np.random.default_rng(0).uniform(-1, 1, (3, 60))  # more points than terms
     off, scale = _normalised(rpcs)
     fit_off, fit_scale = _normalised(fit)
-    # A cubic stays a cubic when its variables are moved and scaled.
+    # A cubic polynomial stays cubic when its variables are shifted and scaled.
     values = _terms((fit_off + ground * fit_scale - off) / scale)
     rewritten = np.linalg.lstsq(_terms(ground), values, rcond=None)[0]
     for axis in ("line", "samp"):
@@ -84,19 +84,19 @@ def _terms(ground: NDArray[np.float64]) -> NDArray[np.float64]:
     )
 
 
-def _whole(number: float, low: int = 1, high: int = 99_999) -> int:
-    """The nearest whole number of a field's range."""
+def _integer(number: float, low: int = 1, high: int = 99_999) -> int:
+    """The nearest integer in the range of a field."""
     return min(max(round(number), low), high)
 
 
 def _error(metres: float | None) -> str:
-    """An error in metres; zero where it is unknown, as the record has no word for that."""
+    """An error in metres; 0 if it is unknown, as the record has no other value for that."""
     known = metres is not None and 0 <= metres < 9999
     return f"{metres if known else 0:07.2f}"
 
 
 def _coefficient(number: float) -> str:
-    """A coefficient as ±d.ddddddE±d; one too small for it is nothing."""
+    """A coefficient as ±d.ddddddE±d; 0 if it is too small for that."""
     mantissa, _, power = f"{number:+.6E}".partition("E")
     if not power or int(power) < -9:
         return "+0.000000E+0"

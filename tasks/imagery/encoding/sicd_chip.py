@@ -1,7 +1,7 @@
-"""Tiles of a SICD as SICDs of their own (NGA.STND.0024-1, -2): the sensor model goes with them.
+"""Encode tiles of a SICD as SICD files, with their sensor model (NGA.STND.0024-1, -2).
 
-A chip's XML tells which rows and columns of the full image it has; all else holds for any chip.
-Needs the extra `sar` (sarkit, lxml).
+The XML of a chip gives its rows and columns in the full image; all other elements are valid for any
+chip. Needs the extra `sar` (sarkit, lxml).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from tasks.imagery.image import Image
 from tasks.imagery.nitf_header import SECURITY
 from tasks.imagery.reading.tile_pixels import TilePixels
 
-_ROOM = 400  # bytes for the numbers of one chip's XML that are longer than another's
+_SPARE = 400  # bytes: the numbers in the XML of one chip may be longer than in another
 _CORNERS = ("1:FRFC", "2:FRLC", "3:LRLC", "4:LRFC")  # clockwise from the first pixel
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
-    """All of a file but its pixels and XML, and where it tells its place.
+class _Template:
+    """A file without its pixels and XML, and the offsets of its georeference.
 
     Attributes:
-        header: What stands before the pixels.
-        igeolo: Where IGEOLO stands in it.
-        extension: What stands between pixels and XML: the subheader of the data extension segment.
-        polygon: Where DESSHLPG stands in it.
-        xml_length: Bytes of the XML.
+        header: The bytes before the pixels.
+        igeolo: Offset of IGEOLO in the header.
+        extension: The bytes between pixels and XML: the subheader of the data extension segment.
+        polygon: Offset of DESSHLPG in the extension.
+        xml_length: Length of the XML in bytes.
     """
 
     header: bytes
@@ -47,37 +47,38 @@ class _Sample:
 
 
 class SicdWriter:
-    """Encodes an image's tiles as SICD, uncompressed, pixel by pixel."""
+    """Encodes tiles of an image as SICD, uncompressed, pixel-interleaved."""
 
     def __init__(self, image: Image) -> None:
         assert image.nitf is not None
         self._header = image.nitf.fields
         self._title = (image.source_metadata[0]["sourceId"] or "") if image.source_metadata else ""
-        self._place = NitfGeotags(image)
+        self._geotags = NitfGeotags(image)
         self._xml = model_xml(image.nitf.segments, "SICD")
-        self._samples: dict[tuple[int, ...], _Sample] = {}
+        self._templates: dict[tuple[int, ...], _Template] = {}
 
     def __call__(self, tile: TilePixels) -> bytes:
-        """The file of a tile: of two bands, or one complex band, as GDAL's version has it."""
+        """Encode a tile of two bands, or of one complex band (it depends on the GDAL version)."""
         window = tile.tile.window
-        corners = self._place.corners(window)
+        corners = self._geotags.corners(window)
         xml = self._chip(window, corners)
-        if tile.pixels.shape not in self._samples:
-            self._samples[tile.pixels.shape] = self._sample(xml)
-        sample = self._samples[tile.pixels.shape]
-        header, extension = bytearray(sample.header), bytearray(sample.extension)
+        if tile.pixels.shape not in self._templates:
+            self._templates[tile.pixels.shape] = self._template(xml)
+        template = self._templates[tile.pixels.shape]
+        header, extension = bytearray(template.header), bytearray(template.extension)
         if corners is not None:
-            header[sample.igeolo : sample.igeolo + 60] = igeolo(corners)
-            extension[sample.polygon : sample.polygon + 125] = _polygon(corners)
+            header[template.igeolo : template.igeolo + 60] = igeolo(corners)
+            extension[template.polygon : template.polygon + 125] = _polygon(corners)
         bands = tile.pixels
         first, second = bands if len(bands) == 2 else (bands[0].real, bands[0].imag)
         pixels = np.empty((window.height, window.width, 2), first.dtype.newbyteorder(">"))
         pixels[..., 0], pixels[..., 1] = first, second
-        text = etree.tostring(xml).ljust(sample.xml_length)  # white space may follow the root
+        # White space is allowed after the root element.
+        text = etree.tostring(xml).ljust(template.xml_length)
         return b"".join((header, pixels.data, extension, text))
 
     def _chip(self, window: Window, corners: Points | None) -> Any:  # noqa: ANN401 - lxml
-        """The XML of a chip: SICD counts rows and columns from the full image's first."""
+        """The XML of a chip, with its first row and column in the full image."""
         xml = deepcopy(self._xml)
         data = xml.find("{*}ImageData")
         for name, more in (("FirstRow", window.row_off), ("FirstCol", window.col_off)):
@@ -92,8 +93,8 @@ class SicdWriter:
                 corner.find("{*}Lon").text = f"{longitude:.9f}"
         return xml
 
-    def _sample(self, xml: Any) -> _Sample:  # noqa: ANN401 - lxml has no types
-        """What sarkit writes for a chip."""
+    def _template(self, xml: Any) -> _Template:  # noqa: ANN401 - lxml has no types
+        """The file that sarkit writes for a chip with this XML."""
         markings = self._security("IS")
         file = sicd.jbp_from_nitf_metadata(
             sicd.NitfMetadata(
@@ -108,13 +109,13 @@ class SicdWriter:
             )
         )
         image, extension = file["ImageSegments"][0], file["DataExtensionSegments"][0]
-        extension["DESDATA"].size += _ROOM
+        extension["DESDATA"].size += _SPARE
         file.finalize()
-        memory: Any = io.BytesIO()  # that jbpy's protocol for files leaves out
+        memory: Any = io.BytesIO()  # jbpy's file protocol does not include BytesIO
         file.dump(memory)
         whole = memory.getvalue()
         start, end = extension["subheader"].get_offset(), extension["DESDATA"].get_offset()
-        return _Sample(
+        return _Template(
             whole[: image["Data"].get_offset()],
             image["subheader"]["IGEOLO"].get_offset(),
             whole[start:end],
@@ -123,13 +124,13 @@ class SicdWriter:
         )
 
     def _security(self, part: str) -> sicd.NitfSecurityFields:
-        """The markings of a header ("FS") or subheader ("IS")."""
+        """The security markings of the file header ("FS") or the image subheader ("IS")."""
         given = {name: self._header.get(name, "") for name in SECURITY if name[:2] == part}
         fields = {name[2:].lower(): text for name, text in given.items()}
         return sicd.NitfSecurityFields(**fields | {"clas": fields["clas"] or "U"})
 
 
 def _polygon(corners: Points) -> bytes:
-    """The 125 bytes of DESSHLPG: latitude and longitude of the corners, the first one twice."""
+    """The 125 bytes of DESSHLPG: latitude and longitude of the corners, as a closed ring."""
     closed = [*corners.tolist(), corners[0].tolist()]
     return "".join(f"{lat:+012.8f}{lon:+013.8f}" for lon, lat in closed).encode()

@@ -1,4 +1,4 @@
-"""What a GeoTIFF tile says of its place (OGC GeoTIFF 1.1, and the tag of RPCs)."""
+"""The georeference of GeoTIFF tiles (OGC GeoTIFF 1.1, and the tag for RPC)."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from tasks.imagery.image import Image
 
 _TIEPOINT, _TRANSFORMATION, _RPC = 33922, 34264, 50844
 _GRID = np.array([[x, y] for y in (0, 0.5, 1) for x in (0, 0.5, 1)])
-_LINE_OFF = 16  # bytes of the RPC tag before LINE_OFF and SAMP_OFF
+_LINE_OFF = 16  # offset of LINE_OFF and SAMP_OFF in the RPC tag
 
 
 class TiffGeotags:
-    """The place of each tile of an image, as GeoTIFF writes it.
+    """Georeferences the tiles of an image for GeoTIFF.
 
-    A geotransform, ground control points and RPC are those of the image, moved to the tile's
-    origin. Of any other georeference a tile carries nine control points.
+    A geotransform, ground control points or RPC are those of the image, shifted to the origin of
+    the tile. Any other georeference is approximated by nine ground control points per tile.
     """
 
     def __init__(self, image: Image) -> None:
         self._georeference = image.georeference
-        self._control = (
+        self._image_gcps = (
             np.array([[p.col, p.row, 0, p.x, p.y, p.z or 0] for p in image.georeference.points])
             if isinstance(image.georeference, SplineGeoreference)
             else None
         )
 
     def options(self, window: Window) -> dict[str, Any]:
-        """A tile's place, in the words of `rasterio.open`."""
+        """The georeference of a tile, as keyword arguments of `rasterio.open`."""
         georeference = self._georeference
         if georeference is None:
             return {}
@@ -53,14 +53,16 @@ class TiffGeotags:
         return {"crs": crs, "gcps": points} if points else {}
 
     def write(self, header: bytearray, fields: dict[int, int], window: Window) -> bool:
-        """Put a tile's place in the header of another of the same image and shape.
-
-        False where that is not possible: one of the two is nowhere in the world.
+        """Write the georeference of a tile into the header of another tile of the same shape.
 
         Args:
-            header: Of a little-endian TIFF with the `options` of the other tile.
-            fields: Where the values of each tag stand in it.
-            window: The tile's.
+            header: Header of a little-endian TIFF that was made with the `options` of the other
+                tile; it is changed.
+            fields: Offset of the values of each tag in the header.
+            window: The tile, in pixels of the full image.
+
+        Returns:
+            False if that is not possible, because one of the two tiles has no position.
         """
         georeference = self._georeference
         if isinstance(georeference, AffineGeoreference):
@@ -82,14 +84,14 @@ class TiffGeotags:
         return True
 
     def _tie_points(self, window: Window) -> NDArray[np.float64]:
-        """Column, row, 0, x, y, z (n, 6) of control points; none where the world has no answer."""
-        if self._control is not None:
-            return self._control - np.pad(_origin(window), (0, 4))
+        """Column, row, 0, x, y, z (n, 6) of control points; n is 0 if a point has no position."""
+        if self._image_gcps is not None:
+            return self._image_gcps - np.pad(_origin(window), (0, 4))
         assert self._georeference is not None
-        places = _GRID * (window.width, window.height)
-        world = self._georeference.to_world(places + _origin(window))
-        nothing = np.zeros((9, 1))
-        points = np.hstack([places, nothing, world, nothing])
+        pixels = _GRID * (window.width, window.height)
+        world = self._georeference.to_world(pixels + _origin(window))
+        zeros = np.zeros((9, 1))
+        points = np.hstack([pixels, zeros, world, zeros])
         return points if np.isfinite(world).all() else points[:0]
 
 

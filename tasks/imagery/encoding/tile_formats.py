@@ -1,7 +1,7 @@
-"""Encode tiles as a model asks for them: every band, in the image's own depth.
+"""The tile formats that models can request, and their encoders: all bands, in full bit depth.
 
-Uncompressed GeoTIFF and NITF, PNG, JPEG and NPY are written directly, which costs a fraction of
-what GDAL takes for a small file; the compressed kinds go through GDAL.
+Uncompressed GeoTIFF and NITF, PNG, JPEG and NPY are written directly, as GDAL is several times
+slower for small files; the compressed kinds of GeoTIFF and NITF are written by GDAL.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _NITF = frozenset(
     {"uint8", "uint16", "int16", "uint32", "int32", "float32", "float64", "complex64"}
 )
 _ALL = _NITF | {"int8", "int64", "uint64", "complex128"}
-_ANY_BANDS = range(1, 65536)  # TIFF counts them in 16 bits
+_ANY_BANDS = range(1, 65536)  # TIFF stores the number in 16 bits
 _GREY_OR_RGB = (1, 3)
 
-_HOLDS: dict[tuple[str, str], tuple[frozenset[str], range | tuple[int, ...]]] = {
-    # (format, compression): pixel types and numbers of bands that it holds without harm
+_SUPPORTED: dict[tuple[str, str], tuple[frozenset[str], range | tuple[int, ...]]] = {
+    # (format, compression): pixel types and numbers of bands that it stores correctly
     ("GTIFF", "NONE"): (_ALL, _ANY_BANDS),
     ("GTIFF", "LZW"): (_ALL, _ANY_BANDS),
     ("GTIFF", "ZSTD"): (_ALL, _ANY_BANDS),
@@ -48,7 +48,7 @@ _HOLDS: dict[tuple[str, str], tuple[frozenset[str], range | tuple[int, ...]]] = 
     ("NPY", "NONE"): (_ALL, _ANY_BANDS),
 }
 
-_COLOUR_TABLES = {  # pixel types whose colour table it holds; NPY is of values alone
+_COLOUR_TABLES = {  # pixel types that may have a colour table; NPY stores values alone
     ("GTIFF", "NONE"): _SHORT,
     ("GTIFF", "LZW"): _SHORT,
     ("GTIFF", "ZSTD"): _SHORT,
@@ -67,35 +67,40 @@ _MEDIA_TYPES = {
 
 
 def media_type(tile_format: str) -> str:
-    """The media type of tiles in a format, for a request's Content-Type."""
+    """The media type of a tile format, for the header Content-Type."""
     return _MEDIA_TYPES[str(tile_format)]
 
 
 def check_encodable(image: Image, tile_format: str, tile_compression: str) -> None:
-    """Refuse a format that would lose or corrupt an image's pixels, before any work.
+    """Refuse a tile format that would lose or corrupt an image's pixels.
+
+    Args:
+        image: As opened.
+        tile_format: Value of `imageProcessorTileFormat`.
+        tile_compression: Value of `imageProcessorTileCompression`.
 
     Raises:
-        RequestError: With the field, the value and what to ask for instead.
+        RequestError: The format cannot store the image: the field, the value, the alternatives.
     """
     pair = str(tile_format), str(tile_compression)
-    if pair not in _HOLDS:
-        fitting = sorted(compression for form, compression in _HOLDS if form == pair[0])
+    if pair not in _SUPPORTED:
+        fitting = sorted(compression for form, compression in _SUPPORTED if form == pair[0])
         if not fitting:
-            raise RequestError(f"imageProcessorTileFormat {pair[0]} is none of {_formats()}.")
+            raise RequestError(f"imageProcessorTileFormat {pair[0]} is not one of {_formats()}.")
         raise RequestError(
-            f"imageProcessorTileCompression {pair[1]} does not exist for "
+            f"imageProcessorTileCompression {pair[1]} is not available for "
             f"imageProcessorTileFormat {pair[0]}: use {' or '.join(fitting)}."
         )
     if lost := _lost(image, pair):
         raise RequestError(
             f"imageProcessorTileFormat {pair[0]} with imageProcessorTileCompression {pair[1]} "
-            f"cannot hold the {lost} of {image.url}: {_instead(image)}"
+            f"cannot store the {lost} of {image.url}: {_instead(image)}"
         )
 
 
 def _lost(image: Image, pair: tuple[str, str]) -> str | None:
-    """What of an image a pair of format and compression would lose or corrupt; None if nothing."""
-    dtypes, bands = _HOLDS[pair]
+    """The property of an image that a format and compression cannot store; None if all can."""
+    dtypes, bands = _SUPPORTED[pair]
     if image.dtype not in dtypes:
         return f"{image.dtype} pixels"
     if image.bands not in bands:
@@ -104,20 +109,26 @@ def _lost(image: Image, pair: tuple[str, str]) -> str | None:
         return f"colour table ({image.dtype})"
     if pair[0] == "NITF" and image.nitf and (standard := image.nitf.standard):
         kind = image.georeference.kind if image.georeference else None
-        held = standard == "SICD" and kind == "sicd" and pair[1] == "NONE"
-        return None if held else f"sensor model ({standard})"
+        stored = standard == "SICD" and kind == "sicd" and pair[1] == "NONE"
+        return None if stored else f"sensor model ({standard})"
     return None
 
 
 def encoder(image: Image, tile_format: str, tile_compression: str) -> Callable[[TilePixels], bytes]:
-    """The function that encodes an image's tiles; threads may share it.
+    """A function that encodes an image's tiles; threads may share it.
 
-    GeoTIFF tiles carry the image's georeference, moved to the tile; NITF tiles their corners, their
-    place in the image (ICHIPB) and its RPC. A colour table goes with its values. NPY is an array
-    (bands, rows, columns). JPEG is lossy, all else exact.
+    GeoTIFF tiles have the georeference of the image, shifted to the tile. NITF tiles have their
+    corner coordinates, their position in the image (ICHIPB) and the RPC of the image. A colour
+    table is kept. NPY is an array (bands, rows, columns). JPEG is lossy, all other formats are
+    lossless.
+
+    Args:
+        image: As opened.
+        tile_format: Value of `imageProcessorTileFormat`.
+        tile_compression: Value of `imageProcessorTileCompression`.
 
     Raises:
-        RequestError: The format would lose or corrupt its pixels.
+        RequestError: The format would lose or corrupt the pixels.
     """
     check_encodable(image, tile_format, tile_compression)
     form, compression = str(tile_format), str(tile_compression)
@@ -159,11 +170,11 @@ def _jpeg(tile: TilePixels) -> bytes:
 def _instead(image: Image) -> str:
     fitting = [
         f"{form}/{compression}"
-        for form, compression in _HOLDS
+        for form, compression in _SUPPORTED
         if form in ("GTIFF", "NITF", "NPY") and not _lost(image, (form, compression))
     ]
     return f"use {', '.join(fitting)}." if fitting else "convert the image."
 
 
 def _formats() -> str:
-    return ", ".join(dict.fromkeys(form for form, _ in _HOLDS))
+    return ", ".join(dict.fromkeys(form for form, _ in _SUPPORTED))

@@ -1,7 +1,7 @@
-"""Uncompressed GeoTIFF and NITF tiles: GDAL writes one, the others differ in pixels and place.
+"""Encode uncompressed GeoTIFF and NITF tiles, with a header that GDAL wrote as template.
 
-GDAL takes a millisecond (GeoTIFF) to five (NITF) to write a 512 px tile, of which the pixels are
-a fifth. All tiles of an image have one size, so their headers agree in all but the tile's place.
+GDAL takes 1 ms (GeoTIFF) to 5 ms (NITF) to write a tile of 512 px, of which the pixels are a fifth.
+The tiles of an image have the same size, so their headers differ only in the georeference.
 """
 
 from __future__ import annotations
@@ -13,80 +13,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.imagery.encoding.gdal_tiles import gtiff, nitf
-from tasks.imagery.encoding.nitf_geotags import NitfGeotags, igeolo, igeolo_at, subheader_end
+from tasks.imagery.encoding.nitf_geotags import NitfGeotags, igeolo, igeolo_offset, subheader_end
 from tasks.imagery.encoding.tiff_geotags import TiffGeotags
 from tasks.imagery.image import Image
 from tasks.imagery.reading.tile_pixels import TilePixels
 
-_STRIP_OFFSETS = 273  # a tag of TIFF 6.0
+_STRIP_OFFSETS = 273  # TIFF 6.0
 
 
 class TiffWriter:
-    """Encodes an image's tiles as uncompressed GeoTIFF, bands pixel by pixel."""
+    """Encodes tiles of an image as uncompressed GeoTIFF, pixel-interleaved."""
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._place = TiffGeotags(image)
+        self._geotags = TiffGeotags(image)
         self._headers: dict[tuple[int, ...], tuple[bytes, dict[int, int]]] = {}
 
     def __call__(self, tile: TilePixels) -> bytes:
-        """The file of a tile."""
+        """Encode a tile."""
         bands, height, width = tile.pixels.shape
         if (bands, height, width) not in self._headers:
-            self._headers[bands, height, width] = self._header_like(tile)
-        sample, fields = self._headers[bands, height, width]
-        header = bytearray(sample)
-        if not self._place.write(header, fields, tile.tile.window):
-            return gtiff(self._image, self._place, "NONE", tile)
+            self._headers[bands, height, width] = self._template(tile)
+        template, fields = self._headers[bands, height, width]
+        header = bytearray(template)
+        if not self._geotags.write(header, fields, tile.tile.window):
+            return gtiff(self._image, self._geotags, "NONE", tile)
         pixels = np.empty((height, width, bands), tile.pixels.dtype.newbyteorder("<"))
         for band in range(bands):
             pixels[..., band] = tile.pixels[band]
         return b"".join((header, pixels.data))
 
-    def _header_like(self, tile: TilePixels) -> tuple[bytes, dict[int, int]]:
-        """All that GDAL writes before the pixels of such a tile, and its fields."""
-        file = gtiff(self._image, self._place, "NONE", tile)
+    def _template(self, tile: TilePixels) -> tuple[bytes, dict[int, int]]:
+        """The header that GDAL writes for a tile of this shape, and the offsets of its tags."""
+        file = gtiff(self._image, self._geotags, "NONE", tile)
         fields = _fields(file)
         return file[: fields[_STRIP_OFFSETS]], fields
 
 
 class NitfWriter:
-    """Encodes an image's tiles as uncompressed NITF 2.1, band after band."""
+    """Encodes tiles of an image as uncompressed NITF 2.1, band-sequential."""
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._place = NitfGeotags(image)
+        self._geotags = NitfGeotags(image)
         self._headers: dict[tuple[object, ...], tuple[bytes, bytes] | None] = {}
 
     def __call__(self, tile: TilePixels) -> bytes:
-        """The file of a tile."""
+        """Encode a tile."""
         window = tile.tile.window
-        corners = self._place.corners(window)
-        extensions = self._place.extensions(window, corners)
-        kind = (tile.pixels.shape, corners is None)
-        if kind not in self._headers:
-            self._headers[kind] = self._header_like(
-                tile, len(extensions), located=corners is not None
-            )
-        header = self._headers[kind]
+        corners = self._geotags.corners(window)
+        extensions = self._geotags.extensions(window, corners)
+        key = (tile.pixels.shape, corners is None)
+        if key not in self._headers:
+            self._headers[key] = self._template(tile, len(extensions), located=corners is not None)
+        header = self._headers[key]
         if header is None:
-            return nitf(self._image, self._place, "NONE", tile)
+            return nitf(self._image, self._geotags, "NONE", tile)
         before, after = header
-        where = b"" if corners is None else igeolo(corners)
-        return b"".join((before, where, after, extensions, _big_endian(tile.pixels).data))
+        location = b"" if corners is None else igeolo(corners)
+        return b"".join((before, location, after, extensions, _big_endian(tile.pixels).data))
 
-    def _header_like(
+    def _template(
         self, tile: TilePixels, extensions: int, *, located: bool
     ) -> tuple[bytes, bytes] | None:
-        """All that GDAL writes before and after IGEOLO, up to the tagged records of such a tile.
+        """The header that GDAL writes for a tile of this shape: before and after IGEOLO.
 
-        None where it cuts a huge tile into blocks.
+        The part after IGEOLO ends before the tagged records. None if GDAL splits a large tile
+        into blocks.
         """
-        file = nitf(self._image, self._place, "NONE", tile)
+        file = nitf(self._image, self._geotags, "NONE", tile)
         end = subheader_end(file)
         if file[end:] != _big_endian(tile.pixels).tobytes():
             return None
-        start = igeolo_at(file)
+        start = igeolo_offset(file)
         return file[:start], file[start + 60 * located : end - extensions]
 
 
@@ -95,9 +94,9 @@ def _big_endian(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _fields(tiff: bytes) -> dict[int, int]:
-    """Where the values of each tag of a little-endian TIFF's first directory stand in the file.
+    """Offset of the values of each tag in the first directory of a little-endian TIFF.
 
-    The one strip's offset is given by its value instead: that is where the pixels stand.
+    For the strip offset, the value itself is given: the offset of the pixels.
     """
     (directory,) = struct.unpack_from("<I", tiff, 4)
     (count,) = struct.unpack_from("<H", tiff, directory)

@@ -1,1 +1,1 @@
-"""Open an image, if it is safe to, and find out all there is to know before a pixel is read."""
+"""Open an image: check that it is safe, and collect its metadata before any pixel is read."""
