@@ -497,7 +497,7 @@ def test_a_network_that_reaches_the_runtime_alone_is_enough(
     clients.renew_credentials()
     with caplog.at_level(logging.WARNING):
         answer(opened())
-    assert "The work goes on without" in caplog.text
+    assert "The run continues without" in caplog.text
 
 
 # --- payload
@@ -712,16 +712,16 @@ def test_an_asynchronous_answer_that_does_not_come_is_given_up_and_swept_up_in_t
 def test_closing_ends_the_wait_for_asynchronous_answers_and_leaves_no_tile(
     server: SageMaker, opened: Open, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.inference.sagemaker.exchange import Exchange
+    from tasks.inference.sagemaker.s3_exchange import S3Exchange
 
     waiting: list[Any] = []
-    first = Exchange.first
+    first = S3Exchange.first_object
 
-    def noticed(exchange: Exchange, places: Sequence[str], deadline: float) -> Any:
+    def noticed(exchange: S3Exchange, places: Sequence[str], deadline: float) -> Any:
         waiting.append(places)
         return first(exchange, places, deadline)
 
-    monkeypatch.setattr(Exchange, "first", noticed)
+    monkeypatch.setattr(S3Exchange, "first_object", noticed)
     server.go.clear()
     endpoint = opened("slow", options=options(queue, 60.0))
     with ThreadPoolExecutor(4) as threads:
@@ -737,16 +737,16 @@ def test_closing_ends_the_wait_for_asynchronous_answers_and_leaves_no_tile(
 def test_one_listing_serves_all_who_wait(
     server: SageMaker, opened: Open, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.inference.sagemaker.wire import Wire
+    from tasks.inference.sagemaker.aws_client import AwsClient
 
     asked: Counter[str] = Counter()
-    call = Wire.call
+    call = AwsClient.call
 
-    def counted(wire: Wire, service: str, operation: str, where: str, **arguments: Any) -> Any:
+    def counted(aws: AwsClient, service: str, operation: str, where: str, **arguments: Any) -> Any:
         asked[operation] += 1
-        return call(wire, service, operation, where, **arguments)
+        return call(aws, service, operation, where, **arguments)
 
-    monkeypatch.setattr(Wire, "call", counted)
+    monkeypatch.setattr(AwsClient, "call", counted)
     server.go.clear()
     endpoint = opened("slow", options=options(queue))
     with ThreadPoolExecutor(16) as threads:

@@ -50,24 +50,29 @@ def test_what_swath_sets_is_refused(operation: str, name: str) -> None:
 
 
 @given(st.text("ABCabc", min_size=1, max_size=9), st.sampled_from(OPERATIONS))
-def test_what_is_no_parameter_is_refused_with_those_that_are(name: str, operation: str) -> None:
+def test_an_unknown_parameter_is_refused_with_the_known_ones(name: str, operation: str) -> None:
     with pytest.raises(RequestError) as refusal:
         arguments(operation, {name: "x"})
-    assert str(refusal.value).startswith(f"imageProcessorParameters.{name}: is none of {operation}")
+    refused = f"imageProcessorParameters.{name}: is not a parameter of {operation}; give"
+    assert str(refusal.value).startswith(refused)
     assert all(known in str(refusal.value) for known in parameters_of(operation))
 
 
 def test_a_parameter_of_the_other_kind_of_call_is_refused() -> None:
-    with pytest.raises(RequestError, match="TargetVariant: is none of InvokeEndpointAsync"):
+    with pytest.raises(
+        RequestError, match="TargetVariant: is not a parameter of InvokeEndpointAsync"
+    ):
         arguments(ASYNCHRONOUS, {"TargetVariant": "a"})
-    with pytest.raises(RequestError, match="RequestTTLSeconds: is none of InvokeEndpoint;"):
+    with pytest.raises(
+        RequestError, match="RequestTTLSeconds: is not a parameter of InvokeEndpoint;"
+    ):
         arguments(REAL_TIME, {"RequestTTLSeconds": 60})
 
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("CustomAttributes", "x" * 1025, "has 1025 characters where SageMaker takes 0 to 1024"),
+        ("CustomAttributes", "x" * 1025, "has 1025 characters; SageMaker takes 0 to 1024"),
         ("CustomAttributes", "été", "is not ASCII"),
         ("RequestTTLSeconds", 59, "'59' is not a whole number from 60 to 21600"),
         ("RequestTTLSeconds", "soon", "'soon' is not a whole number"),

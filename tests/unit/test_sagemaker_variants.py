@@ -8,8 +8,8 @@ from hashlib import sha256
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.inference.sagemaker.description import Variant
-from tasks.inference.sagemaker.variant import choose
+from tasks.inference.sagemaker.endpoint_description import Variant
+from tasks.inference.sagemaker.variant import choose_variant
 
 names = st.text("abcdefgh", min_size=1, max_size=4)
 weights = st.floats(0, 100, allow_subnormal=False)
@@ -23,10 +23,10 @@ digests = st.binary(max_size=8).map(lambda text: sha256(text).hexdigest())
 def test_the_same_work_goes_to_the_same_variant_in_whatever_order_they_are_told(
     variants: list[Variant], digest: str, random: object
 ) -> None:
-    chosen = choose(variants, digest)
+    chosen = choose_variant(variants, digest)
     shuffled = list(variants)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert choose(shuffled, digest) == chosen
+    assert choose_variant(shuffled, digest) == chosen
     assert chosen in {variant.name for variant in variants}
 
 
@@ -36,7 +36,7 @@ def test_a_variant_without_weight_gets_no_image_where_another_has_some(
 ) -> None:
     weight = {variant.name: variant.weight for variant in variants}
     if any(weight.values()):
-        assert weight[choose(variants, digest)] > 0
+        assert weight[choose_variant(variants, digest)] > 0
 
 
 @given(some_variants, digests, st.integers(-8, 8))
@@ -50,14 +50,14 @@ def test_weights_count_by_their_ratios_alone(
     ]
     original = [variant for variant in variants if variant.weight == 0 or variant.weight > 1e-100]
     if original:
-        assert choose(scaled, digest) == choose(original, digest)
+        assert choose_variant(scaled, digest) == choose_variant(original, digest)
 
 
 @given(st.dictionaries(names, st.integers(0, 9), min_size=2, max_size=4), st.integers(0, 2**31))
 def test_many_images_are_shared_out_by_weight(parts: dict[str, int], seed: int) -> None:
     variants = [Variant(name, weight, 1) for name, weight in parts.items()]
     works = [sha256(f"{seed} {number}".encode()).hexdigest() for number in range(2000)]
-    shares = Counter(choose(variants, work) for work in works)
+    shares = Counter(choose_variant(variants, work) for work in works)
     total = sum(parts.values())
     for name, weight in parts.items():
         expected = weight / total if total else 1 / len(parts)
@@ -68,4 +68,4 @@ def test_many_images_are_shared_out_by_weight(parts: dict[str, int], seed: int) 
 def test_where_no_variant_has_a_weight_each_may_be_chosen(digest: str) -> None:
     variants = [Variant("a", 0.0, 1), Variant("b", 0.0, 1)]
     half = int(digest, 16) < 16 ** len(digest) // 2
-    assert choose(variants, digest) == ("a" if half else "b")
+    assert choose_variant(variants, digest) == ("a" if half else "b")

@@ -1,7 +1,7 @@
 """SageMaker endpoints: real-time, serverless and asynchronous ones.
 
-`open_sagemaker` opens the endpoint that a request names; `resolve_variant` names the one variant of
-it that an image goes to.
+`open_sagemaker` opens the endpoint that a request names; `resolve_variant` chooses its variant for
+an image.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tasks.imagery import Image, check_encodable, encoder, media_type
 from tasks.inference.endpoint import Endpoint
 from tasks.inference.sagemaker import parameters, payload
 from tasks.inference.sagemaker.asynchronous import AsynchronousEndpoint
+from tasks.inference.sagemaker.aws_client import AwsClient
 from tasks.inference.sagemaker.capacity import capacity
-from tasks.inference.sagemaker.description import Description, describe
+from tasks.inference.sagemaker.endpoint_description import EndpointDescription, describe
 from tasks.inference.sagemaker.real_time import SageMakerEndpoint
-from tasks.inference.sagemaker.variant import reached, resolve_variant
-from tasks.inference.sagemaker.wire import Wire
+from tasks.inference.sagemaker.variant import resolve_variant, target_variants
 from tasks.request import Request
 
 __all__ = ["open_sagemaker", "resolve_variant"]
@@ -38,21 +38,22 @@ def open_sagemaker(
 ) -> Endpoint:
     """The SageMaker endpoint that a request names, ready for tiles of an image.
 
-    Which kind it is, SageMaker tells (DescribeEndpoint); where it may not be asked, a parameter
-    that InvokeEndpointAsync alone has makes it an asynchronous one.
+    DescribeEndpoint says which kind it is. If the endpoint may not be described, it counts as
+    asynchronous if the request has a parameter that only InvokeEndpointAsync takes.
 
     Args:
         request: Names the endpoint, its parameters and how tiles are encoded.
-        image: Whose tiles will be sent.
+        image: The image whose tiles will be sent.
         timeout: Seconds that a call of AWS may take in all.
         async_timeout: Seconds that an asynchronous endpoint may take for a tile, queue included.
-        async_uri: Where its tiles are put: `s3://bucket/prefix`.
-        instance_concurrency: Calls that one instance takes at a time, where SageMaker does not say.
+        async_uri: Where tiles for it are put: `s3://bucket/prefix`.
+        instance_concurrency: Calls that one instance takes at a time, if SageMaker does not say.
 
     Raises:
-        RequestError: The endpoint does not exist or does not answer; a parameter is none, or set by
-            Swath; the encoding would lose or corrupt pixels, or every tile would be too large.
-        EndpointError: SageMaker did not tell what kind of endpoint it is.
+        RequestError: The endpoint does not exist or is not in service; a parameter does not exist
+            or is set by Swath; the encoding would lose or corrupt pixels, or every tile would be
+            too large.
+        EndpointError: SageMaker did not describe the endpoint, and a retry may help.
     """
     processor, given = request.image_processor, request.image_processor_parameters
     check_encodable(image, request.tile_format, request.tile_compression)
@@ -73,7 +74,7 @@ def open_sagemaker(
             processor.name,
             encode=encode,
             arguments=arguments,
-            wire=Wire(processor.assumed_role, timeout),
+            aws=AwsClient(processor.assumed_role, timeout),
             limit=limit,
             capacity=calls,
         )
@@ -90,27 +91,27 @@ def open_sagemaker(
     )
 
 
-def _asynchronous(described: Description | None, request: Request) -> bool:
+def _asynchronous(described: EndpointDescription | None, request: Request) -> bool:
     if described is None:
         alone = parameters.parameters_of(parameters.ASYNCHRONOUS) - parameters.parameters_of(
             parameters.REAL_TIME
         )
         return not alone.isdisjoint(request.image_processor_parameters)
-    if described.asynchronous and not described.tells_failures:
+    if described.asynchronous and not described.has_failure_path:
         logger.warning(
-            "%s has no S3FailurePath: a tile that fails there is only noticed when its time is "
-            "over. Give its AsyncInferenceConfig one.",
+            "%s has no S3FailurePath: a tile that fails there is noticed only when its time is "
+            "over. Set it in the endpoint's AsyncInferenceConfig.",
             request.image_processor.name,
         )
     return described.asynchronous
 
 
 def _limit(
-    described: Description | None, arguments: Mapping[str, Any], *, asynchronous: bool
+    described: EndpointDescription | None, arguments: Mapping[str, Any], *, asynchronous: bool
 ) -> payload.PayloadLimit:
     if asynchronous:
         return payload.ASYNCHRONOUS
-    variants = reached(described, arguments) if described else ()
+    variants = target_variants(described, arguments) if described else ()
     serverless = any(variant.serverless_concurrency is not None for variant in variants)
     return payload.SERVERLESS if serverless else payload.REAL_TIME
 

@@ -12,16 +12,16 @@ from uuid import uuid4
 from tasks.errors import EndpointError, EndpointTimeoutError, TransientError
 from tasks.imagery import TilePixels
 from tasks.inference.http_status import status_error
-from tasks.inference.sagemaker.exchange import Exchange
+from tasks.inference.sagemaker.aws_client import AwsClient
 from tasks.inference.sagemaker.payload import ASYNCHRONOUS
-from tasks.inference.sagemaker.real_time import json_of
-from tasks.inference.sagemaker.wire import Wire
+from tasks.inference.sagemaker.real_time import json_answer
+from tasks.inference.sagemaker.s3_exchange import S3Exchange
 from tasks.storage.objects import join
 
-_LAST_WORDS = 5.0  # seconds for what is left in S3, per call, once the endpoint is closed
-_SHOWN = 300  # bytes of what went wrong
-_QUEUED = (60, 21_600)  # seconds that a request may stay in the queue, by AWS
-_WORKED_ON = (1, 3600)  # seconds that a model may take, by AWS
+_CLEANUP_SECONDS = 5.0  # for each call that removes objects from S3 on closing
+_EXCERPT = 300  # bytes of a failure's message
+_QUEUE_SECONDS = (60, 21_600)  # AWS's limits for RequestTTLSeconds
+_MODEL_SECONDS = (1, 3600)  # AWS's limits for InvocationTimeoutSeconds
 
 
 class AsynchronousEndpoint:
@@ -45,75 +45,75 @@ class AsynchronousEndpoint:
         """Open no connection yet.
 
         Args:
-            name: Of the endpoint.
-            encode: Makes the body of a tile's pixels.
-            arguments: Of InvokeEndpointAsync, but those that the tile gives.
+            name: Name of the endpoint.
+            encode: Encodes a tile as the object that the model reads.
+            arguments: Arguments of InvokeEndpointAsync, except those that depend on the tile.
             role_arn: IAM role to call it and S3 as, or None for the process's own identity.
             folder: Where tiles are put: `s3://bucket/prefix`.
             call_timeout: Seconds that a call of AWS may take in all.
-            timeout: Seconds from a tile's way to S3 to its answer.
-            capacity: Calls that it takes at a time; None where only trying tells.
+            timeout: Seconds from putting a tile to its answer.
+            capacity: Calls that it takes at a time; None if unknown.
         """
         self.prepare, self.capacity = encode, capacity
         self._where = f"SageMaker endpoint {name}"
-        # what is no longer waited for shall not be worked on
+        # a tile whose time is over must not keep the model busy
         self._arguments = {
-            "RequestTTLSeconds": _within(timeout, *_QUEUED),
-            "InvocationTimeoutSeconds": _within(timeout, *_WORKED_ON),
+            "RequestTTLSeconds": _within(timeout, *_QUEUE_SECONDS),
+            "InvocationTimeoutSeconds": _within(timeout, *_MODEL_SECONDS),
             **arguments,
             "EndpointName": name,
         }
-        self._role, self._wire = role_arn, Wire(role_arn, call_timeout)
+        self._role, self._aws = role_arn, AwsClient(role_arn, call_timeout)
         self._folder, self._timeout = folder, timeout
         self._token = uuid4().hex[:16]
-        self._exchange = Exchange(self._wire, self._token)
+        self._exchange = S3Exchange(self._aws, self._token)
         self._lock = Lock()
-        self._left: set[str] = set()  # objects that may be in S3
+        self._objects: set[str] = set()  # URIs that may be in S3
         self._closed = False
 
     def ask(self, prepared: Sequence[bytes]) -> Sequence[object]:
-        """The model's answer for one tile; nothing of it stays in S3.
+        """The model's answer for one tile; its objects in S3 are removed.
 
         Raises:
-            EndpointError: As `tasks.inference.sagemaker.failures` tells; PermanentError for a
-                tile that is too large; EndpointTimeoutError where there was no answer in time.
-            AnswerError: The answer is too long, or says that it is no JSON.
+            EndpointError: See `AwsClient.call`; PermanentError for a tile that is too large;
+                EndpointTimeoutError for an answer that did not come in time.
+            AnswerError: The answer is too long, or its media type is not that of JSON.
         """
         (body,) = prepared
         ASYNCHRONOUS.check(len(body))
         deadline = time.monotonic() + self._timeout
         name = self._token + uuid4().hex[:16]  # SageMaker takes 32 characters
         tile = join(self._folder, name)
-        self._keep(tile)
-        places: list[str] = []
+        self._note(tile)
+        outputs: list[str] = []
         try:
             self._exchange.put(tile, body)
-            places = self._invoke(tile, name)
-            found, told = self._await(tile, places, deadline)
+            outputs = self._invoke(tile, name)
+            found, result = self._await(tile, outputs, deadline)
         except TransientError:
-            raise  # S3 may be out of reach, or an answer still come: `close` removes them
+            raise  # S3 may be unreachable, or an answer may still come: `close` removes them
         except BaseException:
-            self._remove([tile, *places])
+            self._remove([tile, *outputs])
             raise
-        self._remove([tile, *places])
-        if found != places[0]:
-            raise _told(self._where, told["Body"])
-        return [json_of(self._where, told)]
+        self._remove([tile, *outputs])
+        if found != outputs[0]:
+            raise _model_error(self._where, result["Body"])
+        return [json_answer(self._where, result)]
 
     def close(self) -> None:
-        """End all waiting, close the connections, and remove what is left in S3."""
+        """End all waiting, close the connections, and remove the remaining objects from S3."""
         with self._lock:
-            self._closed, left = True, sorted(self._left)
+            self._closed, remaining = True, sorted(self._objects)
         self._exchange.close()
-        self._wire.close()
-        if left:
-            wire = Wire(self._role, _LAST_WORDS)
-            Exchange(wire, self._token).remove(left)
-            wire.close()
+        self._aws.close()
+        if remaining:
+            aws = AwsClient(self._role, _CLEANUP_SECONDS)
+            S3Exchange(aws, self._token).remove(remaining)
+            aws.close()
 
     def _invoke(self, tile: str, name: str) -> list[str]:
-        """Hand a tile in; the places where its answer, or its failure, will be."""
-        told = self._wire.call(
+        """Submit a tile; returns the URIs of its answer and, if it has one, of its failure."""
+        result = self._aws.call(
             "sagemaker-runtime",
             "invoke_endpoint_async",
             self._where,
@@ -121,41 +121,41 @@ class AsynchronousEndpoint:
             InputLocation=tile,
             Filename=name,
         )
-        if not told.get("OutputLocation"):
+        if not result.get("OutputLocation"):
             raise TransientError(f"{self._where}: InvokeEndpointAsync named no OutputLocation")
-        places = [told["OutputLocation"], *filter(None, [told.get("FailureLocation")])]
-        self._keep(*places)
-        return places
+        outputs = [result["OutputLocation"], *filter(None, [result.get("FailureLocation")])]
+        self._note(*outputs)
+        return outputs
 
     def _await(
-        self, tile: str, places: Sequence[str], deadline: float
+        self, tile: str, outputs: Sequence[str], deadline: float
     ) -> tuple[str, dict[str, Any]]:
         try:
-            return self._exchange.first(places, deadline)
+            return self._exchange.first_object(outputs, deadline)
         except EndpointTimeoutError as error:
-            self._remove([tile])  # nobody needs to work on it any more
+            self._remove([tile])  # so that the model skips it
             raise EndpointTimeoutError(
                 f"{self._where}: {error} ({self._timeout:g} s, SWATH_ASYNC_TIMEOUT)"
             ) from error
 
-    def _keep(self, *uris: str) -> None:
+    def _note(self, *uris: str) -> None:
         with self._lock:
-            self._left.update(uris)
+            self._objects.update(uris)
 
     def _remove(self, uris: Sequence[str]) -> None:
-        """Remove objects, unless `close` does."""
+        """Remove objects, unless `close` has begun to remove all."""
         with self._lock:
             if self._closed:
                 return
-            self._left.difference_update(uris)
+            self._objects.difference_update(uris)
         self._exchange.remove(uris)
 
 
-def _told(where: str, body: bytes) -> EndpointError:
-    """What an object at the failure location says: "Received server error (500) from primary…"."""
-    said = body[:_SHOWN].decode(errors="replace").strip()
-    status = re.search(r"(?:client|server) error \((\d{3})\)", said)
-    message = f"{where}: the model failed: {said}"
+def _model_error(where: str, body: bytes) -> EndpointError:
+    """The error in an object at the failure location: "Received server error (500) from …"."""
+    text = body[:_EXCERPT].decode(errors="replace").strip()
+    status = re.search(r"(?:client|server) error \((\d{3})\)", text)
+    message = f"{where}: the model failed: {text}"
     return status_error(message, int(status[1])) if status else TransientError(message)
 
 

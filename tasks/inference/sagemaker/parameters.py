@@ -1,4 +1,4 @@
-"""A request's `imageProcessorParameters` as arguments of a call of SageMaker's runtime."""
+"""A request's `imageProcessorParameters` as arguments of SageMaker's runtime operations."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ ASYNCHRONOUS = "InvokeEndpointAsync"
 
 _OWN = {
     REAL_TIME: frozenset({"EndpointName", "Body"}),
-    # a file name of the producer's would be that of every tile's answer
+    # a Filename in the request would give all tiles' answers the same name
     ASYNCHRONOUS: frozenset({"EndpointName", "Body", "InputLocation", "Filename"}),
 }
 _NUMBERS = ("integer", "long")
 
 
 def parameters_of(operation: str) -> frozenset[str]:
-    """The parameters that a request may give an operation, read off botocore's own model of it."""
+    """The parameters that a request may set, from botocore's model of the operation."""
     return frozenset(_members(operation)) - _OWN[operation]
 
 
 def check_names(parameters: Mapping[str, Any]) -> None:
-    """Refuse what no operation has, before AWS is asked anything.
+    """Refuse parameters that no operation has, before AWS is called.
 
     Raises:
-        RequestError: With the names that there are.
+        RequestError: With the allowed names.
     """
     allowed = parameters_of(REAL_TIME) | parameters_of(ASYNCHRONOUS)
     for name in parameters:
         if name not in allowed:
             raise RequestError(
-                f"imageProcessorParameters.{name}: is no parameter of InvokeEndpoint that a "
-                f"request may set; give {', '.join(sorted(allowed))}."
+                f"imageProcessorParameters.{name}: is not a parameter of InvokeEndpoint that "
+                f"a request may set; give {', '.join(sorted(allowed))}."
             )
 
 
@@ -50,13 +50,17 @@ def arguments(operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         parameters: The request's `imageProcessorParameters`.
 
     Raises:
-        RequestError: The operation has no such parameter, or Swath itself sets it, or the value is
-            not one that it takes.
+        RequestError: The operation has no such parameter, or Swath sets it, or the operation does
+            not take the value.
     """
     allowed = parameters_of(operation)
     for name in parameters:
         if name not in allowed:
-            why = "is set by Swath" if name in _OWN[operation] else f"is none of {operation}"
+            why = (
+                "is set by Swath"
+                if name in _OWN[operation]
+                else f"is not a parameter of {operation}"
+            )
             raise RequestError(
                 f"imageProcessorParameters.{name}: {why}; give {', '.join(sorted(allowed))}."
             )
@@ -73,7 +77,7 @@ def _members(operation: str) -> dict[str, Shape]:
 
 
 def _value(name: str, text: str, shape: Shape) -> str | int:
-    """A value in its type, within the limits that the model of the service gives."""
+    """A value in its type, checked against the limits in botocore's model of the service."""
     least, most = int(shape.metadata.get("min", 0)), shape.metadata.get("max")
     if shape.type_name in _NUMBERS:
         if not (text.isdecimal() and least <= int(text) <= int(most or text)):
@@ -82,13 +86,13 @@ def _value(name: str, text: str, shape: Shape) -> str | int:
                 f"{most}; give one."
             )
         return int(text)
-    if not text.isascii():  # they travel as headers
+    if not text.isascii():  # sent as headers
         raise RequestError(
-            f"imageProcessorParameters.{name}: {text!r} is not ASCII; encode it, in base64 say."
+            f"imageProcessorParameters.{name}: {text!r} is not ASCII; encode it, as base64 say."
         )
     if not least <= len(text) <= int(most or len(text)):
         raise RequestError(
-            f"imageProcessorParameters.{name}: has {len(text)} characters where SageMaker takes "
-            f"{least} to {most}; shorten it."
+            f"imageProcessorParameters.{name}: has {len(text)} characters; SageMaker takes "
+            f"{least} to {most}: shorten it."
         )
     return text

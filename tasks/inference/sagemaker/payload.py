@@ -1,4 +1,4 @@
-"""How large a tile SageMaker takes."""
+"""The largest tile that SageMaker takes in a call."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from tasks.errors import PermanentError, RequestError
 from tasks.imagery import Image
-from tasks.inference.sagemaker.failures import SMALLER
+from tasks.inference.sagemaker.aws_errors import SMALLER
 from tasks.request import Request, TileCompression, TileFormat
 
-_UNCOMPRESSED = (TileFormat.GTIFF, TileFormat.NITF, TileFormat.NPY)  # where compression is NONE
-_ELSEWHERE = ", or name an asynchronous endpoint, which takes 1 GB"
+_UNCOMPRESSED = (TileFormat.GTIFF, TileFormat.NITF, TileFormat.NPY)  # with compression NONE
+_ALTERNATIVE = ", or name an asynchronous endpoint, which takes 1 GB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,32 +18,32 @@ class PayloadLimit:
     """The most bytes that one kind of endpoint takes in a call.
 
     Attributes:
-        kind: Of endpoint, as AWS calls it.
-        size: In bytes.
-        elsewhere: What else one can do about a tile that is too large.
+        kind: The kind, as AWS calls it.
+        size: The limit, in bytes.
+        alternative: Another remedy for a tile that is too large, as the end of a message.
     """
 
     kind: str
     size: int
-    elsewhere: str = _ELSEWHERE
+    alternative: str = _ALTERNATIVE
 
     def check(self, size: int) -> None:
-        """Refuse a tile that is too large, before it is sent.
+        """Refuse a tile that is too large to be sent.
 
         Args:
             size: Bytes of the encoded tile.
 
         Raises:
-            PermanentError: With what to do.
+            PermanentError: With the limit and the remedy.
         """
         if size > self.size:
-            raise PermanentError(self._told(f"the tile has {size} bytes"))
+            raise PermanentError(self._message(f"the tile has {size} bytes"))
 
     def check_all(self, request: Request, image: Image) -> None:
-        """Refuse work of which every full tile is too large: where pixels are not compressed.
+        """Refuse a request whose full tiles are all too large: known if they are not compressed.
 
         Raises:
-            RequestError: With what to do.
+            RequestError: With the limit and the remedy.
         """
         plain = request.tile_compression == TileCompression.NONE
         if not (plain and request.tile_format in _UNCOMPRESSED):
@@ -52,16 +52,16 @@ class PayloadLimit:
         size = sides[0] * sides[1] * image.pixel_bytes
         if size >= self.size:  # the file has a header too
             raise RequestError(
-                self._told(
+                self._message(
                     f"imageProcessorTileSize: {request.tile_size} pixels of {image.bands} × "
                     f"{image.dtype} make {request.tile_format} tiles of {size} bytes"
                 )
             )
 
-    def _told(self, what: str) -> str:
+    def _message(self, what: str) -> str:
         return (
             f"{what}, and a {self.kind} endpoint of SageMaker takes {self.size}: "
-            f"{SMALLER}{self.elsewhere}."
+            f"{SMALLER}{self.alternative}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Real-time and serverless endpoints of SageMaker: one InvokeEndpoint a tile."""
+"""Real-time and serverless endpoints of SageMaker: one InvokeEndpoint for each tile."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tasks.errors import AnswerError
 from tasks.imagery import TilePixels
 from tasks.inference.endpoint import JsonText
 from tasks.inference.http import check_media_type
+from tasks.inference.sagemaker.aws_client import AwsClient
 from tasks.inference.sagemaker.payload import PayloadLimit
-from tasks.inference.sagemaker.wire import Wire
 from tasks.inference.transport import Response
 
 _OK = 200
@@ -28,57 +28,56 @@ class SageMakerEndpoint:
         *,
         encode: Callable[[TilePixels], bytes],
         arguments: Mapping[str, Any],
-        wire: Wire,
+        aws: AwsClient,
         limit: PayloadLimit,
         capacity: int | None,
     ) -> None:
         """Open no connection yet.
 
         Args:
-            name: Of the endpoint.
-            encode: Makes the body of a tile's pixels.
-            arguments: Of InvokeEndpoint, its name and body apart.
-            wire: Calls AWS; closed with the endpoint.
-            limit: Of a tile's bytes.
-            capacity: Calls that it takes at a time; None where only trying tells.
+            name: Name of the endpoint.
+            encode: Encodes a tile as the body of a call.
+            arguments: Arguments of InvokeEndpoint, except its name and body.
+            aws: Calls AWS; closed with the endpoint.
+            limit: On a tile's bytes.
+            capacity: Calls that it takes at a time; None if unknown.
         """
         self.prepare, self.capacity = encode, capacity
         self._where = f"SageMaker endpoint {name}"
         self._arguments = {**arguments, "EndpointName": name}
-        self._wire, self._limit = wire, limit
+        self._aws, self._limit = aws, limit
 
     def ask(self, prepared: Sequence[bytes]) -> Sequence[object]:
         """The model's answer for one tile.
 
         Raises:
-            EndpointError: As `tasks.inference.sagemaker.failures` tells; PermanentError for a
-                tile that is too large.
-            AnswerError: The body is too long, or says that it is no JSON.
+            EndpointError: See `AwsClient.call`; PermanentError for a tile that is too large.
+            AnswerError: The body is too long, or its media type is not that of JSON.
         """
         (body,) = prepared
         self._limit.check(len(body))
-        told = self._wire.call(
+        result = self._aws.call(
             "sagemaker-runtime", "invoke_endpoint", self._where, **self._arguments, Body=body
         )
-        return [json_of(self._where, told)]
+        return [json_answer(self._where, result)]
 
     def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self._aws.close()
 
 
-def json_of(where: str, told: Mapping[str, Any]) -> JsonText:
-    """An answer.
+def json_answer(where: str, result: Mapping[str, Any]) -> JsonText:
+    """The answer in a result of an operation of AWS.
 
     Args:
-        where: Who gave it, for the error's sake.
-        told: Its `Body`, in bytes, and `ContentType`.
+        where: The endpoint, as messages name it.
+        result: With `Body`, in bytes, and `ContentType`.
 
     Raises:
-        AnswerError: It says that it is no JSON.
+        AnswerError: The media type is not that of JSON.
     """
     try:
-        check_media_type(Response(_OK, {"content-type": told.get("ContentType", "")}, b""))
+        check_media_type(Response(_OK, {"content-type": result.get("ContentType", "")}, b""))
     except AnswerError as error:
         raise AnswerError(f"{where}: {error}") from error
-    return JsonText(where, told["Body"])
+    return JsonText(where, result["Body"])

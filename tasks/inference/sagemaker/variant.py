@@ -1,4 +1,4 @@
-"""The variant of an endpoint that looks at an image: one for all of it."""
+"""Chooses one production variant of an endpoint for all of an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from tasks.errors import RequestError
-from tasks.inference.sagemaker.description import Description, Variant, describe
+from tasks.inference.sagemaker.endpoint_description import EndpointDescription, Variant, describe
 from tasks.inference.sagemaker.parameters import check_names
 from tasks.request import EndpointType, Request
 
@@ -18,20 +18,21 @@ _SELECTS = ("TargetVariant", "InferenceComponentName")
 
 
 def resolve_variant(request: Request, image_url: str) -> Request:
-    """The request with the variant of its SageMaker endpoint that one image goes to.
+    """The request, with the variant of its SageMaker endpoint that one image goes to.
 
-    It is chosen by current weight, by a digest of the work: images are shared out as the endpoint's
-    weights say, while all regions of one, and a rerun, have the same. The request comes back as it
-    was where it names a variant or an inference component, where there is nothing to choose, or
-    where SageMaker may not be asked; then each call goes to the variant that SageMaker likes.
+    The variant is chosen by current weight and by a digest of the request and the image: images
+    are distributed by the variants' weights, and all regions of an image, and a rerun, have the
+    same. The request is returned unchanged if it names a variant or an inference component, if
+    there is nothing to choose, or if the endpoint may not be described; then SageMaker chooses a
+    variant for each call.
 
     Args:
-        request: Any; that of another kind of endpoint comes back as it was.
+        request: Any request; one with another kind of endpoint is returned unchanged.
         image_url: One of its images.
 
     Raises:
-        RequestError: There is no such endpoint, or it does not answer.
-        EndpointError: SageMaker did not tell.
+        RequestError: The endpoint does not exist, or is not in service.
+        EndpointError: SageMaker did not answer, and a retry may help.
     """
     processor, parameters = request.image_processor, request.image_processor_parameters
     if processor.type != EndpointType.SM_ENDPOINT:
@@ -44,32 +45,34 @@ def resolve_variant(request: Request, image_url: str) -> Request:
         logger.warning("No TargetVariant is named for %s: SageMaker chooses.", processor.name)
     if described is None or described.asynchronous or len(described.variants) < 2:
         return request
-    name = choose(described.variants, request.identity(image_url))
+    name = choose_variant(described.variants, request.identity(image_url))
     logger.info("%s goes to variant %s of %s.", image_url, name, processor.name)
     named = {**parameters, "TargetVariant": name}
     return request.model_copy(update={"image_processor_parameters": named})
 
 
-def choose(variants: Sequence[Variant], digest: str) -> str:
-    """The name of the variant at a place between 0 and 1 of all their weights, laid end to end.
+def choose_variant(variants: Sequence[Variant], digest: str) -> str:
+    """The name of a variant, chosen in proportion to the weights.
 
     Args:
-        variants: One or more, in any order; where no weight is above 0, all weigh the same.
-        digest: Hexadecimal digits that give the place.
+        variants: One or more, in any order; if no weight is above 0, all weigh the same.
+        digest: Hexadecimal digits, read as a fraction of the sum of all weights.
     """
     ordered = sorted(variants, key=lambda variant: variant.name)
     weighty = [variant for variant in ordered if variant.weight > 0] or ordered
     ends = list(accumulate(variant.weight or 1.0 for variant in weighty))
-    place: float = int(digest, 16) / 16 ** len(digest) * ends[-1]
-    passed = sum(end <= place for end in ends)
+    position: float = int(digest, 16) / 16 ** len(digest) * ends[-1]
+    passed = sum(end <= position for end in ends)
     return weighty[min(passed, len(weighty) - 1)].name
 
 
-def reached(described: Description, parameters: Mapping[str, Any]) -> tuple[Variant, ...]:
-    """The variants that a call may go to: the one that `TargetVariant` names, or all.
+def target_variants(
+    described: EndpointDescription, parameters: Mapping[str, Any]
+) -> tuple[Variant, ...]:
+    """The variants that a call may go to: the one that `TargetVariant` names, or all of them.
 
     Raises:
-        RequestError: The endpoint has none of that name.
+        RequestError: The endpoint has no variant of that name.
     """
     name = parameters.get("TargetVariant")
     if not name:
@@ -78,6 +81,6 @@ def reached(described: Description, parameters: Mapping[str, Any]) -> tuple[Vari
         return named
     known = ", ".join(sorted(variant.name for variant in described.variants))
     raise RequestError(
-        f"imageProcessorParameters.TargetVariant: {name} is no variant of the endpoint; name one "
-        f"of {known}."
+        f"imageProcessorParameters.TargetVariant: {name} is not a variant of the endpoint; name "
+        f"one of {known}."
     )

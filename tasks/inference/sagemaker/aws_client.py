@@ -1,7 +1,7 @@
-"""Calls of AWS: in botocore's words and with its signatures, over our own connections.
+"""Calls of AWS: botocore makes and signs the requests, `Transport` sends them.
 
-So one deadline holds from the first byte to the last, and `close` ends a call under way, neither of
-which botocore's own connections offer.
+So one deadline holds from the first byte to the last, and `close` ends calls in flight: botocore's
+own connections offer neither.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from tasks.aws.clients import renew_credentials, session
-from tasks.inference.sagemaker.failures import expired, failure
+from tasks.inference.sagemaker.aws_errors import credentials_expired, endpoint_error
 from tasks.inference.transport import Response, Transport
 
 _CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 1},  # who calls knows better
-    request_checksum_calculation="when_required",  # the signature covers what is sent
+    retries={"mode": "standard", "total_max_attempts": 1},  # the caller retries
+    request_checksum_calculation="when_required",  # the signature covers the body
     response_checksum_validation="when_required",
 )
-# hyper counts the bytes itself, and waits for no leave to send them
+# set by the HTTP client itself, which does not wait for "100 Continue" either
 _NOT_SENT = ("content-length", "expect", "transfer-encoding")
-# of a body that has been decompressed
-_NOT_TOLD = ("content-length", "content-encoding", "transfer-encoding")
+# no longer true of a decompressed body
+_NOT_RETURNED = ("content-length", "content-encoding", "transfer-encoding")
 _ERROR = 300
 
 
-class Wire:
-    """One identity's calls of AWS, from several threads at once."""
+class AwsClient:
+    """Calls AWS as one identity, from several threads at once."""
 
     def __init__(self, role_arn: str | None, timeout: float) -> None:
         """Open no connection yet.
@@ -50,33 +50,33 @@ class Wire:
         self._clients: dict[str, Any] = {}
 
     def call(self, service: str, operation: str, where: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
-        """The answer of an operation; its streamed body, if it has one, as bytes.
+        """The result of an operation; its streamed body, if it has one, as bytes.
 
-        Nothing is tried again, but with other credentials where those at hand have expired.
+        Only a call with expired credentials is retried, once, with fresh ones.
 
         Args:
-            service: In boto3's words, such as `sagemaker-runtime`.
-            operation: In boto3's words, such as `invoke_endpoint`.
-            where: What is called, for the error's sake.
-            **arguments: Of the operation.
+            service: Service, as boto3 names it: `sagemaker-runtime`.
+            operation: Operation, as boto3 names it: `invoke_endpoint`.
+            where: The endpoint or the object, as messages name it.
+            **arguments: Arguments of the operation.
 
         Raises:
-            EndpointError: As `tasks.inference.sagemaker.failures` and `Transport` tell.
-            AnswerError: As `Transport` tells.
+            EndpointError: See `endpoint_error` and `Transport.send`.
+            AnswerError: See `Transport.send`.
         """
         client = self._client(service)
         try:
             return _call(client, operation, arguments)
         except (ClientError, BotoCoreError, ResponseParserError) as error:
-            if not expired(error):
-                raise failure(where, error) from error
+            if not credentials_expired(error):
+                raise endpoint_error(where, error) from error
         try:
             return _call(self._renewed(service, client), operation, arguments)
         except (ClientError, BotoCoreError, ResponseParserError) as error:
-            raise failure(where, error) from error
+            raise endpoint_error(where, error) from error
 
     def close(self) -> None:
-        """Close the connections; calls under way in other threads end at once."""
+        """Close the connections; calls in flight in other threads end at once."""
         self._transport.close()
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - a type for each service
@@ -86,7 +86,7 @@ class Wire:
             return self._clients[service]
 
     def _renewed(self, service: str, stale: Any) -> Any:  # noqa: ANN401
-        """A client with credentials that were looked for anew, by the first who needs it."""
+        """A client with fresh credentials, which the first thread that needs them fetches."""
         with self._lock:
             if self._clients.get(service) is stale:
                 renew_credentials()
@@ -97,7 +97,7 @@ class Wire:
         try:
             client = session(self._role).client(service, config=_CONFIG)  # type: ignore[call-overload]
         except BotoCoreError as error:  # no region, a profile that does not exist
-            raise failure(f"AWS ({service})", error) from error
+            raise endpoint_error(f"AWS ({service})", error) from error
         json_errors = client.meta.service_model.resolved_protocol == "rest-json"
         client.meta.events.register(
             f"before-send.{client.meta.service_model.service_id.hyphenize()}",
@@ -107,7 +107,7 @@ class Wire:
 
 
 def _sender(transport: Transport, *, json_errors: bool) -> Callable[..., AWSResponse]:
-    """What botocore asks for the answer to a request that it has made and signed."""
+    """A function that sends botocore's signed requests over a transport."""
 
     def send(request: AWSPreparedRequest, **_: object) -> AWSResponse:
         headers = {
@@ -115,27 +115,29 @@ def _sender(transport: Transport, *, json_errors: bool) -> Callable[..., AWSResp
             for name, value in request.headers.items()
             if name.lower() not in _NOT_SENT
         }
-        reply = transport.send(str(request.method), str(request.url), headers, _body(request))
-        told = HTTPHeaders()
-        for name, value in reply.headers.items():
-            if name not in _NOT_TOLD:
-                told[name] = value
-        body = _object(reply) if json_errors and reply.status >= _ERROR else reply.body
-        return AWSResponse(request.url, reply.status, told, _Raw(body))
+        response = transport.send(str(request.method), str(request.url), headers, _body(request))
+        kept = HTTPHeaders()
+        for name, value in response.headers.items():
+            if name not in _NOT_RETURNED:
+                kept[name] = value
+        body = (
+            _json_object(response) if json_errors and response.status >= _ERROR else response.body
+        )
+        return AWSResponse(request.url, response.status, kept, _Raw(body))
 
     return send
 
 
 class _Raw(BytesIO):
-    """A body as botocore reads one."""
+    """A body with the interface that botocore reads."""
 
     def stream(self) -> list[bytes]:
-        """All of it."""
+        """The body in one part."""
         return [self.getvalue()]
 
 
 def _body(request: AWSPreparedRequest) -> bytes | bytearray | None:
-    """The bytes to send; S3's come as a file in memory."""
+    """The bytes to send; those for S3 are in a file in memory."""
     body = request.body
     if body is None or isinstance(body, bytes | bytearray):
         return body
@@ -143,18 +145,18 @@ def _body(request: AWSPreparedRequest) -> bytes | bytearray | None:
     return content.encode() if isinstance(content, str) else content
 
 
-def _object(reply: Response) -> bytes:
-    """An error's body as the JSON object that botocore takes it for; proxies send anything."""
+def _json_object(response: Response) -> bytes:
+    """An error's body as the JSON object that botocore expects: a proxy may send anything."""
     try:
-        if isinstance(orjson.loads(reply.body), dict):
-            return reply.body
+        if isinstance(orjson.loads(response.body), dict):
+            return response.body
     except orjson.JSONDecodeError:
         pass
-    return orjson.dumps({"message": reply.body.decode(errors="replace")})
+    return orjson.dumps({"message": response.body.decode(errors="replace")})
 
 
 def _call(client: Any, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-    told: dict[str, Any] = getattr(client, operation)(**arguments)
-    if hasattr(told.get("Body"), "read"):
-        told["Body"] = told["Body"].read()
-    return told
+    result: dict[str, Any] = getattr(client, operation)(**arguments)
+    if hasattr(result.get("Body"), "read"):
+        result["Body"] = result["Body"].read()
+    return result

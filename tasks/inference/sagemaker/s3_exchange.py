@@ -18,83 +18,85 @@ from tasks.errors import (
     PublishError,
     TransientError,
 )
-from tasks.inference.sagemaker.wire import Wire
+from tasks.inference.sagemaker.aws_client import AwsClient
 from tasks.storage.objects import split_s3
 
 logger = logging.getLogger(__name__)
 
-_FIRST_PAUSE = 0.2  # seconds
-_LONGEST_PAUSE = 10.0
-_GROWTH = 1.25  # so that an answer is noticed late by a fifth of the time it took, at most
-_FRESH = 0.5  # of its pause: another's look at the same folder that is no older will do
+_FIRST_DELAY = 0.2  # seconds
+_LONGEST_DELAY = 10.0
+_GROWTH = 1.25  # so that an answer is noticed at most a fifth of its time too late
+_FRESH = 0.5  # of a caller's delay: a listing by another caller that is no older will do
 _MOST_KEYS = 1000  # in one call of DeleteObjects
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What a folder held at a time."""
+class _Listing:
+    """The objects under a prefix at a time."""
 
     began: float
     keys: frozenset[str]
 
 
-class Exchange:
+class S3Exchange:
     """Puts, awaits and removes objects, for several threads at once.
 
-    S3 is asked, as nobody tells: one listing serves all who wait, since the names of all that they
-    wait for begin alike, and the pauses between two grow with the wait.
+    Objects are awaited by listing them. All their names start with one token, so that one listing
+    serves all waiting threads; the delays between listings grow with the time waited.
     """
 
-    def __init__(self, wire: Wire, token: str) -> None:
-        """Ask for nothing yet.
+    def __init__(self, aws: AwsClient, token: str) -> None:
+        """Start without a call.
 
         Args:
-            wire: Calls S3.
-            token: What the names of all objects begin with, after the folder.
+            aws: Calls S3.
+            token: The start of all objects' names, after the folder.
         """
-        self._wire, self._token = wire, token
+        self._aws, self._token = aws, token
         self._closed = Event()
-        self._listing = Lock()
-        self._looks: dict[str, _Look] = {}
-        self._complained = False
+        self._lock = Lock()
+        self._listings: dict[str, _Listing] = {}
+        self._warned = False
 
     def put(self, uri: str, body: bytes) -> None:
         """Store an object.
 
         Raises:
-            EndpointError: As `Wire.call`.
+            EndpointError: As `AwsClient.call`.
         """
         self._s3("put_object", uri, Body=body)
 
-    def first(self, uris: Sequence[str], deadline: float) -> tuple[str, dict[str, Any]]:
-        """The first of a few objects that is there: its URI, and it: `Body` and `ContentType`.
+    def first_object(self, uris: Sequence[str], deadline: float) -> tuple[str, dict[str, Any]]:
+        """Wait for the first of a few objects: its URI, and the object's `Body` and `ContentType`.
 
         Args:
             uris: `s3://bucket/key` each.
-            deadline: Until when, by `time.monotonic`.
+            deadline: Time of the monotonic clock at which the wait ends.
 
         Raises:
-            EndpointTimeoutError: None was there in time.
+            EndpointTimeoutError: No object was written in time.
             TransientError: `close` was called.
-            PermanentError: S3 may not be asked.
+            PermanentError: S3 may not be listed or read.
             AnswerError: The object is too long.
         """
-        pause, last = _FIRST_PAUSE, ""
+        delay, last_error = _FIRST_DELAY, ""
         while (left := deadline - time.monotonic()) > 0:
-            if self._closed.wait(min(pause, left)):
-                raise TransientError(f"{uris[0]}: no longer waited for: the endpoint was closed")
+            if self._closed.wait(min(delay, left)):
+                raise TransientError(
+                    f"{uris[0]}: the endpoint was closed while its answer was awaited"
+                )
             try:
-                if found := next((uri for uri in uris if self._there(uri, pause * _FRESH)), None):
+                if found := next((uri for uri in uris if self._exists(uri, delay * _FRESH)), None):
                     return found, self._s3("get_object", found)
             except PermanentError:
                 raise
-            except EndpointError as error:  # the answer may be there the next time
-                last = f"; at last: {error}"
-            pause = min(_LONGEST_PAUSE, pause * _GROWTH)
-        raise EndpointTimeoutError(f"no answer at {' or '.join(uris)} in time{last}")
+            except EndpointError as error:  # the next listing may succeed
+                last_error = f"; the last error: {error}"
+            delay = min(_LONGEST_DELAY, delay * _GROWTH)
+        raise EndpointTimeoutError(f"no answer at {' or '.join(uris)} in time{last_error}")
 
     def remove(self, uris: Iterable[str]) -> None:
-        """Remove objects, those that are not there too; what cannot be is told in the log once."""
+        """Remove objects, if they exist; the first failure is logged as a warning."""
         buckets = defaultdict(list)
         for uri in uris:
             bucket, key = _split(uri)
@@ -110,12 +112,12 @@ class Exchange:
     def _remove(self, bucket: str, keys: list[dict[str, str]]) -> None:
         where, delete = f"s3://{bucket}/{keys[0]['Key']}", {"Objects": keys, "Quiet": True}
         try:
-            told = self._wire.call("s3", "delete_objects", where, Bucket=bucket, Delete=delete)
-            errors = told.get("Errors", [])
+            result = self._aws.call("s3", "delete_objects", where, Bucket=bucket, Delete=delete)
+            errors = result.get("Errors", [])
         except (EndpointError, AnswerError) as error:
             errors = [str(error)]
-        if errors and not self._complained:
-            self._complained = True
+        if errors and not self._warned:
+            self._warned = True
             logger.warning(
                 "Objects of an asynchronous endpoint stay in s3://%s (%s): grant s3:DeleteObject "
                 "there, and give the folder a lifecycle rule.",
@@ -123,37 +125,37 @@ class Exchange:
                 errors[0],
             )
 
-    def _there(self, uri: str, age: float) -> bool:
-        """Whether an object is there, by a look that is no older than some seconds."""
+    def _exists(self, uri: str, age: float) -> bool:
+        """Whether an object exists, by a listing that is at most `age` seconds old."""
         bucket, key = _split(uri)
         folder, slash, name = key.rpartition("/")
         shared = name.startswith(self._token)
         prefix = f"{folder}{slash}{self._token}" if shared else key
         oldest = time.monotonic() - age
-        with self._listing:  # those who wait for it find what the first one found
-            look = self._looks.get(f"{bucket}/{prefix}")
-            if look is None or look.began < oldest:
-                look = _Look(time.monotonic(), frozenset(self._keys(bucket, prefix)))
+        with self._lock:  # threads that wait here use the listing of the first one
+            listing = self._listings.get(f"{bucket}/{prefix}")
+            if listing is None or listing.began < oldest:
+                listing = _Listing(time.monotonic(), frozenset(self._keys(bucket, prefix)))
                 if shared:
-                    self._looks[f"{bucket}/{prefix}"] = look
-        return key in look.keys
+                    self._listings[f"{bucket}/{prefix}"] = listing
+        return key in listing.keys
 
     def _keys(self, bucket: str, prefix: str) -> Iterable[str]:
-        """The keys that begin so."""
+        """The keys that start with a prefix."""
         more: dict[str, str] = {}
         while True:
             where = f"s3://{bucket}/{prefix}"
-            told = self._wire.call(
+            page = self._aws.call(
                 "s3", "list_objects_v2", where, Bucket=bucket, Prefix=prefix, **more
             )
-            yield from (each["Key"] for each in told.get("Contents", []))
-            if not told.get("IsTruncated"):
+            yield from (each["Key"] for each in page.get("Contents", []))
+            if not page.get("IsTruncated"):
                 return
-            more = {"ContinuationToken": told["NextContinuationToken"]}
+            more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _s3(self, operation: str, uri: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401
         bucket, key = _split(uri)
-        return self._wire.call("s3", operation, uri, Bucket=bucket, Key=key, **arguments)
+        return self._aws.call("s3", operation, uri, Bucket=bucket, Key=key, **arguments)
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -1,0 +1,129 @@
+"""The error of Swath that an error of AWS stands for."""
+
+from __future__ import annotations
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+)
+from botocore.exceptions import (
+    ConnectionError as NoConnection,
+)
+from botocore.parsers import ResponseParserError
+
+from tasks.errors import EndpointError, EndpointTimeoutError, PermanentError, TransientError
+from tasks.inference.http_status import status_error
+
+UNREACHABLE = (NoConnection, HTTPClientError)
+"""Errors of botocore for a service that cannot be reached."""
+
+AwsError = ClientError | BotoCoreError | ResponseParserError
+
+_EXPIRED = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)
+_FORBIDDEN = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_TOO_LARGE = 413
+_SERVER_ERROR = 500
+_EXCERPT = 300  # characters of a message of AWS or the model
+
+SMALLER = (
+    "give a smaller imageProcessorTileSize, or an imageProcessorTileFormat and "
+    "imageProcessorTileCompression that take fewer bytes (PNG; JPEG; NITF with J2K)"
+)
+"""What to do about a tile that is too large."""
+
+
+def error_code(error: ClientError) -> str:
+    """AWS's code of an error."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def credentials_expired(error: AwsError) -> bool:
+    """Whether fresh credentials of the same identity may be accepted."""
+    return isinstance(error, ClientError) and error_code(error) in _EXPIRED
+
+
+def access_denied(error: AwsError) -> bool:
+    """Whether the identity lacks a permission; the resource may exist."""
+    return isinstance(error, ClientError) and error_code(error) in _FORBIDDEN
+
+
+def endpoint_error(where: str, error: AwsError) -> EndpointError:
+    """The error of Swath that an error of AWS stands for.
+
+    Args:
+        where: The endpoint or the object in S3, as messages name it.
+        error: The error of botocore.
+    """
+    if isinstance(error, ClientError):
+        return _service_error(where, error)
+    if isinstance(error, NoCredentialsError):
+        return PermanentError(f"{where}: {error}. Give this process a role or credentials of AWS.")
+    if isinstance(error, (*UNREACHABLE, CredentialRetrievalError, ResponseParserError)):
+        return TransientError(f"{where}: {str(error)[:_EXCERPT]}")
+    return PermanentError(
+        f"{where}: {str(error)[:_EXCERPT].rstrip('.')}. Check the parameters and AWS's settings."
+    )
+
+
+def _service_error(where: str, error: ClientError) -> EndpointError:
+    name, response = error_code(error), error.response
+    metadata = response.get("ResponseMetadata", {})
+    retry_after = metadata.get("HTTPHeaders", {}).get("retry-after")
+    message = str(response.get("Error", {}).get("Message") or "")[:_EXCERPT].strip()
+    status = int(metadata.get("HTTPStatusCode", _SERVER_ERROR))
+    if name == "ModelError":
+        return _model_error(where, error, message, retry_after)
+    if "Throttl" in name or name == "RequestLimitExceeded":  # with status 400
+        status = 429
+    text = f"{where}: {error.operation_name} answered {name} (HTTP {status}): {message}"
+    return status_error(text.rstrip(": ") + _remedy(error, status), status, retry_after)
+
+
+def _model_error(
+    where: str, error: ClientError, wrapped: str, retry_after: str | None
+) -> EndpointError:
+    """The error that the model's container answered, which SageMaker wraps in a 424."""
+    response = error.response
+    status = int(response.get("OriginalStatusCode") or 0)  # type: ignore[call-overload]
+    original = str(response.get("OriginalMessage") or wrapped)[:_EXCERPT].strip()
+    message = f"{where}: the model answered HTTP {status}: {original}"
+    if log := response.get("LogStreamArn"):
+        message += f" (log: {log})"
+    if not status:
+        message = f"{where}: the model did not answer SageMaker: {original}"
+        return (EndpointTimeoutError if "timed out" in original else TransientError)(message)
+    return status_error(message, status, retry_after)
+
+
+def _remedy(error: ClientError, status: int) -> str:
+    """What to do, if AWS's message does not say."""
+    if credentials_expired(error):
+        return ". Fresh credentials were refused too: renew them."
+    if error.operation_name == "AssumeRole":
+        return ". Let this process assume the role: the role's trust policy and sts:AssumeRole."
+    if access_denied(error):
+        return (
+            f". Grant it to the identity that calls (imageProcessor.assumedRole): {_action(error)}."
+        )
+    return f": {SMALLER}." if status == _TOO_LARGE else ""
+
+
+def _action(error: ClientError) -> str:
+    """The IAM permission that an operation needs."""
+    operation = error.operation_name
+    s3 = {"ListObjectsV2": "ListBucket", "DeleteObjects": "DeleteObject"}
+    if operation in s3 or operation in {"PutObject", "GetObject"}:
+        return f"s3:{s3.get(operation, operation)}"
+    return f"sagemaker:{operation}"
