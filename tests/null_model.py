@@ -1,4 +1,4 @@
-"""A model that finds nothing, in a process of its own: `python -m tests.null_model SECONDS`."""
+"""An HTTP model that finds nothing, in a separate process: `python -m tests.null_model SECONDS`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REPLY = (
 
 @contextmanager
 def null_model(seconds: float = 0.0) -> Iterator[str]:
-    """The address of one that runs meanwhile, and takes so long for each call."""
+    """Run the model, which takes `seconds` for each call; yield its URL."""
     command = [sys.executable, "-m", "tests.null_model", str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

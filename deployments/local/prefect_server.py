@@ -145,7 +145,7 @@ def start_server(
 
     Args:
         processes: The supervisor of the process.
-        folder: Folder for the log and for the home, `prefect`, which is created anew.
+        folder: Folder for the log and for the home, `prefect`, which is replaced.
         port: Preferred port.
         settings: Prefect settings that override those of every local server.
     """

@@ -93,18 +93,18 @@ def test_a_failed_tile_gives_partial_and_exit_status_3(
         "--out", tmp_path / "out", "--json", PREFECT_API_URL=prefect_api, SWATH_TILE_ATTEMPTS="1",
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
-    told = last_object(done)
-    assert (told["status"], told["tiles"]["failed"]) == ("PARTIAL", 1)
+    outcome = last_object(done)
+    assert (outcome["status"], outcome["tiles"]["failed"]) == ("PARTIAL", 1)
     assert "it is red" in done.stderr
     cell = 600 - (172 + 256 + 344) / 2  # from the middle of the last overlap to the image's end
     share = 1 - (cell / 600) ** 2
-    assert told["covered"] == pytest.approx(share)
+    assert outcome["covered"] == pytest.approx(share)
     assert f"{100 * share:.1f} % of the area covered" in done.stderr
     assert "Starting a Prefect server" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reason"),
     [
         (["--model", "no-such-model"], "bright-targets"),
         (
@@ -120,12 +120,12 @@ def test_a_failed_tile_gives_partial_and_exit_status_3(
     ],
 )
 def test_an_invalid_option_is_refused_with_the_reason(
-    scene: Path, tmp_path: Path, prefect_api: str, arguments: list[object], told: str
+    scene: Path, tmp_path: Path, prefect_api: str, arguments: list[object], reason: str
 ) -> None:
     out = tmp_path / "out"
     done = swath("run", scene, *arguments, "--out", out, "--json", PREFECT_API_URL=prefect_api)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert reason in done.stderr
     assert "Traceback" not in done.stderr
     assert last_object(done)["status"] == "FAILED"
     assert not out.exists() or not list(out.iterdir())
@@ -156,10 +156,10 @@ def test_every_tile_of_a_real_image_is_inferred(
         "--out", tmp_path, "--json", PREFECT_API_URL=prefect_api,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    told = last_object(done)
+    outcome = last_object(done)
     across, down = (max(1, ceil((extent - 128) / 384)) for extent in (width, height))
-    assert sum(told["tiles"].values()) == across * down
-    assert told["tiles"]["inferred"] == told["features"] > 0
+    assert sum(outcome["tiles"].values()) == across * down
+    assert outcome["tiles"]["inferred"] == outcome["features"] > 0
     georeferenced = name not in {
         "056_512x512_s_8_4_ms_jp2.ntf",
         "2_planes.tiff",
@@ -227,8 +227,8 @@ def test_a_request_may_come_from_standard_input() -> None:
 
 
 def test_help_describes_every_command() -> None:
-    told = swath("--help").stdout
-    assert all(command in told for command in ("demo", "run", "schema", "submit", "up"))
+    text = swath("--help").stdout
+    assert all(command in text for command in ("demo", "run", "schema", "submit", "up"))
 
 
 def test_a_path_may_have_dots_and_a_link_keeps_its_name(scene: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def network(aws: str) -> Network:
 
 @pytest.fixture(scope="module")
 def stack(aws: str, network: Network) -> Stack:
-    """A stack with a Prefect server of its own."""
+    """A stack with its own Prefect server."""
     return make_stack(aws, network)
 
 
@@ -116,8 +116,8 @@ def test_a_new_object_below_the_prefix_sends_a_message_to_the_request_queue(stac
     bucket, queue = stack.outputs["ImageBucket"], stack.outputs["QueueUrl"]
     client("s3").put_object(Bucket=bucket, Key="outgoing/a.tif", Body=b"x")
     client("s3").put_object(Bucket=bucket, Key="incoming/ships/a b.tif", Body=b"x")
-    told = messages(queue, lambda body: "Records" in body)
-    records = [record for body in told for record in body["Records"]]
+    received = messages(queue, lambda body: "Records" in body)
+    records = [record for body in received for record in body["Records"]]
     assert [record["s3"]["object"]["key"] for record in records] == ["incoming/ships/a+b.tif"]
     assert records[0]["s3"]["bucket"]["name"] == bucket
     assert records[0]["eventName"].startswith("ObjectCreated:")
@@ -154,11 +154,11 @@ def test_state_changes_of_tasks_reach_the_observer_queue(stack: Stack) -> None:
     assert not matches("aws.ecs", clusterArn=arn + "-of-others")
     assert not matches("aws.ec2")
 
-    # nobody but AWS may send as aws.ecs: the rule itself, for another source, while we send
-    told = {"Source": "test.ecs", "DetailType": "ECS Task State Change"}
+    # only AWS may send events of aws.ecs, so the rule is changed to another source for this test
+    event = {"Source": "test.ecs", "DetailType": "ECS Task State Change"}
     pattern = json.loads(rule["EventPattern"]) | {"source": ["test.ecs"]}
     client("events").put_rule(Name=rule["Name"], EventPattern=json.dumps(pattern))
-    sent = client("events").put_events(Entries=[told | {"Detail": json.dumps(stopped)}])
+    sent = client("events").put_events(Entries=[event | {"Detail": json.dumps(stopped)}])
     assert sent["FailedEntryCount"] == 0
     arrived = messages(stack.outputs["ObserverQueueUrl"], lambda body: "detail" in body)
     client("events").put_rule(Name=rule["Name"], EventPattern=rule["EventPattern"])
@@ -185,12 +185,14 @@ def test_each_process_has_its_own_role_and_the_same_image(aws: str, stack: Stack
 def test_the_settings_of_the_flows_name_resources_of_the_stack(
     aws: str, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = {process: environment(aws, stack, process) for process in ("sensor", "image", "region")}
-    for variables in told.values():
+    settings_of = {
+        process: environment(aws, stack, process) for process in ("sensor", "image", "region")
+    }
+    for variables in settings_of.values():
         assert variables["PREFECT_API_URL"] == stack.outputs["PrefectApiUrl"]
         assert variables["SWATH_WORK_URI"] == f"s3://{stack.outputs['ResultsBucket']}/work"
         assert variables["SWATH_STATUS_TOPIC_ARN"] == stack.outputs["StatusTopicArn"]
-    for name, value in told["sensor"].items():
+    for name, value in settings_of["sensor"].items():
         monkeypatch.setenv(name, value)
     sensor = Settings()
     assert sensor.queue_url == stack.outputs["QueueUrl"]
@@ -227,14 +229,14 @@ def test_the_worker_runs_task_definitions_of_the_stack_in_its_network(
 
 
 def test_the_server_gets_the_database_password_from_ecs(aws: str, stack: Stack) -> None:
-    told = environment(aws, stack, "server")
+    variables = environment(aws, stack, "server")
     (database,) = client("rds").describe_db_instances(
         DBInstanceIdentifier=stack.resources["Database"]
     )["DBInstances"]
-    assert told["PREFECT_SERVER_DATABASE_HOST"] == database["Endpoint"]["Address"]
-    assert told["PREFECT_SERVER_DATABASE_PORT"] == str(database["Endpoint"]["Port"])
-    assert told["PREFECT_SERVER_DATABASE_USER"] == database["MasterUsername"]
-    assert told["PREFECT_SERVER_DATABASE_NAME"] == database["DBName"]
+    assert variables["PREFECT_SERVER_DATABASE_HOST"] == database["Endpoint"]["Address"]
+    assert variables["PREFECT_SERVER_DATABASE_PORT"] == str(database["Endpoint"]["Port"])
+    assert variables["PREFECT_SERVER_DATABASE_USER"] == database["MasterUsername"]
+    assert variables["PREFECT_SERVER_DATABASE_NAME"] == database["DBName"]
     assert database["StorageEncrypted"]
     handed = secrets(aws, stack, "server")["PREFECT_SERVER_DATABASE_PASSWORD"]
     arn, key, stage, version = handed.rsplit(":", 3)
@@ -360,8 +362,8 @@ def test_an_update_keeps_resources_with_data(aws: str, network: Network, tmp_pat
     messages(queue, lambda body: "Records" in body)
     client("s3").put_object(Bucket=bucket, Key="incoming/b.tif", Body=b"x")
     client("s3").put_object(Bucket=bucket, Key="new/b.tif", Body=b"x")
-    told = messages(queue, lambda body: "Records" in body)
-    assert [body["Records"][0]["s3"]["object"]["key"] for body in told] == ["new/b.tif"]
+    received = messages(queue, lambda body: "Records" in body)
+    assert [body["Records"][0]["s3"]["object"]["key"] for body in received] == ["new/b.tif"]
 
 
 def test_a_deleted_stack_retains_buckets_and_a_snapshot_and_can_be_created_again(

@@ -1,4 +1,4 @@
-"""Swath's own calls under the roles of a stack, on an emulated AWS that enforces policies."""
+"""Swath's calls with the roles of a stack, on an emulated AWS that enforces policies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FORBIDDEN = ("AccessDenied", "AuthorizationError", "403", "Forbidden")
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack, and what lies outside of it."""
+    """A stack, and buckets and streams outside of it."""
     folder = tmp_path_factory.mktemp("aws")
     with Processes() as processes, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTH", "true")
@@ -72,7 +72,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def forget(*, tls: bool = False) -> None:
-    """Have Swath's clients made anew; as if over TLS, which a proxy has ended."""
+    """Reset Swath's clients; with `tls`, requests look as if a proxy had terminated TLS."""
     clients.client.cache_clear()
     clients.session.cache_clear()
     if tls:
@@ -95,7 +95,7 @@ def put_image(bucket: str, key: str, folder: Path) -> None:
 
 @contextmanager
 def acting_as(stack: Stack, role: str, *, tls: bool = True) -> Iterator[None]:
-    """This process with a role's credentials, as ECS gives a task's processes them."""
+    """Give this process a role's credentials, as ECS gives them to a task."""
     name = stack.resources[role]
     trust = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
     client("iam").update_assume_role_policy(
@@ -133,20 +133,20 @@ def request_of(stack: Stack, url: str, bucket: str) -> Request:
 
 
 def refused(call: Callable[[], Any]) -> bool:
-    """Whether AWS, and nothing else, forbids a call."""
+    """Whether a call fails because AWS denies it."""
     try:
         call()
     except (ClientError, SwathError) as error:
-        told = f"{error} {error.__cause__}"
+        text = f"{error} {error.__cause__}"
         assert any(
-            word in told for word in ("AccessDenied", "AuthorizationError", "403", "Forbidden")
-        ), told
+            word in text for word in ("AccessDenied", "AuthorizationError", "403", "Forbidden")
+        ), text
         return True
     return False
 
 
 def allows(stack: Stack, role: str, action: str, resource: str, **context: str) -> bool:
-    """What a role's policies, as they were made, come to for one request.
+    """Evaluate a role's policies for one request.
 
     For what the emulator does not tell its policies: the ECS task, its tags, its task definition.
     """
@@ -175,7 +175,7 @@ def allows(stack: Stack, role: str, action: str, resource: str, **context: str) 
 
 
 def arn(service: str, resource: str) -> str:
-    """Of something in this account and region."""
+    """The ARN of a resource in this account and region."""
     region = "" if service == "iam" else "us-east-1"
     return f"arn:aws:{service}:{region}:{ACCOUNT}:{resource}"
 
@@ -193,14 +193,14 @@ def test_only_the_stacks_own_bucket_may_send_requests(stack: Stack) -> None:
     queue = client("sqs").get_queue_attributes(
         QueueUrl=stack.outputs["QueueUrl"], AttributeNames=["QueueArn"]
     )
-    told = {"QueueArn": queue["Attributes"]["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
+    target = {"QueueArn": queue["Attributes"]["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
     with pytest.raises(ClientError, match="Unable to validate"):
         client("s3").put_bucket_notification_configuration(
-            Bucket="secret", NotificationConfiguration={"QueueConfigurations": [told]}
+            Bucket="secret", NotificationConfiguration={"QueueConfigurations": [target]}
         )
     client("s3").put_bucket_notification_configuration(
         Bucket=stack.outputs["ImageBucket"],
-        NotificationConfiguration={"QueueConfigurations": [told]},
+        NotificationConfiguration={"QueueConfigurations": [target]},
     )
 
 
@@ -223,7 +223,7 @@ def test_the_sensor_reads_requests_and_templates_and_publishes_refusals(stack: S
         assert refused(lambda: objects.get(f"s3://{bucket}/incoming/a.tif"))
         assert refused(lambda: objects.put(f"s3://{bucket}/incoming/request.json", b"{}"))
         assert refused(lambda: objects.put(f"s3://{stack.outputs['ResultsBucket']}/a", b"x"))
-        assert refused(lambda: send(url, "a request of its own"))
+        assert refused(lambda: send(url, "a request"))
         assert refused(lambda: open_queue(stack.outputs["ObserverQueueUrl"]))
     aside = client("sqs").receive_message(QueueUrl=queue.dead_letter_url)["Messages"]
     assert [message["Body"] for message in aside] == [second.body]

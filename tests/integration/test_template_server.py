@@ -1,4 +1,4 @@
-"""The Prefect server of the template's stack: its very variables, on a real PostgreSQL."""
+"""The Prefect server of the template's stack: the template's variables on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def as_postgres(folder: Path) -> list[str]:
 
 
 def write_certificate(data: Path) -> None:
-    """A certificate that nobody else signed, as RDS's is for whoever lacks Amazon's roots."""
+    """Write a self-signed certificate, as unknown as that of RDS without Amazon's root ones."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "database")])
     now = datetime.now(UTC)
@@ -139,22 +139,22 @@ def write_certificate(data: Path) -> None:
 
 
 def variables(database: Database, home: Path) -> dict[str, str]:
-    """The container's environment, with what only a stack knows, and our folders for its."""
+    """The container's environment, with values of a stack and local folders filled in."""
     decoded, _ = decode(str(TEMPLATE))
     (container,) = decoded["Resources"]["ServerTask"]["Properties"]["ContainerDefinitions"]
-    told = {variable["Name"]: variable["Value"] for variable in container["Environment"]}
+    declared = {variable["Name"]: variable["Value"] for variable in container["Environment"]}
     known = {
         "PREFECT_SERVER_DATABASE_HOST": "127.0.0.1",
         "PREFECT_SERVER_DATABASE_PORT": str(database.port),
     }
-    assert {name for name, value in told.items() if not isinstance(value, str)} == known.keys()
+    assert {name for name, value in declared.items() if not isinstance(value, str)} == known.keys()
     (secret,) = container["Secrets"]
     ours = {
         "PREFECT_HOME": str(home / "home"),
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
         "HOME": str(home),
     }
-    return told | known | {secret["Name"]: PASSWORD} | ours
+    return declared | known | {secret["Name"]: PASSWORD} | ours
 
 
 def start(processes: Processes, port: int, database: Database, folder: Path) -> Process:

@@ -239,16 +239,18 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
     if compression in possible[tile_format]:
         assert parse(**fields).tile_compression is compression
     else:
-        told = refusal(**fields)
-        assert told.startswith(f"imageProcessorTileCompression: '{compression}' is not a compress")
-        assert str(tile_format) in told
+        reason = refusal(**fields)
+        assert reason.startswith(
+            f"imageProcessorTileCompression: '{compression}' is not a compress"
+        )
+        assert str(tile_format) in reason
 
 
 # --- what it refuses ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "reason"),
     [
         ({"regionOfIntrest": SQUARE}, "regionOfIntrest: unknown field; did you mean regionOfInt"),
         ({"outputBuket": "b"}, "outputBuket: unknown field; did you mean outputBucket?"),
@@ -321,15 +323,15 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
         ({"postProcessing": [{"step": "BLUR"}]}, "postProcessing[0].step: 'BLUR' is not"),
     ],
 )
-def test_a_refusal_names_field_value_and_remedy(fields: dict[str, Any], told: str) -> None:
+def test_a_refusal_names_field_value_and_remedy(fields: dict[str, Any], reason: str) -> None:
     lines = refusal(**fields).splitlines()
     assert len(lines) == 1
-    assert told in lines[0]
+    assert reason in lines[0]
     assert ";" in lines[0]
 
 
 @pytest.mark.parametrize(
-    ("processor", "told"),
+    ("processor", "reason"),
     [
         ({"name": "http://h/x"}, "is a URL, and a SageMaker endpoint has none; give type HTTP_END"),
         ({"name": "x" * 2049}, "is longer than 2048 characters"),
@@ -342,11 +344,11 @@ def test_a_refusal_names_field_value_and_remedy(fields: dict[str, Any], told: st
     ],
 )
 def test_a_name_that_does_not_fit_the_endpoint_type_is_refused(
-    processor: dict[str, str], told: str
+    processor: dict[str, str], reason: str
 ) -> None:
     line = refusal(imageProcessor=processor)
     assert line.startswith(f"imageProcessor.name: '{processor['name'][:20]}")
-    assert told in line
+    assert reason in line
 
 
 @pytest.mark.parametrize("value", [None, True, [1], {"a": 1}, 2**64, "a\r\nb"])
@@ -376,7 +378,7 @@ def test_an_invalid_prefix_is_refused(prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "told"),
+    ("algorithm", "reason"),
     [
         ({"algorithmType": "MAGIC"}, "algorithmType: 'MAGIC' is not one of 'NMS', 'SOFT_NMS'"),
         ({"iouThreshold": 2}, "iouThreshold: 2 is above 1; give at most 1"),
@@ -386,9 +388,9 @@ def test_an_invalid_prefix_is_refused(prefix: str) -> None:
         ({"iouTreshold": 0.5}, "iouTreshold: unknown field; did you mean iouThreshold?"),
     ],
 )
-def test_an_invalid_algorithm_is_refused(algorithm: dict[str, Any], told: str) -> None:
+def test_an_invalid_algorithm_is_refused(algorithm: dict[str, Any], reason: str) -> None:
     line = refusal(postProcessing=[{"step": "FEATURE_DISTILLATION", "algorithm": algorithm}])
-    assert line.startswith(f"postProcessing[0].algorithm.{told}")
+    assert line.startswith(f"postProcessing[0].algorithm.{reason}")
 
 
 def test_every_problem_is_reported_on_its_own_line() -> None:
@@ -408,7 +410,7 @@ def test_the_number_of_reported_problems_is_limited() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "reason"),
     [
         ("", "not JSON, Expecting value at line 1 column 1"),
         ('{"jobId": }', "not JSON, Expecting value at line 1 column 11"),
@@ -423,10 +425,10 @@ def test_the_number_of_reported_problems_is_limited() -> None:
         ('{"jobId": "a", "jobId": "b"}', "'jobId': given twice in one object"),
     ],
 )
-def test_text_that_is_not_a_json_object_is_refused(body: str | bytes, told: str) -> None:
+def test_text_that_is_not_a_json_object_is_refused(body: str | bytes, reason: str) -> None:
     with pytest.raises(RequestError) as caught:
         Request.parse(body)
-    assert told in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_a_validation_error_of_prefect_is_described_in_the_same_way() -> None:
@@ -447,14 +449,15 @@ def test_any_json_is_accepted_or_refused(value: object) -> None:
 def test_any_value_of_a_field_is_accepted_or_refused_with_its_name(
     name: str, value: object
 ) -> None:
-    told, request = "", None
+    reason, request = "", None
     try:
         request = Request.model_validate(MESSAGE | {name: value})
     except ValidationError as error:
-        told = describe_errors(error)
+        reason = describe_errors(error)
     if request is None:
         assert all(
-            line.startswith((f"{name}:", f"{name}.", f"{name}[", "…")) for line in told.split("\n")
+            line.startswith((f"{name}:", f"{name}.", f"{name}[", "…"))
+            for line in reason.split("\n")
         )
     else:
         assert Request.parse(request.model_dump_json()) == request

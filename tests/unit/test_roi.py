@@ -49,7 +49,7 @@ def plain(make: Make) -> Image:
 
 
 def on_the_ground(image: Image, pixels: shapely.Geometry) -> str:
-    """WKT of an area of pixels, worked out by pyproj alone."""
+    """WKT of an area of pixels, computed with pyproj only."""
     with rasterio.open(image.path) as dataset:
         transform, crs = dataset.transform, dataset.crs.to_wkt()
     to_world = Transformer.from_crs(crs, 4326, always_xy=True)
@@ -68,7 +68,7 @@ def placed(area: shapely.Geometry, image: Image) -> RegionOfInterest:
 
 
 def share(roi: RegionOfInterest) -> float:
-    """Part of the image of 200 × 100 pixels that is asked for."""
+    """Share of the image of 200 × 100 pixels inside the region of interest."""
     return float(shapely.intersection(roi.area, shapely.box(0, 0, 200, 100)).area / 20_000)
 
 
@@ -186,11 +186,11 @@ def test_the_edges_of_a_large_region_are_densified_within_the_image(make: Make) 
 def test_an_image_outside_the_region_is_refused_with_both_extents(plain: Image) -> None:
     with pytest.raises(RequestError, match="regionOfInterest") as refused:
         region_of_interest(shapely.box(20, -2, 21.5, -1).wkt, plain)
-    told = str(refused.value)
-    assert "20.000000, -2.000000, 21.500000, -1.000000" in told
-    assert "3.000000, 51.442" in told
-    assert plain.url in told
-    assert "do not meet" in told
+    reason = str(refused.value)
+    assert "20.000000, -2.000000, 21.500000, -1.000000" in reason
+    assert "3.000000, 51.442" in reason
+    assert plain.url in reason
+    assert "do not meet" in reason
 
 
 def test_an_image_that_the_region_only_touches_is_refused(make: Make) -> None:

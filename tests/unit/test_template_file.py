@@ -284,10 +284,10 @@ def test_every_variable_is_a_setting_of_swath_prefect_or_aws(
 
 
 def test_the_worker_has_every_setting_that_it_reads(resources: dict[str, Any]) -> None:
-    told = environment(resources, "Worker")
+    variables = environment(resources, "Worker")
     read = {f"SWATH_{name.upper()}" for name in Settings.model_fields if name.startswith("ecs_")}
-    assert read <= told.keys()
-    assert told["PREFECT_WORKER_ENABLE_CANCELLATION"] == "true"
+    assert read <= variables.keys()
+    assert variables["PREFECT_WORKER_ENABLE_CANCELLATION"] == "true"
 
 
 def test_only_clients_can_connect_to_the_server_and_its_database(
