@@ -1,8 +1,8 @@
-"""What stands for the machines of an emulated ECS: each task is a process of this machine.
+"""The agent of an emulated ECS, which runs each task as a process on this machine.
 
-The emulator keeps the tasks, and an `EcsAgent` does what Fargate's agent does. It starts each
-task's command with its environment, ends it by SIGTERM where StopTask was called, and reports each
-change as the event that EventBridge would put on a queue.
+The emulator stores the tasks. `EcsAgent` does what Fargate's agent does: it starts each task's
+command with its environment, ends it with SIGTERM after StopTask, and sends each state change to
+a queue as EventBridge would.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from deployments.local import process
 from deployments.local.process import inherited_environment
 
 GUARD = Path(process.__file__).with_name("guard.py")
-EVERY = 0.2  # seconds between looks at the tasks
-GRACE = 10.0  # seconds that a stopped task has to end
+POLL_INTERVAL = 0.2  # seconds
+GRACE = 10.0  # seconds from SIGTERM to SIGKILL
 
 
 @dataclass
 class Task:
-    """An ECS task, as the agent saw it.
+    """An ECS task.
 
     Attributes:
-        arn: Its name in ECS.
-        family: Of its task definition.
-        environment: All its variables.
-        cpu: Units that it asked for.
-        memory: MiB that it asked for.
-        log: What it printed.
-        started: When its process was started, in seconds of the monotonic clock.
-        ended: When it was gone.
-        exit_code: As a shell has it; None until it ended, -1 where it was never started.
-        stopped_by: The reason that StopTask was given; empty where the process ended by itself.
-        guard: The process's parent; None while the task waits for a machine.
+        arn: The task's ARN.
+        family: Family of its task definition.
+        environment: All variables of the container.
+        cpu: CPU units of the task.
+        memory: Memory of the task in MiB.
+        log: File with the output.
+        started: Start of the process, in seconds of the monotonic clock.
+        ended: End of the process, likewise.
+        exit_code: As of a shell; None until the end, -1 if the process was never started.
+        stopped_by: The reason given to StopTask; empty if the process ended by itself.
+        guard: The parent of the process; None while the task waits for capacity.
     """
 
     arn: str
@@ -63,29 +63,27 @@ class Task:
     guard: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def kill(self) -> None:
-        """Kill its first process, as the kernel does where memory runs out."""
+        """Kill the main process, as the kernel does when memory runs out."""
         assert self.guard is not None
         (program,) = psutil.Process(self.guard.pid).children()
         program.kill()
 
 
 class EcsAgent:
-    """The machines of a cluster, while a `with` block lasts.
-
-    The tasks of services are left to who tests them.
+    """Runs the tasks of a cluster while a `with` block lasts, except those of services.
 
     Args:
         ecs: Client of the emulated ECS.
         sqs: Client of the emulated SQS.
-        cluster: Its name.
-        queue_url: Where state changes are reported.
-        folder: For what tasks print, and their homes.
-        variables: That every task has, as those of a machine.
+        cluster: Name of the cluster.
+        queue_url: Queue of state changes.
+        folder: Folder for logs and homes of tasks.
+        variables: Further variables of every task.
 
     Attributes:
-        tasks: All that were seen, in order.
-        heard: Whether state changes reach the queue.
-        has_room: Asked whether a family's task can be placed; while not, it is provisioning.
+        tasks: All tasks so far, in order.
+        heard: Whether state changes are sent to the queue.
+        has_room: Whether there is capacity for a task of a family; until then it is PROVISIONING.
     """
 
     def __init__(
@@ -107,7 +105,7 @@ class EcsAgent:
         self._thread = Thread(target=self._work)
 
     def __enter__(self) -> Self:
-        """Begin to look for tasks."""
+        """Start polling for tasks."""
         self._thread.start()
         return self
 
@@ -117,7 +115,7 @@ class EcsAgent:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave no process."""
+        """End every process."""
         self._closed.set()
         self._thread.join()
         for task in self.tasks:
@@ -128,48 +126,52 @@ class EcsAgent:
                 task.guard.wait(GRACE + 5)
 
     def of(self, family: str) -> list[Task]:
-        """The tasks of a family, in the order in which they were started."""
+        """The tasks of a family, in the order of their start."""
         return [task for task in self.tasks if task.family.endswith(family)]
 
     def running(self, family: str) -> list[Task]:
-        """Those whose process is there."""
+        """The tasks of a family that have not ended."""
         return [task for task in self.of(family) if task.exit_code is None]
 
     def _work(self) -> None:
         known: set[str] = set()
-        while not self._closed.wait(EVERY):
+        while not self._closed.wait(POLL_INTERVAL):
             arns = self._ecs.list_tasks(cluster=self._cluster)["taskArns"]
             for arn in arns:
                 if arn not in known:
                     known.add(arn)
-                    told = self._describe(arn)
-                    if told["overrides"]["containerOverrides"]:  # a service's tasks have none
-                        self.tasks.append(self._accept(told))
+                    description = self._describe(arn)
+                    if description["overrides"][
+                        "containerOverrides"
+                    ]:  # a service's tasks have none
+                        self.tasks.append(self._accept(description))
                         self._report(arn, "PROVISIONING")
             for task in self.tasks:
                 if task.exit_code is None:
-                    self._look_after(task, stopped=task.arn not in arns)
+                    self._update(task, stopped=task.arn not in arns)
 
-    def _accept(self, told: dict[str, Any]) -> Task:
-        definition = self._ecs.describe_task_definition(taskDefinition=told["taskDefinitionArn"])
+    def _accept(self, description: dict[str, Any]) -> Task:
+        definition = self._ecs.describe_task_definition(
+            taskDefinition=description["taskDefinitionArn"]
+        )
         (container,) = definition["taskDefinition"]["containerDefinitions"]
-        (override,) = told["overrides"]["containerOverrides"]
+        (override,) = description["overrides"]["containerOverrides"]
         pairs = [*container.get("environment", []), *override.get("environment", [])]
         return Task(
-            told["taskArn"],
+            description["taskArn"],
             definition["taskDefinition"]["family"],
             override["command"],
             {pair["name"]: pair["value"] for pair in pairs},
-            cpu=int(told["overrides"]["cpu"]),
-            memory=int(told["overrides"]["memory"]),
-            log=self._folder / told["taskArn"].rpartition("/")[2] / "log",
+            cpu=int(description["overrides"]["cpu"]),
+            memory=int(description["overrides"]["memory"]),
+            log=self._folder / description["taskArn"].rpartition("/")[2] / "log",
         )
 
-    def _look_after(self, task: Task, *, stopped: bool) -> None:
+    def _update(self, task: Task, *, stopped: bool) -> None:
         if stopped and not task.stopped_by:
             task.stopped_by = self._describe(task.arn)["stoppedReason"]
             if task.guard and task.guard.stdin:
-                task.guard.stdin.close()  # SIGTERM, and after a while SIGKILL
+                task.guard.stdin.close()  # SIGTERM, later SIGKILL
         if task.guard is None:
             if stopped:
                 self._end(task, -1)
@@ -187,7 +189,9 @@ class EcsAgent:
         task.log.parent.mkdir(parents=True)
         home = {"PREFECT_HOME": str(task.log.parent), "TMPDIR": str(task.log.parent)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        own = inherited_environment() | self._variables | task.environment | home | {"PATH": path}
+        variables = (
+            inherited_environment() | self._variables | task.environment | home | {"PATH": path}
+        )
         task.started = time.monotonic()
         with task.log.open("wb") as output:
             task.guard = subprocess.Popen(
@@ -195,7 +199,7 @@ class EcsAgent:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=own,
+                env=variables,
                 start_new_session=True,
             )
         self._report(task.arn, "RUNNING")
@@ -205,18 +209,18 @@ class EcsAgent:
         self._report(task.arn, "STOPPED", code if task.guard else None)
 
     def _describe(self, arn: str) -> dict[str, Any]:
-        (told,) = self._ecs.describe_tasks(cluster=self._cluster, tasks=[arn])["tasks"]
-        found: dict[str, Any] = told
-        return found
+        (described,) = self._ecs.describe_tasks(cluster=self._cluster, tasks=[arn])["tasks"]
+        description: dict[str, Any] = described
+        return description
 
     def _report(self, arn: str, status: str, exit_code: int | None = None) -> None:
-        """The event of a state change, as EventBridge has it."""
-        told = self._describe(arn)
+        """Send the event of a state change, as EventBridge does."""
+        description = self._describe(arn)
         container: dict[str, Any] = {"name": "prefect", "lastStatus": status, "taskArn": arn}
         if exit_code is not None:
             container["exitCode"] = exit_code
         names = ("taskArn", "clusterArn", "taskDefinitionArn", "stoppedReason")
-        detail = {name: told.get(name, "") for name in names}
+        detail = {name: description.get(name, "") for name in names}
         event = {
             "version": "0",
             "id": str(uuid4()),
