@@ -163,7 +163,7 @@ def finish_image(
     deferred, decided = results.deferred()
     merged = plan.clip_to_roi(merge(deferred, plan.request.algorithm, plan.grid, ledger))
     bands = None if status is JobStatus.FAILED else partial(results.bands, merged)
-    outputs = _publish(plan, bands, ledger, started, publish)
+    outputs, repaired = _publish(plan, bands, ledger, started, publish)
     summary = summarise(
         ledger,
         job_id=plan.request.job_id,
@@ -171,6 +171,7 @@ def finish_image(
         status=status,
         features=decided + len(merged),
         outputs=outputs,
+        repaired=repaired,
     )
     return FinishedImage(summary, ledgers)
 
@@ -188,8 +189,10 @@ def _region_ledger(plan: Plan, region: Region, lost: str | None, work_uri: str) 
 
 def _publish(
     plan: Plan, bands: Bands | None, ledger: pa.Table, started: datetime, publish: Publish | None
-) -> dict[str, str]:
+) -> tuple[dict[str, str], int]:
     """Publish the results; of a failed image, log what could not be published.
+
+    Returns the URIs of the outputs and the number of features with a repaired geometry.
 
     The job then fails for the reason why its tiles failed, which is what users must hear.
     """
@@ -198,12 +201,13 @@ def _publish(
 
         publish = publish_image
     try:
-        return publish(plan.request, plan.image, bands, ledger, started).uris
+        published = publish(plan.request, plan.image, bands, ledger, started)
     except PublishError as error:
         if bands is not None:
             raise
         logger.warning("%s", error)
-        return {}
+        return {}, 0
+    return published.uris, published.repaired
 
 
 def _work_regions(

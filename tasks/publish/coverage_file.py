@@ -49,7 +49,7 @@ def _batches(
         windows = _windows(rows)
         segments = 1 if georeference is None else _segments(windows, georeference)
         outlines: NDArray[np.object_] = shapely.polygons(_outlines(windows, segments))
-        geometry, _, _ = to_world(outlines, georeference)
+        geometry = to_world(outlines, georeference).geometry
         yield geometry, dict(zip(rows.column_names, rows.columns, strict=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,17 +13,18 @@ from numpy.typing import NDArray
 from tasks.imagery import Georeference
 from tasks.publish import antimeridian
 from tasks.publish.densify import MIN_WIDTH, densify
+from tasks.publish.validity import repair
 from tasks.results.detections import boxes
 
 
 @dataclass(frozen=True)
 class Features:
-    """A table of n detections with their geometries.
+    """A table of n detections with their geometries, each of which is valid and not empty.
 
     Attributes:
         table: Table of `detections.SCHEMA`.
         image_geometry: (n,) shapely geometries in pixels of the full image: the model's geometry,
-            or the box if the model gave none.
+            or the box if the model gave none. A box without an area is a line or a point.
         geometry: (n,) the same in longitude, latitude (EPSG:4326), exterior rings
             counter-clockwise, cut at the antimeridian; None if a vertex has no longitude and
             latitude. Edges are straight in degrees (RFC 7946 §3.1.1), and have more vertices where
@@ -30,6 +32,8 @@ class Features:
         centers: (n, 2) longitude, latitude of the centroid in pixels; NaN where geometry is None.
         bboxes: (n, 4) west, south, east, north; west > east across the antimeridian; NaN where
             geometry is None.
+        repaired: (n,) whether a geometry was invalid, as the model gave it or in longitude and
+            latitude, and was changed to a valid one.
     """
 
     table: pa.Table
@@ -37,6 +41,7 @@ class Features:
     geometry: NDArray[np.object_]
     centers: NDArray[np.float64]
     bboxes: NDArray[np.float64]
+    repaired: NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Number of features."""
@@ -50,28 +55,35 @@ def geolocate(table: pa.Table, georeference: Georeference | None) -> Features:
         table: Detections, `detections.SCHEMA`, in pixels of the full image.
         georeference: The image's georeference; without one every geometry is None.
     """
-    image_geometry = _image_geometry(table)
-    geometry, centers, bboxes = to_world(image_geometry, georeference)
-    return Features(table, image_geometry, geometry, centers, bboxes)
+    image_geometry, repaired = _image_geometry(table)
+    world = to_world(image_geometry, georeference)
+    repaired |= world.repaired
+    return Features(table, image_geometry, world.geometry, world.centers, world.bboxes, repaired)
+
+
+class WorldGeometries(NamedTuple):
+    """Geometries in longitude and latitude: the attributes of that name in `Features`."""
+
+    geometry: NDArray[np.object_]
+    centers: NDArray[np.float64]
+    bboxes: NDArray[np.float64]
+    repaired: NDArray[np.bool_]
 
 
 def to_world(
     image_geometry: NDArray[np.object_], georeference: Georeference | None
-) -> tuple[NDArray[np.object_], NDArray[np.float64], NDArray[np.float64]]:
+) -> WorldGeometries:
     """Geometries of an image in longitude and latitude, all vertices at once.
 
     Args:
-        image_geometry: (n,) shapely geometries in pixels of the full image.
+        image_geometry: (n,) valid geometries in pixels of the full image.
         georeference: The image's georeference, or None.
-
-    Returns:
-        `geometry`, `centers` and `bboxes` as in `Features`.
     """
     count = len(image_geometry)
     geometry: NDArray[np.object_] = np.full(count, None, dtype=object)
     centers, bboxes = np.full((count, 2), np.nan), np.full((count, 4), np.nan)
     if georeference is None or count == 0:
-        return geometry, centers, bboxes
+        return WorldGeometries(geometry, centers, bboxes, np.zeros(count, dtype=bool))
     points, owners = shapely.get_coordinates(image_geometry, return_index=True)
     middles = shapely.get_coordinates(shapely.centroid(image_geometry))
     world = np.array(georeference.to_world(np.concatenate([points, middles])), dtype=np.float64)
@@ -87,10 +99,15 @@ def to_world(
     wide = np.flatnonzero(bboxes[:, 2] - bboxes[:, 0] > MIN_WIDTH)
     geometry[wide] = densify(image_geometry[wide], geometry[wide], georeference)
     bboxes[wide] = shapely.bounds(geometry[wide])
-    for row in np.flatnonzero(_may_cross(bboxes)):
+    crossing = _may_cross(bboxes)
+    for row in np.flatnonzero(crossing):
         geometry[row] = antimeridian.split(geometry[row])
+    geometry, repaired = repair(geometry)
+    bboxes[repaired] = shapely.bounds(geometry[repaired])
+    for row in np.flatnonzero(crossing):
         bboxes[row] = antimeridian.bounds(geometry[row])
-    return shapely.orient_polygons(geometry, exterior_cw=False), centers, bboxes
+    geometry = shapely.orient_polygons(geometry, exterior_cw=False)
+    return WorldGeometries(geometry, centers, bboxes, repaired)
 
 
 def _may_cross(bboxes: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -100,9 +117,10 @@ def _may_cross(bboxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     return crossing
 
 
-def _image_geometry(table: pa.Table) -> NDArray[np.object_]:
-    """(n,) geometries in pixels: the model's, or the box if the model gave none."""
+def _image_geometry(table: pa.Table) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """(n,) valid geometries in pixels, and (n,) whether the model's own one had to be repaired."""
     own = shapely.force_2d(shapely.from_wkb(table["geometry"].to_numpy()))
     absent = shapely.is_missing(own) | shapely.is_empty(own)
-    geometry: NDArray[np.object_] = np.where(absent, shapely.box(*boxes(table).T), own)
-    return geometry
+    given = np.where(absent, shapely.box(*boxes(table).T), own)
+    geometry, repaired = repair(given)
+    return geometry, repaired & ~absent

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.publish.features import Features
 from tasks.results.detections import boxes
 
-DECIMALS = 7  # of a degree: 11 mm
+_DECIMALS = (7, 10)  # of a degree: 11 mm, and 11 µm
 
 OPENING = b'{"type":"FeatureCollection","features":['
 CLOSING = b"]}"
@@ -48,10 +50,11 @@ def geojson_file(
 
         def write(batch: FeatureBatch) -> None:
             nonlocal separator
-            for line in lines(batch, metadata):
+            rounded = _rounded(batch.features)
+            for line in _lines(batch, rounded, metadata):
                 sink.write(separator + line)
                 separator = b",\n"
-            extent.add(batch.features.bboxes)
+            extent.add(rounded.bboxes)
 
         sink.write(OPENING)
         yield write
@@ -76,15 +79,29 @@ class _Extent:
         """The `bbox` member with its comma, or nothing."""
         if self._crossing or np.isinf(self._low).any():
             return b""
-        return b',"bbox":' + orjson.dumps(_round(np.append(self._low, self._high)).tolist())
+        return b',"bbox":' + orjson.dumps([*self._low.tolist(), *self._high.tolist()])
 
 
 def lines(batch: FeatureBatch, metadata: FeatureMetadata) -> Iterator[bytes]:
     """Each feature as a GeoJSON object, in UTF-8 and without a line break.
 
-    Longitudes and latitudes have 7 decimals; pixels are exact. A feature that is not geolocated has
-    a null `geometry`, and no `bbox`, `center_longitude` and `center_latitude`.
+    Longitudes and latitudes have 7 decimals. A feature whose geometry that would make invalid, such
+    as a small outline in pixels of a centimetre, has 10 decimals, or all digits if 10 do not keep
+    it valid either. Pixels are exact. A feature that is not geolocated has a null `geometry`, and
+    no `bbox`, `center_longitude` and `center_latitude`.
     """
+    return _lines(batch, _rounded(batch.features), metadata)
+
+
+class _Rounded(NamedTuple):
+    """The coordinates of features as they are written; attributes as in `Features`."""
+
+    geometry: NDArray[np.object_]
+    bboxes: NDArray[np.float64]
+    centers: NDArray[np.float64]
+
+
+def _lines(batch: FeatureBatch, rounded: _Rounded, metadata: FeatureMetadata) -> Iterator[bytes]:
     shared: dict[str, Any] = {
         "inferenceMetadata": {
             "jobId": metadata.job_id,
@@ -98,15 +115,15 @@ def lines(batch: FeatureBatch, metadata: FeatureMetadata) -> Iterator[bytes]:
         batch.ids,
         batch.feature_classes,
         batch.properties,
-        shapely.to_geojson(shapely.transform(features.geometry, _round)),
-        zip(*_round(features.bboxes).T.tolist(), strict=True),
-        zip(*_round(features.centers).T.tolist(), strict=True),
+        shapely.to_geojson(rounded.geometry),
+        zip(*rounded.bboxes.T.tolist(), strict=True),
+        zip(*rounded.centers.T.tolist(), strict=True),
         shapely.to_geojson(features.image_geometry),
         zip(*boxes(features.table).T.tolist(), strict=True),
         strict=True,
     )
-    for identity, classes, others, geometry, bbox, center, image_geometry, box in rows:
-        located = geometry is not None
+    for identity, classes, others, outline, bbox, center, image_geometry, box in rows:
+        located = outline is not None
         properties = {
             "imageGeometry": orjson.Fragment(image_geometry),
             "imageBBox": box,
@@ -118,7 +135,7 @@ def lines(batch: FeatureBatch, metadata: FeatureMetadata) -> Iterator[bytes]:
             "type": "Feature",
             "id": identity,
             **({"bbox": bbox} if located else {}),
-            "geometry": orjson.Fragment(geometry) if located else None,
+            "geometry": orjson.Fragment(outline) if located else None,
             "properties": properties,
         }
         yield _joined(orjson.dumps(feature), others)
@@ -129,5 +146,20 @@ def _joined(feature: bytes, others: bytes) -> bytes:
     return feature if others == b"{}" else feature[:-2] + b"," + others[1:] + b"}"
 
 
-def _round(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.round(degrees, DECIMALS) + 0.0  # no negative zero
+def _rounded(features: Features) -> _Rounded:
+    """Each feature with the first of `_DECIMALS` that keep its geometry valid, or unrounded."""
+    geometry, bboxes = features.geometry.copy(), features.bboxes.copy()
+    centers = features.centers.copy()
+    rows = np.flatnonzero(~shapely.is_missing(geometry))
+    for decimals in _DECIMALS:
+        rounded = shapely.transform(features.geometry[rows], partial(_round, decimals=decimals))
+        valid = shapely.is_valid(rounded)
+        done, rows = rows[valid], rows[~valid]
+        geometry[done] = shapely.orient_polygons(rounded[valid], exterior_cw=False)
+        bboxes[done] = _round(features.bboxes[done], decimals)
+        centers[done] = _round(features.centers[done], decimals)
+    return _Rounded(geometry, bboxes, centers)
+
+
+def _round(degrees: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:
+    return np.round(degrees, decimals) + 0.0  # no negative zero

@@ -1,8 +1,4 @@
-"""Publish an image's features and its ledger of tiles to every output of the request.
-
-The files of an image in one folder or prefix belong together: those that a run does not write, and
-an earlier run left under the same names, are removed first, and the ledger is written last.
-"""
+"""Publish an image's features and its ledger of tiles to every output of the request."""
 
 from __future__ import annotations
 
@@ -23,7 +19,7 @@ from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.formats import COVERAGE, FILE_ENDINGS, FORMATS
 from tasks.publish.kinesis import write_kinesis
 from tasks.publish.outputs import file_uri
-from tasks.request import KinesisOutput, Output, Request
+from tasks.request import FileOutput, KinesisOutput, Output, Request, S3Output
 from tasks.settings import settings
 from tasks.storage import objects
 
@@ -63,9 +59,11 @@ class Published:
         uris: URI of each file and stream by its name: `geojson`, `parquet`, `coverage` or
             `kinesis`. A name that an earlier output has already gets the number of its output, as
             in `geojson-2`.
+        repaired: Number of features whose geometry was invalid and was changed to a valid one.
     """
 
     uris: dict[str, str]
+    repaired: int
 
 
 def publish_image(
@@ -116,26 +114,55 @@ def publish(
     """
     uris: dict[str, str] = {}
     failed: list[str] = []
+    batches = _CountedBatches(results)
     with tempfile.TemporaryDirectory(prefix="swath-") as folder:
         to_files = any(output.type != "Kinesis" for output in outputs)
-        files = _write_files(Path(folder), results) if to_files else {}
+        files = _write_files(Path(folder), results, batches) if to_files else {}
         for number, output in enumerate(outputs, start=1):
             try:
-                for name, uri in _fill(output, results, files, stem, roots):
+                written = (
+                    _put_records(output, results, batches)
+                    if isinstance(output, KinesisOutput)
+                    else _put_files(output, files, stem, roots)
+                )
+                for name, uri in written:
                     uris[f"{name}-{number}" if name in uris else name] = uri
             except SwathError as error:
                 failed.append(f"outputs[{number - 1}]: {error}")
     if failed:
         published = ", ".join(uris.values()) or "nothing"
         raise PublishError(f"{' '.join(failed)} Published nevertheless: {published}.")
-    return Published(uris)
+    return Published(uris, batches.repaired)
 
 
-def _write_files(folder: Path, results: ImageResults) -> dict[str, Path]:
+class _CountedBatches:
+    """The features of an image, for one or more passes.
+
+    Attributes:
+        repaired: Features with a repaired geometry, as the last complete pass found.
+    """
+
+    def __init__(self, results: ImageResults) -> None:
+        self._results = results
+        self.repaired = 0
+
+    def __iter__(self) -> Iterator[FeatureBatch]:
+        repaired = 0
+        for batch in self._results.batches():
+            repaired += int(batch.features.repaired.sum())
+            yield batch
+        self.repaired = repaired
+
+
+def _write_files(
+    folder: Path, results: ImageResults, batches: Iterable[FeatureBatch]
+) -> dict[str, Path]:
     """Write each kind of file once, into a local folder, for all outputs."""
     try:
         return {
-            **({} if results.read_detections is None else _write_features(folder, results)),
+            **(
+                {} if results.read_detections is None else _write_features(folder, results, batches)
+            ),
             COVERAGE: _write_coverage(folder, results),
         }
     except OSError as error:
@@ -145,7 +172,9 @@ def _write_files(folder: Path, results: ImageResults) -> dict[str, Path]:
         ) from error
 
 
-def _write_features(folder: Path, results: ImageResults) -> dict[str, Path]:
+def _write_features(
+    folder: Path, results: ImageResults, batches: Iterable[FeatureBatch]
+) -> dict[str, Path]:
     """Write all formats side by side, so that detections are read and geolocated once."""
     files = {name: folder / name for name in FORMATS}
     georeferenced = results.georeference is not None
@@ -156,7 +185,7 @@ def _write_features(folder: Path, results: ImageResults) -> dict[str, Path]:
             )
             for name, path in files.items()
         ]
-        for batch in results.batches():
+        for batch in batches:
             for write in writers:
                 write(batch)
     return files
@@ -168,20 +197,20 @@ def _write_coverage(folder: Path, results: ImageResults) -> Path:
     return path
 
 
-def _fill(
-    output: Output,
-    results: ImageResults,
-    files: Mapping[str, Path],
-    stem: str,
-    roots: Sequence[Path],
+def _put_files(
+    output: S3Output | FileOutput, files: Mapping[str, Path], stem: str, roots: Sequence[Path]
 ) -> Iterator[tuple[str, str]]:
-    """Write one output; yields the name and URI of each file or stream when it is complete."""
-    if isinstance(output, KinesisOutput):
-        if results.read_detections is not None:
-            write_kinesis(output.stream, results.batches(), results.metadata, output.batch_size)
-            yield "kinesis", f"kinesis://{output.stream}"
-        return
+    """Write the files of one output; yields the name and URI of each when it is complete."""
     for name, path in files.items():
         uri = file_uri(output, f"{stem}.{FILE_ENDINGS[name]}", roots)
         objects.put(uri, path)
         yield name, uri
+
+
+def _put_records(
+    output: KinesisOutput, results: ImageResults, batches: Iterable[FeatureBatch]
+) -> Iterator[tuple[str, str]]:
+    """Write the features to a stream; yields its name and URI. The ledger is for files only."""
+    if results.read_detections is not None:
+        write_kinesis(output.stream, batches, results.metadata, output.batch_size)
+        yield "kinesis", f"kinesis://{output.stream}"

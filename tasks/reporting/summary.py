@@ -1,4 +1,4 @@
-"""What became of an image: the counts, the status, and the words for people."""
+"""The summary of an image's run: counts, status, and the text for users."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tasks.reporting.status import JobStatus
 from tasks.results import coverage
 from tasks.results.coverage import TileState
 
-_MOST = 10  # reasons, and failed tiles, that a page shows
+_MAX_LISTED = 10  # reasons, and failed tiles
 
 
 class FailedTile(BaseModel):
     """A tile that failed.
 
     Attributes:
-        tile: Place in the grid, row by row, from 0.
-        x: First pixel of the full image that it covers, in x.
-        y: The same in y.
-        width: Pixels that it covers in x.
-        height: The same in y.
+        tile: Index in the grid, row by row, from 0.
+        x: Left edge in pixels of the full image.
+        y: Upper edge in pixels of the full image.
+        width: Width in pixels.
+        height: Height in pixels.
         reason: Why it failed.
     """
 
@@ -38,25 +38,27 @@ class FailedTile(BaseModel):
 
     @property
     def text(self) -> str:
-        """Where it is, and why it failed."""
+        """Its window, and why it failed."""
         return f"tile {self.tile} at {self.x},{self.y} {self.width}×{self.height}: {self.reason}"
 
 
 class Summary(BaseModel):
-    """The outcome of one image's run.
+    """The outcome of an image's run.
 
     Attributes:
         job_id: The request's.
         image: URL of the image.
         status: SUCCESS, PARTIAL or FAILED.
-        features: Features published.
-        tiles: Tiles in each state.
-        shares: Share of the area asked for in each state; each tile answers for its own cell.
-        rejected: Features of the model that broke the contract and were left out.
-        rejections: Why, by the first of each tile, most frequent first, with the number of tiles.
-        reasons: Why tiles failed, likewise.
+        features: Number of features published.
+        tiles: Number of tiles in each state.
+        shares: Share of the region of interest in each state, by the cells of the tiles.
+        rejected: Number of features that broke the model's contract and were left out.
+        rejections: Reasons for that with the number of tiles, most frequent first; the reason of a
+            tile is that of its first such feature.
+        reasons: Reasons why tiles failed with the number of tiles, most frequent first.
         failed: The first tiles that failed.
-        outputs: Where each kind of result is.
+        outputs: URI of each file and stream by its name, as `tasks.publish.Published.uris`.
+        repaired: Number of published features whose geometry was invalid and was repaired.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,28 +74,31 @@ class Summary(BaseModel):
     reasons: list[tuple[str, int]]
     failed: list[FailedTile] = []
     outputs: dict[str, str]
+    repaired: int = 0
 
     @property
     def covered(self) -> float:
-        """Share of the area asked for that was looked at: 1 where no area failed."""
+        """Share of the region of interest that did not fail: 1 if no tile failed."""
         return 1 - self.shares[TileState.FAILED]
 
     @property
     def message(self) -> str:
         """The outcome in one line."""
-        told = [f"{self.features} features", f"{_percent(self.covered)} of the area covered"]
+        parts = [f"{self.features} features", f"{_percent(self.covered)} of the area covered"]
         if self.reasons:
             why = f"most often because: {self.reasons[0][0]}"
-            told.append(f"{self._failed_text}, {why}")
+            parts.append(f"{self._failed_text}, {why}")
         if self.rejected:
-            told.append(f"{self.rejected} broken features left out")
+            parts.append(f"{self.rejected} invalid features left out")
         if self.rejections:
-            told[-1] += f", most often because: {self.rejections[0][0]}"
+            parts[-1] += f", most often because: {self.rejections[0][0]}"
+        if self.repaired:
+            parts.append(f"{self.repaired} invalid geometries repaired")
         tiles = ", ".join(f"{number} {state}" for state, number in self.tiles.items())
-        return "; ".join([*told, f"tiles: {tiles}"])
+        return "; ".join([*parts, f"tiles: {tiles}"])
 
     def markdown(self) -> str:
-        """The outcome as a page for the Prefect UI."""
+        """The outcome as a Markdown page."""
         lines = [
             f"# {self.status}: {self.image.rsplit('/', 1)[-1]} · {self.job_id}",
             f"**{self.features} features** in `{self.image}`",
@@ -112,10 +117,17 @@ class Summary(BaseModel):
         if self.rejected:
             lines += ["", f"{self.rejected} features broke the model's contract and were left out."]
             lines += _listed(self.rejections)
+        if self.repaired:
+            lines += ["", f"{self.repaired} features had an invalid geometry, which was repaired."]
         if self.reasons:
             lines += ["", "## Why tiles failed", "", f"{self._failed_text}.", ""]
             lines += _listed(self.reasons)
-            lines += ["", "The first of them:", "", *(f"- {tile.text}" for tile in self.failed)]
+            lines += [
+                "",
+                "The first failed tiles:",
+                "",
+                *(f"- {tile.text}" for tile in self.failed),
+            ]
         return "\n".join(lines)
 
     @property
@@ -126,10 +138,10 @@ class Summary(BaseModel):
 
 
 class JobFailedError(SwathError):
-    """Every tile that was asked about failed.
+    """Every tile that was sent to the model failed, so that no features were published.
 
     Attributes:
-        summary: What came of the job.
+        summary: The outcome of the image's run.
     """
 
     def __init__(self, message: str, summary: Summary) -> None:
@@ -145,16 +157,18 @@ def summarise(
     status: JobStatus,
     features: int,
     outputs: dict[str, str],
+    repaired: int = 0,
 ) -> Summary:
-    """The outcome that an image's ledger tells.
+    """Summarise an image's run from its ledger.
 
     Args:
-        ledger: Table of `coverage.MEASURED`, the whole image's.
+        ledger: Table of `coverage.MEASURED` with all tiles of the image.
         job_id: The request's.
         image: URL of the image.
-        status: As `status_of` gives it.
-        features: Features published.
-        outputs: Where each kind of result is.
+        status: As `status_of` returns it.
+        features: Number of features published.
+        outputs: URI of each file and stream by its name.
+        repaired: Number of those features whose geometry was repaired.
     """
     return Summary(
         job_id=job_id,
@@ -166,21 +180,23 @@ def summarise(
         rejected=coverage.rejected(ledger),
         rejections=coverage.rejections(ledger),
         reasons=coverage.reasons(ledger),
-        failed=[FailedTile.model_validate(line) for line in coverage.failures(ledger, _MOST)],
+        failed=[FailedTile.model_validate(line) for line in coverage.failures(ledger, _MAX_LISTED)],
         outputs=outputs,
+        repaired=repaired,
     )
 
 
 def status_of(tiles: Mapping[str, int], *, all_rejected: bool = False) -> JobStatus:
-    """What the counts make of a job.
+    """The status of a job.
 
     Args:
-        tiles: Tiles in each state.
-        all_rejected: Whether the model gave features, and every one of them was broken.
+        tiles: Number of tiles in each state.
+        all_rejected: Whether the model returned features and all of them were left out, because
+            they broke the contract.
 
     Returns:
-        SUCCESS where no tile failed and not all features were lost, FAILED where a tile failed and
-        none was inferred, else PARTIAL.
+        SUCCESS if no tile failed and not all features were left out; FAILED if a tile failed and
+        none was inferred; otherwise PARTIAL.
     """
     if not tiles[TileState.FAILED]:
         return JobStatus.PARTIAL if all_rejected else JobStatus.SUCCESS
@@ -188,7 +204,7 @@ def status_of(tiles: Mapping[str, int], *, all_rejected: bool = False) -> JobSta
 
 
 def _percent(share: float) -> str:
-    """A share in words that call nothing whole, or nothing, which is not."""
+    """A share as text: `100 %` and `0 %` only if it is exactly that."""
     if 0 < share < 0.001:
         return "less than 0.1 %"
     if 0.999 < share < 1:
@@ -197,4 +213,4 @@ def _percent(share: float) -> str:
 
 
 def _listed(reasons: Sequence[tuple[str, int]]) -> list[str]:
-    return [f"- {number} × {why}" for why, number in reasons[:_MOST]]
+    return [f"- {number} × {why}" for why, number in reasons[:_MAX_LISTED]]

@@ -1,4 +1,4 @@
-"""The outcome of an image: its status, and the words for people."""
+"""The summary of an image's run: its status, and the text for users."""
 
 from typing import Any
 
@@ -65,13 +65,13 @@ def test_a_success_in_one_line() -> None:
 def test_a_partial_result_says_how_much_failed_and_why_in_the_same_line() -> None:
     assert Summary(**PARTLY).message == (
         "12 features; 98.2 % of the area covered; 1.8 % failed in 12 tiles, most often because: "
-        "reason 0; 3 broken features left out; tiles: 5 inferred, 2 blank, 0 outside, 12 failed"
+        "reason 0; 3 invalid features left out; tiles: 5 inferred, 2 blank, 0 outside, 12 failed"
     )
 
 
 def test_features_left_out_are_told_with_their_commonest_reason() -> None:
     line = Summary(**WHOLE | {"rejected": 2, "rejections": [("no geometry", 1)]}).message
-    assert "; 2 broken features left out, most often because: no geometry; tiles: " in line
+    assert "; 2 invalid features left out, most often because: no geometry; tiles: " in line
 
 
 @pytest.mark.parametrize(
