@@ -173,7 +173,7 @@ def test_a_slow_tile_does_not_block_others(port: int, connection: HTTPConnection
         ("/nowhere", None, 404, "Not Found"),
         ("/flood/invocations?count=many", None, 400, "count = 'many'"),
         ("/flood/invocations?cuont=1", None, 400, "cuont"),
-        ("/flood/invocations", b"not an image", 400, "no image"),
+        ("/flood/invocations", b"not an image", 400, "not an image"),
         ("/flood/invocations", b"", 400, "0 bytes"),
         ("/ping", None, 405, "Method Not Allowed"),
     ],

@@ -256,8 +256,8 @@ def npy(value: Any) -> bytes:
 @pytest.mark.parametrize(
     ("payload", "told"),
     [
-        (b"", "0 bytes.*image/png.*no image"),
-        (b"{}", "no image: send GTIFF"),
+        (b"", "0 bytes.*image/png.*not an image"),
+        (b"{}", "not an image: send GTIFF"),
         (b"\x89PNG\r\n\x1a\nrubbish", "cannot be decoded as PNG"),
         (b"II*\x00" + b"\x00" * 90, "cannot be decoded as GTiff"),
         (npy(np.zeros((2, 9, 9)))[:-5], "cannot be decoded as NPY"),
