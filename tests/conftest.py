@@ -29,10 +29,8 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "known")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        clients.client.cache_clear()
-        clients.session.cache_clear()
+        clients.renew_credentials()
         yield server
-        clients.client.cache_clear()
-        clients.session.cache_clear()
+        clients.renew_credentials()
         server.shutdown()
         thread.join()

@@ -1,8 +1,9 @@
-"""Clients of AWS, for the process's own identity or for a role that a request names."""
+"""Sessions and clients of AWS, for the process's own identity or for a role that it assumes."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from threading import RLock
 from typing import Any
 
 import boto3
@@ -11,6 +12,7 @@ from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     DeferredRefreshableCredentials,
 )
+from botocore.exceptions import NoCredentialsError
 from botocore.session import get_session
 
 _CONFIG = Config(
@@ -19,56 +21,110 @@ _CONFIG = Config(
     read_timeout=60,
     max_pool_connections=32,
 )
+_LOCK = RLock()
+"""Held while a session or a client is made: boto3's sessions are not thread-safe."""
 
 
-@lru_cache
+class RoleCredentialsError(NoCredentialsError):
+    """A role cannot be assumed, as this process has no credentials of its own to do that with."""
+
+    fmt = (
+        "Unable to locate credentials to assume {role_arn} with: give this process some of its "
+        "own (a task role, AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and allow "
+        "them sts:AssumeRole"
+    )
+
+
 def session(role_arn: str | None = None) -> boto3.Session:
-    """A session of this process, or of a role it assumes, refreshed before it expires.
+    """A session of this process or of a role, the same one at each call.
+
+    The credentials of a role are refreshed before they expire.
 
     Args:
         role_arn: IAM role to assume through STS, or None for the process's own identity.
+
+    Raises:
+        RoleCredentialsError: There are no credentials to assume the role with.
     """
+    with _LOCK:
+        return _session(role_arn)
+
+
+@lru_cache
+def _session(role_arn: str | None) -> boto3.Session:
     own = boto3.Session()
     if role_arn is None:
         return own
+    source = own.get_credentials()
+    if source is None:
+        raise RoleCredentialsError(role_arn=role_arn)
     fetcher = AssumeRoleCredentialFetcher(
         client_creator=own.client,
-        source_credentials=own.get_credentials(),
+        source_credentials=source,
         role_arn=role_arn,
         extra_args={"RoleSessionName": "swath"},
     )
     assumed = get_session()
     credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
-    vars(assumed)["_credentials"] = credentials  # botocore's only door
+    vars(assumed)["_credentials"] = credentials  # botocore has no public way to set them
     if own.region_name:
         assumed.set_config_variable("region", own.region_name)
     return boto3.Session(botocore_session=assumed)
 
 
 def access_key(role_arn: str | None = None) -> str | None:
-    """The key that an identity signs with now; another once it was refreshed. None without any."""
-    credentials = session(role_arn).get_credentials()
+    """The access key that an identity signs with now; it changes when credentials are refreshed.
+
+    Returns:
+        The key, or None without credentials.
+    """
+    with _LOCK:
+        credentials = _session(role_arn).get_credentials()
     return credentials.get_frozen_credentials().access_key if credentials else None
 
 
-@lru_cache
 def client(service: str, role_arn: str | None = None, attempts: int | None = None) -> Any:  # noqa: ANN401 - one type a service
     """A client of a service, shared by the threads of this process.
 
     Args:
-        service: In boto3's words.
+        service: As boto3 names it, such as `s3`.
         role_arn: IAM role to call as, or None for the process's own identity.
-        attempts: Calls that may be made for one answer; None for the usual number.
+        attempts: Requests that may be made for one call; None for five.
+
+    Raises:
+        RoleCredentialsError: There are no credentials to assume the role with.
     """
-    fewer = attempts and Config(retries={"mode": "standard", "total_max_attempts": attempts})
-    config = _CONFIG.merge(fewer) if fewer else _CONFIG
-    return session(role_arn).client(service, config=config)  # type: ignore[call-overload]
+    with _LOCK:
+        return _client(service, role_arn, attempts)
+
+
+@lru_cache
+def _client(service: str, role_arn: str | None, attempts: int | None) -> Any:  # noqa: ANN401
+    limited = attempts and Config(retries={"mode": "standard", "total_max_attempts": attempts})
+    return make_client(service, role_arn, _CONFIG.merge(limited) if limited else _CONFIG)
+
+
+def make_client(service: str, role_arn: str | None, config: Config) -> Any:  # noqa: ANN401
+    """A new client of a service, with a configuration of the caller's.
+
+    Args:
+        service: As boto3 names it.
+        role_arn: IAM role to call as, or None for the process's own identity.
+        config: Of botocore.
+
+    Raises:
+        RoleCredentialsError: There are no credentials to assume the role with.
+    """
+    with _LOCK:
+        return _session(role_arn).client(service, config=config)  # type: ignore[call-overload]
 
 
 def renew_credentials() -> None:
-    """Look for credentials anew from here on: a service called those at hand expired.
+    """Drop all sessions and clients, so that the next ones look for credentials again.
 
-    Sessions and clients that were handed out before keep theirs.
+    For credentials that a service called expired, or another environment. Sessions and clients
+    that callers hold already are not changed.
     """
-    client.cache_clear()
-    session.cache_clear()
+    with _LOCK:
+        _client.cache_clear()
+        _session.cache_clear()

@@ -141,7 +141,7 @@ def test_an_index_that_cannot_be_fetched_makes_no_blank_tiles(
         assert process.stdout
         port = int(process.stdout.readline())
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
-        clients.client.cache_clear()
+        clients.renew_credentials()
         tiles = [Grid(8000, 8000, 100, 0).tile(row, 40) for row in (0, 25, 50, 79)]
         try:
             lost = check(list(read_tiles(image, tiles)), pixels)

@@ -63,5 +63,4 @@ def allowed(tmp_path: Path) -> Iterator[Path]:
 
 
 def _forget_clients() -> None:
-    clients.client.cache_clear()
-    clients.session.cache_clear()
+    clients.renew_credentials()

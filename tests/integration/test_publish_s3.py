@@ -251,12 +251,12 @@ def throttling(monkeypatch: pytest.MonkeyPatch, refusals: int) -> Iterator[Throt
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", url)
-        clients.client.cache_clear()
+        clients.renew_credentials()
         try:
             yield server
         finally:
             clients.client("kinesis").close()
-            clients.client.cache_clear()
+            clients.renew_credentials()
             server.shutdown()
 
 

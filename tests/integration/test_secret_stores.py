@@ -289,11 +289,11 @@ def aws_is_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Non
     def at(address: str) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", address)
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        clients.session.cache_clear()
+        clients.renew_credentials()
 
     yield at
     monkeypatch.undo()
-    clients.session.cache_clear()
+    clients.renew_credentials()
 
 
 ARN = "arn:aws:secretsmanager:us-west-2:123456789012:secret:ships-AbCdEf"

@@ -73,8 +73,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def forget(*, tls: bool = False) -> None:
     """Reset Swath's clients; with `tls`, requests look as if a proxy had terminated TLS."""
-    clients.client.cache_clear()
-    clients.session.cache_clear()
+    clients.renew_credentials()
     if tls:
         clients.session(None).events.register("before-sign", _proxied)
 

@@ -123,7 +123,6 @@ def test_a_name_where_no_server_is(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    clients.client.cache_clear()
-    clients.session.cache_clear()
+    clients.renew_credentials()
     with pytest.raises(ImageError, match="cannot be reached as configured"):
         open_image(URL)

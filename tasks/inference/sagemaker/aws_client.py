@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from tasks.aws.clients import renew_credentials, session
+from tasks.aws.clients import make_client, renew_credentials
 from tasks.inference.sagemaker.aws_errors import credentials_expired, endpoint_error
 from tasks.inference.transport import Response, Transport
 
@@ -95,7 +95,7 @@ class AwsClient:
 
     def _connected(self, service: str) -> Any:  # noqa: ANN401
         try:
-            client = session(self._role).client(service, config=_CONFIG)  # type: ignore[call-overload]
+            client = make_client(service, self._role, _CONFIG)
         except BotoCoreError as error:  # no region, a profile that does not exist
             raise endpoint_error(f"AWS ({service})", error) from error
         json_errors = client.meta.service_model.resolved_protocol == "rest-json"
