@@ -1,4 +1,4 @@
-"""Runs that others end: cancelled in Prefect, and stopped where they would go on costing money."""
+"""Cancel runs in Prefect, and stop the ECS tasks that they are on."""
 
 from __future__ import annotations
 
@@ -33,32 +33,45 @@ UNFINISHED = [
 
 
 def cancel_regions(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Leave no region at work for an image's run that ended early: a hook of its flow."""
-    its = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
+    """Cancel all regions of an image's run that ended early: a hook of its flow.
+
+    Raises:
+        Exception: The first error. The other regions are cancelled all the same.
+    """
+    children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
+    errors: list[Exception] = []
     with get_client(sync_client=True) as client:
-        # all of them: of those in some states, one that changes its own would move the next page
-        for region in read_all(partial(client.read_flow_runs, flow_run_filter=its)):
-            # the server itself may have cancelled some, whose ECS tasks it leaves as they are
+        # in whatever state: a filter by state would skip runs that change theirs between two pages
+        for region in read_all(partial(client.read_flow_runs, flow_run_filter=children)):
+            # the server may have cancelled some, which does not stop their ECS tasks
             if region.state_type in {*UNFINISHED, StateType.CANCELLED}:
-                cancel(client, region, "its image's run ended")
+                try:
+                    cancel(client, region, "its image's run ended")
+                except Exception as error:
+                    errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def cancel(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
     """Cancel a run, if it has not ended, and stop the ECS task that it is on.
 
-    A run that is at work elsewhere is asked to end by itself.
+    A run on an ECS task, or one that has not started, is Cancelled at once. A process elsewhere is
+    told by the state Cancelling to end by itself. The ECS task is stopped even if Prefect does not
+    accept the state.
     """
-    if run.state is None or not run.state.is_final():
-        text = f"Cancelled: {reason}."
-        # no process would end it in order where there is none yet, or a task that is stopped
-        at_once = ecs.is_task(run.infrastructure_pid) or run.start_time is None
-        state: State[Any] = Cancelled(message=text) if at_once else Cancelling(message=text)
-        client.set_flow_run_state(run.id, state, force=True)
-    stop_task(run, reason)
+    try:
+        if run.state is None or not run.state.is_final():
+            text = f"Cancelled: {reason}."
+            at_once = ecs.is_task(run.infrastructure_pid) or run.start_time is None
+            state: State[Any] = Cancelled(message=text) if at_once else Cancelling(message=text)
+            client.set_flow_run_state(run.id, state, force=True)
+    finally:
+        stop_task(run, reason)
 
 
 def stop_task(run: FlowRun, reason: str) -> None:
-    """Stop the ECS task that a run is on, if it is; that it cannot be is told in the run's log."""
+    """Stop the ECS task that a run is on, if any; an error is written to the run's log."""
     if ecs.is_task(run.infrastructure_pid):
         try:
             ecs.stop(run.infrastructure_pid, f"Swath: {reason}")
@@ -67,16 +80,16 @@ def stop_task(run: FlowRun, reason: str) -> None:
 
 
 def never_started(run: FlowRun, submitted: datetime | None) -> str:
-    """Why a run that was submitted is given up; empty while it need not be.
+    """Why a run counts as one that never started; empty if it does not.
 
     Args:
-        run: As it stands.
-        submitted: When a worker took it; None where none has.
+        run: The run as last read.
+        submitted: When a worker submitted it; None before that.
     """
     limit = settings().start_timeout
     if run.start_time or submitted is None or submitted.timestamp() + limit > time.time():
         return ""
     return (
-        f"it did not start within {limit:g} s of being submitted (SWATH_START_TIMEOUT): look for "
-        "room in the cluster, the image and the subnets' way to Prefect"
+        f"it did not start within {limit:g} s of being submitted (SWATH_START_TIMEOUT): check the "
+        "room in the cluster, the image, and the route from the subnets to Prefect"
     )

@@ -1,19 +1,21 @@
-"""One attempt at a region: a run of its deployment, waited for by the image's run."""
+"""One attempt at a region: a run of its deployment, which the image's run waits for."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
-from uuid import UUID
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import httpx
 from prefect import get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
 
@@ -25,22 +27,32 @@ from tasks.grid.tiles import Region
 from tasks.request import Request
 from tasks.settings import settings
 
-_POLL = 1.0  # seconds between looks at a region's run
+_POLL = 1.0  # seconds between two reads of a region's run
+_LONGEST_REFUSAL = 600.0  # seconds for which Prefect may refuse to answer
+_FINAL = {
+    httpx.codes.NOT_FOUND,
+    httpx.codes.CONFLICT,
+    httpx.codes.REQUEST_ENTITY_TOO_LARGE,
+    httpx.codes.UNPROCESSABLE_ENTITY,
+}
+"""Answers of Prefect that stay the same, however often it is asked."""
+
+T = TypeVar("T")
 
 
 @dataclass
 class AbortSignal:
-    """What an image's regions tell each other.
+    """Tells the regions of an image that have not begun not to begin.
 
     Attributes:
-        hopeless: Why none need begin any more: one gave the endpoint up, or found another version
-            of the image; empty where none has.
+        reason: Why: the endpoint was given up, or the image was replaced; empty while they may
+            begin.
     """
 
     reason: str = ""
 
     def observe(self, end: State[Any]) -> None:
-        """Learn from how a region's run ended."""
+        """Take the reason from the final state of a region's run, if that gives one."""
         if end.name in {ENDPOINT_DOWN, IMAGE_REPLACED}:
             self.reason = end.message or end.name or ""
 
@@ -61,15 +73,25 @@ def run_region(
 ) -> None:
     """Run one region on the work pool and wait for it; each attempt is a run of its own.
 
+    Args:
+        request: The message.
+        image_url: One of its images.
+        etag: The image version.
+        region: The region.
+        work_uri: Folder or s3:// prefix where the region's results are stored.
+        abort: Shared by the regions of the image.
+
     Raises:
-        RegionLostError: The run failed, crashed, was cancelled, did not start, or took too long;
-            or it was not begun, as there is no hope for it.
+        RegionLostError: The run failed, crashed, was cancelled or deleted, did not start, or took
+            too long; or it was not started, because of `abort`. A run that had not ended was
+            cancelled.
     """
     if abort.reason:
         raise RegionLostError(abort.reason)
     deployment = settings().region_deployment
     assert deployment is not None
-    started = run_deployment(
+    start = partial(
+        run_deployment,
         deployment,
         parameters={
             "request": request.model_dump(mode="json"),
@@ -80,13 +102,14 @@ def run_region(
         },
         flow_run_name=region.name,
         tags=tags(request),
-        # a constant key would return the crashed run again, or one of another version of the image
+        # a constant key would return the crashed run again, or one of another image version
         idempotency_key=(
             f"{this_flow_run.id}:{this_flow_run.run_count}:{region.index}:{this_task_run.run_count}"
         ),
         timeout=0,
     )
-    run = _await(cast("FlowRun", started).id)  # a coroutine only where there is an event loop
+    # asked again with the same key, so that a lost answer leaves no run that nobody waits for
+    run = _await(cast("FlowRun", _ask(start)))  # a coroutine only in an event loop
     if run.state is not None:
         abort.observe(run.state)
     if run.state is None or not run.state.is_completed():
@@ -94,33 +117,86 @@ def run_region(
         raise RegionLostError(abort.reason or f"{run.name} {ended}")
 
 
-def _await(run_id: UUID) -> FlowRun:
-    """A region's run, ended; it may wait for its turn, but neither start nor work for ever."""
+def _await(run: FlowRun) -> FlowRun:
+    """Wait for a region's run to end.
+
+    It may wait for a worker or a slot without limit, but must start and end in time.
+
+    Returns:
+        The run as it ended.
+
+    Raises:
+        RegionLostError: It was cancelled, as it did not start or end in time or was deleted.
+    """
     submitted: datetime | None = None
-    told_late = False
+    late = False
     with get_client(sync_client=True) as client:
-        while True:
-            try:
-                run = client.read_flow_run(run_id)
-            except httpx.HTTPError as error:
-                if isinstance(error, PrefectHTTPStatusError) and error.response.is_client_error:
-                    raise  # it will never be told
-                time.sleep(_POLL)  # the region goes on without Prefect, and so do we
-                continue
-            if run.state is not None and run.state.is_final():
-                return run
+        while run.state is None or not run.state.is_final():
             if run.state is not None and run.state.is_pending():
                 submitted = submitted or run.state.timestamp  # states of its machine follow
-            if run.state_name == "Late" and not told_late:
-                told_late = True
+            if run.state_name == "Late" and not late:
+                late = True
                 get_run_logger().info(
-                    "%s waits for a worker, or for a place on its work pool, %r",
+                    "%s waits for a worker, or for a slot of its work pool, %r",
                     *(run.name, run.work_pool_name),
                 )
-            if why := never_started(run, submitted) or _worked_too_long(run):
-                cancel(client, run, why)
-                raise RegionLostError(f"{run.name}: {why}")
-            time.sleep(_POLL)
+            reason = never_started(run, submitted) or _worked_too_long(run)
+            if not reason:
+                time.sleep(_POLL)
+                try:
+                    run = _ask(partial(client.read_flow_run, run.id))
+                except ObjectNotFound:
+                    reason = "its run was deleted in Prefect"
+                except Exception as error:
+                    reason = f"its run cannot be read in Prefect: {error}"
+            if reason:
+                _cancel(client, run, reason)
+                raise RegionLostError(f"{run.name}: {reason}")
+    return run
+
+
+def _ask(call: Callable[[], T]) -> T:
+    """Call Prefect, again and again while it does not answer.
+
+    A region goes on without Prefect, so an answer that does not come is no reason to start it a
+    second time.
+
+    Args:
+        call: A call that may be repeated.
+
+    Raises:
+        Exception: The answer will stay the same; or Prefect has refused to answer (401, 403), or
+            something else has answered in its place, for ten minutes.
+    """
+    refused_since: float | None = None
+    while True:
+        try:
+            return call()
+        except (httpx.HTTPError, ValueError) as error:  # a ValueError: not an answer of Prefect
+            status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
+            if status in _FINAL:
+                raise
+            if isinstance(error, httpx.TransportError) or status in {408, 429} or status >= 500:
+                refused_since = None
+            else:
+                refused_since = refused_since or time.monotonic()
+                if time.monotonic() - refused_since > _LONGEST_REFUSAL:
+                    raise
+        time.sleep(_POLL)
+
+
+def _cancel(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
+    """Cancel a run before the region's next attempt, if Prefect allows it.
+
+    Args:
+        client: Of Prefect.
+        run: As it was last read: it may have been deleted since.
+        reason: Why it is cancelled.
+    """
+    try:
+        _ask(partial(cancel, client, run, reason))
+    except Exception as error:
+        get_run_logger().warning("%s cannot be cancelled in Prefect: %r", run.name, error)
 
 
 def _worked_too_long(run: FlowRun) -> str:

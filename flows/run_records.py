@@ -9,9 +9,11 @@ from math import isfinite
 from typing import TypeVar
 from uuid import UUID
 
+import httpx
 from prefect import get_client, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.types import KeyValueLabels
@@ -20,15 +22,21 @@ _PREFIX = "swath."
 _TIMEOUT = 10.0  # seconds that Prefect may take to answer a call without retries
 _PAGE = 200  # rows in one answer of Prefect's server, at the most
 
+PREFECT_ERRORS = (httpx.HTTPError, PrefectException, ValueError)
+"""What Prefect's client raises if the server refuses or does not answer.
+
+A ValueError: something else answered in its place, such as a proxy with a page of its own.
+"""
+
 T = TypeVar("T")
 
 
 @contextmanager
 def log_errors(what: str) -> Iterator[None]:
-    """Log what goes wrong in the block: for what only informs users, and must not fail a run.
+    """Log an error in the block: for records that only inform users and must not fail a run.
 
     Args:
-        what: Begins the message, as "The summary of this run".
+        what: First words of the log line, such as "The summary of this run".
     """
     try:
         yield
