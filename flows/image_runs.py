@@ -1,4 +1,4 @@
-"""The runs of images, which the sensor launches and tends."""
+"""The runs of the image deployment: the sensor creates them, and ends those that were lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from itertools import count
 from uuid import UUID
 
+import httpx
 from prefect import get_client, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -16,6 +17,7 @@ from prefect.client.schemas.filters import (
     DeploymentFilterId,
     FlowRunFilter,
     FlowRunFilterEndTime,
+    FlowRunFilterNextScheduledStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -24,7 +26,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Crashed
 
 from flows.announce import ANNOUNCED, announce_end, status_of
-from flows.cancel import UNFINISHED, cancel_regions, never_started, stop_task
+from flows.cancel import cancel_regions, never_started, stop_task
 from flows.run_records import read_all
 from tasks.aws import ecs
 from tasks.errors import RequestError
@@ -32,104 +34,137 @@ from tasks.reporting.status import JobStatus
 from tasks.request import Request
 from tasks.request.locations import redact_url
 
-_HOOKS = timedelta(seconds=30)  # after its end, in which a run speaks for itself
-_OLDEST = timedelta(days=1)  # end of a run that a sensor's first look speaks for
-_RECENT = timedelta(minutes=10)  # the same of its later looks
+HOOKS = timedelta(seconds=30)
+"""How long after a run's end its own hooks have to announce it."""
+
+FIRST_LOOK = timedelta(days=1)
+"""How far back a sensor's first look goes for runs whose end was not announced."""
+
+_LATER_LOOKS = timedelta(minutes=10)  # how far back its later looks go
+_INTERVAL = 5.0  # seconds between two looks
+_MESSAGE = "swath.message"  # label: id of the message that a run was created for
+_SOON = timedelta(minutes=1)  # a run that is scheduled for later was postponed by somebody
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
-_RECONCILE_INTERVAL = 5.0  # seconds between looks at runs that cannot speak for themselves
-_MESSAGE = "swath.message"  # label that names the delivery a run was launched for
+_SHARED_QUEUE = "default"  # work queue of all deployments that name none
+_REFUSED = {
+    httpx.codes.CONFLICT,  # the parameters do not fit the deployment's schema
+    httpx.codes.REQUEST_ENTITY_TOO_LARGE,
+    httpx.codes.UNPROCESSABLE_ENTITY,  # the parameters are too large, or not valid
+}
+"""What Prefect answers when it cannot take a request as a parameter."""
 
 
 def run_name(image_url: str, job_id: str) -> str:
-    """What people find an image's run by."""
+    """The name of an image's run, as people find it in Prefect."""
     return f"{image_url.rsplit('/', 1)[-1]} · {job_id}"
 
 
 def tags(request: Request) -> list[str]:
-    """What an image's runs can be filtered by."""
+    """The tags of an image's runs: its job, and its model."""
     return [f"job:{request.job_id}", f"model:{redact_url(request.image_processor.name)}"]
 
 
 class ImageRuns:
     """The runs of the image deployment.
 
+    The methods raise `httpx.HTTPError` or `ValueError` if Prefect does not answer, or not as it
+    should; `ObjectNotFound` if there is no such deployment.
+
     Attributes:
         name: The deployment, `flow/deployment`.
     """
 
     def __init__(self, name: str) -> None:
-        """Look nothing up yet."""
         self.name = name
-        self._reconciled = -_RECONCILE_INTERVAL
+        self._reconciled = -_INTERVAL  # seconds of the monotonic clock
 
-    def free(self) -> int:
-        """Image runs that could start now: the concurrency limit less the unfinished ones.
-
-        Unlimited deployments have a place for one batch of messages at any time.
-        """
+    def waiting(self) -> int:
+        """Count the runs that wait to start: for a slot of the deployment's limit, or a worker."""
+        due = FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC) + _SOON)
+        scheduled = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
         with get_client(sync_client=True) as client:
-            limit = client.read_deployment_by_name(self.name).global_concurrency_limit
-            if limit is None:
-                return 10
-            unfinished = client.count_flow_runs(
-                deployment_filter=self._mine,
+            return client.count_flow_runs(
+                deployment_filter=self._filter,
                 flow_run_filter=FlowRunFilter(
-                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED))
+                    state=FlowRunFilterState(type=scheduled), next_scheduled_start_time=due
                 ),
             )
-        return max(0, limit.limit - unfinished)
 
-    def launch(self, request: Request, image_url: str, message_id: str) -> UUID:
-        """Have Prefect hold the run of one image; asked again, it is the same run.
+    def create(self, request: Request, image_url: str, message_id: str) -> UUID:
+        """Create the run of one image, or find it if it exists.
 
-        The identity of the work is the idempotency key, so a message that is delivered or sent
-        twice costs nothing. Only a new message for work that ended without success runs again.
+        The idempotency key is the identity of the work and the number of the attempt, so a message
+        that is delivered or sent twice has one run. A new message for work that ended without
+        SUCCESS has a new run.
 
         Returns:
             The flow run's id.
 
         Raises:
-            RequestError: Prefect does not take the request as a parameter, for its size perhaps.
+            RequestError: Prefect does not take the request as a parameter, for example because of
+                its size.
         """
         identity = request.identity(image_url)
         attempts = (
             self._create(request, image_url, message_id, f"{identity}:{attempt}")
             for attempt in count(1)
         )
-        return next(run.id for run in attempts if _holds(run, message_id))
+        return next(run.id for run in attempts if _serves(run, message_id))
 
     def reconcile(self) -> None:
-        """Speak and act for runs that cannot: whose process was never there, or was killed.
+        """Bring Prefect's record of the runs up to what has become of them.
 
-        A run that was submitted and does not start, or whose ECS task has stopped, is given up. One
-        that has ended, and whose hooks have not said so, is announced, and its regions are stopped.
-        It may be asked often: it looks every few seconds at most.
+        - A run that does not start in time, or whose ECS task has stopped, is ended as Crashed.
+        - A run that has ended without its hooks announcing it is announced, and its regions are
+          cancelled.
+        - The deployment's work queue gets the deployment's concurrency limit.
+
+        It returns at once if the last look was less than five seconds ago.
         """
-        if time.monotonic() < self._reconciled + _RECONCILE_INTERVAL:
+        if time.monotonic() < self._reconciled + _INTERVAL:
             return
-        now, oldest = datetime.now(UTC), _RECENT if self._reconciled > 0 else _OLDEST
+        now, oldest = datetime.now(UTC), _LATER_LOOKS if self._reconciled > 0 else FIRST_LOOK
         self._reconciled = time.monotonic()
         ended = FlowRunFilterEndTime(after_=now - oldest, before_=now)
-        begun = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+        started = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         with get_client(sync_client=True) as client:
-            for run in self._read(client, begun):
-                self._try(_give_up_lost, client, run)
+            self._limit_work_queue(client)
+            for run in self._read(client, started):
+                self._try(_end_lost, client, run)
             for run in self._read(client, _ENDED, ended):
-                hooks_may_run = run.end_time is None or run.end_time > now - _HOOKS
-                if run.run_count == 0 or not hooks_may_run:  # without a process there are none
+                hooks_may_run = run.end_time is None or run.end_time > now - HOOKS
+                if run.run_count == 0 or not hooks_may_run:  # a run that never began has no hooks
                     self._try(_announce_missed_end, client, run)
+
+    def _limit_work_queue(self, client: SyncPrefectClient) -> None:
+        """Set the limit of the deployment's work queue to the deployment's.
+
+        A worker is given no more runs than its queue's limit allows. Without one, it is given all
+        that wait, every two seconds, and the server postpones each because of the deployment's
+        limit: thousands of images in one request would keep server and worker busy with that. A
+        work queue that other deployments may use too is left as it is.
+        """
+        deployment = client.read_deployment_by_name(self.name)
+        name, pool = deployment.work_queue_name, deployment.work_pool_name
+        if name is None or pool is None or name == _SHARED_QUEUE:
+            return
+        limit = deployment.global_concurrency_limit
+        slots = limit.limit if limit is not None and limit.active else None
+        queue = client.read_work_queue_by_name(name, pool)
+        if queue.concurrency_limit != slots:
+            client.update_work_queue(queue.id, concurrency_limit=slots)
 
     def _try(
         self,
-        act: Callable[[SyncPrefectClient, FlowRun], None],
+        action: Callable[[SyncPrefectClient, FlowRun], None],
         client: SyncPrefectClient,
         run: FlowRun,
     ) -> None:
-        """Act for a run; what goes wrong with one costs no other anything."""
+        """Act on one run; an error is logged, so that it affects no other run."""
         try:
-            act(client, run)
+            action(client, run)
         except Exception as error:
-            get_run_logger().warning("%s cannot be tended: %r", run.name, error)
+            get_run_logger().warning("%s cannot be reconciled: %r", run.name, error)
 
     def _read(
         self,
@@ -137,12 +172,12 @@ class ImageRuns:
         states: list[StateType],
         end_time: FlowRunFilterEndTime | None = None,
     ) -> list[FlowRun]:
-        """All its runs in some states."""
-        which = FlowRunFilter(
+        """Read all runs of the deployment that are in some states."""
+        filter_ = FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)), end_time=end_time
         )
         return read_all(
-            partial(client.read_flow_runs, deployment_filter=self._mine, flow_run_filter=which)
+            partial(client.read_flow_runs, deployment_filter=self._filter, flow_run_filter=filter_)
         )
 
     @cached_property
@@ -151,7 +186,7 @@ class ImageRuns:
             return client.read_deployment_by_name(self.name).id
 
     @property
-    def _mine(self) -> DeploymentFilter:
+    def _filter(self) -> DeploymentFilter:
         return DeploymentFilter(id=DeploymentFilterId(any_=[self._id]))
 
     def _create(self, request: Request, image_url: str, message_id: str, key: str) -> FlowRun:
@@ -169,37 +204,37 @@ class ImageRuns:
                     labels={_MESSAGE: message_id},
                 )
             except PrefectHTTPStatusError as error:
-                if error.response.is_client_error:
+                if error.response.status_code in _REFUSED:
                     raise RequestError(f"message: Prefect refuses it: {error}"[:2000]) from error
                 raise
 
 
-def _holds(run: FlowRun, message_id: str) -> bool:
-    """Whether a run stands for a message: made for it, still at work, or done with success."""
+def _serves(run: FlowRun, message_id: str) -> bool:
+    """Whether a message needs no further run: this one is its own, at work, or ended SUCCESS."""
     if run.labels.get(_MESSAGE) == message_id or run.state is None or not run.state.is_final():
         return True
     return status_of(run.state) is JobStatus.SUCCESS
 
 
-def _give_up_lost(client: SyncPrefectClient, run: FlowRun) -> None:
-    """End a run that never started, or whose ECS task has stopped without a word of it."""
-    why = ""
+def _end_lost(client: SyncPrefectClient, run: FlowRun) -> None:
+    """End a run as Crashed that did not start in time, or whose ECS task has stopped."""
+    reason = ""
     if run.state and run.state.is_pending():
-        why = never_started(run, run.state.timestamp)
-    if not why and ecs.is_task(run.infrastructure_pid):
+        reason = never_started(run, run.state.timestamp)
+    if not reason and ecs.is_task(run.infrastructure_pid):
         if not (stopped := ecs.stopped(run.infrastructure_pid)):
             return
-        run = client.read_flow_run(run.id)  # it may have ended in order meanwhile
-        why = f"its ECS task stopped: {stopped}"
-    if why and run.state and not run.state.is_final():
-        client.set_flow_run_state(run.id, Crashed(message=why), force=True)
-        stop_task(run, why)
+        run = client.read_flow_run(run.id)  # it may have ended by itself meanwhile
+        reason = f"its ECS task stopped: {stopped}"
+    if reason and run.state and not run.state.is_final():
+        client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
+        stop_task(run, reason)
 
 
 def _announce_missed_end(client: SyncPrefectClient, run: FlowRun) -> None:
-    """Announce the end of a run that has not been, and leave none of its regions at work."""
+    """Announce a run's end, if that was not done, and cancel those of its regions at work."""
     if run.labels.get(ANNOUNCED) or client.read_flow_run(run.id).labels.get(ANNOUNCED):
-        return  # by then, perhaps, by another sensor
+        return  # read again, as another sensor may have announced it since
     if run.state:
         cancel_regions(None, run, run.state)
         announce_end(None, run, run.state)

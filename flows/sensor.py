@@ -1,128 +1,186 @@
-"""The queue → one image run per image: those that a request names, and those that arrive in S3."""
+"""The sensor: reads requests from the queue, and creates an image run for each image of each.
+
+Requests are messages on the queue, or are made for images that arrive in S3.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-import httpx
+from botocore.exceptions import BotoCoreError, ClientError
 from prefect import flow, get_client, get_run_logger
 from prefect.concurrency.sync import concurrency
 from prefect.runtime import flow_run
 
 from flows.announce import announce_refusal
 from flows.image_runs import ImageRuns
-from tasks.errors import PublishError, RequestError
+from flows.run_records import PREFECT_ERRORS
+from tasks.errors import RequestError
 from tasks.queue import read_arrivals, request_for
-from tasks.queue.sqs import LONGEST_POLL, Message, Queue, open_queue
+from tasks.queue.sqs import LONGEST_POLL, VISIBILITY, Message, Queue, open_queue
 from tasks.request import Request
 from tasks.settings import settings
 
-HANDOVER = timedelta(seconds=90)  # in which a successor starts, on ECS too
-LEASE = 60.0  # seconds after which a dead sensor's place is free again
+HANDOVER = timedelta(seconds=90)
+"""How long a sensor works beyond its interval: in this time the next one starts, on ECS too."""
+
+LEASE = 60.0
+"""Seconds after which the slot of a sensor that was killed is free again."""
+
+MOST_WAITING = 10
+"""Image runs that may wait to start; while more do, no message is received.
+
+So Prefect is never given a whole backlog, and the depth of the queue shows it.
+"""
+
+_PAUSE = 0.5  # seconds between two counts of the waiting runs
+_LONGEST_PAUSE = 16.0  # seconds between two tries while Prefect or SQS does not answer
+_NO_ANSWER = (*PREFECT_ERRORS, BotoCoreError, ClientError)
+"""Errors of Prefect and of SQS, after which the sensor asks again."""
 
 
 @flow(name="sensor", flow_run_name="sensor")
 def sensor(minutes: float = 5.0) -> int:
-    """Drain the queue of requests for a while, launching one image run for each image.
+    """Drain the queue of requests for a while, creating one image run for each image.
 
-    A schedule starts a sensor every `minutes`; each drains until its successor is there, and a
-    lease in Prefect lets `SWATH_SENSORS_PER_QUEUE` of them, one by default, drain a queue at a
-    time. So whatever kills a sensor, the next takes over within its interval, and no message is
-    deleted before Prefect holds its runs.
+    A schedule starts a sensor every `minutes`, and each drains the queue until the next one has
+    started. A concurrency limit in Prefect, held by lease, lets `SWATH_SENSORS_PER_QUEUE` of them
+    drain a queue at a time, one by default. So if a sensor is killed, the next one takes over
+    within an interval, and no message is deleted before its runs exist in Prefect.
 
     Args:
-        minutes: How long to drain: the interval of the schedule.
+        minutes: How long to drain the queue: the interval of the schedule.
 
     Returns:
-        Image runs launched.
+        Number of image runs created.
     """
     end = flow_run.get_scheduled_start_time() + timedelta(minutes=minutes) + HANDOVER
-    left = partial(_seconds_to, end)
+    time_left = partial(_seconds_until, end)
     queue = open_queue(settings().queue_url)
-    runs, launched = ImageRuns(settings().image_deployment), 0
-    with _place(queue, left()) as mine:
-        while mine and left() > 0:
-            try:
-                runs.reconcile()
-                free = runs.free()
-            except httpx.HTTPError as error:
-                get_run_logger().warning("Prefect does not answer: %r", error)
-                free = 0
-            if free == 0:
-                time.sleep(0.5)
-                continue
-            # one at a time: while it waits for places, none waits behind it and comes back
-            for message in queue.receive(1, min(left(), LONGEST_POLL)):
-                launched += _handle(message, queue, runs)
-    return launched
+    with _slot(queue, time_left()) as acquired:
+        return _drain(queue, time_left) if acquired else 0
+
+
+def _drain(queue: Queue, time_left: Callable[[], float]) -> int:
+    """Handle messages until the time is over; returns the number of image runs created."""
+    runs = ImageRuns(settings().image_deployment)
+    created, failures, last_error = 0, 0, None
+    while time_left() > 0:
+        try:
+            created += _poll(queue, runs, min(time_left(), LONGEST_POLL))
+            failures, last_error = 0, None
+        except _NO_ANSWER as error:
+            get_run_logger().warning("Prefect or SQS does not answer: %r", error)
+            failures, last_error = failures + 1, error
+            time.sleep(max(0.0, min(_PAUSE * 2.0**failures, _LONGEST_PAUSE, time_left())))
+    if last_error is not None:
+        raise last_error  # so that the run is shown as Failed
+    return created
+
+
+def _poll(queue: Queue, runs: ImageRuns, timeout: float) -> int:
+    """Handle the next message, unless too many runs wait; returns the number of runs created."""
+    runs.reconcile()
+    if runs.waiting() >= MOST_WAITING:
+        time.sleep(_PAUSE)
+        return 0
+    # one at a time, so that no message stays hidden until those before it are handled
+    return sum(_handle(message, queue, runs) for message in queue.receive(1, timeout))
 
 
 def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
-    """Launch what a message asks for, or set it aside; returns the runs launched."""
-    logger = get_run_logger()
+    """Create the runs of a message and delete it, or refuse it; returns the number of runs."""
     try:
-        launched = _launch(message, queue, runs)
-    except (RequestError, ValueError) as error:  # a ValueError is of text that is none
-        reason = str(error)
-    except (httpx.HTTPError, PublishError) as error:  # Prefect's or S3's trouble may pass
-        logger.warning("Message %s is left on the queue: %s", message.id, error)
-        if message.receives < queue.most_receives:
-            return 0
-        reason = f"it was tried {message.receives} times: {error}"
-    else:
-        queue.acknowledge(message)
-        return launched
-    logger.warning("Message %s is refused: %s", message.id, reason)
+        created = _create_runs(message, queue, runs)
+    except RequestError as error:
+        _refuse(message, queue, str(error))
+        return 0
+    except Exception as error:  # of Prefect, S3 or SQS: it may not occur at the next delivery
+        if message.receives >= queue.most_receives:
+            _refuse(message, queue, f"it was tried {message.receives} times: {error}")
+        else:
+            get_run_logger().warning("Message %s stays on the queue: %r", message.id, error)
+        return 0
+    queue.acknowledge(message)
+    return created
+
+
+def _create_runs(message: Message, queue: Queue, runs: ImageRuns) -> int:
+    """Create one run for each image of a message; returns their number.
+
+    They are created at once: Prefect holds those that cannot start yet, however long that is, while
+    SQS lets no message be held for more than 12 hours. If the sensor is killed meanwhile, the
+    message is delivered again, and the runs that exist are not created twice.
+    """
+    hidden_since, created = time.monotonic(), 0
+    for request in _requests(message):
+        for url in request.image_urls:
+            if time.monotonic() - hidden_since > VISIBILITY / 3:
+                hidden_since = time.monotonic()
+                _extend(message, queue)
+            runs.create(request, url, message.id)
+            created += 1
+        get_run_logger().info("%d runs of %s are created", len(request.image_urls), request.job_id)
+    return created
+
+
+def _extend(message: Message, queue: Queue) -> None:
+    """Keep a message hidden. If that fails it is delivered twice, which creates no run twice."""
+    try:
+        queue.extend(message)
+    except (BotoCoreError, ClientError) as error:
+        get_run_logger().warning("Message %s cannot be kept hidden: %r", message.id, error)
+
+
+def _refuse(message: Message, queue: Queue, reason: str) -> None:
+    """Publish the status FAILED for a message, and move it to the dead-letter queue."""
+    get_run_logger().warning("Message %s is refused: %s", message.id, reason)
     announce_refusal(message.body, reason)
     queue.set_aside(message, reason)
-    return 0
-
-
-def _launch(message: Message, queue: Queue, runs: ImageRuns) -> int:
-    """One run for each image, as places come free; returns their number."""
-    work = [(request, url) for request in _requests(message) for url in request.image_urls]
-    for request, url in work:
-        while runs.free() == 0:
-            queue.extend(message)
-            runs.reconcile()  # or a run that cannot end keeps its place, and this one waiting
-            time.sleep(1)
-        runs.launch(request, url, message.id)
-        get_run_logger().info("%s of %s is launched", url, request.job_id)
-    return len(work)
 
 
 def _requests(message: Message) -> list[Request]:
-    """The request that a message is, or those for the new images that S3 tells of in it."""
+    """The request that a message holds, or one for each new image of an S3 notification.
+
+    Raises:
+        RequestError: The message, or the template for an image, is not a valid request.
+        PublishError: S3 does not return the template.
+    """
     arrivals = read_arrivals(message.body)
     if arrivals is None:
         return [Request.parse(message.body)]
     if not arrivals:
-        get_run_logger().info("Message %s of S3 tells of no object", message.id)
+        get_run_logger().info("Message %s is from S3 and names no object", message.id)
     for arrival in arrivals:
-        if arrival.passed_over:
-            get_run_logger().info("%r is passed over: %s", arrival.url, arrival.passed_over)
-    return [request_for(arrival) for arrival in arrivals if not arrival.passed_over]
+        if arrival.ignored:
+            get_run_logger().info("%r is ignored: %s", arrival.url, arrival.ignored)
+    return [request_for(arrival) for arrival in arrivals if not arrival.ignored]
 
 
 @contextmanager
-def _place(queue: Queue, patience: float) -> Iterator[bool]:
-    """One of the places that sensors of a queue have; False if none came free in time."""
+def _slot(queue: Queue, timeout: float) -> Iterator[bool]:
+    """Hold one of the slots for sensors of a queue; False if none became free in time.
+
+    Args:
+        queue: Its name is part of the concurrency limit's.
+        timeout: Seconds to wait for a slot.
+    """
     name = "sensor:" + queue.url.rpartition("/")[2]
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, settings().sensors_per_queue)
-    place = concurrency(name, timeout_seconds=max(0.0, patience), lease_duration=LEASE)
-    with ExitStack() as held:
+    slot = concurrency(name, timeout_seconds=max(0.0, timeout), lease_duration=LEASE)
+    with ExitStack() as stack:
         try:
-            held.enter_context(place)
+            stack.enter_context(slot)
         except TimeoutError:
             yield False
             return
         yield True
 
 
-def _seconds_to(end: datetime) -> float:
+def _seconds_until(end: datetime) -> float:
     return end.timestamp() - time.time()

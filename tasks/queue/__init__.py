@@ -1,7 +1,8 @@
-"""Files that arrive in S3: a notification of a new object, and a template, make a request.
+"""The queue of requests on SQS, and the requests for images that arrive in S3.
 
-`read_arrivals` reads what S3 sends to the queue; `request_for` makes the request for one new object
-from the nearest `request.json`, in the object's folder or above it.
+`sqs` receives and deletes messages. `read_arrivals` reads S3's notifications among them, and
+`request_for` makes the request for one new object from the nearest template, the `request.json` in
+the object's folder or above it.
 """
 
 from tasks.queue.arrivals import IMAGES, Arrival

@@ -1,4 +1,4 @@
-"""One object that S3 tells of."""
+"""An object that an S3 notification is about."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ IMAGES = frozenset(
         ".img",
     }
 )
-"""Endings, in lower case, of the formats that `tasks.imagery` reads; none that Swath writes."""
+"""Suffixes, in lower case, of the formats that `tasks.imagery` reads; Swath writes none of them."""
 
 _LONGEST = 180  # characters before the digest; a job id has 200
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One object that S3 tells of.
+    """An object that an S3 notification is about.
 
     Attributes:
-        event: What happened to it, in S3's words.
-        created: Whether that made it, or a new version of it.
-        bucket: Where it is.
-        key: As it is; in no encoding.
-        size: Bytes; None where S3 does not say.
-        version: Differs between two uploads under one key, and never between two deliveries of one
+        event: S3's name of what happened to it.
+        created: Whether the event is that the object, or a new version of it, was created.
+        bucket: Its bucket.
+        key: Its key, decoded.
+        size: Bytes; None if the notification does not have it.
+        version: Differs between two uploads under one key, and is the same in two deliveries of one
             event.
     """
 
@@ -50,16 +50,16 @@ class Arrival:
 
     @property
     def folder(self) -> str:
-        """The key up to its last slash, which is part of it; empty at the bucket's top."""
+        """The key up to and including its last slash; empty for an object without a folder."""
         return self.key[: self.key.rfind("/") + 1]
 
     @property
-    def passed_over(self) -> str:
-        """Why there is nothing to do about it; empty for a new image."""
+    def ignored(self) -> str:
+        """Why the object needs no run; empty for a new image."""
         if not self.created:
-            return f"{self.event} brings no new object"
+            return f"{self.event} creates no object"
         if self.key.endswith("/"):
-            return "it marks a folder"
+            return "it is a folder marker"
         if PurePosixPath(self._name).suffix.lower() not in IMAGES:
             return f"its name ends in none of {', '.join(sorted(IMAGES))}"
         if self.size == 0:
@@ -67,10 +67,10 @@ class Arrival:
         return ""
 
     def job_id(self, prefix: str = "") -> str:
-        """A job id of this version of this object alone: `harbour.tif-0f3c9a51b2de`.
+        """A job id that only this version of this object has: `harbour.tif-0f3c9a51b2de`.
 
         Args:
-            prefix: What it begins with, and a hyphen; empty for nothing.
+            prefix: Put before it, with a hyphen, unless empty.
         """
         own = "\0".join((self.bucket, self.key, self.version)).encode()
         name = re.sub(r"[^\w.]+", "-", self._name).strip("-")

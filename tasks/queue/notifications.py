@@ -1,8 +1,7 @@
-"""What S3 sends: to SQS itself, through SNS, or as an event of EventBridge.
+"""Notifications of S3, as they arrive on SQS: from S3 itself, through SNS, or from EventBridge.
 
-The formats are those of the user guide of S3: "Event message structure" (notification-content-
-structure) and "EventBridge event message structure" (ev-events). Fields that say nothing of the
-object are not read.
+The formats are in the S3 user guide: "Event message structure" (notification-content-structure)
+and "EventBridge event message structure" (ev-events). Only fields about the object are read.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from tasks.queue.arrivals import Arrival
 from tasks.request.strict_json import parse_object
 from tasks.request.validation_errors import problem_lines
 
-_UNVERSIONED = (None, "", "null")  # the last is S3's word where versioning is suspended
+_UNVERSIONED = (None, "", "null")  # S3 sends "null" for a bucket with versioning suspended
 
 
 def _decoded(key: str) -> str:
-    """A key as it is; a notification has it as a form does, with + for a space."""
+    """The decoded key; a notification has it as an HTML form would, with + for a space."""
     try:
         return unquote_plus(key, errors="strict")
     except UnicodeDecodeError:
@@ -58,14 +57,14 @@ class _Record(_Part):
     s3: _Entity
 
     def arrival(self) -> Arrival:
-        told = self.s3.object
+        object_ = self.s3.object
         return Arrival(
             event=self.event_name,
             created=self.event_name.startswith("ObjectCreated:"),
             bucket=self.s3.bucket.name,
-            key=told.key,
-            size=told.size,
-            version=_version(told.version_id, told.e_tag, told.sequencer),
+            key=object_.key,
+            size=object_.size,
+            version=_version(object_.version_id, object_.e_tag, object_.sequencer),
         )
 
 
@@ -94,37 +93,37 @@ class _Event(_Part):
     detail: _Detail
 
     def arrivals(self) -> list[Arrival]:
-        told = self.detail.object
+        object_ = self.detail.object
         arrival = Arrival(
             event=self.detail_type,
             created=self.detail_type == "Object Created",
             bucket=self.detail.bucket.name,
-            key=told.key,
-            size=told.size,
-            version=_version(told.version_id, told.etag, told.sequencer),
+            key=object_.key,
+            size=object_.size,
+            version=_version(object_.version_id, object_.etag, object_.sequencer),
         )
         return [arrival]
 
 
 def read_arrivals(body: str) -> list[Arrival] | None:
-    """The objects that a message of S3 tells of.
+    """The objects that an S3 notification is about.
 
     Args:
-        body: Of any message on the queue.
+        body: The body of any message on the queue.
 
     Returns:
-        None for a message that is not of S3; an empty list for one that tells of no object, such
-        as the `s3:TestEvent` that S3 sends when notifications are switched on.
+        None for a message that is not an S3 notification; an empty list for one without an object,
+        such as the `s3:TestEvent` that S3 sends when notifications are configured.
 
     Raises:
-        RequestError: It is of S3 and cannot be read, with the field.
+        RequestError: It is an S3 notification with an invalid field.
     """
     try:
         message = parse_object(body)
     except RequestError:
         return None
     inner = message.get("Message")
-    if message.get("Type") == "Notification" and isinstance(inner, str):  # SNS wrapped it
+    if message.get("Type") == "Notification" and isinstance(inner, str):  # wrapped by SNS
         return read_arrivals(inner)
     if message.get("Event") == "s3:TestEvent":
         return []
@@ -132,9 +131,9 @@ def read_arrivals(body: str) -> list[Arrival] | None:
         return _read(_Notification, message)
     if message.get("source") != "aws.s3":
         return None
-    # CloudTrail's are of this source too, and tell of calls in place of objects
-    of_an_object = str(message.get("detail-type")).startswith("Object ")
-    return _read(_Event, message) if of_an_object else []
+    # events of CloudTrail have this source too, and are about calls, not objects
+    about_object = str(message.get("detail-type")).startswith("Object ")
+    return _read(_Event, message) if about_object else []
 
 
 def _read(kind: type[_Notification | _Event], message: dict[str, Any]) -> list[Arrival]:
@@ -145,5 +144,5 @@ def _read(kind: type[_Notification | _Event], message: dict[str, Any]) -> list[A
 
 
 def _version(version_id: str | None, etag: str, sequencer: str) -> str:
-    """What tells an upload from others of its key: S3's version, or content and order."""
+    """What distinguishes uploads of one key: S3's version id, or the ETag and the sequencer."""
     return f"{etag} {sequencer}" if version_id in _UNVERSIONED else str(version_id)

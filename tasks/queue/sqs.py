@@ -1,4 +1,4 @@
-"""The queue of requests: SQS messages received, kept, acknowledged, or sent aside."""
+"""The queue of requests on SQS: receive messages, delete them, or move them to the dead letters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from botocore.exceptions import ClientError
 from tasks.aws.clients import client
 from tasks.errors import RequestError
 
-MAX_BATCH = 10  # SQS hands out no more at once
-MAX_ATTRIBUTES = 10  # of a message
-LONGEST_POLL = 20  # seconds, by SQS
-VISIBILITY = 60  # seconds that a received message stays hidden from others
+MAX_BATCH = 10  # messages of one receive, by SQS
+MAX_ATTRIBUTES = 10  # of a message, by SQS
+LONGEST_POLL = 20  # seconds of one receive, by SQS
+VISIBILITY = 60  # seconds for which a received message is hidden from other receivers
 _LONGEST_REASON = 2000
 
 
@@ -23,11 +23,11 @@ class Message:
     """A received message.
 
     Attributes:
-        id: SQS's name for it, the same at each delivery.
-        body: What the producer sent.
-        receipt: Proof of this delivery.
-        receives: Deliveries of it so far, this one included.
-        attributes: The producer's message attributes, as SQS gives them.
+        id: Its message id, the same at each delivery.
+        body: Its text.
+        receipt: The receipt handle of this delivery.
+        receives: How often it was delivered, this time included.
+        attributes: Its message attributes, as SQS returns them.
     """
 
     id: str
@@ -42,9 +42,9 @@ class Queue:
     """An SQS queue and the dead-letter queue that its redrive policy names.
 
     Attributes:
-        url: The queue.
-        dead_letter_url: Where messages go that nobody can honour.
-        most_receives: Deliveries of a message before SQS itself moves it there.
+        url: URL of the queue.
+        dead_letter_url: URL of the dead-letter queue, for messages that are refused.
+        most_receives: Deliveries of a message after which SQS itself moves it there.
     """
 
     url: str
@@ -52,7 +52,7 @@ class Queue:
     most_receives: int
 
     def receive(self, limit: int, wait: float) -> list[Message]:
-        """Up to `limit` messages, as soon as there is one, else none after `wait` seconds."""
+        """Receive up to `limit` messages as soon as there is one, or none after `wait` seconds."""
         answer = client("sqs").receive_message(
             QueueUrl=self.url,
             MaxNumberOfMessages=min(limit, MAX_BATCH),
@@ -73,22 +73,22 @@ class Queue:
         ]
 
     def acknowledge(self, message: Message) -> None:
-        """Delete a message whose work is held elsewhere now."""
+        """Delete a message, as its runs exist."""
         client("sqs").delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt)
 
     def extend(self, message: Message) -> None:
-        """Keep a message hidden from others for another while."""
+        """Keep a message hidden from other receivers for another `VISIBILITY` seconds."""
         client("sqs").change_message_visibility(
             QueueUrl=self.url, ReceiptHandle=message.receipt, VisibilityTimeout=VISIBILITY
         )
 
     def set_aside(self, message: Message, reason: str) -> None:
-        """Move a message to the dead-letter queue, with the reason as an attribute of it."""
-        told = {"reason": {"DataType": "String", "StringValue": _printable(reason)}}
-        attributes = dict(list(message.attributes.items())[: MAX_ATTRIBUTES - 1]) | told
+        """Move a message to the dead-letter queue, with the reason as an attribute."""
+        added = {"reason": {"DataType": "String", "StringValue": _printable(reason)}}
+        attributes = dict(list(message.attributes.items())[: MAX_ATTRIBUTES - 1]) | added
         try:
             self._set_aside(message, attributes)
-        except ClientError:  # with the reason it is too long for the queue: better without
+        except ClientError:  # with its attributes it is too large for the queue
             self._set_aside(message, {})
         self.acknowledge(message)
 
@@ -103,9 +103,12 @@ class Queue:
 def open_queue(url: str | None) -> Queue:
     """The queue that the operator set, with its dead-letter queue.
 
+    Args:
+        url: The setting `SWATH_QUEUE_URL`.
+
     Raises:
-        RequestError: None is set, SQS does not give it, or it has no dead-letter queue, without
-            which a message that cannot be honoured would be lost or come back for ever.
+        RequestError: It is not set, the queue cannot be read, or it has no dead-letter queue:
+            without one, a refused message would be lost, or delivered again for ever.
     """
     if not url:
         raise RequestError("SWATH_QUEUE_URL: it is not set; give the URL of the queue to drain.")
@@ -132,11 +135,11 @@ def _open(url: str) -> Queue:
 
 
 def send(url: str, body: str) -> str:
-    """Put a request on a queue; returns the message's id."""
+    """Send a request to a queue; returns the message's id."""
     return str(client("sqs").send_message(QueueUrl=url, MessageBody=body)["MessageId"])
 
 
 def _printable(reason: str) -> str:
-    """A reason as SQS takes it: no control characters, not empty, not long."""
+    """A reason as SQS allows it: no control characters, not empty, not too long."""
     text = "".join(c if c.isprintable() or c in "\n\t" else "?" for c in reason)
     return text[:_LONGEST_REASON] or "refused"

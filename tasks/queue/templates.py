@@ -1,4 +1,4 @@
-"""The request for an object that arrived: the nearest template, with the object filled in."""
+"""The request for an object that arrived: the nearest template, with the object as its image."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from tasks.request.locations import ImageUrl
 from tasks.request.strict_json import parse_object
 
 _NAME = "request.json"
-_LARGEST = 1 << 20  # bytes; SQS takes no larger request either
+_LARGEST = 1 << 20  # bytes of a template; SQS allows no larger request either
 _ABSENT = {"NoSuchKey", "NoSuchBucket"}
 _URL: TypeAdapter[str] = TypeAdapter(ImageUrl)
 
 
 def request_for(arrival: Arrival) -> Request:
-    """The request that the nearest template asks for about an object.
+    """Make the request for an object from the nearest template.
 
-    The template is the object `request.json` in the folder of the image or the nearest one above
-    it: a request without `imageUrls`, whose `jobId`, if there is one, begins the job's. The image's
-    folder, as seen from the template's, goes below each output's prefix or path, so that results of
-    images of one name in different folders keep apart.
+    The template is the object `request.json` in the image's folder or the nearest folder above it.
+    It is a request without `imageUrls`; its `jobId`, if any, becomes the first part of the job's.
+    The path from the template's folder to the image's is appended to each output's prefix or path,
+    so that images of the same name in different folders have separate results.
 
     Args:
         arrival: A new image.
 
     Raises:
-        RequestError: There is no template, or it is not a request, or the object cannot be an
-            image of one; with the object's URL or the template's, and the field.
-        PublishError: S3 does not give the template; it may the next time.
+        RequestError: There is no template, it is not a valid request, or the object's URL cannot be
+            in one. The message has the URL of the object or the template, and the field.
+        PublishError: S3 does not return the template; it may the next time.
     """
     _check_url(arrival.url)
     folder, text = _nearest(arrival)
@@ -53,7 +53,7 @@ def request_for(arrival: Arrival) -> Request:
 
 
 def _check_url(url: str) -> None:
-    """Refuse an object that no request could name, before its key leads anywhere."""
+    """Refuse an object whose URL no request may have, before its key is used."""
     try:
         _URL.validate_python(url)
     except ValidationError as error:
@@ -62,20 +62,20 @@ def _check_url(url: str) -> None:
 
 
 def _nearest(arrival: Arrival) -> tuple[str, bytes]:
-    """The folder of the nearest template, and its text."""
+    """The folder of the nearest template, and the template's text."""
     for folder in _folders(arrival.folder):
         text = _get(arrival.bucket, folder)
         if text is not None:
             return folder, text
     looked = ", ".join(_uri(arrival.bucket, folder) for folder in _folders(arrival.folder))
     raise RequestError(
-        f"{arrival.url} arrived, and no template says what is asked for: looked for {looked}; put "
-        "a request without imageUrls there, and send this message again."
+        f"{arrival.url} arrived, and there is no template for it: looked for {looked}; put a "
+        "request without imageUrls there, and send this message again."
     )
 
 
 def _folders(folder: str) -> Iterator[str]:
-    """A folder and those above it, each with its closing slash; the bucket's top is empty."""
+    """A folder and those above it, each with its last slash; empty for the top of the bucket."""
     while folder:
         yield folder
         folder = folder[: folder[:-1].rfind("/") + 1]
@@ -83,7 +83,7 @@ def _folders(folder: str) -> Iterator[str]:
 
 
 def _get(bucket: str, folder: str) -> bytes | None:
-    """The text of a folder's template; None where it has none."""
+    """The text of a folder's template; None if it has none."""
     uri = _uri(bucket, folder)
     try:
         found = client("s3").get_object(Bucket=bucket, Key=folder + _NAME)
@@ -100,7 +100,7 @@ def _get(bucket: str, folder: str) -> bytes | None:
             return None
         raise PublishError(
             f"Cannot read {uri} ({code}). Grant the sensor s3:GetObject on it, and s3:ListBucket "
-            "on its bucket, without which S3 does not say that there is none."
+            "on its bucket, without which S3 does not report that an object does not exist."
         ) from error
     except BotoCoreError as error:
         raise PublishError(f"Cannot read {uri}: {error}. Check the connection to S3.") from error
@@ -125,7 +125,7 @@ def _request(source: str, fields: Mapping[str, Any]) -> Request:
 
 
 def _below(output: Output, folder: str) -> dict[str, Any]:
-    """An output, in a folder of its own below where it was."""
+    """The fields of an output, with a folder appended to its prefix or path."""
     fields = output.model_dump(mode="json")
     match output:
         case S3Output(prefix=place):

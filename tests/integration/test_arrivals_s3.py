@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,13 +14,9 @@ import rasterio
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from prefect import get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
-from prefect.client.schemas.objects import FlowRun
 from rasterio.transform import from_origin
 
 from flows.image import image
-from flows.sensor import HANDOVER, sensor
 from tasks.aws import clients
 from tasks.aws.clients import client
 from tasks.errors import RequestError
@@ -30,8 +24,8 @@ from tasks.queue import Arrival, request_for
 from tasks.queue.sqs import send
 from tasks.reporting.status import JobStatus
 from tasks.request import FileOutput, Request, S3Output
-from tasks.settings import settings
 from tasks.storage import objects
+from tests.inbox import Inbox, arn, open_inbox, received
 
 EMPTY = b"not read before a run begins"
 SEGMENTS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), min_size=1)
@@ -139,7 +133,7 @@ def test_where_templates_were_looked_for_is_told(bucket: str) -> None:
     with pytest.raises(RequestError) as refused:
         request_for(arrival(bucket, "incoming/ships/a.tif"))
     told = str(refused.value)
-    assert told.startswith(f"s3://{bucket}/incoming/ships/a.tif arrived, and no template")
+    assert told.startswith(f"s3://{bucket}/incoming/ships/a.tif arrived, and there is no template")
     for folder in ("incoming/ships/", "incoming/", ""):
         assert f"s3://{bucket}/{folder}request.json" in told
 
@@ -195,72 +189,6 @@ def test_a_folder_too_deep_for_the_outputs_is_told_with_both(bucket: str) -> Non
 # From the bucket to the run
 
 
-@dataclass
-class Inbox:
-    """A bucket whose notifications go to a queue that the sensor drains.
-
-    Attributes:
-        bucket: Its name.
-        queue_url: The queue.
-        dead_letter_url: Where refused messages go.
-        status_url: A queue with every status.
-        deployment: Of the image flow.
-    """
-
-    bucket: str
-    queue_url: str
-    dead_letter_url: str
-    status_url: str
-    deployment: str
-
-    def drain(self) -> int:
-        """Image runs that sensors launch until the queue is empty."""
-        time.sleep(0.5)  # notifications come from a thread of the emulator's
-        launched, deadline = 0, time.monotonic() + 60
-        while self.left():
-            assert time.monotonic() < deadline
-            launched += sense()
-        return launched
-
-    def runs(self) -> list[FlowRun]:
-        name = DeploymentFilter(name=DeploymentFilterName(any_=[self.deployment]))
-        with get_client(sync_client=True) as prefect:
-            return prefect.read_flow_runs(deployment_filter=name)
-
-    def left(self) -> int:
-        """Messages on the queue, hidden ones too."""
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        answer = client("sqs").get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=names)
-        return sum(int(answer["Attributes"][name]) for name in names)
-
-
-def sense() -> int:
-    """Image runs that a sensor launches within two seconds."""
-    launched: int = sensor(minutes=(2 - HANDOVER.total_seconds()) / 60)
-    return launched
-
-
-def received(url: str) -> list[dict[str, Any]]:
-    """All messages on a queue, which are deleted."""
-    found = []
-    while (
-        messages := client("sqs")
-        .receive_message(QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"])
-        .get("Messages")
-    ):
-        for message in messages:
-            client("sqs").delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-            attributes = message.get("MessageAttributes", {})
-            told = {name: value["StringValue"] for name, value in attributes.items()}
-            found.append({"body": message["Body"]} | told)
-    return found
-
-
-def arn(url: str) -> str:
-    answer = client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-    return str(answer["Attributes"]["QueueArn"])
-
-
 def notify(bucket: str, **configuration: Any) -> None:
     client("s3").put_bucket_notification_configuration(
         Bucket=bucket, NotificationConfiguration=configuration
@@ -268,37 +196,10 @@ def notify(bucket: str, **configuration: Any) -> None:
 
 
 @pytest.fixture
-def inbox(
-    bucket: str, prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Inbox]:
-    sqs, name = client("sqs"), bucket.replace("images", "arrivals")
-    aside = sqs.create_queue(QueueName=f"{name}-dlq")["QueueUrl"]
-    statuses = sqs.create_queue(QueueName=f"{name}-status")["QueueUrl"]
-    redrive = json.dumps({"deadLetterTargetArn": arn(aside), "maxReceiveCount": 3})
-    url = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": redrive})["QueueUrl"]
-    sends = {
-        "Effect": "Allow",
-        "Principal": {"Service": ["s3.amazonaws.com", "sns.amazonaws.com", "events.amazonaws.com"]},
-        "Action": "sqs:SendMessage",
-        "Resource": arn(url),
-    }
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [sends]})
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
-    topic = client("sns").create_topic(Name=f"{name}-status")["TopicArn"]
-    client("sns").subscribe(
-        TopicArn=topic,
-        Protocol="sqs",
-        Endpoint=arn(statuses),
-        Attributes={"RawMessageDelivery": "true"},
-    )
-    image.to_deployment(name).apply()  # type: ignore[union-attr]
-    monkeypatch.setenv("SWATH_QUEUE_URL", url)
-    monkeypatch.setenv("SWATH_STATUS_TOPIC_ARN", topic)
-    monkeypatch.setenv("SWATH_IMAGE_DEPLOYMENT", f"image/{name}")
+def inbox(bucket: str, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
     monkeypatch.setenv("SWATH_WORK_URI", f"s3://{bucket}/incoming/work")
-    settings.cache_clear()
-    yield Inbox(bucket, url, aside, statuses, name)
-    settings.cache_clear()
+    with open_inbox(bucket) as inbox:
+        yield inbox
 
 
 @pytest.fixture
@@ -331,7 +232,7 @@ def test_a_file_that_arrives_becomes_features_and_its_results_start_nothing(
     bucket, key = watched.bucket, "incoming/2026/Örebro + hamn & 100%.tif"
     put(bucket, "incoming/request.json", template(bucket))
     put(bucket, key, scene(tmp_path / "a.tif"))
-    assert watched.drain() == 1
+    assert watched.drain(2) == 1
     (run,) = watched.runs()
     request = Request.model_validate(run.parameters["request"])
     url = f"s3://{bucket}/{key}"
@@ -344,9 +245,7 @@ def test_a_file_that_arrives_becomes_features_and_its_results_start_nothing(
     assert len(features) == 1
     assert features[0]["properties"]["inferenceMetadata"]["jobId"] == request.job_id
     received(watched.status_url)
-    time.sleep(0.5)
-    assert watched.left() >= 5  # three results and the work files: each was told of
-    assert watched.drain() == 0
+    assert watched.drain(5) == 0  # three results and the work files: S3 notified of each
     assert watched.left() == 0
     assert len(watched.runs()) == 1
     assert received(watched.status_url) == received(watched.dead_letter_url) == []
@@ -355,11 +254,11 @@ def test_a_file_that_arrives_becomes_features_and_its_results_start_nothing(
 def test_an_event_delivered_twice_is_one_run_and_an_upload_again_another(watched: Inbox) -> None:
     put(watched.bucket, "incoming/request.json", template(watched.bucket))
     put(watched.bucket, "incoming/a.tif", EMPTY)
-    time.sleep(0.5)
+    watched.await_messages(2)
     body = next(m["body"] for m in received(watched.queue_url) if "a.tif" in m["body"])
     send(watched.queue_url, body)
     send(watched.queue_url, body)
-    assert watched.drain() == 2
+    assert watched.drain(2) == 2
     assert len(watched.runs()) == 1
     put(watched.bucket, "incoming/a.tif", EMPTY)  # the same bytes
     assert watched.drain() == 1
@@ -418,7 +317,7 @@ def test_what_comes_through_sns_or_eventbridge_is_as_good(inbox: Inbox, form: st
     put(bucket, "request.json", template(bucket))
     put(bucket, key, EMPTY)
     client("s3").delete_object(Bucket=bucket, Key="incoming/gone.tif")
-    assert inbox.drain() == 1
+    assert inbox.drain(2) == 1
     (run,) = inbox.runs()
     assert run.parameters["image_url"] == f"s3://{bucket}/{key}"
     assert inbox.left() == 0
@@ -428,7 +327,7 @@ def test_what_comes_through_sns_or_eventbridge_is_as_good(inbox: Inbox, form: st
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (None, "arrived, and no template says what is asked for: looked for s3://"),
+        (None, "arrived, and there is no template for it: looked for s3://"),
         ({"jobIdd": "x"}, "incoming/request.json: jobIdd: unknown field; did you mean jobId?"),
     ],
 )
@@ -438,7 +337,7 @@ def test_what_cannot_be_honoured_is_set_aside_and_told(
     if asked:
         put(watched.bucket, "incoming/request.json", template(watched.bucket, **asked))
     put(watched.bucket, "incoming/x/a.tif", EMPTY)
-    assert watched.drain() == 0
+    assert watched.drain(2 if asked else 1) == 0
     (aside,) = received(watched.dead_letter_url)
     assert json.loads(aside["body"])["Records"][0]["s3"]["object"]["key"] == "incoming/x/a.tif"
     assert told in aside["reason"]
@@ -448,21 +347,21 @@ def test_what_cannot_be_honoured_is_set_aside_and_told(
     assert watched.left() == 0
     put(watched.bucket, "incoming/request.json", template(watched.bucket))
     send(watched.queue_url, aside["body"])  # as one moves it back, once the template is right
-    assert watched.drain() == 1
+    assert watched.drain(2) == 1
 
 
 def test_while_s3_does_not_give_the_template_the_message_stays(
     watched: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(watched.bucket, "incoming/request.json", template(watched.bucket))
+    watched.drain()
     put(watched.bucket, "incoming/a.tif", EMPTY)
+    watched.await_messages(1)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
         patch.setenv("AWS_MAX_ATTEMPTS", "1")
-        clients.client.cache_clear()
-        clients.session.cache_clear()
-        assert sense() == 0
-    clients.client.cache_clear()
-    clients.session.cache_clear()
+        clients.renew_credentials()
+        assert watched.sense_until(watched.received_once) == 0
+    clients.renew_credentials()
     assert watched.left() == 1
     assert received(watched.status_url) == received(watched.dead_letter_url) == []

@@ -148,17 +148,18 @@ def test_times_match_the_code_and_the_template(template: dict[str, Any]) -> None
     database = of_type(template, "AWS::RDS::DBInstance")["Database"]
     receives = queues["RequestQueue"]["RedrivePolicy"]["maxReceiveCount"]
     for told in (
-        f"removes it after {rule['ExpirationInDays']} days",
+        f"removes them after {rule['ExpirationInDays']} days",
         f"refused ones, for {kept} days",
-        f"what ECS tells waits for up to {waits} days",
+        f"state changes of tasks are kept for up to {waits} days",
         f"RDS keeps {database['BackupRetentionPeriod']} days",
         f"`it was tried {receives} times: …`",
-        f"its place is free after {sensor.LEASE:.0f} s, its message is back after {VISIBILITY} s",
-        f"{image_runs._HOOKS.seconds} s later the sensor",
-        "no sensor looked for a day",
+        f"its slot is free after {sensor.LEASE:.0f} s",
+        f"its message is delivered again after {VISIBILITY} s",
+        f"{image_runs.HOOKS.seconds} s later the sensor",
+        "if no sensor runs for a day",
     ):
         assert told in prose, told
-    assert image_runs._OLDEST.days == 1
+    assert image_runs.FIRST_LOOK.days == 1
     assert queues["DeadLetterQueue"]["MessageRetentionPeriod"] == kept * 86400
 
 

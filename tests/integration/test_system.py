@@ -47,7 +47,7 @@ class Outcome:
         statuses: Of each job id, the statuses in the order they were published.
         messages: Of each job id, the body of its last status.
         runs: The image runs of each job id.
-        most_at_once: Image runs unfinished at the same time, at the most.
+        most_at_once: Image runs that had started and not ended at the same time, at the most.
     """
 
     statuses: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -76,8 +76,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackWithModels]:
 def forget() -> None:
     """Forget settings and clients of another environment."""
     settings.cache_clear()
-    clients.client.cache_clear()
-    clients.session.cache_clear()
+    clients.renew_credentials()
 
 
 def paint(path: Path, *, colour: tuple[int, int, int] | None = None) -> None:
@@ -149,7 +148,8 @@ def follow(here: StackWithModels, expected: dict[str, int]) -> Outcome:
             runs = [r for r in prefect.read_flow_runs() if r.parameters.get("image_url")]
             images = [run for run in runs if "region" not in run.parameters]
             unfinished = [r for r in images if r.state is None or r.state.type in UNFINISHED]
-            seen.most_at_once = max(seen.most_at_once, len(unfinished))
+            started = [r for r in unfinished if r.state and not r.state.is_scheduled()]
+            seen.most_at_once = max(seen.most_at_once, len(started))
             ends = {
                 job_id: sum(status in ENDS for status in seen.statuses[job_id])
                 for job_id in expected
@@ -275,8 +275,8 @@ def test_a_missing_image_fails_with_the_reason(here: StackWithModels, outcome: O
     assert published(here, "absent") == []
 
 
-def test_no_more_images_are_taken_than_may_run(outcome: Outcome) -> None:
-    assert outcome.most_at_once == LIMIT
+def test_no_more_images_run_at_a_time_than_may(outcome: Outcome) -> None:
+    assert 1 <= outcome.most_at_once <= LIMIT
 
 
 def test_the_work_folders_are_removed(here: StackWithModels, outcome: Outcome) -> None:

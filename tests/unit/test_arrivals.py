@@ -197,8 +197,8 @@ def test_a_notification_that_cannot_be_read_is_refused_by_field(body: str, told:
     "name", ["a.tif", "A.TIFF", "x/y.NTF", "b.nitf", "c.jp2", "d.jpeg", "e.png", "f.img", "a.b.tif"]
 )
 def test_an_image_is_worked(name: str) -> None:
-    assert plain(name).passed_over == ""
-    assert plain(name, size=None).passed_over == ""
+    assert plain(name).ignored == ""
+    assert plain(name, size=None).ignored == ""
 
 
 def test_every_ending_that_gdal_knows_for_the_formats_that_are_read_is_an_images() -> None:
@@ -215,32 +215,32 @@ def test_every_ending_that_gdal_knows_for_the_formats_that_are_read_is_an_images
         *("readme.txt", "tif", ".tif", "a.tif.part", "d41d8cd98f00b204e9800998ecf8427e", "a.tif "),
     ],
 )
-def test_what_lies_beside_an_image_is_passed_over(name: str) -> None:
-    assert "its name ends in none of .gtiff, .img, " in plain(f"incoming/{name}").passed_over
+def test_what_lies_beside_an_image_is_ignored(name: str) -> None:
+    assert "its name ends in none of .gtiff, .img, " in plain(f"incoming/{name}").ignored
 
 
 def test_nothing_that_swath_publishes_starts_a_run() -> None:
     assert FILE_ENDINGS
     for ending in FILE_ENDINGS.values():
         for image in sorted(IMAGES):
-            assert plain(f"a{image}.{ending}").passed_over
+            assert plain(f"a{image}.{ending}").ignored
 
 
-def test_folders_empty_objects_and_other_events_are_passed_over() -> None:
-    assert plain("incoming/").passed_over == "it marks a folder"
-    assert plain("incoming/a.tif/").passed_over == "it marks a folder"
-    assert plain("a.tif", size=0).passed_over == "it is empty"
+def test_folders_empty_objects_and_other_events_are_ignored() -> None:
+    assert plain("incoming/").ignored == "it is a folder marker"
+    assert plain("incoming/a.tif/").ignored == "it is a folder marker"
+    assert plain("a.tif", size=0).ignored == "it is empty"
     for name in ("ObjectRemoved:Delete", "ObjectRestore:Completed", "LifecycleExpiration:Delete"):
         gone = record(eventName=name)
         del gone["s3"]["object"]["size"], gone["s3"]["object"]["eTag"]
-        assert only(notification(gone)).passed_over == f"{name} brings no new object"
+        assert only(notification(gone)).ignored == f"{name} creates no object"
     deleted = only(event(**{"detail-type": "Object Deleted"}))
-    assert deleted.passed_over == "Object Deleted brings no new object"
+    assert deleted.ignored == "Object Deleted creates no object"
 
 
 @pytest.mark.parametrize("name", ["Put", "Post", "Copy", "CompleteMultipartUpload"])
 def test_however_an_object_was_made_it_is_new(name: str) -> None:
-    assert only(notification(record(eventName=f"ObjectCreated:{name}"))).passed_over == ""
+    assert only(notification(record(eventName=f"ObjectCreated:{name}"))).ignored == ""
 
 
 def test_an_event_that_is_delivered_twice_is_one_job_and_an_upload_again_another() -> None:

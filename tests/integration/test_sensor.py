@@ -1,0 +1,266 @@
+"""The sensor between a queue and Prefect: what becomes of a message, whatever Prefect answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+from prefect import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
+
+from flows.sensor import MOST_WAITING
+from tasks.aws.clients import client
+from tasks.queue.sqs import Queue, send
+from tasks.reporting.status import JobStatus
+from tests.inbox import Inbox, open_inbox, received, sense
+from tests.prefect_faults import Fault, page, prefect_answers, refusal
+
+MANY = 3 * MOST_WAITING
+
+
+def request(job_id: str, images: int = 1) -> str:
+    message = {
+        "jobId": job_id,
+        "imageUrls": [f"s3://images/{number}.tif" for number in range(images)],
+        "outputs": [{"type": "S3", "bucket": "results", "prefix": "a"}],
+        "imageProcessor": {"name": "bright-targets", "type": "BUILTIN"},
+    }
+    return json.dumps(message)
+
+
+@pytest.fixture
+def bucket(aws: str) -> str:
+    name = f"images-{uuid4().hex[:8]}"
+    client("s3").create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def inbox(bucket: str, prefect_api: str) -> Iterator[Inbox]:
+    """One whose deployment runs one image at a time; no worker starts any."""
+    with open_inbox(bucket, concurrency_limit=1) as inbox:
+        yield inbox
+
+
+def soon_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a message that is left on the queue delivered again after a second."""
+    monkeypatch.setattr("tasks.queue.sqs.VISIBILITY", 1)
+
+
+def creations(answer: Callable[[int], httpx.Response | None]) -> Fault:
+    """Faults in the creation of runs of a deployment, by their number from 0."""
+    numbers = count()
+
+    def fault(request: httpx.Request) -> httpx.Response | None:
+        creates = request.url.path.endswith("/create_flow_run")
+        return answer(next(numbers)) if creates else None
+
+    return fault
+
+
+# All runs at once
+
+
+def test_a_request_of_more_images_than_may_run_blocks_neither_queue_nor_sensor(
+    inbox: Inbox,
+) -> None:
+    send(inbox.queue_url, request("long", MANY))
+    assert inbox.drain() == MANY
+    urls = [run.parameters["image_url"] for run in inbox.runs()]
+    assert sorted(urls) == sorted(json.loads(request("long", MANY))["imageUrls"])
+
+
+def test_while_many_runs_wait_messages_stay_on_the_queue(inbox: Inbox) -> None:
+    for number in range(MOST_WAITING + 3):
+        send(inbox.queue_url, request(f"job-{number}"))
+    assert inbox.sense_until(lambda: len(inbox.runs()) >= MOST_WAITING) == MOST_WAITING
+    assert sense() == 0
+    assert inbox.depth() == (3, 0)
+    with get_client(sync_client=True) as prefect:
+        for run in inbox.runs():
+            prefect.delete_flow_run(run.id)
+    assert inbox.drain() == 3
+
+
+class Killed(BaseException):
+    """The end of a process that no code of it can handle."""
+
+
+def test_a_sensor_that_is_killed_amid_a_long_request_leaves_no_image_out_and_none_doubled(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon_back(monkeypatch)
+
+    def kill(request: httpx.Request) -> None:
+        creates = request.url.path.endswith("/create_flow_run")
+        if creates and json.loads(request.content)["parameters"]["image_url"].endswith("/5.tif"):
+            raise Killed
+
+    send(inbox.queue_url, request("long", MOST_WAITING))
+    with prefect_answers(kill), pytest.raises(Killed):
+        inbox.drain()
+    assert len(inbox.runs()) == 5
+    assert inbox.left() == 1
+    assert inbox.drain() == MOST_WAITING
+    urls = [run.parameters["image_url"] for run in inbox.runs()]
+    assert len(urls) == len(set(urls)) == MOST_WAITING
+
+
+def test_a_message_stays_hidden_while_its_runs_are_created(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extended: list[str] = []
+    extend = Queue.extend
+
+    def note(queue: Queue, message: Any) -> None:
+        extended.append(message.id)
+        extend(queue, message)
+
+    monkeypatch.setattr(Queue, "extend", note)
+    monkeypatch.setattr("flows.sensor.VISIBILITY", 0)  # it is always time to extend
+    sent = send(inbox.queue_url, request("long", 3))
+    assert inbox.drain() == 3
+    assert extended == [sent] * 3
+
+
+def test_a_message_that_cannot_be_kept_hidden_has_its_runs_all_the_same(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ClientError(
+            {"Error": {"Code": "InvalidParameterValue", "Message": "more than 12 hours"}},
+            "ChangeMessageVisibility",
+        )
+
+    monkeypatch.setattr(Queue, "extend", refuse)
+    monkeypatch.setattr("flows.sensor.VISIBILITY", 0)
+    send(inbox.queue_url, request("long", 3))
+    assert inbox.drain() == 3
+
+
+# What Prefect answers
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        page,
+        lambda: page(502),
+        lambda: httpx.Response(200, json={"id": "not a run"}),
+        lambda: refusal(401),
+        lambda: refusal(403),
+        lambda: refusal(404),
+        lambda: refusal(429),
+        lambda: refusal(500),
+    ],
+    ids=["page", "502 page", "no run", "401", "403", "404", "429", "500"],
+)
+def test_a_good_request_stays_on_the_queue_while_prefect_does_not_create_its_run(
+    inbox: Inbox, answer: Callable[[], httpx.Response]
+) -> None:
+    send(inbox.queue_url, request("good"))
+    with prefect_answers(creations(lambda _: answer())):
+        assert inbox.sense_until(inbox.received_once) == 0
+    assert received(inbox.status_url) == received(inbox.dead_letter_url) == []
+    assert inbox.runs() == []
+
+
+def test_a_message_that_was_left_is_worked_once_prefect_answers(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon_back(monkeypatch)
+    send(inbox.queue_url, request("good"))
+    with prefect_answers(creations(lambda number: page() if number == 0 else None)):
+        assert inbox.drain() == 1
+    assert received(inbox.status_url) == received(inbox.dead_letter_url) == []
+
+
+def test_a_message_that_prefect_never_takes_is_set_aside_after_its_last_delivery(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon_back(monkeypatch)
+    send(inbox.queue_url, request("unlucky"))
+    with prefect_answers(creations(lambda _: refusal(500))):
+        assert inbox.drain() == 0
+    (aside,) = received(inbox.dead_letter_url)
+    assert aside["reason"].startswith("it was tried 3 times: ")
+    assert [status["status"] for status in received(inbox.status_url)] == [JobStatus.FAILED]
+
+
+@pytest.mark.parametrize("status", [409, 413, 422])
+def test_a_request_that_prefect_does_not_take_as_a_parameter_is_refused_at_once(
+    inbox: Inbox, status: int
+) -> None:
+    send(inbox.queue_url, request("odd"))
+    with prefect_answers(creations(lambda _: refusal(status))):
+        assert inbox.drain() == 0
+    (aside,) = received(inbox.dead_letter_url)
+    assert aside["reason"].startswith("message: Prefect refuses it: ")
+    assert [each["status"] for each in received(inbox.status_url)] == [JobStatus.FAILED]
+
+
+def test_a_sensor_takes_no_message_while_prefect_does_not_answer_and_ends_failed(
+    inbox: Inbox,
+) -> None:
+    def fault(request: httpx.Request) -> httpx.Response | None:
+        return page() if request.url.path.endswith("/flow_runs/count") else None
+
+    send(inbox.queue_url, request("good"))
+    with prefect_answers(fault), pytest.raises(ValueError, match=r"JSON|Expecting value"):
+        inbox.sense_until(lambda: False)
+    assert inbox.depth() == (1, 0)
+    assert inbox.drain() == 1
+
+
+# What a worker is given
+
+
+def handed_out(pool: str) -> int:
+    """Runs that Prefect would give a worker of a pool now."""
+    with get_client(sync_client=True) as prefect:
+        return len(prefect.get_scheduled_flow_runs_for_work_pool(pool))
+
+
+def test_a_worker_is_given_as_many_runs_as_the_limit_of_the_deployment_allows(
+    bucket: str, prefect_api: str
+) -> None:
+    pool = f"pool-{bucket}"
+    with get_client(sync_client=True) as prefect:
+        prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+    with open_inbox(
+        bucket, concurrency_limit=2, work_pool_name=pool, work_queue_name="images"
+    ) as inbox:
+        send(inbox.queue_url, request("long", 5))
+        assert inbox.drain() == 5
+        assert handed_out(pool) == 2
+        for changed, given in (
+            (GlobalConcurrencyLimitUpdate(limit=4), 4),
+            (GlobalConcurrencyLimitUpdate(active=False), 5),
+        ):
+            change_limit(inbox.deployment, changed)
+            inbox.sense_until(lambda given=given: handed_out(pool) == given)  # type: ignore[misc]
+
+
+def change_limit(deployment: str, change: GlobalConcurrencyLimitUpdate) -> None:
+    with get_client(sync_client=True) as prefect:
+        limit = prefect.read_deployment_by_name(f"image/{deployment}").global_concurrency_limit
+        assert limit is not None
+        prefect.update_global_concurrency_limit(limit.name, change)
+
+
+def test_the_work_queue_that_all_deployments_share_is_not_limited(
+    bucket: str, prefect_api: str
+) -> None:
+    pool = f"pool-{bucket}"
+    with get_client(sync_client=True) as prefect:
+        prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        with open_inbox(bucket, concurrency_limit=2, work_pool_name=pool) as inbox:
+            send(inbox.queue_url, request("short"))
+            assert inbox.drain() == 1
+        assert prefect.read_work_queue_by_name("default", pool).concurrency_limit is None
