@@ -1,4 +1,4 @@
-"""Status messages on the operator's SNS topic: STARTED, IN_PROGRESS, then exactly one end."""
+"""Status messages of image runs on the operator's SNS topic: STARTED, IN_PROGRESS, then one end."""
 
 from __future__ import annotations
 
@@ -17,24 +17,29 @@ from tasks.request import Request
 from tasks.settings import settings
 
 ANNOUNCED = "swath.announced"
-"""Label of a run whose end was told."""
+"""Label of a flow run: whether its end was published."""
 
 
 def announce_start(request: Request, image_url: str) -> None:
-    """Say that an image's run has begun; again, where people had Prefect run it again."""
+    """Publish STARTED for this image's run; once more if it is run again in Prefect."""
     if this_flow_run.run_count > 1:
-        _mark(UUID(this_flow_run.id), told=False)
+        _label(UUID(this_flow_run.id), announced=False)
     announce(request, image_url, JobStatus.STARTED, "the image is being opened")
 
 
 def announce(request: Request, image_url: str, status: JobStatus, message: str) -> None:
-    """Say where this image's run stands."""
+    """Publish a status of this image's run."""
     started = this_flow_run.get_scheduled_start_time()
     _publish(request.job_id, request.image_id(image_url), status, message, started)
 
 
 def announce_refusal(body: str, reason: str) -> None:
-    """The only word on a message that cannot be honoured."""
+    """Publish FAILED for a message that is refused: its only status.
+
+    Args:
+        body: The message. Its job id is published if it can be read.
+        reason: Why the message is refused.
+    """
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):
@@ -44,38 +49,40 @@ def announce_refusal(body: str, reason: str) -> None:
 
 
 def announce_end(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """The last word on an image's run, however it ended: a hook of its flow.
+    """Publish the last status of an image's run, however it ended: a hook of its flow.
 
-    A run whose end could not be told stays without the label, and the sensor tries again.
+    If that fails, the run does not get the label `ANNOUNCED`, and the sensor publishes it later.
     """
     request = flow_run.parameters.get("request")
     fields = request if isinstance(request, dict) else {}
     urls = fields.get("imageUrls") or [""]
     image_url = flow_run.parameters.get("image_url")
-    told = True
-    if image_url is not None or len(urls) == 1:  # else each image has a run, and word, of its own
+    announced = True
+    if image_url is not None or len(urls) == 1:  # else each image has a run and an end of its own
         job_id = str(fields.get("jobId", ""))
         image_id = f"{job_id}:{image_url or urls[0]}"
         message = state.message or state.name or "no reason is known"
-        told = _publish(job_id, image_id, status_of(state), message, flow_run.expected_start_time)
-    _mark(flow_run.id, told=told)
+        started = flow_run.expected_start_time
+        announced = _publish(job_id, image_id, status_of(state), message, started)
+    _label(flow_run.id, announced=announced)
 
 
 def status_of(state: State[Any] | None) -> JobStatus:
-    """The job's status that the last state of an image's run stands for."""
+    """The status of a job whose image run is in a final state."""
     if state is None or not state.is_completed():
         return JobStatus.FAILED
     return JobStatus.SUCCESS if state.name == "Completed" else JobStatus.PARTIAL
 
 
-def _mark(run_id: UUID, *, told: bool) -> None:
+def _label(run_id: UUID, *, announced: bool) -> None:
     with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(run_id, {ANNOUNCED: told})
+        client.update_flow_run_labels(run_id, {ANNOUNCED: announced})
 
 
 def _publish(
     job_id: str, image_id: str | None, status: JobStatus, message: str, started: datetime | None
 ) -> bool:
+    """Publish a status; returns whether SNS took it, or no topic is set."""
     seconds = None if started is None else (datetime.now(UTC) - started).total_seconds()
     return publish_status(
         settings().status_topic_arn,

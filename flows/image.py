@@ -19,7 +19,7 @@ from flows.cancel import cancel_regions
 from flows.image_runs import run_name
 from flows.regions import AT_ONCE, run_regions
 from flows.report import report
-from flows.workers import throughput_of
+from flows.throughput import throughput_of
 from tasks.errors import SwathError
 from tasks.job.image import finish_image, work_folder
 from tasks.planning.plan import Plan, divide_into_regions

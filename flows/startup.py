@@ -1,4 +1,4 @@
-"""How a run started, stage by stage: what passed before its first tile was answered."""
+"""How long each stage of a run's start took, until the first tile was inferred."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from statistics import median
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
 
-from flows.run_records import read_metric
+from flows.run_records import PREFECT_ERRORS, read_metric
 
-_CLOCKS = 1.0  # seconds that those of a machine and of Prefect's server may be apart
+_CLOCK_SKEW = 1.0  # seconds between the clocks of this machine and Prefect's server, at most
 
 TITLES: Mapping[str, str] = {
     "queued": "queued",
@@ -25,19 +24,19 @@ TITLES: Mapping[str, str] = {
     "python": "Python up",
     "first_tile": "first tile",
 }
-"""What people call the stages."""
+"""The stages, with the names that people see."""
 
 
 @dataclass(frozen=True, slots=True)
 class Startup:
-    """Seconds of each stage of a run's start; None where it had no such stage, or told nothing.
+    """Seconds of each stage of a run's start; None if it had no such stage, or it is not known.
 
     Attributes:
-        queued: From when it was to run until a worker submitted it: the worker's poll, and the
-            wait for a place where the number of runs is limited.
-        provisioned: Until its first process began: a machine and a container's image, on ECS.
-        python: Until it ran: imports, of whatever starts it too, and Prefect's engine.
-        first_tile: Until the model had answered for the first tile.
+        queued: From its scheduled time until a worker submitted it: the worker's poll, and the
+            wait for a slot if the number of runs is limited.
+        provisioned: Until its first process started: on ECS, a machine and the container's image.
+        python: Until the flow ran: imports, those of the launcher too, and Prefect's engine.
+        first_tile: Until the model answered for the first tile.
     """
 
     queued: float | None = None
@@ -46,29 +45,30 @@ class Startup:
     first_tile: float | None = None
 
     def __str__(self) -> str:
-        """In one line."""
+        """The stages in one line."""
         return ", ".join(f"{TITLES[name]} {seconds:.2f} s" for name, seconds in self.stages.items())
 
     @property
     def stages(self) -> dict[str, float]:
-        """Those that it had, in order."""
-        told = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: seconds for name, seconds in told.items() if seconds is not None}
+        """Seconds of the stages that it had, by name and in order."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
 def startup(first_tile: float | None) -> Startup:
-    """How the current run started; nothing where Prefect does not tell.
+    """How the current run started; no stages if Prefect does not answer.
 
     Args:
-        first_tile: When its first tile was answered, in seconds since 1970; None where none was.
+        first_tile: When the model answered for the first tile, in seconds since 1970; None if it
+            answered for none.
     """
     try:
         with get_client(sync_client=True) as client:
             run = client.read_flow_run(UUID(flow_run.id))
             states = client.read_flow_run_states(run.id)
-    except httpx.HTTPError:
+    except PREFECT_ERRORS:
         return Startup()
-    # without a deployment there was a process before there was a run: nothing had to start
+    # a run without a deployment began in a process that was there already
     began = list(_process_starts()) if run.deployment_id else []
     return stages(states, began, first_tile)
 
@@ -78,15 +78,14 @@ def stages(
 ) -> Startup:
     """The stages of a run's start.
 
-    Its first process is the oldest of those that began after it was submitted: on ECS that is
-    the container's, whatever it goes on to start; under a process worker the one that the worker
-    made.
+    The run's first process is the oldest one that started after the run was submitted: on ECS the
+    container's, under a process worker the one that the worker started.
 
     Args:
-        states: All its states, in any order.
-        processes: When its process and those that this descends from began, in seconds since
-            1970; none for a run in a process that was there before it.
-        first_tile: When its first tile was answered, likewise.
+        states: All states of the run, in any order.
+        processes: Start times of its process and of that one's ancestors, in seconds since 1970;
+            empty for a run in a process that was there already.
+        first_tile: When the model answered for the first tile, in seconds since 1970, or None.
     """
     due = submitted = running = None
     for state in sorted(states, key=lambda state: state.timestamp):
@@ -94,18 +93,18 @@ def stages(
         if state.is_running():
             running = moment
             break
-        if state.is_scheduled():  # also while it waits for a place
+        if state.is_scheduled():  # also while it waits for a slot
             scheduled = state.state_details.scheduled_time or state.timestamp
             due = due or max(moment, scheduled.timestamp())
             submitted = None
-        elif state.is_pending():  # those that follow tell of its machine
+        elif state.is_pending():  # later Pending states are about its machine
             submitted = submitted or moment
     if running is None:
         return Startup()
     answered = None if first_tile is None else max(0.0, first_tile - running)
     if submitted is None or not processes:
         return Startup(first_tile=answered)
-    its_own = [began for began in processes if began > submitted - _CLOCKS]
+    its_own = [began for began in processes if began > submitted - _CLOCK_SKEW]
     began = min(max(submitted, min(its_own, default=submitted)), running)
     return Startup(
         queued=max(0.0, submitted - (due or submitted)),
@@ -116,24 +115,24 @@ def stages(
 
 
 def _process_starts() -> Iterator[float]:
-    """When this process and those that it descends from began, in seconds since 1970."""
-    # late: nothing before the first tile needs it
+    """Start times of this process and of its ancestors, in seconds since 1970."""
+    # imported late, as nothing before the first tile needs it
     import psutil  # noqa: PLC0415
 
-    # Linux tells when it booted in whole seconds only, and psutil counts from there
+    # psutil counts from the boot time, which Linux gives in whole seconds only
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     process = psutil.Process()
-    with suppress(psutil.Error):  # a parent may end, or not be ours to see
+    with suppress(psutil.Error):  # an ancestor may end, or be another user's
         for each in [process, *process.parents()]:
             yield each.create_time() - psutil.boot_time() + booted
 
 
 def startup_of(run: FlowRun) -> Startup:
-    """How a run started, by what it left on itself."""
+    """How a run started, by the metrics on it."""
     return Startup(**{name: read_metric(run, name) for name in TITLES})
 
 
 def medians(startups: Sequence[Startup]) -> Startup:
-    """The median of each stage, over the runs that had it."""
-    told = {name: [s.stages[name] for s in startups if name in s.stages] for name in TITLES}
-    return Startup(**{name: median(found) for name, found in told.items() if found})
+    """The median of each stage over the runs that had it."""
+    seconds = {name: [s.stages[name] for s in startups if name in s.stages] for name in TITLES}
+    return Startup(**{name: median(found) for name, found in seconds.items() if found})

@@ -205,7 +205,7 @@ class EcsAgent:
         self._report(task.arn, "RUNNING")
 
     def _end(self, task: Task, code: int) -> None:
-        task.exit_code, task.ended = code, time.monotonic()
+        task.ended, task.exit_code = time.monotonic(), code  # the code last: it says that it ended
         self._report(task.arn, "STOPPED", code if task.guard else None)
 
     def _describe(self, arn: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The bound on calls to one endpoint, over all regions and images: a Prefect concurrency limit."""
+"""The limit on concurrent calls to one endpoint, over all regions and images, held in Prefect."""
 
 from flows.slots.limit import limit_name
 from flows.slots.region import endpoint_slots

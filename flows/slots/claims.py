@@ -1,6 +1,7 @@
-"""What every region at work asks of an endpoint, shown to all of them, and to people, in Prefect.
+"""The calls that every running region wants to make to an endpoint, as artifacts in Prefect.
 
-Each keeps a table artifact on its own flow run, under a key that is the endpoint's.
+Each region keeps a table artifact on its own flow run, under a key that the regions of an endpoint
+share. So every region, and people in Prefect's UI, can read what all of them want.
 """
 
 from __future__ import annotations
@@ -28,29 +29,34 @@ from prefect.client.schemas.sorting import ArtifactSort
 from flows.run_records import read_all
 from flows.slots.limit import Claim
 
-_REFRESHED = 10.0  # seconds after which a claim is shown again, though nothing changed
-_FORGOTTEN = timedelta(seconds=35)  # without that, its region is dead
+_REFRESH = 10.0  # seconds after which an unchanged claim is written again
+_EXPIRY = timedelta(seconds=35)  # age of a claim whose region is taken to be dead
 
 
 class Claims:
-    """The claims on one limit, one of them this region's own.
+    """The claims on one limit, this region's own among them.
 
-    The methods raise `httpx.HTTPError` where Prefect cannot be asked.
+    The methods raise `httpx.HTTPError` if Prefect does not answer.
     """
 
     def __init__(self, client: SyncPrefectClient, limit: str, region: UUID, image: UUID) -> None:
-        """Claim nothing yet."""
+        """Write no claim yet."""
         self._client, self._limit = client, limit
         self._region, self._image = region, image
         self._key = re.sub("[^a-z0-9]+", "-", f"slots-{limit}".lower()).strip("-")
         self._artifact: UUID | None = None
-        self._shown: tuple[int, int] | None = None
+        self._written: tuple[int, int] | None = None
         self._when = 0.0
 
-    def show(self, wanted: int, held: int) -> None:
-        """Tell all what this region wants and holds."""
-        now, shown = time.monotonic(), (wanted, held)
-        if shown == self._shown and now - self._when < _REFRESHED:
+    def write(self, wanted: int, held: int) -> None:
+        """Write this region's claim, if it has changed or was not written for a while.
+
+        Args:
+            wanted: Calls that the region could have in flight at a time.
+            held: Slots that it holds.
+        """
+        now, claim = time.monotonic(), (wanted, held)
+        if claim == self._written and now - self._when < _REFRESH:
             return
         row: dict[str, str | int] = {
             "limit": self._limit,
@@ -65,7 +71,7 @@ class Claims:
                 ArtifactCreate(
                     key=self._key,
                     type="table",
-                    description=f"Calls to {self._limit}: wanted, and held of its limit",
+                    description=f"Calls to {self._limit} at a time: wanted, and slots held",
                     data=table,
                     flow_run_id=self._region,
                 )
@@ -73,15 +79,13 @@ class Claims:
             self._artifact = created.id
         else:
             self._client.update_artifact(self._artifact, ArtifactUpdate(data=table))
-        self._shown, self._when = shown, now
+        self._written, self._when = claim, now
 
     def read(self) -> list[Claim]:
-        """Those of all regions at work, first come first."""
-        shown = self._read()
-        newest = max((row.updated for row in shown if row.updated), default=None)
-        alive = [
-            row for row in shown if newest and row.updated and row.updated > newest - _FORGOTTEN
-        ]
+        """The claims of all running regions, the earliest first."""
+        rows = self._read()
+        newest = max((row.updated for row in rows if row.updated), default=None)
+        alive = [row for row in rows if newest and row.updated and row.updated > newest - _EXPIRY]
         alive.sort(key=lambda row: (row.created or newest, str(row.id)))
         return [
             Claim(UUID(data["region"]), UUID(data["image"]), data["wanted"])
@@ -90,13 +94,13 @@ class Claims:
         ]
 
     def withdraw(self) -> None:
-        """Claim nothing any more."""
+        """Delete this region's claim."""
         if self._artifact is not None:
             self._client.delete_artifact(self._artifact)
             self._artifact = None
 
     def _read(self) -> list[Artifact]:
-        """The newest first, of regions whose runs are Running."""
+        """The artifacts of regions whose runs are Running."""
         running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
         return read_all(
             partial(

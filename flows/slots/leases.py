@@ -13,9 +13,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 from prefect.exceptions import PrefectHTTPStatusError
 
-DURATION = 60.0  # seconds, the shortest that Prefect grants
-_RENEWED = 20.0  # seconds after which a lease is renewed
-_MOST = 4  # leases at a time: each is renewed by itself
+DURATION = 60.0  # seconds of a lease, the shortest that Prefect grants
+_RENEWAL = 20.0  # seconds after which a lease is renewed
+_MOST = 4  # leases at a time, as each is renewed by a request of its own
 
 
 @dataclass
@@ -28,49 +28,49 @@ class _Lease:
 class Leases:
     """The slots that a region holds of one limit.
 
-    The methods raise `httpx.HTTPError` where Prefect cannot be asked.
+    The methods raise `httpx.HTTPError` if Prefect does not answer.
     """
 
     def __init__(self, client: SyncPrefectClient, limit: str, region: UUID) -> None:
-        """Hold nothing yet."""
+        """Hold no slot yet."""
         self._client, self._limit = client, limit
         self._holder = ConcurrencyLeaseHolder(type="flow_run", id=region)
         self._leases: list[_Lease] = []
 
     @property
     def held(self) -> int:
-        """Slots."""
+        """Slots that are leased."""
         return sum(lease.slots for lease in self._leases)
 
     @property
-    def sure(self) -> int:
-        """Slots that nobody else can have been given, also while Prefect cannot be asked."""
+    def unexpired(self) -> int:
+        """Slots whose lease cannot have expired yet, so that no other region can hold them."""
         now = time.monotonic()
         return sum(lease.slots for lease in self._leases if now - lease.renewed < DURATION)
 
     def change(self, slots: int, free: int) -> None:
-        """Come to hold a number of slots, or as near to it as what is free allows.
+        """Lease or release slots to hold a number of them, or as many as are free.
 
         Args:
-            slots: To hold.
-            free: Slots that nobody holds.
+            slots: Number to hold.
+            free: Slots of the limit that no region holds.
         """
-        crowded = slots > self.held and len(self._leases) == _MOST
-        while self.held > slots or (crowded and len(self._leases) == _MOST):
+        at_most_leases = slots > self.held and len(self._leases) == _MOST
+        while self.held > slots or (at_most_leases and len(self._leases) == _MOST):
             free += self._leases[-1].slots
             self._release(self._leases[-1])
-        wanting = min(slots - self.held, free)
-        if wanting > 0:
-            self._lease(wanting)
+        missing = min(slots - self.held, free)
+        if missing > 0:
+            self._lease(missing)
 
     def renew(self) -> None:
-        """Keep what is held; a lease that is gone is forgotten."""
+        """Renew the leases; one that Prefect no longer knows is dropped."""
         for lease in list(self._leases):
-            if time.monotonic() - lease.renewed >= _RENEWED:
+            if time.monotonic() - lease.renewed >= _RENEWAL:
                 self._renew(lease)
 
     def release(self) -> None:
-        """Give back all."""
+        """Release all slots."""
         while self._leases:
             self._release(self._leases[-1])
 
@@ -88,25 +88,25 @@ class Leases:
             self._leases.append(_Lease(UUID(response.json()["lease_id"]), slots, now))
 
     def _release(self, lease: _Lease) -> None:
-        if self._renew(lease):  # Prefect says nothing where it does not know the lease
+        if self._renew(lease):  # to release a lease that Prefect does not know is no error there
             self._client.release_concurrency_slots_with_lease(lease.id)
             self._leases.remove(lease)
 
     def _renew(self, lease: _Lease) -> bool:
-        """Whether Prefect still knows a lease."""
+        """Renew a lease; returns whether Prefect still knows it."""
         now = time.monotonic()
         if self._ask(self._client.renew_concurrency_lease, lease.id, DURATION) is not None:
             lease.renewed = now
             return True
         self._leases.remove(lease)
         if now - lease.renewed < DURATION:
-            # too early to have ended: a server that starts anew forgets leases, but no slots
+            # too early to have expired: a server that restarts forgets leases, but not slots
             self._client.release_concurrency_slots([self._limit], lease.slots, 1.0)
         return False
 
     @staticmethod
     def _ask(call: Callable[..., httpx.Response], *arguments: Any) -> httpx.Response | None:  # noqa: ANN401
-        """The response; None where Prefect refuses: others were faster, or a lease has ended."""
+        """The response; None if no slots are free any more, or the lease has expired."""
         try:
             return call(*arguments)
         except PrefectHTTPStatusError as error:

@@ -11,15 +11,16 @@ from uuid import UUID
 
 from tasks.request import Request
 
-_LONGEST = 80  # characters of an endpoint's name that are shown
+_LONGEST = 80  # characters of an endpoint's name that the limit's name has
 
 
 def limit_name(request: Request) -> str:
-    """The name of the limit that all who call a request's endpoint share.
+    """The name of the concurrency limit that all calls to a request's endpoint share.
 
-    It is the endpoint's type and name, with the inference component and the account of the assumed
-    role where there are any: `SM_ENDPOINT aircraft`. What Prefect takes in no name, and what may be
-    secret in a URL, is left out, and a hash of the whole is there in its place.
+    It is the endpoint's type and name, and its inference component and the account of the assumed
+    role if the request names them: `SM_ENDPOINT aircraft`. Characters that Prefect does not allow
+    in a name, and parts of a URL that may be secret, are left out; then a hash of the whole name is
+    appended.
     """
     processor = request.image_processor
     name, parts = processor.name, [str(processor.type)]
@@ -27,12 +28,12 @@ def limit_name(request: Request) -> str:
     role = processor.assumed_role
     if "://" in name:
         url = urlsplit(name)
-        shown = f"{url.hostname}:{url.port}{url.path}" if url.port else f"{url.hostname}{url.path}"
+        label = f"{url.hostname}:{url.port}{url.path}" if url.port else f"{url.hostname}{url.path}"
     else:
-        shown = name
-    shown = re.sub(r"[^\w.:-]+", "-", shown, flags=re.ASCII).strip("-")[:_LONGEST]
-    parts.append(shown)
-    if shown != name:
+        label = name
+    label = re.sub(r"[^\w.:-]+", "-", label, flags=re.ASCII).strip("-")[:_LONGEST]
+    parts.append(label)
+    if label != name:
         parts.append(hashlib.sha256(name.encode()).hexdigest()[:8])
     if component is not None:
         parts += ["component", re.sub(r"[^\w.:-]+", "-", str(component), flags=re.ASCII)]
@@ -43,12 +44,12 @@ def limit_name(request: Request) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """What one region asks of an endpoint.
+    """The calls that one region wants to make to an endpoint.
 
     Attributes:
         region: The region's flow run.
         image: The flow run of its image.
-        wanted: Calls that it could have in flight.
+        wanted: Calls that it could have in flight at a time.
     """
 
     region: UUID
@@ -57,15 +58,19 @@ class Claim:
 
 
 def fair_shares(limit: int, claims: Sequence[Claim]) -> dict[UUID, int]:
-    """The slots of each region, by its flow run.
+    """Share out the slots of a limit: max-min fair between images, then between their regions.
 
-    Max-min fair: nobody gets more than they want, what some do not want goes to the others, and no
-    image could have more without one that has less losing some; so within an image. Slots are
-    whole, so of equals, who came first may have one more; all regions come to the same result.
+    No region gets more than it wants, and what some do not want goes to the others. No image could
+    have more without taking slots from one that has fewer; the same holds for the regions of an
+    image. As slots are whole, the earlier of two equal claims may have one more. The result is the
+    same in every process that computes it.
 
     Args:
-        limit: Slots that there are.
-        claims: Of all regions at work, first come first.
+        limit: Slots to share out.
+        claims: Of all running regions, the earliest first.
+
+    Returns:
+        Slots by the region's flow run.
     """
     images: dict[UUID, list[Claim]] = {}
     for claim in claims:
@@ -84,12 +89,15 @@ def divide(total: int, wanted: Sequence[int]) -> list[int]:
     """Max-min fair shares of a whole number.
 
     Args:
-        total: What there is.
-        wanted: By each, first come first.
+        total: The number to divide.
+        wanted: What each wants, the earliest first.
+
+    Returns:
+        The shares, in the order of `wanted`.
     """
     shares = [0] * len(wanted)
-    modest_first = sorted(range(len(wanted)), key=lambda i: (wanted[i], -i))
-    for left, i in zip(range(len(wanted), 0, -1), modest_first, strict=True):
-        shares[i] = min(wanted[i], total // left)
+    least_first = sorted(range(len(wanted)), key=lambda i: (wanted[i], -i))
+    for remaining, i in zip(range(len(wanted), 0, -1), least_first, strict=True):
+        shares[i] = min(wanted[i], total // remaining)
         total -= shares[i]
     return shares

@@ -44,7 +44,7 @@ with Processes() as processes:
     for name in ("one", "two"):
         log = folder / name
         child = processes.start(name, argv, env=os.environ, log=log, grace=0.3)
-        child.wait_until(lambda: "ready" in log.read_text(), 30)
+        child.wait_until(lambda: "ready" in log.read_text(), 120)
     print("up", flush=True)
     processes.watch()
 """
@@ -60,7 +60,7 @@ def family(token: str) -> list[psutil.Process]:
     return found
 
 
-def await_nobody(token: str, timeout: float = 15.0) -> None:
+def await_nobody(token: str, timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while left := family(token):
         if time.monotonic() > deadline:
@@ -102,7 +102,7 @@ def test_a_signal_leaves_nobody(number: signal.Signals, token: str, tmp_path: Pa
         assert len(family(token)) == 9
         supervisor.send_signal(number)
         await_nobody(token)
-        assert supervisor.wait(5) != 0
+        assert supervisor.wait(60) != 0
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45])
@@ -146,7 +146,7 @@ def test_a_program_that_ends_early_is_reported_with_its_last_words(tmp_path: Pat
     with Processes() as processes:
         child = processes.start("the server", argv, env=os.environ, log=log)
         with pytest.raises(StackError) as caught:
-            child.wait_until(lambda: False, timeout=30)
+            child.wait_until(lambda: False, timeout=120)
     for part in ("the server", "exit code 7", "no such port", str(log)):
         assert part in str(caught.value)
 
@@ -166,7 +166,7 @@ def test_ready_is_not_believed_of_a_program_that_has_ended(tmp_path: Path) -> No
     argv = [sys.executable, "-I", "-c", "raise SystemExit(1)"]
     with Processes() as processes:
         child = processes.start("the server", argv, env=os.environ, log=tmp_path / "log")
-        psutil.Process(child.pid).wait(10)
+        psutil.Process(child.pid).wait(60)
         with pytest.raises(StackError, match="exit code"):
             child.wait_until(lambda: True, timeout=1)
 
@@ -179,7 +179,7 @@ def test_watch_notices_a_program_that_is_killed(token: str, tmp_path: Path) -> N
             processes.watch(0)
         programs[0].kill()
         with pytest.raises(StackError, match="the worker ended with exit code 137"):
-            processes.watch(10)
+            processes.watch(60)
 
 
 def test_run_returns_when_the_program_is_done(tmp_path: Path) -> None:
@@ -228,10 +228,10 @@ def test_what_another_program_answers_is_not_taken_for_ones_own(tmp_path: Path) 
     slow = [sys.executable, "-I", "-c", f"import time; time.sleep(2)\n{LISTENER}", str(port)]
     with Processes() as processes:
         first = processes.start("the first", argv, env=os.environ, log=tmp_path / "first")
-        first.wait_until(lambda: first.answers(port, "/"), timeout=30)
+        first.wait_until(lambda: first.answers(port, "/"), timeout=120)
         second = processes.start("the second", slow, env=os.environ, log=tmp_path / "second")
         with pytest.raises(StackError, match=r"(?s)the second ended .*Address already in use"):
-            second.wait_until(lambda: second.answers(port, "/"), timeout=30)
+            second.wait_until(lambda: second.answers(port, "/"), timeout=120)
 
 
 def test_a_port_is_given_to_one_process() -> None:

@@ -41,9 +41,9 @@ from tests.ecs_agent import EcsAgent, Task
 from tests.model_server import start as start_models
 from tests.stacks import Stack, make_network, make_stack
 
-PATIENCE = 240.0  # seconds for a job, on a busy machine
+TIMEOUT = 600.0  # seconds for a job, on a machine that is busy with others
 MANY, FEW = 4, 2  # regions of the images
-START = 60.0  # seconds that a task may take to start, where two cores start them all
+START = 90.0  # seconds that a task may take to start, where two busy cores start them all
 
 
 @dataclass
@@ -105,8 +105,8 @@ def image_run(job_id: str) -> FlowRun:
     return run
 
 
-def wait_for(condition: Callable[[], object], patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, condition
         time.sleep(0.3)
@@ -204,8 +204,7 @@ def serving() -> Iterator[str]:
 
 def forget() -> None:
     settings.cache_clear()
-    clients.client.cache_clear()
-    clients.session.cache_clear()
+    clients.renew_credentials()
 
 
 def paint(path: Path, height: int, *, blue: bool = False) -> Path:
@@ -278,9 +277,11 @@ def test_a_request_is_worked_by_tasks_side_by_side_as_in_one_process(
     wait_for(lambda: ended("chain"))
     assert image_run("chain").state_name == "Completed"
     assert len(regions()) == MANY
+    wait_for(lambda: all(task.exit_code is not None for task in regions()))
     assert max(task.started for task in regions()) < min(task.ended for task in regions())
     assert {(task.cpu, task.memory) for task in regions()} == {(2048, 4096)}
     assert published(cloud, request, "chain") == in_one_process(request)
+    wait_for(lambda: len(statuses(cloud, "chain")) >= 3)  # the last is published after the end
     assert statuses(cloud, "chain") == ["STARTED", "IN_PROGRESS", "SUCCESS"]
 
 
@@ -292,6 +293,7 @@ def test_a_killed_region_is_noticed_and_worked_again(
     victim = at_work(cloud, "killed", 1)[0]
     victim.kill()
     wait_for(lambda: ended("killed"))
+    wait_for(lambda: victim.exit_code is not None)
     assert victim.exit_code == 128 + 9
     assert image_run("killed").state_name == "Completed"
     assert len(cloud.regions("killed")) == FEW + 1
@@ -313,7 +315,7 @@ def test_tasks_that_never_start_are_stopped_and_told_and_a_region_is_tried_again
     assert image_run("waiting").state_name == "Completed"
     never = [task for task in cloud.regions("waiting") if task.guard is None]
     assert never
-    assert all("did not start within 60 s" in task.stopped_by for task in never)
+    assert all(f"did not start within {START:g} s" in task.stopped_by for task in never)
     runs = {str(run.id): run for run in runs_of("waiting")}
     lost = [runs[task.environment["PREFECT__FLOW_RUN_ID"]] for task in never]
     assert {run.state_name for run in lost} == {"Cancelled"}
@@ -332,11 +334,11 @@ def test_cancelling_an_image_stops_the_tasks_of_its_regions(cloud: Cloud) -> Non
     regions = at_work(cloud, "cancelled", FEW)
     with get_client(sync_client=True) as prefect:
         prefect.set_flow_run_state(image_run("cancelled").id, Cancelling())
-    wait_for(lambda: all(task.exit_code is not None for task in regions), patience=60)
+    wait_for(lambda: all(task.exit_code is not None for task in regions))
     assert [task.stopped_by for task in regions] == ["Swath: its image's run ended"] * FEW
     wait_for(lambda: ended("cancelled"))
     assert image_run("cancelled").state_name == "Cancelled"
-    assert all(run.state and run.state.is_final() for run in runs_of("cancelled"))
+    wait_for(lambda: all(run.state and run.state.is_final() for run in runs_of("cancelled")))
     wait_for(lambda: "FAILED" in statuses(cloud, "cancelled"))
     assert cloud.regions("cancelled") == regions
 

@@ -283,7 +283,7 @@ def test_a_region_without_a_slot_says_so_and_has_its_turn(
     with Image(first) as image:
         until(lambda: image.most == [1])
         with Image(second) as other:
-            until(lambda: "Waits for its turn" in logs(client, second))
+            until(lambda: "Waits for slots to call" in logs(client, second))
             assert second.calls == 0
             image.end()
             until(lambda: other.most == [1])
@@ -464,8 +464,8 @@ def test_work_goes_on_while_prefect_is_away(
         line.cut = False
         limit.update(limit=5)
         until(lambda: image.most == [5] and limit.taken == 5)
-        until(lambda: "looked after again" in logs(client, region))
-        assert logs(client, region).count("cannot be looked after") == 1
+        until(lambda: "updated again" in logs(client, region))
+        assert logs(client, region).count("cannot be updated") == 1
 
 
 @pytest.mark.parametrize("after", ["a renewal", "an end"])

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.region import region
-from flows.workers import throughput_of
+from flows.throughput import throughput_of
 from tasks.grid.tiles import Grid
 from tasks.planning.throughput import TILE_SECONDS, Throughput
 from tasks.request import Request
@@ -181,7 +181,7 @@ def test_a_deployment_that_is_not_there_costs_no_image(
     monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/nowhere")
     settings.cache_clear()
     assert throughput(model) == Throughput(TILE_SECONDS, settings().region_workers)
-    assert "Prefect does not tell how fast regions are worked" in caplog.text
+    assert "The timing of earlier regions cannot be read" in caplog.text
 
 
 def test_a_prefect_that_does_not_answer_costs_no_image(
@@ -191,6 +191,6 @@ def test_a_prefect_that_does_not_answer_costs_no_image(
     settings.cache_clear()
 
     nobody = SyncPrefectClient("http://127.0.0.1:9/api")
-    monkeypatch.setattr("flows.workers.get_client", lambda **_: nobody)
+    monkeypatch.setattr("flows.throughput.get_client", lambda **_: nobody)
     assert throughput(model) == Throughput(TILE_SECONDS, settings().region_workers)
-    assert "Prefect does not tell how fast regions are worked" in caplog.text
+    assert "The timing of earlier regions cannot be read" in caplog.text

@@ -1,8 +1,7 @@
-"""How fast an image can be worked: what Prefect knows of regions of its model, and of workers."""
+"""How fast an image can be worked: the timing of its model's regions in Prefect, and its limits."""
 
 from __future__ import annotations
 
-import httpx
 from prefect import get_client, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -15,37 +14,36 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
 
 from flows.image_runs import tags
-from flows.run_records import read_metric
+from flows.run_records import PREFECT_ERRORS, read_metric
 from tasks.grid.tiles import Grid
 from tasks.planning.throughput import RegionTiming, Throughput, tile_seconds
 from tasks.request import Request
 from tasks.settings import settings
 
-_LAST = 10  # regions of a model, which tell what its tiles take
+_LAST = 10  # regions of a model whose timing is used
 
 
 def throughput_of(request: Request, grid: Grid, most: int) -> Throughput:
-    """How fast an image of a request can be worked; where Prefect does not tell, as is usual.
+    """The throughput to expect for an image; the default one if Prefect does not answer.
 
     Args:
         request: Names the model.
         grid: The image's tiles.
-        most: Regions that its run waits for at a time.
+        most: Regions that the image's run waits for at a time, at most.
     """
-    elsewhere, log = settings().region_deployment, get_run_logger()
-    works: list[RegionTiming] = []
-    workers = settings().region_workers if elsewhere else 1
+    deployment, log = settings().region_deployment, get_run_logger()
+    timings: list[RegionTiming] = []
+    workers = settings().region_workers if deployment else 1
     try:
         with get_client(sync_client=True) as client:
-            works = _works(client, request)
-            workers = _workers(client, elsewhere) if elsewhere else 1
-    except (httpx.HTTPError, ObjectNotFound) as error:
-        log.warning("Prefect does not tell how fast regions are worked: %r", error)
+            timings = _timings(client, request)
+            workers = _workers(client, deployment) if deployment else 1
+    except PREFECT_ERRORS as error:
+        log.warning("The timing of earlier regions cannot be read: %r", error)
     pixels = grid.tile_width * grid.tile_height
-    throughput = Throughput(tile_seconds(works, pixels), min(workers, most))
+    throughput = Throughput(tile_seconds(timings, pixels), min(workers, most))
     log.info(
         "Regions are cut for %d at a time, and %.3g s a tile",
         throughput.workers,
@@ -54,10 +52,10 @@ def throughput_of(request: Request, grid: Grid, most: int) -> Throughput:
     return throughput
 
 
-def _works(client: SyncPrefectClient, request: Request) -> list[RegionTiming]:
-    """What the last regions of a request's model took."""
+def _timings(client: SyncPrefectClient, request: Request) -> list[RegionTiming]:
+    """The timing of the last regions of a request's model."""
     _job, model = tags(request)
-    completed = FlowRunFilterStateName(any_=["Completed"])  # not those of an endpoint given up
+    completed = FlowRunFilterStateName(any_=["Completed"])  # not those whose endpoint was given up
     runs = client.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=["region"])),
         flow_run_filter=FlowRunFilter(
@@ -66,18 +64,18 @@ def _works(client: SyncPrefectClient, request: Request) -> list[RegionTiming]:
         sort=FlowRunSort.END_TIME_DESC,
         limit=_LAST,
     )
-    return [work for work in map(_work, runs) if work is not None]
+    return [timing for timing in map(_timing, runs) if timing is not None]
 
 
-def _work(run: FlowRun) -> RegionTiming | None:
-    """What a run says that it took; None where it does not, or says nonsense."""
-    figures = [read_metric(run, name) for name in RegionTiming.__slots__]
-    known = [figure for figure in figures if figure]
-    return RegionTiming(*known) if len(known) == len(figures) else None
+def _timing(run: FlowRun) -> RegionTiming | None:
+    """The timing in a run's metrics; None unless all of it is there and positive."""
+    metrics = [read_metric(run, name) for name in RegionTiming.__slots__]
+    positive = [metric for metric in metrics if metric]
+    return RegionTiming(*positive) if len(positive) == len(metrics) else None
 
 
 def _workers(client: SyncPrefectClient, name: str) -> int:
-    """Regions of a deployment that run at a time: the least of the limits that are set."""
+    """Regions of a deployment that run at a time: the lowest of its limits, or the setting."""
     deployment = client.read_deployment_by_name(name)
     limits: list[int | None] = []
     if (own := deployment.global_concurrency_limit) and own.active:
