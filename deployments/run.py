@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _STOP_TIMEOUT = 3.0  # seconds that an interrupted run may take to end in order
 _WITH_FILES = {"ONNX", "OIP_ENDPOINT"}  # endpoints that read a model or description from a file
-EXIT_INTERRUPTED = 130
 EXIT = {JobStatus.SUCCESS: 0, JobStatus.FAILED: 1, JobStatus.PARTIAL: 3}
 
 
@@ -146,7 +145,7 @@ def _interruptible(console: Console) -> Iterator[None]:
 
     def stop(*_: object) -> NoReturn:
         console.print("Stopping …")
-        timer = Timer(_STOP_TIMEOUT, os._exit, (EXIT_INTERRUPTED,))
+        timer = Timer(_STOP_TIMEOUT, os._exit, (128 + signal.SIGINT,))
         timer.daemon = True
         timer.start()
         raise KeyboardInterrupt

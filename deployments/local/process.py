@@ -22,7 +22,7 @@ _LOG_LINES = 15
 
 
 class Process:
-    """A program under a guard (see `guard.py`), which ends it and its descendants when we end.
+    """A program under a guard (see `guard.py`), which ends it when this process ends.
 
     Attributes:
         name: Name of the program in messages.

@@ -1,4 +1,4 @@
-"""What the pages say of AWS, of operating and of OSML is the template's and the code's."""
+"""The pages on AWS, operating and OSML match the template and the code."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.pages import PAGES, ROOT, commands, json_objects, read, rows
 from tests.stacks import TEMPLATE
 
 AWS, OPERATE, OSML = read("aws"), read("operate"), read("from-osml")
-LONGEST_BODY = 51_200  # bytes of a template that CloudFormation takes in a call
-NO_CALLS = {  # services that policies name, and which no task calls over an interface endpoint
+MAX_TEMPLATE_BODY = 51_200  # bytes; larger templates must be in S3
+WITHOUT_ENDPOINT = {  # services in policies that no task calls over an interface endpoint
     "elasticfilesystem": "mounted in the VPC",
     "iam": "only passed",
     "kms": "called by S3 and Secrets Manager",
@@ -46,7 +46,7 @@ def of_type(template: dict[str, Any], *types: str) -> dict[str, dict[str, Any]]:
 
 
 def names(cell: str) -> list[str]:
-    """What is named as code in a cell."""
+    """The code spans in a cell."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -78,7 +78,7 @@ def test_deploy_commands_give_the_required_parameters(template: dict[str, Any]) 
 
 
 def test_deploy_commands_upload_the_template_to_a_bucket() -> None:
-    assert TEMPLATE.stat().st_size > LONGEST_BODY, "leave --s3-bucket out of the pages"
+    assert TEMPLATE.stat().st_size > MAX_TEMPLATE_BODY, "leave --s3-bucket out of the pages"
     shown = [words for words in commands(AWS + OPERATE) if "deploy" in words[:3]]
     assert shown
     assert all("--s3-bucket" in words for words in shown)
@@ -115,7 +115,7 @@ def test_the_table_of_roles_matches_the_template(template: dict[str, Any]) -> No
 
 def test_every_service_that_a_role_may_call_has_a_vpc_endpoint(template: dict[str, Any]) -> None:
     text = json.dumps(of_type(template, "AWS::IAM::ManagedPolicy", "AWS::IAM::Role"))
-    services = set(re.findall(r'"([a-z]+):[A-Z]\w+"', text)) - {"aws", *NO_CALLS}
+    services = set(re.findall(r'"([a-z]+):[A-Z]\w+"', text)) - {"aws", *WITHOUT_ENDPOINT}
     listed = {name for cells in rows(AWS, "VPC endpoint") for name in names(cells[0])}
     assert {ENDPOINTS.get(service, service) for service in services} <= listed
     assert len(services) > 6

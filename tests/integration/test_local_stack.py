@@ -1,4 +1,4 @@
-"""The local stack for real: AWS, Prefect server, worker, a deployment, and nothing off loopback."""
+"""The local stack: AWS emulator, Prefect server, worker and a deployment, all on loopback."""
 
 from __future__ import annotations
 
@@ -55,9 +55,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         patch.setenv("AWS_PROFILE", "production")  # as a user may have it
         patch.setenv("AWS_ENDPOINT_URL_SQS", "http://elsewhere.invalid")
         patch.setenv("PREFECT_API_URL", "http://elsewhere.invalid/api")
-        said: list[str] = []
-        with Stack(folder, progress=said.append, local_roots=[folder], project=folder) as running:
-            assert len(said) == 4
+        started: list[str] = []
+        with Stack(
+            folder, progress=started.append, local_roots=[folder], project=folder
+        ) as running:
+            assert len(started) == 4
             yield running
     assert not reachable(running.record.api_url)
 
@@ -100,7 +102,9 @@ def test_a_deployment_runs_with_the_environment_of_the_stack(stack: Stack) -> No
         path = f"/deployments/{deployment['id']}/create_flow_run"
         deadline = time.monotonic() + 60
         while (made := api.post(path, json={"parameters": parameters})).status_code == 503:
-            assert time.monotonic() < deadline  # busy for a moment: Prefect's clients try again too
+            assert (
+                time.monotonic() < deadline
+            )  # the server may be busy; Prefect's clients retry too
             time.sleep(0.2)
         run = made.json()
         while (state := api.get(f"/flow_runs/{run['id']}").json()["state"])["type"] in {
@@ -171,7 +175,7 @@ def test_a_second_stack_is_refused_with_the_first_ones_address(
     assert running_stack() == stack.record
     with pytest.raises(StackError, match=f"process {os.getpid()}, UI {stack.record.ui_url}"):
         Stack(tmp_path, progress=print).__enter__()
-    assert running_stack() == stack.record  # the refusal changed nothing
+    assert running_stack() == stack.record  # unchanged by the refused stack
 
 
 def test_the_server_of_the_running_stack_is_found(

@@ -1,4 +1,4 @@
-"""`swath plan` as a person types it."""
+"""The command `swath plan`, run as a program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plan(*arguments: object) -> subprocess.CompletedProcess[str]:
         [SWATH, "plan", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 

@@ -1,4 +1,4 @@
-"""The message: what it takes, what it refuses and in which words, and what stays the same."""
+"""The request message: valid and invalid messages, their identity, and the JSON Schema."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
     return required | {name: optional[name] for name in chosen}
 
 
-# --- what it takes --------------------------------------------------------------------------------
+# --- valid messages -------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="shared/osml is not on this machine")
@@ -246,7 +246,7 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
         assert str(tile_format) in reason
 
 
-# --- what it refuses ------------------------------------------------------------------------------
+# --- invalid messages -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_any_value_of_a_field_is_accepted_or_refused_with_its_name(
         assert Request.parse(request.model_dump_json()) == request
 
 
-# --- what stays the same --------------------------------------------------------------------------
+# --- identity and file names ----------------------------------------------------------------------
 
 
 @given(messages())

@@ -1,4 +1,4 @@
-"""What the CloudFormation template promises, read off the template itself."""
+"""Properties of the CloudFormation template, checked on the template itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REGIONS = ("us-east-1", "us-west-2", "eu-central-1", "us-gov-west-1", "us-gov-ea
 FLOWS = ("Sensor", "Image", "Region")
 PROCESSES = (*FLOWS, "Worker", "Server")
 
-KNOW_NO_RESOURCES = {  # actions that AWS lets be allowed on all resources only
+WITHOUT_RESOURCES = {  # actions that can be allowed on all resources only
     "ecr:GetAuthorizationToken",
     "ecs:DescribeTaskDefinition",
     "ssmmessages:CreateControlChannel",
@@ -32,7 +32,7 @@ KNOW_NO_RESOURCES = {  # actions that AWS lets be allowed on all resources only
     "ssmmessages:OpenControlChannel",
     "ssmmessages:OpenDataChannel",
 }
-FARGATE = {  # MiB that Fargate has with so much CPU
+FARGATE = {  # memory sizes in MiB that Fargate supports, by CPU units
     256: {512, 1024, 2048},
     512: set(range(1024, 4097, 1024)),
     1024: set(range(2048, 8193, 1024)),
@@ -55,7 +55,7 @@ def resources(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_type(resources: dict[str, Any], *types: str) -> dict[str, Any]:
-    """Properties by logical name; there are some."""
+    """Properties by logical name; at least one."""
     found = {
         name: resource["Properties"]
         for name, resource in resources.items()
@@ -134,7 +134,7 @@ def test_roles_name_their_actions_and_resources(resources: dict[str, Any]) -> No
         actions = listed(statement["Action"])
         assert not any("*" in action for action in actions), (where, actions)
         if "*" in listed(statement["Resource"]):
-            assert KNOW_NO_RESOURCES.issuperset(actions), (where, actions)
+            assert WITHOUT_RESOURCES.issuperset(actions), (where, actions)
         assert not {"NotAction", "NotResource"}.intersection(statement), where
 
 
