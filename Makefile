@@ -57,7 +57,7 @@ bench: setup .venv/test .venv/bench ## benchmarks, one JSON line each
 	@$(BIN)/pytest tests/benchmarks -q -s
 
 # One set of versions for everything; the locks of tests/ hold only what comes on top of requirements.lock.
-lock: setup ## pin every dependency anew
+lock: setup ## pin every dependency again
 	@$(PIP) uv
 	@$(COMPILE) --upgrade --all-extras --group setup --group test --group lint --group bench --output-file .venv/all.lock pyproject.toml
 	@$(COMPILE) --constraint .venv/all.lock --extra local --extra onnx --extra sar --group setup --output-file requirements.lock pyproject.toml

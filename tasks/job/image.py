@@ -80,7 +80,7 @@ def work_image(
         The outcome, also where its status is FAILED.
 
     Raises:
-        SwathError: The request cannot be honoured, or the results cannot be published.
+        SwathError: The request cannot be processed, or the results cannot be published.
     """
     started = datetime.now(UTC)
     plan = check_plan(request, image_url)
@@ -98,7 +98,7 @@ def check_plan(request: Request, image_url: str) -> Plan:
 
     Raises:
         ImageError: The image cannot be read, or not safely.
-        EndpointError: The endpoint does not tell what the plan needs to know of it.
+        EndpointError: The endpoint does not give the information that the plan needs.
         RequestError: The request does not fit the image, or there is no such model, tile encoding
             or output.
     """

@@ -80,10 +80,10 @@ def work_region(
 
     Args:
         plan: The plan of the image.
-        region: Which of its tiles.
-        work_uri: Folder or s3:// prefix that the image is merged from.
-        observer: Hears of tiles that are done.
-        concurrency: Shares the endpoint with other regions; left out, there are none.
+        region: The region.
+        work_uri: Folder or s3:// prefix where the region stores its results.
+        observer: Is notified of tiles that are done.
+        concurrency: Shares the endpoint with other regions; left out, this one is alone.
         submit: Runs a batch; left out, in a thread of this process.
 
     Raises:

@@ -59,15 +59,15 @@ def _extent(georeference: Georeference, image: Image) -> Extent:
     x, y = np.meshgrid(
         np.linspace(0, image.width, _SAMPLES), np.linspace(0, image.height, _SAMPLES)
     )
-    places = georeference.to_world(np.stack([x.ravel(), y.ravel()], axis=1))
-    places = places[np.isfinite(places).all(axis=1)]
-    if not len(places):
+    positions = georeference.to_world(np.stack([x.ravel(), y.ravel()], axis=1))
+    positions = positions[np.isfinite(positions).all(axis=1)]
+    if not len(positions):
         raise RequestError(
-            f"regionOfInterest: {image.url} lies nowhere on Earth, by its georeference; "
-            "leave it out."
+            f"regionOfInterest: the georeference of {image.url} gives no valid position on "
+            "Earth; leave the field out."
         )
-    centre = places[len(places) // 2, 0]
-    longitudes, latitudes = wrap_near(places[:, 0], centre), places[:, 1]
+    centre = positions[len(positions) // 2, 0]
+    longitudes, latitudes = wrap_near(positions[:, 0], centre), positions[:, 1]
     west, east = longitudes.min(), longitudes.max()
     if east - west > 180:  # around a pole, or much of the globe
         west, east = centre - 180, centre + 180
@@ -99,8 +99,8 @@ def _in_pixels(ground: shapely.Geometry, georeference: Georeference) -> shapely.
     west, south, east, north = ground.bounds
     ground = shapely.segmentize(ground, max(east - west, north - south) / _SEGMENTS)
     with np.errstate(invalid="ignore"):  # infinite where the projection has no answer
-        places = georeference.to_image(shapely.get_coordinates(ground))
-    return shapely.set_coordinates(ground, places) if np.isfinite(places).all() else None
+        positions = georeference.to_image(shapely.get_coordinates(ground))
+    return shapely.set_coordinates(ground, positions) if np.isfinite(positions).all() else None
 
 
 def _text(bounds: tuple[float, ...]) -> str:

@@ -1,4 +1,4 @@
-"""How fast an image is worked: seconds a tile, and how many regions run at a time."""
+"""The throughput of an image: seconds for a tile, and regions that run at the same time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tile_seconds(timings: Iterable[RegionTiming], pixels: int) -> float:
     Weighted by tiles, so that short regions, dominated by their first calls, count little.
 
     Args:
-        timings: Earlier regions of the same model; `TILE_SECONDS` is returned where there are none.
+        timings: Earlier regions of the same model; without any, `TILE_SECONDS` is returned.
         pixels: Pixels of a tile.
     """
     costs = sorted(
