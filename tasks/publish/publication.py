@@ -1,4 +1,9 @@
-"""Publish an image's features and its ledger of tiles to every output of the request."""
+"""Publish an image's features and its ledger of tiles to every output of the request.
+
+The files that an image has in one folder or prefix belong together. Files of an earlier run under
+the same names that this run does not replace are removed first, for example the features if now
+every tile failed; then the features are written, and the ledger last.
+"""
 
 from __future__ import annotations
 
@@ -201,10 +206,14 @@ def _put_files(
     output: S3Output | FileOutput, files: Mapping[str, Path], stem: str, roots: Sequence[Path]
 ) -> Iterator[tuple[str, str]]:
     """Write the files of one output; yields the name and URI of each when it is complete."""
+    uris = {
+        name: file_uri(output, f"{stem}.{ending}", roots) for name, ending in FILE_ENDINGS.items()
+    }
+    for name in uris.keys() - files.keys():
+        objects.remove_object(uris[name])
     for name, path in files.items():
-        uri = file_uri(output, f"{stem}.{FILE_ENDINGS[name]}", roots)
-        objects.put(uri, path)
-        yield name, uri
+        objects.put(uris[name], path)
+        yield name, uris[name]
 
 
 def _put_records(

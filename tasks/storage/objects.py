@@ -109,6 +109,25 @@ def remove(uri: str, role_arn: str | None = None) -> None:
                 s3.delete_object(Bucket=bucket, Key=found["Key"])
 
 
+def remove_object(uri: str, role_arn: str | None = None) -> None:
+    """Remove one object; it need not exist.
+
+    It is looked for first by listing, so that s3:DeleteObject is needed only if it exists.
+
+    Raises:
+        PublishError: The object could not be removed.
+    """
+    with _storage_errors("remove", uri):
+        if not uri.startswith(_SCHEME):
+            Path(uri).unlink(missing_ok=True)
+            return
+        bucket, key = split_s3(uri)
+        s3 = client("s3", role_arn)
+        listed = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+        if any(found["Key"] == key for found in listed):  # the first with this prefix is the key
+            s3.delete_object(Bucket=bucket, Key=key)
+
+
 def split_s3(uri: str) -> tuple[str, str]:
     """Bucket and key of `s3://bucket/key`.
 

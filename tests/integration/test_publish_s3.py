@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from affine import Affine
+from botocore.exceptions import ClientError
 
 from tasks.aws import clients
 from tasks.aws.clients import client
@@ -177,6 +178,39 @@ def test_one_bad_output_does_not_keep_the_others(bucket: str) -> None:
     assert f"Published nevertheless: s3://{bucket}/a/x.tif.geojson" in message
     assert objects.exists(f"s3://{bucket}/a/x.tif.parquet")
     assert objects.exists(f"s3://{bucket}/a/x.tif.coverage.parquet")
+
+
+def test_a_run_that_fails_leaves_no_features_of_an_earlier_run(bucket: str) -> None:
+    outputs: list[Output] = [S3Output(type="S3", bucket=bucket, prefix="a")]
+    publish(outputs, results(detections(3)), "x.tif")
+    for key in ("a/x.tif.geojson.txt", "a/y.tif.parquet", "x.tif.geojson"):
+        objects.put(f"s3://{bucket}/{key}", b"kept")
+    publish(outputs, results(), "x.tif")
+    left = client("s3").list_objects_v2(Bucket=bucket)["Contents"]
+    assert [found["Key"] for found in left] == [
+        "a/x.tif.coverage.parquet",
+        "a/x.tif.geojson.txt",
+        "a/y.tif.parquet",
+        "x.tif.geojson",
+    ]
+
+
+def test_features_that_may_not_be_removed_are_told(bucket: str) -> None:
+    outputs: list[Output] = [S3Output(type="S3", bucket=bucket, prefix="a")]
+    publish(outputs, results(detections(3)), "x.tif")
+    ledger = objects.get(f"s3://{bucket}/a/x.tif.coverage.parquet")
+
+    def deny(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "DeleteObject")
+
+    events, name = client("s3", None).meta.events, "before-call.s3.DeleteObject"
+    events.register(name, deny)
+    try:
+        with pytest.raises(PublishError, match=r"Cannot remove s3.*AccessDenied.*s3:DeleteObject"):
+            publish(outputs, results(), "x.tif")
+    finally:
+        events.unregister(name, deny)
+    assert objects.get(f"s3://{bucket}/a/x.tif.coverage.parquet") == ledger
 
 
 def test_a_stream_gets_no_ledger(stream: str) -> None:

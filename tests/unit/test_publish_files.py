@@ -241,6 +241,29 @@ def test_where_every_tile_failed_the_ledger_alone_is_published(tmp_path: Path) -
     assert [str(path) for path in tmp_path.iterdir()] == list(done.values())
 
 
+def test_a_run_that_fails_leaves_no_features_of_an_earlier_run(tmp_path: Path) -> None:
+    others = [tmp_path / name for name in ("x.tif", "x.tif.geojson.txt", "y.tif.geojson")]
+    for other in others:
+        other.write_text("kept")
+    outputs = [folder_output(tmp_path)]
+    publish(outputs, results(detections()), "x.tif", roots=[tmp_path])
+    done = publish(outputs, results(None), "x.tif", roots=[tmp_path]).uris
+    ledger = Path(done["coverage"])
+    assert sorted(tmp_path.iterdir()) == sorted([*others, ledger])
+    assert all(other.read_text() == "kept" for other in others)
+
+
+def test_features_that_cannot_be_removed_are_told_and_keep_their_own_ledger(
+    tmp_path: Path,
+) -> None:
+    ledger, blocked = tmp_path / "x.tif.coverage.parquet", tmp_path / "x.tif.parquet"
+    blocked.mkdir()  # a folder is not removed in place of a file
+    ledger.write_text("of the earlier run")
+    with pytest.raises(PublishError, match=r"outputs\[0\]: Cannot remove .*x\.tif\.parquet"):
+        publish([folder_output(tmp_path)], results(None), "x.tif", roots=[tmp_path])
+    assert ledger.read_text() == "of the earlier run"
+
+
 def test_one_bad_output_does_not_keep_the_others(tmp_path: Path, georeference: Place) -> None:
     roots = [tmp_path / "allowed"]
     outputs = [folder_output(tmp_path / "elsewhere"), folder_output(roots[0])]
