@@ -1,11 +1,11 @@
-"""A simulated endpoint, in a process of its own: what it takes at a time, and how well it is used.
+"""A simulated endpoint of a given capacity, in a process of its own, that measures its use.
 
-It answers after a time drawn at random, and either throttles what is over its capacity or lets it
-queue. It counts its busy slot-seconds itself.
+It answers after a random time. Calls beyond its capacity are throttled, or wait in a queue. It
+counts the slot-seconds in which it is busy.
 
     POST /            a call
-    GET  /figures     what was counted so far
-    GET  /capacity/8  takes 8 at a time from here on
+    GET  /figures     the figures so far
+    GET  /capacity/8  sets the capacity to 8
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ FASTEST, SLOWEST = 0.030, 0.080  # seconds that a call takes
 
 @dataclass(frozen=True)
 class Figures:
-    """What a server counted.
+    """The figures of a server.
 
     Attributes:
         busy: Slot-seconds at work.
-        available: Slot-seconds that there were.
-        answered: Calls.
-        throttled: Calls.
-        waited: Seconds that calls queued.
+        available: Slot-seconds of its capacity.
+        answered: Answered calls.
+        throttled: Throttled calls.
+        waited: Seconds that calls waited in the queue.
     """
 
     busy: float
@@ -45,7 +45,7 @@ class Figures:
     waited: float
 
     def since(self, before: Figures) -> Figures:
-        """What was counted after another look."""
+        """The difference from earlier figures."""
         return Figures(
             self.busy - before.busy,
             self.available - before.available,
@@ -56,7 +56,7 @@ class Figures:
 
     @property
     def used(self) -> float:
-        """Share of the capacity."""
+        """Share of the capacity that was busy."""
         return self.busy / self.available
 
     @property
@@ -72,20 +72,20 @@ class Figures:
 
 @dataclass(frozen=True)
 class LimitedServer:
-    """A server that runs.
+    """A running server.
 
     Attributes:
-        url: Where to post to.
+        url: Where calls are posted.
     """
 
     url: str
 
     def figures(self) -> Figures:
-        """What it counted so far."""
+        """The figures so far."""
         return Figures(**json.loads(self._get("figures")))
 
     def set_capacity(self, capacity: int) -> None:
-        """Change what it takes at a time; calls at work go on."""
+        """Change the capacity; calls in progress continue."""
         self._get(f"capacity/{capacity}")
 
     def _get(self, path: str) -> bytes:
@@ -96,7 +96,7 @@ class LimitedServer:
 
 @contextmanager
 def limited_server(capacity: int, *, queues: bool = False) -> Iterator[LimitedServer]:
-    """A server of a capacity; one that queues never throttles."""
+    """A running server; with `queues` it never throttles."""
     command = [sys.executable, __file__, str(capacity), "queues" if queues else "throttles"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -145,7 +145,7 @@ class _Endpoint:
         return json.dumps(counted.__dict__).encode()
 
     def _let_in(self) -> None:
-        """Set calls that queue to work."""
+        """Start calls from the queue."""
         while self._queue and self._at_work < self._capacity:
             self._count(+1)
             self._queue.popleft().set_result(None)
@@ -159,7 +159,7 @@ class _Endpoint:
 
 
 class _Connection(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive, as far as the clients of these tests speak it."""
+    """HTTP/1.1 with keep-alive, as far as these tests need it."""
 
     def __init__(self, endpoint: _Endpoint) -> None:
         self._endpoint, self._received = endpoint, b""

@@ -1,7 +1,6 @@
-"""SageMaker's runtime and control plane over HTTP, as AWS documents them, before real containers.
+"""SageMaker's runtime and control plane over HTTP, as AWS documents them, in front of real models.
 
-Signatures are checked as AWS checks them, so that what arrives is what was signed. Whatever else
-AWS and networks do can be asked for.
+Signatures are checked as AWS checks them. Errors of AWS and of the network can be injected.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ class Refusal:
     """An error as AWS answers it.
 
     Attributes:
-        status: Of HTTP.
-        kind: `x-amzn-ErrorType`; none is sent where it is empty.
-        body: JSON, or bytes as they are.
-        headers: More of them.
+        status: HTTP status.
+        kind: `x-amzn-ErrorType`; not sent if empty.
+        body: JSON, or bytes sent as they are.
+        headers: Further headers.
     """
 
     status: int
@@ -48,18 +47,18 @@ class Refusal:
 
 
 Fault = Refusal | str
-"""An error; or what becomes of the connection: hang, drip, reset, short; or gzip, of the answer."""
+"""An error; a fault of the connection: hang, drip, reset, short; or a gzip-compressed answer."""
 
 
 @dataclass
 class Call:
-    """A call that arrived, its signature being right.
+    """A call that arrived with a valid signature.
 
     Attributes:
-        path: Of the URL.
-        key: The access key that it was signed with.
+        path: Path of the URL.
+        key: Access key that it was signed with.
         headers: By name, in lower case.
-        body: Of the call.
+        body: The body.
     """
 
     path: str
@@ -73,10 +72,10 @@ class Hosted:
     """An endpoint.
 
     Attributes:
-        container: Address that has `/invocations`.
-        told: What DescribeEndpoint tells beside the name.
-        fault: What goes wrong at the runtime.
-        tags: Of the endpoint.
+        container: Base URL of the model server.
+        told: Result of DescribeEndpoint, without the name.
+        fault: Injected at the runtime.
+        tags: Tags of the endpoint.
     """
 
     container: str = ""
@@ -89,15 +88,15 @@ class SageMaker(ThreadingHTTPServer):
     """Endpoints by name.
 
     Attributes:
-        endpoints: What is hosted.
-        components: Inference components: name → what DescribeInferenceComponent tells.
-        refused: Operation of the control plane → how it is refused.
+        endpoints: Hosted endpoints.
+        components: Name of an inference component → result of DescribeInferenceComponent.
+        refused: Operation of the control plane → the error that it answers.
         expired: Access keys that are no longer accepted.
-        secret: Of every access key.
+        secret: Secret access key of every access key.
         calls: Calls of the runtime.
         asked: Operations of the control plane, in order.
-        go: Asynchronous work waits until it is set.
-        enough: Set to let go of the clients that hang.
+        go: Asynchronous calls wait until it is set.
+        enough: Set to release hanging clients.
     """
 
     daemon_threads = True
@@ -121,12 +120,12 @@ class SageMaker(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up is none of ours."""
+        """A client that closes the connection is expected."""
 
 
 @contextmanager
 def sagemaker(secret: str) -> Iterator[SageMaker]:
-    """A server that is listening."""
+    """A running server."""
     with SageMaker(secret) as server:
         thread = Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

@@ -1,4 +1,4 @@
-"""How well calls fill an endpoint whose limit nobody told, and how many calls are throttled.
+"""How much of an endpoint of unknown capacity is used, and how many calls are throttled.
 
 The endpoint counts both; it runs in a process of its own.
 """
@@ -21,14 +21,14 @@ from tests.limited_server import Figures, LimitedServer, limited_server
 
 SETTLING = 3.0  # seconds after a start or a change that are not counted
 MEASURED = 12.0
-MOST = 256  # calls that may be in flight: not what holds back
+MOST = 256  # calls that may be in flight: more than any endpoint here takes
 BODY = b"tile"
 TOO_MANY = 429
-TURNS = 12_800
+PERMITS = 12_800
 
 
 class _Fixed:
-    """A number of calls that somebody guessed, in place of a limiter."""
+    """A fixed number of calls at a time, in place of a limiter."""
 
     def __init__(self, calls: int) -> None:
         self._turns = Semaphore(calls)
@@ -49,7 +49,7 @@ def post(transport: Transport, url: str) -> None:
 
 
 def call_on(limiter: Limiter | _Fixed, transport: Transport, url: str) -> None:
-    """Call until the limiter closes; who is throttled waits as a tile does, without a turn."""
+    """Call until the limiter closes; a throttled call waits without a permit, as a tile does."""
     refused = 0
     while True:
         try:
@@ -65,7 +65,7 @@ def call_on(limiter: Limiter | _Fixed, transport: Transport, url: str) -> None:
 
 @contextmanager
 def calling(server: LimitedServer, limiter: Limiter | _Fixed, threads: int) -> Iterator[None]:
-    """Threads at work."""
+    """Call from many threads."""
     transport = Transport(timeout=10)
     calls = [Thread(target=call_on, args=(limiter, transport, server.url)) for _ in range(threads)]
     for thread in calls:
@@ -80,7 +80,7 @@ def calling(server: LimitedServer, limiter: Limiter | _Fixed, threads: int) -> I
 
 
 def settled(server: LimitedServer) -> Figures:
-    """What is counted once it has settled."""
+    """The server's figures after the start is over."""
     time.sleep(SETTLING)
     before = server.figures()
     time.sleep(MEASURED)
@@ -139,7 +139,7 @@ def test_two_regions_share_an_endpoint() -> None:
         assert figures.refused < 0.02
 
 
-def test_a_limit_that_was_guessed_is_worse() -> None:
+def test_a_fixed_limit_is_worse() -> None:
     shares = {}
     guesses: dict[str, Callable[[], Limiter | _Fixed]] = {
         "fixed, too low": lambda: _Fixed(5),
@@ -154,15 +154,15 @@ def test_a_limit_that_was_guessed_is_worse() -> None:
     assert shares["fixed, too high"].refused > 2 * shares["found"].refused
 
 
-def cpu_seconds(turn: Callable[[], AbstractContextManager[object]], threads: int) -> float:
-    """Of all threads, for one turn."""
+def cpu_seconds(permit: Callable[[], AbstractContextManager[object]], threads: int) -> float:
+    """CPU seconds of all threads for one permit."""
     together = Barrier(threads)
 
     def take() -> None:
         together.wait()
-        for _ in range(TURNS // threads):
-            with turn():
-                time.sleep(0.0005)  # others come meanwhile, and must wait
+        for _ in range(PERMITS // threads):
+            with permit():
+                time.sleep(0.0005)  # other threads come meanwhile, and must wait
 
     takers = [Thread(target=take) for _ in range(threads)]
     start = time.process_time()
@@ -170,11 +170,11 @@ def cpu_seconds(turn: Callable[[], AbstractContextManager[object]], threads: int
         thread.start()
     for thread in takers:
         thread.join()
-    return (time.process_time() - start) / TURNS
+    return (time.process_time() - start) / PERMITS
 
 
 @pytest.mark.parametrize("threads", [1, 128])
-def test_a_turn_costs_little(threads: int) -> None:
+def test_a_permit_costs_little(threads: int) -> None:
     limiter = Limiter(MOST)
     cost = {
         "without": cpu_seconds(nullcontext, threads),
@@ -183,7 +183,7 @@ def test_a_turn_costs_little(threads: int) -> None:
     microseconds = {what: round(1e6 * seconds, 1) for what, seconds in cost.items()}
     print(
         json.dumps(
-            {"benchmark": "concurrency: CPU µs of a turn", "threads": threads} | microseconds
+            {"benchmark": "concurrency: CPU µs of a permit", "threads": threads} | microseconds
         )
     )
     assert limiter.in_flight == 0

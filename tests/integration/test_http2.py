@@ -98,7 +98,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
 
 
-def test_a_server_that_offers_it_is_spoken_to_in_http_2(server: str) -> None:
+def test_http_2_is_used_if_the_server_offers_it(server: str) -> None:
     transport = Transport(10.0)
     for size in (1, LARGE, LARGE):
         reply = transport.post(server, {"content-type": "image/tiff"}, bytes(size))
@@ -107,7 +107,7 @@ def test_a_server_that_offers_it_is_spoken_to_in_http_2(server: str) -> None:
     transport.close()
 
 
-def test_a_server_that_nobody_vouches_for_is_not_spoken_to(
+def test_a_server_with_an_untrusted_certificate_is_refused(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")

@@ -253,7 +253,7 @@ def failure(endpoint: Endpoint) -> Exception:
         ("/badly-packed", AnswerError, "Invalid gzip header"),
     ],
 )
-def test_each_failure_is_of_its_kind_with_the_address_and_the_reason(
+def test_each_failure_raises_its_error_with_the_address_and_the_reason(
     server: str, opened: Open, path: str, kind: type[Exception], told: str
 ) -> None:
     error = failure(opened(server + path))
@@ -264,7 +264,7 @@ def test_each_failure_is_of_its_kind_with_the_address_and_the_reason(
 
 
 @pytest.mark.parametrize(("path", "seconds"), [("/503", 7), ("/503_plain", None), ("/429", 0)])
-def test_patience_is_asked_for_in_seconds(
+def test_retry_after_is_read_in_seconds(
     server: str, opened: Open, path: str, seconds: float | None
 ) -> None:
     error = failure(opened(server + path))
@@ -273,7 +273,7 @@ def test_patience_is_asked_for_in_seconds(
 
 
 @pytest.mark.parametrize("path", ["/slow", "/trickle", "/drip"])
-def test_an_answer_that_is_too_late_is_given_up(server: str, opened: Open, path: str) -> None:
+def test_a_late_answer_times_out(server: str, opened: Open, path: str) -> None:
     began = time.monotonic()
     error = failure(opened(server + path, timeout=0.4))
     assert 0.3 < time.monotonic() - began < 5
@@ -281,7 +281,7 @@ def test_an_answer_that_is_too_late_is_given_up(server: str, opened: Open, path:
     assert str(error) == f"{server}{path}: no complete answer within 0.4 s"
 
 
-def test_closing_ends_calls_under_way(server: str, opened: Open) -> None:
+def test_closing_ends_calls_in_flight(server: str, opened: Open) -> None:
     endpoint = opened(server + "/slow")
     began = time.monotonic()
     Timer(0.3, endpoint.close).start()
@@ -289,7 +289,7 @@ def test_closing_ends_calls_under_way(server: str, opened: Open) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_nobody_at_the_address_may_be_somebody_the_next_time(opened: Open) -> None:
+def test_a_refused_connection_may_succeed_later(opened: Open) -> None:
     error = failure(opened("http://127.0.0.1:9/"))
     assert type(error) is UnreachableError
     assert str(error).startswith("http://127.0.0.1:9/: Connection refused")
@@ -305,7 +305,7 @@ def test_an_answer_that_is_too_long_is_not_read_to_its_end(
     assert "more than 1000" in str(error)
 
 
-def test_what_is_no_collection_fails_its_tile_alone(server: str, opened: Open) -> None:
+def test_an_answer_that_is_not_a_collection_fails_its_tile_alone(server: str, opened: Open) -> None:
     endpoint = opened(server + "/list")
     assert answer_of(endpoint) == [1, 2, 3]
     found = infer_tiles([tile(0), tile(1)], endpoint, attempts=3)
@@ -315,7 +315,7 @@ def test_what_is_no_collection_fails_its_tile_alone(server: str, opened: Open) -
 
 
 @pytest.mark.parametrize("path", ["/badly-packed", "/404", "/reset", "/empty"])
-def test_whatever_a_server_does_each_tile_has_its_line(
+def test_each_tile_has_its_row_of_the_ledger_whatever_the_server_does(
     server: str, opened: Open, path: str
 ) -> None:
     found = infer_tiles([tile(0), tile(1)], opened(server + path), attempts=1)
@@ -323,35 +323,35 @@ def test_whatever_a_server_does_each_tile_has_its_line(
     assert all(server in line and "\n" not in line for line in found.ledger["reason"].to_pylist())
 
 
-def test_connections_are_kept(server: str, opened: Open) -> None:
+def test_connections_are_reused(server: str, opened: Open) -> None:
     endpoint = opened(server + "/good")
     for _ in range(20):
         assert answer_of(endpoint) == json.loads(EMPTY)
     assert len(Misbehaving.connections) == 1
 
 
-def test_a_connection_is_kept_through_an_error_that_was_answered(server: str, opened: Open) -> None:
+def test_a_connection_is_reused_after_an_error_status(server: str, opened: Open) -> None:
     endpoint = opened(server + "/500")
     for _ in range(5):
         assert isinstance(failure(endpoint), TransientError)
     assert len(Misbehaving.connections) == 1
 
 
-def test_a_compressed_answer_is_understood(server: str, opened: Open) -> None:
+def test_a_compressed_answer_is_decompressed(server: str, opened: Open) -> None:
     assert answer_of(opened(server + "/packed")) == json.loads(EMPTY)
 
 
-def test_an_answer_is_understood_whatever_it_is_called(server: str, opened: Open) -> None:
+def test_json_is_read_whatever_its_content_type(server: str, opened: Open) -> None:
     assert answer_of(opened(server + "/called-html")) == json.loads(EMPTY)
 
 
-def test_what_is_not_a_number_costs_its_feature_alone(server: str, opened: Open) -> None:
+def test_nan_costs_its_feature_alone(server: str, opened: Open) -> None:
     found = infer_tiles([tile()], opened(server + "/not-a-number"))
     assert found.ledger["state"].to_pylist() == ["inferred"]
     assert found.ledger["rejected"].to_pylist() == [1]
 
 
-def test_parameters_travel_as_headers(server: str, opened: Open) -> None:
+def test_parameters_are_sent_as_headers(server: str, opened: Open) -> None:
     endpoint = opened(
         server + "/good", CustomAttributes="a=1", count=5, threshold=0.25, note=" été "
     )
@@ -410,7 +410,7 @@ def test_a_failing_tile_loses_none_of_its_neighbours(
     assert lines[2]["failed_calls"][0].startswith("ThrottledError after 0.")
 
 
-def test_a_model_that_the_server_does_not_have_is_told(models: str, image: Image) -> None:
+def test_an_unknown_model_is_a_permanent_error(models: str, image: Image) -> None:
     with closing(open_endpoint(ask(f"{models}/yolo/invocations"), image, 30.0)) as endpoint:
         error = failure(endpoint)
     assert type(error) is PermanentError
@@ -418,7 +418,7 @@ def test_a_model_that_the_server_does_not_have_is_told(models: str, image: Image
     assert "bright-targets, centerpoint" in str(error)
 
 
-def test_the_deadline_of_a_request_is_that_of_each_call(models: str, image: Image) -> None:
+def test_the_timeout_applies_to_each_call(models: str, image: Image) -> None:
     request = ask(f"{models}/failure/invocations", imageProcessorParameters={"seconds": 1})
     with closing(open_endpoint(request, image, 0.3)) as endpoint:
         found = infer_tiles([tile(0, (0, 0, 255)), tile(1)], endpoint, attempts=1)

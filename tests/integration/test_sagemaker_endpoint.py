@@ -212,7 +212,7 @@ def test_an_inference_component_is_named_in_its_header(server: SageMaker, opened
     assert endpoint.capacity == 6
 
 
-def test_a_compressed_answer_is_understood(server: SageMaker, opened: Open) -> None:
+def test_a_compressed_answer_is_decompressed(server: SageMaker, opened: Open) -> None:
     server.endpoints["ships"].fault = "gzip"
     assert answer(opened()) == create_model("flood", {})(tile().pixels)
 
@@ -281,7 +281,7 @@ def model_error(original: int, said: str) -> Refusal:
         ("reset", UnreachableError, "127.0.0.1"),
     ],
 )
-def test_each_failure_is_of_its_kind_with_the_reason_and_is_one_call(
+def test_each_failure_raises_its_error_with_the_reason_after_one_call(
     server: SageMaker, opened: Open, fault: Fault, kind: type[Exception], told: str
 ) -> None:
     endpoint = opened()
@@ -294,7 +294,7 @@ def test_each_failure_is_of_its_kind_with_the_reason_and_is_one_call(
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("soon", None)])
-def test_patience_is_asked_for_in_seconds(
+def test_retry_after_is_read_in_seconds(
     server: SageMaker, opened: Open, header: str, seconds: float | None
 ) -> None:
     endpoint = opened()
@@ -320,7 +320,7 @@ def failing(server: SageMaker, opened: Open, models: str) -> Endpoint:
         ((255, 0, 255), AnswerError, "not JSON"),
     ],
 )
-def test_a_container_that_fails_is_told_from_sagemaker(
+def test_an_error_of_the_container_is_told_apart_from_one_of_sagemaker(
     failing: Endpoint, colour: tuple[int, int, int], kind: type[Exception], told: str
 ) -> None:
     error = failure(failing, tile(0, colour))
@@ -329,7 +329,7 @@ def test_a_container_that_fails_is_told_from_sagemaker(
     assert str(error).startswith("SageMaker endpoint ships: ")
 
 
-def test_a_model_that_is_not_there_is_permanent(
+def test_an_unknown_model_is_a_permanent_error(
     server: SageMaker, opened: Open, models: str
 ) -> None:
     server.endpoints["ships"].container = f"{models}/nothing"
@@ -339,9 +339,7 @@ def test_a_model_that_is_not_there_is_permanent(
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])
-def test_an_answer_that_is_too_late_is_given_up(
-    server: SageMaker, opened: Open, fault: str
-) -> None:
+def test_a_late_answer_times_out(server: SageMaker, opened: Open, fault: str) -> None:
     endpoint = opened(timeout=0.5)
     server.endpoints["ships"].fault = fault
     assert (
@@ -391,7 +389,7 @@ def keys(
     return write
 
 
-def test_expired_credentials_are_looked_for_anew_once_for_all_threads(
+def test_expired_credentials_are_renewed_once_for_all_threads(
     server: SageMaker, opened: Open, keys: Callable[[str], None]
 ) -> None:
     endpoint = opened()
@@ -415,7 +413,7 @@ def test_credentials_that_stay_expired_are_permanent(
     assert "renew them" in str(error)
 
 
-def test_the_control_plane_too_is_asked_with_renewed_credentials(
+def test_the_control_plane_is_called_with_renewed_credentials_too(
     server: SageMaker, opened: Open, keys: Callable[[str], None]
 ) -> None:
     opened()
@@ -428,7 +426,7 @@ def test_the_control_plane_too_is_asked_with_renewed_credentials(
 
 
 @pytest.mark.parametrize("status", ["Creating", "OutOfService", "Failed", "Deleting"])
-def test_an_endpoint_that_does_not_answer_is_refused(
+def test_an_endpoint_out_of_service_is_refused(
     server: SageMaker, opened: Open, status: str
 ) -> None:
     server.endpoints["ships"].told |= {"EndpointStatus": status, "FailureReason": "no room"}
@@ -452,13 +450,13 @@ def test_an_endpoint_that_does_not_exist_is_refused(opened: Open) -> None:
 
 
 @pytest.mark.parametrize("name", ["EndpointName", "Targetvariant", "RequestTTLSeconds"])
-def test_parameters_that_are_none_are_refused(server: SageMaker, opened: Open, name: str) -> None:
+def test_unknown_parameters_are_refused(server: SageMaker, opened: Open, name: str) -> None:
     with pytest.raises(RequestError, match=f"imageProcessorParameters.{name}: .*TargetVariant"):
         opened(**{name: "x"})
     assert server.calls == []
 
 
-def test_a_variant_that_is_not_there_is_refused_with_those_that_are(opened: Open) -> None:
+def test_an_unknown_variant_is_refused_with_the_known_ones(opened: Open) -> None:
     with pytest.raises(RequestError, match=r"TargetVariant: blue .* name one of AllTraffic"):
         opened(TargetVariant="blue")
 
@@ -477,9 +475,7 @@ def test_a_component_of_another_endpoint_is_refused(server: SageMaker, opened: O
         opened(InferenceComponentName="part")
 
 
-def test_what_sagemaker_says_instead_of_describing_an_endpoint_is_told(
-    server: SageMaker, opened: Open
-) -> None:
+def test_an_error_of_describe_endpoint_is_reported(server: SageMaker, opened: Open) -> None:
     server.refused["DescribeEndpoint"] = json_error(400, "OptInRequired", "not subscribed")
     with pytest.raises(
         PermanentError, match=r"DescribeEndpoint answered OptInRequired.*not subscribed"
@@ -487,7 +483,7 @@ def test_what_sagemaker_says_instead_of_describing_an_endpoint_is_told(
         opened()
 
 
-def test_a_network_that_reaches_the_runtime_alone_is_enough(
+def test_a_network_with_a_route_to_the_runtime_alone_is_enough(
     server: SageMaker,
     opened: Open,
     caplog: pytest.LogCaptureFixture,
@@ -507,7 +503,7 @@ def test_a_network_that_reaches_the_runtime_alone_is_enough(
     ("side", "variant", "most"),
     [(4096, instances("a", 1), 25 * 2**20), (2048, serverless("a", 5), 4 * 2**20)],
 )
-def test_tiles_that_are_certainly_too_large_are_refused_before_any(
+def test_a_request_whose_tiles_are_all_too_large_is_refused(
     server: SageMaker, opened: Open, side: int, variant: dict[str, Any], most: int
 ) -> None:
     server.endpoints["ships"].told["ProductionVariants"] = [variant]
@@ -536,7 +532,7 @@ def test_a_tile_that_is_too_large_fails_alone_and_is_not_sent(
 # --- variants
 
 
-def test_images_are_shared_out_by_weight_and_always_to_the_same_variant(
+def test_images_are_distributed_by_weight_and_each_always_has_the_same_variant(
     server: SageMaker,
 ) -> None:
     server.endpoints["ships"].told["ProductionVariants"] = [
@@ -555,13 +551,15 @@ def test_images_are_shared_out_by_weight_and_always_to_the_same_variant(
 
 
 @pytest.mark.parametrize("name", ["TargetVariant", "InferenceComponentName"])
-def test_a_request_that_names_a_part_keeps_it_unasked(server: SageMaker, name: str) -> None:
+def test_a_request_that_names_a_variant_or_component_is_left_as_it_is(
+    server: SageMaker, name: str
+) -> None:
     request = ask("ships", imageProcessorParameters={name: "mine"})
     assert resolve_variant(request, "s3://images/a.tif") is request
     assert server.asked == []
 
 
-def test_where_there_is_nothing_to_choose_nothing_is_named(server: SageMaker) -> None:
+def test_no_variant_is_named_if_there_is_no_choice(server: SageMaker) -> None:
     request = ask("ships")
     assert resolve_variant(request, "s3://images/a.tif") is request
     http = {"type": "HTTP_ENDPOINT", "name": "http://127.0.0.1/"}
@@ -569,7 +567,7 @@ def test_where_there_is_nothing_to_choose_nothing_is_named(server: SageMaker) ->
     assert resolve_variant(other, "s3://images/a.tif") is other
 
 
-def test_where_sagemaker_may_not_be_asked_the_work_goes_on_and_the_log_says_so(
+def test_without_permission_to_describe_the_run_continues_with_a_warning(
     server: SageMaker, opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.refused["DescribeEndpoint"] = json_error(400, "AccessDeniedException", "not you")
@@ -633,7 +631,7 @@ def hosting(server: SageMaker, opened: Open) -> Callable[..., Open]:
     return hosting
 
 
-def test_tags_that_may_not_be_read_leave_the_operators_default(
+def test_without_permission_to_list_tags_the_operators_default_applies(
     server: SageMaker, opened: Open
 ) -> None:
     server.refused["ListTags"] = json_error(400, "AccessDeniedException", "not you")
@@ -647,7 +645,7 @@ def options(bucket: str, timeout: float = 30.0) -> dict[str, Any]:
     return {"async_uri": f"s3://{bucket}/in", "async_timeout": timeout}
 
 
-def test_an_asynchronous_endpoint_answers_through_s3_and_leaves_nothing(
+def test_an_asynchronous_endpoint_answers_through_s3_and_leaves_no_object(
     server: SageMaker, opened: Open, queue: str, models: str
 ) -> None:
     server.endpoints["slow"].container = f"{models}/flood"
@@ -676,7 +674,7 @@ def test_an_asynchronous_endpoint_answers_through_s3_and_leaves_nothing(
         ((255, 0, 255), AnswerError, "not JSON"),
     ],
 )
-def test_an_asynchronous_failure_is_of_its_kind_and_leaves_nothing(
+def test_an_asynchronous_failure_raises_its_error_and_leaves_no_object(
     opened: Open, queue: str, colour: tuple[int, int, int], kind: type[Exception], told: str
 ) -> None:
     error = failure(opened("slow", options=options(queue)), tile(0, colour))
@@ -685,7 +683,7 @@ def test_an_asynchronous_failure_is_of_its_kind_and_leaves_nothing(
     assert objects(queue) == []
 
 
-def test_a_refused_asynchronous_call_leaves_nothing(
+def test_a_refused_asynchronous_call_leaves_no_object(
     server: SageMaker, opened: Open, queue: str
 ) -> None:
     endpoint = opened("slow", options=options(queue))
@@ -694,7 +692,7 @@ def test_a_refused_asynchronous_call_leaves_nothing(
     assert objects(queue) == []
 
 
-def test_an_asynchronous_answer_that_does_not_come_is_given_up_and_swept_up_in_the_end(
+def test_a_missing_asynchronous_answer_times_out_and_is_removed_on_closing(
     server: SageMaker, opened: Open, queue: str
 ) -> None:
     server.go.clear()
@@ -734,7 +732,7 @@ def test_closing_ends_the_wait_for_asynchronous_answers_and_leaves_no_tile(
     del failures["S3FailurePath"]  # what SageMaker writes later is none of ours
 
 
-def test_one_listing_serves_all_who_wait(
+def test_one_listing_serves_all_waiting_threads(
     server: SageMaker, opened: Open, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tasks.inference.sagemaker.aws_client import AwsClient
@@ -764,7 +762,7 @@ def test_asynchronous_tiles_need_a_folder_in_s3(opened: Open, queue: str) -> Non
         opened("slow", options={"async_uri": "/tmp/swath"})
 
 
-def test_its_parameters_tell_an_asynchronous_endpoint_where_sagemaker_may_not_be_asked(
+def test_without_permission_to_describe_the_parameters_show_an_asynchronous_endpoint(
     server: SageMaker, opened: Open, queue: str
 ) -> None:
     server.refused["DescribeEndpoint"] = json_error(400, "AccessDeniedException", "not you")
@@ -772,7 +770,7 @@ def test_its_parameters_tell_an_asynchronous_endpoint_where_sagemaker_may_not_be
     assert server.calls[0].path == "/endpoints/slow/async-invocations"
 
 
-def test_an_asynchronous_endpoint_without_a_place_for_failures_is_warned_of(
+def test_an_asynchronous_endpoint_without_a_failure_path_logs_a_warning(
     server: SageMaker, opened: Open, queue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = server.endpoints["slow"].told["AsyncInferenceConfig"]

@@ -146,7 +146,7 @@ def test_a_secret_is_sent_in_its_header(
     assert Echo.tokens == [f"Bearer {TOKEN}"] * 2
 
 
-def test_a_secret_that_was_kept_as_text_is_read_as_json_too(models: str) -> None:
+def test_a_secret_stored_as_text_is_read_as_json(models: str) -> None:
     name = in_prefect(json.dumps({"url": models, "value": f"Bearer {TOKEN}"}))
     assert ask(f"{models}/models/ships", f"{{{{ {name} }}}}")
 
@@ -161,7 +161,7 @@ def test_a_version_of_a_secret_can_be_named(models: str) -> None:
         assert reveal({"A": f"{{{{ {text} }}}}"}, models).parameters == {"A": told}
 
 
-def test_a_process_asks_for_a_secret_once(models: str) -> None:
+def test_a_process_fetches_a_secret_once(models: str) -> None:
     arn = in_aws({"url": models, "value": "a-token", "other": "b-token"})
     text = {"A": f"{{{{ {arn} }}}}", "B": f"{{{{ {arn}:other }}}} {{{{ {arn} }}}}"}
     first = reveal(text, models)
@@ -174,7 +174,7 @@ def test_a_process_asks_for_a_secret_once(models: str) -> None:
         reveal(text, models)
 
 
-def test_what_was_revealed_does_not_show() -> None:
+def test_the_repr_of_revealed_parameters_shows_no_value() -> None:
     revealed = reveal({"A": "b-token"}, "http://a/")
     assert "b-token" not in repr(revealed)
 
@@ -189,7 +189,7 @@ def test_what_was_revealed_does_not_show() -> None:
         ("https://A.example:443/models", "https://user:word@a.example/x/../models/ships"),
     ],
 )
-def test_a_secret_goes_to_the_url_that_it_names_and_below(allowed: str, url: str) -> None:
+def test_a_secret_is_sent_to_its_url_and_below(allowed: str, url: str) -> None:
     name = in_prefect({"url": allowed, "value": "a-token"})
     assert reveal({"A": f"{{{{ {name} }}}}"}, url).secrets == {"a-token"}
 
@@ -209,7 +209,7 @@ def test_a_secret_goes_to_the_url_that_it_names_and_below(allowed: str, url: str
         ("", "https://a.example/"),
     ],
 )
-def test_a_secret_goes_nowhere_else(allowed: str, url: str) -> None:
+def test_a_secret_is_sent_nowhere_else(allowed: str, url: str) -> None:
     name = in_prefect({"url": allowed, "value": "a-token"})
     with pytest.raises(RequestError) as refused:
         reveal({"A": f"{{{{ {name} }}}}"}, url)
@@ -232,7 +232,7 @@ def test_a_secret_goes_nowhere_else(allowed: str, url: str) -> None:
         ({"url": "http://a"}, "url", "has no text as 'url': name one of its: none."),
     ],
 )
-def test_a_secret_that_is_none_is_told_without_its_value(
+def test_a_malformed_secret_is_refused_without_its_value(
     keep: Callable[[object], str], then: str, kept: object, key: str, told: str
 ) -> None:
     name = keep(kept) + (then + key if key else "")
@@ -243,7 +243,7 @@ def test_a_secret_that_is_none_is_told_without_its_value(
     assert TOKEN not in str(refused.value)
 
 
-def test_an_absent_block_is_named() -> None:
+def test_a_missing_block_is_named() -> None:
     with pytest.raises(RequestError, match="there is no Secret block 'absent' on this Prefect"):
         reveal({"A": "{{ prefect.blocks.secret.absent }}"}, "http://a/")
 
@@ -310,7 +310,7 @@ ARN = "arn:aws:secretsmanager:us-west-2:123456789012:secret:ships-AbCdEf"
         (None, UnreachableError, "Secrets Manager does not answer: "),
     ],
 )
-def test_why_aws_does_not_give_a_secret_is_told(
+def test_an_error_of_secrets_manager_is_reported(
     keeper: str,
     aws_is_kept: Callable[[str], None],
     answer: tuple[int, str] | None,
@@ -334,7 +334,7 @@ def test_why_aws_does_not_give_a_secret_is_told(
         (None, UnreachableError, "Prefect does not answer: "),
     ],
 )
-def test_why_prefect_does_not_give_a_secret_is_told(
+def test_an_error_of_prefect_is_reported(
     keeper: str, status: int | None, kind: type[Exception], told: str
 ) -> None:
     Keeper.answers = [(status or 0, {})]
@@ -347,7 +347,7 @@ def test_why_prefect_does_not_give_a_secret_is_told(
 
 
 @pytest.mark.parametrize("path", ["refuses", "repeats", "leads"])
-def test_a_server_that_says_a_secret_again_is_not_quoted(models: str, path: str) -> None:
+def test_a_secret_that_a_server_repeats_is_masked(models: str, path: str) -> None:
     name = in_prefect({"url": models, "token": TOKEN})
     with closing(endpoint(f"{models}/models/{path}", f"Bearer {{{{ {name}.token }}}}")) as model:
         try:
@@ -468,7 +468,7 @@ def test_the_open_inference_protocol_takes_secrets_too(allowed: Path) -> None:
             open_endpoint(asked, scene, 10.0)
 
 
-def test_an_endpoint_is_opened_patiently_while_its_secret_is_not_to_be_had(
+def test_opening_an_endpoint_is_retried_while_its_secret_cannot_be_read(
     allowed: Path, keeper: str, aws_is_kept: Callable[[str], None], models: str
 ) -> None:
     scene = open_image(str(paint(allowed / "a.tif")), roots=[allowed])
@@ -484,7 +484,7 @@ def test_an_endpoint_is_opened_patiently_while_its_secret_is_not_to_be_had(
     assert len(Keeper.answers) == 1
 
 
-def test_the_secret_of_the_page_is_kept_and_sent_as_it_says() -> None:
+def test_the_example_in_the_documentation_works() -> None:
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
     section = page.partition("### Secrets\n")[2].partition("\n## ")[0]
     (fields,) = map(json.loads, re.findall(r"```json\n(.*?)```", section, re.DOTALL))

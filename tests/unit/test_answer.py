@@ -45,7 +45,7 @@ def test_a_feature_moves_to_pixels_of_the_full_image() -> None:
     assert json.loads(row["properties"]) == {"colour": "red", "featureClasses": [SHIP]}
 
 
-def test_a_geometry_moves_too_and_gives_the_box_where_there_is_none() -> None:
+def test_a_geometry_moves_too_and_its_bounds_are_the_default_box() -> None:
     outline = [[[10, 10], [20, 10], [20, 30], [10, 10]]]
     given = feature(
         imageGeometry={"type": "Polygon", "coordinates": outline}, featureClasses=[SHIP]
@@ -88,7 +88,7 @@ def test_osmls_deprecated_names_are_understood() -> None:
         (feature(imageGeometry={"type": "Blob"}, featureClasses=[SHIP]), "feature 0"),
     ],
 )
-def test_a_broken_feature_loses_only_itself(broken: Any, reason: str) -> None:
+def test_a_malformed_feature_costs_only_itself(broken: Any, reason: str) -> None:
     answer = read_answer(collection(broken, WHOLE), TILE)
     assert [row["ordinal"] for row in rows(collection(broken, WHOLE))] == [1]
     assert answer.rejected == 1
@@ -198,7 +198,7 @@ def test_a_box_that_reaches_beyond_its_tile_is_clipped() -> None:
 @pytest.mark.parametrize(
     "answer", [[1, 2, 3], {}, {"type": "FeatureCollection"}, {"error": "boom"}, "text", None, 3]
 )
-def test_what_is_no_collection_fails_the_tile(answer: object) -> None:
+def test_an_answer_that_is_not_a_collection_fails_the_tile(answer: object) -> None:
     with pytest.raises(AnswerError):
         read_answer(answer, TILE)
 
@@ -232,7 +232,7 @@ def test_too_many_features_fail_the_tile() -> None:
         max_leaves=30,
     )
 )
-def test_whatever_a_feature_is_it_is_a_row_or_a_rejection(junk: Any) -> None:
+def test_any_feature_becomes_a_row_or_a_rejection(junk: Any) -> None:
     answer = read_answer(
         collection(junk, feature(**junk) if isinstance(junk, dict) else junk), TILE
     )
@@ -245,7 +245,7 @@ def test_a_body_that_is_not_json_fails_the_tile(body: bytes) -> None:
         parse(body)
 
 
-def test_an_answer_in_text_is_decoded_and_its_giver_named() -> None:
+def test_an_answer_in_text_is_decoded_and_errors_name_its_source() -> None:
     text = json.dumps(collection(WHOLE, feature(imageBBox=[1, 2, 3, 10**400]))).encode()
     answer = read_answer(JsonText("http://model", text), TILE)
     assert answer.rejected == 1
@@ -256,7 +256,7 @@ def test_an_answer_in_text_is_decoded_and_its_giver_named() -> None:
 @pytest.mark.parametrize(
     "broken", ['{"imageBBox": "1234"}', '{"imageBBox": [1,2,3,4], "note": "\\ud800"}']
 )
-def test_what_cannot_be_published_costs_its_feature_alone(broken: str) -> None:
+def test_properties_that_cannot_be_published_cost_their_feature_alone(broken: str) -> None:
     classes = '"featureClasses": [{"iri": "ship", "score": 0.5}]'
     properties = f"{broken[:-1]}, {classes}}}"
     text = f'{{"type": "FeatureCollection", "features": [{{"properties": {properties}}}]}}'

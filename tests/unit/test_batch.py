@@ -110,7 +110,7 @@ def test_calls_fit_in_memory(call_bytes: int) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(FATE)), max_size=12))
-def test_every_tile_ends_in_its_own_state(kinds: list[str]) -> None:
+def test_every_tile_has_its_own_state(kinds: list[str]) -> None:
     batch = [tile(index, kind) for index, kind in enumerate(kinds)]
     found = infer_tiles(batch, FAILURE)
     lines = found.ledger.to_pylist()
@@ -169,14 +169,14 @@ def test_every_call_is_counted(answers: list[object], state: str, attempts: int)
     assert len(told) == failed
 
 
-def test_broken_features_are_counted_and_lose_nothing_else() -> None:
+def test_malformed_features_are_counted_and_cost_nothing_else() -> None:
     answer = collection([0, 0, 2, 2], [9, 9, 1, 1], [50, 0, 60, 9], [4, 4, 6, 6])
     found = infer_tiles([tile(0)], Scripted(answer), attempts=1)
     assert found.detections["ordinal"].to_pylist() == [0, 3]
     assert coverage.rejected(found.ledger) == 2
 
 
-def test_properties_too_deep_to_be_published_lose_only_their_feature() -> None:
+def test_properties_nested_too_deep_cost_only_their_feature() -> None:
     answer = collection([0, 0, 2, 2], [4, 4, 6, 6])
     nested: list[Any] = []
     for _ in range(2000):
@@ -187,7 +187,7 @@ def test_properties_too_deep_to_be_published_lose_only_their_feature() -> None:
     assert coverage.rejected(found.ledger) == 1
 
 
-def test_tiles_are_asked_about_together_and_each_alone_where_that_fails() -> None:
+def test_tiles_share_a_call_and_have_calls_of_their_own_if_it_fails() -> None:
     good = collection([0, 0, 2, 2])
     together = Scripted((good,) * 2, (good,), tiles_per_call=2)
     found = infer_tiles([tile(index) for index in range(3)], together, max_calls=1)
@@ -202,7 +202,7 @@ def test_tiles_are_asked_about_together_and_each_alone_where_that_fails() -> Non
     assert found.ledger["reason"].to_pylist() == ["", "poison"]
 
 
-def test_a_passing_failure_does_not_part_tiles_that_are_asked_about_together() -> None:
+def test_a_transient_failure_does_not_split_a_shared_call() -> None:
     good = collection([0, 0, 2, 2])
     flaky = Scripted(TransientError("reset"), ThrottledError("busy"), (good,) * 2, tiles_per_call=2)
     found = infer_tiles([tile(index) for index in range(2)], flaky, max_calls=1)
@@ -224,4 +224,4 @@ def test_too_few_answers_fail_their_tiles() -> None:
 def test_a_tile_that_is_always_throttled_fails_alone() -> None:
     found = infer_tiles([tile(0), tile(1, "yellow")], FAILURE, retry_seconds=0)
     assert found.ledger["state"].to_pylist() == ["inferred", "failed"]
-    assert "patience" in found.ledger["reason"][1].as_py()
+    assert "asks to retry after" in found.ledger["reason"][1].as_py()

@@ -1,4 +1,4 @@
-"""Answers in arrays keep the same contract as features do."""
+"""Answers in arrays are read under the same rules as features."""
 
 import json
 from typing import Any

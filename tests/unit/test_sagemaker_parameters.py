@@ -22,7 +22,9 @@ SERVICE = get_session().get_service_model("sagemaker-runtime")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_what_the_operation_has_is_taken_but_what_swath_sets(operation: str) -> None:
+def test_all_parameters_of_an_operation_are_taken_except_those_that_swath_sets(
+    operation: str,
+) -> None:
     shape = SERVICE.operation_model(operation).input_shape
     assert shape is not None
     own = {"EndpointName", "Body", "InputLocation", "Filename"}
@@ -44,7 +46,7 @@ def test_what_the_operation_has_is_taken_but_what_swath_sets(operation: str) -> 
         (ASYNCHRONOUS, "Body"),
     ],
 )
-def test_what_swath_sets_is_refused(operation: str, name: str) -> None:
+def test_a_parameter_that_swath_sets_is_refused(operation: str, name: str) -> None:
     with pytest.raises(RequestError, match=f"imageProcessorParameters.{name}: is set by Swath"):
         arguments(operation, {name: "x"})
 
@@ -89,7 +91,7 @@ def test_a_value_that_sagemaker_would_refuse_is_refused_before_any_tile(
     assert told in str(refusal.value)
 
 
-def test_values_come_in_the_type_that_the_call_has_and_empty_ones_are_none() -> None:
+def test_values_get_the_type_of_the_parameter_and_empty_ones_are_left_out() -> None:
     given = {"RequestTTLSeconds": "600", "CustomAttributes": 7, "InferenceId": " "}
     taken = {"RequestTTLSeconds": 600, "CustomAttributes": "7"}
     assert arguments(ASYNCHRONOUS, given) == taken

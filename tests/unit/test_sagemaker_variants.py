@@ -20,7 +20,7 @@ digests = st.binary(max_size=8).map(lambda text: sha256(text).hexdigest())
 
 
 @given(some_variants, digests, st.randoms())
-def test_the_same_work_goes_to_the_same_variant_in_whatever_order_they_are_told(
+def test_the_choice_does_not_depend_on_the_order_of_the_variants(
     variants: list[Variant], digest: str, random: object
 ) -> None:
     chosen = choose_variant(variants, digest)
@@ -31,7 +31,7 @@ def test_the_same_work_goes_to_the_same_variant_in_whatever_order_they_are_told(
 
 
 @given(some_variants, digests)
-def test_a_variant_without_weight_gets_no_image_where_another_has_some(
+def test_a_variant_without_weight_gets_no_image_if_another_has_weight(
     variants: list[Variant], digest: str
 ) -> None:
     weight = {variant.name: variant.weight for variant in variants}
@@ -54,7 +54,7 @@ def test_weights_count_by_their_ratios_alone(
 
 
 @given(st.dictionaries(names, st.integers(0, 9), min_size=2, max_size=4), st.integers(0, 2**31))
-def test_many_images_are_shared_out_by_weight(parts: dict[str, int], seed: int) -> None:
+def test_many_images_are_distributed_by_weight(parts: dict[str, int], seed: int) -> None:
     variants = [Variant(name, weight, 1) for name, weight in parts.items()]
     works = [sha256(f"{seed} {number}".encode()).hexdigest() for number in range(2000)]
     shares = Counter(choose_variant(variants, work) for work in works)
@@ -65,7 +65,7 @@ def test_many_images_are_shared_out_by_weight(parts: dict[str, int], seed: int) 
 
 
 @given(digests)
-def test_where_no_variant_has_a_weight_each_may_be_chosen(digest: str) -> None:
+def test_without_weights_each_variant_may_be_chosen(digest: str) -> None:
     variants = [Variant("a", 0.0, 1), Variant("b", 0.0, 1)]
     half = int(digest, 16) < 16 ** len(digest) // 2
     assert choose_variant(variants, digest) == ("a" if half else "b")
