@@ -1,4 +1,4 @@
-"""A Prefect server of ours goes on where a statement finds its SQLite locked."""
+"""The local Prefect server goes on when a statement finds its SQLite database locked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ asyncio.run(collide(sys.argv[1]))
 """
 
 
-def test_what_failed_holds_up_neither_the_event_loop_nor_who_has_the_lock(tmp_path: Path) -> None:
+def test_a_failed_statement_blocks_neither_the_event_loop_nor_the_holder_of_the_lock(
+    tmp_path: Path,
+) -> None:
     command = [sys.executable, "-c", COLLISION, str(tmp_path / "runs.db")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

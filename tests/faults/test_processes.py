@@ -1,4 +1,4 @@
-"""Nothing that a supervisor started outlives it, however and whenever it ends."""
+"""No process that a supervisor started outlives it, however and whenever it ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deployments.local.loopback import free_port
 from deployments.local.processes import Processes
 from tasks.errors import StackError
 
-# Deaf to polite requests, with a child of the same kind and an orphan in a session of its own.
+# Ignores SIGINT, SIGTERM and SIGHUP, with a child like itself and an orphan in its own session.
 STUBBORN = """
 import os, signal, subprocess, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -60,7 +60,7 @@ def family(token: str) -> list[psutil.Process]:
     return found
 
 
-def await_nobody(token: str, timeout: float = 60.0) -> None:
+def await_no_process(token: str, timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while left := family(token):
         if time.monotonic() > deadline:
@@ -95,41 +95,39 @@ def token() -> str:
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name
 )
-def test_a_signal_leaves_nobody(number: signal.Signals, token: str, tmp_path: Path) -> None:
+def test_a_signal_leaves_no_process(number: signal.Signals, token: str, tmp_path: Path) -> None:
     with supervise(token, tmp_path) as supervisor:
         await_line(supervisor, "up")
         # the supervisor, and twice a guard, a program, its child and its orphan
         assert len(family(token)) == 9
         supervisor.send_signal(number)
-        await_nobody(token)
+        await_no_process(token)
         assert supervisor.wait(60) != 0
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
-def test_a_signal_in_the_midst_of_starting_leaves_nobody(
+def test_a_signal_during_the_start_leaves_no_process(
     number: signal.Signals, delay: float, token: str, tmp_path: Path
 ) -> None:
     with supervise(token, tmp_path) as supervisor:
         await_line(supervisor, "starting")
         time.sleep(delay)
         supervisor.send_signal(number)
-        await_nobody(token)
+        await_no_process(token)
 
 
 @pytest.mark.parametrize("between", [0.0, 0.05, 0.2])
-def test_an_impatient_second_interrupt_leaves_nobody(
-    between: float, token: str, tmp_path: Path
-) -> None:
+def test_a_second_interrupt_leaves_no_process(between: float, token: str, tmp_path: Path) -> None:
     with supervise(token, tmp_path) as supervisor:
         await_line(supervisor, "up")
         supervisor.send_signal(signal.SIGINT)
         time.sleep(between)
         supervisor.send_signal(signal.SIGINT)
-        await_nobody(token)
+        await_no_process(token)
 
 
-def test_an_interrupt_in_the_terminal_is_for_the_supervisor_alone(
+def test_an_interrupt_in_the_terminal_reaches_only_the_supervisor(
     token: str, tmp_path: Path
 ) -> None:
     argv = [sys.executable, "-I", "-c", "import time; time.sleep(60)", token]
@@ -140,7 +138,7 @@ def test_an_interrupt_in_the_terminal_is_for_the_supervisor_alone(
         assert os.getsid(0) not in {os.getsid(child.pid) for child in children}
 
 
-def test_a_program_that_ends_early_is_reported_with_its_last_words(tmp_path: Path) -> None:
+def test_a_program_that_ends_early_is_reported_with_its_last_output(tmp_path: Path) -> None:
     log = tmp_path / "log"
     argv = [sys.executable, "-I", "-c", "print('no such port'); raise SystemExit(7)"]
     with Processes() as processes:
@@ -162,7 +160,7 @@ def test_a_program_that_is_not_ready_in_time_is_reported_and_stopped(
     assert not family(token)
 
 
-def test_ready_is_not_believed_of_a_program_that_has_ended(tmp_path: Path) -> None:
+def test_a_program_that_has_ended_does_not_count_as_ready(tmp_path: Path) -> None:
     argv = [sys.executable, "-I", "-c", "raise SystemExit(1)"]
     with Processes() as processes:
         child = processes.start("the server", argv, env=os.environ, log=tmp_path / "log")
@@ -200,7 +198,7 @@ def test_run_returns_when_the_program_is_done(tmp_path: Path) -> None:
             processes.run("a step", argv, env=os.environ, log=log, timeout=0.3)
 
 
-def test_handlers_of_the_process_are_given_back() -> None:
+def test_signal_handlers_of_the_process_are_restored() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with Processes():
@@ -222,7 +220,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Ok).serve_forever()
 """
 
 
-def test_what_another_program_answers_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+def test_the_answer_of_another_program_on_the_port_does_not_count(tmp_path: Path) -> None:
     port = free_port()
     argv = [sys.executable, "-I", "-c", LISTENER, str(port)]
     slow = [sys.executable, "-I", "-c", f"import time; time.sleep(2)\n{LISTENER}", str(port)]

@@ -1,4 +1,4 @@
-"""The queue of requests on an emulated SQS: kept, acknowledged, extended, set aside."""
+"""The queue of requests on an emulated SQS: messages received, deleted, extended, set aside."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def test_an_acknowledged_message_is_gone(queue: Queue) -> None:
     assert waiting(queue.dead_letter_url) == (0, 0)
 
 
-def test_no_more_is_taken_than_asked_for(queue: Queue) -> None:
+def test_no_more_messages_are_received_than_asked_for(queue: Queue) -> None:
     for number in range(5):
         send(queue.url, str(number))
     assert len(queue.receive(2, 5)) == 2
     assert waiting(queue.url) == (3, 2)
 
 
-def test_more_than_sqs_hands_out_may_be_asked_for(queue: Queue) -> None:
+def test_more_messages_may_be_asked_for_than_sqs_returns(queue: Queue) -> None:
     send(queue.url, BODY)
     assert len(queue.receive(100, 60)) == 1
 
@@ -110,7 +110,7 @@ def test_an_extended_message_stays_hidden(queue: Queue) -> None:
     assert waiting(queue.url) == (0, 0)
 
 
-def test_what_cannot_be_honoured_is_set_aside_with_the_reason(queue: Queue) -> None:
+def test_a_refused_message_is_set_aside_with_the_reason(queue: Queue) -> None:
     send(queue.url, "a neighbour")
     neighbour = one(queue)
     send(queue.url, BODY)
@@ -145,7 +145,7 @@ def test_any_reason_can_be_sent(queue: Queue, reason: str, told: str) -> None:
     assert aside["Body"] == BODY
 
 
-def test_the_producers_attributes_go_aside_too(queue: Queue) -> None:
+def test_the_producers_attributes_are_set_aside_too(queue: Queue) -> None:
     given = {f"a{n}": {"DataType": "String", "StringValue": f"v{n}"} for n in range(9)}
     given["a9"] = {"DataType": "Number", "StringValue": "7"}
     client("sqs").send_message(QueueUrl=queue.url, MessageBody=BODY, MessageAttributes=given)
@@ -168,19 +168,19 @@ def test_a_queue_must_be_set(url: str | None) -> None:
         open_queue(url)
 
 
-def test_a_queue_that_nothing_can_be_set_aside_from_is_refused(aws: str) -> None:
+def test_a_queue_without_a_dead_letter_queue_is_refused(aws: str) -> None:
     url = make_queue(f"bare-{uuid4().hex[:8]}")
     with pytest.raises(RequestError, match=f"{url} has no redrive policy; give"):
         open_queue(url)
 
 
-def test_a_queue_that_is_not_there_is_refused(aws: str) -> None:
+def test_a_queue_that_does_not_exist_is_refused(aws: str) -> None:
     url = f"{aws}/000000000000/absent"
     with pytest.raises(RequestError, match=f"SWATH_QUEUE_URL: {url} .*cannot be opened"):
         open_queue(url)
 
 
-def test_a_dead_letter_queue_that_is_gone_is_told(queue: Queue) -> None:
+def test_a_dead_letter_queue_that_does_not_exist_is_reported(queue: Queue) -> None:
     client("sqs").delete_queue(QueueUrl=queue.dead_letter_url)
     with pytest.raises(RequestError, match=r"dead-letter queue cannot be opened"):
         open_queue(queue.url)

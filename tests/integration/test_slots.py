@@ -1,4 +1,4 @@
-"""The bound on calls to one endpoint over all images: real flow runs, on a real Prefect server."""
+"""The limit on calls to one endpoint over all images: real flow runs on a real Prefect server."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def until(condition: Callable[[], bool], what: Callable[[], Any] = lambda: "") -
         time.sleep(0.05)
 
 
-def test_the_limit_is_made_with_the_capacity_and_kept_as_the_operator_set_it(
+def test_the_limit_is_created_with_the_capacity_and_kept_as_the_operator_set_it(
     name: str, limit: Limit
 ) -> None:
     with Image(Region(name, 20, capacity=6)) as image:
@@ -276,7 +276,7 @@ def test_never_are_more_calls_in_flight_than_there_are_slots(name: str, limit: L
     assert min(region.calls for region in regions) > 0
 
 
-def test_a_region_without_a_slot_says_so_and_has_its_turn(
+def test_a_region_without_a_slot_logs_that_and_gets_one_later(
     name: str, limit: Limit, client: SyncPrefectClient
 ) -> None:
     first, second = Region(name, 4, capacity=1), Region(name, 4, capacity=1)
@@ -290,7 +290,7 @@ def test_a_region_without_a_slot_says_so_and_has_its_turn(
             until(lambda: second.calls > 0)
 
 
-def test_what_an_operator_sets_counts_in_the_middle_of_a_run(name: str, limit: Limit) -> None:
+def test_a_limit_that_an_operator_changes_applies_during_a_run(name: str, limit: Limit) -> None:
     region = Region(name, 20, capacity=8)
     with Image(region) as image:
         until(lambda: image.most == [8])
@@ -307,13 +307,13 @@ def test_what_an_operator_sets_counts_in_the_middle_of_a_run(name: str, limit: L
         until(lambda: image.most == [12])
 
 
-def test_slots_that_are_not_used_are_given_back(name: str, limit: Limit) -> None:
+def test_slots_that_are_not_used_are_released(name: str, limit: Limit) -> None:
     region = Region(name, 0, capacity=8)
     with Image(region, Region(name, 20)) as image:
         until(lambda: image.most == [0, 8])
 
 
-def test_a_region_that_fails_gives_back_at_once(name: str, limit: Limit) -> None:
+def test_a_region_that_fails_releases_its_slots_at_once(name: str, limit: Limit) -> None:
     limiter = Limiter(0)
 
     @flow
@@ -360,7 +360,7 @@ region(sys.argv[1])
 """
 
 
-def test_the_slots_of_a_killed_region_come_free(name: str, own_server: PrefectServer) -> None:
+def test_the_slots_of_a_killed_region_are_freed(name: str, own_server: PrefectServer) -> None:
     command = [sys.executable, "-c", KILLED, name]
     environment = os.environ | own_server.environment
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
@@ -450,7 +450,7 @@ def logs(client: SyncPrefectClient, region: Region) -> str:
     return "\n".join(log.message for log in client.read_logs(log_filter=mine, limit=200))
 
 
-def test_work_goes_on_while_prefect_is_away(
+def test_work_goes_on_while_prefect_does_not_answer(
     name: str, limit: Limit, prefect_api: str, client: SyncPrefectClient
 ) -> None:
     region = Region(name, 20, capacity=6)
@@ -469,7 +469,7 @@ def test_work_goes_on_while_prefect_is_away(
 
 
 @pytest.mark.parametrize("after", ["a renewal", "an end"])
-def test_a_server_that_starts_anew_and_forgets_its_leases_costs_no_slots(
+def test_a_server_that_restarts_and_forgets_its_leases_loses_no_slots(
     name: str, own_server: PrefectServer, after: str
 ) -> None:
     region = Region(name, 20, capacity=6)
@@ -544,6 +544,6 @@ def test_a_limit_is_named_after_its_endpoint(
     client.delete_global_concurrency_limit_by_name(named)
 
 
-def test_endpoints_that_differ_in_what_is_not_shown_have_limits_of_their_own() -> None:
+def test_endpoints_that_differ_in_hidden_parts_have_separate_limits() -> None:
     names = ["http://m/a?v=1", "http://m/a?v=2", "http://m/a/", "https://m/a", "http://m/a%2F"]
     assert len({limit_name(request(name, type="HTTP_ENDPOINT")) for name in names}) == len(names)

@@ -96,11 +96,11 @@ def forget() -> Iterator[None]:
     settings.cache_clear()
 
 
-def test_a_new_model_in_this_process_has_the_usual_pace(model: str) -> None:
+def test_a_new_model_in_this_process_has_the_default_throughput(model: str) -> None:
     assert throughput(model) == Throughput(TILE_SECONDS, 1)
 
 
-def test_a_tile_takes_what_it_took_regions_of_the_model(
+def test_the_seconds_of_a_tile_are_those_of_the_models_regions(
     client: SyncPrefectClient, model: str
 ) -> None:
     for seconds in (20.0, 30.0, 90.0):
@@ -109,7 +109,9 @@ def test_a_tile_takes_what_it_took_regions_of_the_model(
     assert throughput(model).tile_seconds == pytest.approx(0.3)
 
 
-def test_a_tile_takes_as_much_more_as_it_is_larger(client: SyncPrefectClient, model: str) -> None:
+def test_the_seconds_of_a_tile_are_in_proportion_to_its_pixels(
+    client: SyncPrefectClient, model: str
+) -> None:
     worked(client, model, figures(100, 20.0, MEGAPIXEL / 4))
     assert throughput(model).tile_seconds == pytest.approx(0.8)
 
@@ -125,7 +127,7 @@ def test_only_the_last_regions_count(client: SyncPrefectClient, model: str) -> N
     [{}, figures(0, 3.0), figures(100, 0.0), figures(100, "long"), figures(100, -4.0)],
     ids=["none", "no tiles", "no time", "no number", "negative"],
 )
-def test_nonsense_is_ignored(
+def test_invalid_metrics_are_ignored(
     client: SyncPrefectClient, model: str, labels: dict[str, float | str]
 ) -> None:
     worked(client, model, labels)
@@ -134,9 +136,7 @@ def test_nonsense_is_ignored(
     assert throughput(model).tile_seconds == pytest.approx(0.2)
 
 
-def test_regions_that_did_not_get_to_their_end_tell_nothing(
-    client: SyncPrefectClient, model: str
-) -> None:
+def test_regions_that_did_not_complete_are_ignored(client: SyncPrefectClient, model: str) -> None:
     worked(client, model, figures(100, 20.0), Failed())
     worked(client, model, figures(100, 20.0), Completed(name="Endpoint down"))
     assert throughput(model).tile_seconds == TILE_SECONDS
@@ -154,7 +154,7 @@ def test_regions_that_did_not_get_to_their_end_tell_nothing(
         ((40, None, None), 12),
     ],
 )
-def test_as_many_regions_run_as_no_limit_forbids(
+def test_the_lowest_limit_says_how_many_regions_run(
     client: SyncPrefectClient,
     monkeypatch: pytest.MonkeyPatch,
     model: str,
@@ -175,7 +175,7 @@ def test_as_many_regions_run_as_no_limit_forbids(
     assert throughput(model, most=12).workers == workers
 
 
-def test_a_deployment_that_is_not_there_costs_no_image(
+def test_a_deployment_that_does_not_exist_fails_no_image(
     monkeypatch: pytest.MonkeyPatch, model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/nowhere")
@@ -184,7 +184,7 @@ def test_a_deployment_that_is_not_there_costs_no_image(
     assert "The timing of earlier regions cannot be read" in caplog.text
 
 
-def test_a_prefect_that_does_not_answer_costs_no_image(
+def test_a_prefect_that_does_not_answer_fails_no_image(
     monkeypatch: pytest.MonkeyPatch, model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/there")

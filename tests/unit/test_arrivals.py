@@ -1,4 +1,4 @@
-"""What S3 tells of a new object, in its three forms, and what is an image of it."""
+"""S3's notifications of new objects in their three forms, and which objects are images."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_key_arrives_as_it_is(key: str, safe: str, wrapped: bool) -> None:
         assert arrival.url == f"s3://images/{key}"
 
 
-def test_every_form_tells_the_same_of_an_object() -> None:
+def test_every_form_has_the_same_object() -> None:
     object_in_sqs = only(notification(record()))
     assert object_in_sqs.created
     assert object_in_sqs.size == 1024
@@ -140,18 +140,18 @@ def test_every_form_tells_the_same_of_an_object() -> None:
     assert only(through_sns(notification(record()))) == object_in_sqs
 
 
-def test_a_notification_of_several_records_tells_of_each() -> None:
+def test_a_notification_of_several_records_has_an_object_for_each() -> None:
     found = arrivals(notification(record("a.tif"), record("b/c.ntf")))
     assert [arrival.key for arrival in found] == ["a.tif", "b/c.ntf"]
 
 
 @pytest.mark.parametrize("wrap", [str, through_sns])
-def test_the_test_event_of_s3_tells_of_nothing(wrap: Any) -> None:
+def test_the_test_event_of_s3_has_no_object(wrap: Any) -> None:
     body = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "images", "HostId": "8cLeGA"}
     assert read_arrivals(wrap(json.dumps(body))) == []
 
 
-def test_a_call_that_cloudtrail_tells_of_is_no_arrival() -> None:
+def test_an_event_of_cloudtrail_is_no_arrival() -> None:
     call: dict[str, Any] = {"detail-type": "AWS API Call via CloudTrail", "detail": {}}
     assert read_arrivals(event(**call)) == []
 
@@ -167,12 +167,12 @@ def test_a_call_that_cloudtrail_tells_of_is_no_arrival() -> None:
         '{"source": "aws.ecs", "detail-type": "ECS Task State Change", "detail": {}}',
     ],
 )
-def test_any_other_message_is_none_of_s3(body: str) -> None:
+def test_any_other_message_is_not_from_s3(body: str) -> None:
     assert read_arrivals(body) is None
 
 
 @given(st.text() | st.recursive(st.text() | st.none() | st.integers(), st.lists).map(json.dumps))
-def test_no_text_at_all_is_taken_amiss(body: str) -> None:
+def test_any_text_is_read_or_refused(body: str) -> None:
     assert read_arrivals(body) is None
 
 
@@ -201,7 +201,7 @@ def test_an_image_is_worked(name: str) -> None:
     assert plain(name, size=None).ignored == ""
 
 
-def test_every_ending_that_gdal_knows_for_the_formats_that_are_read_is_an_images() -> None:
+def test_every_suffix_that_gdal_has_for_the_formats_that_are_read_is_an_images() -> None:
     known = raster_driver_extensions()
     endings = {f".{end}" for end, driver in known.items() if driver in SIGNATURES.values()}
     assert endings
@@ -215,7 +215,7 @@ def test_every_ending_that_gdal_knows_for_the_formats_that_are_read_is_an_images
         *("readme.txt", "tif", ".tif", "a.tif.part", "d41d8cd98f00b204e9800998ecf8427e", "a.tif "),
     ],
 )
-def test_what_lies_beside_an_image_is_ignored(name: str) -> None:
+def test_files_beside_an_image_are_ignored(name: str) -> None:
     assert "its name ends in none of .gtiff, .img, " in plain(f"incoming/{name}").ignored
 
 
@@ -239,7 +239,7 @@ def test_folders_empty_objects_and_other_events_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("name", ["Put", "Post", "Copy", "CompleteMultipartUpload"])
-def test_however_an_object_was_made_it_is_new(name: str) -> None:
+def test_an_object_is_new_however_it_was_created(name: str) -> None:
     assert only(notification(record(eventName=f"ObjectCreated:{name}"))).ignored == ""
 
 
@@ -272,7 +272,7 @@ def test_a_job_id_can_be_read() -> None:
     assert arrival.job_id("ships").startswith("ships-Harbour-of-Örebro-2-.tif-")
 
 
-def test_that_s3_does_not_give_the_template_is_no_refusal_of_the_object(s3: RangeServer) -> None:
+def test_an_object_is_not_refused_while_s3_does_not_return_the_template(s3: RangeServer) -> None:
     s3.objects["/images/request.json"] = b"{}"  # further up than the one that may not be read
     s3.refusals["/images/incoming/request.json"] = 403, "AccessDenied"
     with pytest.raises(PublishError) as failed:
@@ -284,7 +284,7 @@ def test_that_s3_does_not_give_the_template_is_no_refusal_of_the_object(s3: Rang
     assert "s3:ListBucket" in told
 
 
-def test_the_page_lists_the_endings_of_images() -> None:
+def test_the_page_lists_the_suffixes_of_images() -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-it-works.md").read_text(encoding="utf-8")
     listed = page.partition("Only names that end in")[2].partition("are images")[0]
     assert set(re.findall(r"`(\.\w+)`", listed)) == IMAGES

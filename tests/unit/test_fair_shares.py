@@ -1,4 +1,4 @@
-"""Who may have how many slots: what it is to be fair."""
+"""Fair shares of the slots of a limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def claims(*images: list[int]) -> list[Claim]:
 
 
 @given(st.integers(0, 200), WANTED)
-def test_nobody_gets_more_than_they_want_and_nothing_that_is_wanted_is_left(
+def test_no_share_exceeds_what_is_wanted_and_no_wanted_slot_is_left(
     total: int, wanted: list[int]
 ) -> None:
     shares = divide(total, wanted)
@@ -32,7 +32,7 @@ def test_nobody_gets_more_than_they_want_and_nothing_that_is_wanted_is_left(
 
 
 @given(st.integers(0, 200), WANTED)
-def test_who_gets_less_than_they_want_has_no_less_than_others_but_for_one(
+def test_a_share_below_what_is_wanted_is_at_most_one_less_than_any_other(
     total: int, wanted: list[int]
 ) -> None:
     shares = divide(total, wanted)
@@ -42,13 +42,15 @@ def test_who_gets_less_than_they_want_has_no_less_than_others_but_for_one(
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.integers(1, 12))
-def test_of_equals_who_came_first_has_one_more(total: int, want: int, number: int) -> None:
+def test_of_equal_claims_the_earlier_has_one_more(total: int, want: int, number: int) -> None:
     shares = divide(total, [want] * number)
     assert shares == sorted(shares, reverse=True)
 
 
 @given(st.integers(0, 200), st.lists(WANTED, max_size=6))
-def test_images_share_first_and_their_regions_then(limit: int, images: list[list[int]]) -> None:
+def test_slots_are_shared_by_images_and_then_by_their_regions(
+    limit: int, images: list[list[int]]
+) -> None:
     asked = claims(*images)
     shares = fair_shares(limit, asked)
     assert shares.keys() == {claim.region for claim in asked}

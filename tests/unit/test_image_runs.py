@@ -1,4 +1,4 @@
-"""What people find an image's run by, and what its end stands for."""
+"""The name and tags of an image's run, and the status of its end."""
 
 import time
 
@@ -42,11 +42,11 @@ def test_runs_are_tagged_with_job_and_model() -> None:
         (None, "FAILED"),
     ],
 )
-def test_the_end_of_a_run_stands_for_a_status(state: State | None, status: str) -> None:
+def test_the_final_state_of_a_run_gives_the_status(state: State | None, status: str) -> None:
     assert status_of(state) == status
 
 
-def test_progress_tells_the_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_has_the_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([100.0, 130.0, 135.0, 140.0, 150.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
     clock = _Clock(tiles=400)

@@ -1,4 +1,4 @@
-"""Answers of Prefect that have more than a page."""
+"""Queries of Prefect with more than one page of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stages of a run's start, told by its states and its processes."""
+"""The stages of a run's start, from its states and its processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUBMITTED = [
 ]
 
 
-def test_a_process_of_a_worker() -> None:
+def test_stages_of_a_process_that_a_worker_started() -> None:
     found = stages(SUBMITTED, [5_013, 4_000, BOOT], 5_021.5)
     assert found == Startup(queued=2, provisioned=1, python=7, first_tile=1.5)
     assert str(found) == ("queued 2.00 s, provisioned 1.00 s, Python up 7.00 s, first tile 1.50 s")
@@ -38,7 +38,7 @@ def test_in_a_container_its_first_process_counts_not_the_one_that_runs_the_flow(
     assert stages(SUBMITTED, [5_018, 5_015.5], None) == Startup(2, 3.5, 4.5, None)
 
 
-def test_a_wait_for_a_place_is_of_the_queue_and_the_machine_s_states_are_not() -> None:
+def test_a_wait_for_a_slot_is_part_of_the_queue_and_states_of_the_machine_are_not() -> None:
     waited = [
         at(5_000, StateType.SCHEDULED, scheduled=5_000),
         at(5_001, StateType.PENDING),
@@ -52,12 +52,12 @@ def test_a_wait_for_a_place_is_of_the_queue_and_the_machine_s_states_are_not() -
     assert stages(waited[::-1], [5_050], 5_061) == Startup(31, 19, 10, 1)
 
 
-def test_a_run_in_a_process_that_was_there_has_a_first_tile_only() -> None:
+def test_a_run_in_an_existing_process_has_only_a_first_tile() -> None:
     here = [at(5_000, StateType.PENDING), at(5_000.1, StateType.RUNNING)]
     assert stages(here, [], 5_000.6).stages == {"first_tile": pytest.approx(0.5)}
 
 
-def test_a_run_of_which_nothing_is_known_has_no_stages() -> None:
+def test_a_run_without_states_has_no_stages() -> None:
     assert stages([], [BOOT], 5_000) == Startup()
     assert stages(SUBMITTED[:2], [BOOT], None).stages == {}
 
@@ -81,7 +81,7 @@ def test_no_stage_is_negative_and_none_is_lost(
     assert sum(found.values()) == pytest.approx(max(first_tile, running) - due, abs=1e-3)
 
 
-def test_the_median_of_a_stage_is_of_those_that_had_it() -> None:
+def test_the_median_of_a_stage_is_over_the_runs_that_had_it() -> None:
     some = [Startup(1, 2, 3, 4), Startup(first_tile=8), Startup(3, 4, 5, 9)]
     assert medians(some) == Startup(2, 3, 4, 8)
     assert medians([]) == Startup()
