@@ -1,9 +1,9 @@
 """Functions of numbers and arrays, compiled to machine code by numba when they are first called.
 
-numba keeps the machine code in files for later processes. Here they stand in a folder named after a
-hash of the sources of this package, in `NUMBA_CACHE_DIR` if that is set and in `__pycache__`
-otherwise. The hash is needed because numba itself only checks the file of a function, not the files
-of the functions that are compiled into it.
+numba stores the machine code in files for later processes. Their folder is named after a hash of
+the sources of this package, and is in `NUMBA_CACHE_DIR` if that is set, otherwise in `__pycache__`.
+The hash is needed because numba itself only checks the file of a function, not the files of the
+functions that are compiled into it.
 
 If that folder cannot be written, as on the read-only file system of a container, the process works
 in a temporary folder with links to the files. Functions that are missing are then compiled by each
@@ -35,12 +35,22 @@ def compiled(function: Function) -> Function:
 
     Arithmetic is IEEE 754 as written: no operations are reordered, and 0 / 0 is NaN as in numpy.
     """
-    return cast("Function", numba.njit(cache=True, error_model="numpy")(function))
+    return _compile(function, forceinline=False)
 
 
 def inlined(function: Function) -> Function:
     """Compile a short function into the functions that call it."""
-    return cast("Function", numba.njit(cache=True, error_model="numpy", forceinline=True)(function))
+    return _compile(function, forceinline=True)
+
+
+def _compile(function: Function, *, forceinline: bool) -> Function:
+    given = _CONFIG.CACHE_DIR
+    _CONFIG.CACHE_DIR = _FOLDER  # only here, so that other libraries keep their own folders
+    try:
+        compiler = numba.njit(cache=True, error_model="numpy", forceinline=forceinline)
+        return cast("Function", compiler(function))
+    finally:
+        _CONFIG.CACHE_DIR = given
 
 
 def _cache_folder() -> Path:
@@ -86,4 +96,4 @@ def _prepare(folder: Path) -> Path:
     return usable
 
 
-_CONFIG.CACHE_DIR = str(_prepare(_cache_folder()))
+_FOLDER = str(_prepare(_cache_folder()))

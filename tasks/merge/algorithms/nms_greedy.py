@@ -51,9 +51,9 @@ def suppress(
         threshold: IoU above which a detection suppresses another.
         share: Lower bound on the share of its sides that a detection has in common with one that it
             suppresses.
-        block: (5,) x_min, y_min, x_max, y_max of an area that all detections with a centre in it
-            are given of; and how far from a detection, in units of its sides, the centre of one
-            that suppresses it may be.
+        block: (5,) x_min, y_min, x_max, y_max of an area: all detections with their centre in it
+            are given. Then how far from a detection, in units of its sides, the centre of one that
+            suppresses it may be.
     """
     heads, cell_next, sizes, level_heads, level_next, counts = _empty_grid(len(indices))
     finest = _finest(bounds)

@@ -1,6 +1,6 @@
 """The area of one convex polygon within another: compiled functions.
 
-All polygons stand in one array of corners, (rows, 2), and each is given by its first row and its
+All polygons are in one array of corners, (rows, 2). A polygon is given by its first row and its
 number of corners, so that no function allocates memory.
 """
 

@@ -15,7 +15,7 @@ from tasks.merge.compiled import compiled
 from tasks.merge.shapes.clipping import bounds_of, clipped_area, overlap
 
 ROUNDING = 1e-9
-"""Share of the smaller shape up to which a shared area is taken for rounding, and so for none."""
+"""Share of the smaller shape's area up to which a shared area counts as 0: it is rounding."""
 
 
 @compiled
