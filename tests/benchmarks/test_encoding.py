@@ -1,6 +1,6 @@
-"""Encoding tiles, beside the naive way: a file in memory by rasterio, with its drivers' defaults.
+"""Encoding tiles, compared with rasterio: a file in memory with the defaults of the driver.
 
-Tiles are views into a strip, bands first, as the reader gives them, and carry their georeference.
+Tiles are views into a strip (bands, rows, columns), as the reader gives them, with georeference.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NAIVE: dict[tuple[str, str], dict[str, Any]] = {
     ("PNG", "NONE"): {"driver": "PNG"},
     ("JPEG", "NONE"): {"driver": "JPEG"},
 }
-FAST = {("GTIFF", "NONE"), ("NITF", "NONE"), ("PNG", "NONE")}  # far from the naive way
+FAST = {("GTIFF", "NONE"), ("NITF", "NONE"), ("PNG", "NONE")}  # several times faster than rasterio
 GREY_OR_RGB = {("GTIFF", "JPEG"), ("NITF", "JPEG"), ("JPEG", "NONE"), ("PNG", "NONE")}
 BYTES_ONLY = {("GTIFF", "JPEG"), ("NITF", "JPEG"), ("JPEG", "NONE")}
 
@@ -65,7 +65,7 @@ def tiles_of(scene: Image, dtype: str, bands: int, side: int) -> tuple[Image, li
     with rasterio.open(scene.path) as dataset:
         strip = dataset.read(window=Window(0, 0, SIZE, side + 8))
     strip = strip[np.arange(bands) % len(strip)].astype(dtype)
-    if dtype == "uint16":  # eleven bits, of which the last are noise
+    if dtype == "uint16":  # eleven bits, the lowest of them noise
         strip = strip * 8 + np.random.default_rng(0).integers(0, 8, strip.shape, dtype)
     colours = ("undefined",) * bands
     image = replace(scene, dtype=dtype, bands=bands, alpha=None, nodata=None, colours=colours)
@@ -88,7 +88,7 @@ def naive(scene: Image, options: dict[str, Any], tile: TilePixels) -> bytes:
             "crs": georeference.crs,
             "transform": georeference.tile_transform(tile.tile.window),
         }
-    if "IC" in options:  # such a NITF is only written as a copy
+    if "IC" in options:  # GDAL can compress NITF only when it copies a dataset
         with MemoryFile() as plain, MemoryFile(ext=".ntf") as copy:
             with plain.open(driver="GTiff", **profile) as dataset:
                 dataset.write(tile.pixels)

@@ -1,6 +1,6 @@
-"""Points a second, pixels to the world and back, beside the libraries that know nothing of images.
+"""Points per second, from pixels to the world and back, compared with pyproj, GDAL and sarkit.
 
-What is compared does the same work: pyproj a projection alone, GDAL its transformers in one thread
+The libraries do the same work: pyproj the projection alone, GDAL its transformers in one thread
 with the same thresholds, sarkit its own functions. A million points each.
 """
 
@@ -56,7 +56,7 @@ def pixels(side: int = SIDE, count: int = COUNT) -> NDArray[np.float64]:
 
 
 def seconds(way: Way, points: NDArray[np.float64]) -> float:
-    """The best of some rounds, after one on a few points."""
+    """The fastest of several rounds, after a warm-up on a few points."""
     way(points[:1000])
     taken = []
     for _ in range(ROUNDS):
@@ -73,7 +73,7 @@ def report(
     beside: str,
     theirs: tuple[Way, Way] | None,
 ) -> None:
-    """One line: millions of points a second there and back, ours and theirs."""
+    """Print millions of points per second in both directions, for Swath and the library."""
     world = found.to_world(points)
     assert np.isfinite(world).all()
     np.testing.assert_allclose(found.to_image(world), points, atol=1e-2)

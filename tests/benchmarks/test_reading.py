@@ -1,7 +1,7 @@
-"""Reading every tile of an image, beside the raw decoding of its blocks and the naive way.
+"""Reading every tile of an image, compared with decoding its blocks and with window reads.
 
-Ratios are to the raw decode: each block of the file once, in a plain loop with one handle. Above 1
-is faster. The naive way reads each tile's window by itself, from GDAL with a small cache.
+Ratios are relative to decoding each block of the file once, in a plain loop with one dataset; above
+1 is faster. The window reads take each tile by itself from GDAL, with a small cache.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def ours(image: Image, grid: Grid) -> None:
 
 
 def far_naive(image: Image, grid: Grid) -> None:
-    """Windows of an object in S3, by GDAL with the options that its users know."""
+    """Read windows of an object in S3 with GDAL and its well-known options."""
     server = {"AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE"}
     known = {
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",

@@ -1,7 +1,7 @@
 """Open and read damaged copies of files, in a process of its own: `FOLDER SEED COUNT FILE…`.
 
-Prints a JSON line of how many ended in which way. GDAL's libraries are C: what they get wrong ends
-the process, and that is what the test looks for.
+Prints the number of each outcome as a JSON line. GDAL and its libraries are written in C and C++: a
+fault there ends the process, which is what the test looks for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.imagery.reading import strips
 
 
 def damaged(body: bytes, rng: random.Random) -> bytes:
-    """Cut short, or with a few bytes changed, more often near the beginning than elsewhere."""
+    """The bytes truncated, or with a few of them changed, mostly near the beginning."""
     if rng.random() < 0.25:
         return body[: rng.randrange(1, len(body))]
     changed = bytearray(body)
@@ -32,7 +32,7 @@ def damaged(body: bytes, rng: random.Random) -> bytes:
 
 
 def outcome(file: Path) -> str:
-    """What becomes of an image: refused, or the kinds of its first tiles."""
+    """The outcome for an image: refused, or the types of its first tiles."""
     try:
         image = open_image(str(file), roots=[file.parent])
     except ImageError:

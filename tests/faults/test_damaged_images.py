@@ -1,4 +1,4 @@
-"""Whatever is in a file, opening and reading it ends in pixels or in a reason, never in a crash."""
+"""Opening and reading a damaged file gives pixels or an error, never a crash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from rasterio.shutil import copy
 from rasterio.transform import Affine
 
 PROJECT = Path(__file__).parents[2]
-MEMORY = 4 << 30  # bytes of address space; a process that has libraries and threads takes 2
+MEMORY = (
+    4 << 30
+)  # bytes of address space, of which the libraries and threads of a process take 2 GiB
 OUTCOMES = {"refused", "TilePixels", "UnreadTile", "AbsentTile"}
 SEED, COUNT = 1, 100
 
@@ -46,7 +48,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for name, writers in FORMATS.items():
         for number, (driver, options) in enumerate(writers):
-            file = folder / f"{number}.{name}.jp2"  # only the ending .jp2 is minded by a driver
+            file = (
+                folder / f"{number}.{name}.jp2"
+            )  # only the JPEG 2000 driver requires an extension
             copy(source, file, driver=driver, **options)
             files.setdefault(name, []).append(file)
     return files

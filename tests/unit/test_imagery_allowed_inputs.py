@@ -1,4 +1,4 @@
-"""Attempts to have more opened than one image: each gets a refusal, or comes to nothing."""
+"""Attempts to open more than the image itself are refused or have no effect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 90, 70
 
 
 class Elsewhere(ThreadingHTTPServer):
-    """A server that nobody should ask."""
+    """A server that must not receive any request."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Listener)
@@ -44,7 +44,7 @@ class _Listener(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the name that http.server asks for
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-        """Say nothing."""
+        """Do not log."""
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def read_all(image: Image) -> list[Any]:
 
 
 def opened(file: Path) -> Image:
-    """An image of which every tile is read."""
+    """Open an image and read all of its tiles."""
     image = open_image(str(file), roots=[file.parent])
     for one in read_all(image):
         assert isinstance(one, TilePixels), one
@@ -150,7 +150,7 @@ def opened(file: Path) -> Image:
         "x" * 100_000,
     ],
 )
-def test_no_other_place_is_opened(tmp_path: Path, url: str) -> None:
+def test_other_locations_are_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(ImageError, match=r"s3://|SWATH_LOCAL_ROOTS|not a file|key") as refusal:
         open_image(url, roots=[tmp_path])
     assert len(str(refusal.value)) < 1000 + len(str(tmp_path))
@@ -172,7 +172,7 @@ def test_no_other_place_is_opened(tmp_path: Path, url: str) -> None:
         "a.vrt",
     ],
 )
-def test_a_key_is_taken_as_it_is(s3: RangeServer, tmp_path: Path, key: str) -> None:
+def test_an_s3_key_is_used_literally(s3: RangeServer, tmp_path: Path, key: str) -> None:
     path = "".join(map(chr, f"/bucket/{key}".encode()))  # as the server takes percent escapes
     s3.objects[path] = write(tmp_path / "a.tif").read_bytes()
     assert open_image(f"s3://bucket/{key}").size == (WIDTH, HEIGHT)
@@ -182,11 +182,11 @@ def test_a_key_is_taken_as_it_is(s3: RangeServer, tmp_path: Path, key: str) -> N
     "name",
     ["a#b.tif", "a?b.tif", "a%20b.tif", "a\nb.tif", "{a}.tif", "zip+file:x.tif!y", "NITF_IM:0:x"],
 )
-def test_a_file_name_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
+def test_a_file_name_is_used_literally(tmp_path: Path, name: str) -> None:
     assert Path(opened(write(tmp_path / "plain").rename(tmp_path / name)).url).name == name
 
 
-def test_only_roots_are_open(tmp_path: Path) -> None:
+def test_only_files_under_the_roots_are_opened(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
     inside.mkdir()
     outside.mkdir()
@@ -202,7 +202,7 @@ def test_only_roots_are_open(tmp_path: Path) -> None:
     assert open_image(str(inside / "link.tif"), roots=[inside, outside])
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     for name in ("fifo", "circle", "absent", "."):
@@ -245,7 +245,7 @@ def test_a_format_that_is_not_allowed_is_refused_by_its_first_bytes(
 
 @pytest.mark.parametrize("form", ["tif", "jp2"])
 @pytest.mark.parametrize("target", ["/vsicurl/{url}", "{secret}", "<GDAL_WMS>{url}</GDAL_WMS>"])
-def test_overviews_that_lie_elsewhere_are_refused(
+def test_overviews_in_other_files_are_refused(
     tmp_path: Path, elsewhere: Elsewhere, form: str, target: str
 ) -> None:
     secret = write(tmp_path / "secret.tif")
@@ -324,7 +324,7 @@ def test_xml_in_jpeg_2000_expands_no_entity(tmp_path: Path, elsewhere: Elsewhere
 
 
 @pytest.mark.parametrize("text", [b"zTXtTitle\0\0", b"iTXtTitle\0\1\0\0\0", b"iCCPp\0\0"])
-def test_a_compressed_text_of_a_png_cannot_fill_the_memory(tmp_path: Path, text: bytes) -> None:
+def test_a_compressed_text_of_a_png_cannot_exhaust_the_memory(tmp_path: Path, text: bytes) -> None:
     plain = write(tmp_path / "a.png", "PNG", crs=None, transform=Affine(2, 0, 0, 0, -2, 0))
     packed = zlib.compress(bytes(100 << 20), 9)
     chunk = text + packed
@@ -363,13 +363,13 @@ def test_sidecars_are_not_followed(tmp_path: Path, elsewhere: Elsewhere, driver:
     assert not elsewhere.asked
 
 
-def test_an_hfa_file_whose_pixels_lie_in_another_is_refused(tmp_path: Path) -> None:
+def test_an_hfa_file_with_its_pixels_in_another_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.img", "HFA", USE_SPILL="YES")
     with pytest.raises(ImageError, match=r"another file \(\.ige\)"):
         open_image(str(tmp_path / "a.img"), roots=[tmp_path])
 
 
-def test_only_the_image_itself_is_asked_of_s3(s3: RangeServer, tmp_path: Path) -> None:
+def test_only_the_object_itself_is_requested_from_s3(s3: RangeServer, tmp_path: Path) -> None:
     asked: set[str] = set()
     plain: Any = s3.RequestHandlerClass
 

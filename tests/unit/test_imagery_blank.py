@@ -1,4 +1,4 @@
-"""No valid pixel is ever skipped, and no tile without one is ever sent."""
+"""A tile is blank if and only if it has no valid pixel."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def valid_of(shapes: list[tuple[int, int, float]]) -> NDArray[np.bool_]:
 
 
 def write(file: Path, valid: NDArray[np.bool_], kind: str, block: int, **options: Any) -> None:
-    """An image of noise that holds data where `valid`, told in one of the ways that there are."""
+    """Write an image of noise that has data where `valid`, declared in the way `kind`."""
     pixels = np.random.default_rng(1).integers(1, 255, (3, *valid.shape)).astype(np.uint8)
     pixels[:, ~valid] = 0
     profile: dict[str, Any] = {"dtype": "uint8", "sparse_ok": kind == "sparse", **options}
@@ -95,7 +95,7 @@ def test_a_tile_is_blank_if_and_only_if_it_has_no_valid_pixel(
     valid = valid_of(shapes)
     write(tmp_path / "a.tif", valid, kind, block)
     image = open_image(str(tmp_path / "a.tif"), roots=[tmp_path])
-    if kind in ("sparse", "undeclared"):  # no image says so of its black borders, but users may
+    if kind in ("sparse", "undeclared"):  # the file does not declare nodata, the request does
         image = with_nodata(image, 0)
     grid = Grid(WIDTH, HEIGHT, tile_size, int(part * tile_size))
     (region,) = grid.regions(10**6)
@@ -117,7 +117,7 @@ def tiles_of(image: Image, size: int) -> list[Any]:
     return list(read_tiles(image, grid.tiles(region)))
 
 
-def test_blocks_that_a_file_leaves_out_are_not_read(tmp_path: Path) -> None:
+def test_tiles_of_absent_blocks_are_not_read(tmp_path: Path) -> None:
     valid = np.zeros((HEIGHT, WIDTH), np.bool_)
     valid[:64, :64] = True
     write(tmp_path / "a.tif", valid, "sparse", 64)
@@ -128,7 +128,7 @@ def test_blocks_that_a_file_leaves_out_are_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("interleave", ["band", "pixel"])
-def test_a_block_of_which_one_band_is_stored_is_read(tmp_path: Path, interleave: str) -> None:
+def test_a_block_with_one_stored_band_is_read(tmp_path: Path, interleave: str) -> None:
     shape = {"width": 64, "height": 64, "count": 3, "dtype": "uint8", "interleave": interleave}
     blocks = {"tiled": True, "blockxsize": 64, "blockysize": 64, "sparse_ok": True}
     with rasterio.open(
@@ -171,16 +171,16 @@ def test_an_averaged_overview_shows_every_valid_pixel(
     ):
         dataset.build_overviews([2, 4, 8], Resampling.average)
     image = open_image(str(tmp_path / "a.tif"), roots=[tmp_path])
-    far = read_preview(image, 64, None)
-    assert far is not None
+    overview = read_preview(image, 64, None)
+    assert overview is not None
     for row in range(0, HEIGHT - 64, 23):
         for column in range(0, WIDTH - 64, 23):
             window = Tile(0, rasterio.windows.Window(column, row, 64, 64)).window
             rows, columns = window.toslices()
-            assert not (far.blank(window) and valid[rows, columns].any())
+            assert not (overview.blank(window) and valid[rows, columns].any())
 
 
-def test_an_image_of_data_alone_or_without_overviews_needs_no_preview(tmp_path: Path) -> None:
+def test_no_preview_without_overviews_or_if_all_pixels_are_valid(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", valid_of([]), "nodata", 64)
     write(tmp_path / "b.tif", valid_of([]), "undeclared", 64)
     for name in ("a.tif", "b.tif"):

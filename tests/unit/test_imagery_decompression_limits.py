@@ -1,4 +1,4 @@
-"""Files that claim more than they hold, or end too soon; and small ones that claim the truth."""
+"""Decompression bombs and truncated files are refused; valid files that compress well are not."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write(file: Path, side: int, driver: str = "GTiff", **options: Any) -> Path:
 def tiff(
     tags: Mapping[int, int | list[int]], body: bytes = bytes(16), *, following: int = 0
 ) -> bytes:
-    """A TIFF with one directory; arrays and then the body begin at byte 400."""
+    """A TIFF with one directory; its arrays, then its body, start at byte 400."""
     plain = {256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 273: 400, 277: 1, 278: 4, 279: 16}
     file, arrays = struct.pack("<2sHI", b"II", 42, 8), b""
     fields = {tag: value for tag, value in {**plain, **tags}.items() if value != -1}
@@ -98,13 +98,13 @@ def test_a_block_that_many_tiles_share_counts_once(tmp_path: Path) -> None:
         opened(tmp_path / "a.tif", tiff(shared, block))
 
 
-def test_an_index_that_is_not_all_in_the_file_is_refused(tmp_path: Path) -> None:
+def test_an_incomplete_block_index_is_refused(tmp_path: Path) -> None:
     file = tiff({257: 4000, 278: 1, 273: [400] * 4000, 279: [4] * 4000}, b"")
     with pytest.raises(ImageError, match=r"index of its blocks is incomplete"):
         opened(tmp_path / "a.tif", file[: 400 + 4 * 4000 + 100])
 
 
-def test_directories_in_a_circle_are_refused(tmp_path: Path) -> None:
+def test_directories_that_form_a_loop_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="form a loop"):
         opened(tmp_path / "a.tif", tiff({}, following=8))
 
@@ -155,12 +155,12 @@ def test_a_sparse_file_of_any_size_passes(tmp_path: Path) -> None:
         "SPARSE_OK": True,
         "BIGTIFF": "YES",
     }
-    file = write(tmp_path / "a.tif", 100_000, **options)  # 152,881 blocks: a part is looked at
+    file = write(tmp_path / "a.tif", 100_000, **options)  # 152,881 blocks: only a part is checked
     assert opened(file).size == (100_000, 100_000)
 
 
 @given(st.binary(max_size=30_000))
-def test_what_deflate_packs_best_is_never_refused(noise: bytes) -> None:
+def test_the_best_compression_of_deflate_is_never_refused(noise: bytes) -> None:
     packed = len(zlib.compress(noise.ljust(1 << 20, b"\0"), 9))
     assert 1032 * packed >= 1 << 20
 
@@ -227,7 +227,7 @@ def test_zeros_pass_in_every_format(tmp_path: Path, driver: str) -> None:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("part", [0.5, 0.9, 0.999])
-def test_what_is_cut_short_is_refused_or_its_tiles_fail(
+def test_a_truncated_file_is_refused_or_its_tiles_fail(
     tmp_path: Path, driver: str, part: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.imagery.reading.strips._PAUSE", 0)
@@ -237,7 +237,7 @@ def test_what_is_cut_short_is_refused_or_its_tiles_fail(
     with rasterio.open(file, "w", driver=driver, **shape, **PLACE, **options) as dataset:
         dataset.write(np.random.default_rng(0).integers(0, 255, (3, 500, 700), np.uint8))
     body = file.read_bytes()
-    if driver in ("PNG", "JPEG"):  # no header tells their length
+    if driver in ("PNG", "JPEG"):  # their headers have no length
         image = opened(file, body[: int(len(body) * part)])
         grid = Grid(700, 500, 256, 8)
         (region,) = grid.regions(10**9)

@@ -150,7 +150,7 @@ def test_scaled_integers_are_metres(tmp_path: Path) -> None:
     assert Dem(source_of(file)).heights(np.array([[-73.2, 45.2]])) == pytest.approx(128.4)
 
 
-def test_cells_without_a_height_do_not_count(tmp_path: Path) -> None:
+def test_cells_without_a_height_get_no_weight(tmp_path: Path) -> None:
     heights = np.full((5, 5), 100.0, np.float32)
     heights[:, 3:] = -32768
     file = write(tmp_path / "coast.tif", heights, Affine(1, 0, 0, 0, -1, 5), nodata=-32768)
@@ -185,7 +185,7 @@ def test_on_flat_ground_the_model_changes_nothing_but_the_height(tmp_path: Path)
     assert metres(over.to_world(points), at.to_world(points)) < 1e-3
 
 
-def test_steep_ground_is_met_where_the_line_of_sight_does(alps: str) -> None:
+def test_lines_of_sight_intersect_steep_ground(alps: str) -> None:
     found = RpcGeoreference(RPCS, alps)
     points = pixels(20_000)
     world = found.to_world(points)
@@ -197,7 +197,7 @@ def test_steep_ground_is_met_where_the_line_of_sight_does(alps: str) -> None:
     np.testing.assert_allclose(np.stack([columns, rows], 1), points, atol=1e-3)
 
 
-def test_where_the_model_ends_the_offset_counts(tmp_path: Path) -> None:
+def test_beyond_the_model_the_height_offset_is_used(tmp_path: Path) -> None:
     half = write(tmp_path / "half.tif", hills()[:, :360], degrees())
     found, flat = RpcGeoreference(RPCS, half), RpcGeoreference(RPCS)
     points = pixels(2000)
@@ -208,7 +208,7 @@ def test_where_the_model_ends_the_offset_counts(tmp_path: Path) -> None:
     assert np.isfinite(world).all()
 
 
-def test_a_model_of_elsewhere_is_told_in_the_record(tmp_path: Path) -> None:
+def test_a_model_without_heights_at_the_image_is_recorded(tmp_path: Path) -> None:
     elsewhere = write(tmp_path / "elsewhere.tif", hills(), degrees(west=10))
     found = RpcGeoreference(RPCS, elsewhere)
     assert found.text == f"RPC at 120 m ({elsewhere} has no heights there)"
@@ -300,7 +300,7 @@ def test_heights_above_a_geoid_are_converted_as_gdal_does(tmp_path: Path, dem: s
     assert metres(world, RpcGeoreference(RPCS, dem).to_world(points)) > 10
 
 
-def test_a_geoid_whose_grid_is_missing_is_no_guess(tmp_path: Path, dem: str) -> None:
+def test_a_geoid_without_its_grid_is_refused(tmp_path: Path, dem: str) -> None:
     crs = "+proj=longlat +datum=WGS84 +geoidgrids=absent.gtx +vunits=m +type=crs"
     vrt = tmp_path / "dem.vrt"
     vrt.write_text(virtual(dem, pyproj.CRS(crs).to_wkt()))
@@ -309,7 +309,7 @@ def test_a_geoid_whose_grid_is_missing_is_no_guess(tmp_path: Path, dem: str) -> 
 
 
 def broken(folder: Path) -> Iterator[tuple[str, str]]:
-    """URIs of models that cannot be used, and what is said of them."""
+    """URIs of models that cannot be used, and the expected message."""
     yield str(folder / "absent.tif"), "cannot be read"
     yield str(folder / "absent.vrt"), "cannot be read"
     yield str(folder / "absent"), "folder with GeoTIFF tiles"
@@ -333,7 +333,7 @@ def broken(folder: Path) -> Iterator[tuple[str, str]]:
     yield str(folder / "many"), "gdalbuildvrt"
 
 
-def test_a_model_that_cannot_be_used_is_told_by_its_setting(tmp_path: Path) -> None:
+def test_the_error_for_an_unusable_model_names_the_setting(tmp_path: Path) -> None:
     for uri, remedy in broken(tmp_path):
         with pytest.raises(ImageError, match=remedy) as refusal:
             ground_of(0, uri, EXTENT)
@@ -350,7 +350,7 @@ def test_threads_share_a_georeference(dem: str) -> None:
         np.testing.assert_array_equal(world, RpcGeoreference(RPCS, dem).to_world(points))
 
 
-def test_an_image_is_opened_over_the_model_that_the_operator_names(
+def test_an_image_is_opened_with_the_model_of_the_settings(
     tmp_path: Path, dem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "image.tif"

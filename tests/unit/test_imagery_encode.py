@@ -1,4 +1,4 @@
-"""Every pair of format and compression either keeps every pixel, or is refused."""
+"""Every combination of format and compression keeps every pixel or is refused."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def image(bands: int, dtype: str, **changes: Any) -> Image:
 
 
 def noise(bands: int, height: int, width: int, dtype: str, seed: int = 0) -> NDArray[Any]:
-    """Pixels of every bit pattern of a type, NaN of any payload too, as a view in pieces."""
+    """Random bit patterns of a pixel type, NaN payloads included, as a non-contiguous view."""
     kind = np.dtype(dtype)
     shape = (bands, height + 3, width + 5)
     count = int(np.prod(shape)) * kind.itemsize
@@ -117,7 +117,7 @@ def opened(data: bytes) -> Iterator[Any]:
     seed=st.integers(0, 9),
     binary=st.booleans(),
 )
-def test_pixels_are_kept_or_the_pair_is_refused(
+def test_pixels_are_kept_or_the_combination_is_refused(
     *,
     tile_format: str,
     compression: str,
@@ -166,7 +166,7 @@ def test_gtiff_holds_every_type(dtype: str, compression: str) -> None:
         ("uint8", 3, "BMP", "NONE", "imageProcessorTileFormat BMP"),
     ],
 )
-def test_a_harmful_pair_is_refused_by_name(
+def test_a_lossy_combination_is_refused_by_name(
     dtype: str, bands: int, tile_format: str, compression: str, word: str
 ) -> None:
     with pytest.raises(RequestError, match=word):
@@ -202,7 +202,7 @@ def test_jpeg_is_close(tile_format: str, compression: str, bands: int) -> None:
         ("gray", "undefined", "undefined", "undefined", "alpha"),
     ],
 )
-def test_gtiff_bands_show_what_the_images_do(
+def test_gtiff_bands_keep_their_colour_interpretation(
     colours: tuple[str, ...], dtype: str, compression: str
 ) -> None:
     bands = len(colours)
@@ -213,7 +213,7 @@ def test_gtiff_bands_show_what_the_images_do(
 
 @pytest.mark.parametrize("compression", ["NONE", "ZSTD"])
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 7.0), ("float32", float("nan"))])
-def test_gtiff_tiles_know_their_nodata(dtype: str, nodata: float, compression: str) -> None:
+def test_gtiff_tiles_declare_nodata(dtype: str, nodata: float, compression: str) -> None:
     encode = encoder(image(1, dtype, nodata=nodata), "GTIFF", compression)
     with opened(encode(tile(noise(1, 20, 20, dtype)))) as dataset:
         assert dataset.nodata == pytest.approx(nodata, nan_ok=True)
@@ -282,7 +282,7 @@ def test_tiles_of_several_shapes_share_an_encoder() -> None:
 
 
 @pytest.mark.parametrize("tile_format", ["GTIFF", "NITF", "PNG", "NPY"])
-def test_an_empty_tile_is_no_worse_a_sample_for_the_others(tile_format: str) -> None:
+def test_a_blank_tile_may_be_encoded_first(tile_format: str) -> None:
     encode = encoder(image(2, "uint16", nodata=0.0), tile_format, "NONE")
     for pixels in (np.zeros((2, 40, 50), np.uint16), noise(2, 40, 50, "uint16")):
         assert_same_bits(decoded(encode(tile(pixels)), tile_format), pixels)
@@ -300,7 +300,7 @@ def test_threads_share_an_encoder(tile_format: str) -> None:
     ]
 
 
-def test_huge_nitf_tile_is_right_too() -> None:
+def test_a_nitf_tile_that_gdal_splits_into_blocks_is_right() -> None:
     pixels = np.arange(9000, dtype=np.uint16).reshape(1, 1, 9000)  # beyond NITF's 8192 a block
     data = encoder(image(1, "uint16"), "NITF", "NONE")(tile(pixels))
     np.testing.assert_array_equal(decoded(data, "NITF"), pixels)

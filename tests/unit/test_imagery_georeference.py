@@ -1,4 +1,4 @@
-"""Every georeference against pyproj, or the definition, and back again."""
+"""Every georeference agrees with pyproj or its definition, in both directions."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_rpc_is_the_definition_and_half_a_pixel(tmp_path: Path) -> None:
     assert metres(found.to_world(found.to_image(world)), world) < 0.01
 
 
-def test_no_points_are_no_trouble() -> None:
+def test_an_empty_array_of_points_is_accepted() -> None:
     none = np.empty((0, 2))
     spline = SplineGeoreference(control(10), "EPSG:4326")
     affine = AffineGeoreference(Affine(1, 0, 5e5, 0, -1, 4e6), "EPSG:32618", (9, 9))
@@ -217,12 +217,12 @@ def test_no_points_are_no_trouble() -> None:
         assert found.to_image(none).shape == (0, 2)
 
 
-def test_an_image_without_any_has_none(tmp_path: Path) -> None:
+def test_an_image_without_a_crs_has_no_georeference(tmp_path: Path) -> None:
     transform = Affine(1, 0, 5, 0, -1, 5)  # in no CRS
     assert georeference(tmp_path, transform=transform) is None
 
 
-def test_an_engineering_crs_is_none(tmp_path: Path) -> None:
+def test_an_engineering_crs_gives_no_georeference(tmp_path: Path) -> None:
     local = 'LOCAL_CS["bench",UNIT["metre",1]]'
     assert georeference(tmp_path, crs=local, transform=Affine(2, 0, 7, 0, -2, 7)) is None
 
@@ -256,7 +256,7 @@ def test_sentinel_1_gcps_are_met() -> None:
     assert metres(image.georeference.to_world(pixel), world) < 1e-3
 
 
-def test_a_system_of_its_own_is_told_by_its_name(tmp_path: Path) -> None:
+def test_a_crs_without_a_code_is_described_by_its_name(tmp_path: Path) -> None:
     own = pyproj.CRS("+proj=laea +lat_0=52 +lon_0=10 +datum=WGS84").to_wkt()
     own = own.replace('PROJCRS["unknown"', 'PROJCRS["Our grid"')
     found = georeference(tmp_path, crs=own, transform=Affine(2, 0, 5e5, 0, -2, 4e6))
@@ -284,7 +284,9 @@ def test_an_image_may_go_on_past_the_edge_of_a_cylinders_map(
         [(5, 5), (5, 5), (5, 5), (5, 5)],
     ],
 )
-def test_gcps_that_place_nothing_are_refused(tmp_path: Path, places: list[tuple[int, int]]) -> None:
+def test_gcps_that_define_no_mapping_are_refused(
+    tmp_path: Path, places: list[tuple[int, int]]
+) -> None:
     pixels = [(0, 0), (0, 90), (90, 0), (90, 90)]
     points = [
         GroundControlPoint(row=row, col=column, x=x, y=y)

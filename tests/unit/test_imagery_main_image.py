@@ -1,4 +1,4 @@
-"""Which image of a file is the image."""
+"""The main image of a file that holds several."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def opened(file: Path, body: bytes | None = None) -> Image:
 
 
 def values(image: Image) -> set[int]:
-    """Which values its pixels have."""
+    """The values of its pixels."""
     grid = Grid(image.width, image.height, 64, 8)
     (region,) = grid.regions(10**9)
     found: set[int] = set()
@@ -73,7 +73,9 @@ REDUCED, MASK = {254: 1}, {254: 4}
         ([{256: 2, 257: 2}, {}, {256: 4, 257: 4}], 2),
     ],
 )
-def test_the_image_of_a_tiff_is_the_full_page(tmp_path: Path, pages: list[Page], main: int) -> None:
+def test_the_main_image_of_a_tiff_is_its_full_resolution_page(
+    tmp_path: Path, pages: list[Page], main: int
+) -> None:
     image = opened(tmp_path / "a.tif", tiff(*pages))
     assert image.size == (pages[main - 1].get(256, 8), 8)
     assert values(image) == {main}
@@ -91,14 +93,14 @@ def test_the_image_of_a_tiff_is_the_full_page(tmp_path: Path, pages: list[Page],
         ([{}] * 600, "more than 512 pages"),
     ],
 )
-def test_a_tiff_of_which_the_image_is_a_guess_is_refused(
+def test_a_tiff_without_a_single_main_image_is_refused(
     tmp_path: Path, pages: list[Page], reason: str
 ) -> None:
     with pytest.raises(ImageError, match=reason):
         opened(tmp_path / "a.tif", tiff(*pages))
 
 
-def test_masks_and_overviews_that_gdal_writes_are_no_images(tmp_path: Path) -> None:
+def test_masks_and_overviews_of_gdal_are_set_aside(tmp_path: Path) -> None:
     file = tmp_path / "a.tif"
     shape = {"width": 200, "height": 130, "count": 3, "dtype": "uint8", "tiled": True}
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
@@ -138,7 +140,7 @@ def nitf(folder: Path, *segments: tuple[int, int, dict[str, str]]) -> Path:
         ([(16, 16, {"IMAG": "/8  "})], 1),
     ],
 )
-def test_the_image_of_a_nitf_is_what_is_there_for_itself(
+def test_the_main_image_of_a_nitf_is_its_only_full_segment(
     tmp_path: Path, segments: list[tuple[int, int, dict[str, str]]], main: int
 ) -> None:
     image = opened(nitf(tmp_path, *segments))
@@ -151,7 +153,7 @@ def test_a_nitf_of_two_images_is_refused_with_the_list(tmp_path: Path) -> None:
         opened(nitf(tmp_path, (64, 64, {}), (50, 64, {})))
 
 
-def test_a_sicd_cut_into_segments_is_not_taken_for_its_first(tmp_path: Path) -> None:
+def test_a_sicd_in_several_segments_is_refused(tmp_path: Path) -> None:
     second = {"IDLVL": "2", "IALVL": "1"}
     file = nitf(tmp_path, (64, 64, {"IDLVL": "1"}), (64, 20, second))
     at_the_corner, below = b"0020010000000000", b"0020010006400000"  # with ILOC

@@ -1,4 +1,4 @@
-"""Which pixels are without data is what GDAL's own mask says, for every pixel type and value."""
+"""Nodata masks are equal to those of GDAL, for every pixel type and nodata value."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_nodata_of_the_request_masks_as_if_the_file_declared_it(
     np.testing.assert_array_equal(swath_mask(with_nodata(image, value)), gdal_mask(declared))
 
 
-def test_different_nodata_of_bands_and_of_metadata_are_gdals(tmp_path: Path) -> None:
+def test_nodata_per_band_and_in_metadata_is_applied_as_in_gdal(tmp_path: Path) -> None:
     pixels = np.array([[[1, 1, 2, 9, 0]], [[2, 1, 2, 9, 0]]], np.uint8)
     file = write(tmp_path / "metadata.tif", pixels, "1.00")
     with rasterio.open(file, "r+") as dataset:
@@ -190,7 +190,7 @@ def test_different_nodata_of_bands_and_of_metadata_are_gdals(tmp_path: Path) -> 
     np.testing.assert_array_equal(swath_mask(opened(file)), gdal_mask(file))
 
 
-def test_a_mask_of_the_file_goes_before_its_nodata(tmp_path: Path) -> None:
+def test_a_mask_takes_precedence_over_nodata(tmp_path: Path) -> None:
     pixels = np.array([[[0, 1, 2, 0]]], np.uint8)
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),

@@ -1,4 +1,4 @@
-"""What opening an image tells, and which files are none."""
+"""The metadata of an opened image, and the files that are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write(file: Path, dtype: str = "uint8", count: int = 1, **profile: Any) -> P
     return file
 
 
-def test_what_a_geotiff_tells(tmp_path: Path) -> None:
+def test_metadata_of_a_geotiff(tmp_path: Path) -> None:
     file = write(
         tmp_path / "a b.tif", "int16", 2, nodata=-5, tiled=True, blockxsize=32, blockysize=16
     )
@@ -61,7 +61,7 @@ def test_what_a_geotiff_tells(tmp_path: Path) -> None:
     ("time", "expected"),
     [("19961217102630", "1996-12-17T10:26:30Z"), ("--------------", None)],
 )
-def test_what_a_nitf_tells(tmp_path: Path, time: str, expected: str | None) -> None:
+def test_metadata_of_a_nitf(tmp_path: Path, time: str, expected: str | None) -> None:
     file = tmp_path / "a.ntf"
     header = {"FTITLE": "Airfield", "ICAT": "VIS", "IDATIM": time}
     with pytest.warns(NotGeoreferencedWarning):
@@ -101,7 +101,7 @@ def test_a_changed_file_has_another_etag(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\0" * 100, b"II*\0", b"\x89PNG\r\n\x1a\n", b"NITF02.10"])
-def test_what_is_no_image_is_refused(tmp_path: Path, body: bytes) -> None:
+def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path, body: bytes) -> None:
     file = tmp_path / "a.tif"
     file.write_bytes(body)
     with pytest.raises(
@@ -134,7 +134,7 @@ def test_complex_integers_are_refused(tmp_path: Path) -> None:
         open_image(str(file), roots=[tmp_path])
 
 
-def test_what_a_nitf_2_0_tells(tmp_path: Path) -> None:
+def test_metadata_of_a_nitf_2_0(tmp_path: Path) -> None:
     file = write(
         tmp_path / "a.ntf", driver="NITF", ICORDS="N", FHDR="NITF02.00", IDATIM="16151629ZDEC02"
     )
@@ -143,7 +143,7 @@ def test_what_a_nitf_2_0_tells(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("driver", ["GTiff", "JP2OpenJPEG", "HFA"])
-def test_what_is_kept_by_a_format_that_a_nitf_was_converted_to(tmp_path: Path, driver: str) -> None:
+def test_metadata_of_a_nitf_converted_to_another_format(tmp_path: Path, driver: str) -> None:
     plain, file = write(tmp_path / "plain.tif"), tmp_path / "a.jp2"
     with rasterio.open(plain, "r+") as dataset:
         dataset.update_tags(
@@ -159,7 +159,7 @@ def test_what_is_kept_by_a_format_that_a_nitf_was_converted_to(tmp_path: Path, d
     )
 
 
-def test_the_time_of_collection_goes_before_that_of_the_file(tmp_path: Path) -> None:
+def test_the_time_of_collection_takes_precedence(tmp_path: Path) -> None:
     file = write(tmp_path / "a.tif")
     with rasterio.open(file, "r+") as dataset:
         dataset.update_tags(TIFFTAG_DATETIME="2024:05:06 07:08:09")
@@ -172,7 +172,7 @@ def test_the_time_of_collection_goes_before_that_of_the_file(tmp_path: Path) -> 
     ("zone", "expected"),
     [(b"", "2024-05-06T07:08:09Z"), (b"+02:00", "2024-05-06T05:08:09Z")],
 )
-def test_what_the_exif_of_a_jpeg_tells(tmp_path: Path, zone: bytes, expected: str) -> None:
+def test_metadata_from_the_exif_of_a_jpeg(tmp_path: Path, zone: bytes, expected: str) -> None:
     texts = {0x010E: b"Airfield\0", 0x9003: b"2024:05:06 07:08:09\0"}
     texts |= {0x9011: zone + b"\0"} if zone else {}
     file = write(tmp_path / "a.jpg", driver="JPEG", crs=None, transform=Affine(2, 0, 0, 0, 2, 0))
@@ -192,7 +192,7 @@ def test_what_the_exif_of_a_jpeg_tells(tmp_path: Path, zone: bytes, expected: st
     )
 
 
-def test_what_a_png_tells(tmp_path: Path) -> None:
+def test_metadata_of_a_png(tmp_path: Path) -> None:
     file = write(tmp_path / "a.png", driver="PNG", crs=None, transform=Affine(2, 0, 0, 0, 2, 0))
     chunks = b""
     for text in (b"Title\0Airfield", b"Creation Time\0Mon, 06 May 2024 09:08:09 +0200"):
@@ -204,7 +204,7 @@ def test_what_a_png_tells(tmp_path: Path) -> None:
     assert (source["sourceId"], source["sourceDT"]) == ("Airfield", "2024-05-06T07:08:09Z")
 
 
-def test_a_title_without_end_is_cut(tmp_path: Path) -> None:
+def test_a_long_title_is_truncated(tmp_path: Path) -> None:
     file = write(tmp_path / "a.tif")
     with rasterio.open(file, "r+") as dataset:
         dataset.update_tags(TIFFTAG_IMAGEDESCRIPTION="x" * 100_000)

@@ -1,4 +1,4 @@
-"""Reading with `imageReadRole`: keys of STS that end during the read, and an S3 that minds them."""
+"""Reading with `imageReadRole`: credentials that expire during the read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIDE = 1200
 
 
 class Account:
-    """Keys by the time they end, handed out by STS and looked at by S3."""
+    """Access keys and their expiry, issued by STS and checked by S3."""
 
     def __init__(self) -> None:
         self.lifetime = timedelta(hours=1)
@@ -97,7 +97,7 @@ def pixels(s3: RangeServer, tmp_path: Path) -> np.ndarray:
     return array
 
 
-def test_a_read_outlives_the_keys_of_its_role(account: Account, pixels: np.ndarray) -> None:
+def test_a_read_continues_when_credentials_expire(account: Account, pixels: np.ndarray) -> None:
     account.lifetime = timedelta(seconds=1.2)
     image = open_image(URL, read_role=ROLE)
     grid = Grid(SIDE, SIDE, 256, 10)
@@ -113,7 +113,7 @@ def test_a_read_outlives_the_keys_of_its_role(account: Account, pixels: np.ndarr
     assert len(account.used) > 3
 
 
-def test_keys_that_live_long_are_fetched_once(account: Account, pixels: np.ndarray) -> None:
+def test_long_lived_credentials_are_fetched_once(account: Account, pixels: np.ndarray) -> None:
     image = open_image(URL, read_role=ROLE)
     grid = Grid(SIDE, SIDE, 256, 10)
     (region,) = grid.regions(10**9)
@@ -124,13 +124,17 @@ def test_keys_that_live_long_are_fetched_once(account: Account, pixels: np.ndarr
     assert not account.stale
 
 
-def test_a_role_that_may_not_be_assumed_is_named(account: Account, pixels: np.ndarray) -> None:
+def test_the_error_names_a_role_that_cannot_be_assumed(
+    account: Account, pixels: np.ndarray
+) -> None:
     account.refused = True
     with pytest.raises(ImageError, match=f"{ROLE} cannot be assumed.*trust policy"):
         open_image(URL, read_role=ROLE)
 
 
-def test_without_a_role_the_own_identity_is_shown(account: Account, pixels: np.ndarray) -> None:
+def test_without_a_role_the_identity_of_the_process_is_used(
+    account: Account, pixels: np.ndarray
+) -> None:
     with pytest.raises(ImageError, match="credentials have expired"):
         open_image(URL)
     assert account.stale == ["known"]

@@ -1,4 +1,4 @@
-"""Images in S3, over HTTP: what is fetched of them, and what is told when that fails."""
+"""Images in S3: the bytes that are fetched, and the messages when that fails."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_two_jobs_of_one_process_see_their_own_version(
         (400, "Odd", r"refused to read it \(Odd\)"),
     ],
 )
-def test_refusals_say_what_to_do(s3: RangeServer, status: int, code: str, remedy: str) -> None:
+def test_errors_name_the_remedy(s3: RangeServer, status: int, code: str, remedy: str) -> None:
     s3.refusals[KEY] = status, code
     with pytest.raises(ImageError, match=remedy) as refusal:
         open_image(URL)
@@ -86,7 +86,7 @@ def test_refusals_say_what_to_do(s3: RangeServer, status: int, code: str, remedy
     assert "SECRET" not in str(refusal.value)
 
 
-def test_absent_empty_and_foreign_objects(s3: RangeServer) -> None:
+def test_absent_and_empty_objects_and_other_formats(s3: RangeServer) -> None:
     with pytest.raises(ImageError, match="no such object"):
         open_image(URL)
     s3.objects[KEY] = b""
@@ -97,7 +97,7 @@ def test_absent_empty_and_foreign_objects(s3: RangeServer) -> None:
         open_image(URL)
 
 
-def test_what_cannot_be_fetched_is_told_by_tile(
+def test_blocks_that_cannot_be_fetched_fail_their_tiles(
     s3: RangeServer, cog: tuple[bytes, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.imagery.reading.strips._PAUSE", 0.001)
@@ -115,7 +115,7 @@ def test_what_cannot_be_fetched_is_told_by_tile(
     assert lost[0].reason
 
 
-def test_a_name_where_no_server_is(
+def test_an_endpoint_without_a_server(
     monkeypatch: pytest.MonkeyPatch, s3: RangeServer, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

@@ -1,4 +1,4 @@
-"""SICD and SIDD lie where their own sensor models say, by sarkit and by the standards' points."""
+"""SICD and SIDD are georeferenced by their sensor models, as sarkit and the standards do."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def edited(tmp_path: Path) -> Callable[[bytes, bytes], Path]:
 
 
 @needs_data
-def test_the_scene_centre_is_where_the_header_has_it(xml: Any) -> None:
+def test_the_scene_centre_is_that_of_the_header(xml: Any) -> None:
     found = georeference(SICD)
     assert (found.kind, found.text) == ("sicd", "SICD sensor model at -5 m")
     centre = np.array([[of_sicd(xml, f"GeoData/SCP/LLH/{axis}") for axis in ("Lon", "Lat")]])
@@ -93,7 +93,7 @@ def test_the_scene_centre_is_where_the_header_has_it(xml: Any) -> None:
 
 
 @needs_data
-def test_every_pixel_is_where_sarkit_has_it(xml: Any) -> None:
+def test_every_pixel_agrees_with_sarkit(xml: Any) -> None:
     found, points = georeference(SICD), pixels()
     spacing = [of_sicd(xml, f"Grid/{axis}/SS") for axis in ("Row", "Col")]
     centre = [of_sicd(xml, f"ImageData/SCPPixel/{axis}") - 1 for axis in ("Row", "Col")]
@@ -111,7 +111,7 @@ def test_every_pixel_is_where_sarkit_has_it(xml: Any) -> None:
 
 
 @needs_data
-def test_the_corner_points_would_be_tens_of_metres_off(xml: Any) -> None:
+def test_corner_points_are_off_by_tens_of_metres(xml: Any) -> None:
     found = georeference(SICD)
     with rasterio.open(SICD) as dataset:
         corners = dataset.gcps[0]
@@ -121,7 +121,7 @@ def test_the_corner_points_would_be_tens_of_metres_off(xml: Any) -> None:
 
 
 @needs_data
-def test_many_points_come_back(xml: Any) -> None:
+def test_many_points_round_trip(xml: Any) -> None:
     points = pixels(100_000)
     found = georeference(SICD)
     np.testing.assert_allclose(found.to_image(found.to_world(points)), points, atol=1e-4)
@@ -134,7 +134,7 @@ def test_many_points_come_back(xml: Any) -> None:
 
 
 @needs_data
-def test_a_chip_lies_where_it_did_in_the_whole(
+def test_a_chip_has_the_position_it_has_in_the_full_image(
     edited: Callable[[bytes, bytes], Path], xml: Any
 ) -> None:
     chip = edited(b"<FirstRow>1</FirstRow>", b"<FirstRow>9</FirstRow>")
@@ -160,7 +160,7 @@ def elevation(file: Path, heights: NDArray[np.float64]) -> str:
 
 
 @needs_data
-def test_over_an_elevation_model_pixels_lie_on_it(tmp_path: Path, xml: Any) -> None:
+def test_pixels_are_projected_onto_the_elevation_model(tmp_path: Path, xml: Any) -> None:
     rows, columns = np.mgrid[:200, :300]
     dem = elevation(tmp_path / "dem.tif", 200 + 40 * np.sin(columns / 20) * np.cos(rows / 15))
     found, points = georeference(SICD, dem), pixels(300)
@@ -178,7 +178,7 @@ def test_over_an_elevation_model_pixels_lie_on_it(tmp_path: Path, xml: Any) -> N
 
 
 @needs_data
-def test_a_broken_elevation_model_is_no_reason_for_corner_points(tmp_path: Path) -> None:
+def test_an_unreadable_elevation_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="SWATH_DEM_URI"):
         georeference(SICD, str(tmp_path / "absent.tif"))
 
@@ -217,7 +217,7 @@ def test_without_the_extra_the_record_names_the_corner_points(
         (b'exponent1="0"', b'exponent1="x"', "beyond order"),
     ],
 )
-def test_a_model_that_cannot_be_used_leaves_the_corner_points(
+def test_an_unusable_model_is_replaced_by_the_corner_points(
     edited: Callable[[bytes, bytes], Path], old: bytes, new: bytes, reason: str
 ) -> None:
     found = georeference(edited(old, new))
@@ -373,7 +373,7 @@ incomplete = pytest.mark.filterwarnings("ignore:.*Element")  # the writer misses
         ("PolynomialProjection", polynomial, on_polynomial, "SIDD polynomial grid"),
     ],
 )
-def test_a_sidd_lies_where_its_grid_has_it(
+def test_a_sidd_agrees_with_its_grid(
     tmp_path: Path,
     grid: str,
     fill: Callable[[Any], None],
@@ -395,7 +395,7 @@ def test_a_sidd_lies_where_its_grid_has_it(
 
 
 @incomplete
-def test_a_cylindrical_sidd_is_left_to_its_corners(tmp_path: Path) -> None:
+def test_a_cylindrical_sidd_uses_its_corner_points(tmp_path: Path) -> None:
     file = product(tmp_path / "a.nitf", "CylindricalProjection", cylindrical)
     found = georeference(file)
     assert found.kind == "igeolo"
@@ -403,7 +403,7 @@ def test_a_cylindrical_sidd_is_left_to_its_corners(tmp_path: Path) -> None:
 
 
 @incomplete
-def test_a_sidd_without_its_reference_point_is_left_to_its_corners(tmp_path: Path) -> None:
+def test_a_sidd_without_its_reference_point_uses_its_corner_points(tmp_path: Path) -> None:
     file = product(tmp_path / "a.nitf", "PlaneProjection", planar)
     file.write_bytes(file.read_bytes().replace(b"ReferencePoint>", b"ReferencePoinX>"))
     assert georeference(file).kind == "igeolo"

@@ -1,4 +1,4 @@
-"""Strips give exactly the pixels of the file, whatever the blocks, the grid and the gaps."""
+"""Tiles have exactly the pixels of the file, for all block layouts, grids and gaps."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_tiles_outlive_their_strip(folder: Path) -> None:
         np.testing.assert_array_equal(one.pixels, of(pixels, one.tile.window))
 
 
-def test_memory_is_used_again_only_when_free() -> None:
+def test_buffers_are_reused_only_when_free() -> None:
     memory = BufferPool()
     first = memory.empty((4, 10), np.uint16)
     first[:] = 7
@@ -204,7 +204,7 @@ def test_an_image_replaced_midway_is_noticed(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_pause")
-def test_a_damaged_block_costs_only_its_own_tiles(folder: Path) -> None:
+def test_a_damaged_block_fails_only_its_own_tiles(folder: Path) -> None:
     pixels = noise(1, 256, 256)
     profile = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
     file = write(folder / "damaged.tif", pixels, **profile)
@@ -226,7 +226,7 @@ def test_a_damaged_block_costs_only_its_own_tiles(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_pause")
-def test_a_jpeg_that_is_cut_short_is_not_grey(folder: Path) -> None:
+def test_a_truncated_jpeg_does_not_decode_to_grey(folder: Path) -> None:
     file = folder / "short.jpg"
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning):
         target = rasterio.open(

@@ -1,4 +1,4 @@
-"""A tile by itself lies where it lay in its image."""
+"""An encoded tile has the position that it has in its image."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def quietly(work: Callable[[], Any]) -> Any:
 
 
 def source(tmp_path: Path, name: str = "image.tif", **place: Any) -> Image:
-    """An image with a place, opened from a GeoTIFF."""
+    """A georeferenced image, opened from a GeoTIFF."""
     profile = {"width": WIDTH, "height": HEIGHT, "count": 1, "dtype": "uint8", "driver": "GTiff"}
     with quietly(lambda: rasterio.open(tmp_path / name, "w", **profile, **place)) as sink:
         sink.write(np.zeros((1, HEIGHT, WIDTH), np.uint8))
@@ -98,7 +98,7 @@ def source(tmp_path: Path, name: str = "image.tif", **place: Any) -> Image:
 
 
 def nitf_source(tmp_path: Path, place: dict[str, Any], **options: str) -> Image:
-    """An image with a place, opened from a NITF that GDAL wrote."""
+    """A georeferenced image, opened from a NITF that GDAL wrote."""
     source(tmp_path, "plain.tif", **place)
     file = tmp_path / "source.ntf"
     quietly(lambda: rasterio.shutil.copy(tmp_path / "plain.tif", file, driver="NITF", **options))
@@ -110,7 +110,10 @@ def tile_of(image: Image, window: Window, tile_format: str, compression: str, fi
     """A tile of an image, opened as an image of its own."""
     pixels = np.ones((image.bands, window.height, window.width), image.dtype)
     encode = encoder(image, tile_format, compression)
-    for other in (Window(5, 9, window.width, window.height), window):  # its sample is another tile
+    for other in (
+        Window(5, 9, window.width, window.height),
+        window,
+    ):  # the first tile serves as the template
         data = encode(TilePixels(Tile(0, other), pixels, None))
     file.write_bytes(data)
     return open_image(str(file), roots=[file.parent])
@@ -139,7 +142,7 @@ def origin(window: Window) -> NDArray[np.float64]:
 
 
 def apart(tile: Image, image: Image, window: Window, points: NDArray[np.float64]) -> float:
-    """Metres between where a tile and its image say that the tile's pixels are."""
+    """Distance in metres between pixels of a tile by its own georeference and by the image's."""
     assert tile.georeference
     assert image.georeference
     there = image.georeference.to_world(points + origin(window))
@@ -162,7 +165,7 @@ def test_gtiff_tiles_have_the_images_georeference(
 
 @pytest.mark.parametrize("compression", ["NONE", "J2K"])
 @pytest.mark.parametrize("place", ["north up", "rotated", "degrees", "gcp"])
-def test_nitf_tiles_know_their_corners(place: str, compression: str, tmp_path: Path) -> None:
+def test_nitf_tiles_have_corner_coordinates(place: str, compression: str, tmp_path: Path) -> None:
     image = source(tmp_path, **PLACES[place])
     assert image.georeference
     for window in WINDOWS[:2]:
@@ -196,7 +199,7 @@ def test_nitf_tiles_have_the_images_rpc(
         assert apart(tile, image, window, grid(window)) < 0.2
 
 
-def test_the_rpc_of_a_nitf_tile_are_the_full_images_and_ichipb_leads_there(tmp_path: Path) -> None:
+def test_a_nitf_tile_has_the_rpc_of_the_full_image_and_ichipb(tmp_path: Path) -> None:
     image = nitf_source(tmp_path, {"rpcs": RPCS})
     tile = tile_of(image, WINDOWS[1], "NITF", "NONE", tmp_path / "tile.ntf")
     with rasterio.open(image.path) as whole, quietly(lambda: rasterio.open(tile.path)) as part:
@@ -209,7 +212,7 @@ def test_the_rpc_of_a_nitf_tile_are_the_full_images_and_ichipb_leads_there(tmp_p
 
 @pytest.mark.parametrize("compression", ["NONE", "J2K"])
 @pytest.mark.parametrize("place", [{}, PLACES["north up"], PLACES["rpc"]])
-def test_ichipb_places_the_tile_in_the_full_image(
+def test_ichipb_has_the_position_in_the_full_image(
     place: dict[str, Any], compression: str, tmp_path: Path
 ) -> None:
     image = source(tmp_path, **place)
@@ -241,7 +244,7 @@ def test_ichipb_places_the_tile_in_the_full_image(
 
 
 @pytest.mark.parametrize("compression", ["NONE", "J2K"])
-def test_a_chip_of_a_chip_lies_in_the_full_image(compression: str, tmp_path: Path) -> None:
+def test_a_chip_of_a_chip_refers_to_the_full_image(compression: str, tmp_path: Path) -> None:
     image = source(tmp_path, **PLACES["rpc"])
     chip = tile_of(image, Window(100, 200, 300, 250), "NITF", "NONE", tmp_path / "chip.ntf")
     window = Window(41, 32, 64, 48)
@@ -364,7 +367,7 @@ def test_records_of_the_whole_image_alone_are_left_out(tmp_path: Path) -> None:
         assert set(part.tags(ns="TRE")) == {"ICHIPB", "BLOCKA"}
 
 
-def test_records_beyond_the_room_of_a_subheader_are_left_out(tmp_path: Path) -> None:
+def test_records_that_do_not_fit_the_subheader_are_left_out(tmp_path: Path) -> None:
     image = nitf_source(tmp_path, PLACES["rpc"])
     assert image.nitf
     records = (("HUGETR", b"x" * 98_000), *image.nitf.records, ("SMALLT", b"y" * 20))
@@ -374,7 +377,7 @@ def test_records_beyond_the_room_of_a_subheader_are_left_out(tmp_path: Path) -> 
         assert set(dataset.tags(ns="TRE")) == {"ICHIPB", "BLOCKA", "RPC00B", "SMALLT"}
 
 
-def test_a_nitf_2_0_hands_on_its_classification(tmp_path: Path) -> None:
+def test_tiles_of_a_nitf_2_0_keep_its_classification(tmp_path: Path) -> None:
     image = nitf_source(tmp_path, {}, FHDR="NITF02.00", FSCLAS="R", ISCLAS="R")
     tile = tile_of(image, WINDOWS[1], "NITF", "NONE", tmp_path / "tile.ntf")
     with quietly(lambda: rasterio.open(tile.path)) as dataset:
@@ -383,9 +386,7 @@ def test_a_nitf_2_0_hands_on_its_classification(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tile_format", ["NITF", "GTIFF"])
-def test_a_tile_that_lies_nowhere_says_nothing_of_its_place(
-    tile_format: str, tmp_path: Path
-) -> None:
+def test_a_tile_without_a_position_has_no_geotags(tile_format: str, tmp_path: Path) -> None:
     earth = "+proj=geos +h=35785831 +lon_0=0 +datum=WGS84"  # a disc within the image
     place = {"crs": earth, "transform": Affine(20_000, 0, -7e6, 0, -20_000, 5e6)}
     image = source(tmp_path, **place)
@@ -403,7 +404,7 @@ def test_a_tile_that_lies_nowhere_says_nothing_of_its_place(
             assert apart(tile, image, window, grid(window)) < 1e-3
 
 
-def test_a_huge_nitf_tile_has_its_place_too(tmp_path: Path) -> None:
+def test_a_nitf_tile_that_gdal_splits_into_blocks_has_geotags(tmp_path: Path) -> None:
     image = replace(source(tmp_path, **PLACES["rpc"]), width=10_000)
     window = Window(3, 4, 9000, 1)  # beyond NITF's 8192 a block
     tile = tile_of(image, window, "NITF", "NONE", tmp_path / "tile.ntf")
@@ -414,9 +415,7 @@ def test_a_huge_nitf_tile_has_its_place_too(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DATA.exists(), reason="no real imagery here")
 @pytest.mark.parametrize("compression", ["NONE", "J2K"])
-def test_a_real_nitf_gives_tiles_of_the_same_place_and_engine_data(
-    compression: str, tmp_path: Path
-) -> None:
+def test_tiles_of_a_real_nitf_keep_position_and_records(compression: str, tmp_path: Path) -> None:
     image = open_image(str(DATA / "wpafb_20091021_r3.ntf"), roots=[DATA])
     window = Window(1111, 703, 512, 512)
     tile = tile_of(image, window, "NITF", compression, tmp_path / "tile.ntf")
