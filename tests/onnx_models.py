@@ -16,7 +16,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 YOLOX = SHARED / "models" / "yolox_nano.onnx"
 PLANES = SHARED / "data" / "2_planes.tiff"
 PLANE_BOXES = [[145, 122, 300, 213], [184, 260, 344, 352]]
-"""Where the aircraft of `2_planes.tiff` are, as YOLOX-nano sees them, to a few pixels."""
+"""Boxes of the aircraft in `2_planes.tiff` that YOLOX-nano finds, to a few pixels."""
 
 _COCO = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
@@ -75,13 +75,13 @@ def yolox_nano() -> dict[str, Any]:
 
 
 def write_json(path: Path, document: object) -> Path:
-    """A document in a file."""
+    """Write a document as JSON."""
     path.write_text(json.dumps(document))
     return path
 
 
 def save(path: Path, graph: onnx.GraphProto, domains: Sequence[str] = ()) -> Path:
-    """A graph as a model in a file."""
+    """Write a graph as a model."""
     opsets = [helper.make_opsetid("", _OPSET), *(helper.make_opsetid(name, 1) for name in domains)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR)
     path.write_bytes(model.SerializeToString())
@@ -89,7 +89,7 @@ def save(path: Path, graph: onnx.GraphProto, domains: Sequence[str] = ()) -> Pat
 
 
 def value(name: str, dtype: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
-    """An input or output; a size in letters is any."""
+    """An input or output; a size given as text is any size."""
     return helper.make_tensor_value_info(
         name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape)
     )
@@ -113,9 +113,9 @@ def answering(
 
 
 def bright_box(path: Path, *, shape: Sequence[int | str] = (1, 3, 64, 64)) -> Path:
-    """A model that finds the extent of what is brighter than 127, as torchvision's detectors tell.
+    """A model that finds the bounding box of all pixels brighter than 127, as torchvision's do.
 
-    Its boxes (batch, 1, 4), labels and scores (batch, 1) come of what is in its input.
+    Its boxes (batch, 1, 4), labels and scores (batch, 1) depend on its input.
     """
 
     def extent(axis: int, low: str, high: str) -> list[onnx.NodeProto]:
@@ -142,7 +142,7 @@ def bright_box(path: Path, *, shape: Sequence[int | str] = (1, 3, 64, 64)) -> Pa
         helper.make_node("ReduceMax", ["int1"], ["any"], axes=[1], keepdims=1),
         helper.make_node("Cast", ["any"], ["labels"], to=TensorProto.INT64),
     ]
-    nodes[-3:] = [nodes[-2], nodes[-3], nodes[-1]]  # in the order that they are run in
+    nodes[-3:] = [nodes[-2], nodes[-3], nodes[-1]]  # in the order of execution
     constants = [
         numpy_helper.from_array(np.array(127, np.float32), "half"),
         numpy_helper.from_array(np.array(1, np.int64), "one"),

@@ -1,4 +1,4 @@
-"""What a model in process costs beside the model: its input, the call, and its boxes.
+"""CPU time per tile of a model in process, without the model itself: input, call, decoding.
 
 Tiles are views into a strip, bands first, as the reader gives them.
 """
@@ -30,7 +30,7 @@ ROUNDS, TILES, SIDE = 9, 40, 512
 
 
 def yolox(folder: Path, side: int, objects: int) -> tuple[Path, dict[str, Any]]:
-    """A model of no work that answers as YOLOX does of 80 classes: so many objects, seen thrice."""
+    """A constant model with the output of a YOLOX of 80 classes: each object has three boxes."""
     cells = sum((side // stride) ** 2 for stride in (8, 16, 32))
     head = np.zeros((1, cells, 85), np.float32)
     head[0, : 3 * objects, 4] = head[0, : 3 * objects, 9] = 0.9
@@ -39,7 +39,7 @@ def yolox(folder: Path, side: int, objects: int) -> tuple[Path, dict[str, Any]]:
 
 
 def yolov8(folder: Path, side: int, objects: int) -> tuple[Path, dict[str, Any]]:
-    """The same as YOLOv8 answers."""
+    """The same with the output of YOLOv8."""
     cells = sum((side // stride) ** 2 for stride in (8, 16, 32))
     head = np.zeros((1, 84, cells), np.float32)
     head[0, 0, : 3 * objects] = np.repeat(np.arange(objects) * 20, 3)
@@ -51,7 +51,7 @@ def yolov8(folder: Path, side: int, objects: int) -> tuple[Path, dict[str, Any]]
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """CPU time of all threads per tile, the median of some rounds."""
+    """CPU time of all threads per tile in ms, median of the rounds."""
     rounds = []
     for _ in range(ROUNDS):
         start = time.process_time()

@@ -1,4 +1,4 @@
-"""What the pages say of models holds: their examples run, their tables name what there is."""
+"""The documentation of models is correct: examples run, tables match the code."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ HOW = read("how-it-works")
 
 DETECTORS = {"yolox": Yolox, "yolov8": YoloV8, "detr": Detr, "torchvision": Torchvision}
 SHIPS = [[60, 40, 80, 48], [212, 100, 232, 108], [330, 300, 350, 308]]
-"""Boxes in pixels of the scene; the second one lies whole in two tiles."""
+"""Boxes in pixels of the scene; the second one is whole in two tiles."""
 
 
 def json_with(name: str) -> list[dict[str, Any]]:
@@ -81,26 +81,26 @@ def paint(path: Path) -> Path:
 
 
 def run(scene: Path, out: Path, **fields: Any) -> State[Any]:
-    """How an image's run ends."""
+    """The final state of an image's run."""
     places = {"imageUrls": [str(scene)], "outputs": [{"type": "File", "path": str(out)}]}
     return image(request(**places, **fields), return_state=True)
 
 
 def properties(out: Path) -> list[dict[str, Any]]:
-    """Of the features that were published."""
+    """The properties of the published features."""
     (published,) = out.glob("*.geojson")
     return [each["properties"] for each in json.loads(published.read_text())["features"]]
 
 
 def boxes(out: Path) -> list[list[float]]:
-    """What was published, in pixels of the image, from top to bottom."""
+    """The published boxes in pixels of the image, from top to bottom."""
     found = (each["imageBBox"] for each in properties(out))
     return sorted(found, key=lambda box: box[1])
 
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """The address of the page's model, served by the page's command in a process of its own."""
+    """The address of the page's model, served by the page's command in a separate process."""
     (code,) = [block for block in blocks(MODELS, "python") if "FastAPI(" in block]
     (command,) = [block for block in blocks(MODELS, "sh") if block.startswith("uvicorn ")]
     (folder / "model.py").write_text(code)
@@ -147,7 +147,7 @@ def test_the_model_of_the_page_finds_what_is_there(allowed: Path) -> None:
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_the_ledger_tells_of_each_attempt_as_the_page_reads_it(
+def test_the_ledger_has_the_failed_calls_that_the_page_prints(
     allowed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SWATH_TILE_ATTEMPTS", "2")
@@ -212,7 +212,7 @@ def test_the_commands_of_the_page_change_an_endpoints_limit(prefect_api: str) ->
 
 
 @pytest.mark.parametrize("fields", json_with("imageProcessor"), ids=_type)
-def test_each_request_of_the_page_is_taken_with_its_parameters(fields: dict[str, Any]) -> None:
+def test_each_request_of_the_page_is_valid_with_its_parameters(fields: dict[str, Any]) -> None:
     parsed = request(**fields)
     given = parsed.image_processor_parameters
     assert given
@@ -229,7 +229,7 @@ def test_each_request_of_the_page_is_taken_with_its_parameters(fields: dict[str,
             assert "description" in given
 
 
-def test_every_kind_of_endpoint_has_a_request_and_a_line_of_the_page() -> None:
+def test_the_page_has_a_request_and_a_row_for_every_kind_of_endpoint() -> None:
     shown = [_type(found) for found in json_with("imageProcessor")]
     listed = [cells[0].split("`")[1] for cells in rows(MODELS, "`type`")]
     assert set(shown) == set(listed) == set(EndpointType)
@@ -241,7 +241,7 @@ def test_every_parameter_of_sagemaker_is_named() -> None:
             assert f"`{name}`" in MODELS
 
 
-def test_the_answer_of_the_page_is_read_without_a_loss() -> None:
+def test_no_feature_of_the_page_s_answer_is_rejected() -> None:
     (shown,) = json_with("features")
     tile = Tile(3, Window(1000, 2000, 1024, 1024))
     answer = read_answer(parse(json.dumps(shown).encode()), tile)
@@ -290,7 +290,7 @@ def test_the_table_of_settings_is_that_of_the_settings() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_names_settings_and_places_that_there_are(page: Path) -> None:
+def test_settings_and_links_of_a_page_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"`SWATH_(\w+)`", text))
     assert named <= {name.upper() for name in Settings.model_fields}
@@ -308,7 +308,7 @@ def _anchors(text: str) -> set[str]:
 
 
 def _shown(field: FieldInfo) -> str:
-    """How a table begins to tell a field's default."""
+    """How a table shows a field's default."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)

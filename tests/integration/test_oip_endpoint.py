@@ -1,4 +1,4 @@
-"""Models behind the Open Inference Protocol: a server that runs ONNX files, and all its faults."""
+"""The Open Inference Protocol against a server that runs ONNX files, and its possible faults."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def brightness(path: Path, takes: str, gives: str, batch: int | str = "n") -> No
 
 
 def talkative(path: Path) -> None:
-    """A detector with boxes, labels and scores, and a text that nobody decodes."""
+    """A detector with boxes, labels and scores, and a text output that is not decoded."""
     nodes = [
         helper.make_node("Cast", ["images"], ["real"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["real", "axes"], ["mean"], keepdims=1),
@@ -180,7 +180,7 @@ def image(folder: Path) -> Image:
 
 @pytest.fixture(scope="module")
 def servers(folder: Path) -> Iterator[dict[str, str]]:
-    """The addresses of servers that differ in what they can do, each with all the models."""
+    """The addresses of servers that support different features, each with all the models."""
     with oip_server(**{file.stem: file for file in folder.glob("*.onnx")}) as address:
         yield {
             "advertised": address,
@@ -191,7 +191,7 @@ def servers(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def seen(address: str) -> list[dict[str, Any]]:
-    """The requests for inference that a server has had."""
+    """The inference requests that a server has received."""
     with urllib.request.urlopen(f"{address}/seen") as answer:
         found: list[dict[str, Any]] = json.load(answer)
     return found
@@ -217,7 +217,7 @@ Open = Callable[..., OipEndpoint]
 
 @pytest.fixture
 def opened(folder: Path, image: Image) -> Iterator[Open]:
-    """Opens endpoints as a request would, and closes them in the end."""
+    """Opens endpoints as a request would, and closes them at the end."""
     with ExitStack() as stack:
 
         def opened(
@@ -247,7 +247,7 @@ def ask(endpoint: OipEndpoint, batch: list[TilePixels]) -> list[Boxes]:
 
 
 def check(answers: list[Boxes], batch: list[TilePixels], tolerance: float = 1e-6) -> None:
-    """Each tile has its own answer: the box, with the tile's brightness for a score."""
+    """Each tile has its own answer: the box, with the tile's brightness as its score."""
     assert len(answers) == len(batch)
     for found, tile in zip(answers, batch, strict=True):
         assert found.boxes.tolist() == [BOX]
@@ -265,7 +265,7 @@ LOW = {"type": "yolov8", "end2end": True, "score_threshold": 0.01}
 
 @pytest.fixture
 def described(folder: Path) -> Callable[..., Path]:
-    """Writes a description that finds even what is dark."""
+    """Writes a description with a low score threshold, for dark tiles."""
 
     def described(name: str = "float32", **fields: Any) -> Path:
         return describe(folder / f"{name}.json", **{"detector": LOW} | fields)
@@ -275,7 +275,7 @@ def described(folder: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("kind", ["advertised", "silent", "none"])
 @pytest.mark.parametrize("takes", TYPES)
-def test_tensors_of_every_type_go_in_bytes_and_in_json(
+def test_tensors_of_every_type_are_sent_in_binary_and_in_json(
     servers: dict[str, str], opened: Open, described: Callable[..., Path], takes: str, kind: str
 ) -> None:
     url = f"{servers[kind]}/v2/models/{takes}"
@@ -292,14 +292,14 @@ def test_tensors_of_every_type_go_in_bytes_and_in_json(
 
 
 @pytest.mark.parametrize("gives", ["float16", "float64"])
-def test_tensors_of_every_precision_come_back(
+def test_tensors_of_every_precision_are_read(
     servers: dict[str, str], opened: Open, described: Callable[..., Path], gives: str
 ) -> None:
     endpoint = opened(f"{servers['advertised']}/v2/models/to-{gives}", described())
     check(ask(endpoint, tiles(1)), tiles(1), tolerance=1e-3)
 
 
-def test_outputs_that_nobody_decodes_are_not_asked_for(
+def test_outputs_that_are_not_decoded_are_not_requested(
     servers: dict[str, str], opened: Open, described: Callable[..., Path]
 ) -> None:
     detector = {"type": "torchvision", "score_threshold": 0.01}
@@ -310,7 +310,7 @@ def test_outputs_that_nobody_decodes_are_not_asked_for(
             check(ask(endpoint, [tile]), [tile])
 
 
-def test_as_many_tiles_go_in_a_call_as_the_model_takes(
+def test_a_call_has_as_many_tiles_as_the_model_takes(
     servers: dict[str, str], opened: Open, described: Callable[..., Path]
 ) -> None:
     endpoint = opened(f"{servers['advertised']}/v2/models/float32", described())
@@ -322,12 +322,12 @@ def test_as_many_tiles_go_in_a_call_as_the_model_takes(
     document = json.loads(four.read_text()) | {"mlm:batch_size_suggestion": 2}
     four.write_text(json.dumps(document))
     assert opened(f"{servers['advertised']}/v2/models/float32", four).tiles_per_call == 2
-    # of a server that does not say, the description's word is taken; or else one
+    # if the server does not say, the description decides; the default is 1
     assert opened(f"{servers['silent']}/v2/models/float32", four).tiles_per_call == 2
     assert opened(f"{servers['silent']}/v2/models/float32", described()).tiles_per_call == 1
 
 
-def test_a_model_of_pairs_is_given_pairs(
+def test_a_batch_of_a_fixed_size_is_always_full(
     servers: dict[str, str], opened: Open, described: Callable[..., Path]
 ) -> None:
     endpoint = opened(f"{servers['none']}/v2/models/pairs", described("pairs", batch=2))
@@ -363,7 +363,7 @@ def test_boxes_in_the_padding_of_a_thin_image_are_no_fault_of_the_model(
 
 
 @pytest.mark.parametrize("ending", ["", "/", "/infer", "/versions/1", "/versions/1/infer"])
-def test_a_model_s_url_may_be_written_in_every_way(
+def test_all_spellings_of_a_model_s_url_are_accepted(
     servers: dict[str, str], opened: Open, described: Callable[..., Path], ending: str
 ) -> None:
     url = f"{servers['advertised']}/v2/models/float32{ending}"
@@ -390,7 +390,7 @@ def test_parameters_are_headers_of_every_request(
 @pytest.mark.parametrize(
     "name", ["content-type", "Transfer-Encoding", "Inference-Header-Content-Length"]
 )
-def test_headers_that_are_the_protocol_s_own_are_refused(
+def test_headers_of_the_protocol_are_refused_as_parameters(
     servers: dict[str, str], opened: Open, described: Callable[..., Path], name: str
 ) -> None:
     url = f"{servers['advertised']}/v2/models/float32"
@@ -398,7 +398,7 @@ def test_headers_that_are_the_protocol_s_own_are_refused(
     assert told.startswith(f"imageProcessorParameters.{name}: ")
 
 
-def test_a_request_without_a_description_is_told_what_to_give(
+def test_a_request_without_a_description_is_refused_with_the_remedy(
     servers: dict[str, str], opened: Open
 ) -> None:
     told = refusal(lambda: opened(f"{servers['advertised']}/v2/models/float32", None))
@@ -454,14 +454,14 @@ def test_a_model_that_does_not_fit_is_refused_before_any_tile(
 @pytest.mark.parametrize(
     "path", ["", "/v2", "/v2/models", "/v2/models/", "/v1/models/float32:predict", "/v2/models/a?b"]
 )
-def test_a_url_that_is_no_model_s_is_refused(
+def test_a_url_of_something_else_is_refused(
     servers: dict[str, str], opened: Open, described: Callable[..., Path], path: str
 ) -> None:
     told = refusal(lambda: opened(servers["advertised"] + path, described()))
     assert "is not the URL of a model in the Open Inference Protocol; give http(s)://" in told
 
 
-def test_a_server_of_another_kind_is_told_apart(
+def test_a_server_of_another_protocol_is_refused(
     servers: dict[str, str], opened: Open, described: Callable[..., Path]
 ) -> None:
     url = f"{servers['advertised']}/v2/models/float32"
@@ -469,7 +469,7 @@ def test_a_server_of_another_kind_is_told_apart(
     assert f"{url} does not speak the Open Inference Protocol (its answer: " in told
 
 
-def test_a_model_that_is_not_ready_may_be_the_next_time(
+def test_a_model_that_is_not_ready_is_a_transient_error(
     servers: dict[str, str], opened: Open, described: Callable[..., Path]
 ) -> None:
     url = f"{servers['advertised']}/v2/models/float32"
@@ -511,7 +511,7 @@ def test_a_model_that_is_not_ready_may_be_the_next_time(
         ("slow", EndpointTimeoutError, "no complete answer within 0.5 s"),
     ],
 )
-def test_each_fault_is_of_its_kind_with_the_address_and_the_reason(
+def test_each_fault_raises_its_error_with_the_url_and_the_reason(
     servers: dict[str, str],
     opened: Open,
     described: Callable[..., Path],
@@ -534,7 +534,7 @@ def test_each_fault_is_of_its_kind_with_the_address_and_the_reason(
 
 
 @pytest.mark.parametrize("fault", ["long-head", "odd-head", "grown-batch"])
-def test_a_reply_about_more_than_was_sent_is_refused(
+def test_a_response_for_more_tiles_than_were_sent_is_refused(
     servers: dict[str, str], opened: Open, described: Callable[..., Path], fault: str
 ) -> None:
     url = f"{servers['advertised']}/v2/models/float32"
@@ -543,7 +543,7 @@ def test_a_reply_about_more_than_was_sent_is_refused(
         ask(endpoint, tiles(3))
 
 
-def test_close_ends_a_call_that_is_under_way(
+def test_close_ends_a_call_in_progress(
     servers: dict[str, str], opened: Open, described: Callable[..., Path]
 ) -> None:
     url = f"{servers['advertised']}/v2/models/float32"

@@ -1,4 +1,4 @@
-"""A model in S3, read with a role of its own."""
+"""ONNX models in S3, read with an assumed role."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_model_is_read_with_the_role_that_the_request_names(bucket: str, scene
         open_onnx(request(uri, role=None), scene, [], 60)
 
 
-def test_a_model_is_fetched_once_as_long_as_it_stays_the_same(
+def test_an_unchanged_model_is_fetched_once(
     bucket: str, scene: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, s3 = f"s3://{bucket}/ships/m.onnx", client("s3", ROLE)
@@ -89,7 +89,7 @@ def test_a_model_is_fetched_once_as_long_as_it_stays_the_same(
 
 
 @pytest.mark.parametrize("absent", ["m.onnx", "m.json"])
-def test_what_is_not_there_is_named(bucket: str, scene: Image, absent: str) -> None:
+def test_a_missing_file_is_named(bucket: str, scene: Image, absent: str) -> None:
     client("s3", ROLE).delete_object(Bucket=bucket, Key=f"ships/{absent}")
     with pytest.raises(
         RequestError, match=f"s3://{bucket}/ships/{absent}: there is no such object"

@@ -1,4 +1,4 @@
-"""The description of a model: what is refused, and what becomes of a tile."""
+"""The description of a model: validation, and the tensor made of a tile."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def refusal(tmp_path: Path, document: object) -> str:
 
 
 class TestLoading:
-    def test_a_whole_stac_item_and_its_properties_alone_are_the_same(self, tmp_path: Path) -> None:
+    def test_a_stac_item_and_its_properties_alone_are_equivalent(self, tmp_path: Path) -> None:
         properties = describe(YOLOX)
         item = {"type": "Feature", "stac_version": "1.1.0", "properties": properties, "assets": {}}
         alone = load_description(str(write_json(tmp_path / "a.json", properties)), [tmp_path], None)
         whole = load_description(str(write_json(tmp_path / "b.json", item)), [tmp_path], None)
         assert alone.properties == whole.properties
 
-    def test_where_there_is_none_the_message_says_what_to_write(self, tmp_path: Path) -> None:
+    def test_a_missing_description_is_refused_with_what_to_write(self, tmp_path: Path) -> None:
         with pytest.raises(RequestError, match=r"model.json: there is no.*swath:detector"):
             load_description(str(tmp_path / "model.json"), [tmp_path], None)
 
@@ -75,7 +75,7 @@ class TestLoading:
         with pytest.raises(RequestError, match=r"below none of the local roots|give s3://"):
             load_description(uri, [tmp_path], None)
 
-    def test_a_link_that_leads_out_of_the_roots_is_not_followed(self, tmp_path: Path) -> None:
+    def test_a_symbolic_link_out_of_the_roots_is_not_followed(self, tmp_path: Path) -> None:
         root = tmp_path / "root"
         root.mkdir()
         write_json(tmp_path / "secret.json", describe(YOLOX))
@@ -84,7 +84,7 @@ class TestLoading:
             load_description(str(root / "model.json"), [root], None)
 
     @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", '"text"', "\x00"])
-    def test_what_is_no_description_is_refused(self, tmp_path: Path, text: str) -> None:
+    def test_a_file_of_another_kind_is_refused(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "model.json").write_text(text)
         with pytest.raises(RequestError, match=r"model\.json"):
             load_description(str(tmp_path / "model.json"), [tmp_path], None)
@@ -97,18 +97,18 @@ class TestLoading:
 
 
 class TestRefusals:
-    def test_a_typo_of_ours_is_named_with_what_was_meant(self, tmp_path: Path) -> None:
+    def test_a_misspelt_field_is_refused_with_a_suggestion(self, tmp_path: Path) -> None:
         message = refusal(tmp_path, describe(YOLOX | {"score_treshold": 0.4}))
         assert "score_treshold: unknown field; did you mean score_threshold?" in message
 
-    def test_a_word_of_another_family_is_unknown(self, tmp_path: Path) -> None:
+    def test_a_field_of_another_family_is_unknown(self, tmp_path: Path) -> None:
         assert "end2end: unknown field" in refusal(tmp_path, describe(YOLOX | {"end2end": True}))
 
-    def test_another_object_of_ours_is_refused(self, tmp_path: Path) -> None:
+    def test_another_object_of_swath_is_refused(self, tmp_path: Path) -> None:
         message = refusal(tmp_path, describe(YOLOX) | {"swath:detecter": {}})
         assert "swath:detecter: unknown field" in message
 
-    def test_an_unknown_family_is_told_the_known_ones(self, tmp_path: Path) -> None:
+    def test_an_unknown_family_is_refused_with_the_known_ones(self, tmp_path: Path) -> None:
         message = refusal(tmp_path, describe({"type": "ssd"}))
         assert "type: 'ssd' is not one of" in message
         assert all(known in message for known in ("yolox", "yolov8", "detr", "torchvision"))
@@ -127,7 +127,7 @@ class TestRefusals:
             ({"strides": [0]}, "strides"),
         ],
     )
-    def test_each_of_our_words_is_checked(
+    def test_fields_of_the_detector_are_validated(
         self, tmp_path: Path, change: dict[str, Any], words: str
     ) -> None:
         document = describe(YOLOX | change)
@@ -154,12 +154,12 @@ class TestRefusals:
             ({"classes": ()}, "names no classes"),
         ],
     )
-    def test_words_of_mlm_are_checked(
+    def test_fields_of_mlm_are_validated(
         self, tmp_path: Path, words: dict[str, Any], reason: str
     ) -> None:
         assert reason in refusal(tmp_path, describe(YOLOX, **words))
 
-    def test_bgr_is_refused_of_other_than_three_bands(self, tmp_path: Path) -> None:
+    def test_bgr_is_refused_unless_there_are_three_bands(self, tmp_path: Path) -> None:
         document = describe(YOLOX | {"channel_order": "BGR"}, shape=(1, 1, 64, 64))
         assert "BGR needs 3 bands" in refusal(tmp_path, document)
 
@@ -170,17 +170,17 @@ class TestFitting:
         description = described(bands=bands, shape=(1, 2, 64, 64), resize_type="pad")
         assert description.for_image(rgb, 64).bands == (2, 0)
 
-    def test_bands_by_position_go_before_names(self, rgb: Image) -> None:
+    def test_bands_by_number_take_precedence_over_names(self, rgb: Image) -> None:
         detector = YOLOX | {"bands": [3, 3, 1]}
         fitted = described(detector, bands=["B04", "B03", "B02"]).for_image(rgb, 64)
         assert fitted.bands == (2, 2, 0)
 
-    def test_bgr_turns_them_round(self, rgb: Image) -> None:
+    def test_bgr_reverses_the_bands(self, rgb: Image) -> None:
         detector = YOLOX | {"channel_order": "BGR"}
         fitted = described(detector, bands=["red", "green", "blue"]).for_image(rgb, 64)
         assert fitted.bands == (2, 1, 0)
 
-    def test_alpha_is_no_band_of_a_model(self, rgb: Image) -> None:
+    def test_alpha_is_not_given_to_a_model(self, rgb: Image) -> None:
         with_alpha = replace(rgb, bands=4, alpha=1)
         assert described().for_image(with_alpha, 64).bands == (1, 2, 3)
 
@@ -202,20 +202,20 @@ class TestFitting:
         with pytest.raises(RequestError, match=reason):
             described(detector, **words).for_image(rgb, 64)
 
-    def test_sixteen_bits_are_not_taken_for_bytes(self) -> None:
+    def test_pixels_of_an_unlisted_type_are_refused(self) -> None:
         with pytest.raises(RequestError, match=r"pixel_types.*uint16"):
             described().prepare(tile(ramp(64, 64, dtype="uint16")))
 
 
 class TestTensors:
-    def test_a_tile_of_the_models_size_goes_in_as_it_is(self) -> None:
+    def test_a_tile_of_the_input_s_size_is_not_changed(self) -> None:
         pixels = ramp(64, 64)
         tensor = described().prepare(tile(pixels)).tensor
         assert tensor.dtype == np.float32
         assert tensor.flags.c_contiguous
         np.testing.assert_array_equal(tensor, pixels)
 
-    def test_dimensions_stand_in_the_models_order(self) -> None:
+    def test_dimensions_have_the_model_s_order(self) -> None:
         pixels = ramp(48, 64)
         order = ("B", "y", "x", "channel")
         prepared = described(shape=(1, 48, 64, 3), dim_order=order).prepare(tile(pixels))
@@ -242,13 +242,13 @@ class TestTensors:
         tensor = description.prepare(tile(pixels)).tensor
         np.testing.assert_allclose(tensor, expected(pixels.astype(float)), rtol=1e-6)
 
-    def test_each_band_has_its_own_scaling_also_backwards(self) -> None:
+    def test_each_band_has_its_own_scaling_also_in_bgr(self) -> None:
         scalings = [{"type": "scale", "value": value} for value in (1, 2, 4)]
         description = described(YOLOX | {"channel_order": "BGR"}, value_scaling=scalings)
         tensor = description.prepare(tile(np.full((3, 64, 64), 8, np.uint8))).tensor
         assert tensor[:, 0, 0].tolist() == [2, 4, 8]
 
-    def test_sixteen_bits_become_bytes_as_scaling_and_clip_say(self) -> None:
+    def test_scaling_and_clip_turn_uint16_into_the_range_of_uint8(self) -> None:
         detector = YOLOX | {"pixel_types": ["uint16"], "clip": [0, 255]}
         scaling = [{"type": "z-score", "mean": 1000, "stddev": 10}]
         for data_type in ("uint8", "float32"):
@@ -327,15 +327,17 @@ class TestPlacing:
         width=st.integers(1, 90),
         method=st.sampled_from(["nearest", "linear", "cubic", "area", "lanczos4"]),
     )
-    def test_resizing_keeps_an_even_tile_even(self, height: int, width: int, method: str) -> None:
+    def test_resizing_keeps_a_constant_tile_constant(
+        self, height: int, width: int, method: str
+    ) -> None:
         description = described(resize_type=f"interpolation-{method}")
         tensor = description.prepare(tile(np.full((3, height, width), 200, np.uint8))).tensor
         np.testing.assert_allclose(tensor, 200, rtol=1e-5)
 
     @settings(max_examples=60, deadline=None)
     @given(height=st.integers(1, 90), width=st.integers(1, 90))
-    def test_linear_resizing_is_that_of_its_definition(self, height: int, width: int) -> None:
-        """Pixel centres aligned, edges repeated: as a slow loop says it for a few pixels."""
+    def test_linear_resizing_follows_its_definition(self, height: int, width: int) -> None:
+        """Pixel centres aligned, edges replicated: compared with a plain loop over a few pixels."""
         pixels = np.random.default_rng(height * 91 + width).integers(0, 255, (3, height, width))
         description = described(resize_type="interpolation-linear")
         tensor = description.prepare(tile(pixels.astype(np.uint8))).tensor
@@ -350,7 +352,7 @@ class TestPlacing:
             )
             np.testing.assert_allclose(tensor[:, row, column], expected, atol=1e-3)
 
-    def test_area_is_the_mean_of_the_pixels_within(self) -> None:
+    def test_area_resizing_is_the_mean_of_the_source_pixels(self) -> None:
         pixels = ramp(128, 192)
         description = described(resize_type="interpolation-area")
         tensor = description.prepare(tile(pixels)).tensor
@@ -365,7 +367,7 @@ class TestBatches:
         assert np.shares_memory(description.inputs([prepared])["images"], prepared.tensor)
 
     @pytest.mark.parametrize(("size", "rows"), [(-1, 2), (4, 4)])
-    def test_tiles_stand_in_the_batch_in_order(self, size: int, rows: int) -> None:
+    def test_a_batch_keeps_the_order_of_its_tiles(self, size: int, rows: int) -> None:
         description = described(shape=(size, 3, 64, 64))
         assert description.batch == (None if size == -1 else size)
         tiles = [np.full((3, 64, 64), fill, np.uint8) for fill in (1, 2)]
@@ -374,13 +376,13 @@ class TestBatches:
         assert batch.shape == (rows, 3, 64, 64)
         assert batch[:, 0, 0, 0].tolist() == [1, 2, 0, 0][:rows]
 
-    def test_a_model_without_a_batch_axis_takes_a_tile_alone(self) -> None:
+    def test_a_model_without_a_batch_dimension_takes_a_single_tile(self) -> None:
         description = described(shape=(3, 64, 64), dim_order=("bands", "height", "width"))
         assert description.batch == 1
         prepared = description.prepare(tile(ramp(64, 64)))
         assert description.inputs([prepared])["images"].shape == (3, 64, 64)
 
-    def test_the_size_of_the_input_goes_in_where_the_model_asks(self) -> None:
+    def test_a_second_input_gets_the_size_of_the_first(self) -> None:
         detector = {"type": "detr", "size_input": "orig_target_sizes"}
         description = described(detector, shape=(-1, 3, 48, 64), resize_type="pad")
         prepared = [description.prepare(tile(ramp(40, 40)))] * 2

@@ -1,4 +1,4 @@
-"""What each family of detectors answers with, read as its own implementation reads it."""
+"""Decoding the outputs of each family of detectors as its own implementation does."""
 
 from __future__ import annotations
 
@@ -121,14 +121,14 @@ class TestYolox:
         with pytest.raises(AnswerError, match=r"where a YOLOX head|has the shape"):
             read(YOLOX, {"output": np.zeros(shape, np.float32)})
 
-    def test_scores_that_are_no_numbers_are_refused(self) -> None:
+    def test_nan_scores_are_refused(self) -> None:
         for column in (4, 6):
             head = yolox_head({0: ([0, 0, 8, 8], 0.9, 0)})
             head[0, 0, column] = np.nan
             with pytest.raises(AnswerError, match="NaN"):
                 read(YOLOX, {"output": head})
 
-    def test_an_endless_box_is_left_for_the_answers_check_to_count(self) -> None:
+    def test_an_infinite_box_is_kept_for_the_check_of_the_answer(self) -> None:
         head = yolox_head({0: ([0, 0, 8, 8], 0.9, 0), 3: ([20, 20, 28, 28], 0.8, 0)})
         head[0, 0, 2] = 5000
         (found,) = read(YOLOX, {"output": head})
@@ -173,7 +173,7 @@ class TestYolov8:
         with pytest.raises(AnswerError, match=r"classification:classes|has the shape"):
             read(YOLOV8 | {"end2end": end2end}, {"output": np.zeros(shape, np.float32)})
 
-    def test_scores_that_are_no_numbers_are_refused(self) -> None:
+    def test_nan_scores_are_refused(self) -> None:
         with pytest.raises(AnswerError, match="NaN"):
             read(YOLOV8, {"output": np.full((1, 7, 40), np.nan, np.float32)})
 
@@ -211,7 +211,7 @@ class TestDetr:
         (found,) = read({"type": "detr", "activation": "sigmoid"}, outputs)
         np.testing.assert_allclose(found.scores, 1 / (1 + np.exp([-6.0, -5])))
 
-    def test_a_finished_export_is_in_pixels_of_the_input(self) -> None:
+    def test_a_postprocessed_export_is_in_pixels_of_the_input(self) -> None:
         outputs = {
             "labels": np.array([[2, 0]]),
             "boxes": np.array([[self.BOX, self.BOX]], np.float32),
@@ -246,7 +246,7 @@ class TestTorchvision:
         "scores": np.array([0.9, 0.3], np.float32),
     }
 
-    def test_outputs_without_a_batch_axis_are_of_the_one_tile(self) -> None:
+    def test_outputs_of_a_single_tile_need_no_batch_dimension(self) -> None:
         (found,) = read({"type": "torchvision"}, self.OUTPUTS, first_class=1)
         assert found.boxes.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
         assert [found.names[place] for place in found.classes] == ["ship", "car"]
@@ -263,14 +263,16 @@ class TestTorchvision:
     @pytest.mark.parametrize(
         ("form", "box"), [("cxcywh", [2, 3, 2, 2]), ("xywh", [1, 2, 2, 2]), ("xyxy", [1, 2, 3, 4])]
     )
-    def test_boxes_come_in_any_form_in_pixels_or_shares(self, form: str, box: list[float]) -> None:
+    def test_boxes_may_have_any_format_in_pixels_or_fractions(
+        self, form: str, box: list[float]
+    ) -> None:
         shares = np.array([box], np.float64) / (SIZE * 2)
         outputs = {"boxes": shares, "labels": np.array([1]), "scores": np.array([0.9])}
         detector = {"type": "torchvision", "box_format": form, "normalized": True}
         (found,) = read(detector, outputs)
         np.testing.assert_allclose(found.boxes, [[1, 2, 3, 4]])
 
-    def test_a_label_that_is_no_class_is_refused(self) -> None:
+    def test_a_label_without_a_class_is_refused(self) -> None:
         outputs = self.OUTPUTS | {"labels": np.array([1, 17])}
         with pytest.raises(AnswerError, match="class 17, which is not in classification:classes"):
             read({"type": "torchvision"}, outputs, first_class=1)
@@ -282,7 +284,7 @@ class TestTorchvision:
 
 
 class TestBatches:
-    def test_each_tile_has_its_own_boxes_and_filling_none(self) -> None:
+    def test_each_tile_has_its_own_boxes_and_padding_rows_are_ignored(self) -> None:
         heads = [yolox_head({5: ([x, 4, x + 9, 14], 0.9, 0)}) for x in (1, 30, 60)]
         found = read(YOLOX, {"output": np.concatenate(heads)}, tiles=2)
         assert [boxes.boxes[0, 0].round(2) for boxes in found] == [1, 30]

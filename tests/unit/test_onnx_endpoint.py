@@ -124,14 +124,14 @@ def test_a_model_answers_with_boxes(tmp_path: Path) -> None:
     order=st.sampled_from(["RGB", "BGR"]),
     data=st.data(),
 )
-def test_what_a_model_sees_is_told_where_it_lies_in_the_tile(
+def test_boxes_come_back_in_pixels_of_the_tile(
     tmp_path: Path,
     size: tuple[int, int],
     letterbox: str | None,
     order: str,
     data: st.DataObject,
 ) -> None:
-    """To half a pixel of the tile and one of the input: resizing blurs edges so far."""
+    """To half a pixel of the tile plus one of the input, as far as resizing blurs edges."""
     low = [data.draw(st.integers(0, side - 12)) for side in size]
     high = [data.draw(st.integers(near + 12, side)) for near, side in zip(low, size, strict=True)]
     box = (low[0], low[1], high[0], high[1])
@@ -146,7 +146,7 @@ def test_what_a_model_sees_is_told_where_it_lies_in_the_tile(
     assert (np.abs(found.boxes[0] - box) <= 0.5 + input_pixel).all(), (found.boxes, box)
 
 
-def test_tiles_of_a_call_are_told_apart(tmp_path: Path) -> None:
+def test_each_tile_of_a_call_gets_its_own_boxes(tmp_path: Path) -> None:
     description = describe(TORCHVISION, classes=("dark", "bright"), shape=(-1, 3, 64, 64))
     description["mlm:batch_size_suggestion"] = 3
     endpoint = opened(bright_box(tmp_path / "m.onnx", shape=("n", 3, 64, 64)), description)
@@ -165,7 +165,7 @@ def test_a_batch_of_a_fixed_size_need_not_be_full(tmp_path: Path) -> None:
     assert [tuple(each.boxes[0]) for each in found] == boxes
 
 
-def test_an_input_of_any_size_takes_tiles_as_they_are(tmp_path: Path) -> None:
+def test_an_input_of_any_size_takes_tiles_without_resizing(tmp_path: Path) -> None:
     description = describe(
         TORCHVISION | {"strides": [32]}, classes=("dark", "bright"), shape=(-1, 3, -1, -1)
     )
@@ -184,8 +184,8 @@ def test_threads_may_ask_at_once(tmp_path: Path) -> None:
     assert [tuple(each) for each in found] == boxes
 
 
-def test_the_size_of_the_input_is_fed_where_the_model_asks(tmp_path: Path) -> None:
-    """As RT-DETR's own export: boxes in shares times what it is told the size is."""
+def test_a_second_input_gets_the_size_of_the_first(tmp_path: Path) -> None:
+    """As RT-DETR's own export: boxes in fractions, multiplied by the given size."""
     nodes = [
         helper.make_node("Cast", ["orig_target_sizes"], ["size"], to=TensorProto.FLOAT),
         helper.make_node("Concat", ["size", "size"], ["scale"], axis=1),
@@ -281,7 +281,7 @@ class TestRefusals:
         assert "swath[onnx]" in self.refusal(model, describe(TORCHVISION))
 
     @pytest.mark.parametrize("content", [b"", b"hello", b"\x08\x08", b"\x3a\xff\xff\xff\xff\x0f"])
-    def test_a_broken_file_is_refused_in_a_line(self, tmp_path: Path, content: bytes) -> None:
+    def test_a_broken_file_is_refused_with_one_line(self, tmp_path: Path, content: bytes) -> None:
         model = tmp_path / "m.onnx"
         model.write_bytes(content)
         assert "export it again" in self.refusal(model, describe(TORCHVISION))
@@ -290,14 +290,14 @@ class TestRefusals:
         max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(cut=st.floats(0, 1, exclude_max=True))
-    def test_a_cut_file_is_refused(self, tmp_path: Path, cut: float) -> None:
+    def test_a_truncated_file_is_refused(self, tmp_path: Path, cut: float) -> None:
         whole = answering(tmp_path / "whole.onnx", FOUND).read_bytes()
         model = tmp_path / "m.onnx"
         model.write_bytes(whole[: int(cut * len(whole))])
         self.refusal(model, describe(TORCHVISION, first_class=1))
 
     def test_onnxruntimes_own_format_is_refused(self, tmp_path: Path) -> None:
-        """Its weights cannot be checked, and it runs what its tools have made of a model."""
+        """Swath cannot check its weights."""
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(tmp_path / "m.onnx")
         options.add_session_config_entry("session.save_model_format", "ORT")
@@ -307,7 +307,7 @@ class TestRefusals:
         assert (tmp_path / "m.onnx").read_bytes()[4:8] == b"ORTM"
         assert "export it again" in self.refusal(tmp_path / "m.onnx", describe(TORCHVISION))
 
-    def test_operators_of_a_library_are_refused(self, tmp_path: Path) -> None:
+    def test_custom_operators_are_refused(self, tmp_path: Path) -> None:
         node = helper.make_node("Steal", ["images"], ["output"], domain="ai.example")
         put = [value("images", "float32", (1, 3, 64, 64))]
         out = [value("output", "float32", (1, 3, 64, 64))]
@@ -330,7 +330,7 @@ class TestRefusals:
 
     @staticmethod
     def elsewhere(path: Path, inside: str, location: str) -> Path:
-        """A model with a tensor in another file, in one of the places that a tensor may stand."""
+        """A model with a tensor in another file: an initializer, a constant, or in a subgraph."""
         tensor = TensorProto(name="boxes", data_type=TensorProto.FLOAT, dims=[1, 4])
         tensor.data_location = TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value=location)
@@ -370,9 +370,7 @@ class TestRefusals:
         )
         assert re.search(reason, message), message
 
-    def test_names_that_the_model_has_not_are_refused_with_those_that_it_has(
-        self, tmp_path: Path
-    ) -> None:
+    def test_unknown_names_are_refused_with_those_of_the_model(self, tmp_path: Path) -> None:
         model = answering(tmp_path / "m.onnx", FOUND)
         description = describe(TORCHVISION)
         description["mlm:input"][0]["name"] = "x"
@@ -390,7 +388,7 @@ class TestRefusals:
 
 class TestCalls:
     def test_nan_in_scores_fails_the_tile(self, tmp_path: Path) -> None:
-        """A model whose scores are 0 / what it sees: sound on a blank tile, not on others."""
+        """A model whose scores are finite on a blank tile and NaN on others."""
         nodes = [
             helper.make_node("ReduceMax", ["images"], ["peak"], keepdims=0),
             helper.make_node("Log", ["peak"], ["log"]),
@@ -413,8 +411,10 @@ class TestCalls:
         with pytest.raises(AnswerError, match="NaN"):
             asked(endpoint, painted((0, 0, 5, 5)))
 
-    def test_a_model_that_fails_on_a_tile_fails_it_for_good(self, tmp_path: Path) -> None:
-        """One that gathers at the place that it sees: there is none but the first."""
+    def test_a_model_that_cannot_be_run_on_a_tile_fails_it_permanently(
+        self, tmp_path: Path
+    ) -> None:
+        """A model that gathers at the index given by the brightness; only index 0 exists."""
         nodes = [
             helper.make_node("ReduceMax", ["images"], ["peak"], keepdims=0),
             helper.make_node("Cast", ["peak"], ["place"], to=TensorProto.INT64),
@@ -434,8 +434,8 @@ class TestCalls:
         with pytest.raises(PermanentError, match="cannot be run on a tile"):
             asked(endpoint, painted((0, 0, 5, 5)))
 
-    def test_closing_ends_a_call_under_way(self, tmp_path: Path) -> None:
-        """A model that turns round and round for as many times as it sees brightness."""
+    def test_close_terminates_a_call_in_progress(self, tmp_path: Path) -> None:
+        """A model that loops for a number of times given by the brightness."""
         endpoint = opened(self.spinning(tmp_path / "m.onnx"), describe(TORCHVISION))
         caught: list[Exception] = []
 
@@ -454,18 +454,18 @@ class TestCalls:
         assert not thread.is_alive()
         assert isinstance(caught[0], TransientError)
 
-    def test_a_model_that_takes_too_long_is_ended(self, tmp_path: Path) -> None:
+    def test_a_call_that_takes_too_long_is_terminated(self, tmp_path: Path) -> None:
         endpoint = opened(self.spinning(tmp_path / "m.onnx"), describe(TORCHVISION), timeout=0.5)
         with pytest.raises(EndpointTimeoutError, match=r"more than 0\.5 s"):
             asked(endpoint, painted((0, 0, 64, 64)))
         assert len(asked(endpoint, np.zeros((3, 64, 64), np.uint8))[0].boxes) == 1
 
-    def test_one_that_never_answers_is_refused_when_it_is_opened(self, tmp_path: Path) -> None:
+    def test_a_model_that_takes_too_long_on_a_blank_tile_is_refused(self, tmp_path: Path) -> None:
         description = describe(TORCHVISION, value_scaling=[{"type": "offset", "value": -1}])
         with pytest.raises(RequestError, match="on a blank tile: The model took more than"):
             opened(self.spinning(tmp_path / "m.onnx"), description, timeout=0.5)
 
-    def test_a_closed_model_is_not_asked(self, tmp_path: Path) -> None:
+    def test_a_closed_model_is_not_run(self, tmp_path: Path) -> None:
         endpoint = opened(answering(tmp_path / "m.onnx", FOUND), describe(TORCHVISION))
         endpoint.close()
         with pytest.raises(TransientError, match="closed"):
@@ -512,7 +512,7 @@ class TestCalls:
         return save(path, helper.make_graph(nodes, "spinning", put, out, constants))
 
 
-def test_a_model_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+def test_a_replaced_model_is_read_again(tmp_path: Path) -> None:
     model = answering(tmp_path / "m.onnx", FOUND)
     blank = np.zeros((3, 64, 64), np.uint8)
     assert len(asked(opened(model, describe(TORCHVISION)), blank)[0].boxes) == 1
@@ -521,15 +521,15 @@ def test_a_model_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
     assert len(asked(opened(model, describe(TORCHVISION)), blank)[0].boxes) == 0
 
 
-def test_the_tests_own_models_are_sound(tmp_path: Path) -> None:
+def test_the_models_of_the_tests_are_valid(tmp_path: Path) -> None:
     for model in (answering(tmp_path / "a.onnx", FOUND), bright_box(tmp_path / "b.onnx")):
         onnx.checker.check_model(str(model))
 
 
-def test_weights_elsewhere_are_found_under_a_tag_that_only_protobuf_reads(tmp_path: Path) -> None:
+def test_external_weights_under_a_tag_of_more_than_32_bits_are_found(tmp_path: Path) -> None:
     model = onnx.ModelProto(ir_version=8)
     tensor = TensorProto(name="boxes", data_type=1, dims=[1, 4])
-    # field 13, its tag with a bit above the 32 that protobuf keeps
+    # field 13, with a tag of more than the 32 bits that protobuf keeps
     hidden = tensor.SerializeToString() + b"\xea\x80\x80\x80\x10" + b"\x00"
     graph = b"\x2a" + bytes([len(hidden)]) + hidden
     body = model.SerializeToString() + b"\x3a" + bytes([len(graph)]) + graph
