@@ -1,10 +1,10 @@
 """Geometries that cross the antimeridian or contain a pole, cut as RFC 7946 §3.1.9 and §5 require.
 
-The `antimeridian` package (0.4.9) was tried and does not serve: it decides by a ring's winding in
+The `antimeridian` package (0.4.9) was tried and does not serve. It decides by a ring's winding in
 degrees which side of a ring around a pole is inside, so that a box over the pole of a polar
-stereographic image became all of the hemisphere but the box; it loses the hole of an outline across
-the antimeridian, leaves a single vertex where a corner is the pole, and rounds what it adds to 7
-decimals.
+stereographic image became everything but the box. It raises AssertionError for an outline with a
+hole across the antimeridian, leaves a single vertex where a corner is the pole, and rounds the
+latitudes that it adds to 7 decimals.
 """
 
 from __future__ import annotations
