@@ -48,7 +48,7 @@ class Inbox:
         return self.sense_until(lambda: not self.left())
 
     def await_messages(self, number: int) -> None:
-        """Wait until so many messages are on the queue."""
+        """Wait until the queue has a number of messages."""
         deadline = time.monotonic() + 60
         while self.left() < number:
             assert time.monotonic() < deadline

@@ -60,7 +60,7 @@ def _windows(ledger: pa.Table) -> NDArray[np.float64]:
 
 
 def _outlines(windows: NDArray[np.float64], segments: int) -> NDArray[np.float64]:
-    """(n, 4 · segments + 1, 2): closed rings around windows, each side in so many segments."""
+    """(n, 4 · segments + 1, 2): closed rings around windows, each side divided into `segments`."""
     along = np.arange(segments) / segments
     zero, one = np.zeros(segments), np.ones(segments)
     x = np.concatenate([along, one, 1 - along, zero, [0.0]])

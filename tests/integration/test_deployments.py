@@ -1,4 +1,4 @@
-"""`prefect.yaml`: what it names is there, and Prefect takes it, once and again."""
+"""`prefect.yaml`: its flows exist, and Prefect accepts it, repeatedly."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STACK = Settings(ecs_cluster="arn:aws:ecs:us-east-1:1:cluster/swath", ecs_subnet
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
-    """All that is deployed, after the first time and after the second."""
+    """All deployments, after the first and after the second `prefect deploy`."""
     home = tmp_path_factory.mktemp("home")
     with temporary_server() as server:
         server.wait()
@@ -72,7 +72,7 @@ def read(name: str) -> DeploymentResponse:
 
 
 def plain(name: str) -> dict[str, Any]:
-    """A deployment as it stands, but for when it was last touched."""
+    """A deployment without its times of change."""
     found = read(name).model_dump(mode="json", exclude={"updated", "version_id", "version_info"})
     for each in [*found["schedules"], found["global_concurrency_limit"] or {}]:
         each.pop("updated", None)
@@ -82,7 +82,7 @@ def plain(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "entry", DECLARED, ids=lambda entry: f"{entry['entrypoint']}-{entry['name']}"
 )
-def test_every_entrypoint_is_a_flow_that_takes_what_is_given(entry: dict[str, Any]) -> None:
+def test_every_entrypoint_is_a_flow_with_the_given_parameters(entry: dict[str, Any]) -> None:
     module, _, name = entry["entrypoint"].rpartition(".")
     flow = getattr(import_module(module), name)
     assert isinstance(flow, Flow)
@@ -94,7 +94,7 @@ def test_every_entrypoint_is_a_flow_that_takes_what_is_given(entry: dict[str, An
 
 
 def dummies(flow: Flow[..., Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """What a caller must give, beside what the deployment does."""
+    """Values of the parameters that a deployment does not set."""
     request = {
         "jobId": "a",
         "imageUrls": ["s3://images/c.tif"],
@@ -126,13 +126,13 @@ def test_all_are_deployed(deployed: list[dict[str, Any]]) -> None:
         assert {"swath", flow} <= set(found["tags"])
 
 
-def test_a_second_time_changes_nothing(deployed: list[dict[str, Any]]) -> None:
+def test_deploying_again_changes_nothing(deployed: list[dict[str, Any]]) -> None:
     first, second = deployed
     assert first == second
 
 
 @pytest.mark.usefixtures("deployed")
-def test_the_sensor_begins_again_when_its_time_is_over() -> None:
+def test_the_sensor_is_scheduled_as_often_as_its_run_lasts() -> None:
     for name in ("sensor/local", "sensor/ecs"):
         found = read(name)
         (schedule,) = found.schedules
@@ -143,7 +143,7 @@ def test_the_sensor_begins_again_when_its_time_is_over() -> None:
 
 @pytest.mark.usefixtures("deployed")
 @pytest.mark.parametrize("flow", ["sensor", "image", "region"])
-def test_on_ecs_each_has_a_task_definition_and_a_size(flow: str) -> None:
+def test_every_ecs_deployment_has_a_task_definition_and_a_size(flow: str) -> None:
     given = read(f"{flow}/ecs").job_variables
     assert given["task"] == flow
     assert given["cpu"] >= 256
@@ -151,13 +151,13 @@ def test_on_ecs_each_has_a_task_definition_and_a_size(flow: str) -> None:
 
 
 @pytest.mark.usefixtures("deployed")
-def test_a_run_with_a_parameter_that_does_not_fit_is_refused_by_prefect() -> None:
+def test_prefect_refuses_a_run_with_an_invalid_parameter() -> None:
     with pytest.raises(Exception, match="minutes"):
         run_deployment("sensor/ecs", parameters={"minutes": "many"}, timeout=0)
 
 
-def test_a_key_of_prefect_is_handed_to_tasks_as_a_secret_alone() -> None:
-    """The task definitions hold it; the worker takes it out of what it adds to a run."""
+def test_tasks_get_the_api_key_only_as_a_secret() -> None:
+    """The task definitions have the key; the worker removes it from the variables of a run."""
     assert job_template(STACK)["job_configuration"]["prefect_api_key_secret_arn"] is None
     template = job_template(STACK, with_key=True)["job_configuration"]
     given = {name: value for name, value in template.items() if "{{" not in str(value)}
@@ -169,6 +169,6 @@ def test_a_key_of_prefect_is_handed_to_tasks_as_a_secret_alone() -> None:
     assert "PREFECT_API_KEY" not in job.env
 
 
-def test_a_pool_needs_to_be_told_where_the_stack_is() -> None:
+def test_the_job_template_needs_cluster_and_subnets() -> None:
     with pytest.raises(StackError, match=r"SWATH_ECS_CLUSTER and SWATH_ECS_SUBNETS.*give"):
         job_template(Settings(ecs_subnets=["subnet-1"]))

@@ -1,4 +1,4 @@
-"""The whole chain on ECS: SQS → sensor → image → regions, each a task, and what may fail.
+"""The whole system on an emulated ECS: each run is a task. What happens when tasks fail.
 
 AWS is emulated, and an agent runs the tasks as processes; Prefect's server and its ECS worker, the
 deployments of `prefect.yaml`, the model server and every flow are the real ones.
@@ -41,14 +41,14 @@ from tests.ecs_agent import EcsAgent, Task
 from tests.model_server import start as start_models
 from tests.stacks import Stack, make_network, make_stack
 
-TIMEOUT = 600.0  # seconds for a job, on a machine that is busy with others
-MANY, FEW = 4, 2  # regions of the images
-START = 90.0  # seconds that a task may take to start, where two busy cores start them all
+TIMEOUT = 600.0  # seconds for a job on a busy machine
+MANY, FEW = 4, 2  # numbers of regions of the images
+START = 90.0  # seconds for the start of a task on two busy cores
 
 
 @dataclass
 class Cloud:
-    """What the tests talk to."""
+    """The emulated cloud that the tests use."""
 
     agent: EcsAgent
     stack: Stack
@@ -74,7 +74,7 @@ class Cloud:
         return {"type": "S3", "bucket": self.stack.outputs["ResultsBucket"], "prefix": prefix}
 
     def slow(self, job_id: str, *, seconds: float) -> dict[str, Any]:
-        """A request each of whose tiles takes its time."""
+        """A request whose model is slow for every tile."""
         return self.request(
             job_id,
             "blue.tif",
@@ -113,7 +113,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def at_work(cloud: Cloud, job_id: str, number: int) -> list[Task]:
-    """The tasks of a job's regions, once so many are running flows."""
+    """The tasks of a job's regions, when `number` of them are running."""
 
     def running() -> bool:
         regions = [run for run in runs_of(job_id) if "region" in run.parameters]
@@ -171,14 +171,14 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 
 def container(stack: Stack, task: str) -> tuple[list[str], dict[str, str]]:
-    """What a task definition of the stack runs: its command and its environment."""
+    """Command and environment of a task definition of the stack."""
     told = clients.client("ecs").describe_task_definition(taskDefinition=f"{stack.name}-{task}")
     (only,) = told["taskDefinition"]["containerDefinitions"]
     return only["command"], {each["name"]: each["value"] for each in only["environment"]}
 
 
 def listen(topic_arn: str) -> str:
-    """A queue that gets what is said on a topic."""
+    """Create a queue that receives the messages of a topic."""
     sqs = clients.client("sqs")
     url: str = sqs.create_queue(QueueName="heard")["QueueUrl"]
     told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
@@ -193,12 +193,12 @@ def listen(topic_arn: str) -> str:
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """The address of the real model server."""
+    """The URL of the model server."""
     process, port = start_models()
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.kill()  # its threads may be asleep over a tile
+        process.kill()  # its threads may wait on a tile
         process.communicate()
 
 
@@ -208,7 +208,7 @@ def forget() -> None:
 
 
 def paint(path: Path, height: int, *, blue: bool = False) -> Path:
-    """Bright objects, in bands of 400 rows a region; or all blue, for a model to be slow over."""
+    """Write an image with bright objects in bands of 400 rows, or all blue for a slow model."""
     random = np.random.default_rng(5)
     pixels = random.integers(40, 60, (3, height, 900), dtype=np.uint8)
     for x, y in random.integers(40, (850, height - 50), (60, 2)):
@@ -234,7 +234,7 @@ def images(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> None:
 def in_one_process(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[dict[str, Any]], list[bytes]]:
-    """What a request gives when it is worked here."""
+    """The results of a request that is run in this process."""
     monkeypatch.setenv("SWATH_WORK_URI", f"s3://{cloud.stack.outputs['ResultsBucket']}/work")
     settings.cache_clear()
 
@@ -248,7 +248,7 @@ def in_one_process(
 
 
 def published(cloud: Cloud, request: dict[str, Any], prefix: str) -> list[bytes]:
-    """The bytes of a result, times aside."""
+    """The bytes of the results, without times."""
     name = request["imageUrls"][0].rpartition("/")[2]
     uri = f"s3://{cloud.stack.outputs['ResultsBucket']}/{prefix}/{name}"
     found = [objects.get(f"{uri}.{ending}") for ending in ("geojson", "coverage.parquet")]
@@ -256,7 +256,7 @@ def published(cloud: Cloud, request: dict[str, Any], prefix: str) -> list[bytes]
 
 
 def statuses(cloud: Cloud, job_id: str) -> list[str]:
-    """What was said of a job on the topic so far."""
+    """The statuses of a job on the topic so far."""
     sqs, url = clients.client("sqs"), cloud.status_queue_url
     ask = {"QueueUrl": url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
     while found := sqs.receive_message(**ask).get("Messages", []):
@@ -267,7 +267,7 @@ def statuses(cloud: Cloud, job_id: str) -> list[str]:
     return cloud.told.get(job_id, [])
 
 
-def test_a_request_is_worked_by_tasks_side_by_side_as_in_one_process(
+def test_concurrent_tasks_give_the_same_results_as_one_process(
     cloud: Cloud, in_one_process: Callable[[dict[str, Any]], list[bytes]]
 ) -> None:
     request = cloud.request("chain", "harbour.tif")
@@ -285,7 +285,7 @@ def test_a_request_is_worked_by_tasks_side_by_side_as_in_one_process(
     assert statuses(cloud, "chain") == ["STARTED", "IN_PROGRESS", "SUCCESS"]
 
 
-def test_a_killed_region_is_noticed_and_worked_again(
+def test_a_killed_region_is_detected_and_runs_again(
     cloud: Cloud, in_one_process: Callable[[dict[str, Any]], list[bytes]]
 ) -> None:
     request = cloud.slow("killed", seconds=2)
@@ -300,7 +300,7 @@ def test_a_killed_region_is_noticed_and_worked_again(
     assert published(cloud, request, "killed") == in_one_process(cloud.slow("killed", seconds=0))
 
 
-def test_tasks_that_never_start_are_stopped_and_told_and_a_region_is_tried_again(
+def test_tasks_that_never_start_are_stopped_and_a_region_is_retried(
     cloud: Cloud,
 ) -> None:
     full = {"-region"}
@@ -343,7 +343,9 @@ def test_cancelling_an_image_stops_the_tasks_of_its_regions(cloud: Cloud) -> Non
     assert cloud.regions("cancelled") == regions
 
 
-def test_the_regions_of_a_killed_image_are_stopped_and_its_end_is_told_once(cloud: Cloud) -> None:
+def test_the_regions_of_a_killed_image_are_stopped_and_its_end_is_announced_once(
+    cloud: Cloud,
+) -> None:
     cloud.send(cloud.slow("shot", seconds=600))
     regions = at_work(cloud, "shot", FEW)
     (task,) = [
@@ -351,7 +353,7 @@ def test_the_regions_of_a_killed_image_are_stopped_and_its_end_is_told_once(clou
         for task in cloud.agent.running("-image")
         if task.environment["PREFECT__FLOW_RUN_ID"] == str(image_run("shot").id)
     ]
-    cloud.agent.heard = False  # the event is lost: the sensor has to look for itself
+    cloud.agent.heard = False  # the event is lost, so the sensor must find out from ECS
     task.kill()
     wait_for(lambda: all(task.exit_code is not None for task in regions))
     assert all(task.stopped_by for task in regions)

@@ -34,14 +34,14 @@ from tasks.queue.sqs import send
 from tasks.settings import settings
 from tasks.storage import objects
 
-LIMIT = 2  # of image runs at a time, in prefect.yaml
-PATIENCE = 400.0  # seconds for all jobs, on a busy machine
+LIMIT = 2  # concurrent image runs in prefect.yaml
+TIMEOUT = 400.0  # seconds for all jobs, on a busy machine
 ENDS = {"SUCCESS", "PARTIAL", "FAILED"}
 
 
 @dataclass
 class Outcome:
-    """What was observed of the jobs.
+    """The observed outcome of the jobs.
 
     Attributes:
         statuses: Of each job id, the statuses in the order they were published.
@@ -74,7 +74,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackWithModels]:
 
 
 def forget() -> None:
-    """Forget settings and clients of another environment."""
+    """Clear cached settings and clients of another environment."""
     settings.cache_clear()
     clients.renew_credentials()
 
@@ -84,7 +84,7 @@ def paint(path: Path, *, colour: tuple[int, int, int] | None = None) -> None:
     pixels = random.integers(40, 60, (3, 700, 900), dtype=np.uint8)
     for x, y in random.integers(40, (850, 650), (30, 2)):
         pixels[:, y : y + 8, x : x + 20] = 230
-    if colour:  # which says how the failure model fails on the last tile
+    if colour:  # selects the failure of the failure model on the last tile
         pixels[:, 444:, 644:] = np.array(colour, np.uint8)[:, None, None]
     profile = {"width": 900, "height": 700, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
     transform = Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)
@@ -130,7 +130,7 @@ def outcome(here: StackWithModels, tmp_path_factory: pytest.TempPathFactory) -> 
     client("sqs").send_message_batch(QueueUrl=here.stack.record.queue_url, Entries=entries)
     send(here.stack.record.queue_url, "[" * 100_000 + "]" * 100_000)
     huge = json.loads(message(here, "huge", "one/a.tif"))
-    huge["featureProperties"] = [{"a": "é" * 250_000}]  # more than Prefect takes
+    huge["featureProperties"] = [{"a": "é" * 250_000}]  # more than Prefect accepts
     send(here.stack.record.queue_url, json.dumps(huge, ensure_ascii=False))
     ends = {"good": 1, "typo": 1, "": 2, "both": 2, "partial": 1, "absent": 1, "huge": 1}
     return follow(here, ends)
@@ -138,7 +138,7 @@ def outcome(here: StackWithModels, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def follow(here: StackWithModels, expected: dict[str, int]) -> Outcome:
     """Watch until every job has its expected terminal statuses, and the queue is empty."""
-    seen, deadline = Outcome(), time.monotonic() + PATIENCE
+    seen, deadline = Outcome(), time.monotonic() + TIMEOUT
     with get_client(sync_client=True) as prefect:
         while True:
             for status in receive(here.stack.record.status_queue_url):
@@ -208,7 +208,7 @@ def test_a_request_becomes_features(here: StackWithModels, outcome: Outcome) -> 
     assert told in outcome.messages["good"]
 
 
-def test_its_regions_were_runs_of_their_own_on_the_work_pool(
+def test_regions_are_separate_runs_on_the_work_pool(
     here: StackWithModels, outcome: Outcome
 ) -> None:
     (run,) = outcome.runs["good"]
@@ -275,7 +275,7 @@ def test_a_missing_image_fails_with_the_reason(here: StackWithModels, outcome: O
     assert published(here, "absent") == []
 
 
-def test_no_more_images_run_at_a_time_than_may(outcome: Outcome) -> None:
+def test_the_concurrency_limit_of_image_runs_is_kept(outcome: Outcome) -> None:
     assert 1 <= outcome.most_at_once <= LIMIT
 
 

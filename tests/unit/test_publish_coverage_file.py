@@ -174,7 +174,7 @@ def test_a_large_ledger_is_written_in_parts_that_agree(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Real:
-    """A real image of pixels of so many metres, and how GDAL alone places them."""
+    """A real image, its pixel size in metres, and its georeference by GDAL alone."""
 
     name: str
     pixel: float
