@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 _PROGRAM = r"(?:\.venv/bin/)?(aws|make|prefect|prefect-aws|swath)"
 _START = re.compile(rf"(?:^|[;|&({{]|\bdo\b)[ \t]*{_PROGRAM}(?=[ \t])", re.MULTILINE)
@@ -38,6 +38,7 @@ def json_objects(text: str) -> list[dict[str, Any]]:
     """All JSON objects of a page, in code blocks and here-documents; `$NAME` becomes `name`."""
     shell = "\n".join(blocks(text, "sh"))
     found = [body for _, body in _HERE_DOCUMENT.findall(shell)]
+    found = [re.sub(r"\$(PWD|HOME)\b", "/home/me", body) for body in found]
     plain = [re.sub(r"\$(\w+)", lambda name: name[1].lower(), body) for body in found]
     return [json.loads(body) for body in blocks(text, "json") + plain]
 

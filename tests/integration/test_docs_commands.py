@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from cyclopts import App
 from prefect.cli._app import _app as prefect_app
 
 from deployments.cli import app as swath_app
+from tasks.publish.formats import FORMATS, Format
 from tests.pages import PAGES, ROOT, blocks, commands, mentions
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -42,7 +45,8 @@ RENAMED = {("sns", "subscribe", "endpoint"): "notification-endpoint"}  # by the 
 
 
 def check_swath(words: list[str]) -> None:
-    _parse(swath_app, words)
+    if words != ["--version"]:
+        _parse(swath_app, words)
 
 
 def check_prefect(words: list[str]) -> None:
@@ -175,6 +179,35 @@ def test_a_shell_reads_the_commands_of_a_page(page: Path) -> None:
             ["bash", "-n"], input=block, text=True, capture_output=True, check=False
         )
         assert (done.returncode, done.stderr) == (0, ""), block
+
+
+EXAMPLES = {  # files that CONTRIBUTING.md has its reader write
+    "tasks/inference/grpc.py",
+    "tasks/merge/algorithms/centre_nms.py",
+    "tasks/publish/geojsonl.py",
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:deployments|docs|flows|tasks|tests)/[\w./-]*)`", text))
+    assert not {path for path in named if not (ROOT / path).exists()} - EXAMPLES
+
+
+def test_the_format_of_the_guide_is_written_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code that CONTRIBUTING.md shows is a line of `FORMATS` away from being published."""
+    from tests.unit.test_publish_formats import UTM, detections, written
+
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^   ```python\n(.*?)^   ```$", guide, re.MULTILINE | re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(textwrap.dedent(code), module)
+    monkeypatch.setitem(FORMATS, "geojsonl", Format("geojsonl", module["geojsonl_file"]))
+    body = written("geojsonl", tmp_path / "a.geojsonl", [detections(3)], UTM)
+    assert [json.loads(line)["type"] for line in body.splitlines()] == ["Feature"] * 3
 
 
 def test_all_tools_are_looked_at() -> None:
