@@ -33,7 +33,7 @@ Files = dict[str, tuple[bytes, NDArray[Any]]]
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_retry_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.imagery.reading.strips._PAUSE", 0.001)
     monkeypatch.setitem(environment._OPTIONS, "GDAL_HTTP_RETRY_DELAY", 0.01)
 

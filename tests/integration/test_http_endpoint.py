@@ -137,7 +137,7 @@ class Misbehaving(BaseHTTPRequestHandler):
             if self.enough.wait(0.05):
                 break
             try:
-                self.wfile.write(b"X-Patience-%d: 1\r\n" % number)
+                self.wfile.write(b"X-Filler-%d: 1\r\n" % number)
             except OSError:
                 break
         self.close_connection = True

@@ -47,7 +47,7 @@ from tasks.inference.limiter import Limiter, LimiterClosedError
 from tasks.request import Request
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
-PATIENCE = 150.0  # seconds for what must happen: a lease lasts 60, on a busy machine longer
+TIMEOUT = 150.0  # seconds; a lease lasts 60, on a busy machine longer
 
 
 @dataclass
@@ -81,7 +81,7 @@ def request(name: str, **processor: Any) -> Request:
 
 @dataclass
 class Region:
-    """A region at work: so many threads that call as often as they may."""
+    """A region that calls from a number of threads, as often as it may."""
 
     endpoint: str
     threads: int
@@ -148,7 +148,7 @@ class Image:
     def end(self) -> None:
         for region in self.regions:
             region.ended.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT)
         assert not self._thread.is_alive()
 
     def __enter__(self) -> Self:
@@ -221,7 +221,7 @@ def let_go_of_server() -> None:
 
 
 def until(condition: Callable[[], bool], what: Callable[[], Any] = lambda: "") -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < end, f"it never came true: {what()}"
         time.sleep(0.05)

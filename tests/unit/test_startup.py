@@ -42,7 +42,7 @@ def test_a_wait_for_a_slot_is_part_of_the_queue_and_states_of_the_machine_are_no
     waited = [
         at(5_000, StateType.SCHEDULED, scheduled=5_000),
         at(5_001, StateType.PENDING),
-        at(5_002, StateType.SCHEDULED, scheduled=5_030),  # for want of a slot
+        at(5_002, StateType.SCHEDULED, scheduled=5_030),  # no slot was free
         at(5_031, StateType.PENDING),
         at(5_040, StateType.PENDING),  # its task is provisioned
         at(5_060, StateType.RUNNING),
