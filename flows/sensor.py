@@ -13,6 +13,7 @@ from functools import partial
 
 from botocore.exceptions import BotoCoreError, ClientError
 from prefect import flow, get_client, get_run_logger
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.runtime import flow_run
 
@@ -172,14 +173,26 @@ def _slot(queue: Queue, timeout: float) -> Iterator[bool]:
     name = "sensor:" + queue.url.rpartition("/")[2]
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, settings().sensors_per_queue)
-    slot = concurrency(name, timeout_seconds=max(0.0, timeout), lease_duration=LEASE)
     with ExitStack() as stack:
+        yield _acquire(stack, name, timeout)
+
+
+def _acquire(stack: ExitStack, name: str, timeout: float) -> bool:
+    """Acquire a slot until a stack is closed; returns whether one became free in time."""
+    end = time.monotonic() + timeout
+    while True:
+        left = max(0.0, end - time.monotonic())
         try:
-            stack.enter_context(slot)
+            stack.enter_context(concurrency(name, timeout_seconds=left, lease_duration=LEASE))
         except TimeoutError:
-            yield False
-            return
-        yield True
+            return False
+        except (*PREFECT_ERRORS, ConcurrencySlotAcquisitionError) as error:
+            if left == 0:
+                raise
+            get_run_logger().warning("Prefect does not answer: %r", error)
+            time.sleep(_PAUSE)
+        else:
+            return True
 
 
 def _seconds_until(end: datetime) -> float:

@@ -16,7 +16,16 @@ Fault = Callable[[httpx.Request], httpx.Response | None]
 @contextmanager
 def prefect_answers(fault: Fault) -> Iterator[None]:
     """While it is open, every request of this process's Prefect clients goes to `fault` first."""
-    send = httpx.Client.send
+    send, send_async = httpx.Client.send, httpx.AsyncClient.send
+
+    async def faulty_async(
+        client: httpx.AsyncClient, request: httpx.Request, **options: Any
+    ) -> httpx.Response:
+        answer = fault(request) if "/api/" in request.url.path else None
+        if answer is None:
+            return await send_async(client, request, **options)
+        answer.request = request
+        return answer
 
     def faulty(client: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
         answer = fault(request) if "/api/" in request.url.path else None
@@ -27,6 +36,7 @@ def prefect_answers(fault: Fault) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpx.Client, "send", faulty)
+        patch.setattr(httpx.AsyncClient, "send", faulty_async)
         yield
 
 

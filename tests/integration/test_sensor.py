@@ -218,6 +218,19 @@ def test_a_sensor_takes_no_message_while_prefect_does_not_answer_and_ends_failed
     assert inbox.drain() == 1
 
 
+def test_a_sensor_whose_slot_is_not_granted_at_once_asks_again(inbox: Inbox) -> None:
+    failures = count()
+
+    def fault(request: httpx.Request) -> httpx.Response | None:
+        grants = request.url.path.endswith("/increment-with-lease")
+        return refusal(500) if grants and next(failures) == 0 else None
+
+    send(inbox.queue_url, request("good"))
+    with prefect_answers(fault):
+        assert sense(40) == 1
+    assert next(failures) > 1
+
+
 # What a worker is given
 
 
