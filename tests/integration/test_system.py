@@ -35,7 +35,7 @@ from tasks.settings import settings
 from tasks.storage import objects
 
 LIMIT = 2  # concurrent image runs in prefect.yaml
-TIMEOUT = 400.0  # seconds for all jobs, on a busy machine
+TIMEOUT = 1200.0  # seconds for all jobs, on a machine that is busy with others
 ENDS = {"SUCCESS", "PARTIAL", "FAILED"}
 
 
