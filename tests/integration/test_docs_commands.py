@@ -1,4 +1,7 @@
-"""Every command that a page shows exists, with these options: by the tools' own definitions."""
+"""Every command that a page shows exists, with these options: by the tools' own definitions.
+
+Those of the README that end by themselves are run, as a reader pastes them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from typing import Any
 from uuid import uuid4
 
 import jmespath  # type: ignore[import-untyped]
+import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from botocore import xform_name
 from botocore.session import Session
 from cyclopts import App
@@ -23,6 +29,7 @@ from prefect.cli._app import _app as prefect_app
 
 from deployments.cli import app as swath_app
 from tasks.publish.formats import FORMATS, Format
+from tasks.request import Request
 from tests.pages import PAGES, ROOT, blocks, commands, mentions
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -208,6 +215,49 @@ def test_the_format_of_the_guide_is_written_as_any_other(
     monkeypatch.setitem(FORMATS, "geojsonl", Format("geojsonl", module["geojsonl_file"]))
     body = written("geojsonl", tmp_path / "a.geojsonl", [detections(3)], UTM)
     assert [json.loads(line)["type"] for line in body.splitlines()] == ["Feature"] * 3
+
+
+RUNS_ON = re.compile(r"^(make .*|swath (up|submit|models serve)\b.*)$", re.MULTILINE)
+"""Commands of the README that set up, serve until Ctrl-C, or need what is served."""
+
+
+@pytest.fixture
+def readme_folder(tmp_path: Path) -> Path:
+    """A clone as the README's reader has it after `make setup`, with an image in it."""
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    pixels = np.full((3, 600, 600), 50, np.uint8)
+    pixels[:, 300:306, 300:306] = 250
+    transform = Affine(1, 0, 500_000, 0, -1, 5_400_000)
+    profile = {"width": 600, "height": 600, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(
+        tmp_path / "scene.tif", "w", driver="GTiff", transform=transform, **profile
+    ) as sink:
+        sink.write(pixels)
+    return tmp_path
+
+
+def test_the_commands_of_the_readme_run_in_a_shell_of_their_own(
+    readme_folder: Path, models: str
+) -> None:
+    """One shell, that knows nothing but the system's commands, from the top to the bottom."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pasted = RUNS_ON.sub("", "\n".join(blocks(text, "sh"))).replace("http://127.0.0.1:8080", models)
+    assert pasted.count("swath run ") == 2
+    done = subprocess.run(
+        ["bash", "-ec", pasted],
+        stdin=subprocess.DEVNULL,
+        cwd=readme_folder,
+        env={"HOME": str(readme_folder), "PATH": "/usr/bin:/bin", "DO_NOT_TRACK": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = {path.name for path in (readme_folder / "results").iterdir()}
+    endings = ("geojson", "parquet", "coverage.parquet")
+    assert results == {f"scene.tif.{ending}" for ending in endings}
+    request = Request.parse((readme_folder / "request.json").read_text())
+    assert request.image_urls == (str(readme_folder / "scene.tif"),)
 
 
 def test_all_tools_are_looked_at() -> None:
