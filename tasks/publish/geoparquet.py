@@ -1,10 +1,14 @@
-"""GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/), a row for each feature or tile."""
+"""GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/), a row for each feature or tile.
+
+The metadata of a file has, beside `geo`, the version of Swath that wrote it, as `swath`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +115,7 @@ def rows_file(
         if pending:
             write_group()
         geo = _geo(types, extents, georeferenced=georeferenced)
-        writer.add_key_value_metadata({"geo": orjson.dumps(geo)})
+        writer.add_key_value_metadata({"geo": orjson.dumps(geo), "swath": version("swath")})
 
 
 def _geometry_columns(geometry: NDArray[np.object_]) -> Columns:

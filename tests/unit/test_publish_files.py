@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,7 @@ def test_geoparquet_is_read_by_bbox(tmp_path: Path) -> None:
 def test_geoparquet_metadata(tmp_path: Path) -> None:
     written(tmp_path, detections(), DEGREES)
     file = pq.read_metadata(tmp_path / "x.parquet")
+    assert file.metadata[b"swath"].decode() == version("swath")
     geo = json.loads(file.metadata[b"geo"])
     column = geo["columns"]["geometry"]
     assert (geo["version"], geo["primary_column"]) == ("1.1.0", "geometry")
