@@ -36,14 +36,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Bands = Callable[[], Iterable[pa.Table]]
-"""Gives the merged detections, table after table, each time it is called."""
-
+ReadDetections = Callable[[], Iterable[pa.Table]]
+"""Reads the detections of an image from the beginning: tables of `detections.SCHEMA`."""
 
 Merge = Callable[[pa.Table, Algorithm, Grid, pa.Table], pa.Table]
 """`tasks.merge.merge`, or the same as a step of an orchestrator."""
 
-Publish = Callable[[Request, Image, Bands | None, pa.Table, datetime], "Published"]
+Publish = Callable[[Request, Image, ReadDetections | None, pa.Table, datetime], "Published"]
 """`tasks.publish.publish_image`, or the same as a step of an orchestrator."""
 
 
@@ -72,12 +71,12 @@ def work_image(
     Args:
         request: The message.
         image_url: One of its images.
-        observer: Hears of the progress.
-        region_rows: Approximate height of a region in pixels; left out, the operator's setting, or
-            regions of some minutes each.
+        observer: Is notified of the progress.
+        region_rows: Approximate height of a region in pixels. Without it, the operator's setting
+            holds, or else regions take some minutes each.
 
     Returns:
-        The outcome, also where its status is FAILED.
+        The outcome, also if its status is FAILED.
 
     Raises:
         SwathError: The request cannot be processed, or the results cannot be published.
@@ -118,7 +117,7 @@ def check_plan(request: Request, image_url: str) -> Plan:
 def work_folder(uri: str) -> Iterator[str]:
     """A folder or s3:// prefix for the results of regions, removed at the end.
 
-    That it cannot be removed is logged, and costs no result.
+    If it cannot be removed, that is logged; the results of the job are not affected.
     """
     try:
         yield uri
@@ -147,8 +146,8 @@ def finish_image(
         lost: Index of each region that stored no results, with the reason.
         work_uri: Where the other regions stored theirs.
         started: When the job began; the inference time of all features.
-        merge: Merges, in another place perhaps.
-        publish: Publishes, likewise.
+        merge: Merges the deferred detections: `tasks.merge.merge`, or a step that calls it.
+        publish: Publishes: `tasks.publish.publish_image` if None, or a step that calls it.
 
     Raises:
         PublishError: The results cannot be published.
@@ -162,8 +161,9 @@ def finish_image(
     results = StoredResults(work_uri, stored, plan.grid)
     deferred, decided = results.deferred()
     merged = plan.clip_to_roi(merge(deferred, plan.request.algorithm, plan.grid, ledger))
-    bands = None if status is JobStatus.FAILED else partial(results.bands, merged)
-    outputs, repaired = _publish(plan, bands, ledger, started, publish)
+    failed = status is JobStatus.FAILED
+    read_detections = None if failed else partial(results.all_detections, merged)
+    outputs, repaired = _publish(plan, read_detections, ledger, started, publish)
     summary = summarise(
         ledger,
         job_id=plan.request.job_id,
@@ -177,7 +177,7 @@ def finish_image(
 
 
 def _region_ledger(plan: Plan, region: Region, lost: str | None, work_uri: str) -> pa.Table:
-    """The ledger of a region; of a lost one, its tiles in the region of interest failed."""
+    """The ledger of a region; if it was lost, its tiles in the region of interest are FAILED."""
     if lost is None:
         return load_ledger(work_uri, region)
     inside, outside = plan.split_by_roi(region)
@@ -188,7 +188,11 @@ def _region_ledger(plan: Plan, region: Region, lost: str | None, work_uri: str) 
 
 
 def _publish(
-    plan: Plan, bands: Bands | None, ledger: pa.Table, started: datetime, publish: Publish | None
+    plan: Plan,
+    read_detections: ReadDetections | None,
+    ledger: pa.Table,
+    started: datetime,
+    publish: Publish | None,
 ) -> tuple[dict[str, str], int]:
     """Publish the results; of a failed image, log what could not be published.
 
@@ -201,9 +205,9 @@ def _publish(
 
         publish = publish_image
     try:
-        published = publish(plan.request, plan.image, bands, ledger, started)
+        published = publish(plan.request, plan.image, read_detections, ledger, started)
     except PublishError as error:
-        if bands is not None:
+        if read_detections is not None:
             raise
         logger.warning("%s", error)
         return {}, 0

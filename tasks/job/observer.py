@@ -10,7 +10,7 @@ from tasks.planning.plan import Plan
 
 
 class Observer(Protocol):
-    """Hears of the progress of a job, in the thread that works it; it must return soon."""
+    """Is notified of the progress of a job, in the thread that works it, and must return soon."""
 
     def planned(self, plan: Plan, regions: Sequence[Region]) -> None:
         """The image is opened and divided into regions."""

@@ -104,7 +104,7 @@ class StoredResults:
         decided = sum(int(table.schema.metadata[_DECIDED.encode()]) for table in tables)
         return detections.concatenate([t.replace_schema_metadata() for t in tables]), decided
 
-    def bands(self, merged: pa.Table) -> Iterator[pa.Table]:
+    def all_detections(self, merged: pa.Table) -> Iterator[pa.Table]:
         """The detections of the image in their order: one table for each row of regions.
 
         Args:

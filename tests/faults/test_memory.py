@@ -201,7 +201,7 @@ def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
     from tasks.results.coverage import TileRecord, TileState
     from tasks.results.detections import SCHEMA
 
-    def bands() -> Iterator[pa.Table]:
+    def all_detections() -> Iterator[pa.Table]:
         random = np.random.default_rng(0)
         for tile in range(tables):
             (x, y), scores = random.uniform(0, 9e4, (2, rows)), random.random(rows)
@@ -230,7 +230,7 @@ def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
     ledger = coverage.measure(coverage.ledger([record]), Cells.of(grid, None))
     place = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (100_000,) * 2)
     metadata = FeatureMetadata("memory", "x.tif", "2026-11-22T10:17:48Z")
-    results = ImageResults(bands, metadata, ledger, place)
+    results = ImageResults(all_detections, metadata, ledger, place)
     start = high_water()
     publish([FileOutput(type="File", path=str(folder))], results, "x", [folder])
     return high_water() - start, pq.read_metadata(folder / "x.parquet").num_rows
@@ -309,7 +309,7 @@ def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
     ledger = coverage.concatenate([load_ledger(str(folder), region) for region in regions])
     merged = merge(deferred, algorithm, grid, ledger)
     times = np.zeros((rows, columns), np.int16)
-    for band in kept.bands(merged):
+    for band in kept.all_detections(merged):
         corners = boxes(band)
         places = ((corners[:, :2] + corners[:, 2:]) / 2 / pitch).round().astype(np.int64) - 1
         np.add.at(times, (places[:, 1], places[:, 0]), 1)

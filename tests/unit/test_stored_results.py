@@ -93,7 +93,7 @@ def test_stored_results_are_loaded_bit_for_bit(tmp_path: Path) -> None:
     stored = StoredResults(str(tmp_path), REGIONS[:2], GRID)
     deferred, decided = stored.deferred()
     assert (deferred.equals(found.slice(2)), decided) == (True, 2)
-    assert pa.concat_tables(stored.bands(deferred)).equals(found)
+    assert pa.concat_tables(stored.all_detections(deferred)).equals(found)
     assert load_ledger(str(tmp_path), REGIONS[0]).equals(ledger)
 
 
@@ -105,7 +105,9 @@ def test_bands_are_in_the_order_of_tiles_however_regions_lie(tmp_path: Path) -> 
         even = pa.array(own["tile"].to_numpy() % 2 == 0)
         save([own.filter(even)], NONE, NO_LINES, str(tmp_path), region)
     merged = found.filter(pa.array(tiles % 2 == 1))
-    assert pa.concat_tables(StoredResults(str(tmp_path), REGIONS, GRID).bands(merged)).equals(found)
+    assert pa.concat_tables(
+        StoredResults(str(tmp_path), REGIONS, GRID).all_detections(merged)
+    ).equals(found)
 
 
 def test_a_region_without_stored_results_is_an_error(tmp_path: Path) -> None:
@@ -121,4 +123,4 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, part: str) -> 
     damaged.write_bytes(b"PAR1 and no more")
     stored = StoredResults(str(tmp_path), REGIONS[:1], GRID)
     with pytest.raises(PublishError, match=f"region-00000.{part}.parquet"):
-        list(stored.bands(stored.deferred()[0]))
+        list(stored.all_detections(stored.deferred()[0]))
