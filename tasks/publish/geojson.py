@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,8 @@ def geojson_file(
 ) -> Iterator[WriteBatch]:
     """Write features as one FeatureCollection; the same features give the same bytes.
 
-    The collection's `bbox` is its last member, since it is known only when all features are
+    The foreign member `swath` (RFC 7946 §6.1) has the version of Swath that wrote the file. The
+    collection's `bbox` is its last member, since it is known only when all features are
     written. It is left out if a feature crosses the antimeridian or no feature is geolocated.
 
     Args:
@@ -56,7 +58,7 @@ def geojson_file(
                 separator = b",\n"
             extent.add(rounded.bboxes)
 
-        sink.write(OPENING)
+        sink.write(OPENING.replace(b"{", b'{"swath":{"version":"%s"},' % version("swath").encode()))
         yield write
         sink.write(b"\n" + CLOSING.replace(b"}", extent.member + b"}\n"))
 

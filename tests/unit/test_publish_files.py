@@ -135,7 +135,9 @@ def test_geojson_is_by_rfc_7946(tmp_path: Path) -> None:
 def test_a_line_of_the_file_is_a_feature(tmp_path: Path, georeference: Place) -> None:
     collection, _ = written(tmp_path, detections(), georeference)
     first, *lines, last = (tmp_path / "x.geojson").read_text().splitlines()
-    assert json.loads(first + last) == {"type": "FeatureCollection", "features": []}
+    around = json.loads(first + last)
+    assert around["swath"] == {"version": version("swath")}
+    assert (around["type"], around["features"]) == ("FeatureCollection", [])
     assert [json.loads(line.removesuffix(",")) for line in lines] == collection["features"]
 
 
@@ -216,7 +218,8 @@ def test_pixels_alone_are_a_frame_without_a_reference_system(tmp_path: Path) -> 
 
 def test_no_features_are_valid_files(tmp_path: Path, georeference: Place) -> None:
     collection, frame = written(tmp_path, SCHEMA.empty_table(), georeference)
-    assert collection == {"type": "FeatureCollection", "features": []}
+    assert collection.keys() == {"swath", "type", "features"}
+    assert collection["features"] == []
     assert len(frame) == 0
     assert "geometry" in frame.columns
 
