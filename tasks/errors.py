@@ -6,12 +6,12 @@ SwathError
 │   └── ImageChangedError         the image was replaced while it was being read
 ├── EndpointError                 the model did not answer a call
 │   ├── ThrottledError            it is overloaded: 429, 503
-│   ├── TransientError            a later call may succeed: other 5xx
+│   ├── TransientError            a later call may succeed: 408, 425, other 5xx
 │   │   ├── UnreachableError      no connection to it, or one that broke
 │   │   └── EndpointTimeoutError  it did not answer in time
-│   └── PermanentError            no later call can succeed: 4xx, no such model or endpoint
+│   └── PermanentError            no later call can succeed: other 4xx, no such endpoint
 ├── AnswerError                   the model answered, but not with features
-│   └── BadAnswerError            the answer that a built-in model breaks on purpose
+│   └── BadAnswerError            a malformed answer, sent on purpose by a test model
 ├── LimiterClosedError            a call was given up because its region's run is ending
 ├── PublishError                  an output could not be written
 ├── RegionLostError               a region's run ended without its results
@@ -19,16 +19,16 @@ SwathError
 ├── StopError                     the ECS task of a cancelled run could not be stopped
 └── StackError                    a part of the stack did not start, or ended
 
-Three of them stand beside what they carry or who raises them: JobFailedError in
-`tasks.reporting.summary`, LimiterClosedError in `tasks.inference.limiter`, BadAnswerError in
-`tasks.inference.builtin.failure`.
+All are defined here except three, which are defined in the module that raises them:
+JobFailedError in `tasks.reporting.summary`, LimiterClosedError in `tasks.inference.limiter`,
+BadAnswerError in `tasks.inference.builtin.failure`.
 """
 
 from __future__ import annotations
 
 
 class SwathError(Exception):
-    """Anything that Swath reports to its user in one line."""
+    """Base of all errors of Swath: the message is reported to the user in one line."""
 
 
 class RequestError(SwathError):
@@ -60,7 +60,7 @@ class ThrottledError(EndpointError):
 
 
 class TransientError(EndpointError):
-    """A later call may succeed: another 5xx, no connection, a time-out."""
+    """A later call may succeed: 408, 425, a 5xx other than 503, a broken connection, a time-out."""
 
 
 class UnreachableError(TransientError):
@@ -72,7 +72,7 @@ class EndpointTimeoutError(TransientError):
 
 
 class PermanentError(EndpointError):
-    """No later call can succeed: 4xx, or a model or endpoint that does not exist."""
+    """No later call can succeed: another 4xx, or a model or endpoint that does not exist."""
 
 
 class AnswerError(SwathError):

@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     )
     endpoint_patience: PositiveFloat = Field(
         60.0,
-        description="Seconds without any answer after which no more calls are made to an endpoint; "
-        "seconds from a tile's first failed call during which it is retried.",
+        description="Seconds without any answer after which a region makes no more calls to an "
+        "endpoint; also the seconds from a tile's first failed call during which it is retried.",
     )
     tile_attempts: PositiveInt = Field(
         4, description="Maximum number of failed calls for one tile."
@@ -102,8 +102,8 @@ class Settings(BaseSettings):
     )
     ecs_public_ip: bool = Field(
         False,
-        description="Whether the flows' ECS tasks have public IP addresses, needed in subnets "
-        "without a NAT gateway or VPC endpoints.",
+        description="Whether the flows' ECS tasks have public IP addresses. They need one in "
+        "subnets without a NAT gateway or VPC endpoints.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Inference: endpoints that take a tile's pixels and give the model's answer, and their calls."""
+"""Inference: the endpoints of models, and the calls that send them tiles and read their answers."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ __all__ = [
 
 
 def open_with_retries(request: Request, image: Image) -> Endpoint:
-    """`open_endpoint`, retried as a tile's calls are: a server may be starting, or overloaded.
+    """Call `open_endpoint` until it succeeds: a server may be starting, or overloaded.
+
+    Retried with the same delays as a tile's calls.
 
     Raises:
-        RequestError: As `open_endpoint`.
+        RequestError: See `open_endpoint`.
         EndpointError: The server did not answer within `SWATH_ENDPOINT_PATIENCE`.
-        AnswerError: As `open_endpoint`.
+        AnswerError: See `open_endpoint`.
     """
     unlimited = RetryBudget(_UNLIMITED)
     state = RetryState(_UNLIMITED, settings().endpoint_patience, unlimited)
@@ -55,7 +57,7 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
     Raises:
         RequestError: The model does not exist, does not take a parameter, or gets tiles in an
             encoding that would lose or corrupt the image's pixels.
-        EndpointError: The server does not describe its model, and a retry may help.
+        EndpointError: The server did not answer with a description of its model; a retry may help.
         AnswerError: The server's description of its model cannot be read.
     """
     processor, parameters = request.image_processor, request.image_processor_parameters
@@ -67,7 +69,7 @@ def open_endpoint(request: Request, image: Image, timeout: float) -> Endpoint:
             encode = encoder(image, request.tile_format, request.tile_compression)
             tile_type = media_type(request.tile_format)
             return HttpEndpoint(processor.name, encode, tile_type, parameters, timeout)
-        # imported late: these take a while to load, and most runs need none or one of them
+        # imported late: these modules load slowly, and a run needs at most one of them
         case EndpointType.SM_ENDPOINT:
             from tasks.inference.sagemaker import open_sagemaker  # noqa: PLC0415
 

@@ -12,13 +12,13 @@ from tasks.inference.client import InferenceClient, Outcome
 from tasks.results import coverage, detections
 from tasks.results.stored import TileResults
 
-MAX_BATCHES = 32  # of a region: more task runs would cost more than they show
-MAX_BYTES = 64 * 1024 * 1024  # of pixels in a region's calls
+MAX_BATCHES = 32  # of a region: more task runs would load Prefect without showing more
+MAX_PIXEL_BYTES = 64 * 1024 * 1024  # in all calls of a region that are in memory
 MAX_CALLS = 128  # of a region: in flight, waiting for a permit, or waiting to be retried
 
 
 def batch_size(tiles: int, least: int, tiles_per_call: int) -> int:
-    """The number of tiles in a batch: a region gets few batches, each of whole calls.
+    """The number of tiles in a batch, a multiple of `tiles_per_call`: a region has few batches.
 
     Args:
         tiles: Number of tiles in the region.
@@ -35,7 +35,7 @@ def max_calls(call_bytes: int) -> int:
     Args:
         call_bytes: Bytes of pixels in one call.
     """
-    return max(2, min(MAX_CALLS, MAX_BYTES // call_bytes))
+    return max(2, min(MAX_CALLS, MAX_PIXEL_BYTES // call_bytes))
 
 
 class Batch:
@@ -46,7 +46,11 @@ class Batch:
         self._futures: SimpleQueue[Future[list[Outcome]] | None] = SimpleQueue()
 
     def fill(self, tiles: Iterator[ReadTile], calls: InferenceClient) -> int:
-        """Submit tiles as they are read, until all are or the endpoint is given up.
+        """Submit tiles as they are read, until all are submitted or the endpoint is given up.
+
+        Args:
+            tiles: The batch's tiles, read when they are taken from the iterator.
+            calls: The client that calls the endpoint.
 
         Returns:
             The number of tiles submitted.
@@ -58,17 +62,17 @@ class Batch:
         return submitted
 
     def close(self) -> None:
-        """Say that no further tile will be submitted: iteration ends after those that were."""
+        """Mark the batch as complete: iteration ends after the tiles submitted so far."""
         self._futures.put(None)
 
     def __iter__(self) -> Iterator[Outcome]:
-        """The outcome of each tile, in order, as soon as there is one; to be iterated over once."""
+        """Yield the outcome of each tile in the order submitted; can be iterated over only once."""
         while future := self._futures.get():
             yield from future.result()
 
 
 def infer(batch: Batch) -> TileResults:
-    """The results of a batch's tiles, once all of them have their outcome."""
+    """Wait for the outcomes of all of a batch's tiles, and return them as one table and ledger."""
     outcomes = list(batch)
     found = [outcome.detections for outcome in outcomes if outcome.detections is not None]
     table = detections.concatenate(found)

@@ -1,7 +1,7 @@
 """Calls an endpoint for a region's tiles: many calls at a time, each retried until it is answered.
 
-What ends the retries is in `tasks.inference.retry`, how many calls are in flight in
-`tasks.inference.limiter`.
+`tasks.inference.retry` decides when retries end, `tasks.inference.limiter` how many calls are in
+flight.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tasks.inference.limiter import Limiter, LimiterClosedError
 from tasks.inference.retry import CircuitBreaker, RetryBudget, RetryState
 from tasks.results.coverage import TileRecord, TileState
 
-_LONGEST_REASON = 500  # characters of the text of an unforeseen error
+_LONGEST_REASON = 500  # characters of the text of an unexpected error
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A tile, and what `Endpoint.prepare` made of it."""
+    """A tile, and the value that `Endpoint.prepare` returned for it."""
 
     tile: Tile
     prepared: Any
@@ -64,8 +64,8 @@ class InferenceClient:
 
     Attributes:
         endpoint: The model.
-        limiter: Gives the permits to call it.
-        tiles_per_call: Tiles that the endpoint takes in one call.
+        limiter: Grants the permits to call it.
+        tiles_per_call: Maximum number of tiles in one call.
         first_answer: When the endpoint first answered, in seconds since 1970; None before.
     """
 
@@ -83,13 +83,13 @@ class InferenceClient:
 
         Args:
             endpoint: The model.
-            limiter: Gives the permits to call it.
+            limiter: Grants the permits to call it.
             tiles: Number of tiles in the region.
             max_calls: Calls in memory at a time, 1 or more: in flight, waiting for a permit, or
                 waiting to be retried.
-            attempts: Calls that may fail for one tile.
-            retry_seconds: Seconds in which a tile's calls are retried, and seconds without any
-                answer after which the endpoint is given up.
+            attempts: Maximum number of failed calls for one tile; throttled calls do not count.
+            retry_seconds: Seconds from a tile's first failed call during which it is retried; also
+                the seconds without any answer after which the endpoint is given up.
         """
         self.endpoint, self.limiter = endpoint, limiter
         self.tiles_per_call = endpoint.tiles_per_call
@@ -105,17 +105,20 @@ class InferenceClient:
 
     @property
     def stop_reason(self) -> str:
-        """Why the endpoint was given up, so that no further tile need be read; empty otherwise."""
+        """The reason for giving up the endpoint, after which no tile need be read; else empty."""
         return self._breaker.reason
 
     def submit(self, tiles: list[ReadTile]) -> Future[list[Outcome]]:
-        """Have the model called for tiles in one call, in another thread.
+        """Start one call for these tiles in another thread.
 
         Blocks while `max_calls` calls are in memory.
 
         Args:
-            tiles: 1 to `tiles_per_call` tiles. The list is emptied as soon as they are encoded, to
-                release the strips of pixels that they are views of.
+            tiles: 1 to `tiles_per_call` tiles. The list is emptied as soon as they are encoded: the
+                tiles are views of strips of pixels, whose memory is then free.
+
+        Returns:
+            The outcome of each tile, in the order of the grid.
         """
         self._in_memory.acquire()
         future = self._threads.submit(self._work, tiles)
@@ -142,7 +145,7 @@ class InferenceClient:
         return sorted(outcomes, key=lambda outcome: outcome.record.tile.index)
 
     def _prepare(self, tile: ReadTile) -> _Ready | Outcome:
-        """What will be sent for a tile; or its outcome, if nothing has to be sent."""
+        """The value to send for a tile; or its outcome, if nothing has to be sent."""
         if isinstance(tile, UnreadTile):
             return _failed(tile.tile, tile.reason)
         if isinstance(tile, AbsentTile) or tile.blank:
@@ -153,7 +156,7 @@ class InferenceClient:
             return _failed(tile.tile, _text(error))
 
     def _infer(self, ready: list[_Ready], state: RetryState) -> list[Outcome]:
-        """The outcomes of tiles in one call; if it fails, of each tile in a call of its own."""
+        """The outcomes of tiles, asked for in one call; if it fails, in one call for each tile."""
         try:
             answers = self._call_until_answered(ready, state)
         except CancelledError:
@@ -172,7 +175,7 @@ class InferenceClient:
         ]
 
     def _call_until_answered(self, ready: list[_Ready], state: RetryState) -> Sequence[object]:
-        """The endpoint's answers, after as many calls as are needed and allowed.
+        """The endpoint's answers, after as many calls as necessary and allowed.
 
         Raises:
             EndpointError: The endpoint did not answer, and no further call may be made.
@@ -190,7 +193,7 @@ class InferenceClient:
                 continue
             except EndpointError as error:
                 delay = state.delay(error, counts=not self._breaker.half_open)
-                if not self._breaker.half_open:  # else the delay between probes applies
+                if not self._breaker.half_open:  # otherwise the delay between probes applies
                     self._breaker.opened.wait(delay)
                 timed_out = isinstance(error, EndpointTimeoutError)
                 if len(ready) > 1 and (state.counted > 1 or timed_out):
@@ -251,7 +254,7 @@ class InferenceClient:
         return Outcome(record, read.detections)
 
     def _record_failure(self, tile: Tile, error: SwathError) -> None:
-        if not self._closed:  # closing makes calls fail, which tells nothing of the endpoint
+        if not self._closed:  # closing makes calls fail, whatever the state of the endpoint
             self._breaker.record_failure(tile.index, error, self.limiter.in_flight)
 
 

@@ -1,9 +1,9 @@
-"""Estimates how many calls an endpoint takes at a time, from how its calls go.
+"""Estimates how many calls an endpoint takes at a time, from latency, throttling and time-outs.
 
-The estimate grows as TCP's congestion window does: by one at first, then by twice as many in each
-round trip, so that it overshoots by one or two calls while it is small. A throttled call shows a
-hard limit exactly: the calls that were in flight beside it. The estimate then stays there for a
-while before it grows again, slowly at first.
+The estimate grows as TCP's congestion window does: it doubles in each round trip until a call shows
+a limit. A throttled call shows it exactly: the number of other calls that were in flight. The
+estimate then holds that value for a while before it grows again: by one in the first round trip, so
+that few calls are throttled if the limit is the same, then by twice as many in each further one.
 
 An endpoint that queues calls instead of throttling them shows it in its latency: the mean over a
 round trip is compared with the lowest mean so far. Difficult tiles make calls slow too, so slow
@@ -17,17 +17,17 @@ from __future__ import annotations
 
 from math import inf
 
-START = 4  # calls at a time before anything is known
-_HOLD_ANSWERS = 150  # answers before growing again: one throttled call in as many is under 1 %
-_HOLD_SECONDS = 1.0  # at least, before growing again
-_MIN_ROUND = 20  # answers that make a mean, at least
+START = 4  # calls at a time before any measurement
+_HOLD_ANSWERS = 150  # answers before growing again, so that under 1 % of the calls are throttled
+_HOLD_SECONDS = 1.0  # minimum before growing again
+_MIN_ROUND = 20  # minimum number of answers in a mean
 _QUEUED = 2.0  # times the usual latency: growth ends; about one round of calls is in the queue
 _CONGESTED = 2.5  # times the usual latency: the estimate is lowered for a test at once
-_TARGET = 1.5  # times the usual latency that a test aims at: still enough to keep it busy
-_CHANGED = 1.25  # times slower with fewer calls: the endpoint changed, and the test shows nothing
+_TARGET = 1.5  # times the usual latency: the aim of a test, which still keeps the endpoint busy
+_CHANGED = 1.25  # times slower with fewer calls: the endpoint has changed, the test is not valid
 _HALF_LIFE = 60.0  # seconds: how long the latency of difficult tiles counts as usual
-_NEGLIGIBLE = 0.005  # seconds: shorter latencies differ by this process's own threads
-_TIMED_OUT_FACTOR = 0.7  # of the estimate is left after a time-out
+_NEGLIGIBLE = 0.005  # seconds: differences below are due to this process's own threads
+_TIMED_OUT_FACTOR = 0.7  # by which the estimate is multiplied after a time-out
 
 
 class _Round:
@@ -57,7 +57,8 @@ class _Round:
 class ConcurrencyEstimator:
     """An estimate of the calls that an endpoint takes at a time.
 
-    It has no clock and no lock: callers pass the time, in seconds, and call in turn.
+    It has no clock and no lock: callers pass the time, in seconds of any monotonic clock, and call
+    it one at a time.
 
     Attributes:
         limit: Calls at a time, 1 or more.
@@ -72,7 +73,9 @@ class ConcurrencyEstimator:
         self._answers = 0  # since the hold began
         self._hold_began = -inf
         self._round = _Round(START)
-        self._lowered = -inf  # when last; calls that began earlier say nothing of the new limit
+        self._lowered = (
+            -inf
+        )  # time of the last lowering; earlier calls do not count for the new limit
         self._test: _Round | None = None  # the slow round that led to the running test
         self._queued = False
         self._lowest_latency = inf
@@ -90,7 +93,7 @@ class ConcurrencyEstimator:
             now: The time.
             seconds: Duration of the call.
             others: Other calls that were in flight when it began.
-            saturated: Whether calls wait because of the limit, and of nothing else.
+            saturated: Whether calls wait for this limit alone, not for another one.
         """
         self._answers += 1
         if now - seconds >= self._lowered and self._round.add(seconds, others + 1):
@@ -114,12 +117,17 @@ class ConcurrencyEstimator:
         self._hold(now)
 
     def timed_out(self, now: float, seconds: float) -> None:
-        """Learn from a call that timed out; of those of one round trip, the first counts."""
+        """Learn from a call that timed out; only the first one of a round trip counts.
+
+        Args:
+            now: The time.
+            seconds: Duration of the call.
+        """
         if now - seconds >= self._lowered:
             self._lower(now, self.limit * _TIMED_OUT_FACTOR)
 
     def _grow(self) -> None:
-        """Gain this answer's share of the step; a round trip without trouble doubles the step."""
+        """Add one answer's share of the step; double the step at the end of each round trip."""
         self._credit += self._step / self.limit
         while self._credit >= 1:
             self._credit -= 1
@@ -160,7 +168,7 @@ class ConcurrencyEstimator:
         return max(_NEGLIGIBLE, self._lowest_latency, seconds * weight)
 
     def _begin_test(self, now: float, slow: _Round) -> None:
-        """Lower the limit, to see whether fewer calls at a time are faster."""
+        """Lower the limit, to find out whether calls are faster with fewer at a time."""
         fewer = slow.calls * max(0.5, _TARGET * self._usual(now) / slow.latency)
         self._lower(now, fewer)
         self._test = slow
@@ -177,5 +185,5 @@ class ConcurrencyEstimator:
 
 
 def _no_faster(before: _Round, after: _Round) -> bool:
-    """Whether latency fell by less than half of what it would if calls had queued."""
+    """Whether latency fell by less than half of the decrease expected if calls had queued."""
     return after.latency > before.latency * (1 + after.calls / before.calls) / 2

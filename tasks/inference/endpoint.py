@@ -46,10 +46,10 @@ class Endpoint(Protocol):
     """A model that several threads can call at once.
 
     Attributes:
-        tiles_per_call: The most tiles in one call; 1 for most endpoints.
+        tiles_per_call: Maximum number of tiles in one call; 1 for most endpoints.
         capacity: Calls that it takes at a time, from all its callers together; None if unknown.
-        local: Whether it runs in this process: its calls need no connection, and more of them at a
-            time than there are processors gain nothing.
+        local: Whether it runs in this process: its calls need no connection, and more calls at a
+            time than processors are not faster.
     """
 
     tiles_per_call: int
@@ -57,17 +57,18 @@ class Endpoint(Protocol):
     local: bool
 
     def prepare(self, tile: TilePixels) -> Any:  # noqa: ANN401 - the endpoint's own
-        """What will be sent for a tile; made before the tile has the permit for its call."""
+        """The value to send for a tile, made before the call waits for its permit."""
 
     def ask(self, prepared: Sequence[Any]) -> Sequence[object]:
-        """The answer for each of a few tiles: `Boxes`, `JsonText`, or decoded JSON, unchecked.
+        """The answer for each tile of one call: `Boxes`, `JsonText`, or decoded JSON, unchecked.
 
         Args:
-            prepared: What `prepare` returned for each tile; 1 to `tiles_per_call` of them.
+            prepared: The value that `prepare` returned for each tile; 1 to `tiles_per_call` of
+                them.
 
         Raises:
             EndpointError: The model did not answer.
-            AnswerError: The answer cannot be read at all.
+            AnswerError: The answers cannot be read.
         """
 
     def close(self) -> None:

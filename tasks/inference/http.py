@@ -13,7 +13,7 @@ from tasks.inference.secrets import reveal
 from tasks.inference.transport import Response, Transport, check_sendable
 from tasks.request.locations import redact_url
 
-# OSML sends this parameter under SageMaker's header, every other under its own name
+# parameters whose header has another name: OSML sends this one under SageMaker's
 _HEADERS = {"customattributes": "x-amzn-sagemaker-custom-attributes"}
 _FRAMING = frozenset(
     {"connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade"}
@@ -45,14 +45,15 @@ class HttpEndpoint:
         Args:
             url: Where tiles are posted.
             encode: Encodes a tile as the body of a call.
-            media_type: Content type of that body.
+            media_type: Media type of that body.
             parameters: The request's `imageProcessorParameters`: sent as headers, with the values
                 of the secrets that they refer to.
             timeout: Seconds that a call may take in all.
 
         Raises:
-            RequestError: Nothing can be posted to that URL, or a secret may not be sent there.
-            EndpointError: The store of a secret does not answer.
+            RequestError: The URL or a header is malformed, or a secret cannot be read or may not be
+                sent there.
+            EndpointError: The store of a secret does not answer; a retry may help.
         """
         revealed = reveal(parameters, url)
         self._headers = {"content-type": media_type} | headers(revealed.parameters)
@@ -103,7 +104,7 @@ def check_media_type(response: Response) -> None:
     Other types are accepted, as servers also send JSON as text/html or without a type.
 
     Raises:
-        AnswerError: With the media type.
+        AnswerError: The media type is one of these.
     """
     media_type = response.headers.get("content-type", "").strip().lower()
     if media_type.startswith(_OTHER_MEDIA):

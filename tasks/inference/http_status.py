@@ -1,4 +1,4 @@
-"""The error that the HTTP status of a response stands for."""
+"""The error for the HTTP status of a response."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ _EXCERPT = 200  # bytes of a response in a message
 
 
 def check_status(url: str, response: Response) -> None:
-    """Raise the error that a response without an answer stands for.
+    """Raise the error for the status of a response, unless it is 200.
+
+    Args:
+        url: The endpoint, as messages name it.
+        response: The endpoint's response.
 
     Raises:
         ThrottledError: 429 or 503, with the seconds of Retry-After.
-        UnreachableError: 502 or 504, of a gateway whose server does not answer.
+        UnreachableError: 502 or 504, from a gateway whose server does not answer.
         TransientError: Another 5xx, 408 or 425.
         PermanentError: Any other status but 200.
     """
@@ -44,12 +48,12 @@ def check_status(url: str, response: Response) -> None:
 
 
 def status_error(message: str, status: int, retry_after: str | None = None) -> EndpointError:
-    """The error that an HTTP status stands for.
+    """The error for an HTTP status.
 
     Args:
         message: The error's message.
         status: HTTP status, not 200.
-        retry_after: The response's header of that name.
+        retry_after: Value of the response's header Retry-After, or None.
     """
     if status in _THROTTLING:
         return ThrottledError(message, _seconds(retry_after))
@@ -68,7 +72,7 @@ def _phrase(status: int) -> str:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Seconds of a Retry-After header, in either of its forms (RFC 9110, 10.2.3)."""
+    """Seconds to wait by a Retry-After header: a number or a date (RFC 9110, 10.2.3)."""
     if retry_after is None:
         return None
     try:

@@ -10,7 +10,7 @@ from types import TracebackType
 from tasks.errors import EndpointTimeoutError, SwathError, ThrottledError
 from tasks.inference.concurrency_estimator import START, ConcurrencyEstimator
 
-_DEMAND_SECONDS = 2.0  # a peak of demand counts for one to two times as long
+_DEMAND_SECONDS = 2.0  # length of an interval; a peak of demand counts for one or two intervals
 
 
 class LimiterClosedError(SwathError):
@@ -20,20 +20,20 @@ class LimiterClosedError(SwathError):
 class Permit:
     """The permit for one call, as a context manager.
 
-    Entering waits until the call may be made. Leaving says how it went: `ThrottledError` and
-    `EndpointTimeoutError` count against the endpoint, other exceptions say nothing of its capacity,
-    and none means that it answered.
+    Entering waits until the call may be made. Leaving reports the result of the call: without an
+    exception it was answered; `ThrottledError` and `EndpointTimeoutError` lower the estimate of the
+    endpoint's capacity; other exceptions do not change it.
 
     Attributes:
-        gate: Locked while the permit waits, released to let it in; None if it did not have to wait.
+        gate: Locked while the permit waits, released to grant it; None if it did not have to wait.
         in_flight_before: Calls in flight when the permit was granted; None before.
-        began: When it was granted, in seconds of the monotonic clock.
+        began: Time when it was granted, in seconds of the monotonic clock.
     """
 
     __slots__ = ("_limiter", "began", "gate", "in_flight_before")
 
     def __init__(self, limiter: Limiter) -> None:
-        """Not waiting yet."""
+        """Create a permit that is not granted and does not wait yet."""
         self._limiter = limiter
         self.in_flight_before: int | None = None
         self.gate: Lock | None = None
@@ -155,8 +155,9 @@ class Limiter:
                 saturated = bool(self._waiting) and self._estimator.limit < self._max_in_flight
                 self._estimator.answered(now, seconds, permit.in_flight_before, saturated=saturated)
             elif issubclass(kind, ThrottledError):
-                # while permits wait, each answered call is replaced, so that the calls in flight
-                # now are those that the endpoint took; else those at the beginning tell more
+                # while permits wait, each answered call is replaced at once, so the calls in flight
+                # now are those that the endpoint took; otherwise the number at the beginning of
+                # the throttled call is closer to the limit
                 least = 0 if self._waiting else permit.in_flight_before
                 self._estimator.throttled(now, max(least, self._in_flight))
             elif issubclass(kind, EndpointTimeoutError):
@@ -177,7 +178,7 @@ class Limiter:
         self._in_flight += 1
 
     def _grant(self) -> None:
-        """Let in as many of the waiting permits as there is room for, in order."""
+        """Grant waiting permits, in order, while fewer calls are in flight than the limit."""
         while self._waiting and self._has_room():
             permit = self._waiting.popleft()
             self._admit(permit)
@@ -185,7 +186,7 @@ class Limiter:
             permit.gate.release()
 
     def _withdraw(self, permit: Permit) -> None:
-        """Take back a permit whose thread was interrupted while it waited."""
+        """Take back a permit whose thread was interrupted during the wait."""
         with self._lock:
             if permit in self._waiting:
                 self._waiting.remove(permit)
@@ -194,7 +195,7 @@ class Limiter:
                 self._grant()
 
     def _note_demand(self) -> None:
-        """Keep the peaks of calls in flight or waiting, in this interval and the last one."""
+        """Update the peaks of calls in flight or waiting, of this interval and the last one."""
         last, peak = self._peaks
         now = time.monotonic()
         elapsed = now - self._interval_began

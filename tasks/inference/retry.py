@@ -1,10 +1,10 @@
 """When a failed call is retried, when a tile has failed, and when the endpoint is considered down.
 
 A tile that makes the model fail uses up its attempts and fails alone. An endpoint that is down
-fails all tiles: once as many tiles in a row as there are calls in flight got no reply, the circuit
-breaker is half open. Then one call at a time probes the endpoint while the others wait, and
-failures do not count as attempts. An endpoint that gives no answer for too long opens the breaker:
-all remaining tiles fail at once.
+fails all tiles: when as many tiles in a row as there are calls in flight got no reply, the circuit
+breaker becomes half open. Then one call at a time probes the endpoint while the others wait, and
+failures do not count as attempts. When the endpoint gives no answer for too long, the breaker
+opens, and all remaining tiles fail at once.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from tasks.errors import (
     UnreachableError,
 )
 
-_FIRST_DELAY = 0.5  # seconds at most; each further one may be four times as long
+_FIRST_DELAY = 0.5  # seconds, the bound of the first delay; each further bound is four times it
 _LONGEST_DELAY = 20.0
 _LONGEST_RETRY_AFTER = 120.0
 _LONGEST_PROBE_DELAY = 5.0
-_FEWEST_SILENT = 5  # tiles in a row without a reply, at least, before the endpoint is to blame
-_FEWEST_REFUSED = 50  # tiles in a row that were refused, or answered with what cannot be read
+_FEWEST_SILENT = 5  # minimum number of tiles in a row without a reply to consider it down
+_FEWEST_REFUSED = 50  # minimum number of tiles in a row that were refused or answered unreadably
 _THROTTLED_FACTOR = 3  # times the seconds that other failures are retried for
 _SPARE_RETRIES = 100
 
@@ -40,13 +40,13 @@ class RetryBudget:
     """
 
     def __init__(self, tiles: int) -> None:
-        """One retry for each tile, and some to spare."""
+        """Allow one retry for each tile, and a fixed number in addition."""
         self.size = tiles + _SPARE_RETRIES
         self._spent = 0
         self._lock = Lock()
 
     def spend(self) -> bool:
-        """Take one retry; False if none is left."""
+        """Use one retry; return False if all were used before."""
         with self._lock:
             self._spent += 1
             return self._spent <= self.size
@@ -57,18 +57,19 @@ class RetryState:
 
     Attributes:
         calls: Calls made.
-        counted: Failed calls that count as attempts: all but throttled ones.
-        failures: How each failed call failed.
+        counted: Failed calls that count as attempts. Throttled calls, and calls while the endpoint
+            is down for all tiles, do not count.
+        failures: The error of each failed call, with its kind and the seconds that it took.
     """
 
     def __init__(self, attempts: int, retry_seconds: float, budget: RetryBudget) -> None:
         """Start without a call.
 
         Args:
-            attempts: Calls that may fail; throttled ones do not count.
-            retry_seconds: Seconds from the first failure in which calls are retried; three times
-                as many for throttled calls.
-            budget: The region's.
+            attempts: Failed calls after which the tile fails; throttled calls do not count.
+            retry_seconds: Seconds from the first failure during which calls are retried; three
+                times as many for throttled calls.
+            budget: The retries that the region may still make.
         """
         self.calls = 0
         self.counted = 0
@@ -84,12 +85,12 @@ class RetryState:
         self._call_began = time.monotonic()
 
     def record(self, error: SwathError) -> None:
-        """Keep how the latest call failed."""
+        """Add the error of the latest call to `failures`."""
         seconds = time.monotonic() - self._call_began
         self.failures.append(f"{type(error).__name__} after {seconds:.1f} s: {error}")
 
     def with_fresh_attempts(self) -> RetryState:
-        """A state for one of the tiles alone: the same calls, but none counts as an attempt."""
+        """The state for one of the tiles alone: the calls made so far do not count as attempts."""
         fresh = RetryState(self._attempts, self._retry_seconds, self._budget)
         fresh.calls, fresh.failures = self.calls, list(self.failures)
         return fresh
@@ -97,11 +98,11 @@ class RetryState:
     def delay(self, error: EndpointError, *, counts: bool = True) -> float:
         """Seconds to wait before the next call: exponential back-off with full jitter.
 
-        What the endpoint asks for with Retry-After is waited in addition. See Brooker,
-        "Exponential Backoff And Jitter", 2015.
+        The seconds of a Retry-After header are added. See Brooker, "Exponential Backoff And
+        Jitter", 2015.
 
         Args:
-            error: How the latest call failed.
+            error: The error of the latest call.
             counts: Whether the failure counts as an attempt; False while the endpoint is down for
                 all tiles.
 
@@ -127,11 +128,11 @@ class RetryState:
 
 
 class CircuitBreaker:
-    """What a region's calls, together, show about the state of their endpoint.
+    """The state of an endpoint, as all calls of a region together show it.
 
     Attributes:
-        reason: Why the breaker opened; empty while it is closed or half open.
-        opened: Set when the breaker opens, or the run ends: ends every wait for a retry.
+        reason: Reason for which the breaker opened; empty while it is closed or half open.
+        opened: Set when the breaker opens or the run ends, to end every wait for a retry.
         probe_lock: Held by the one thread that probes a half-open endpoint.
     """
 
@@ -140,7 +141,7 @@ class CircuitBreaker:
 
         Args:
             retry_seconds: Seconds from the first failure, without any answer, until the breaker
-                opens; three times as many while all that the endpoint does is throttle.
+                opens; three times as many for an endpoint that only throttles.
         """
         self.reason = ""
         self.opened = Event()
@@ -168,7 +169,7 @@ class CircuitBreaker:
 
         Args:
             tile: Index of the tile.
-            error: How the call failed.
+            error: The error of the call.
             in_flight: Calls in flight; one cause, such as a broken connection, may fail them all.
         """
         with self._lock:
@@ -191,7 +192,7 @@ class CircuitBreaker:
         return min(_LONGEST_PROBE_DELAY, _FIRST_DELAY * 2.0 ** min(9, self._probes - 2))
 
     def _record_silence(self, tile: int, error: SwathError, in_flight: int) -> None:
-        """Go half open after enough calls without a reply; a refusal shows that one is there."""
+        """Become half open after enough tiles without a reply; any other failure is a reply."""
         if isinstance(error, UnreachableError | EndpointTimeoutError):
             self._silent.add(tile)
             if len(self._silent) >= max(_FEWEST_SILENT, in_flight):
@@ -213,7 +214,7 @@ class _Streak:
         self._began = 0.0
 
     def add(self, tile: int) -> float:
-        """Add a tile; returns the seconds since the streak's first failure."""
+        """Add a tile; return the seconds since the streak's first failure."""
         if not self.tiles:
             self._began = time.monotonic()
         self.tiles.add(tile)
@@ -221,5 +222,5 @@ class _Streak:
 
 
 def _limit(retry_seconds: float, error: SwathError) -> float:
-    """Seconds in which failures of this kind are retried."""
+    """Seconds during which failures of this kind are retried."""
     return retry_seconds * (_THROTTLED_FACTOR if isinstance(error, ThrottledError) else 1)

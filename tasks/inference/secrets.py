@@ -1,7 +1,8 @@
 """Secrets that a request's parameters refer to: fetched, and sent only to the URLs they are for.
 
-A secret is a JSON object. Its `url` says where its values may be sent: otherwise a message could
-have a secret sent to a server of its author's. The object's other members are the values.
+A secret is a JSON object. Its member `url` says where its values may be sent: without that check,
+anybody who may send a message could have a secret sent to a server of their own. The other members
+are the values.
 """
 
 from __future__ import annotations
@@ -25,25 +26,25 @@ from tasks.request.secret_references import (
 )
 
 BlockReader = Callable[[str], object]
-"""Gives the value of the Secret block of a name.
+"""Returns the value of the Secret block with a given name.
 
-Raises RequestError where a retry would not help, else EndpointError.
+Raises EndpointError if a retry may help, otherwise RequestError.
 """
 
 STORED_FORM = '{"url": "https://host/path", "value": "…"}'
-"""What to store as a secret, for messages to people."""
+"""The form of a secret, for messages to users."""
 
 _URL = "url"
-_block_readers: list[BlockReader] = []  # the last one registered counts
+_block_readers: list[BlockReader] = []  # the registered one, if there is one
 
 
 @dataclass(frozen=True)
 class Revealed:
-    """Parameters with values in place of references to secrets; its `repr` shows neither.
+    """Parameters with the values of secrets in place of references; its `repr` shows no values.
 
     Attributes:
-        parameters: By name.
-        secrets: The values that came from secrets, to be removed from all text that people see.
+        parameters: Values by the parameters' names.
+        secrets: The values that came from secrets, to be masked in all text that users see.
     """
 
     parameters: Mapping[str, Any] = field(repr=False)
@@ -56,11 +57,13 @@ def register_block_reader(read: BlockReader) -> None:
 
 
 def reveal(parameters: Mapping[str, Any], url: str) -> Revealed:
-    """A request's parameters as they are sent; a process fetches each secret once.
+    """Replace the references to secrets in a request's parameters by the secrets' values.
+
+    A process fetches each secret once.
 
     Args:
         parameters: The request's `imageProcessorParameters`.
-        url: Where they are sent to.
+        url: URL that the parameters will be sent to.
 
     Raises:
         RequestError: A secret cannot be read, or may not be sent to `url`. The message names the
@@ -92,12 +95,12 @@ def _value(reference: SecretReference, url: str) -> str:
     allowed, value = members[_URL], members.get(reference.key)
     if not _lies_under(url, allowed):
         raise RequestError(
-            f"is for {allowed} alone: give an endpoint there as imageProcessor.name, or set the "
-            "secret's `url` to where else it may be sent."
+            f"may be sent to {allowed} only: give an endpoint there as imageProcessor.name, or set "
+            "the secret's `url` to the URL of this endpoint."
         )
     if reference.key == _URL or isinstance(value, bool) or not isinstance(value, str | int | float):
         keys = ", ".join(sorted(members.keys() - {_URL})) or "none"
-        raise RequestError(f"the secret has no text as {reference.key!r}: name one of its: {keys}.")
+        raise RequestError(f"the secret has no text as {reference.key!r}: its keys are {keys}.")
     return str(value).strip()
 
 

@@ -26,13 +26,13 @@ MAGIC = {
 """First bytes of each format of tiles, and its GDAL driver; NPY is read by NumPy."""
 
 LARGEST = 2**30
-"""Bytes that a tile may decode to: a header of a few bytes can declare terabytes."""
+"""Maximum bytes of a decoded tile: a header of a few bytes can declare terabytes."""
 
 _opening = threading.Lock()  # warning filters belong to the process, not to a thread
 
 
 def decode_tile(payload: bytes, media_type: str | None = None) -> NDArray[Any]:
-    """The pixels of an encoded tile, whichever of GTIFF, NITF, PNG, JPEG and NPY it is.
+    """The pixels of an encoded tile in any of the formats GTIFF, NITF, PNG, JPEG and NPY.
 
     The format is taken from the content, not from the media type.
 
@@ -44,21 +44,21 @@ def decode_tile(payload: bytes, media_type: str | None = None) -> NDArray[Any]:
         (bands, height, width) in the tile's own dtype.
 
     Raises:
-        ValueError: The payload is none of these formats, is damaged, or is too large.
+        ValueError: The payload has another format, is damaged, or decodes to too many bytes.
     """
-    called = f" (called {media_type})" if media_type else ""
+    declared = f" (declared as {media_type})" if media_type else ""
     reader = next((name for magic, name in MAGIC.items() if payload.startswith(magic)), None)
     if reader is None:
         raise ValueError(
-            f"A tile of {len(payload)} bytes{called} that starts with {payload[:8]!r} is not an "
+            f"A tile of {len(payload)} bytes{declared} that starts with {payload[:8]!r} is not an "
             "image: send GTIFF, NITF, PNG, JPEG or NPY."
         )
     try:
         return _from_npy(payload) if reader == "NPY" else _from_raster(payload, reader)
     except (RasterioError, ValueError, EOFError) as error:
         raise ValueError(
-            f"A tile of {len(payload)} bytes{called} cannot be decoded as {reader}: {error}. "
-            "Send it whole."
+            f"A tile of {len(payload)} bytes{declared} cannot be decoded as {reader}: {error}. "
+            "Send the complete file."
         ) from error
 
 

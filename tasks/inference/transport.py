@@ -15,10 +15,10 @@ from pyreqwest.response import SyncResponse
 from tasks.errors import AnswerError, EndpointTimeoutError, RequestError, UnreachableError
 from tasks.request.locations import redact_url
 
-MAX_BYTES = 16 * 1024 * 1024  # of an answer, decompressed
+MAX_ANSWER_BYTES = 16 * 1024 * 1024  # decompressed
 _CHUNK = 1 << 20
-_SHORTEST = 6  # bytes of a secret that is masked: shorter ones would match ordinary text
-_CONNECTION_BROKE = "reading a body from connection"  # in the causes, unlike a malformed body
+_MIN_MASKED = 6  # bytes of a secret: a shorter one would also match ordinary text
+_CONNECTION_BROKE = "reading a body from connection"  # in the causes; absent for a malformed body
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Response:
 
     Attributes:
         status: HTTP status.
-        headers: By name, in lower case.
-        body: Decompressed.
+        headers: Values by the headers' names in lower case.
+        body: The decompressed body.
     """
 
     status: int
@@ -39,8 +39,8 @@ class Response:
 class Transport:
     """Connections to servers, for several threads at once.
 
-    HTTP/2 is used if a server offers it over TLS. Redirects are not followed, so that a tile goes
-    nowhere but to the URL in the request. Proxies and certificates are the system's
+    HTTP/2 is used if a server offers it over TLS. Redirects are not followed: a tile is sent only
+    to the URL in the request. Proxies and certificates are the system's
     (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`).
     """
 
@@ -49,10 +49,10 @@ class Transport:
 
         Args:
             timeout: Seconds that a call may take, from connecting to the response's last byte.
-            secrets: Texts that are masked in responses, in case a server repeats what it was sent.
+            secrets: Texts that are masked in responses, as a server may repeat what it received.
         """
         self._timeout = timeout
-        masked = [text.encode() for text in secrets if len(text.encode()) >= _SHORTEST]
+        masked = [text.encode() for text in secrets if len(text.encode()) >= _MIN_MASKED]
         self._secrets = sorted(masked, key=len, reverse=True)  # one may contain another
         self._client = (
             SyncClientBuilder()
@@ -68,7 +68,8 @@ class Transport:
         """The response to a POST.
 
         Raises:
-            As `send`.
+            EndpointError: See `send`.
+            AnswerError: See `send`.
         """
         return self.send("POST", url, headers, body)
 
@@ -84,12 +85,12 @@ class Transport:
         Args:
             method: HTTP method.
             url: Where the request is sent.
-            headers: Sent as they are, beside those that HTTP requires.
+            headers: Sent unchanged, in addition to those that HTTP requires.
             body: Sent without a copy; None for a request without a body.
 
         Raises:
-            EndpointTimeoutError: The last byte of the response was not there in time.
-            UnreachableError: No connection, or one that broke, or that `close` ended.
+            EndpointTimeoutError: The response was not complete in time.
+            UnreachableError: There is no connection, or it broke, or `close` ended it.
             AnswerError: The response is too long, or cannot be decompressed.
         """
         request = self._client.request(method, url).headers(headers)
@@ -105,7 +106,9 @@ class Transport:
             with request.build_streamed() as response:
                 headers = _headers(response)
                 body = bytearray()
-                while (chunk := response.body_reader.read(_CHUNK)) and len(body) <= MAX_BYTES:
+                while (chunk := response.body_reader.read(_CHUNK)) and len(
+                    body
+                ) <= MAX_ANSWER_BYTES:
                     body += chunk
         except TimeoutError as error:
             raise EndpointTimeoutError(
@@ -117,8 +120,8 @@ class Transport:
             raise AnswerError(f"{url}: the answer cannot be read: {_cause(error)}") from error
         except PyreqwestError as error:
             raise UnreachableError(f"{url}: {_cause(error)}") from error
-        if len(body) > MAX_BYTES:
-            raise AnswerError(f"{url}: the answer has more than {MAX_BYTES} bytes")
+        if len(body) > MAX_ANSWER_BYTES:
+            raise AnswerError(f"{url}: the answer has more than {MAX_ANSWER_BYTES} bytes")
         received = Response(response.status, headers, bytes(body))
         return self._mask_all(received) if self._secrets else received
 
@@ -129,7 +132,7 @@ class Transport:
         return Response(response.status, headers, self._mask(response.body))
 
     def _mask(self, text: bytes) -> bytes:
-        """A text with each byte of a secret replaced by an asterisk."""
+        """The text, with each byte of a secret replaced by an asterisk."""
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, b"*" * len(secret))
@@ -137,7 +140,7 @@ class Transport:
 
 
 def _headers(response: SyncResponse) -> dict[str, str]:
-    """A response's headers, without those that are not text."""
+    """A response's headers by name in lower case, without those that are not text."""
     headers = {}
     for name in response.headers:
         with suppress(ValueError):
@@ -171,6 +174,6 @@ def check_sendable(url: str, headers: Mapping[str, str]) -> None:
 
 
 def _cause(error: PyreqwestError) -> str:
-    """The innermost cause of an error, which its message leaves out."""
+    """The innermost cause of an error, which its message does not include."""
     causes = error.details["causes"] if isinstance(error, DetailedPyreqwestError) else None
     return causes[-1]["message"] if causes else error.message

@@ -298,7 +298,7 @@ def test_a_refused_connection_may_succeed_later(opened: Open) -> None:
 def test_an_answer_that_is_too_long_is_not_read_to_its_end(
     server: str, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.inference.transport.MAX_BYTES", 1000)
+    monkeypatch.setattr("tasks.inference.transport.MAX_ANSWER_BYTES", 1000)
     error = failure(opened(server + "/flood"))
     assert type(error) is AnswerError
     assert str(error).startswith(server + "/flood: the answer has ")

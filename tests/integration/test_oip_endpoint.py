@@ -410,14 +410,14 @@ def test_a_request_without_a_description_is_refused_with_the_remedy(
     ("model", "fields", "told"),
     [
         ("nobody", {}, "answered HTTP 404: Request for unknown model: 'nobody' is not found"),
-        ("uint8", {}, "mlm:input[0].input.data_type: makes float32 for 'images'"),
+        ("uint8", {}, "mlm:input[0].input.data_type: gives float32 for 'images'"),
         ("float32", {"data_type": "uint8"}, "takes float32; give float32"),
         (
             "float32",
             {"input": {"name": "image"}},
             "mlm:input[0].name: is 'image'",
         ),
-        ("pairs", {}, "mlm:input[0].input.shape: makes the shape [1, 3, 32, 32] for 'images'"),
+        ("pairs", {}, "mlm:input[0].input.shape: gives the shape [1, 3, 32, 32] for 'images'"),
         ("pairs", {"batch": 4}, "takes [2, 3, 32, 32] (-1 is any size); give that shape"),
         ("talkative", {}, "mlm:output[0].name: missing, and the outputs of"),
         (

@@ -214,7 +214,9 @@ def test_a_secret_is_sent_nowhere_else(allowed: str, url: str) -> None:
     with pytest.raises(RequestError) as refused:
         reveal({"A": f"{{{{ {name} }}}}"}, url)
     told = str(refused.value)
-    assert told.startswith(f"imageProcessorParameters.A: {{{{ {name} }}}}: is for {allowed} alone")
+    assert told.startswith(
+        f"imageProcessorParameters.A: {{{{ {name} }}}}: may be sent to {allowed} only"
+    )
     assert "a-token" not in told
 
 
@@ -226,10 +228,10 @@ def test_a_secret_is_sent_nowhere_else(allowed: str, url: str) -> None:
         ([TOKEN], "", "the secret does not say where it may be sent: store {"),
         ({"value": TOKEN}, "", "the secret does not say where it may be sent: store {"),
         ({"url": 5, "value": TOKEN}, "", "the secret does not say where it may be sent: store {"),
-        ({"url": "http://a", "tok": TOKEN}, "", "has no text as 'value': name one of its: tok."),
-        ({"url": "http://a", "tok": TOKEN}, "tik", "has no text as 'tik': name one of its: tok."),
+        ({"url": "http://a", "tok": TOKEN}, "", "has no text as 'value': its keys are tok."),
+        ({"url": "http://a", "tok": TOKEN}, "tik", "has no text as 'tik': its keys are tok."),
         ({"url": "http://a", "tok": [TOKEN]}, "tok", "has no text as 'tok'"),
-        ({"url": "http://a"}, "url", "has no text as 'url': name one of its: none."),
+        ({"url": "http://a"}, "url", "has no text as 'url': its keys are none."),
     ],
 )
 def test_a_malformed_secret_is_refused_without_its_value(

@@ -19,7 +19,7 @@ from tasks.errors import (
 from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels, UnreadTile
 from tasks.inference import BuiltinEndpoint, Endpoint
-from tasks.inference.batch import MAX_BATCHES, MAX_BYTES, MAX_CALLS, batch_size, max_calls
+from tasks.inference.batch import MAX_BATCHES, MAX_CALLS, MAX_PIXEL_BYTES, batch_size, max_calls
 from tasks.results import coverage, detections
 from tests.infer_tiles import infer_tiles
 
@@ -105,7 +105,7 @@ def test_batches_are_few_and_of_whole_calls(tiles: int, least: int, together: in
 def test_calls_fit_in_memory(call_bytes: int) -> None:
     most = max_calls(call_bytes)
     assert 2 <= most <= MAX_CALLS
-    assert most == 2 or most * call_bytes <= MAX_BYTES
+    assert most == 2 or most * call_bytes <= MAX_PIXEL_BYTES
 
 
 @settings(deadline=None)

@@ -137,7 +137,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "reason"),
         [
-            ({"shape": (1, 3, 64)}, "give as many"),
+            ({"shape": (1, 3, 64)}, "give the same number of both"),
             ({"shape": (1, 3, 0, 64)}, "dimension of 0"),
             ({"shape": (1, -1, 64, 64)}, "-1 for the number of bands"),
             ({"shape": (1, 3, -1, 64)}, "-1 for only one of height and width"),
@@ -148,8 +148,8 @@ class TestRefusals:
             ({"value_scaling": [{"type": "min-max", "minimum": 0}]}, "has no maximum"),
             ({"value_scaling": [{"type": "z-score", "mean": 1, "stddev": 0}]}, "by zero"),
             ({"value_scaling": [{"type": "clip", "minimum": 3, "maximum": 2}]}, "not below"),
-            ({"value_scaling": [{"type": "processing", "format": "python"}]}, "runs none"),
-            ({"pre_processing_function": {"format": "python"}}, "runs none"),
+            ({"value_scaling": [{"type": "processing", "format": "python"}]}, "does not run code"),
+            ({"pre_processing_function": {"format": "python"}}, "does not run code"),
             ({"resize_type": "crop"}, "is not supported by Swath"),
             ({"classes": ()}, "names no classes"),
         ],

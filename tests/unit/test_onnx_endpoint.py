@@ -352,11 +352,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "reason"),
         [
-            ({"data_type": "uint8"}, "data_type: makes uint8 for 'images'.*give float32"),
+            ({"data_type": "uint8"}, "data_type: gives uint8 for 'images'.*give float32"),
             ({"shape": (1, 3, 32, 32), "resize_type": "interpolation-linear"}, "input.shape"),
             (
                 {"shape": (1, 64, 64, 3), "dim_order": ("batch", "height", "width", "bands")},
-                r"makes the shape \[1, 64, 64, 3\].*takes \[1, 3, 64, 64\]",
+                r"gives the shape \[1, 64, 64, 3\].*takes \[1, 3, 64, 64\]",
             ),
             ({"shape": (2, 3, 64, 64)}, "input.shape"),
             ({"classes": ("one",)}, "on a blank tile: .*class 1, which is not"),

@@ -24,7 +24,7 @@ from tasks.inference.endpoint import Boxes, JsonText
 from tasks.results.detections import SCHEMA
 
 MAX_FEATURES = 100_000
-_LARGE = 1 << 20  # bytes of JSON; decoded, it takes about 20 times the memory
+_LARGE = 1 << 20  # bytes of JSON; the decoded objects take about 20 times the memory
 _one_large = Lock()  # one large answer is decoded at a time, to bound the memory
 _BOM = b"\xef\xbb\xbf"  # UTF-8 byte order mark
 
@@ -46,10 +46,10 @@ class Answer:
 
 
 def decode(answer: JsonText) -> Any:  # noqa: ANN401 - any JSON value
-    """An answer in JSON, decoded.
+    """The JSON value of an answer; the message of an error names the answer's source.
 
     Raises:
-        AnswerError: It is not JSON. The message names the answer's source.
+        AnswerError: The answer is not JSON.
     """
     try:
         return parse(answer.body)
@@ -61,7 +61,7 @@ def parse(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
     """The JSON value of an answer's body.
 
     NaN, numbers out of range and lone surrogates are accepted here, as Python's own JSON writer
-    emits them: they cost their feature, not the tile.
+    emits them. Later only the feature that contains them is rejected.
 
     Raises:
         AnswerError: The body is not JSON.
@@ -84,7 +84,7 @@ def read_answer(answer: object, tile: Tile) -> Answer:
         tile: The tile that the answer is about.
 
     Raises:
-        AnswerError: The answer is none of these, or has too many features.
+        AnswerError: The answer has another form, or too many features.
     """
     if isinstance(answer, JsonText):
         return _read_text(answer, tile)

@@ -20,7 +20,11 @@ Bools = NDArray[np.bool_]
 
 
 def read_boxes(answer: Boxes, tile: Tile) -> tuple[pa.Table | None, str, int]:
-    """The detections in an answer, under the rules for features (`read_feature`).
+    """The detections in an answer, by the same rules as those for features (`read_feature`).
+
+    Args:
+        answer: Boxes in pixels of the tile.
+        tile: The tile that the answer is about.
 
     Returns:
         A table of `detections.SCHEMA` in pixels of the full image, or None if no box is left; why
@@ -49,12 +53,12 @@ def clip_boxes(boxes: Floats, window: Window) -> tuple[Floats, Bools]:
 
     Args:
         boxes: (n, 4) x_min, y_min, x_max, y_max in pixels of the tile, corner-origin.
-        window: Of the tile in the full image.
+        window: The tile's window in the full image.
 
     Returns:
-        (n, 4) the clipped boxes in pixels of the full image; and (n,) which of them are finite,
-        ordered and in the tile: along each axis a part of the box is left or, for a box without
-        extent along it, the box lies in the tile or up to `SLACK` beside it.
+        (n, 4) the clipped boxes in pixels of the full image; and (n,) True for boxes that are
+        finite, ordered and in the tile. A box is in the tile if clipping leaves it an extent along
+        each axis. Along an axis in which the box has no extent, it may lie up to `SLACK` outside.
     """
     size = np.array([window.width, window.height], np.float64)
     offset = np.array([window.col_off, window.row_off], np.float64)
@@ -67,14 +71,14 @@ def clip_boxes(boxes: Floats, window: Window) -> tuple[Floats, Bools]:
 
 
 def _area_or_point(boxes: Floats) -> Bools:
-    """Which boxes have an area, or are points: x_min = x_max and y_min = y_max."""
+    """(n,) True for boxes that have an area or are points (x_min = x_max and y_min = y_max)."""
     low, high = boxes[:, :2], boxes[:, 2:]
     found: Bools = (low < high).all(axis=1) | (low == high).all(axis=1)
     return found
 
 
 def _scored(answer: Boxes, scores: Floats) -> Bools:
-    """Which boxes have a score from 0 to 1, and a class that has a name."""
+    """(n,) True for boxes that have a score from 0 to 1, and a class that has a name."""
     known: Bools = (answer.classes >= 0) & (answer.classes < len(answer.names))
     return known & (scores >= 0) & (scores <= 1)
 
@@ -83,8 +87,8 @@ def _reason(answer: Boxes, ordinal: int) -> str:
     box, score = answer.boxes[ordinal].tolist(), float(answer.scores[ordinal])
     return (
         f"feature {ordinal}: it needs a finite box with an area in the tile or a point in it, a "
-        f"score from 0 to 1 and a class from 0 to {len(answer.names) - 1}: its box is {box}, its "
-        f"score {score}, its class {answer.classes[ordinal]}"
+        f"score from 0 to 1 and a class from 0 to {len(answer.names) - 1}; its box is {box}, its "
+        f"score is {score}, its class is {answer.classes[ordinal]}"
     )
 
 

@@ -17,12 +17,12 @@ import shapely.geometry
 from rasterio.windows import Window
 
 MAX_IRI = 1000  # characters of a class's iri
-MAX_DEPTH = 32  # levels of a feature's own properties; JSON writers have a limit too
-SLACK = 1.0  # pixels that a point may lie outside its tile, for rounding
+MAX_DEPTH = 32  # levels of nested properties; JSON writers have a limit too
+SLACK = 1.0  # pixels by which a point may lie outside its tile, to allow for rounding
 _GEOMETRY = ("imageGeometry", "geom_imcoords")
 _BOX = ("imageBBox", "bounds_imcoords")
 _CLASSES = ("featureClasses", "feature_types", "detection_score", "adjusted_feature_types")
-_POLYGONAL = 2  # dimensions
+_POLYGONAL = 2  # shapely's dimension of polygons
 MALFORMED = (
     ArithmeticError,
     AttributeError,
@@ -32,7 +32,7 @@ MALFORMED = (
     ValueError,
     shapely.errors.ShapelyError,
 )
-"""What `read_feature` may raise for a malformed feature: a model may send any JSON."""
+"""The exceptions of `read_feature` for a malformed feature: a model may send any JSON."""
 
 
 def read_feature(feature: object, window: Window) -> dict[str, Any]:
@@ -40,10 +40,11 @@ def read_feature(feature: object, window: Window) -> dict[str, Any]:
 
     Args:
         feature: Decoded from JSON, in pixels of the tile.
-        window: Of the tile in the full image.
+        window: The tile's window in the full image.
 
     Raises:
-        ValueError: What is wrong with the feature; or another of `MALFORMED`.
+        ValueError: The feature is malformed; the message says how. Other exceptions of `MALFORMED`
+            mean the same.
     """
     properties = feature["properties"] if isinstance(feature, Mapping) else None
     if not isinstance(properties, Mapping):
@@ -72,16 +73,16 @@ def read_feature(feature: object, window: Window) -> dict[str, Any]:
 
 
 def reason(error: Exception) -> str:
-    """What is wrong with a feature, in words, from one of `MALFORMED`."""
+    """The reason for which a feature is rejected, from an exception of `MALFORMED`."""
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _first(properties: Mapping[str, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401
+def _first_given(properties: Mapping[str, Any], names: tuple[str, ...]) -> Any:  # noqa: ANN401
     return next((properties[name] for name in names if properties.get(name) is not None), None)
 
 
 def _geometry(properties: Mapping[str, Any]) -> shapely.Geometry | None:
-    given = _first(properties, _GEOMETRY)
+    given = _first_given(properties, _GEOMETRY)
     old = properties.get("detection")
     if given is None and isinstance(old, Mapping) and "pixelCoordinates" in old:
         given = {"type": old["type"], "coordinates": old["pixelCoordinates"]}
@@ -117,7 +118,7 @@ def _check_place(geometry: shapely.Geometry, window: Window) -> None:
 
 
 def _box(properties: Mapping[str, Any], geometry: shapely.Geometry | None) -> list[float]:
-    given = _first(properties, _BOX)
+    given = _first_given(properties, _BOX)
     if given is None:
         if geometry is None:
             raise ValueError("it has neither imageBBox nor imageGeometry")
@@ -143,14 +144,14 @@ def _clip(box: list[float], window: Window) -> list[float]:
 
 
 def _clip_axis(low: float, high: float, size: int, offset: int) -> tuple[float, float] | None:
-    """Both ends in pixels of the full image; None if nothing is left."""
+    """Both ends along one axis in pixels of the full image; None if they are outside the tile."""
     first, last = (min(max(end, 0.0), float(size)) + offset for end in (low, high))
     beside = low == high and -SLACK <= low <= size + SLACK
     return (first, last) if beside or first < last else None
 
 
 def _is_outline(name: str, value: object) -> bool:
-    """Whether a property is the `detection` that OSML once had geometries in."""
+    """Whether a property is `detection`, in which OSML used to store geometries."""
     return name == "detection" and isinstance(value, Mapping) and "pixelCoordinates" in value
 
 
@@ -174,7 +175,7 @@ def _text(properties: dict[str, Any]) -> str:
     """Properties as JSON.
 
     Raises:
-        ValueError: They hold what cannot be published: NaN, or half a surrogate pair.
+        ValueError: They contain NaN or half a surrogate pair, which cannot be published.
     """
     text = json.dumps(properties, allow_nan=False, ensure_ascii=False)
     text.encode()

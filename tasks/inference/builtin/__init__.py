@@ -1,9 +1,9 @@
-"""Models that come with Swath, for trying and testing a pipeline: in process or over HTTP.
+"""Test models that come with Swath, called in this process or over HTTP.
 
-`endpoint.py` finds a model by name and calls it in process; `deployments.models` serves the same
-models over HTTP. A model is called with a tile's pixels and answers as any endpoint does. The
-fields of its class are its parameters; they come from `imageProcessorParameters`, over HTTP as
-headers or query.
+`endpoint.py` finds a model by name and calls it in this process; `deployments.model_server` serves
+the same models over HTTP. A model is called with a tile's pixels and returns a GeoJSON
+FeatureCollection. The fields of its class are its parameters: entries of
+`imageProcessorParameters` or, over HTTP, headers or query parameters.
 """
 
 from tasks.inference.builtin.endpoint import MODELS, BuiltinEndpoint, Model, create_model

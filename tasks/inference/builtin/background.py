@@ -1,4 +1,4 @@
-"""The background around every pixel, which bright targets are compared with."""
+"""The mean and deviation of the background of every pixel, for detecting bright targets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK = 8  # side in pixels of the blocks that make up the ring
 GUARD = 24  # side in pixels of the guard window
 RING = 72  # side in pixels of the background window
 ENOUGH = 0.02  # fraction of the window that must be background for its moments to be used
-COAST = 1.25  # maximum deviation of the ring over the cell's own: a coast crosses the ring
+COAST = 1.25  # maximum ratio of the ring's deviation to the cell's, as a coast may cross the ring
 FLOOR = 0.02  # minimum deviation as a fraction of the mean, for quantised or synthetic pixels
 
 Plane = NDArray[np.float32]
@@ -24,7 +24,7 @@ Plane = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """Background of each pixel; in intermediate results, of each cell.
+    """The background of each pixel, or of each cell in intermediate results.
 
     Attributes:
         mean: (height, width), in the unit of the pixels.
@@ -38,7 +38,7 @@ class Background:
 def background(intensity: Plane, valid: NDArray[np.bool_]) -> Background:
     """Mean and deviation of the background in a ring around each pixel, targets excluded.
 
-    They are constant within a block of `BLOCK` × `BLOCK` pixels.
+    Both are constant within a block of `BLOCK` × `BLOCK` pixels.
 
     Args:
         intensity: (height, width) float32; values that are not valid are ignored.
@@ -120,7 +120,7 @@ def _darkest(level: Plane, deviation: Plane) -> tuple[Plane, Plane]:
 
 
 def _floored(deviation: Plane, mean: Plane) -> Plane:
-    """Deviations with a lower limit, so that constant pixels do not give 0."""
+    """The deviations, raised to a lower limit so that constant pixels do not give 0."""
     smallest = np.finfo(np.float32).tiny
     floored: Plane = np.maximum(deviation, np.maximum(FLOOR * np.abs(mean), smallest))
     return floored

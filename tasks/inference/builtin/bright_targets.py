@@ -57,8 +57,9 @@ class BrightTargets(BaseModel):
                 finite, or is 0 in every band, is nodata: neither target nor background.
 
         Returns:
-            A FeatureCollection, in the order of the objects' first rows. The score is z / (z +
-            threshold), z the object's mean contrast in standard deviations: over 0.5, up to 1.
+            A FeatureCollection, in the order of the objects' first rows. The score is
+            z / (z + threshold), where z is the object's mean contrast in standard deviations of the
+            background; it is between 0.5 and 1.
         """
         # imported here because SciPy takes long to load, and runs of other models do not need it
         from tasks.inference.builtin.background import background  # noqa: PLC0415
@@ -106,7 +107,7 @@ def _isolated(
     around: Background,
     dark: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Which objects have dark surroundings; a roof among roofs or a speck of land has none.
+    """(n,) True for objects with dark surroundings, unlike a roof among roofs or a patch of land.
 
     Args:
         found: The objects.

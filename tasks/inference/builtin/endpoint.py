@@ -1,4 +1,4 @@
-"""The built-in models by name, and as an endpoint."""
+"""The built-in models: found by name, and called as an endpoint in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tasks.inference.builtin.failure import Failure
 from tasks.inference.builtin.synthetic import Centerpoint, Flood
 
 Model = Callable[[NDArray[Any]], dict[str, Any]]
-"""Pixels (bands, height, width), native dtype, to a FeatureCollection in tile pixels."""
+"""Takes pixels (bands, height, width) of any real dtype, in native byte order; returns a GeoJSON
+FeatureCollection in pixels of the tile."""
 
 MODELS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
@@ -39,7 +40,8 @@ def create_model(name: str, parameters: Mapping[str, Any] = MappingProxyType({})
         parameters: Values of its parameters; text such as "12" is converted to a number.
 
     Raises:
-        RequestError: No such model or parameter, or a value out of range; lists what exists.
+        RequestError: There is no such model or parameter, or a value is out of range. The message
+            lists the models or parameters.
     """
     if name not in MODELS:
         raise RequestError(
@@ -66,12 +68,12 @@ class BuiltinEndpoint:
     local = True
 
     def __init__(self, name: str, parameters: Mapping[str, str | int | float]) -> None:
-        """Create the model; raises RequestError as `create_model`."""
+        """Create the model; arguments and errors are those of `create_model`."""
         self._model = create_model(name, parameters)
         self.capacity: int | None = os.cpu_count() or 1
 
     def prepare(self, tile: TilePixels) -> NDArray[Any]:
-        """A copy of the tile's pixels, so that the strip they are a view of can be freed."""
+        """A contiguous copy of the tile's pixels, so that the strip's memory can be reused."""
         return np.ascontiguousarray(tile.pixels)
 
     def ask(self, prepared: Sequence[NDArray[Any]]) -> Sequence[object]:

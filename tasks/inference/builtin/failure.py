@@ -8,8 +8,8 @@
     blue      low  low  high       a late answer         a late answer
     other     anything else        centerpoint's answer  centerpoint's answer
 
-A band is high or low if its mean is within an eighth of the top or the bottom of the dtype's range
-(0 to 1 for floats). A tile of fewer than three bands never fails.
+A band is high if its mean lies in the top eighth of the dtype's range (0 to 1 for floats), and low
+if it lies in the bottom eighth. A tile of fewer than three bands never fails.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class BadAnswerError(AnswerError):
 
 
 class Failure(BaseModel):
-    """Fails as the tile's colour says (see the table above).
+    """Fails in the way that the tile's colour chooses (see the table above).
 
     Attributes:
         seconds: Delay of the answer for a blue tile.
@@ -86,7 +86,7 @@ class Failure(BaseModel):
 
 
 def _colour(pixels: NDArray[Any]) -> str:
-    """A digit for each of the first three bands: 1 high, 0 low, - between; "" for fewer bands."""
+    """One character for each of the first three bands: 1 high, 0 low, - neither; "" for fewer."""
     if pixels.shape[0] < 3:
         return ""
     top = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind in "iu" else 1.0

@@ -21,7 +21,7 @@ def feature(
         box: x_min, y_min, x_max, y_max in tile pixels, corner-origin.
         iri: Class of the object.
         score: Confidence, 0 to 1.
-        geometry: GeoJSON geometry in tile pixels, if the model knows more than the box.
+        geometry: GeoJSON geometry in tile pixels, corner-origin; None if the box is all.
     """
     properties: dict[str, Any] = {
         "imageBBox": [float(side) for side in box],
@@ -34,5 +34,5 @@ def feature(
 
 
 def collection(features: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The answer for a tile, features in the order given."""
+    """The answer for a tile, with the features in the order given."""
     return {"type": "FeatureCollection", "features": list(features)}

@@ -1,4 +1,4 @@
-"""From bright pixels to objects: connected components and their bounding rectangles."""
+"""Objects among bright pixels: connected components and their bounding rectangles."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 EIGHT = np.ones((3, 3), dtype=bool)  # 8-connectivity
-ROUNDS = 3  # enough for the outline of a ship to exclude its wake
+ROUNDS = 3  # of shrinking an outline, enough to exclude a ship's wake
 EDGE = 0.5  # contrast at an object's outline, as a fraction of its mean contrast
 
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """Connected bright pixels of a tile, n objects in the order of their first rows.
+    """Connected components of a tile's bright pixels: n objects in the order of their first rows.
 
     Attributes:
         labels: (height, width), 0 for background, 1 to n for the objects.
         boxes: (n, 4) x_min, y_min, x_max, y_max in tile pixels, corner-origin.
         rectangles: (n, 5, 2), x and y of the minimum-area rectangle of each, a closed ring,
             counter-clockwise on a map with y up.
-        lengths: (n,) longer sides of the rectangles in pixels.
-        areas: (n,) number of pixels of each.
+        lengths: (n,) longer side of each rectangle in pixels.
+        areas: (n,) number of pixels of each object.
     """
 
     labels: NDArray[np.int32]
@@ -75,7 +75,7 @@ def objects(
 
 
 def _measured(labels: NDArray[np.int32]) -> Objects:
-    """The objects with boxes and rectangles, from the first and last pixel of each row."""
+    """The boxes and rectangles of labelled objects, from the first and last pixel of each row."""
     rows, columns = np.nonzero(labels)
     owners = labels[rows, columns] - 1
     order = np.argsort(owners, kind="stable")
@@ -109,7 +109,7 @@ def _measured(labels: NDArray[np.int32]) -> Objects:
 
 
 def _selected(found: Objects, keep: NDArray[np.bool_]) -> Objects:
-    """Some of the objects, renumbered."""
+    """The objects for which `keep` (n,) is True, renumbered."""
     labels = np.where(np.append(False, keep)[found.labels], found.labels, 0)
     return Objects(
         _renumbered(labels),
@@ -121,7 +121,7 @@ def _selected(found: Objects, keep: NDArray[np.bool_]) -> Objects:
 
 
 def _renumbered(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Labels without gaps, in the same order."""
+    """The labels with consecutive numbers, in the same order."""
     used = np.bincount(labels.ravel()) > 0
     used[0] = False
     numbers = np.where(used, np.cumsum(used), 0).astype(np.int32)

@@ -36,11 +36,11 @@ class Centerpoint(BaseModel):
 
 
 class Flood(BaseModel):
-    """Finds `count` objects at random, the same ones for the same pixels and seed: a load test.
+    """Finds `count` random objects, always the same for the same pixels and seed; for load tests.
 
     Attributes:
-        count: Boxes per tile.
-        seed: Another seed gives other boxes for the same tile.
+        count: Number of boxes per tile.
+        seed: Seed of the random generator; other seeds give other boxes for the same tile.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +49,7 @@ class Flood(BaseModel):
     seed: int = Field(0, ge=0)
 
     def __call__(self, pixels: NDArray[Any]) -> dict[str, Any]:
-        """`count` boxes inside the tile, sides 1 to 10 % of its own, scores 0 to 1.
+        """`count` boxes inside the tile, with sides of 1 to 10 % of its sides, and scores 0 to 1.
 
         The random generator is seeded with a hash of seed, shape and pixels, so the answer depends
         neither on the order of calls nor on the number of threads.

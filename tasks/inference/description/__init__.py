@@ -1,7 +1,7 @@
-"""The description of a model (ONNX, OIP): what goes in, what comes out, from a JSON file.
+"""The description of a model's inputs and outputs (ONNX, OIP), from a JSON file.
 
-The JSON follows the STAC Machine Learning Model extension (MLM, v1.5). MLM does not say how
-detections are decoded; that stands in one more object, `swath:detector`.
+The JSON follows the STAC Machine Learning Model extension (MLM, v1.5). MLM does not describe how
+detections are decoded; an additional object, `swath:detector`, does.
 
     load.py, properties.py            reads the JSON; its schema is in mlm.py, model_input.py,
                                       value_scaling.py, and detectors/ for `swath:detector`

@@ -1,4 +1,4 @@
-"""What a model takes and gives: a tile's pixels to its inputs, its outputs to boxes."""
+"""Converts a tile's pixels to a model's inputs, and the model's outputs to boxes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MAX_CALL_BYTES = 64 << 20  # of a call's input tensor
 
 @dataclass(frozen=True)
 class Description:
-    """What a model takes and gives. Safe to use from several threads at once.
+    """The inputs and outputs of a model. Several threads may use it at once.
 
     Attributes:
-        uri: Where it was loaded from.
-        properties: Its content.
+        uri: URI of its JSON file.
+        properties: The content of that file.
         bands: Indices of the image's bands to use, from 0, in the order of the tensor's channels;
             None before `for_image`, when the bands of each tile are chosen by position.
-        tile_bytes: Bytes of the tensor made of a tile of the image; 0 before `for_image`.
+        tile_bytes: Bytes of the input tensor of one tile of the image; 0 before `for_image`.
     """
 
     uri: str
@@ -83,7 +83,7 @@ class Description:
         return replace(self, bands=bands, tile_bytes=size)
 
     def prepare(self, tile: TilePixels) -> PreparedTile:
-        """A tile as the model takes it.
+        """The model's input for a tile.
 
         Raises:
             RequestError: The tile lacks a band, or has a type or size that the model does not take.
@@ -98,7 +98,7 @@ class Description:
         return PreparedTile(tensor, placement)
 
     def prepare_blank(self, image: Image, tile_size: int) -> PreparedTile:
-        """A tile of zeros, prepared as the image's tiles will be: to try the model with."""
+        """A tile of zeros, prepared as the image's tiles will be, for a first call of the model."""
         width, height = _tile_shape(image, tile_size)
         pixels = np.zeros((image.bands, height, width), image.dtype)
         return self.prepare(TilePixels(Tile(0, Window(0, 0, width, height)), pixels, None))
@@ -109,7 +109,11 @@ class Description:
         A batch dimension of a fixed size is filled up with zeros. A single tile is not copied.
 
         Args:
-            prepared: 1 to `batch` tiles, of one size.
+            prepared: 1 to `batch` tiles, all of the same size.
+
+        Returns:
+            The input for the tiles, in the model's dtype and order of dimensions; and, if the model
+            has a size input, int64 (batch, 2) with the width and height of the first input.
         """
         first = prepared[0].tensor
         if not self.batched:
@@ -131,12 +135,13 @@ class Description:
         """The boxes in a model's outputs, for each tile of a call.
 
         Args:
-            outputs: By name, batch dimension first; rows after the last tile are ignored.
+            outputs: Tensors by name, with the batch dimension first; rows after the last tile are
+                ignored.
             prepared: The tiles, in the order of the batch.
 
         Returns:
-            The boxes of each tile in pixels of the tile, corner-origin, not clipped to it; without
-            those in the padding around the tile.
+            The boxes of each tile in pixels of the tile, corner-origin. They are not clipped to the
+            tile. Boxes that lie only in the padding around the tile are left out.
 
         Raises:
             AnswerError: An output is missing, has another shape than its decoder expects, or has
@@ -166,7 +171,7 @@ class Description:
 
 
 def _boxes_of_tile(found: Boxes, placement: Placement) -> Boxes:
-    """Boxes in pixels of the input as boxes in pixels of the tile, those in the padding dropped."""
+    """Convert boxes from pixels of the input to pixels of the tile; drop those in the padding."""
     kept = ~placement.only_in_padding(found.boxes)
     boxes = placement.to_tile(found.boxes[kept])
     return Boxes(boxes, found.scores[kept], found.classes[kept], found.names)

@@ -1,4 +1,4 @@
-"""Checking that a description fits its model: names, types and shapes of inputs and outputs."""
+"""Checks that a description fits its model: names, types and shapes of inputs and outputs."""
 
 from __future__ import annotations
 
@@ -46,14 +46,15 @@ def check_fit(
     """Check a description against what its model declares, before any tile is sent.
 
     Args:
-        description: Of the model.
+        description: The description of the model.
         sample: A tile prepared as all others will be.
         model: The model's file or URL, for the error.
         inputs: All inputs of the model by name; empty if they are not known.
         outputs: All outputs of the model by name; empty if they are not known.
 
     Raises:
-        RequestError: They do not fit; with the field of the description and what the model has.
+        RequestError: They do not fit; the message has the field of the description and the name,
+            type or shape that the model declares.
     """
     if inputs:
         tensors = description.inputs([sample])
@@ -93,13 +94,13 @@ def _check_tensor(
             else f"export the model with an input of type {tensor.dtype}"
         )
         raise RequestError(
-            f"{description.uri}: {_input_field(description, name, 'input.data_type')}: makes "
+            f"{description.uri}: {_input_field(description, name, 'input.data_type')}: gives "
             f"{tensor.dtype} for {name!r}, and {model} takes {declared.dtype}; {remedy}."
         )
     if not declared.accepts(tensor.shape):
         sizes = [-1 if size is None else size for size in declared.shape]
         raise RequestError(
-            f"{description.uri}: {_input_field(description, name, 'input.shape')}: makes the shape "
+            f"{description.uri}: {_input_field(description, name, 'input.shape')}: gives the shape "
             f"{list(tensor.shape)} for {name!r}, and {model} takes {sizes} (-1 is any size); give "
             "that shape, the batch included, with its dim_order."
         )

@@ -1,4 +1,4 @@
-"""Loading a model's files, from S3 or from a folder that the operator allowed."""
+"""Loads a model's files from S3, or from a folder that the operator allowed."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class ModelFile:
     Attributes:
         uri: `s3://bucket/key`, or the absolute path with symbolic links resolved.
         role: IAM role to assume for S3; None for the process's own identity.
-        version: Differs when the file under this URI changes: its ETag, or its modification time
-            and size.
-        size: Bytes.
+        version: The ETag of an object, or the modification time and size of a file: it changes
+            with the content.
+        size: Size in bytes.
     """
 
     uri: str
@@ -100,8 +100,8 @@ def find_file(
         uri: `s3://bucket/key`, or a path below one of `roots`.
         roots: Folders that the operator allowed; symbolic links are resolved before the check.
         role: IAM role to assume for S3.
-        max_bytes: Largest size accepted.
-        if_missing: What the user can do if the file does not exist, for the error.
+        max_bytes: Maximum size of the file.
+        if_missing: The remedy for a missing file, for the error; "" for the usual one.
 
     Raises:
         RequestError: The file is outside the roots, does not exist, is too large, or may not be

@@ -1,4 +1,4 @@
-"""Objects of the STAC Machine Learning Model extension: their base class, classes, outputs.
+"""Objects of the STAC Machine Learning Model extension: base class, object classes, outputs.
 
 MLM v1.5: https://github.com/stac-extensions/mlm. Fields that Swath does not read are ignored.
 """

@@ -1,4 +1,4 @@
-"""The entry of `mlm:input`: the input tensor that is made of a tile."""
+"""The entry of `mlm:input`: the input tensor that is made from a tile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class InputStructure(MlmObject):
     Attributes:
         shape: Size of each dimension; -1 for any size.
         dim_order: Name of each dimension: `batch`, `bands`, `height` or `width`.
-        data_type: Of the tensor that the model takes, not of the image.
+        data_type: Data type of the model's input tensor, not of the image.
     """
 
     shape: Annotated[tuple[DimensionSize, ...], Field(min_length=3, max_length=4)]
@@ -60,7 +60,7 @@ class InputStructure(MlmObject):
         if len(self.shape) != len(self.dim_order):
             raise ValueError(
                 f"has {len(self.shape)} sizes in shape and {len(self.dim_order)} names in "
-                "dim_order; give as many"
+                "dim_order; give the same number of both"
             )
         if self.size_of("bands") == -1:
             raise ValueError("has -1 for the number of bands in shape; give the number")
@@ -82,7 +82,7 @@ class Band(MlmObject):
 
 
 class ModelInput(MlmObject):
-    """The input that is made of a tile."""
+    """The input that is made from a tile."""
 
     name: Annotated[str, Field(min_length=1)]
     bands: tuple[str | Band, ...] = ()
@@ -104,8 +104,8 @@ class ModelInput(MlmObject):
     def _refuse_code(cls, function: object) -> None:
         if function:
             raise ValueError(
-                "is code, and Swath runs none from a description; give null, and describe it with "
-                "value_scaling, resize_type and swath:detector"
+                "is code, and Swath does not run code from a description; give null, and describe "
+                "it with value_scaling, resize_type and swath:detector"
             )
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ AnyDetector = Annotated[Yolox | YoloV8 | Detr | Torchvision, Field(discriminator
 
 
 class Properties(MlmObject):
-    """What the JSON says, as far as Swath uses it."""
+    """The fields of the JSON that Swath uses."""
 
     name: str = Field(alias="mlm:name")
     inputs: tuple[ModelInput, ...] = Field(alias="mlm:input", min_length=1, max_length=1)

@@ -21,9 +21,10 @@ _REQUIRED_FIELDS = {
 
 
 class ValueScaling(MlmObject):
-    """Any of MLM's scalings but `processing`, which is code. A `type` of None changes nothing.
+    """A scaling of MLM, except `processing`, which is code. A `type` of None changes nothing.
 
-    Each is computed as (value clipped to `bounds` − `offset`) ÷ `divisor`.
+    A value is clipped to `bounds`, then `offset` is subtracted, and the difference is divided by
+    `divisor`.
     """
 
     type: Literal["min-max", "z-score", "clip", "clip-min", "clip-max", "offset", "scale"] | None
@@ -38,8 +39,8 @@ class ValueScaling(MlmObject):
     def _refuse_code(cls, kind: object) -> object:
         if kind == "processing":
             raise ValueError(
-                "is code, and Swath runs none from a description; give min-max, z-score, clip, "
-                "offset or scale"
+                "is code, and Swath does not run code from a description; give min-max, z-score, "
+                "clip, offset or scale"
             )
         return kind
 

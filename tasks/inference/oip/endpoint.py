@@ -36,7 +36,7 @@ _RESERVED_HEADERS = {
 
 
 class OipEndpoint:
-    """A model that takes tensors made of tiles, and answers with tensors.
+    """A served model that takes tensors made of tiles, and answers with tensors.
 
     Attributes:
         url: URL that tensors are posted to.
@@ -58,8 +58,8 @@ class OipEndpoint:
 
         Args:
             name: URL of the model: http(s)://host[:port][/base]/v2/models/NAME[/versions/V].
-            description: What the model takes and gives, for the image at hand.
-            parameters: Sent as headers. The protocol defines no parameters of its own,
+            description: The model's inputs and outputs, for the image at hand.
+            parameters: Sent as headers: the protocol defines no parameters of its own,
                 authorization is a header, and Triton can be configured to turn headers into
                 parameters.
             sample: A tile prepared as all others will be; its values do not matter.
@@ -97,10 +97,10 @@ class OipEndpoint:
         """The boxes that the model finds in each tile.
 
         Raises:
-            EndpointError: As in `tasks.inference.transport` and `tasks.inference.http_status`;
-                PermanentError if a tile cannot be sent.
+            EndpointError: See `Transport.send` and `check_response`; PermanentError if a tile
+                cannot be sent.
             AnswerError: The response does not follow the protocol, is incomplete, or has outputs
-                that are not what the description says.
+                that the description does not fit.
         """
         inputs = self._description.inputs(prepared)
         try:
@@ -109,7 +109,7 @@ class OipEndpoint:
             raise PermanentError(f"{self.url}: the tile cannot be sent: {error}.") from error
         response = self._transport.post(self.url, self._headers | content_headers, body)
         check_response(self.url, response)
-        # a server that answers in binary also accepts it; the metadata of KServe do not say so
+        # a server that answers in binary also accepts binary; KServe's metadata do not say so
         self._binary = self._binary or is_binary(response)
         try:
             outputs = read_outputs(response, self._wanted)

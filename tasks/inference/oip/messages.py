@@ -36,9 +36,9 @@ def write_request(
     It always asks for outputs in binary: a server without the extension ignores that.
 
     Args:
-        inputs: Tensors by name, of dtypes that the protocol has.
-        outputs: Names of the wanted outputs; empty for all.
-        binary: Send the inputs in binary, not in JSON.
+        inputs: Tensors by name, of dtypes that are in `DATATYPES`.
+        outputs: Names of the outputs to ask for; empty for all.
+        binary: Whether to send the inputs in binary, not in JSON.
 
     Raises:
         ValueError: JSON cannot hold the inputs.
@@ -86,8 +86,8 @@ def read_outputs(response: Response, wanted: Sequence[str]) -> dict[str, NDArray
     """The outputs of a response by name, each with the shape and datatype that it declares.
 
     Args:
-        response: With status 200.
-        wanted: Names of the outputs to read, all of which must be there; empty for all.
+        response: A response with status 200.
+        wanted: Names of the outputs to read, all of which must be present; empty for all.
 
     Raises:
         AnswerError: The response does not follow the protocol, or is incomplete.
@@ -132,10 +132,14 @@ def _parse(text: bytes) -> list[OutputTensor]:
 
 
 def check_response(url: str, response: Response) -> None:
-    """Check the status of a response; the error carries the server's own message.
+    """Check the status of a response; the error contains the server's own message.
+
+    Args:
+        url: The endpoint, as messages name it.
+        response: The server's response.
 
     Raises:
-        EndpointError: As `tasks.inference.http_status.check_status`.
+        EndpointError: See `tasks.inference.http_status.check_status`.
     """
     if response.status != OK:
         response = replace(response, body=error_text(response.body))
@@ -143,7 +147,7 @@ def check_response(url: str, response: Response) -> None:
 
 
 def error_text(body: bytes) -> bytes:
-    """The text in `{"error": "…"}`; the whole body if it is anything else."""
+    """The text in a body `{"error": "…"}`; the whole body if it has another form."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:

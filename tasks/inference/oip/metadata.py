@@ -32,7 +32,7 @@ class _TensorMetadata(BaseModel):
     shape: list[int]
 
 
-# servers that do not know them leave them out, or send null
+# a server that does not know its tensors leaves them out, or sends null
 _Tensors = Annotated[list[_TensorMetadata], BeforeValidator(lambda given: given or [])]
 
 
@@ -54,9 +54,9 @@ class ServedModel:
     """A model as its server describes it.
 
     Attributes:
-        url: Its URL, without `/infer`.
-        inputs: By name; empty if the server does not say.
-        outputs: By name; empty if the server does not say.
+        url: URL of the model, without `/infer`.
+        inputs: Type and shape of each input by name; empty if the server does not say.
+        outputs: Type and shape of each output by name; empty if the server does not say.
         binary: Whether the server says that it accepts the binary tensor data extension.
         max_batch_size: Maximum number of tiles in a batch; None if the server does not say.
     """
@@ -69,12 +69,12 @@ class ServedModel:
 
 
 def fetch_model(name: str, headers: Mapping[str, str], transport: Transport) -> ServedModel:
-    """Fetch what the server says about a model.
+    """Fetch a model's metadata from its server.
 
     Args:
         name: `imageProcessor.name`:
             http(s)://host[:port][/base]/v2/models/NAME[/versions/V][/infer].
-        headers: That the server needs, such as Authorization.
+        headers: Headers that the server needs, such as Authorization.
         transport: Used for the requests.
 
     Raises:
@@ -108,7 +108,7 @@ def _specs(tensors: list[_TensorMetadata]) -> dict[str, TensorSpec]:
 
 
 def _urls(name: str) -> tuple[str, str]:
-    """The URL of the model, and that of its server."""
+    """The URL of the model and the URL of its server."""
     parts = _MODEL.fullmatch(name)
     if parts is None:
         raise RequestError(
@@ -138,7 +138,7 @@ def _model_metadata(url: str, response: Response) -> _ModelMetadata:
 
 
 def _check_ready(url: str, response: Response) -> None:
-    """Check that the model is loaded, by the status and, for some servers, the body."""
+    """Check that the model is loaded: by the status and, as some servers need, by the body."""
     if response.status == OK and not _says_not_ready(response.body):
         return
     text = error_text(response.body)[:200].decode(errors="replace").strip()
@@ -157,7 +157,7 @@ def _says_not_ready(body: bytes) -> bool:
 
 
 def _parse_optional(response: Response, kind: type[_Document]) -> _Document:
-    """A document that only improves speed: a gateway may not let these requests through."""
+    """An optional document, or an empty one: a gateway may block these requests."""
     try:
         return kind.model_validate_json(response.body) if response.status == OK else kind()
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Opening the model of a request that is served over the Open Inference Protocol."""
+"""Opens the model of a request that is served over the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def open_oip(request: Request, image: Image, roots: Sequence[Path], timeout: float) -> OipEndpoint:
-    """The endpoint of a request, after its model's metadata was checked.
+    """The endpoint that a request names, after its model's metadata were checked.
 
     Args:
         request: Its `imageProcessor.name` is the model's URL; its parameter `description` is the

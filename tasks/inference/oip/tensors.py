@@ -36,10 +36,10 @@ _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 
 
 class TensorParameters(BaseModel):
-    """What the extensions add to a tensor.
+    """The parameters that the protocol's extensions add to a tensor.
 
     Attributes:
-        binary_data_size: Bytes of its binary data after the JSON; None if they are in the JSON.
+        binary_data_size: Bytes of its binary data after the JSON; None if its data are JSON.
     """
 
     binary_data_size: NonNegativeInt | None = None
@@ -49,10 +49,10 @@ class OutputTensor(BaseModel):
     """One output of a response; datatype, shape and data are not checked yet.
 
     Attributes:
-        name: Of the output.
-        datatype: The protocol's name of it.
-        shape: For most models with the batch first.
-        parameters: Of the extensions.
+        name: Name of the output.
+        datatype: The protocol's name of its data type.
+        shape: Size of each dimension; most models have the batch dimension first.
+        parameters: Parameters of the extensions.
         data: The elements, if they are in the JSON.
     """
 
@@ -104,7 +104,7 @@ class OutputTensor(BaseModel):
 
 
 def datatype(dtype: DTypeLike) -> str | None:
-    """The protocol's name of a NumPy dtype; None if it has none."""
+    """The protocol's name of a NumPy dtype; None for a dtype that the protocol does not have."""
     return _NAMES.get(np.dtype(dtype).newbyteorder("<"))
 
 
@@ -120,7 +120,7 @@ def _from_json(data: object, dtype: np.dtype[Any]) -> NDArray[Any]:
         numbers = np.asarray(data)
         if numbers.size and numbers.dtype.kind not in "iufO":
             raise TypeError("its data are not numbers")
-        with np.errstate(over="ignore"):  # too large values become infinite
+        with np.errstate(over="ignore"):  # values beyond the range become infinite
             return numbers.astype(np.float64).astype(dtype)
     # another dtype would round large integers, or truncate fractions
     elements = np.array(data, dtype=object)

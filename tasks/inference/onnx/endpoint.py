@@ -22,8 +22,9 @@ class OnnxEndpoint:
     """An ONNX model, run by onnxruntime in the thread that calls `ask`.
 
     Attributes:
-        tiles_per_call: The size of the model's batch dimension. If that is open: what the
-            description suggests, else 8 on a GPU and 1 on a CPU, which gains nothing by more.
+        tiles_per_call: Size of the model's batch dimension. If that is open, the number that the
+            description suggests, otherwise 8 on a GPU and 1 on a CPU, where more are not faster;
+            in both cases limited by the size of the input tensor.
         capacity: Number of concurrent calls that keep the machine busy.
     """
 
@@ -34,7 +35,7 @@ class OnnxEndpoint:
 
         Args:
             session: The model.
-            description: What it takes and gives, for the image at hand.
+            description: Its inputs and outputs, for the image at hand.
             timeout: Seconds that a call may take.
         """
         self._session, self._description = session, description
@@ -56,7 +57,7 @@ class OnnxEndpoint:
             EndpointTimeoutError: The model took longer than the timeout; the call was terminated.
             TransientError: The call was terminated by `close`.
             PermanentError: The model fails on these tiles.
-            AnswerError: The outputs are not what the description says.
+            AnswerError: The description does not fit the outputs.
         """
         return self._description.decode(self._run(prepared), prepared)
 

@@ -1,4 +1,4 @@
-"""Refusing models that keep weights in other files.
+"""Refuses models whose weights are in other files.
 
 A tensor of an ONNX model may name another file that holds its data. Models are untrusted, so no
 such file is ever read. onnxruntime itself only refuses files outside the model's folder, or, for a
@@ -13,7 +13,8 @@ from tasks.errors import RequestError
 
 _EXTERNAL_DATA = 13  # field of TensorProto: the file that holds its data
 
-# Fields (onnx.proto, IR version 13) that lead from a model to its tensors, and their messages
+# For each kind of message, the fields (onnx.proto, IR version 13) on the way to tensors, and the
+# kinds of messages in them
 _FIELDS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -29,7 +30,7 @@ def refuse_external_weights(uri: str, model: bytes) -> None:
     """Check that all tensors of a model are in its own file.
 
     Args:
-        uri: Of the model, for the error.
+        uri: URI of the model, for the error.
         model: The file's content, a ModelProto in protobuf's wire format.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Opening the ONNX model of a request: loaded, checked and tried before any tile is read."""
+"""Opens the ONNX model of a request: it is loaded, checked and run before any tile is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def open_onnx(
     request: Request, image: Image, roots: Sequence[Path], timeout: float
 ) -> OnnxEndpoint:
-    """The endpoint of a request, after the model has been run on a blank tile.
+    """The endpoint that a request names, after the model has been run on a blank tile.
 
     Args:
         request: Its `imageProcessor.name` is the model, s3://bucket/key, read as `assumedRole`, or
@@ -59,7 +59,7 @@ def open_onnx(
     except (AnswerError, EndpointError) as error:
         endpoint.close()
         raise RequestError(
-            f"{name}: does not do what {uri} says, on a blank tile: {error}"
+            f"{name}: the model does not fit its description {uri}, on a blank tile: {error}"
         ) from error
     except BaseException:
         endpoint.close()

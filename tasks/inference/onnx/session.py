@@ -30,8 +30,8 @@ class Session:
     """A model in memory. Safe to use from several threads at once.
 
     Attributes:
-        inputs: By name.
-        outputs: By name.
+        inputs: Type and shape of each input, by name.
+        outputs: Type and shape of each output, by name.
         on_gpu: Whether it runs on a GPU.
         concurrency: Number of concurrent calls that keep the machine busy.
     """
@@ -53,18 +53,27 @@ class Session:
         outputs: Sequence[str],
         options: Any,  # noqa: ANN401
     ) -> dict[str, NDArray[Any]]:
-        """Run the model; returns the named outputs, or all if `outputs` is empty."""
+        """Run the model.
+
+        Args:
+            inputs: The input tensors, by name.
+            outputs: Names of the outputs to compute; empty for all.
+            options: Options from `run_options`.
+
+        Returns:
+            The outputs, by name.
+        """
         names = list(outputs or self.outputs)
         answers = self._session.run(names, inputs, options)
         return dict(zip(names, map(np.asarray, answers), strict=True))
 
 
 def open_session(file: ModelFile, *, cpu_only: bool) -> Session:
-    """The model of a file; read once per process as long as the file does not change.
+    """The model of a file, which a process reads only once as long as it does not change.
 
     Args:
         file: The model.
-        cpu_only: Do not use a GPU.
+        cpu_only: Whether to use no GPU.
 
     Raises:
         RequestError: The file cannot be read, is not a model that onnxruntime can run, or
@@ -110,8 +119,8 @@ def _options(runtime: Any) -> Any:  # noqa: ANN401
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # an exception says what is wrong with a model
-    # the only format whose external weights are looked for
+    options.log_severity_level = 4  # errors reach the user as exceptions, not in a log
+    # `refuse_external_weights` understands no other format
     options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 

@@ -1,4 +1,4 @@
-"""A watchdog for calls of onnxruntime: terminates those that take too long, and all on close."""
+"""A watchdog for calls of onnxruntime: ends calls that take too long, and all calls on close."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
-_CHECKS_PER_TIMEOUT = 4  # at least one a second
+_CHECKS_PER_TIMEOUT = 4  # more for a long time-out: there is at least one check per second
 
 
 class Watchdog:
-    """Terminates calls through their RunOptions. One thread for all: a timer per call costs 0.4 ms.
+    """Terminates calls through their RunOptions.
+
+    One thread watches all calls, as a timer for each call would cost 0.4 ms.
 
     Attributes:
         timeout: Seconds that a call may take.

@@ -46,8 +46,9 @@ def open_sagemaker(
         image: The image whose tiles will be sent.
         timeout: Seconds that a call of AWS may take in all.
         async_timeout: Seconds that an asynchronous endpoint may take for a tile, queue included.
-        async_uri: Where tiles for it are put: `s3://bucket/prefix`.
-        instance_concurrency: Calls that one instance takes at a time, if SageMaker does not say.
+        async_uri: Where tiles for it are stored: `s3://bucket/prefix`.
+        instance_concurrency: Calls that one instance takes at a time, if SageMaker does not say;
+            None if unknown.
 
     Raises:
         RequestError: The endpoint does not exist or is not in service; a parameter does not exist
@@ -99,8 +100,8 @@ def _asynchronous(described: EndpointDescription | None, request: Request) -> bo
         return not alone.isdisjoint(request.image_processor_parameters)
     if described.asynchronous and not described.has_failure_path:
         logger.warning(
-            "%s has no S3FailurePath: a tile that fails there is noticed only when its time is "
-            "over. Set it in the endpoint's AsyncInferenceConfig.",
+            "%s has no S3FailurePath: the failure of a tile is noticed only at the time-out "
+            "(SWATH_ASYNC_TIMEOUT). Set it in the endpoint's AsyncInferenceConfig.",
             request.image_processor.name,
         )
     return described.asynchronous
@@ -119,6 +120,6 @@ def _limit(
 def _check_folder(name: str, uri: str) -> None:
     if not uri.startswith("s3://"):
         raise RequestError(
-            f"imageProcessor.name: {name} is an asynchronous endpoint, which takes tiles from S3: "
-            "have the operator set SWATH_ASYNC_URI, or SWATH_WORK_URI, to s3://bucket/prefix."
+            f"imageProcessor.name: {name} is an asynchronous endpoint, which reads tiles from S3: "
+            "the operator must set SWATH_ASYNC_URI, or SWATH_WORK_URI, to s3://bucket/prefix."
         )

@@ -1,4 +1,4 @@
-"""Asynchronous endpoints of SageMaker: a tile goes to S3, the answer comes to S3."""
+"""Asynchronous endpoints of SageMaker: they read tiles from S3, and write answers to S3."""
 
 from __future__ import annotations
 
@@ -48,18 +48,19 @@ class AsynchronousEndpoint:
             name: Name of the endpoint.
             encode: Encodes a tile as the object that the model reads.
             arguments: Arguments of InvokeEndpointAsync, except those that depend on the tile.
-            role_arn: IAM role to call it and S3 as, or None for the process's own identity.
-            folder: Where tiles are put: `s3://bucket/prefix`.
+            role_arn: IAM role with which SageMaker and S3 are called, or None for the process's own
+                identity.
+            folder: Where tiles are stored: `s3://bucket/prefix`.
             call_timeout: Seconds that a call of AWS may take in all.
-            timeout: Seconds from putting a tile to its answer.
+            timeout: Seconds from the upload of a tile to its answer.
             capacity: Calls that it takes at a time; None if unknown.
         """
         self.prepare, self.capacity = encode, capacity
         self._where = f"SageMaker endpoint {name}"
-        # a tile whose time is over must not keep the model busy
+        # the model must not work on a tile after its time-out
         self._arguments = {
-            "RequestTTLSeconds": _within(timeout, *_QUEUE_SECONDS),
-            "InvocationTimeoutSeconds": _within(timeout, *_MODEL_SECONDS),
+            "RequestTTLSeconds": _clamped(timeout, *_QUEUE_SECONDS),
+            "InvocationTimeoutSeconds": _clamped(timeout, *_MODEL_SECONDS),
             **arguments,
             "EndpointName": name,
         }
@@ -82,7 +83,7 @@ class AsynchronousEndpoint:
         (body,) = prepared
         ASYNCHRONOUS.check(len(body))
         deadline = time.monotonic() + self._timeout
-        name = self._token + uuid4().hex[:16]  # SageMaker takes 32 characters
+        name = self._token + uuid4().hex[:16]  # SageMaker allows at most 32 characters
         tile = join(self._folder, name)
         self._note(tile)
         outputs: list[str] = []
@@ -91,7 +92,8 @@ class AsynchronousEndpoint:
             outputs = self._invoke(tile, name)
             found, result = self._await(tile, outputs, deadline)
         except TransientError:
-            raise  # S3 may be unreachable, or an answer may still come: `close` removes them
+            # S3 may be unreachable, or the answer may still be written: `close` removes the objects
+            raise
         except BaseException:
             self._remove([tile, *outputs])
             raise
@@ -112,7 +114,7 @@ class AsynchronousEndpoint:
             aws.close()
 
     def _invoke(self, tile: str, name: str) -> list[str]:
-        """Submit a tile; returns the URIs of its answer and, if it has one, of its failure."""
+        """Submit a tile; return the URIs of its answer and, if SageMaker names one, its failure."""
         result = self._aws.call(
             "sagemaker-runtime",
             "invoke_endpoint_async",
@@ -143,7 +145,7 @@ class AsynchronousEndpoint:
             self._objects.update(uris)
 
     def _remove(self, uris: Sequence[str]) -> None:
-        """Remove objects, unless `close` has begun to remove all."""
+        """Remove objects, unless `close` was called, which removes all of them."""
         with self._lock:
             if self._closed:
                 return
@@ -159,5 +161,5 @@ def _model_error(where: str, body: bytes) -> EndpointError:
     return status_error(message, int(status[1])) if status else TransientError(message)
 
 
-def _within(seconds: float, least: int, most: int) -> int:
+def _clamped(seconds: float, least: int, most: int) -> int:
     return int(min(max(seconds, least), most))

@@ -1,7 +1,7 @@
 """Calls of AWS: botocore makes and signs the requests, `Transport` sends them.
 
-So one deadline holds from the first byte to the last, and `close` ends calls in flight: botocore's
-own connections offer neither.
+With `Transport`, a call has one deadline for its complete response, and `close` ends calls in
+flight; botocore's own connections can do neither.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _CONFIG = Config(
     request_checksum_calculation="when_required",  # the signature covers the body
     response_checksum_validation="when_required",
 )
-# set by the HTTP client itself, which does not wait for "100 Continue" either
+# headers that the HTTP client sets itself; it does not wait for "100 Continue"
 _NOT_SENT = ("content-length", "expect", "transfer-encoding")
-# no longer true of a decompressed body
+# headers that do not describe the decompressed body
 _NOT_RETURNED = ("content-length", "content-encoding", "transfer-encoding")
-_ERROR = 300
+_ERROR = 300  # HTTP statuses from here on are errors
 
 
 class AwsClient:
@@ -41,7 +41,7 @@ class AwsClient:
         """Open no connection yet.
 
         Args:
-            role_arn: IAM role to call as, or None for the process's own identity.
+            role_arn: IAM role of the calls, or None for the process's own identity.
             timeout: Seconds that a call may take in all.
         """
         self._role = role_arn
@@ -86,7 +86,12 @@ class AwsClient:
             return self._clients[service]
 
     def _renewed(self, service: str, stale: Any) -> Any:  # noqa: ANN401
-        """A client with fresh credentials, which the first thread that needs them fetches."""
+        """A client with fresh credentials, fetched by the first thread that needs them.
+
+        Args:
+            service: Service, as boto3 names it.
+            stale: The client whose credentials have expired.
+        """
         with self._lock:
             if self._clients.get(service) is stale:
                 renew_credentials()
@@ -129,7 +134,7 @@ def _sender(transport: Transport, *, json_errors: bool) -> Callable[..., AWSResp
 
 
 class _Raw(BytesIO):
-    """A body with the interface that botocore reads."""
+    """A response's body with the interface that botocore expects."""
 
     def stream(self) -> list[bytes]:
         """The body in one part."""
@@ -137,7 +142,7 @@ class _Raw(BytesIO):
 
 
 def _body(request: AWSPreparedRequest) -> bytes | bytearray | None:
-    """The bytes to send; those for S3 are in a file in memory."""
+    """The body of a request in bytes; botocore gives a body for S3 as a file in memory."""
     body = request.body
     if body is None or isinstance(body, bytes | bytearray):
         return body

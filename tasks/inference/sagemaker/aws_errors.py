@@ -1,4 +1,4 @@
-"""The error of Swath that an error of AWS stands for."""
+"""The error of Swath for each error of AWS."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ _TOO_LARGE = 413
 _SERVER_ERROR = 500
 _EXCERPT = 300  # characters of a message of AWS or the model
 
-SMALLER = (
+SMALLER_TILES = (
     "give a smaller imageProcessorTileSize, or an imageProcessorTileFormat and "
     "imageProcessorTileCompression that take fewer bytes (PNG; JPEG; NITF with J2K)"
 )
-"""What to do about a tile that is too large."""
+"""The remedy for tiles that are too large, for messages."""
 
 
 def error_code(error: ClientError) -> str:
-    """AWS's code of an error."""
+    """The code of an error, as AWS names it, or ""."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def credentials_expired(error: AwsError) -> bool:
-    """Whether fresh credentials of the same identity may be accepted."""
+    """Whether the credentials have expired, so that fresh ones may be accepted."""
     return isinstance(error, ClientError) and error_code(error) in _EXPIRED
 
 
 def access_denied(error: AwsError) -> bool:
-    """Whether the identity lacks a permission; the resource may exist."""
+    """Whether the identity lacks a permission, whether or not the resource exists."""
     return isinstance(error, ClientError) and error_code(error) in _FORBIDDEN
 
 
 def endpoint_error(where: str, error: AwsError) -> EndpointError:
-    """The error of Swath that an error of AWS stands for.
+    """The error of Swath for an error of AWS.
 
     Args:
         where: The endpoint or the object in S3, as messages name it.
-        error: The error of botocore.
+        error: The error that botocore raised.
     """
     if isinstance(error, ClientError):
         return _service_error(where, error)
@@ -108,7 +108,7 @@ def _model_error(
 
 
 def _remedy(error: ClientError, status: int) -> str:
-    """What to do, if AWS's message does not say."""
+    """The remedy, if AWS's message does not contain it; else ""."""
     if credentials_expired(error):
         return ". Fresh credentials were refused too: renew them."
     if error.operation_name == "AssumeRole":
@@ -117,7 +117,7 @@ def _remedy(error: ClientError, status: int) -> str:
         return (
             f". Grant it to the identity that calls (imageProcessor.assumedRole): {_action(error)}."
         )
-    return f": {SMALLER}." if status == _TOO_LARGE else ""
+    return f": {SMALLER_TILES}." if status == _TOO_LARGE else ""
 
 
 def _action(error: ClientError) -> str:

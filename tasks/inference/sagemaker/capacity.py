@@ -1,4 +1,4 @@
-"""How many calls a SageMaker endpoint takes at a time, from what SageMaker says of it."""
+"""The number of calls that a SageMaker endpoint takes at a time, as SageMaker describes it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def capacity(
     role_arn: str | None,
     instance_concurrency: int | None,
 ) -> int | None:
-    """Calls that the addressed part of an endpoint takes at a time; None if unknown.
+    """Calls that an endpoint, or the part of it that is called, takes at a time; None if unknown.
 
     Args:
         name: Name of the endpoint.
         described: Its description.
         parameters: The request's parameters: `TargetVariant` or `InferenceComponentName` names the
-            part; without them it is all variants.
-        role_arn: IAM role to call as, or None for the process's own identity.
+            part that is called; without them it is all variants.
+        role_arn: IAM role of the calls, or None for the process's own identity.
         instance_concurrency: Calls that one instance takes at a time, if neither the endpoint's
             configuration nor its tag says so; None if unknown.
 
@@ -56,7 +56,7 @@ def capacity(
 
 
 def _of_variant(variant: Variant, each: int | None) -> int | None:
-    """A variant without instances counts as one: a call makes it start one."""
+    """Calls that a variant takes at a time; one without instances starts an instance at a call."""
     if variant.serverless_concurrency is not None:
         return variant.serverless_concurrency
     return each and max(1, variant.instances) * each
@@ -65,6 +65,7 @@ def _of_variant(variant: Variant, each: int | None) -> int | None:
 def _of_component(
     component: str, endpoint: str, role_arn: str | None, instance_concurrency: int | None
 ) -> int | None:
+    """Calls that an inference component takes at a time: the sum over its copies."""
     field = "imageProcessorParameters.InferenceComponentName"
     found = control_plane(
         f"{field}: {component}",

@@ -1,4 +1,4 @@
-"""What SageMaker's control plane says of an endpoint: its variants, and how it is called."""
+"""The description of an endpoint by SageMaker's control plane: its kind and its variants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.inference.sagemaker.aws_errors import (
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 3  # few: without a route to the control plane, every region waits for all of them
-# an endpoint answers in all of these states: during an update its former instances do
+# an endpoint answers in each of these states: during an update, by its former instances
 _SERVING = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack"})
 _UNKNOWN = frozenset({"ValidationException", "ResourceNotFound", "ResourceNotFoundException"})
 
@@ -96,7 +96,7 @@ def describe(name: str, role_arn: str | None) -> EndpointDescription | None:
 def control_plane(field: str, role_arn: str | None, operation: str, **arguments: str) -> Any:  # noqa: ANN401
     """The answer of SageMaker's control plane; None if it may not be called or cannot be reached.
 
-    In a restricted network only the runtime can be reached.
+    In a restricted network, only the service that runs models can be reached.
 
     Args:
         field: The request's field that names the subject of the call, and its value.
@@ -146,7 +146,7 @@ def check_serving(field: str, name: str, status: str, reason: str | None) -> Non
     """Refuse an endpoint, or an inference component, that is not in service.
 
     Raises:
-        RequestError: With its status, and SageMaker's reason.
+        RequestError: It is not in service; the message has its status and SageMaker's reason.
     """
     if status not in _SERVING:
         raise RequestError(

@@ -31,7 +31,7 @@ def check_names(parameters: Mapping[str, Any]) -> None:
     """Refuse parameters that no operation has, before AWS is called.
 
     Raises:
-        RequestError: With the allowed names.
+        RequestError: No operation has the parameter; the message lists the allowed names.
     """
     allowed = parameters_of(REAL_TIME) | parameters_of(ASYNCHRONOUS)
     for name in parameters:
@@ -43,15 +43,15 @@ def check_names(parameters: Mapping[str, Any]) -> None:
 
 
 def arguments(operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """A request's parameters, each in the type that the operation takes; empty ones left out.
+    """A request's parameters in the types that the operation takes, without empty ones.
 
     Args:
         operation: `REAL_TIME` or `ASYNCHRONOUS`.
         parameters: The request's `imageProcessorParameters`.
 
     Raises:
-        RequestError: The operation has no such parameter, or Swath sets it, or the operation does
-            not take the value.
+        RequestError: The operation does not have the parameter, Swath sets it, or the operation
+            does not allow the value.
     """
     allowed = parameters_of(operation)
     for name in parameters:
@@ -88,7 +88,8 @@ def _value(name: str, text: str, shape: Shape) -> str | int:
         return int(text)
     if not text.isascii():  # sent as headers
         raise RequestError(
-            f"imageProcessorParameters.{name}: {text!r} is not ASCII; encode it, as base64 say."
+            f"imageProcessorParameters.{name}: {text!r} is not ASCII; encode it, for example as "
+            "base64."
         )
     if not least <= len(text) <= int(most or len(text)):
         raise RequestError(

@@ -1,4 +1,4 @@
-"""The largest tile that SageMaker takes in a call."""
+"""The largest tile that SageMaker accepts in a call."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tasks.errors import PermanentError, RequestError
 from tasks.imagery import Image
-from tasks.inference.sagemaker.aws_errors import SMALLER
+from tasks.inference.sagemaker.aws_errors import SMALLER_TILES
 from tasks.request import Request, TileCompression, TileFormat
 
 _UNCOMPRESSED = (TileFormat.GTIFF, TileFormat.NITF, TileFormat.NPY)  # with compression NONE
@@ -15,7 +15,7 @@ _ALTERNATIVE = ", or name an asynchronous endpoint, which takes 1 GB"
 
 @dataclass(frozen=True, slots=True)
 class PayloadLimit:
-    """The most bytes that one kind of endpoint takes in a call.
+    """The maximum size of a call's body for one kind of endpoint.
 
     Attributes:
         kind: The kind, as AWS calls it.
@@ -34,16 +34,20 @@ class PayloadLimit:
             size: Bytes of the encoded tile.
 
         Raises:
-            PermanentError: With the limit and the remedy.
+            PermanentError: The tile is too large; the message has the limit and the remedy.
         """
         if size > self.size:
             raise PermanentError(self._message(f"the tile has {size} bytes"))
 
     def check_all(self, request: Request, image: Image) -> None:
-        """Refuse a request whose full tiles are all too large: known if they are not compressed.
+        """Refuse a request whose uncompressed tiles are too large; compressed sizes are not known.
+
+        Args:
+            request: Names the size and the encoding of tiles.
+            image: The image whose tiles will be sent.
 
         Raises:
-            RequestError: With the limit and the remedy.
+            RequestError: The tiles are too large; the message has the limit and the remedy.
         """
         plain = request.tile_compression == TileCompression.NONE
         if not (plain and request.tile_format in _UNCOMPRESSED):
@@ -61,7 +65,7 @@ class PayloadLimit:
     def _message(self, what: str) -> str:
         return (
             f"{what}, and a {self.kind} endpoint of SageMaker takes {self.size}: "
-            f"{SMALLER}{self.alternative}."
+            f"{SMALLER_TILES}{self.alternative}."
         )
 
 

@@ -39,7 +39,7 @@ class SageMakerEndpoint:
             encode: Encodes a tile as the body of a call.
             arguments: Arguments of InvokeEndpoint, except its name and body.
             aws: Calls AWS; closed with the endpoint.
-            limit: On a tile's bytes.
+            limit: The largest tile that the endpoint accepts.
             capacity: Calls that it takes at a time; None if unknown.
         """
         self.prepare, self.capacity = encode, capacity
@@ -71,7 +71,7 @@ def json_answer(where: str, result: Mapping[str, Any]) -> JsonText:
 
     Args:
         where: The endpoint, as messages name it.
-        result: With `Body`, in bytes, and `ContentType`.
+        result: The operation's result, with `Body` in bytes and `ContentType`.
 
     Raises:
         AnswerError: The media type is not that of JSON.

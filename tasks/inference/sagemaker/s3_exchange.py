@@ -1,4 +1,4 @@
-"""The objects in S3 through which an asynchronous endpoint takes tiles and gives answers."""
+"""The objects in S3 through which an asynchronous endpoint gets tiles and returns answers."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ logger = logging.getLogger(__name__)
 
 _FIRST_DELAY = 0.2  # seconds
 _LONGEST_DELAY = 10.0
-_GROWTH = 1.25  # so that an answer is noticed at most a fifth of its time too late
-_FRESH = 0.5  # of a caller's delay: a listing by another caller that is no older will do
+_GROWTH = 1.25  # an answer is noticed late by at most a fifth of the time since its call
+_MAX_AGE = 0.5  # of a caller's delay: up to this age, it uses another caller's listing
 _MOST_KEYS = 1000  # in one call of DeleteObjects
 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """The objects under a prefix at a time."""
+    """The keys under a prefix, and the time at which their listing began (monotonic seconds)."""
 
     began: float
     keys: frozenset[str]
 
 
 class S3Exchange:
-    """Puts, awaits and removes objects, for several threads at once.
+    """Stores objects, waits for objects and removes them, for several threads at once.
 
-    Objects are awaited by listing them. All their names start with one token, so that one listing
+    It waits for objects by listing them. All their names start with one token, so that one listing
     serves all waiting threads; the delays between listings grow with the time waited.
     """
 
@@ -62,7 +62,7 @@ class S3Exchange:
         """Store an object.
 
         Raises:
-            EndpointError: As `AwsClient.call`.
+            EndpointError: See `AwsClient.call`.
         """
         self._s3("put_object", uri, Body=body)
 
@@ -70,7 +70,7 @@ class S3Exchange:
         """Wait for the first of a few objects: its URI, and the object's `Body` and `ContentType`.
 
         Args:
-            uris: `s3://bucket/key` each.
+            uris: URIs of the form `s3://bucket/key`.
             deadline: Time of the monotonic clock at which the wait ends.
 
         Raises:
@@ -83,10 +83,12 @@ class S3Exchange:
         while (left := deadline - time.monotonic()) > 0:
             if self._closed.wait(min(delay, left)):
                 raise TransientError(
-                    f"{uris[0]}: the endpoint was closed while its answer was awaited"
+                    f"{uris[0]}: the endpoint was closed during the wait for its answer"
                 )
             try:
-                if found := next((uri for uri in uris if self._exists(uri, delay * _FRESH)), None):
+                if found := next(
+                    (uri for uri in uris if self._exists(uri, delay * _MAX_AGE)), None
+                ):
                     return found, self._s3("get_object", found)
             except PermanentError:
                 raise
@@ -119,8 +121,8 @@ class S3Exchange:
         if errors and not self._warned:
             self._warned = True
             logger.warning(
-                "Objects of an asynchronous endpoint stay in s3://%s (%s): grant s3:DeleteObject "
-                "there, and give the folder a lifecycle rule.",
+                "Objects of an asynchronous endpoint could not be deleted from s3://%s (%s): grant "
+                "s3:DeleteObject there, and give the folder a lifecycle rule.",
                 bucket,
                 errors[0],
             )

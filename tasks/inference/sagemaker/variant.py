@@ -1,4 +1,4 @@
-"""Chooses one production variant of an endpoint for all of an image."""
+"""Chooses one production variant of an endpoint for all tiles of an image."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _SELECTS = ("TargetVariant", "InferenceComponentName")
 
 
 def resolve_variant(request: Request, image_url: str) -> Request:
-    """The request, with the variant of its SageMaker endpoint that one image goes to.
+    """The request, with the variant of its SageMaker endpoint that is used for one image.
 
-    The variant is chosen by current weight and by a digest of the request and the image: images
-    are distributed by the variants' weights, and all regions of an image, and a rerun, have the
-    same. The request is returned unchanged if it names a variant or an inference component, if
-    there is nothing to choose, or if the endpoint may not be described; then SageMaker chooses a
-    variant for each call.
+    The variant is chosen by a digest of the request and the image, in proportion to the variants'
+    current weights: all regions of an image, and a rerun, use the same one. The request is returned
+    unchanged if it names a variant or an inference component, if the endpoint has only one variant
+    or is asynchronous, or if the endpoint may not be described. In the last case SageMaker chooses
+    a variant for each call.
 
     Args:
         request: Any request; one with another kind of endpoint is returned unchanged.
@@ -42,11 +42,11 @@ def resolve_variant(request: Request, image_url: str) -> Request:
         return request
     described = describe(processor.name, processor.assumed_role)
     if described is None:
-        logger.warning("No TargetVariant is named for %s: SageMaker chooses.", processor.name)
+        logger.warning("%s: SageMaker chooses a variant for each call.", processor.name)
     if described is None or described.asynchronous or len(described.variants) < 2:
         return request
     name = choose_variant(described.variants, request.identity(image_url))
-    logger.info("%s goes to variant %s of %s.", image_url, name, processor.name)
+    logger.info("%s is sent to variant %s of %s.", image_url, name, processor.name)
     named = {**parameters, "TargetVariant": name}
     return request.model_copy(update={"image_processor_parameters": named})
 
@@ -55,7 +55,7 @@ def choose_variant(variants: Sequence[Variant], digest: str) -> str:
     """The name of a variant, chosen in proportion to the weights.
 
     Args:
-        variants: One or more, in any order; if no weight is above 0, all weigh the same.
+        variants: One or more, in any order; if no weight is above 0, all count as equal.
         digest: Hexadecimal digits, read as a fraction of the sum of all weights.
     """
     ordered = sorted(variants, key=lambda variant: variant.name)

@@ -1,4 +1,5 @@
-"""Decoding the outputs of each family of detectors, as `swath:detector` describes them.
+"""Decodes the outputs of each family of detectors, as `swath:detector` describes them.
 
-detector.py is the base class, boxes.py what families share; every other module is one family.
+detector.py has the base class, boxes.py the functions that several families use; every other module
+is one family.
 """

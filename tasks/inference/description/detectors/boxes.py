@@ -1,4 +1,4 @@
-"""What families of detectors share: box formats, labels to class indices, NaN scores, NMS."""
+"""Functions for several families of detectors: box formats, class indices, NaN scores, NMS."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BoxFormat = Literal["xyxy", "cxcywh", "xywh"]
 
 
 def to_corners(boxes: NDArray[Any], box_format: BoxFormat) -> NDArray[np.float64]:
-    """Boxes (…, 4) as x_min, y_min, x_max, y_max.
+    """Convert boxes (…, 4) to x_min, y_min, x_max, y_max.
 
     Args:
-        boxes: In any unit.
+        boxes: Boxes (…, 4) in any unit.
         box_format: Corners (`xyxy`), centre and size (`cxcywh`), or upper left corner and size
             (`xywh`).
     """
@@ -40,10 +40,10 @@ def class_indices(labels: NDArray[Any], classes: Sequence[Class]) -> NDArray[np.
 
     Args:
         labels: (n,) values of classes, in any numeric dtype.
-        classes: In the order of their values.
+        classes: The classes, in the order of their values.
 
     Raises:
-        AnswerError: No class has that value.
+        AnswerError: No class has a label's value.
     """
     values = np.array([one.value for one in classes], np.float64)
     indices = np.searchsorted(values, labels).clip(0, len(values) - 1)
@@ -57,11 +57,11 @@ def class_indices(labels: NDArray[Any], classes: Sequence[Class]) -> NDArray[np.
 
 
 def check_scores(scores: NDArray[Any]) -> NDArray[Any]:
-    """The scores, none of which is NaN.
+    """Return the scores, of any shape, after a check that they are not NaN.
 
     Raises:
-        AnswerError: One is. The whole answer is then worthless: comparisons with NaN are False, so
-            it would look as if nothing had been found.
+        AnswerError: A score is NaN. The whole answer is then refused: comparisons with NaN are
+            False, so it would look as if the model had found nothing.
     """
     if np.isnan(scores).any():
         raise AnswerError(
@@ -79,8 +79,14 @@ def suppress(
 ) -> NDArray[np.int64]:
     """Indices of the boxes that class-wise NMS keeps, in descending order of score.
 
-    Boxes that are not finite, or far outside any input, overlap nothing. They come last, so that
-    the check of the answer counts them as broken.
+    Boxes that are not finite, or far outside any input, are kept and come last, so that the check
+    of the answer counts them as malformed.
+
+    Args:
+        boxes: (n, 4) x_min, y_min, x_max, y_max in pixels of the input.
+        scores: (n,) scores in any floating dtype.
+        classes: (n,) class indices.
+        iou_threshold: A box whose IoU with a better box of its class is higher is dropped.
     """
     usable = (np.abs(boxes) < _MAX_COORDINATE).all(axis=1)
     best = np.flatnonzero(usable)

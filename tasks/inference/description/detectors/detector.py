@@ -1,4 +1,4 @@
-"""The part of `swath:detector` that is the same for every family of detectors."""
+"""The part of `swath:detector` that all families of detectors have."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ class Detector(MlmObject):
         channel_order: RGB to keep the order of the bands, BGR to reverse it.
         pixel_types: Pixel types of images that the value scaling is written for.
         letterbox: Keep the aspect ratio when a tile is resized, with padding to the right and below
-            (`corner`) or on all sides (`centre`).
-        pad_value: Value of padding, as that of a pixel of the image, before scaling.
+            (`corner`) or on all sides (`centre`); None stretches the tile.
+        pad_value: Value of the padding, before scaling, as if it were a pixel of the image.
         clip: Minimum and maximum of the values after scaling.
-        strides: Of the model's heads; an input of any size is padded to a multiple of the largest.
+        strides: Strides of the model's heads in pixels; an input of any size is padded to a
+            multiple of the largest.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -56,7 +57,7 @@ class Detector(MlmObject):
 
     @property
     def stride(self) -> int:
-        """The number of pixels that sides of an input of any size are a multiple of."""
+        """The number of pixels to a multiple of which an input of any size is padded."""
         return max(self.strides, default=1)
 
     @property
@@ -66,19 +67,19 @@ class Detector(MlmObject):
 
     @property
     def size_input(self) -> str | None:
-        """Name of the input that takes the width and height of the first one, if there is one."""
+        """Name of the input that takes the width and height of the first one; None without one."""
         return None
 
     def check_channels(self, channels: int) -> None:
         """Check the fields that depend on the number of the model's channels.
 
         Raises:
-            ValueError: With the field and the remedy.
+            ValueError: A field does not fit; the message has the field and the remedy.
         """
         if self.bands is not None and len(self.bands) != channels:
             raise ValueError(
                 f"swath:detector.bands: has {len(self.bands)} bands where input.shape has "
-                f"{channels}; give as many"
+                f"{channels}; give {channels}"
             )
         if self.channel_order == "BGR" and channels != 3:
             raise ValueError(
@@ -100,9 +101,10 @@ class Detector(MlmObject):
         """The outputs by role, batch dimension first, one row per tile.
 
         Args:
-            outputs: As the model gave them; of a single tile also without a batch dimension.
+            outputs: The model's outputs by name; for a single tile, the batch dimension may be
+                missing.
             names: Name of each role's output, from `output_names`.
-            tiles: Number of tiles of the call.
+            tiles: Number of tiles in the call.
 
         Raises:
             AnswerError: An output is missing, is not numeric or has other dimensions.
@@ -148,9 +150,9 @@ class Detector(MlmObject):
         """The boxes of each tile in pixels of the input, corner-origin.
 
         Args:
-            tensors: By role, batch dimension first.
-            classes: In the order of their values.
-            size: Width and height of the input.
+            tensors: The outputs by role, with the batch dimension first.
+            classes: The classes, in the order of their values.
+            size: Width and height of the input in pixels.
 
         Raises:
             AnswerError: The tensors do not have the shapes of this family, or scores are NaN.

@@ -19,14 +19,15 @@ from tasks.inference.endpoint import Boxes
 
 
 class Detr(Postprocessed):
-    """Raw queries, if `activation` is given: logits (batch, queries, classes), boxes (…, 4).
+    """DETR and RT-DETR, exported as raw queries or with post-processing.
 
-    Without `activation` the export is post-processed, as RT-DETR's own: labels, boxes and scores.
+    With `activation`, the outputs are raw queries: logits (batch, queries, classes) and boxes
+    (batch, queries, 4), by default as `cxcywh` in fractions of the input's size. Without it, the
+    export is post-processed, as RT-DETR's own is: labels, boxes and scores.
 
     Attributes:
-        activation: From logits to scores: `softmax`, with a last column for "no object", as DETR;
-            or `sigmoid`, each class on its own, as RT-DETR. Boxes are then `cxcywh` in fractions of
-            the input's size by default.
+        activation: Function from logits to scores: `softmax`, with a last column for "no object"
+            (DETR); or `sigmoid`, each class independently (RT-DETR).
     """
 
     type: Literal["detr"]
@@ -45,7 +46,7 @@ class Detr(Postprocessed):
         return super().roles if self.activation is None else {"boxes": 3, "logits": 3}
 
     def decode(self, tensors: Tensors, classes: Sequence[Class], size: Size) -> list[Boxes]:
-        """As their `PostProcess`: the best class per query, or the best query-class pairs."""
+        """Decode as DETR (best class of each query) or RT-DETR (best pairs of query and class)."""
         if self.activation is None:
             return super().decode(tensors, classes, size)
         self.check_lengths(tensors)

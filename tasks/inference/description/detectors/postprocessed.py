@@ -23,12 +23,15 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Postprocessed(Detector):
-    """Labels and scores (batch, boxes), boxes (batch, boxes, 4); no batch dimension for one tile.
+    """A detector whose outputs are labels and scores (batch, boxes) and boxes (batch, boxes, 4).
+
+    For one tile, the batch dimension may be missing.
 
     Attributes:
-        outputs: The model's name of each output, by role; a role that is not listed is the name.
-        box_format: Of the boxes.
-        normalized: Whether boxes are in fractions of the input's size, not in its pixels.
+        outputs: The model's name of each output, by role; a role that is not listed is itself the
+            name.
+        box_format: Format of the boxes.
+        normalized: Whether boxes are in fractions of the input's size, not in pixels.
         size: Name of a second input that takes the width and height of the first, int64 (batch, 2).
     """
 
@@ -48,7 +51,7 @@ class Postprocessed(Detector):
 
     @property
     def size_input(self) -> str | None:
-        """Name of the input that takes the width and height of the first one."""
+        """Name of the input that takes the width and height of the first one; None without one."""
         return self.size
 
     @property
@@ -72,7 +75,7 @@ class Postprocessed(Detector):
         ]
 
     def in_pixels(self, boxes: NDArray[Any], size: Size) -> NDArray[np.float64]:
-        """Boxes (n, 4) as corners in pixels of the input."""
+        """Convert boxes (n, 4) of the model to corners in pixels of the input."""
         unit = np.array(size * 2, np.float64) if self.normalized else 1.0
         return to_corners(boxes * unit, self.box_format)
 
@@ -97,8 +100,8 @@ class Postprocessed(Detector):
 class Torchvision(Postprocessed):
     """Detectors of torchvision (Faster R-CNN, RetinaNet, FCOS, SSD, …), as torch exports them.
 
-    Their outputs have no batch dimension, and label 0 is the background. If an export has numbers
-    for output names, `outputs` says which is which.
+    Their outputs have no batch dimension, and label 0 is the background. If the names of an
+    export's outputs are numbers, `outputs` gives the name for each role.
     """
 
     type: Literal["torchvision"]

@@ -28,11 +28,13 @@ from tasks.inference.endpoint import Boxes
 
 
 class YoloV8(Detector):
-    """A YOLOv8 head: (batch, 4 + classes, cells), or transposed; centre and size in pixels.
+    """A YOLOv8 head: (batch, 4 + classes, cells), or transposed.
+
+    Each cell has a box (centre and size in pixels) and a score per class.
 
     Attributes:
-        end2end: Whether the export includes NMS: (batch, boxes, 6), corners in pixels, score and
-            class.
+        end2end: Whether the export includes NMS. The output is then (batch, boxes, 6): corners in
+            pixels, score, class.
         nms_iou_threshold: A box whose IoU with a better box of its class is higher is dropped.
     """
 
@@ -48,7 +50,7 @@ class YoloV8(Detector):
         classes: Sequence[Class],
         size: Size,  # noqa: ARG002 - the boxes are already in pixels
     ) -> list[Boxes]:
-        """As Ultralytics' `non_max_suppression` with one class per box."""
+        """Decode as Ultralytics' `non_max_suppression` does with one class per box."""
         predictions = tensors["predictions"]
         columns = 6 if self.end2end else 4 + len(classes)
         if not self.end2end and predictions.shape[1] == columns:

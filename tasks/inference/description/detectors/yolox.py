@@ -27,8 +27,9 @@ class Yolox(Detector):
     """A YOLOX head: (batch, cells, 5 + classes), centre, size, objectness, class scores.
 
     Attributes:
-        decoded: Whether centres and sizes are in pixels (exported with `--decode_in_inference`),
-            not offsets from a cell and logarithms in units of its stride.
+        decoded: Whether centres and sizes are in pixels (exported with `--decode_in_inference`).
+            Otherwise, in units of the cell's stride, the centre is an offset from the cell and the
+            size a logarithm.
         nms_iou_threshold: A box whose IoU with a better box of its class is higher is dropped.
     """
 
@@ -39,7 +40,7 @@ class Yolox(Detector):
     strides: Strides = (8, 16, 32)
 
     def decode(self, tensors: Tensors, classes: Sequence[Class], size: Size) -> list[Boxes]:
-        """As YOLOX's own `demo_postprocess` and `multiclass_nms`."""
+        """Decode as YOLOX's own `demo_postprocess` and `multiclass_nms` do."""
         predictions = tensors["predictions"]
         corners, strides = _cells(size, self.strides)
         cells = predictions.shape[1] if self.decoded else len(strides)
@@ -79,7 +80,7 @@ class Yolox(Detector):
 
 @lru_cache(8)
 def _cells(size: Size, strides: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Upper left corner (cells, 2) of each cell in units of its stride; strides (cells, 1)."""
+    """Of each cell: upper left corner in units of its stride (cells, 2), and stride (cells, 1)."""
     corner, side = [], []
     for stride in strides:
         columns, rows = np.meshgrid(np.arange(size[0] // stride), np.arange(size[1] // stride))

@@ -1,1 +1,1 @@
-"""From a tile's pixels to the model's input tensor: bands, size, values, order of dimensions."""
+"""Makes the model's input tensor from a tile's pixels: bands, size, values, dimension order."""

@@ -1,4 +1,4 @@
-"""Choosing the bands of an image that go into the model."""
+"""Chooses the bands of an image that the model gets."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def choose_bands(
     alpha not counted.
 
     Args:
-        properties: Of the model.
+        properties: The description of the model.
         count: Number of bands of the image, alpha included.
-        names: Names of the image's bands (red, gray, nir, …), as far as they are known.
+        names: Names of the image's bands (red, gray, nir, …); empty if they are not known.
         alpha: Number of the alpha band, from 1, or None.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Placing a tile in the model's input: resized, padded, or unchanged."""
+"""The placement of a tile in the model's input: resized, padded, or unchanged."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ class Placement:
         return self.content != self.canvas
 
     def to_tile(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Transform boxes (n, 4), corner-origin, from pixels of the input to those of the tile."""
+        """Transform boxes (n, 4), corner-origin, from pixels of the input to pixels of the tile."""
         offset = np.array((self.left, self.top) * 2, np.float64)
         scale = np.array(self.scale * 2, np.float64)
         boxes_in_tile: NDArray[np.float64] = (boxes - offset) / scale
         return boxes_in_tile
 
     def only_in_padding(self, boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which boxes (n, 4), in pixels of the input, lie in the input but show only its padding.
+        """(n,) True for boxes (n, 4), in pixels of the input, that lie only in its padding.
 
-        A model cannot know what is padding, so such boxes are no fault of it. Boxes that are
-        outside the whole input, disordered or not finite are.
+        A model cannot distinguish padding from pixels, so these boxes are not errors of the model.
+        Boxes that lie outside the whole input, are not ordered or are not finite are errors.
         """
         if not self.padded:
             return np.zeros(len(boxes), bool)
@@ -72,14 +72,14 @@ def place_tile(
     """The placement of a tile.
 
     Args:
-        tile: Width and height.
-        size: Width and height of the model's input; None if it takes any size. It is then the
-            tile's size, padded to a multiple of `stride`.
+        tile: Width and height of the tile in pixels.
+        size: Width and height of the model's input in pixels. None if it takes any size: the input
+            then has the tile's size, padded to a multiple of `stride`.
         resize_type: MLM's `pad` or `interpolation-…`; None if tiles must have the size of the
             input.
         letterbox: Keep the aspect ratio, with padding to the right and below (`corner`, as YOLOX)
             or on all sides (`centre`, as Ultralytics); None stretches the tile.
-        stride: The number of pixels that sides of an input of any size are a multiple of.
+        stride: The number of pixels to a multiple of which an input of any size is padded.
 
     Raises:
         RequestError: The tile has another size than the input, and `resize_type` does not say how

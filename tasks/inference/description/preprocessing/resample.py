@@ -1,4 +1,4 @@
-"""Resizing a band as OpenCV does: pixel areas aligned, edges replicated, no antialiasing."""
+"""Resizes a band as OpenCV does: pixel areas aligned, edges replicated, no antialiasing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Taps:
 
     Attributes:
         sources: (taps, pixels), indices of pixels of the source line.
-        weights: (taps, pixels), adding up to 1 over the taps.
+        weights: (taps, pixels); the weights of a pixel add up to 1.
     """
 
     sources: NDArray[np.intp]
@@ -34,7 +34,7 @@ def resize(
     """Resize a band, a few rows at a time.
 
     Args:
-        band: (rows, columns), of a real dtype.
+        band: (rows, columns) of any real dtype.
         size: Width and height of the result.
         method: The last part of MLM's `interpolation-…`: nearest, linear, cubic, area or lanczos4.
 

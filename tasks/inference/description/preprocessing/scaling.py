@@ -1,4 +1,4 @@
-"""Scaling pixel values, and casting them to the model's data type."""
+"""Scales pixel values, and casts them to the model's data type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_SCALING = ValueScaling(type=None)
 
 
 def check_pixel_type(properties: Properties, dtype: np.dtype[Any]) -> None:
-    """Refuse an image whose pixel type is not one that the value scaling was written for.
+    """Refuse an image with a pixel type for which the value scaling was not written.
 
     Raises:
         RequestError: `swath:detector.pixel_types` does not list the type.
@@ -35,13 +35,13 @@ def rescale(
     clip: tuple[float, float] | None,
     target: NDArray[Any],
 ) -> None:
-    """Scale values into `target`; those outside the range of its dtype become its nearest value.
+    """Scale values into `target`; a value outside the range of its dtype becomes the nearest limit.
 
     Args:
-        values: (…), of any real dtype.
+        values: (…) of any real dtype.
         scaling: MLM's Value Scaling Object.
-        clip: Minimum and maximum after scaling.
-        target: Of the same shape, in the model's dtype; overwritten.
+        clip: Minimum and maximum after scaling, or None.
+        target: (…) of the same shape, in the model's dtype; overwritten.
     """
     if scaling.bounds is not None:
         values = np.clip(values.astype(_computing_dtype(values.dtype), copy=False), *scaling.bounds)

@@ -1,4 +1,4 @@
-"""Making the model's input tensor from a tile's pixels."""
+"""Makes the model's input tensor from a tile's pixels."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _CHANNELS_FIRST = ("bands", "height", "width")
 
 @dataclass(frozen=True, slots=True)
 class PreparedTile:
-    """A tile as the model takes it.
+    """The model's input for a tile.
 
     Attributes:
-        tensor: The model's input for this tile, without a batch dimension: in the model's dtype and
-            order of dimensions, contiguous.
+        tensor: The input without a batch dimension, contiguous, in the model's dtype and order of
+            dimensions.
         placement: Where the tile lies in the input.
     """
 
@@ -37,10 +37,10 @@ def make_tensor(
     """A tile's pixels in the model's dtype and order of dimensions, without a batch dimension.
 
     Args:
-        properties: Of the model.
-        pixels: (bands, rows, columns).
+        properties: The description of the model.
+        pixels: (bands, rows, columns) of the tile, in any real dtype.
         bands: Indices of the bands to use, from 0, in the model's order.
-        placement: Where they go in the input.
+        placement: Where the tile lies in the input.
     """
     model_input, detector = properties.input, properties.detector
     order = [name for name in model_input.input.dim_order if name != "batch"]
@@ -70,7 +70,7 @@ def make_tensor(
 
 
 def _replace_non_finite(values: NDArray[Any], pad_value: float) -> NDArray[Any]:
-    """Values with NaN and infinity replaced: in a convolution they would spread over the tile."""
+    """Replace NaN and infinity, which a convolution would spread over the tile."""
     if values.dtype.kind != "f":
         return values
     return np.where(np.isfinite(values), values, values.dtype.type(pad_value))
