@@ -1,1 +1,1 @@
-"""WHERE IT RUNS: command line, local stack, demonstration, container image, AWS."""
+"""Where Swath runs: command line, local stack, demonstration, container image, AWS."""

@@ -1,1 +1,1 @@
-"""WHAT RUNS: orchestration only, thin enough to read aloud."""
+"""What Prefect runs: the sensor on the queue, images and regions. Orchestration only."""

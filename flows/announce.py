@@ -1,4 +1,7 @@
-"""Status messages of image runs on the operator's SNS topic: STARTED, IN_PROGRESS, then one end."""
+"""Status messages of image runs on the operator's SNS topic.
+
+Each run publishes STARTED, IN_PROGRESS, and one final status: SUCCESS, PARTIAL or FAILED.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,17 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.runtime import flow_run as this_flow_run
 
-from tasks.reporting.status import JobStatus, Status, publish_status
+from tasks.reporting.status import JobStatus, Status, image_id_of, publish_status
 from tasks.request import Request
 from tasks.settings import settings
 
 ANNOUNCED = "swath.announced"
-"""Label of a flow run: whether its end was published."""
+"""Label of a flow run: whether its final status was published."""
 
 
 def announce_start(request: Request, image_url: str) -> None:
-    """Publish STARTED for this image's run; once more if it is run again in Prefect."""
-    if this_flow_run.run_count > 1:
+    """Publish STARTED for this image's run; a retry of the run in Prefect publishes it again."""
+    if this_flow_run.run_count > 1:  # then its final status has to be published again too
         _label(UUID(this_flow_run.id), announced=False)
     announce(request, image_url, JobStatus.STARTED, "the image is being opened")
 
@@ -30,7 +33,7 @@ def announce_start(request: Request, image_url: str) -> None:
 def announce(request: Request, image_url: str, status: JobStatus, message: str) -> None:
     """Publish a status of this image's run."""
     started = this_flow_run.get_scheduled_start_time()
-    _publish(request.job_id, request.image_id(image_url), status, message, started)
+    _publish(request.job_id, image_id_of(request.job_id, image_url), status, message, started)
 
 
 def announce_refusal(body: str, reason: str) -> None:
@@ -49,7 +52,7 @@ def announce_refusal(body: str, reason: str) -> None:
 
 
 def announce_end(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Publish the last status of an image's run, however it ended: a hook of its flow.
+    """Publish the final status of an image's run, however it ended: a hook of its flow.
 
     If that fails, the run does not get the label `ANNOUNCED`, and the sensor publishes it later.
     """
@@ -58,9 +61,9 @@ def announce_end(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[An
     urls = fields.get("imageUrls") or [""]
     image_url = flow_run.parameters.get("image_url")
     announced = True
-    if image_url is not None or len(urls) == 1:  # else each image has a run and an end of its own
+    if image_url is not None or len(urls) == 1:  # otherwise each image has a run of its own
         job_id = str(fields.get("jobId", ""))
-        image_id = f"{job_id}:{image_url or urls[0]}"
+        image_id = image_id_of(job_id, image_url or urls[0])
         message = state.message or state.name or "no reason is known"
         started = flow_run.expected_start_time
         announced = _publish(job_id, image_id, status_of(state), message, started)

@@ -36,12 +36,12 @@ def cancel_regions(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[
     """Cancel all regions of an image's run that ended early: a hook of its flow.
 
     Raises:
-        Exception: The first error. The other regions are cancelled all the same.
+        Exception: The first error, raised after all other regions were cancelled.
     """
     children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
     errors: list[Exception] = []
     with get_client(sync_client=True) as client:
-        # in whatever state: a filter by state would skip runs that change theirs between two pages
+        # of any state: a filter by state would skip runs whose state changes between two pages
         for region in read_all(partial(client.read_flow_runs, flow_run_filter=children)):
             # the server may have cancelled some, which does not stop their ECS tasks
             if region.state_type in {*UNFINISHED, StateType.CANCELLED}:
@@ -56,8 +56,8 @@ def cancel_regions(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[
 def cancel(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
     """Cancel a run, if it has not ended, and stop the ECS task that it is on.
 
-    A run on an ECS task, or one that has not started, is Cancelled at once. A process elsewhere is
-    told by the state Cancelling to end by itself. The ECS task is stopped even if Prefect does not
+    A run on an ECS task, or one that has not started, is Cancelled at once. Any other run is set to
+    Cancelling, and its worker ends the process. The ECS task is stopped even if Prefect does not
     accept the state.
     """
     try:
@@ -91,5 +91,5 @@ def never_started(run: FlowRun, submitted: datetime | None) -> str:
         return ""
     return (
         f"it did not start within {limit:g} s of being submitted (SWATH_START_TIMEOUT): check the "
-        "room in the cluster, the image, and the route from the subnets to Prefect"
+        "capacity of the cluster, the image, and the route from the subnets to Prefect"
     )

@@ -17,7 +17,7 @@ import flows.secret_blocks  # noqa: F401 - so that requests may name Secret bloc
 from flows.announce import announce, announce_end, announce_start
 from flows.cancel import cancel_regions
 from flows.image_runs import run_name
-from flows.regions import AT_ONCE, run_regions
+from flows.regions import MAX_CONCURRENT, run_regions
 from flows.report import report
 from flows.throughput import throughput_of
 from tasks.errors import SwathError
@@ -30,7 +30,7 @@ from tasks.settings import settings
 from tasks.steps import merge_step, plan_step, publish_step
 from tasks.storage import objects
 
-_TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=AT_ONCE))
+_TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=MAX_CONCURRENT))
 
 
 def _name() -> str:
@@ -40,7 +40,7 @@ def _name() -> str:
 
 
 def _remove_work_folder(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Remove what the regions of a cancelled run stored: a hook, as its process was ended."""
+    """Remove the stored results of a cancelled run's regions: a hook, as its process was killed."""
     objects.remove(_work_uri(flow_run.id))
 
 
@@ -60,22 +60,22 @@ def image(
 
     Args:
         request: The message.
-        image_url: One of the message's images; left out, each of them in turn.
-        region_size: Approximate height of a region in pixels; left out, the operator's setting, or
-            regions that are minutes of work for each worker.
+        image_url: One of the message's images; None for all of them, one after the other.
+        region_size: Approximate height of a region in pixels; None for the operator's setting. If
+            that is not set either, the height follows from the expected throughput.
     """
     if image_url is None and len(request.image_urls) > 1:
         return _each(request, region_size)
     try:
         return _work(request, image_url or request.image_urls[0], region_size)
-    except SwathError as error:  # its message says it all: no traceback
+    except SwathError as error:  # its message is complete without a traceback
         return Failed(message=str(error), data=error)
 
 
 def _work(request: Request, url: str, region_size: int | None) -> State[Summary]:
     announce_start(request, url)
     plan: Plan = plan_step(request, url)
-    throughput = partial(throughput_of, plan.request, plan.grid, AT_ONCE)
+    throughput = partial(throughput_of, plan.request, plan.grid, MAX_CONCURRENT)
     regions = divide_into_regions(plan, region_size, throughput)
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     with work_folder(_work_uri(flow_run.id)) as work_uri:
@@ -93,7 +93,7 @@ def _work_uri(run_id: object) -> str:
 
 
 def _each(request: Request, region_size: int | None) -> State[Summary]:
-    """Every image of a request in a run of its own; the worst of their states is this run's."""
+    """Run every image of a request in a run of its own; returns the worst of their states."""
     ends: list[State[Any]] = [
         image(request, url, region_size, return_state=True) for url in request.image_urls
     ]

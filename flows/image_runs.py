@@ -1,4 +1,4 @@
-"""The runs of the image deployment: the sensor creates them, and ends those that were lost."""
+"""The runs of the image deployment: the sensor creates them, and marks lost ones as Crashed."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from tasks.aws import ecs
 from tasks.errors import RequestError
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
-from tasks.request.locations import redact_url
+from tasks.request.locations import file_name, redact_url
 
 HOOKS = timedelta(seconds=30)
-"""How long after a run's end its own hooks have to announce it."""
+"""How long a run's own hooks may take after its end to announce it."""
 
-FIRST_LOOK = timedelta(days=1)
-"""How far back a sensor's first look goes for runs whose end was not announced."""
+FIRST_CHECK = timedelta(days=1)
+"""How long ago a run may have ended for a sensor's first check to announce it."""
 
-_LATER_LOOKS = timedelta(minutes=10)  # how far back its later looks go
-_INTERVAL = 5.0  # seconds between two looks
+_LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks
+_INTERVAL = 5.0  # seconds between two checks
 _MESSAGE = "swath.message"  # label: id of the message that a run was created for
-_SOON = timedelta(minutes=1)  # a run that is scheduled for later was postponed by somebody
+_SOON = timedelta(minutes=1)  # a run that is due later than this was postponed by a user
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
 _SHARED_QUEUE = "default"  # work queue of all deployments that name none
 _REFUSED = {
@@ -51,12 +51,12 @@ _REFUSED = {
     httpx.codes.REQUEST_ENTITY_TOO_LARGE,
     httpx.codes.UNPROCESSABLE_ENTITY,  # the parameters are too large, or not valid
 }
-"""What Prefect answers when it cannot take a request as a parameter."""
+"""Prefect's status codes for a request that it does not accept as a parameter."""
 
 
 def run_name(image_url: str, job_id: str) -> str:
-    """The name of an image's run, as people find it in Prefect."""
-    return f"{image_url.rsplit('/', 1)[-1]} · {job_id}"
+    """The name of an image's run, as users see it in Prefect."""
+    return f"{file_name(image_url)} · {job_id}"
 
 
 def tags(request: Request) -> list[str]:
@@ -67,8 +67,8 @@ def tags(request: Request) -> list[str]:
 class ImageRuns:
     """The runs of the image deployment.
 
-    The methods raise `httpx.HTTPError` or `ValueError` if Prefect does not answer, or not as it
-    should; `ObjectNotFound` if there is no such deployment.
+    The methods raise `httpx.HTTPError` or `ValueError` if Prefect does not answer, or its answer is
+    not valid; `ObjectNotFound` if there is no such deployment.
 
     Attributes:
         name: The deployment, `flow/deployment`.
@@ -101,7 +101,7 @@ class ImageRuns:
             The flow run's id.
 
         Raises:
-            RequestError: Prefect does not take the request as a parameter, for example because of
+            RequestError: Prefect does not accept the request as a parameter, for example because of
                 its size.
         """
         identity = request.identity(image_url)
@@ -112,18 +112,18 @@ class ImageRuns:
         return next(run.id for run in attempts if _serves(run, message_id))
 
     def reconcile(self) -> None:
-        """Bring Prefect's record of the runs up to what has become of them.
+        """Correct runs whose record in Prefect differs from what happened to them.
 
         - A run that does not start in time, or whose ECS task has stopped, is ended as Crashed.
         - A run that has ended without its hooks announcing it is announced, and its regions are
           cancelled.
         - The deployment's work queue gets the deployment's concurrency limit.
 
-        It returns at once if the last look was less than five seconds ago.
+        It returns at once if the last check was less than five seconds ago.
         """
         if time.monotonic() < self._reconciled + _INTERVAL:
             return
-        now, oldest = datetime.now(UTC), _LATER_LOOKS if self._reconciled > 0 else FIRST_LOOK
+        now, oldest = datetime.now(UTC), _LATER_CHECKS if self._reconciled > 0 else FIRST_CHECK
         self._reconciled = time.monotonic()
         ended = FlowRunFilterEndTime(after_=now - oldest, before_=now)
         started = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -210,7 +210,7 @@ class ImageRuns:
 
 
 def _serves(run: FlowRun, message_id: str) -> bool:
-    """Whether a message needs no further run: this one is its own, at work, or ended SUCCESS."""
+    """Whether a message needs no further run: this one is its own, has not ended, or succeeded."""
     if run.labels.get(_MESSAGE) == message_id or run.state is None or not run.state.is_final():
         return True
     return status_of(run.state) is JobStatus.SUCCESS
@@ -232,7 +232,7 @@ def _end_lost(client: SyncPrefectClient, run: FlowRun) -> None:
 
 
 def _announce_missed_end(client: SyncPrefectClient, run: FlowRun) -> None:
-    """Announce a run's end, if that was not done, and cancel those of its regions at work."""
+    """Announce a run's end, if that was not done, and cancel its regions that have not ended."""
     if run.labels.get(ANNOUNCED) or client.read_flow_run(run.id).labels.get(ANNOUNCED):
         return  # read again, as another sensor may have announced it since
     if run.state:

@@ -38,25 +38,25 @@ class RegionProgress(SilentObserver):
         """Show that no tile is done."""
         self._tiles = len(region)
         self._done = 0
-        self._shown = time.monotonic()
+        self._updated = time.monotonic()
         self._artifact: UUID | None = None
-        self._show()
+        self._update()
 
     def tiles_done(self, region: Region, tiles: int) -> None:  # noqa: ARG002 - there is one
         """Count tiles that are done."""
         self._done += tiles
-        if self._done == self._tiles or time.monotonic() - self._shown > _INTERVAL:
-            self._shown = time.monotonic()
-            self._show()
+        if self._done == self._tiles or time.monotonic() - self._updated > _INTERVAL:
+            self._updated = time.monotonic()
+            self._update()
 
-    def _show(self) -> None:
-        """Create the artifact, or update it; the tiles do not wait for a Prefect that is down."""
+    def _update(self) -> None:
+        """Create or update the artifact; if Prefect is down, the tiles do not wait for it."""
         with log_errors("The progress of this region"), client_without_retries() as client:
-            shown = _shown(self._done, self._tiles, f"{self._done} of {self._tiles} tiles")
+            progress = _progress(self._done, self._tiles, f"{self._done} of {self._tiles} tiles")
             if self._artifact is None:
-                self._artifact = _create(client, shown)
+                self._artifact = _create(client, progress)
             else:
-                client.update_artifact(self._artifact, shown)
+                client.update_artifact(self._artifact, progress)
 
 
 @contextmanager
@@ -81,43 +81,44 @@ def image_progress(regions: Sequence[Region]) -> Iterator[None]:
 
 def _watch(image_run: UUID, tiles: int, ended: Event) -> None:
     """Show the image's progress until `ended` is set, and once after that."""
-    clock, last = _Clock(tiles), False
+    rate, last = _Rate(tiles), False
     artifact: UUID | None = None
     with log_errors("The progress of this image"), client_without_retries() as client:
         while not last:
             last = ended.wait(_INTERVAL)
             try:
                 done = _tiles_done(client, image_run)
-                shown = _shown(done, tiles, clock.text(done))
+                progress = _progress(done, tiles, rate.text(done))
                 if artifact is None:
-                    artifact = _create(client, shown)
+                    artifact = _create(client, progress)
                 else:
-                    client.update_artifact(artifact, shown)
+                    client.update_artifact(artifact, progress)
             except Exception:  # the next update may succeed
                 _logger.debug("The progress of an image is not updated", exc_info=True)
 
 
-def _shown(done: int, tiles: int, text: str) -> ArtifactUpdate:
+def _progress(done: int, tiles: int, text: str) -> ArtifactUpdate:
+    """The content of a progress artifact: percent of tiles done, and a text."""
     return ArtifactUpdate(data=100.0 * done / tiles, description=text)
 
 
-def _create(client: SyncPrefectClient, shown: ArtifactUpdate) -> UUID:
+def _create(client: SyncPrefectClient, progress: ArtifactUpdate) -> UUID:
     """Create a progress artifact on the current flow run."""
     artifact = ArtifactCreate(
         type="progress",
-        data=shown.data,
-        description=shown.description,
+        data=progress.data,
+        description=progress.description,
         flow_run_id=UUID(flow_run.id),
     )
     return client.create_artifact(artifact).id
 
 
 def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
-    """Tiles done in all regions of an image; of each region, the attempt that is furthest."""
+    """Tiles done in all regions of an image; of a region's attempts, only the best counts."""
     children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[image_run]))
     runs = read_all(partial(client.read_flow_runs, flow_run_filter=children))
     regions = {run.id: Region.model_validate(run.parameters["region"]) for run in runs}
-    shown = read_all(
+    artifacts = read_all(
         partial(
             client.read_artifacts,
             flow_run_filter=children,
@@ -125,7 +126,7 @@ def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
         )
     )
     done: dict[int, int] = {}
-    for artifact in shown:
+    for artifact in artifacts:
         region = regions.get(cast("UUID", artifact.flow_run_id))
         if region is not None:
             tiles = round(cast("float", artifact.data) * len(region) / 100)
@@ -133,15 +134,15 @@ def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
     return sum(done.values())
 
 
-class _Clock:
-    """The rate of tiles since the first were done; before that, runs are starting."""
+class _Rate:
+    """The rate of tiles, counted from the first that were done: before them, runs are starting."""
 
     def __init__(self, tiles: int) -> None:
         self._tiles = tiles
         self._first: tuple[float, int] | None = None
 
     def text(self, done: int) -> str:
-        """Tiles done, tiles a second, and seconds left."""
+        """Tiles done, tiles per second, and seconds left."""
         now = time.monotonic()
         if done and self._first is None:
             self._first = now, done

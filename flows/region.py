@@ -45,7 +45,7 @@ def region(
         request: The message.
         image_url: One of its images.
         etag: The image version, which must be the same for all regions.
-        region: The tiles to work.
+        region: The region, whose tiles are sent to the model.
         work_uri: Folder or s3:// prefix that the image's run merges from.
 
     Returns:
@@ -53,8 +53,8 @@ def region(
     """
 
     def concurrency(client: InferenceClient) -> AbstractContextManager[None]:
-        unknown = settings().endpoint_concurrency
-        return endpoint_slots(request, client.endpoint, client.limiter, unknown=unknown)
+        default = settings().endpoint_concurrency
+        return endpoint_slots(request, client.endpoint, client.limiter, default_limit=default)
 
     try:
         outcome = work_region(
@@ -67,7 +67,7 @@ def region(
         )
     except ImageChangedError as error:
         return Failed(name=IMAGE_REPLACED, message=str(error), data=error)
-    except SwathError as error:  # its message says it all: no traceback
+    except SwathError as error:  # its message is complete without a traceback
         return Failed(message=str(error), data=error)
     with log_errors("The start-up of this run"):
         _record_metrics(outcome)

@@ -28,31 +28,30 @@ from tasks.request import Request
 from tasks.settings import settings
 
 _POLL = 1.0  # seconds between two reads of a region's run
-_LONGEST_REFUSAL = 600.0  # seconds for which Prefect may refuse to answer
-_FINAL = {
+_LONGEST_REFUSAL = 600.0  # seconds for which calls that Prefect refuses are repeated
+_PERMANENT = {
     httpx.codes.NOT_FOUND,
     httpx.codes.CONFLICT,
     httpx.codes.REQUEST_ENTITY_TOO_LARGE,
     httpx.codes.UNPROCESSABLE_ENTITY,
 }
-"""Answers of Prefect that stay the same, however often it is asked."""
+"""Status codes of Prefect after which no later call can succeed."""
 
 T = TypeVar("T")
 
 
 @dataclass
 class AbortSignal:
-    """Tells the regions of an image that have not begun not to begin.
+    """Tells the regions of an image that have not started that they must not start.
 
     Attributes:
-        reason: Why: the endpoint was given up, or the image was replaced; empty while they may
-            begin.
+        reason: The endpoint was given up, or the image was replaced; empty while regions may start.
     """
 
     reason: str = ""
 
     def observe(self, end: State[Any]) -> None:
-        """Take the reason from the final state of a region's run, if that gives one."""
+        """Set the reason if the final state of a region's run gives one."""
         if end.name in {ENDPOINT_DOWN, IMAGE_REPLACED}:
             self.reason = end.message or end.name or ""
 
@@ -108,8 +107,8 @@ def run_region(
         ),
         timeout=0,
     )
-    # asked again with the same key, so that a lost answer leaves no run that nobody waits for
-    run = _await(cast("FlowRun", _ask(start)))  # a coroutine only in an event loop
+    # a repeated call has the same key, so a lost answer creates no second run
+    run = _await(cast("FlowRun", _call(start)))  # a coroutine only in an event loop
     if run.state is not None:
         abort.observe(run.state)
     if run.state is None or not run.state.is_completed():
@@ -120,20 +119,24 @@ def run_region(
 def _await(run: FlowRun) -> FlowRun:
     """Wait for a region's run to end.
 
-    It may wait for a worker or a slot without limit, but must start and end in time.
+    It may wait for a worker or a slot without a limit. Once submitted, it must start and end in
+    time.
 
     Returns:
         The run as it ended.
 
     Raises:
-        RegionLostError: It was cancelled, as it did not start or end in time or was deleted.
+        RegionLostError: It was cancelled, because it did not start or end in time, was deleted, or
+            cannot be read.
     """
     submitted: datetime | None = None
     late = False
     with get_client(sync_client=True) as client:
         while run.state is None or not run.state.is_final():
             if run.state is not None and run.state.is_pending():
-                submitted = submitted or run.state.timestamp  # states of its machine follow
+                submitted = (
+                    submitted or run.state.timestamp
+                )  # later Pending states are about its machine
             if run.state_name == "Late" and not late:
                 late = True
                 get_run_logger().info(
@@ -144,7 +147,7 @@ def _await(run: FlowRun) -> FlowRun:
             if not reason:
                 time.sleep(_POLL)
                 try:
-                    run = _ask(partial(client.read_flow_run, run.id))
+                    run = _call(partial(client.read_flow_run, run.id))
                 except ObjectNotFound:
                     reason = "its run was deleted in Prefect"
                 except Exception as error:
@@ -155,26 +158,25 @@ def _await(run: FlowRun) -> FlowRun:
     return run
 
 
-def _ask(call: Callable[[], T]) -> T:
-    """Call Prefect, again and again while it does not answer.
+def _call(call: Callable[[], T]) -> T:
+    """Call Prefect, and repeat the call while Prefect does not answer.
 
-    A region goes on without Prefect, so an answer that does not come is no reason to start it a
-    second time.
+    A region's run goes on without Prefect, so a missing answer is no reason to start a second run.
 
     Args:
         call: A call that may be repeated.
 
     Raises:
-        Exception: The answer will stay the same; or Prefect has refused to answer (401, 403), or
-            something else has answered in its place, for ten minutes.
+        Exception: No later call can succeed (`_PERMANENT`); or for ten minutes Prefect has refused
+            the call (401, 403), or something other than Prefect has answered, such as a proxy.
     """
     refused_since: float | None = None
     while True:
         try:
             return call()
-        except (httpx.HTTPError, ValueError) as error:  # a ValueError: not an answer of Prefect
+        except (httpx.HTTPError, ValueError) as error:  # ValueError: the body is not Prefect's
             status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
-            if status in _FINAL:
+            if status in _PERMANENT:
                 raise
             if isinstance(error, httpx.TransportError) or status in {408, 429} or status >= 500:
                 refused_since = None
@@ -189,12 +191,12 @@ def _cancel(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
     """Cancel a run before the region's next attempt, if Prefect allows it.
 
     Args:
-        client: Of Prefect.
-        run: As it was last read: it may have been deleted since.
+        client: Client of Prefect.
+        run: The run as it was last read; it may have been deleted since.
         reason: Why it is cancelled.
     """
     try:
-        _ask(partial(cancel, client, run, reason))
+        _call(partial(cancel, client, run, reason))
     except Exception as error:
         get_run_logger().warning("%s cannot be cancelled in Prefect: %r", run.name, error)
 

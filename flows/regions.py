@@ -19,8 +19,8 @@ from tasks.grid.tiles import Region
 from tasks.planning.plan import Plan
 from tasks.settings import settings
 
-AT_ONCE = 32
-"""Region runs that an image's run waits for at a time; their deployment limits how many run."""
+MAX_CONCURRENT = 32
+"""Region runs that an image's run waits for at a time; their deployment may run fewer of them."""
 
 
 def run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> dict[int, str]:
@@ -44,9 +44,12 @@ def run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> dict[in
 
 
 def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
-    """The final state of each region's run: on the work pool, or in turn in this process.
+    """Run the regions on the work pool, or one after the other in this process.
 
-    A single region runs in this process, which is there already: no machine has to start for it.
+    A single region runs in this process too, because no machine has to start for it.
+
+    Returns:
+        The final state of each region's run.
     """
     work = [(plan.request, plan.image.url, plan.image.etag, region, work_uri) for region in regions]
     abort = AbortSignal()
@@ -63,9 +66,12 @@ def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any
 
 
 def _run_here(work: tuple[Any, ...], abort: AbortSignal) -> State[Any]:
-    """The final state of a region's run in this process, with as many attempts as on the work pool.
+    """Run a region in this process, with as many attempts as on the work pool.
 
-    It does not begin where an earlier region told that no further one should.
+    It does not start if an earlier region has set the reason of `abort`.
+
+    Returns:
+        The final state of its last attempt.
     """
     end: State[Any] = Failed(message=abort.reason)
     for _ in range(settings().region_attempts):

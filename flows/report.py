@@ -22,9 +22,9 @@ from tasks.results import coverage
 
 
 def report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Table]) -> None:
-    """Show both on the current run, with the start-up times of the run and its regions.
+    """Create both artifacts on the current run, with start-up times of the run and its regions.
 
-    The results are published by then: whatever goes wrong here is logged.
+    The results are already published, so an error here is only logged.
 
     Args:
         summary: The outcome of the image.
@@ -37,25 +37,25 @@ def report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Tab
 
 def _report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Table]) -> None:
     runs = _region_runs()
-    started = {index: startup_of(run) for index, run in runs.items()}
+    startups = {index: startup_of(run) for index, run in runs.items()}
     own = startup(min(filter(None, map(_first_tile, runs.values())), default=None))
     get_run_logger().info("Start-up: %s", own)
     write_metrics(own.stages)
     create_markdown_artifact(
-        f"{summary.markdown()}\n\n{_page(own, list(started.values()))}",
+        f"{summary.markdown()}\n\n{_startup_table(own, list(startups.values()))}",
         description=summary.message,
     )
     create_table_artifact(
-        [_row(*region, started) for region in zip(regions, ledgers, strict=True)],
+        [_row(*region, startups) for region in zip(regions, ledgers, strict=True)],
         description="Regions: tiles by state, detections before the merge, seconds to start",
     )
 
 
 def _region_runs() -> dict[int, FlowRun]:
     """The completed runs of this image's regions, by the region's index."""
-    mine = FlowRunFilterParentFlowRunId(any_=[UUID(flow_run.id)])
+    parent = FlowRunFilterParentFlowRunId(any_=[UUID(flow_run.id)])
+    of_this_image = FlowRunFilter(parent_flow_run_id=parent)
     runs: list[FlowRun] = []
-    of_this_image = FlowRunFilter(parent_flow_run_id=mine)
     with log_errors("The start of the regions"), get_client(sync_client=True) as client:
         runs = read_all(partial(client.read_flow_runs, flow_run_filter=of_this_image))
     return {
@@ -66,14 +66,14 @@ def _region_runs() -> dict[int, FlowRun]:
 
 
 def _first_tile(run: FlowRun) -> float | None:
-    """When the model answered a region's first tile, in seconds since 1970."""
+    """When the model answered a region's first tile, in seconds since 1970; None if not known."""
     seconds = startup_of(run).first_tile
     if run.start_time is None or seconds is None:
         return None
     return (run.start_time + timedelta(seconds=seconds)).timestamp()
 
 
-def _page(own: Startup, regions: Sequence[Startup]) -> str:
+def _startup_table(own: Startup, regions: Sequence[Startup]) -> str:
     """The start-up times of an image's run and of its regions, as Markdown."""
     rows = {"this run": own, f"median of {len(regions)} regions": medians(regions)}
     return "\n".join(
@@ -82,21 +82,26 @@ def _page(own: Startup, regions: Sequence[Startup]) -> str:
             "",
             f"| | {' | '.join(TITLES.values())} |",
             f"| --- |{' ---: |' * len(TITLES)}",
-            *(f"| {name} | {' | '.join(_cells(each).values())} |" for name, each in rows.items()),
+            *(
+                f"| {name} | {' | '.join(_stage_columns(each).values())} |"
+                for name, each in rows.items()
+            ),
         ]
     )
 
 
-def _row(region: Region, ledger: pa.Table, started: Mapping[int, Startup]) -> dict[str, str | int]:
+def _row(region: Region, ledger: pa.Table, startups: Mapping[int, Startup]) -> dict[str, str | int]:
     return {
         "region": region.name,
         **coverage.count(ledger),
         "detections": coverage.detections(ledger),
-        **_cells(started.get(region.index, Startup())),
+        **_stage_columns(startups.get(region.index, Startup())),
     }
 
 
-def _cells(started: Startup) -> dict[str, str]:
-    """The stages of a start-up by title; a dash for a stage that it did not have."""
-    told = started.stages
-    return {title: f"{told[name]:.2f}" if name in told else "–" for name, title in TITLES.items()}
+def _stage_columns(own: Startup) -> dict[str, str]:
+    """Seconds of each stage of a start-up by title; a dash for a stage that it did not have."""
+    stages = own.stages
+    return {
+        title: f"{stages[name]:.2f}" if name in stages else "–" for name, title in TITLES.items()
+    }

@@ -1,4 +1,4 @@
-"""What runs record in Prefect and read back: metrics as labels, and queries page by page."""
+"""Records of runs in Prefect: metrics as labels, and queries that read all pages."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.types import KeyValueLabels
 
 _PREFIX = "swath."
-_TIMEOUT = 10.0  # seconds that Prefect may take to answer a call without retries
+_TIMEOUT = 10.0  # seconds in which Prefect must answer a call that is not retried
 _PAGE = 200  # rows in one answer of Prefect's server, at the most
 
 PREFECT_ERRORS = (httpx.HTTPError, PrefectException, ValueError)
 """What Prefect's client raises if the server refuses or does not answer.
 
-A ValueError: something else answered in its place, such as a proxy with a page of its own.
+ValueError is among them because a proxy may answer for the server, with a page that is not JSON.
 """
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """Secret blocks of Prefect, for requests that name one in a parameter.
 
-Importing this module is what lets a process read them: the rooms of `tasks` know no Prefect, and
-refuse a request that names a Secret block unless a reader is registered.
+A process that imports this module can read them. The modules of `tasks` do not know Prefect,
+and refuse a request that names a Secret block unless a reader is registered.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The sensor: reads requests from the queue, and creates an image run for each image of each.
+"""The sensor: reads messages from the queue, and creates a run for each image that they name.
 
-Requests are messages on the queue, or are made for images that arrive in S3.
+A message is a request, or a notification of S3 about new images, which get requests by a template.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasks.request import Request
 from tasks.settings import settings
 
 HANDOVER = timedelta(seconds=90)
-"""How long a sensor works beyond its interval: in this time the next one starts, on ECS too."""
+"""How long a sensor works beyond its interval, so that the next one can start, also on ECS."""
 
 LEASE = 60.0
 """Seconds after which the slot of a sensor that was killed is free again."""
@@ -35,13 +35,13 @@ LEASE = 60.0
 MOST_WAITING = 10
 """Image runs that may wait to start; while more do, no message is received.
 
-So Prefect is never given a whole backlog, and the depth of the queue shows it.
+So a backlog stays on the queue, where its depth can be watched, and does not fill Prefect.
 """
 
 _PAUSE = 0.5  # seconds between two counts of the waiting runs
 _LONGEST_PAUSE = 16.0  # seconds between two tries while Prefect or SQS does not answer
 _NO_ANSWER = (*PREFECT_ERRORS, BotoCoreError, ClientError)
-"""Errors of Prefect and of SQS, after which the sensor asks again."""
+"""Errors of Prefect and of SQS, after which the sensor tries again."""
 
 
 @flow(name="sensor", flow_run_name="sensor")
@@ -100,9 +100,9 @@ def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
     except RequestError as error:
         _refuse(message, queue, str(error))
         return 0
-    except Exception as error:  # of Prefect, S3 or SQS: it may not occur at the next delivery
-        if message.receives >= queue.most_receives:
-            _refuse(message, queue, f"it was tried {message.receives} times: {error}")
+    except Exception as error:  # of Prefect, S3 or SQS: the next delivery may succeed
+        if message.receive_count >= queue.max_receive_count:
+            _refuse(message, queue, f"it was tried {message.receive_count} times: {error}")
         else:
             get_run_logger().warning("Message %s stays on the queue: %r", message.id, error)
         return 0
@@ -113,8 +113,8 @@ def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
 def _create_runs(message: Message, queue: Queue, runs: ImageRuns) -> int:
     """Create one run for each image of a message; returns their number.
 
-    They are created at once: Prefect holds those that cannot start yet, however long that is, while
-    SQS lets no message be held for more than 12 hours. If the sensor is killed meanwhile, the
+    All are created at once, because Prefect can hold runs that cannot start yet for any time, while
+    SQS allows a message to be held for at most 12 hours. If the sensor is killed meanwhile, the
     message is delivered again, and the runs that exist are not created twice.
     """
     hidden_since, created = time.monotonic(), 0
@@ -141,7 +141,7 @@ def _refuse(message: Message, queue: Queue, reason: str) -> None:
     """Publish the status FAILED for a message, and move it to the dead-letter queue."""
     get_run_logger().warning("Message %s is refused: %s", message.id, reason)
     announce_refusal(message.body, reason)
-    queue.set_aside(message, reason)
+    queue.dead_letter(message, reason)
 
 
 def _requests(message: Message) -> list[Request]:
@@ -167,7 +167,7 @@ def _slot(queue: Queue, timeout: float) -> Iterator[bool]:
     """Hold one of the slots for sensors of a queue; False if none became free in time.
 
     Args:
-        queue: Its name is part of the concurrency limit's.
+        queue: The name of the concurrency limit contains the queue's.
         timeout: Seconds to wait for a slot.
     """
     name = "sensor:" + queue.url.rpartition("/")[2]
@@ -178,7 +178,7 @@ def _slot(queue: Queue, timeout: float) -> Iterator[bool]:
 
 
 def _acquire(stack: ExitStack, name: str, timeout: float) -> bool:
-    """Acquire a slot until a stack is closed; returns whether one became free in time."""
+    """Acquire a slot and hold it until the stack is closed; False if none became free in time."""
     end = time.monotonic() + timeout
     while True:
         left = max(0.0, end - time.monotonic())

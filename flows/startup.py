@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 
 from flows.run_records import PREFECT_ERRORS, read_metric
 
-_CLOCK_SKEW = 1.0  # seconds between the clocks of this machine and Prefect's server, at most
+_CLOCK_SKEW = 1.0  # seconds by which the clocks of this machine and the server may differ
 
 TITLES: Mapping[str, str] = {
     "queued": "queued",
@@ -24,7 +24,7 @@ TITLES: Mapping[str, str] = {
     "python": "Python up",
     "first_tile": "first tile",
 }
-"""The stages, with the names that people see."""
+"""The stages, with the names that users see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Startup:
         queued: From its scheduled time until a worker submitted it: the worker's poll, and the
             wait for a slot if the number of runs is limited.
         provisioned: Until its first process started: on ECS, a machine and the container's image.
-        python: Until the flow ran: imports, those of the launcher too, and Prefect's engine.
+        python: Until the flow ran: imports, also those of the launcher, and Prefect's engine.
         first_tile: Until the model answered for the first tile.
     """
 
@@ -68,7 +68,7 @@ def startup(first_tile: float | None) -> Startup:
             states = client.read_flow_run_states(run.id)
     except PREFECT_ERRORS:
         return Startup()
-    # a run without a deployment began in a process that was there already
+    # a run without a deployment uses a process that existed before it
     began = list(_process_starts()) if run.deployment_id else []
     return stages(states, began, first_tile)
 
@@ -84,7 +84,7 @@ def stages(
     Args:
         states: All states of the run, in any order.
         processes: Start times of its process and of that one's ancestors, in seconds since 1970;
-            empty for a run in a process that was there already.
+            empty for a run in a process that existed before it.
         first_tile: When the model answered for the first tile, in seconds since 1970, or None.
     """
     due = submitted = running = None

@@ -1,4 +1,4 @@
-"""How fast an image can be worked: the timing of its model's regions in Prefect, and its limits."""
+"""The expected throughput of an image, from earlier regions of its model and limits in Prefect."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tasks.settings import settings
 _LAST = 10  # regions of a model whose timing is used
 
 
-def throughput_of(request: Request, grid: Grid, most: int) -> Throughput:
+def throughput_of(request: Request, grid: Grid, max_workers: int) -> Throughput:
     """The throughput to expect for an image; the default one if Prefect does not answer.
 
     Args:
         request: Names the model.
         grid: The image's tiles.
-        most: Regions that the image's run waits for at a time, at most.
+        max_workers: Regions that the image's run waits for at a time, at most.
     """
     deployment, log = settings().region_deployment, get_run_logger()
     timings: list[RegionTiming] = []
@@ -43,9 +43,9 @@ def throughput_of(request: Request, grid: Grid, most: int) -> Throughput:
     except PREFECT_ERRORS as error:
         log.warning("The timing of earlier regions cannot be read: %r", error)
     pixels = grid.tile_width * grid.tile_height
-    throughput = Throughput(tile_seconds(timings, pixels), min(workers, most))
+    throughput = Throughput(tile_seconds(timings, pixels), min(workers, max_workers))
     log.info(
-        "Regions are cut for %d at a time, and %.3g s a tile",
+        "Regions are sized for %d at a time and %.3g s per tile",
         throughput.workers,
         throughput.tile_seconds,
     )
@@ -68,14 +68,14 @@ def _timings(client: SyncPrefectClient, request: Request) -> list[RegionTiming]:
 
 
 def _timing(run: FlowRun) -> RegionTiming | None:
-    """The timing in a run's metrics; None unless all of it is there and positive."""
+    """The timing in a run's metrics; None unless all of them exist and are positive."""
     metrics = [read_metric(run, name) for name in RegionTiming.__slots__]
     positive = [metric for metric in metrics if metric]
     return RegionTiming(*positive) if len(positive) == len(metrics) else None
 
 
 def _workers(client: SyncPrefectClient, name: str) -> int:
-    """Regions of a deployment that run at a time: the lowest of its limits, or the setting."""
+    """Regions that a deployment runs at a time: the lowest of its limits, or else the setting."""
     deployment = client.read_deployment_by_name(name)
     limits: list[int | None] = []
     if (own := deployment.global_concurrency_limit) and own.active:

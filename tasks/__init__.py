@@ -1,1 +1,1 @@
-"""WHAT EACH STEP DOES: plain functions of the field, each step's Prefect task at its foot."""
+"""The work itself: plain functions and values. Only `tasks.steps` knows Prefect."""

@@ -17,7 +17,7 @@ SwathError
 ├── RegionLostError               a region's run ended without its results
 ├── JobFailedError                every tile of an image failed
 ├── StopError                     the ECS task of a cancelled run could not be stopped
-└── StackError                    a part of the stack did not start, or ended
+└── StackError                    a process of the stack, on this machine or AWS, cannot start
 
 All are defined here except three, which are defined in the module that raises them:
 JobFailedError in `tasks.reporting.summary`, LimiterClosedError in `tasks.inference.limiter`,
@@ -92,4 +92,4 @@ class StopError(SwathError):
 
 
 class StackError(SwathError):
-    """A part of the stack did not start, or ended."""
+    """A process of the stack, on this machine or on AWS, cannot start, or has ended."""

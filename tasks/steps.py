@@ -1,11 +1,10 @@
 """The Prefect tasks in the runs of images and regions: plan, infer, merge, publish.
 
-Each wraps a plain function of the rooms; no other module of `tasks` knows Prefect.
+Each calls one plain function; no other module of `tasks` imports Prefect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
@@ -23,7 +22,7 @@ from tasks.request import Request
 from tasks.results.stored import TileResults
 
 if TYPE_CHECKING:
-    from tasks.publish import Published
+    from tasks.publish import Published, ReadDetections
 
 plan_step = task(name="plan", cache_policy=NO_CACHE)(check_plan)
 infer_step = task(name="infer", task_run_name="batch", cache_policy=NO_CACHE)(infer)
@@ -34,12 +33,12 @@ merge_step = task(name="merge", cache_policy=NO_CACHE)(merge)
 def publish_step(
     request: Request,
     image: Image,
-    read_detections: Callable[[], Iterable[pa.Table]] | None,
+    read_detections: ReadDetections | None,
     ledger: pa.Table,
     inferred: datetime,
 ) -> Published:
     """Publish the results of an image, as `tasks.publish.publish_image`."""
-    # late: a region's run publishes nothing, and does not wait for this import
+    # late: this import is slow, and a region's run does not need it
     from tasks.publish import publish_image  # noqa: PLC0415
 
     return publish_image(request, image, read_detections, ledger, inferred)

@@ -1,7 +1,7 @@
 """The calls that every running region wants to make to an endpoint, as artifacts in Prefect.
 
 Each region keeps a table artifact on its own flow run, under a key that the regions of an endpoint
-share. So every region, and people in Prefect's UI, can read what all of them want.
+share. So every region, and users of Prefect's UI, can read all claims.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from flows.run_records import read_all
 from flows.slots.limit import Claim
 
 _REFRESH = 10.0  # seconds after which an unchanged claim is written again
-_EXPIRY = timedelta(seconds=35)  # age of a claim whose region is taken to be dead
+_EXPIRY = timedelta(seconds=35)  # age of a claim from which its region counts as dead
 
 
 class Claims:

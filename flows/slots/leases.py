@@ -1,4 +1,4 @@
-"""Slots of a concurrency limit, leased from Prefect in bulk: a crash frees them in a minute."""
+"""Slots of a concurrency limit, leased from Prefect; after a crash they are free in a minute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 DURATION = 60.0  # seconds of a lease, the shortest that Prefect grants
 _RENEWAL = 20.0  # seconds after which a lease is renewed
-_MOST = 4  # leases at a time, as each is renewed by a request of its own
+_MAX_LEASES = 4  # at a time, because each is renewed by a request of its own
 
 
 @dataclass
@@ -55,8 +55,8 @@ class Leases:
             slots: Number to hold.
             free: Slots of the limit that no region holds.
         """
-        at_most_leases = slots > self.held and len(self._leases) == _MOST
-        while self.held > slots or (at_most_leases and len(self._leases) == _MOST):
+        full = slots > self.held and len(self._leases) == _MAX_LEASES
+        while self.held > slots or (full and len(self._leases) == _MAX_LEASES):
             free += self._leases[-1].slots
             self._release(self._leases[-1])
         missing = min(slots - self.held, free)
@@ -88,7 +88,7 @@ class Leases:
             self._leases.append(_Lease(UUID(response.json()["lease_id"]), slots, now))
 
     def _release(self, lease: _Lease) -> None:
-        if self._renew(lease):  # to release a lease that Prefect does not know is no error there
+        if self._renew(lease):  # Prefect reports no error for the release of an unknown lease
             self._client.release_concurrency_slots_with_lease(lease.id)
             self._leases.remove(lease)
 

@@ -60,10 +60,10 @@ class Claim:
 def fair_shares(limit: int, claims: Sequence[Claim]) -> dict[UUID, int]:
     """Share out the slots of a limit: max-min fair between images, then between their regions.
 
-    No region gets more than it wants, and what some do not want goes to the others. No image could
-    have more without taking slots from one that has fewer; the same holds for the regions of an
-    image. As slots are whole, the earlier of two equal claims may have one more. The result is the
-    same in every process that computes it.
+    No region gets more than it wants, and slots that some do not want go to the others. No image
+    could have more without taking slots from one that has no more; the same holds for the regions
+    of an image. Slots are whole numbers, so the earlier of two equal claims may have one more. The
+    result is the same in every process that computes it.
 
     Args:
         limit: Slots to share out.

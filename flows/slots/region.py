@@ -25,8 +25,8 @@ from tasks.inference.limiter import Limiter
 from tasks.request import Request
 
 _INTERVAL = 2.0  # seconds between two updates
-_GROWTH_INTERVAL = 0.5  # the same, while a region gets all it wants and wants more each time
-_UPDATES = 8  # of all regions in a second: with more than 16 regions, each updates less often
+_GROWTH_INTERVAL = 0.5  # seconds, while a region got all that it wanted and may want more
+_UPDATES = 8  # per second by all regions: with more than 16 of them, each updates less often
 _UPDATES_WITHOUT_SLOT = 3  # in a row, after which the reason is logged
 _RETRY = 0.1  # seconds after an update that failed; SQLite is often busy for a moment
 _FAILURES = 5  # updates that failed in a row, after which that is logged
@@ -37,7 +37,7 @@ _UNLIMITED = 10_000  # calls at a time, if an operator made the limit inactive
 
 @contextmanager
 def endpoint_slots(
-    request: Request, endpoint: Endpoint, limiter: Limiter, *, unknown: int
+    request: Request, endpoint: Endpoint, limiter: Limiter, *, default_limit: int
 ) -> Iterator[None]:
     """Keep `limiter.max_in_flight` at the number of an endpoint's slots that this region holds.
 
@@ -51,7 +51,7 @@ def endpoint_slots(
         request: Names the endpoint.
         endpoint: The limit is created with its capacity.
         limiter: Limits the region's calls; it admits none until the first slots are held.
-        unknown: The limit to create if the endpoint does not know its capacity.
+        default_limit: The limit to create if the endpoint's capacity is not known.
     """
     if endpoint.local:
         yield
@@ -59,8 +59,11 @@ def endpoint_slots(
     region = UUID(flow_run.id)
     image = UUID(flow_run.parent_flow_run_id or flow_run.id)
     limiter.max_in_flight = 0
-    slots, ended = _RegionSlots(limit_name(request), endpoint.capacity, unknown, limiter), Event()
-    # in this run's context, so on its server, and in its log
+    slots, ended = (
+        _RegionSlots(limit_name(request), endpoint.capacity, default_limit, limiter),
+        Event(),
+    )
+    # in the context of this run, so that it uses the run's Prefect server and log
     thread = Thread(target=copy_context().run, args=(slots.keep, region, image, ended), daemon=True)
     thread.start()
     try:
@@ -72,12 +75,14 @@ def endpoint_slots(
 
 
 class _RegionSlots:
-    """The slots of a limit that a region holds, updated again and again in a thread."""
+    """The slots of a limit that a region holds, updated at intervals in a thread."""
 
-    def __init__(self, name: str, capacity: int | None, unknown: int, limiter: Limiter) -> None:
+    def __init__(
+        self, name: str, capacity: int | None, default_limit: int, limiter: Limiter
+    ) -> None:
         self._name, self._limiter = name, limiter
         self._capacity = capacity  # None once it was compared with the limit
-        self._initial = capacity or unknown
+        self._initial = capacity or default_limit
         self._wanted = 0
         self._regions = 1
         self._without_slot = 0  # updates in a row
@@ -115,15 +120,15 @@ class _RegionSlots:
                     self._name,
                     error,
                 )
-            self._go_on(time.monotonic() - self._failing_since)
+            self._continue_without_prefect(time.monotonic() - self._failing_since)
             return min(_INTERVAL, _RETRY * 2.0 ** min(9, self._failures - 1))
         if self._failures >= _FAILURES:
             self._log.info("The slots of %r are updated again.", self._name)
         self._failures, self._failing_since = 0, 0.0
         return pause
 
-    def _go_on(self, failing: float) -> None:
-        """Set the calls that are safe without Prefect.
+    def _continue_without_prefect(self, failing: float) -> None:
+        """Set the number of calls that may go on while Prefect does not answer.
 
         Args:
             failing: Seconds for which updates have failed.
@@ -150,7 +155,7 @@ class _RegionSlots:
             self._log_wait(limit)
             return _INTERVAL
         target = self._target(limit)
-        # before slots are released
+        # lowered before slots are released, so that no call begins without one
         self._limiter.max_in_flight = min(self._limiter.max_in_flight, target)
         in_use = min(before, self._limiter.in_flight)
         self._leases.change(max(target, in_use), limit.limit - limit.active_slots)
@@ -182,13 +187,13 @@ class _RegionSlots:
         return limit
 
     def _update_wanted(self) -> None:
-        """Want more at once, but less only if it is much less."""
+        """Raise the wanted number at once, but lower it only if demand has fallen by a quarter."""
         wanted = self._limiter.demand
         if not 0.75 * self._wanted <= wanted <= self._wanted:
             self._wanted = wanted
 
     def _target(self, limit: GlobalConcurrencyLimitResponse) -> int:
-        """Slots to hold; the claims of others matter only if the limit has too few."""
+        """Slots to hold; the claims of other regions count only if the limit has too few slots."""
         if self._leases.held >= self._wanted and limit.active_slots < limit.limit:
             return self._wanted
         claims = self._claims.read()
@@ -208,7 +213,7 @@ class _RegionSlots:
 
 
 def _try_repeatedly(release: Callable[[], object]) -> None:
-    """Release what is held, in spite of a few failures; what cannot be released expires."""
+    """Call a function that releases slots or claims, up to five times; else they expire."""
     for attempt in range(_FAILURES):
         with suppress(httpx.HTTPError, ObjectNotFound):
             release()

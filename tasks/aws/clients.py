@@ -26,7 +26,7 @@ _LOCK = RLock()
 
 
 class RoleCredentialsError(NoCredentialsError):
-    """A role cannot be assumed, as this process has no credentials of its own to do that with."""
+    """A role cannot be assumed, because this process has no credentials of its own."""
 
     fmt = (
         "Unable to locate credentials to assume {role_arn} with: give this process some of its "
@@ -36,7 +36,7 @@ class RoleCredentialsError(NoCredentialsError):
 
 
 def session(role_arn: str | None = None) -> boto3.Session:
-    """A session of this process or of a role, the same one at each call.
+    """A session of this process or of a role; each call returns the same one.
 
     The credentials of a role are refreshed before they expire.
 
@@ -105,12 +105,12 @@ def _client(service: str, role_arn: str | None, attempts: int | None) -> Any:  #
 
 
 def make_client(service: str, role_arn: str | None, config: Config) -> Any:  # noqa: ANN401
-    """A new client of a service, with a configuration of the caller's.
+    """A new client of a service, with the caller's configuration.
 
     Args:
         service: As boto3 names it.
         role_arn: IAM role to call as, or None for the process's own identity.
-        config: Of botocore.
+        config: Configuration of botocore.
 
     Raises:
         RoleCredentialsError: There are no credentials to assume the role with.
@@ -122,8 +122,8 @@ def make_client(service: str, role_arn: str | None, config: Config) -> Any:  # n
 def renew_credentials() -> None:
     """Drop all sessions and clients, so that the next ones look for credentials again.
 
-    For credentials that a service called expired, or another environment. Sessions and clients
-    that callers hold already are not changed.
+    Call it if a service reports expired credentials, or the environment has changed. Sessions and
+    clients that callers already hold are not changed.
     """
     with _LOCK:
         _client.cache_clear()

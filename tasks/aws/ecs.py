@@ -11,7 +11,7 @@ from tasks.errors import StopError
 
 
 def is_task(infrastructure: str | None) -> TypeGuard[str]:
-    """Whether the infrastructure that a flow run is on is an ECS task."""
+    """Whether the infrastructure of a flow run is an ECS task."""
     return infrastructure is not None and "::arn:" in infrastructure
 
 
@@ -41,7 +41,7 @@ def stop(task: str, reason: str) -> None:
 
 
 def stopped(task: str) -> str:
-    """Why a task has stopped; empty while it has not, or if ECS cannot be asked.
+    """Why a task has stopped; empty while it has not, or if ECS does not answer.
 
     Args:
         task: `cluster::task ARN`.

@@ -30,7 +30,7 @@ def secret_string(arn: str, region: str, *, stage: str = "", version: str = "") 
 
     Raises:
         RequestError: The secret cannot be read, and a retry would not help.
-        UnreachableError: Secrets Manager does not answer, or refused for now.
+        UnreachableError: Secrets Manager does not answer, or refused; a retry may help.
     """
     optional = {"VersionStage": stage, "VersionId": version}
     given = {name: value for name, value in optional.items() if value}

@@ -1,4 +1,4 @@
-"""Cells: the part of an image that each tile answers for, so that no area is counted twice."""
+"""Cells: the part of an image that each tile answers for. They do not overlap, unlike tiles."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from rasterio.windows import Window
 
 from tasks.errors import RequestError
 
-Span = tuple[int, int]  # first row or column, and one after the last
+Span = tuple[int, int]  # first tile row or column, and one after the last
 Bounds = NDArray[np.float64]
 """(4,) x_min, y_min, x_max, y_max in pixels of the full image; a side may be infinite."""
 
@@ -197,9 +197,9 @@ class Grid:
             widest: Greatest width of a region in pixels, but at least one tile. Regions are as wide
                 as it allows, because pixels in the overlap of two regions are read twice.
         """
-        rows = _spans(self.rows, _spans_of_about(self.rows, self.tile_height, size))
+        rows = _spans(self.rows, _count_of_size(self.rows, self.tile_height, size))
         across = (
-            _spans_of_about(self.columns, self.tile_width, size)
+            _count_of_size(self.columns, self.tile_width, size)
             if widest is None
             else self.min_region_columns(widest)
         )
@@ -214,7 +214,7 @@ class Grid:
 
     def min_region_columns(self, widest: int) -> int:
         """Least number of columns of regions that are each at most `widest` pixels or one tile."""
-        return _spans_within(self.columns, self.tile_width, widest)
+        return _least_count(self.columns, self.tile_width, widest)
 
     def _region(self, index: int, of: int, rows: Span, columns: Span) -> Region:
         x, y = self.columns[columns[0]], self.rows[rows[0]]
@@ -232,15 +232,15 @@ class Grid:
         )
 
 
-def _spans_of_about(offsets: list[int], tile: int, size: int) -> int:
+def _count_of_size(offsets: list[int], tile: int, size: int) -> int:
     """Number of spans of tiles that each cover about `size` pixels."""
     return min(len(offsets), max(1, round((offsets[-1] + tile) / size)))
 
 
-def _spans_within(offsets: list[int], tile: int, size: int) -> int:
+def _least_count(offsets: list[int], tile: int, size: int) -> int:
     """Least number of spans of tiles that each cover at most `size` pixels, or are one tile."""
-    few = max(1, ceil((offsets[-1] + tile) / size))
-    counts = range(min(few, len(offsets)), len(offsets))
+    lower_bound = max(1, ceil((offsets[-1] + tile) / size))
+    counts = range(min(lower_bound, len(offsets)), len(offsets))
     fitting = (count for count in counts if _longest_span(offsets, tile, count) <= size)
     return next(fitting, len(offsets))
 

@@ -1,7 +1,7 @@
 """The work on an image and on a region as plain functions, without an orchestrator.
 
-`work_image` is the whole story of one image: plan, regions, merge, publish, summary. A flow that
-works an image with the regions on other machines calls the same parts.
+`work_image` processes a whole image: plan, regions, merge, publish, summary. A flow that runs the
+regions on other machines calls the same functions.
 """
 
 from tasks.job.image import FinishedImage, check_plan, finish_image, work_image

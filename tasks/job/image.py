@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,18 +32,15 @@ from tasks.settings import settings
 from tasks.storage import objects
 
 if TYPE_CHECKING:
-    from tasks.publish import Published
+    from tasks.publish import Published, ReadDetections
 
 logger = logging.getLogger(__name__)
 
-ReadDetections = Callable[[], Iterable[pa.Table]]
-"""Reads the detections of an image from the beginning: tables of `detections.SCHEMA`."""
-
 Merge = Callable[[pa.Table, Algorithm, Grid, pa.Table], pa.Table]
-"""`tasks.merge.merge`, or the same as a step of an orchestrator."""
+"""`tasks.merge.merge`, or a step of an orchestrator that calls it."""
 
-Publish = Callable[[Request, Image, ReadDetections | None, pa.Table, datetime], "Published"]
-"""`tasks.publish.publish_image`, or the same as a step of an orchestrator."""
+Publish = Callable[[Request, Image, "ReadDetections | None", pa.Table, datetime], "Published"]
+"""`tasks.publish.publish_image`, or a step of an orchestrator that calls it."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,8 @@ def work_image(
         request: The message.
         image_url: One of its images.
         observer: Is notified of the progress.
-        region_rows: Approximate height of a region in pixels. Without it, the operator's setting
-            holds, or else regions take some minutes each.
+        region_rows: Approximate height of a region in pixels; None for the operator's setting, or
+            else for regions of some minutes each.
 
     Returns:
         The outcome, also if its status is FAILED.
@@ -91,9 +88,9 @@ def work_image(
 
 
 def check_plan(request: Request, image_url: str) -> Plan:
-    """Plan an image and check every part of the plan before any tile costs money.
+    """Plan an image, and check its outputs and endpoint before any tile costs money.
 
-    The request of the plan names one variant of the endpoint, so that all regions use one model.
+    The request in the plan names one variant of the endpoint, so that all regions use one model.
 
     Raises:
         ImageError: The image cannot be read, or not safely.
@@ -101,7 +98,7 @@ def check_plan(request: Request, image_url: str) -> Plan:
         RequestError: The request does not fit the image, or there is no such model, tile encoding
             or output.
     """
-    # late: a region's run, which checks nothing, does not wait for these imports
+    # late: these imports are slow, and a region's run does not need them
     from tasks.inference.sagemaker import resolve_variant  # noqa: PLC0415
     from tasks.publish import check_outputs  # noqa: PLC0415
 
@@ -115,9 +112,9 @@ def check_plan(request: Request, image_url: str) -> Plan:
 
 @contextmanager
 def work_folder(uri: str) -> Iterator[str]:
-    """A folder or s3:// prefix for the results of regions, removed at the end.
+    """A folder or s3:// prefix for the results of regions, removed when the context is left.
 
-    If it cannot be removed, that is logged; the results of the job are not affected.
+    If it cannot be removed, a warning is logged; the results of the image are not affected.
     """
     try:
         yield uri
@@ -138,16 +135,16 @@ def finish_image(
     merge: Merge = merge_detections,
     publish: Publish | None = None,
 ) -> FinishedImage:
-    """Prove coverage, merge the deferred detections, publish, and summarise.
+    """Prove coverage, merge the deferred detections, publish, and summarise an image.
 
     Args:
         plan: The plan of the image.
         regions: All its regions.
         lost: Index of each region that stored no results, with the reason.
         work_uri: Where the other regions stored theirs.
-        started: When the job began; the inference time of all features.
-        merge: Merges the deferred detections: `tasks.merge.merge`, or a step that calls it.
-        publish: Publishes: `tasks.publish.publish_image` if None, or a step that calls it.
+        started: When the job began; published as the inference time of all features.
+        merge: Merges the deferred detections.
+        publish: Publishes the results; None for `tasks.publish.publish_image`.
 
     Raises:
         PublishError: The results cannot be published.
@@ -194,11 +191,13 @@ def _publish(
     started: datetime,
     publish: Publish | None,
 ) -> tuple[dict[str, str], int]:
-    """Publish the results; of a failed image, log what could not be published.
+    """Publish the results of an image.
 
-    Returns the URIs of the outputs and the number of features with a repaired geometry.
+    If every tile failed, an error of the publication is only logged: the reason why the tiles
+    failed matters more to users.
 
-    The job then fails for the reason why its tiles failed, which is what users must hear.
+    Returns:
+        URI of each output by its name, and the number of features with a repaired geometry.
     """
     if publish is None:
         from tasks.publish import publish_image  # noqa: PLC0415 - late, as in `check_plan`
@@ -217,9 +216,9 @@ def _publish(
 def _work_regions(
     plan: Plan, regions: Sequence[Region], work_uri: str, observer: Observer
 ) -> dict[int, str]:
-    """Work the regions in turn; returns those that were lost, with the reason.
+    """Work one region after the other; returns the index of each lost one, with the reason.
 
-    No further region begins once the endpoint was given up or the image was replaced.
+    After the endpoint was given up or the image was replaced, no further region begins.
     """
     lost: dict[int, str] = {}
     stop = ""
@@ -238,7 +237,7 @@ def _work_regions(
 
 
 def _work_with_attempts(plan: Plan, region: Region, work_uri: str, observer: Observer) -> str:
-    """Work a region, again after an error; returns why the endpoint was given up, if it was."""
+    """Work a region, with retries; returns why the endpoint was given up, or an empty text."""
     for attempts_left in reversed(range(settings().region_attempts)):
         observer.region_began(region)
         try:

@@ -1,4 +1,4 @@
-"""The observer of a job: a progress bar, a page, or nothing."""
+"""The observer of a job: for example a progress bar."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tasks.planning.plan import Plan
 
 
 class Observer(Protocol):
-    """Is notified of the progress of a job, in the thread that works it, and must return soon."""
+    """Is notified of the progress of a job, in the job's own thread: its methods must be quick."""
 
     def planned(self, plan: Plan, regions: Sequence[Region]) -> None:
-        """The image is opened and divided into regions."""
+        """The image was opened and divided into regions."""
 
     def region_began(self, region: Region) -> None:
-        """The work on a region begins; again for each attempt."""
+        """An attempt at a region begins."""
 
     def tiles_done(self, region: Region, tiles: int) -> None:
-        """Further tiles of a region are in their final state.
+        """Further tiles of a region have reached their final state.
 
         Args:
             region: The region.
@@ -31,12 +31,12 @@ class Observer(Protocol):
 
         Args:
             region: The region.
-            lost: Why it stored no results; empty where it did.
+            lost: Why it stored no results; empty if it stored them.
         """
 
 
 class SilentObserver:
-    """Ignores everything; a base for observers of some of it."""
+    """Ignores every call; a base class for observers that implement only some methods."""
 
     def planned(self, plan: Plan, regions: Sequence[Region]) -> None:
         """Ignore it."""

@@ -27,7 +27,7 @@ from tasks.settings import settings
 
 
 class BatchResult(Protocol):
-    """The results of a batch of tiles, to come; `concurrent.futures.Future` is one."""
+    """The future results of a batch of tiles, such as a `concurrent.futures.Future`."""
 
     def done(self) -> bool:
         """Whether `result` returns at once."""
@@ -37,10 +37,10 @@ class BatchResult(Protocol):
 
 
 Submit = Callable[[Batch], BatchResult]
-"""Starts to collect the answers of a batch, while its tiles are still being read."""
+"""Starts to collect the results of a batch, while its tiles are still being read."""
 
 Concurrency = Callable[[InferenceClient], AbstractContextManager[None]]
-"""While it is open, sets how many calls may be in flight (`Limiter.max_in_flight`)."""
+"""Opens a context that sets how many calls may be in flight (`Limiter.max_in_flight`)."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class RegionOutcome:
 
     Attributes:
         tiles: Number of tiles in each state.
-        endpoint_down: Why the endpoint was given up; empty where it answered to the end.
-        timing: From which later images of the model are planned.
+        endpoint_down: Why the endpoint was given up; empty if it was not.
+        timing: Its timing, for planning later images of the same model.
         first_answer: When the model first answered, in seconds since 1970; None if it never did.
     """
 
@@ -62,7 +62,7 @@ class RegionOutcome:
 
 @contextmanager
 def own_concurrency(client: InferenceClient) -> Iterator[None]:
-    """Let this process alone use all that the endpoint takes."""
+    """Allow as many calls as the endpoint takes: no other process calls it."""
     client.limiter.max_in_flight = client.endpoint.capacity or settings().endpoint_concurrency
     yield
 
@@ -82,9 +82,10 @@ def work_region(
         plan: The plan of the image.
         region: The region.
         work_uri: Folder or s3:// prefix where the region stores its results.
-        observer: Is notified of tiles that are done.
-        concurrency: Shares the endpoint with other regions; left out, this one is alone.
-        submit: Runs a batch; left out, in a thread of this process.
+        observer: Is called when tiles are done.
+        concurrency: Limits the calls in flight; by default, as if no other region called the
+            endpoint.
+        submit: Runs a batch; None for a thread of this process.
 
     Raises:
         ImageChangedError: The image was replaced meanwhile.
@@ -121,7 +122,7 @@ def _open_client(plan: Plan, region: Region) -> InferenceClient:
 def _infer_tiles(
     plan: Plan, region: Region, client: InferenceClient, submit: Submit, observer: Observer
 ) -> Iterator[TileResults]:
-    """The results of each batch; calls of one batch go on while the next one is read."""
+    """The results of each batch; while its calls are in flight, the next one is read."""
 
     def done(results: TileResults) -> TileResults:
         if len(results.ledger):
@@ -147,7 +148,7 @@ def _infer_tiles(
 
 
 def _settle_and_store(plan: Plan, region: Region, results: TileResults, work_uri: str) -> None:
-    """Decide the detections that no other region bears on; store these and the deferred ones."""
+    """Decide the detections that no other region can affect; store them and the deferred ones."""
     inferred = coverage.inferred(results.ledger, plan.grid)
     interior = plan.grid.interior(region)
     settled = settle(results.detections, plan.request.algorithm, plan.grid, inferred, interior)

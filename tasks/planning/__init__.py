@@ -1,1 +1,1 @@
-"""What an image will take, and how it is cut into regions for the workers there are."""
+"""The plan of an image: tiles, region of interest, division into regions, and the estimate."""

@@ -23,7 +23,7 @@ from tasks.planning.plan import Plan, divide_into_regions
 from tasks.planning.throughput import TILE_SECONDS, Throughput
 from tasks.settings import settings
 
-_PROCESS_BYTES = 350 * 1024 * 1024  # of memory, before a run reads pixels
+_PROCESS_BYTES = 350 * 1024 * 1024  # memory of a run's process before it reads pixels
 
 
 class Estimate(BaseModel):
@@ -46,8 +46,8 @@ class Estimate(BaseModel):
             other tile can be blank), `estimated` (from an overview), or `unknown` until the pixels
             are read, except for those that the file omits.
         regions: Number of region runs.
-        tile_seconds: Assumed seconds a tile, by which regions are sized; a run uses measurements of
-            its model. None if the size of regions is set.
+        tile_seconds: Assumed seconds per tile, by which regions are sized; a run uses the measured
+            ones of its model. None if the size of regions is set.
         region_size: Width and height of the largest region in pixels.
         bytes_to_read: Bytes of the blocks that all regions read; a block that two regions read
             counts twice.
@@ -86,7 +86,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
     Args:
         plan: The plan of the image.
         region_rows: Approximate height of a region in pixels; None for the operator's setting, or
-            else what suits a model that has not been timed.
+            else for a height that suits a model that has not been timed.
 
     Raises:
         ImageError: The index of the image's blocks cannot be read.
@@ -124,7 +124,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
 
 
 def _assumed_throughput() -> Throughput:
-    """The throughput that the settings imply."""
+    """The throughput that follows from the settings alone."""
     elsewhere = settings().region_deployment is not None
     return Throughput(workers=settings().region_workers if elsewhere else 1)
 
@@ -157,8 +157,8 @@ def _count_region(
 ) -> tuple[Counter[str], int]:
     """Tiles of a region by state, and bytes of the blocks that it reads."""
     image, inside = plan.image, plan.tiles_in_roi(region)
-    # an absent block reads as the nodata that the file declares, or 0; its alpha as 0
-    left_out = absent_blocks_are_blank(image) or not (
+    # A block that the file omits reads as the declared nodata, or else as 0; its alpha as 0.
+    absent_is_blank = absent_blocks_are_blank(image) or not (
         image.has_mask or plan.request.image_nodata is not None
     )
     states = Counter(outside=len(region) - len(inside))
@@ -169,7 +169,7 @@ def _count_region(
     needed = np.zeros(sizes.shape, np.bool_)
     for tile in inside:
         blocks = block_slices(image, tile.window, window)
-        absent = left_out and not sizes[blocks].any()
+        absent = absent_is_blank and not sizes[blocks].any()
         needed[blocks] |= not absent
         blank = absent or (preview is not None and preview.blank(tile.window))
         states["blank" if blank else "inferred"] += 1

@@ -1,4 +1,4 @@
-"""The plan of an image: opened, placed and cut into tiles and regions."""
+"""The plan of an image: its metadata, tiles, region of interest and regions."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tasks.request import Request
 from tasks.results.detections import boxes
 from tasks.settings import settings
 
-_MAX_TILE_BYTES = 64 << 20  # of a tile's pixels: several tiles are in memory at a time, and encoded
+_MAX_TILE_BYTES = 64 << 20  # several tiles are in memory at a time, also in encoded form
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One image of a request, opened and cut.
+    """The plan of one image of a request.
 
     Attributes:
         request: The message.
         image: The image, its metadata and georeference.
-        grid: All its tiles.
+        grid: The tiles of the image.
         roi: The region of interest; None for the whole image.
     """
 
@@ -79,14 +79,15 @@ class Plan:
 
     @property
     def _widest(self) -> int:
+        """Greatest width of a region in pixels that fits in memory."""
         return max_region_width(self.image, self.grid.tile_height)
 
     def tiles_in_roi(self, region: Region) -> list[Tile]:
-        """The tiles of a region that share an area with the region of interest, in grid order."""
+        """The tiles of a region that overlap the region of interest, in the order of the grid."""
         return self.split_by_roi(region)[0]
 
     def split_by_roi(self, region: Region) -> tuple[list[Tile], list[Tile]]:
-        """The tiles of a region inside and outside the region of interest, in grid order.
+        """The tiles of a region inside and outside the region of interest, each in grid order.
 
         A tile that is partly inside counts as inside.
         """
@@ -97,10 +98,10 @@ class Plan:
         return list(compress(tiles, inside)), list(compress(tiles, ~inside))
 
     def clip_to_roi(self, detections: pa.Table) -> pa.Table:
-        """The detections whose centre lies in the region of interest.
+        """The detections whose box has its centre in the region of interest.
 
-        Apply it to merged detections only: of an object longer than the overlap, a single tile may
-        see a part whose centre lies elsewhere.
+        Apply it to merged detections only: before the merge, a detection may show a part of an
+        object, and the centre of a part lies elsewhere than that of the object.
         """
         if self.roi is None:
             return detections
@@ -109,7 +110,7 @@ class Plan:
         return detections.filter(pa.array(inside))
 
     def read(self, tiles: Sequence[Tile]) -> Generator[ReadTile]:
-        """Tiles with their pixels, in order, read ahead."""
+        """The given tiles with their pixels, in order; later tiles are read ahead."""
         return read_tiles(self.image, tiles, read_role=self.request.image_read_role)
 
     def text(self, regions: int) -> str:
@@ -127,11 +128,11 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
     Args:
         request: The message.
         image_url: One of its images.
-        etag: The image version that the job began with; None where it begins here.
+        etag: The image version that the job began with; None if the job begins here.
 
     Raises:
         ImageError: The image cannot be read, or not safely.
-        ImageChangedError: It is another version.
+        ImageChangedError: The image is another version than `etag`.
         RequestError: The request does not fit the image.
     """
     image = open_image(

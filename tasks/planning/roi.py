@@ -1,4 +1,4 @@
-"""From a request's region of interest on the ground to a polygon in pixels of the image."""
+"""Conversion of a request's region of interest from the ground to pixels of the image."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tasks.grid.roi import RegionOfInterest
 from tasks.imagery import Georeference, Image
 from tasks.imagery.georeference.transformers import wrap_near
 
-_SEGMENTS = 256  # along the extent: an edge that is straight on the ground may bend in pixels
+_SEGMENTS = 256  # along the extent: edges that are straight on the ground may bend in pixels
 _SAMPLES = 17  # rows and columns of points from which the extent of an image is taken
-_TURNS = np.array([[-360.0, 0.0], [0.0, 0.0], [360.0, 0.0]])  # degrees: whole turns
+_TURNS = np.array([[-360.0, 0.0], [0.0, 0.0], [360.0, 0.0]])  # degrees longitude, latitude
 
-Extent = tuple[float, float, float, float]  # west, south, east, north
+Extent = tuple[float, float, float, float]  # west, south, east, north in degrees
 
 
 def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None:
@@ -26,8 +26,8 @@ def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None
         image: The image, which must be georeferenced.
 
     Raises:
-        RequestError: The image has no georeference, lies wholly outside, or has no pixel position
-            for a part of the polygon close to it.
+        RequestError: The image has no georeference or lies wholly outside the polygon; or a part
+            of the polygon close to the image has no pixel position.
     """
     if wkt is None:
         return None
@@ -42,7 +42,7 @@ def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None
             f"regionOfInterest: a part of it has no pixel position in {image.url}, which spans "
             f"{_text(extent)} (west, south, east, north); name less ground around the image."
         )
-    # a ring that folds over in the transformation keeps its area, without lines
+    # a ring may cross itself after the transformation: keep the area, without lines
     area = shapely.make_valid(area, method="structure", keep_collapsed=False)
     shapely.prepare(area)
     roi = RegionOfInterest(area)
@@ -77,7 +77,7 @@ def _extent(georeference: Georeference, image: Image) -> Extent:
 def _around(ground: shapely.Geometry, extent: Extent) -> shapely.Geometry:
     """The part of a polygon inside and close to an extent, in longitudes of that extent.
 
-    Far from the image, a map projection or a sensor model has no answer, or a wrong one.
+    Far from the image, a map projection or a sensor model gives no pixel position, or a wrong one.
     """
     west, south, east, north = extent
     margin = max(east - west, north - south) / 8
@@ -98,7 +98,7 @@ def _in_pixels(ground: shapely.Geometry, georeference: Georeference) -> shapely.
         return ground
     west, south, east, north = ground.bounds
     ground = shapely.segmentize(ground, max(east - west, north - south) / _SEGMENTS)
-    with np.errstate(invalid="ignore"):  # infinite where the projection has no answer
+    with np.errstate(invalid="ignore"):  # infinite if the projection is undefined
         positions = georeference.to_image(shapely.get_coordinates(ground))
     return shapely.set_coordinates(ground, positions) if np.isfinite(positions).all() else None
 

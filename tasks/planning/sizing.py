@@ -1,4 +1,4 @@
-"""The division of an image into regions: minutes of work each, for all workers."""
+"""The division of an image into regions of some minutes each, enough for all workers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from tasks.grid.tiles import Grid, Region, Span
 from tasks.planning.throughput import Throughput
 
-MAX_TILES = 10_000  # of a region: with a hundred detections each it takes 945 MiB
-MAX_ROUNDS = 100  # regions per worker: each is a run to start, and the throughput an estimate
-_LEAST = 0.2  # of the target time of a region; a shorter run does not justify starting a machine
-_READING = 5e-8  # seconds to fetch and decode a pixel again
-_NO_SLOWER = 1.1  # accepted time of a division that reads less, relative to the fastest one
-_TRIED = 200  # approximate number of divisions compared: an image may have a thousand tile rows
+MAX_TILES = 10_000  # of a region: with 100 detections per tile it takes 945 MiB
+MAX_ROUNDS = 100  # regions per worker: starting runs costs time, and the throughput is estimated
+_MIN_SHARE = 0.2  # of a region's target time; a shorter run does not justify starting a machine
+_PIXEL_SECONDS = 5e-8  # to fetch and decode a pixel again
+_ACCEPTED_TIME = 1.1  # of a division that reads less, relative to the fastest division
+_MAX_COMPARED = 200  # divisions, about: an image may have thousands of tile rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,10 @@ def region_count(tiles: int, throughput: Throughput, seconds: float) -> int:
 
     Args:
         tiles: Tiles in the region of interest.
-        throughput: Expected seconds a tile, and workers.
-        seconds: Target time of a region. It takes less where more workers can share the image, but
-            at least a fifth; and more where each worker would get over `MAX_ROUNDS` regions.
+        throughput: Expected seconds per tile, and number of workers.
+        seconds: Target time of a region. Regions are shorter, down to a fifth of it, if more
+            workers can then share the image; and longer if each worker would get more than
+            `MAX_ROUNDS` of them.
 
     Returns:
         1 or more, and at most `tiles`.
@@ -71,7 +72,7 @@ def region_count(tiles: int, throughput: Throughput, seconds: float) -> int:
     work, minimum = tiles * throughput.tile_seconds, ceil(tiles / MAX_TILES)
     rounds = ceil(max(work / seconds, tiles / MAX_TILES) / throughput.workers)
     wanted = min(rounds, MAX_ROUNDS) * throughput.workers
-    justified = int(min(work / (_LEAST * seconds), tiles))
+    justified = int(min(work / (_MIN_SHARE * seconds), tiles))
     return max(1, minimum, min(wanted, justified))
 
 
@@ -87,8 +88,8 @@ def sized_regions(
     """Divide a grid into regions that take about equally long.
 
     Of the divisions that take about as long as the fastest one, the one that reads the fewest
-    pixels twice is chosen: blocks for a square image, columns for a flat one, and bands for an
-    image that is stored in strips, which every column would read whole.
+    pixels twice is chosen: blocks for a square image, columns for a flat one, and regions of the
+    full width for an image that is stored in strips, which are read whole for every column.
 
     Args:
         grid: The tiles of the image.
@@ -103,7 +104,7 @@ def sized_regions(
     divisions = list(divider.divisions(count, min_columns))
     enough = min(count, max(division.regions for division in divisions))
     divisions = [division for division in divisions if division.regions >= enough]
-    limit = _NO_SLOWER * min(division.seconds for division in divisions)
+    limit = _ACCEPTED_TIME * min(division.seconds for division in divisions)
     fast = (division for division in divisions if division.seconds <= limit)
     best = min(fast, key=lambda division: (division.read_twice, division.seconds))
     return grid.regions_from_spans(best.rows, best.columns)
@@ -120,7 +121,7 @@ class _Divider:
 
     @cached_property
     def _before(self) -> NDArray[np.int64]:
-        """(rows + 1, columns + 1) tiles in the region of interest above and to the left of each."""
+        """(rows + 1, columns + 1) tiles in the region of interest before each row and column."""
         return np.pad(self.in_roi.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
 
     def divisions(self, count: int, min_columns: int) -> Iterator[_Division]:
@@ -129,9 +130,9 @@ class _Divider:
         most = min(count, down)
         # the detections of regions side by side are published together, so they must fit in memory
         least = min(most, ceil(self._before[-1, -1] / MAX_TILES))
-        for bands in range(most, max(1, least) - 1, -ceil(most / _TRIED)):
-            rows = _spans(self._before[:, -1], bands)
-            columns = min(across, max(min_columns, ceil(count / bands)))
+        for row_spans in range(most, max(1, least) - 1, -ceil(most / _MAX_COMPARED)):
+            rows = _spans(self._before[:, -1], row_spans)
+            columns = min(across, max(min_columns, ceil(count / row_spans)))
             yield self._division(rows, _spans(np.arange(across + 1), columns))
 
     def _division(self, rows: list[Span], columns: list[Span]) -> _Division:
@@ -141,7 +142,7 @@ class _Divider:
         regions = int(np.count_nonzero(tiles))
         # the largest region, times the regions that each worker gets
         rounds = ceil(regions / self.throughput.workers)
-        reading = _READING * read_twice / tiles.size
+        reading = _PIXEL_SECONDS * read_twice / tiles.size
         seconds = rounds * (tiles.max() * self.throughput.tile_seconds + reading)
         return _Division(rows, columns, regions, read_twice, float(seconds))
 
@@ -150,8 +151,8 @@ def _spans(before: NDArray[np.int64], count: int) -> list[Span]:
     """Spans (start, stop) of rows or columns with about equally many tiles.
 
     Args:
-        before: (n + 1,) tiles before each row or column, and in all.
-        count: Number of spans; there are fewer where one row has more tiles than a span's share.
+        before: (n + 1,) number of tiles before each row or column, and the total.
+        count: Number of spans; fewer are returned if one row has more tiles than a span's share.
     """
     shares = before[-1] * np.arange(1, count) / count
     edges = {0, *np.searchsorted(before, shares).tolist(), len(before) - 1}

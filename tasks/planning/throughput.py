@@ -1,4 +1,4 @@
-"""The throughput of an image: seconds for a tile, and regions that run at the same time."""
+"""The throughput of an image: seconds per tile, and regions that run at the same time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 TILE_SECONDS = 0.1
-"""Assumed seconds a tile of a model that has not been timed."""
+"""Assumed seconds per tile for a model that has not been timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class RegionTiming:
     Attributes:
         tiles: Tiles that the model answered.
         tile_pixels: Pixels of each tile.
-        work_seconds: From reading the first tile to the last answer.
+        work_seconds: Seconds from reading the first tile to the last answer.
     """
 
     tiles: float
@@ -38,9 +38,9 @@ class RegionTiming:
 
 
 def tile_seconds(timings: Iterable[RegionTiming], pixels: int) -> float:
-    """Seconds for a tile of a number of pixels: the median over all tiles of the timed regions.
+    """Seconds per tile of a given size: the median over all tiles of the timed regions.
 
-    Weighted by tiles, so that short regions, dominated by their first calls, count little.
+    Regions are weighted by their tiles: short ones, dominated by their first calls, count little.
 
     Args:
         timings: Earlier regions of the same model; without any, `TILE_SECONDS` is returned.

@@ -7,7 +7,13 @@ from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.features import Features, geolocate
 from tasks.publish.formats import FILE_ENDINGS
 from tasks.publish.outputs import check_outputs
-from tasks.publish.publication import ImageResults, Published, publish, publish_image
+from tasks.publish.publication import (
+    ImageResults,
+    Published,
+    ReadDetections,
+    publish,
+    publish_image,
+)
 
 __all__ = [
     "FILE_ENDINGS",
@@ -15,6 +21,7 @@ __all__ = [
     "Features",
     "ImageResults",
     "Published",
+    "ReadDetections",
     "check_outputs",
     "geolocate",
     "publish",

@@ -1,8 +1,8 @@
 """Geometries that cross the antimeridian or contain a pole, cut as RFC 7946 §3.1.9 and §5 require.
 
-The `antimeridian` package (0.4.9) was tried and does not serve. It decides by a ring's winding in
-degrees which side of a ring around a pole is inside, so that a box over the pole of a polar
-stereographic image became everything but the box. It raises AssertionError for an outline with a
+The `antimeridian` package (0.4.9) cannot be used here. It decides by a ring's winding in degrees
+which side of a ring around a pole is inside, so that a box over the pole of a polar stereographic
+image became everything outside the box. It raises AssertionError for an outline with a
 hole across the antimeridian, leaves a single vertex where a corner is the pole, and rounds the
 latitudes that it adds to 7 decimals.
 """
@@ -15,22 +15,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from tasks.imagery.georeference.transformers import wrap_near
+
 _TURN = 360.0  # degrees
 _STEPS = 2.0**40  # in a degree: multiples of a step stay exact when a turn is added
 _POLE = 90 - 1e-9  # degrees of latitude beyond which a vertex is on the pole
-
-
-def unwrap(
-    longitudes: NDArray[np.float64], near: NDArray[np.float64] | float
-) -> NDArray[np.float64]:
-    """Longitudes in degrees, moved by whole turns to within half a turn of others.
-
-    Args:
-        longitudes: (n,) degrees.
-        near: (n,) or a single value, degrees.
-    """
-    turns: NDArray[np.float64] = np.round((longitudes - near) / _TURN)
-    return longitudes - _TURN * turns
 
 
 def split(geometry: shapely.Geometry) -> shapely.Geometry:
@@ -50,7 +39,7 @@ def split(geometry: shapely.Geometry) -> shapely.Geometry:
     parts = shapely.get_parts(geometry)
     if geometry.geom_type.endswith("Point"):
         return shapely.transform(
-            geometry, lambda xy: np.column_stack([unwrap(xy[:, 0], 0.0), xy[:, 1]])
+            geometry, lambda xy: np.column_stack([wrap_near(xy[:, 0], 0.0), xy[:, 1]])
         )
     if geometry.geom_type.endswith("Polygon"):
         return shapely.union_all([_split_polygon(part) for part in parts])
@@ -72,9 +61,8 @@ def bounds(geometry: shapely.Geometry) -> tuple[float, float, float, float]:
     parts = parts[np.argsort(parts[:, 0])]
     reach = np.maximum.accumulate(parts[:, 2])
     gaps = np.append(parts[1:, 0], parts[0, 0] + _TURN) - reach
-    widest = (
-        len(gaps) - 1 - int(np.argmax(gaps[::-1]))
-    )  # of equal gaps the one over ±180 is left out
+    # of equal gaps the last one, which contains ±180, is left out
+    widest = len(gaps) - 1 - int(np.argmax(gaps[::-1]))
     west = parts[(widest + 1) % len(parts), 0]
     south, north = parts[:, 1].min(), parts[:, 3].max()
     return float(west), float(south), float(reach[widest]), float(north)
@@ -121,7 +109,7 @@ def _unwrapped(points: NDArray[np.float64]) -> NDArray[np.float64]:
         given = np.where(second, after[twice], before[twice])
         longitudes = np.where(polar[twice], given, points[twice, 0])
         points = np.column_stack([longitudes, points[twice, 1]])
-    steps = unwrap(np.diff(points[:, 0]), 0.0)
+    steps = wrap_near(np.diff(points[:, 0]), 0.0)
     longitudes = points[0, 0] + np.append(0.0, np.cumsum(steps))
     return np.column_stack([longitudes, points[:, 1]])
 

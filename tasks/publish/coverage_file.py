@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.imagery import Georeference
-from tasks.publish.antimeridian import unwrap
+from tasks.imagery.georeference.transformers import wrap_near
 from tasks.publish.features import to_world
 from tasks.publish.geoparquet import GEOMETRY_FIELDS, ROW_GROUP, Columns, rows_file
 from tasks.results.coverage import MEASURED
@@ -20,7 +20,7 @@ SCHEMA = pa.schema([*MEASURED, *GEOMETRY_FIELDS])
 
 _SEGMENTS = (1, 2, 4, 8, 16)  # that a side of a footprint may be divided into
 _TOLERANCE = 0.5  # pixels between a footprint and its tile's edge
-_SAMPLE = 1000  # tiles of a batch that the number of segments is chosen by
+_SAMPLE = 1000  # tiles of a batch, from which the number of segments is chosen
 
 
 def write_coverage(path: Path, ledger: pa.Table, georeference: Georeference | None) -> None:
@@ -70,7 +70,7 @@ def _outlines(windows: NDArray[np.float64], segments: int) -> NDArray[np.float64
 
 
 def _segments(windows: NDArray[np.float64], georeference: Georeference) -> int:
-    """The fewest segments for a side with which every footprint is within the tolerance.
+    """The fewest segments per side that keep every footprint within the tolerance.
 
     A segment is straight in degrees, while the window's edge is straight in pixels. They are
     compared in pixels, at the middle of each segment.
@@ -81,8 +81,8 @@ def _segments(windows: NDArray[np.float64], georeference: Georeference) -> int:
         middles = ((rings[:, 1:] + rings[:, :-1]) / 2).reshape(-1, 2)
         vertices = georeference.to_world(rings.reshape(-1, 2)).reshape(rings.shape)
         ends, starts = vertices[:, 1:].reshape(-1, 2), vertices[:, :-1].reshape(-1, 2)
-        starts[:, 0] = unwrap(starts[:, 0], ends[:, 0])
-        # Both go through the ground, as some georeferences do not return to the same pixel.
+        starts[:, 0] = wrap_near(starts[:, 0], ends[:, 0])
+        # Both are converted to the ground and back, which some georeferences do only nearly.
         with np.errstate(invalid="ignore"):  # infinite where the projection is undefined
             drawn = georeference.to_image((ends + starts) / 2)
             true = georeference.to_image(georeference.to_world(middles))

@@ -7,7 +7,7 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.imagery import Georeference
-from tasks.publish.antimeridian import unwrap
+from tasks.imagery.georeference.transformers import wrap_near
 
 MIN_WIDTH = 0.5
 """Degrees of longitude below which no geometry is off by more than a thousandth of its size."""
@@ -57,7 +57,7 @@ def _densify_chunk(
     world = np.array(georeference.to_world(points), dtype=np.float64)
     starts = np.searchsorted(owners, np.arange(len(geometry)))
     centres = shapely.get_x(shapely.centroid(geometry))
-    world[:, 0] = unwrap(world[:, 0], centres[owners])
+    world[:, 0] = wrap_near(world[:, 0], centres[owners])
     dense = geometry.copy()
     for row, vertices in enumerate(np.split(world, starts[1:])):
         if np.isfinite(vertices).all() and _is_curved(geometry[row], vertices):

@@ -1,4 +1,4 @@
-"""Merged detections as batches of features, since an image can have more than fit in memory."""
+"""Merged detections as batches of features: an image can have more than fit in memory."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ BATCH_SIZE = 1 << 11
 class FeatureBatch:
     """A batch of n features with all that the formats write about them.
 
-    Properties are JSON text, not objects: the interpreter's garbage collector visits objects again
-    and again while they are in memory, which took a third of the time of publishing.
+    Properties are JSON text, not objects: the garbage collector of Python visits objects repeatedly
+    while they are in memory, which took a third of the time of publishing.
 
     Attributes:
         features: The detections and their geometries.

@@ -11,6 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.imagery import Georeference
+from tasks.imagery.georeference.transformers import wrap_near
 from tasks.publish import antimeridian
 from tasks.publish.densify import MIN_WIDTH, densify
 from tasks.publish.validity import repair
@@ -91,8 +92,8 @@ def to_world(
     vertices, middles = world[: len(points)], world[len(points) :]
     located = ~np.isnan(middles[:, 0])
     located[owners[np.isnan(vertices[:, 0])]] = False
-    middles[:, 0] = antimeridian.unwrap(middles[:, 0], 0.0)
-    vertices[:, 0] = antimeridian.unwrap(vertices[:, 0], middles[owners, 0])
+    middles[:, 0] = wrap_near(middles[:, 0], 0.0)
+    vertices[:, 0] = wrap_near(vertices[:, 0], middles[owners, 0])
     centers[located] = middles[located]
     geometry[located] = shapely.set_coordinates(image_geometry[located], vertices[located[owners]])
     bboxes[located] = shapely.bounds(geometry[located])

@@ -5,14 +5,14 @@ To add a format:
 1. Write a module beside this one with a writer, a context manager like `geojson.geojson_file`. It
    opens the file at a path, yields a function that appends one `FeatureBatch`, and completes the
    file when the context is left. An image can have more features than fit in memory, so a writer
-   keeps no more than a few batches. `FeatureBatch` says what is there: every geometry is valid and
-   not empty, or None where an image has no georeference.
+   keeps no more than a few batches. `FeatureBatch` documents its contents: every geometry is valid
+   and not empty, or None if the image has no georeference.
 2. Add a line to `FORMATS`: the format's name, the ending of its files and the writer.
 
 That is all. Each S3 and File output then gets the file, `publish` reports its URI under the
 format's name, and a later run of the same job replaces or removes it. The tests in
-`tests/unit/test_publish_formats.py` run for every line of `FORMATS`; add to them what is special to
-the format, for instance that a reader of its own opens the file. docs/how-it-works.md lists what
+`tests/unit/test_publish_formats.py` run for every line of `FORMATS`; add tests of what is special
+to the format, such as that a reader of the format opens the file. docs/how-it-works.md lists what
 is published.
 """
 

@@ -30,7 +30,7 @@ def geojson_file(
     path: Path,
     metadata: FeatureMetadata,
     *,
-    georeferenced: bool,  # noqa: ARG001 - GeoJSON has no place to name a reference system
+    georeferenced: bool,  # noqa: ARG001 - GeoJSON does not name a reference system
 ) -> Iterator[WriteBatch]:
     """Write features as one FeatureCollection; the same features give the same bytes.
 

@@ -1,4 +1,4 @@
-"""Features as records on a Kinesis stream, each a FeatureCollection of one, as OSML sends them."""
+"""Features as records of a Kinesis stream, each a FeatureCollection of one feature, as in OSML."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FIRST_WAIT = 0.1  # seconds; doubles with each attempt
 
 
 def stream_status(stream: str) -> str:
-    """The status of a stream: ACTIVE, CREATING, ….
+    """The status of a stream, such as ACTIVE or CREATING.
 
     Raises:
         ClientError: The stream does not exist, or this process may not describe it.

@@ -1,4 +1,4 @@
-"""The outputs that a request names: whether they can be written, and where their files lie."""
+"""The outputs that a request names: whether they can be written, and the URIs of their files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_outputs(outputs: Sequence[Output], roots: Sequence[Path]) -> None:
         roots: Folders that the operator allows local outputs in.
 
     Raises:
-        RequestError: An output cannot be written; names it and the remedy.
+        RequestError: An output cannot be written; the message names it and the remedy.
     """
     for index, output in enumerate(outputs):
         field = f"outputs[{index}]"
@@ -81,7 +81,7 @@ def _check_stream(stream: str, field: str) -> None:
 
 
 def _check_folder(folder: Path, field: str) -> None:
-    """Check the folder, or the nearest parent that exists: a missing folder is made later."""
+    """Check the folder, or its nearest parent that exists: a missing folder is created later."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise RequestError(

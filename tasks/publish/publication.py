@@ -38,8 +38,8 @@ class ImageResults:
 
     Attributes:
         read_detections: Reads the merged detections each time it is called: tables of
-            `detections.SCHEMA` in the order of tile and ordinal, each loaded when the one before
-            it has been used. None if every tile failed.
+            `detections.SCHEMA` by tile and ordinal, each loaded only after the one before it was
+            used. None if every tile failed.
         metadata: What all features have in common.
         ledger: Table of `coverage.MEASURED` with all tiles of the image.
         georeference: The image's georeference, or None.
@@ -115,7 +115,7 @@ def publish(
         roots: Folders that the operator allows local outputs in.
 
     Raises:
-        PublishError: At least one output failed; names each of them and what was published.
+        PublishError: At least one output failed; the message names them and what was published.
     """
     uris: dict[str, str] = {}
     failed: list[str] = []

@@ -24,16 +24,15 @@ _LONGEST = 180  # characters before the digest; a job id has 200
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An object that an S3 notification is about.
+    """An object, and the event about it that S3 reports.
 
     Attributes:
         event: S3's name of what happened to it.
         created: Whether the event is that the object, or a new version of it, was created.
         bucket: Its bucket.
         key: Its key, decoded.
-        size: Bytes; None if the notification does not have it.
-        version: Differs between two uploads under one key, and is the same in two deliveries of one
-            event.
+        size: Bytes; None if the notification does not give it.
+        version: Differs between two uploads to one key; the same in two deliveries of one event.
     """
 
     event: str
@@ -70,7 +69,7 @@ class Arrival:
         """A job id that only this version of this object has: `harbour.tif-0f3c9a51b2de`.
 
         Args:
-            prefix: Put before it, with a hyphen, unless empty.
+            prefix: First part of the id, followed by a hyphen; none if empty.
         """
         own = "\0".join((self.bucket, self.key, self.version)).encode()
         name = re.sub(r"[^\w.]+", "-", self._name).strip("-")

@@ -21,7 +21,7 @@ _UNVERSIONED = (None, "", "null")  # S3 sends "null" for a bucket with versionin
 
 
 def _decoded(key: str) -> str:
-    """The decoded key; a notification has it as an HTML form would, with + for a space."""
+    """The decoded key: S3 encodes it as HTML forms do, with + for a space."""
     try:
         return unquote_plus(key, errors="strict")
     except UnicodeDecodeError:
@@ -76,7 +76,7 @@ class _Notification(_Part):
 
 
 class _EventObject(_Part):
-    key: str  # not encoded here
+    key: str  # EventBridge does not encode it
     size: NonNegativeInt | None = None
     etag: str = ""
     version_id: str | None = Field(None, alias="version-id")
@@ -131,7 +131,7 @@ def read_arrivals(body: str) -> list[Arrival] | None:
         return _read(_Notification, message)
     if message.get("source") != "aws.s3":
         return None
-    # events of CloudTrail have this source too, and are about calls, not objects
+    # events of CloudTrail have this source too, but are about API calls, not objects
     about_object = str(message.get("detail-type")).startswith("Object ")
     return _read(_Event, message) if about_object else []
 

@@ -1,4 +1,4 @@
-"""The queue of requests on SQS: receive messages, delete them, or move them to the dead letters."""
+"""The queue of requests on SQS: receive, delete and dead-letter messages."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Message:
         id: Its message id, the same at each delivery.
         body: Its text.
         receipt: The receipt handle of this delivery.
-        receives: How often it was delivered, this time included.
+        receive_count: How often it was delivered, this time included.
         attributes: Its message attributes, as SQS returns them.
     """
 
     id: str
     body: str
     receipt: str
-    receives: int
+    receive_count: int
     attributes: dict[str, Any]
 
 
@@ -44,15 +44,15 @@ class Queue:
     Attributes:
         url: URL of the queue.
         dead_letter_url: URL of the dead-letter queue, for messages that are refused.
-        most_receives: Deliveries of a message after which SQS itself moves it there.
+        max_receive_count: Deliveries of a message after which SQS itself moves it there.
     """
 
     url: str
     dead_letter_url: str
-    most_receives: int
+    max_receive_count: int
 
     def receive(self, limit: int, wait: float) -> list[Message]:
-        """Receive up to `limit` messages as soon as there is one, or none after `wait` seconds."""
+        """Receive up to `limit` messages as soon as one arrives; none after `wait` seconds."""
         answer = client("sqs").receive_message(
             QueueUrl=self.url,
             MaxNumberOfMessages=min(limit, MAX_BATCH),
@@ -66,14 +66,14 @@ class Queue:
                 id=message["MessageId"],
                 body=message["Body"],
                 receipt=message["ReceiptHandle"],
-                receives=int(message["Attributes"]["ApproximateReceiveCount"]),
+                receive_count=int(message["Attributes"]["ApproximateReceiveCount"]),
                 attributes=message.get("MessageAttributes", {}),
             )
             for message in answer.get("Messages", [])
         ]
 
     def acknowledge(self, message: Message) -> None:
-        """Delete a message, as its runs exist."""
+        """Delete a message; its runs exist by then."""
         client("sqs").delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt)
 
     def extend(self, message: Message) -> None:
@@ -82,17 +82,17 @@ class Queue:
             QueueUrl=self.url, ReceiptHandle=message.receipt, VisibilityTimeout=VISIBILITY
         )
 
-    def set_aside(self, message: Message, reason: str) -> None:
+    def dead_letter(self, message: Message, reason: str) -> None:
         """Move a message to the dead-letter queue, with the reason as an attribute."""
         added = {"reason": {"DataType": "String", "StringValue": _printable(reason)}}
         attributes = dict(list(message.attributes.items())[: MAX_ATTRIBUTES - 1]) | added
         try:
-            self._set_aside(message, attributes)
-        except ClientError:  # with its attributes it is too large for the queue
-            self._set_aside(message, {})
+            self._send_to_dead_letters(message, attributes)
+        except ClientError:  # the message and its attributes are too large for the queue
+            self._send_to_dead_letters(message, {})
         self.acknowledge(message)
 
-    def _set_aside(self, message: Message, attributes: dict[str, Any]) -> None:
+    def _send_to_dead_letters(self, message: Message, attributes: dict[str, Any]) -> None:
         client("sqs").send_message(
             QueueUrl=self.dead_letter_url,
             MessageBody=message.body,
@@ -108,7 +108,7 @@ def open_queue(url: str | None) -> Queue:
 
     Raises:
         RequestError: It is not set, the queue cannot be read, or it has no dead-letter queue:
-            without one, a refused message would be lost, or delivered again for ever.
+            without one, a refused message would be lost, or delivered again without an end.
     """
     if not url:
         raise RequestError("SWATH_QUEUE_URL: it is not set; give the URL of the queue to drain.")
@@ -130,8 +130,8 @@ def _open(url: str) -> Queue:
         )
     redrive = json.loads(policy)
     account, name = redrive["deadLetterTargetArn"].split(":")[-2:]
-    aside = client("sqs").get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
-    return Queue(url, aside["QueueUrl"], int(redrive["maxReceiveCount"]))
+    dead_letters = client("sqs").get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+    return Queue(url, dead_letters["QueueUrl"], int(redrive["maxReceiveCount"]))
 
 
 def send(url: str, body: str) -> str:

@@ -1,4 +1,4 @@
-"""The request for an object that arrived: the nearest template, with the object as its image."""
+"""The request for an object that arrived: the nearest template, completed with the object."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.request.locations import ImageUrl
 from tasks.request.strict_json import parse_object
 
 _NAME = "request.json"
-_LARGEST = 1 << 20  # bytes of a template; SQS allows no larger request either
+_LARGEST = 1 << 20  # bytes of a template; the limit of SQS for a request, too
 _ABSENT = {"NoSuchKey", "NoSuchBucket"}
 _URL: TypeAdapter[str] = TypeAdapter(ImageUrl)
 
@@ -25,7 +25,7 @@ def request_for(arrival: Arrival) -> Request:
     """Make the request for an object from the nearest template.
 
     The template is the object `request.json` in the image's folder or the nearest folder above it.
-    It is a request without `imageUrls`; its `jobId`, if any, becomes the first part of the job's.
+    It is a request without `imageUrls`; its `jobId`, if any, becomes the first part of the job id.
     The path from the template's folder to the image's is appended to each output's prefix or path,
     so that images of the same name in different folders have separate results.
 
@@ -33,27 +33,27 @@ def request_for(arrival: Arrival) -> Request:
         arrival: A new image.
 
     Raises:
-        RequestError: There is no template, it is not a valid request, or the object's URL cannot be
-            in one. The message has the URL of the object or the template, and the field.
-        PublishError: S3 does not return the template; it may the next time.
+        RequestError: There is no template, it is not a valid request, or no request may contain the
+            object's URL. The message has the URL of the object or the template, and the field.
+        PublishError: S3 does not return the template; a later attempt may succeed.
     """
     _check_url(arrival.url)
     folder, text = _nearest(arrival)
     uri = _uri(arrival.bucket, folder)
-    template = _read(uri, text)
+    template = _parse(uri, text)
     prefix = template.pop("jobId", None) or ""
-    fields = {"jobId": prefix or "template", "imageUrls": [arrival.url]}
-    asked = _request(uri, template | fields)
-    below = arrival.folder[len(folder) :].rstrip("/")
-    own = {
+    fields: dict[str, Any] = {"jobId": prefix or "template", "imageUrls": [arrival.url]}
+    request = _request(uri, template | fields)
+    subfolder = arrival.folder[len(folder) :].rstrip("/")
+    fields = {
         "jobId": arrival.job_id(prefix),
-        "outputs": [_below(output, below) for output in asked.outputs],
+        "outputs": [_in_subfolder(output, subfolder) for output in request.outputs],
     }
-    return _request(f"{arrival.url}, by {uri}", asked.model_dump(mode="json") | own)
+    return _request(f"{arrival.url}, by {uri}", request.model_dump(mode="json") | fields)
 
 
 def _check_url(url: str) -> None:
-    """Refuse an object whose URL no request may have, before its key is used."""
+    """Refuse an object whose URL is not valid in a request, before its key is used."""
     try:
         _URL.validate_python(url)
     except ValidationError as error:
@@ -75,7 +75,7 @@ def _nearest(arrival: Arrival) -> tuple[str, bytes]:
 
 
 def _folders(folder: str) -> Iterator[str]:
-    """A folder and those above it, each with its last slash; empty for the top of the bucket."""
+    """A folder and all above it, each with its trailing slash; last the bucket's root, empty."""
     while folder:
         yield folder
         folder = folder[: folder[:-1].rfind("/") + 1]
@@ -83,7 +83,7 @@ def _folders(folder: str) -> Iterator[str]:
 
 
 def _get(bucket: str, folder: str) -> bytes | None:
-    """The text of a folder's template; None if it has none."""
+    """The text of a folder's template; None if it does not exist."""
     uri = _uri(bucket, folder)
     try:
         found = client("s3").get_object(Bucket=bucket, Key=folder + _NAME)
@@ -106,7 +106,7 @@ def _get(bucket: str, folder: str) -> bytes | None:
         raise PublishError(f"Cannot read {uri}: {error}. Check the connection to S3.") from error
 
 
-def _read(uri: str, text: bytes) -> dict[str, Any]:
+def _parse(uri: str, text: bytes) -> dict[str, Any]:
     try:
         template = parse_object(text)
     except RequestError as error:
@@ -124,19 +124,21 @@ def _request(source: str, fields: Mapping[str, Any]) -> Request:
         raise RequestError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
-def _below(output: Output, folder: str) -> dict[str, Any]:
-    """The fields of an output, with a folder appended to its prefix or path."""
+def _in_subfolder(output: Output, subfolder: str) -> dict[str, Any]:
+    """The fields of an output, with a subfolder appended to its prefix or path."""
     fields = output.model_dump(mode="json")
     match output:
-        case S3Output(prefix=place):
-            fields["prefix"] = _join(place, folder)
-        case FileOutput(path=place):
-            fields["path"] = _join(place, folder)
+        case S3Output(prefix=folder):
+            fields["prefix"] = _join(folder, subfolder)
+        case FileOutput(path=folder):
+            fields["path"] = _join(folder, subfolder)
     return fields
 
 
-def _join(place: str, folder: str) -> str:
-    return f"{place.rstrip('/')}/{folder}" if place and folder else place or folder
+def _join(folder: str, subfolder: str) -> str:
+    if folder and subfolder:
+        return f"{folder.rstrip('/')}/{subfolder}"
+    return folder or subfolder
 
 
 def _uri(bucket: str, folder: str) -> str:

@@ -1,1 +1,1 @@
-"""Status messages and the summary of an image."""
+"""The status messages and the summary of an image's run."""

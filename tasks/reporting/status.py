@@ -35,9 +35,9 @@ class Status:
 
     Attributes:
         status: Status of the image's job.
-        job_id: Job of the request; empty if a refused message has none.
+        job_id: Job of the request; empty if it cannot be read from a refused message.
         message: What happened, for a person.
-        image_id: OSML's `<job id>:<image URL>`, or None for a refused message.
+        image_id: As from `image_id_of`, or None for a refused message.
         processing_duration: Seconds since the job was started, or None.
     """
 
@@ -63,6 +63,11 @@ class Status:
             "processing_duration": None if duration is None else str(int(duration)),
         }
         return {name: _sendable(value, _VALUE_BYTES) for name, value in values.items() if value}
+
+
+def image_id_of(job_id: str, image_url: str) -> str:
+    """The identifier of an image of a job in status messages, as in OSML."""
+    return f"{job_id}:{image_url}"
 
 
 def publish_status(topic_arn: str | None, status: Status) -> bool:

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.errors import SwathError
 from tasks.reporting.status import JobStatus
+from tasks.request.locations import file_name
 from tasks.results import coverage
 from tasks.results.coverage import TileState
 
-_MAX_LISTED = 10  # reasons, and failed tiles
+_MAX_LISTED = 10  # reasons; also failed tiles
 
 
 class FailedTile(BaseModel):
@@ -51,10 +52,10 @@ class Summary(BaseModel):
         status: SUCCESS, PARTIAL or FAILED.
         features: Number of features published.
         tiles: Number of tiles in each state.
-        shares: Share of the region of interest in each state, by the cells of the tiles.
+        shares: Share (0 to 1) of the region of interest in each state, by the tiles' cells.
         rejected: Number of features that broke the model's contract and were left out.
-        rejections: Reasons for that with the number of tiles, most frequent first; the reason of a
-            tile is that of its first such feature.
+        rejections: Reasons for that with the number of tiles, most frequent first; of each tile,
+            only the reason for its first such feature counts.
         reasons: Reasons why tiles failed with the number of tiles, most frequent first.
         failed: The first tiles that failed.
         outputs: URI of each file and stream by its name, as `tasks.publish.Published.uris`.
@@ -100,7 +101,7 @@ class Summary(BaseModel):
     def markdown(self) -> str:
         """The outcome as a Markdown page."""
         lines = [
-            f"# {self.status}: {self.image.rsplit('/', 1)[-1]} · {self.job_id}",
+            f"# {self.status}: {file_name(self.image)} · {self.job_id}",
             f"**{self.features} features** in `{self.image}`",
             "",
             f"**{_percent(self.covered)} of the area covered**",
@@ -204,7 +205,7 @@ def status_of(tiles: Mapping[str, int], *, all_rejected: bool = False) -> JobSta
 
 
 def _percent(share: float) -> str:
-    """A share as text: `100 %` and `0 %` only if it is exactly that."""
+    """A share as text: `100 %` and `0 %` only if the share is exactly 1 or 0."""
     if 0 < share < 0.001:
         return "less than 0.1 %"
     if 0.999 < share < 1:

@@ -1,6 +1,6 @@
 """The request message, validated in full before any image is read.
 
-`Request.parse` turns the text of a message into a frozen `Request`, or raises RequestError with a
+`Request.parse` reads the text of a message into a frozen `Request`, or raises RequestError with a
 line for each problem: the field, the value, the remedy. Names, types and defaults are those of
 OversightML Model Runner 3, so that its producers work unchanged.
 """

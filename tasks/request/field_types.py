@@ -49,18 +49,18 @@ def _one_segment(text: str) -> str:
 
 
 def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """An integer; "1024" and 1024.0 are taken too, as by OSML."""
+    """An integer; "1024" and 1024.0 are accepted too, as by OSML."""
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
         return int(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("is not a whole number; give digits alone")  # noqa: TRY004 - pydantic takes it
+        raise ValueError("is not a whole number; give digits alone")  # noqa: TRY004 - for pydantic
     return value
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401
-    """A finite number; "0.5" is taken too, true and false are not."""
+    """A finite number; "0.5" is accepted too, true and false are not."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):

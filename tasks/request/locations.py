@@ -1,4 +1,4 @@
-"""Locations of images and outputs in S3 and on the local file system, and names from them.
+"""Locations of images and outputs in S3 and on the local file system; file names of results.
 
 Checks raise ValueError with the end of a sentence, as those of `tasks.request.field_types` do.
 """
@@ -59,7 +59,7 @@ def local_path(text: str) -> str:
     """Check that a text is an absolute path without `..`, not in a virtual file system of GDAL.
 
     Raises:
-        ValueError: It is not; paths of `/vsi…` are refused.
+        ValueError: It is not absolute, has `..`, or begins with `/vsi`.
     """
     if not text.startswith("/"):
         raise ValueError("is neither s3://bucket/key nor an absolute path; give one of these")
@@ -144,7 +144,9 @@ def _check_segments(path: str) -> None:
 def _check_length(text: str, limit: int) -> None:
     size = len(text.encode())
     if size > limit:
-        raise ValueError(f"takes {size} bytes where {limit} fit; shorten {text[:20]!r}…")
+        raise ValueError(
+            f"takes {size} bytes, and at most {limit} are allowed; shorten {text[:20]!r}…"
+        )
 
 
 Bucket = Annotated[str, AfterValidator(s3_bucket)]

@@ -191,10 +191,6 @@ class Request(MessageObject):
         """How duplicates are removed."""
         return self.post_processing[0].algorithm
 
-    def image_id(self, url: str) -> str:
-        """The identifier of an image of this job in status messages, as in OSML."""
-        return f"{self.job_id}:{url}"
-
     def identity(self, url: str) -> str:
         """SHA-256 digest (hex) of the request for one image: the same only for the same work.
 

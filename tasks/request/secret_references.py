@@ -6,7 +6,7 @@ A reference stands in double braces within the value's text:
 - `{{ arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME:KEY:STAGE:VERSION }}`: a secret of AWS
   Secrets Manager, as in `valueFrom` of ECS; what follows the secret's ARN may be left out.
 
-Other text in braces is left as it is.
+Other text in braces is not changed.
 """
 
 from __future__ import annotations

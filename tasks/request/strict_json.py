@@ -1,4 +1,4 @@
-"""Strict parsing of a message as JSON: nothing is dropped or changed."""
+"""Strict parsing of a message as JSON: what cannot be kept exactly is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.errors import RequestError
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """Parse a JSON object (RFC 8259, with its SHOULDs taken as MUSTs).
+    """Parse a JSON object (RFC 8259; what the RFC only recommends is required here).
 
     Raises:
         RequestError: It is not JSON, not an object, has a duplicate name, or holds a number that

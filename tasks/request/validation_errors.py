@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 _MAX_LINES = 20  # fits into a message attribute of SQS or SNS
 
-# Ends of sentences by pydantic's type of error; `{…}` is of its context, or an example
+# Ends of sentences by pydantic's type of error; `{…}` is filled from the error, or an example
 _REMEDIES = {
     "string_type": "is not text; give a string in quotes{example}",
     "string_too_short": "is empty; give at least {min_length} character(s){example}",
@@ -54,7 +54,7 @@ def problem_lines(
 
 
 def _is_consequence(detail: ErrorDetails) -> bool:
-    """Whether an error only follows from another, as a list too short without its bad entries."""
+    """Whether an error only follows from another, such as a list that lost its bad entries."""
     kind = detail["type"]
     return kind == "default_factory_not_called" or (kind == "too_short" and bool(detail["input"]))
 
@@ -142,7 +142,7 @@ def _example(owners: list[type[BaseModel]], location: Location) -> str:
 
 
 def _short(value: object) -> str:
-    """A value for the beginning of a sentence: shortened, a list or an object only by its kind."""
+    """A value for the beginning of a sentence, shortened; of a list or an object, only its kind."""
     if isinstance(value, list | tuple):
         return "a list"
     if isinstance(value, dict):

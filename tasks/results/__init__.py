@@ -1,1 +1,1 @@
-"""Tables of detections, the ledger of tiles, and what regions store."""
+"""The tables of detections and of tiles (the ledger), and how regions store them."""

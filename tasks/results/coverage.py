@@ -1,4 +1,4 @@
-"""The ledger of an image: one line and one state for each tile, which together prove coverage."""
+"""The ledger of an image: one row and one state for each tile, which together prove coverage."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ SCHEMA = pa.schema(
 # px²: the area of the tile's cell (`tasks.grid.cells`) inside the region of interest
 MEASURED = SCHEMA.append(pa.field("area_px", pa.float64(), nullable=False))
 
-_TOLERANCE = 1e-9  # relative to the area; for a sliver, to a strip of one pixel along its boundary
+_TOLERANCE = 1e-9  # relative to the area, or for slivers to the perimeter times one pixel
 _MAX_REASON = 1000  # characters
 _MAX_FAILED_CALLS = 10  # recorded for one tile; throttled calls may be many
-_SPECK = 1e-4  # px²: rounding may leave as much where a polygon ends at the edge of a cell
+_SPECK = 1e-4  # px²: rounding may leave that much if a polygon ends at the edge of a cell
 
 
 class TileState(StrEnum):
@@ -52,7 +52,7 @@ class TileState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TileRecord:
-    """A line of the ledger.
+    """A row of the ledger.
 
     Attributes:
         tile: The tile.
@@ -105,21 +105,21 @@ def with_detections(table: pa.Table, tiles: NDArray[np.int64]) -> pa.Table:
     """A ledger with the number of detections of each tile filled in.
 
     Args:
-        table: Of `SCHEMA`.
+        table: A ledger of `SCHEMA`.
         tiles: (n,) the tile index of each detection.
     """
     found, counts = np.unique(tiles, return_counts=True)
-    lines = np.zeros(len(table), np.int64)
-    lines[np.searchsorted(table["tile"].to_numpy(), found)] = counts
-    place = SCHEMA.get_field_index("detections")
-    return table.set_column(place, SCHEMA.field(place), pa.array(lines))
+    by_row = np.zeros(len(table), np.int64)
+    by_row[np.searchsorted(table["tile"].to_numpy(), found)] = counts
+    column = SCHEMA.get_field_index("detections")
+    return table.set_column(column, SCHEMA.field(column), pa.array(by_row))
 
 
 def inferred(table: pa.Table, grid: Grid) -> NDArray[np.int8]:
     """Which tiles of a grid the model answered, by a ledger.
 
     Returns:
-        (len(grid),) 1 for a tile that was inferred, 0 for another one, −1 for one without a line.
+        (len(grid),) 1 for an inferred tile, 0 for one in another state, −1 for one without a row.
     """
     states = np.full(len(grid), -1, np.int8)
     states[table["tile"].to_numpy()] = _is(table, TileState.INFERRED).to_numpy()
@@ -134,19 +134,21 @@ def count(table: pa.Table) -> dict[str, int]:
 
 
 def shares(table: pa.Table) -> dict[str, float]:
-    """The share of the region of interest in each state; every state has an entry, the sum is 1.
+    """The share of the region of interest in each state; every state has an entry.
+
+    The sum is 1, or 0 if the region of interest is too thin to have an area.
 
     Args:
         table: A ledger of `MEASURED`.
     """
     sums = table.group_by("state", use_threads=False).aggregate([("area_px", "sum")])
     areas = dict(zip(sums["state"].to_pylist(), sums["area_px_sum"].to_pylist(), strict=True))
-    whole = sum(areas.values()) or 1.0  # a sliver may be too thin to have an area
+    whole = sum(areas.values()) or 1.0
     return {state.value: areas.get(state.value, 0.0) / whole for state in TileState}
 
 
 def failures(table: pa.Table, most: int) -> list[dict[str, Any]]:
-    """The lines of the first `most` tiles that failed, in the order of the grid."""
+    """The rows of the first `most` tiles that failed, in the order of the grid."""
     failed: list[dict[str, Any]] = _in_state(table, TileState.FAILED).slice(0, most).to_pylist()
     return failed
 
@@ -158,8 +160,8 @@ def reasons(table: pa.Table) -> list[tuple[str, int]]:
 
 def rejections(table: pa.Table) -> list[tuple[str, int]]:
     """Reasons of tiles' first rejected features with the number of tiles, most frequent first."""
-    inferred = _in_state(table, TileState.INFERRED)
-    return Counter(filter(None, inferred["reason"].to_pylist())).most_common()
+    answered = _in_state(table, TileState.INFERRED)
+    return Counter(filter(None, answered["reason"].to_pylist())).most_common()
 
 
 def rejected(table: pa.Table) -> int:
@@ -176,10 +178,10 @@ def measure(table: pa.Table, cells: Cells) -> pa.Table:
     """The ledger of an image with the area that each tile answers for: a table of `MEASURED`.
 
     Args:
-        table: Of `SCHEMA`.
+        table: A ledger of `SCHEMA`.
         cells: Of the image's grid.
     """
-    # a line whose tile is not in the grid gets an arbitrary area; `check_complete` refuses it
+    # a row whose tile is not in the grid gets an arbitrary area; `check_complete` refuses it
     areas = np.take(cells.areas, table["tile"].to_numpy(), mode="clip")
     outside = _is(table, TileState.OUTSIDE).to_numpy()
     areas[outside & (areas < _SPECK)] = 0.0
@@ -189,7 +191,7 @@ def measure(table: pa.Table, cells: Cells) -> pa.Table:
 def check_complete(table: pa.Table, cells: Cells) -> None:
     """Prove that every pixel of the region of interest is accounted for exactly once.
 
-    Each tile has one line, no tile in state OUTSIDE answers for an area, and the areas add up to
+    Each tile has one row, no tile in state OUTSIDE answers for an area, and the areas add up to
     that of the region of interest inside the image, to 1e-9 of it.
 
     Args:
@@ -197,11 +199,11 @@ def check_complete(table: pa.Table, cells: Cells) -> None:
         cells: Of the image's grid.
 
     Raises:
-        RuntimeError: The ledger is incomplete: a fault of Swath, never of its input.
+        RuntimeError: The ledger is incomplete, which is a bug of Swath, never of its input.
     """
     tiles = len(cells.areas)
     if not np.array_equal(table["tile"].to_numpy(), np.arange(tiles)):
-        raise RuntimeError(f"The ledger has {len(table)} lines for {tiles} tiles.")
+        raise RuntimeError(f"The ledger has {len(table)} rows for {tiles} tiles.")
     outside = _in_state(table, TileState.OUTSIDE)
     left_out = outside.filter(pc.greater(outside["area_px"], 0.0))
     if len(left_out):

@@ -50,10 +50,10 @@ def without_detections(tiles: Iterable[Tile], state: TileState, reason: str = ""
 def save(
     decided: Iterable[pa.Table], deferred: pa.Table, ledger: pa.Table, work_uri: str, region: Region
 ) -> None:
-    """Store the results of a region. The ledger is written last: without it, it is unfinished.
+    """Store the results of a region. The ledger is last: a region without one is unfinished.
 
     Args:
-        decided: Tables of `detections.SCHEMA` in order: detections that are published as they are.
+        decided: Tables of `detections.SCHEMA`, by tile and ordinal: detections that are final.
         deferred: Table of `detections.SCHEMA`: detections that the merge decides.
         ledger: Table of `coverage.SCHEMA`, of the whole region.
         work_uri: Folder or s3:// prefix of the image's run.
@@ -79,18 +79,18 @@ def load_ledger(work_uri: str, region: Region) -> pa.Table:
     """The stored ledger of a region.
 
     Raises:
-        PublishError: There is none, or it cannot be read.
+        PublishError: It does not exist, or cannot be read.
     """
     return _load(work_uri, region, "ledger")
 
 
 @dataclass(frozen=True)
 class StoredResults:
-    """The stored results of an image's regions, of which a part is in memory at a time.
+    """The stored results of an image's regions, read a part at a time to save memory.
 
     Attributes:
         work_uri: Folder or s3:// prefix of the image's run.
-        regions: The regions that stored results, in their order.
+        regions: The regions that stored results, by index.
         grid: All tiles of the image.
     """
 
@@ -105,7 +105,7 @@ class StoredResults:
         return detections.concatenate([t.replace_schema_metadata() for t in tables]), decided
 
     def all_detections(self, merged: pa.Table) -> Iterator[pa.Table]:
-        """The detections of the image in their order: one table for each row of regions.
+        """The detections of the image by tile and ordinal: one table for each row of regions.
 
         Args:
             merged: The deferred detections that remain after the merge.

@@ -112,7 +112,7 @@ def remove(uri: str, role_arn: str | None = None) -> None:
 def remove_object(uri: str, role_arn: str | None = None) -> None:
     """Remove one object; it need not exist.
 
-    It is looked for first by listing, so that s3:DeleteObject is needed only if it exists.
+    A listing shows first whether it exists, so that s3:DeleteObject is needed only then.
 
     Raises:
         PublishError: The object could not be removed.
@@ -124,7 +124,9 @@ def remove_object(uri: str, role_arn: str | None = None) -> None:
         bucket, key = split_s3(uri)
         s3 = client("s3", role_arn)
         listed = s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", [])
-        if any(found["Key"] == key for found in listed):  # the first with this prefix is the key
+        if any(
+            found["Key"] == key for found in listed
+        ):  # the shortest key with a prefix is listed first
             s3.delete_object(Bucket=bucket, Key=key)
 
 

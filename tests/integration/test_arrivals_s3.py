@@ -166,7 +166,7 @@ def test_a_template_that_is_no_request_is_refused_by_its_name_and_field(
     [
         ("in/../../other/a.tif", "holds a . or .. as a segment"),
         ("in/a\n.tif", "holds the control character U+000A"),
-        (f"in/{'é' * 150}.tif", "takes 304 bytes where 200 fit"),
+        (f"in/{'é' * 150}.tif", "takes 304 bytes, and at most 200 are allowed"),
     ],
 )
 def test_an_object_that_no_request_can_name_leads_nowhere(bucket: str, key: str, told: str) -> None:

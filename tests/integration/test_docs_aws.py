@@ -159,7 +159,7 @@ def test_times_match_the_code_and_the_template(template: dict[str, Any]) -> None
         "if no sensor runs for a day",
     ):
         assert told in prose, told
-    assert image_runs.FIRST_LOOK.days == 1
+    assert image_runs.FIRST_CHECK.days == 1
     assert queues["DeadLetterQueue"]["MessageRetentionPeriod"] == kept * 86400
 
 

@@ -1,4 +1,4 @@
-"""The queue of requests on an emulated SQS: messages received, deleted, extended, set aside."""
+"""The queue of requests on an emulated SQS: messages received, deleted, extended, dead-lettered."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def attributes_of(url: str, *names: str) -> dict[str, str]:
 @pytest.fixture
 def queue(aws: str) -> Queue:
     name = f"requests-{uuid4().hex[:8]}"
-    aside = make_queue(f"{name}-dlq")
-    target = attributes_of(aside, "QueueArn")["QueueArn"]
+    dead_letters = make_queue(f"{name}-dlq")
+    target = attributes_of(dead_letters, "QueueArn")["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": target, "maxReceiveCount": 3})
     return open_queue(make_queue(name, RedrivePolicy=policy))
 
@@ -48,7 +48,7 @@ def waiting(url: str) -> tuple[int, int]:
     return int(found[names[0]]), int(found[names[1]])
 
 
-def set_aside(queue: Queue) -> dict[str, Any]:
+def dead_letter(queue: Queue) -> dict[str, Any]:
     """The message on the dead-letter queue, as SQS gives it."""
     answer = client("sqs").receive_message(
         QueueUrl=queue.dead_letter_url, MessageAttributeNames=["All"], WaitTimeSeconds=5
@@ -110,14 +110,14 @@ def test_an_extended_message_stays_hidden(queue: Queue) -> None:
     assert waiting(queue.url) == (0, 0)
 
 
-def test_a_refused_message_is_set_aside_with_the_reason(queue: Queue) -> None:
+def test_a_refused_message_is_dead_lettered_with_the_reason(queue: Queue) -> None:
     send(queue.url, "a neighbour")
     neighbour = one(queue)
     send(queue.url, BODY)
-    queue.set_aside(one(queue), "imageUrls[0]: “b” is not a URL;\n\tgive s3://… 🛰")
-    aside = set_aside(queue)
-    assert aside["Body"] == BODY
-    assert aside["MessageAttributes"]["reason"] == {
+    queue.dead_letter(one(queue), "imageUrls[0]: “b” is not a URL;\n\tgive s3://… 🛰")
+    found = dead_letter(queue)
+    assert found["Body"] == BODY
+    assert found["MessageAttributes"]["reason"] == {
         "DataType": "String",
         "StringValue": "imageUrls[0]: “b” is not a URL;\n\tgive s3://… 🛰",
     }
@@ -139,20 +139,20 @@ def test_a_refused_message_is_set_aside_with_the_reason(queue: Queue) -> None:
 )
 def test_any_reason_can_be_sent(queue: Queue, reason: str, told: str) -> None:
     send(queue.url, BODY)
-    queue.set_aside(one(queue), reason)
-    aside = set_aside(queue)
-    assert aside["MessageAttributes"]["reason"]["StringValue"] == told
-    assert aside["Body"] == BODY
+    queue.dead_letter(one(queue), reason)
+    found = dead_letter(queue)
+    assert found["MessageAttributes"]["reason"]["StringValue"] == told
+    assert found["Body"] == BODY
 
 
-def test_the_producers_attributes_are_set_aside_too(queue: Queue) -> None:
+def test_the_producers_attributes_are_kept_in_the_dead_letters(queue: Queue) -> None:
     given = {f"a{n}": {"DataType": "String", "StringValue": f"v{n}"} for n in range(9)}
     given["a9"] = {"DataType": "Number", "StringValue": "7"}
     client("sqs").send_message(QueueUrl=queue.url, MessageBody=BODY, MessageAttributes=given)
     message = one(queue)
     assert len(message.attributes) == 10
-    queue.set_aside(message, "no")
-    found = set_aside(queue)["MessageAttributes"]
+    queue.dead_letter(message, "no")
+    found = dead_letter(queue)["MessageAttributes"]
     assert found["reason"]["StringValue"] == "no"
     assert len(found) == 10  # SQS takes no more
     assert all(found[name] == given[name] for name in found if name != "reason")

@@ -114,7 +114,7 @@ class Region:
         self.run = UUID(flow_run.id)
         endpoint = Endpoint(self.capacity, self.in_flight)
         callers = [Thread(target=self._call, args=(endpoint,)) for _ in range(self.threads)]
-        with endpoint_slots(request(self.endpoint), endpoint, self.limiter, unknown=8):
+        with endpoint_slots(request(self.endpoint), endpoint, self.limiter, default_limit=8):
             for caller in callers:
                 caller.start()
             self.ended.wait()
@@ -337,7 +337,7 @@ def test_a_region_that_fails_releases_its_slots_at_once(name: str, limit: Limit)
 
     @flow
     def failing() -> None:
-        with endpoint_slots(request(name), Endpoint(4), limiter, unknown=8):
+        with endpoint_slots(request(name), Endpoint(4), limiter, default_limit=8):
             until(lambda: limiter.max_in_flight == 4)
             assert limit.taken == 4
             raise KeyError
@@ -349,7 +349,7 @@ def test_a_region_that_fails_releases_its_slots_at_once(name: str, limit: Limit)
 
 def test_an_endpoint_in_this_process_takes_no_slots(name: str) -> None:
     limiter = Limiter(3)
-    with endpoint_slots(request(name), Endpoint(local=True), limiter, unknown=8):
+    with endpoint_slots(request(name), Endpoint(local=True), limiter, default_limit=8):
         assert limiter.max_in_flight == 3
 
 
@@ -369,7 +369,7 @@ import time
 @flow
 def region(name: str) -> None:
     limiter = Limiter(0)
-    with endpoint_slots(request(name), Endpoint(4), limiter, unknown=8):
+    with endpoint_slots(request(name), Endpoint(4), limiter, default_limit=8):
         while limiter.max_in_flight < 4:
             time.sleep(0.05)
         print("holds", flush=True)

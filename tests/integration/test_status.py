@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tasks.aws.clients import client
-from tasks.reporting.status import JobStatus, Status, publish_status
+from tasks.reporting.status import JobStatus, Status, image_id_of, publish_status
 
 
 class Topic:
@@ -42,6 +42,7 @@ def topic(aws: str) -> Topic:
 
 def test_a_status_has_osml_body_and_attributes(topic: Topic) -> None:
     image_id = "job-1:s3://images/x.tif"
+    assert image_id_of("job-1", "s3://images/x.tif") == image_id
     publish_status(
         topic.arn,
         Status(JobStatus.PARTIAL, "job-1", "3 features", image_id, processing_duration=12.9),

@@ -107,7 +107,7 @@ def test_the_outputs_of_a_stack_name_its_resources(stack: Stack) -> None:
 def test_the_request_queue_has_a_dead_letter_queue(stack: Stack) -> None:
     queue = open_queue(stack.outputs["QueueUrl"])
     assert queue.dead_letter_url == stack.outputs["DeadLetterQueueUrl"]
-    assert queue.most_receives == 3
+    assert queue.max_receive_count == 3
     kept = attributes(queue.dead_letter_url)
     assert (kept["MessageRetentionPeriod"], kept["SqsManagedSseEnabled"]) == ("1209600", "true")
 

@@ -214,7 +214,7 @@ def test_the_sensor_reads_requests_and_templates_and_publishes_refusals(stack: S
         first, second = two_requests(queue)
         queue.extend(first)
         queue.acknowledge(first)
-        queue.set_aside(second, "no JSON")
+        queue.dead_letter(second, "no JSON")
         tell(stack)
         assert objects.get(f"s3://{bucket}/request.json") == b"{}"
         assert objects.get(f"s3://{bucket}/incoming/ships/request.json") == b"{}"

@@ -197,7 +197,7 @@ def test_a_tile_outside_without_a_region_of_interest_is_a_fault() -> None:
 def test_a_tile_that_is_missing_or_counted_twice_is_a_fault(indices: list[int]) -> None:
     grid = Grid(60, 20, 20, 0)
     table = ledger([TileRecord(TILES[index], TileState.INFERRED) for index in indices])
-    with pytest.raises(RuntimeError, match=f"{len(indices)} lines for 3 tiles"):
+    with pytest.raises(RuntimeError, match=f"{len(indices)} rows for 3 tiles"):
         check_complete(measure(table, Cells.of(grid, None)), Cells.of(grid, None))
 
 

@@ -8,7 +8,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Running
 
 from flows.announce import status_of
 from flows.image_runs import run_name, tags
-from flows.progress import _Clock
+from flows.progress import _Rate
 from tasks.request import Request
 
 REQUEST = Request.model_validate(
@@ -49,8 +49,8 @@ def test_the_final_state_of_a_run_gives_the_status(state: State | None, status: 
 def test_progress_has_the_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([100.0, 130.0, 135.0, 140.0, 150.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    clock = _Clock(tiles=400)
-    told = [clock.text(done) for done in (0, 40, 40, 140, 400)]
+    rate = _Rate(tiles=400)
+    told = [rate.text(done) for done in (0, 40, 40, 140, 400)]
     assert told == [
         "0 of 400 tiles",  # before the first are done, runs are only starting
         "40 of 400 tiles",

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.affinity import translate
 
-from tasks.publish.antimeridian import bounds, split, unwrap
+from tasks.imagery.georeference.transformers import wrap_near
+from tasks.publish.antimeridian import bounds, split
 
 
 def test_a_box_over_the_antimeridian_is_cut_in_two() -> None:
@@ -94,7 +95,7 @@ def test_cutting_keeps_the_area_and_ends_within_one_turn(
 
 @given(st.floats(-1000, 1000), st.floats(-180, 180))
 def test_unwrapped_longitudes_are_near_and_the_same_place(longitude: float, near: float) -> None:
-    moved = unwrap(np.array([longitude]), near)[0]
+    moved = wrap_near(np.array([longitude]), near)[0]
     assert abs(moved - near) <= 180 + 1e-9
     turns = (moved - longitude) / 360
     assert turns == pytest.approx(round(turns))

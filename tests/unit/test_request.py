@@ -278,7 +278,7 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
         ({"imageUrls": ["s3://Images/a"]}, "names 'Images', not an S3 bucket"),
         ({"imageUrls": ["/data/"]}, "is a folder; give the path of one image"),
         ({"imageUrls": ["/a\tb.tif"]}, "holds the control character U+0009"),
-        ({"imageUrls": ["/" + "x" * 201]}, "takes 201 bytes where 200 fit"),
+        ({"imageUrls": ["/" + "x" * 201]}, "takes 201 bytes, and at most 200 are allowed"),
         ({"outputs": None}, "outputs: null is not a list"),
         ({"outputs": {"type": "S3"}}, "outputs: an object is not a list"),
         ({"outputs": [{"type": "SQS"}]}, "outputs[0].type: 'SQS' is not one of 'S3', 'Kinesis'"),
@@ -530,10 +530,6 @@ def test_no_file_name_collides_with_the_coverage_of_another_image() -> None:
 def test_images_of_the_same_name_are_numbered() -> None:
     urls = ["s3://images/a/x.tif", "/data/x.tif", "/data/x-2.tif"]
     assert list(parse(imageUrls=urls).file_names().values()) == ["x.tif", "x-3.tif", "x-2.tif"]
-
-
-def test_the_image_id_is_as_in_osml() -> None:
-    assert parse().image_id("s3://images/harbour.tif") == "job-1:s3://images/harbour.tif"
 
 
 def test_request_is_frozen() -> None:

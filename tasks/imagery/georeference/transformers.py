@@ -85,14 +85,14 @@ class GdalTransformer:
         return np.asarray(column), np.asarray(row)
 
 
-def wrap_near(longitude: Points, centre: float, period: float = 360.0) -> Points:
+def wrap_near(longitude: Points, centre: Points | float, period: float = 360.0) -> Points:
     """Shift longitudes by whole periods to within half a period of a centre.
 
     Longitudes that are near enough already stay exactly as they are.
 
     Args:
-        longitude: In degrees, or in the units of `period`.
-        centre: In the same units.
+        longitude: (n,) in degrees, or in the units of `period`.
+        centre: (n,) or a single value, in the same units.
         period: The length of 360° of longitude.
     """
     with np.errstate(invalid="ignore"):  # infinite where pyproj has no answer
