@@ -92,9 +92,10 @@ def work_region(
         SwathError: The image cannot be read, the endpoint not opened, or the results not stored.
     """
     with (
+        # outermost: after an error, its batches end only when the client is closed
+        ThreadPoolExecutor(1, thread_name_prefix="batches") as thread,
         closing(_open_client(plan, region)) as client,
         concurrency(client),
-        ThreadPoolExecutor(1, thread_name_prefix="batches") as thread,
     ):
         began = time.monotonic()
         infer_batch = submit or (lambda batch: thread.submit(infer, batch))

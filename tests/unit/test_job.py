@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import geopandas
@@ -13,9 +15,10 @@ import pytest
 import rasterio
 import rasterio.warp
 
-from tasks.errors import SwathError
-from tasks.grid.tiles import Region
-from tasks.job import work_image
+from tasks.errors import ImageChangedError, SwathError, UnreachableError
+from tasks.grid.tiles import Region, Tile
+from tasks.imagery import ReadTile, TilePixels
+from tasks.job import work_image, work_region
 from tasks.job.observer import SilentObserver
 from tasks.planning.plan import Plan, make_plan
 from tasks.reporting.status import JobStatus
@@ -285,3 +288,42 @@ def test_no_region_begins_once_the_image_was_replaced(
 def test_the_work_folder_is_empty_afterwards(allowed: Path) -> None:
     run(request(paint(allowed / "scene.tif"), allowed / "out"))
     assert list((allowed / "work").iterdir()) == []
+
+
+class Hanging:
+    """A model that gives no answer until it is closed."""
+
+    tiles_per_call, capacity, local = 1, 4, False
+
+    def __init__(self) -> None:
+        self.called, self._closed = Event(), Event()
+        self.ended: list[bool] = []
+
+    def prepare(self, tile: TilePixels) -> TilePixels:
+        return tile
+
+    def ask(self, prepared: Sequence[TilePixels]) -> Sequence[object]:  # noqa: ARG002
+        self.called.set()
+        self.ended.append(self._closed.wait(5))
+        raise UnreachableError("the connection is closed")
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+def test_an_error_while_tiles_are_read_ends_the_calls_in_flight(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, model = request(paint(allowed / "scene.tif"), allowed / "out"), Hanging()
+    plan, read = make_plan(asked, asked.image_urls[0]), Plan.read
+
+    def read_two(plan: Plan, tiles: Sequence[Tile]) -> Iterator[ReadTile]:
+        yield from islice(read(plan, tiles), 2)
+        model.called.wait(5)
+        raise ImageChangedError("the image was replaced")
+
+    monkeypatch.setattr(Plan, "read", read_two)
+    monkeypatch.setattr("tasks.job.region.open_with_retries", lambda *_: model)
+    with pytest.raises(ImageChangedError):
+        work_region(plan, plan.regions(4096)[0], str(allowed / "work"))
+    assert model.ended == [True]
