@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from itertools import count
@@ -27,7 +27,7 @@ from prefect.states import Crashed
 
 from flows.announce import ANNOUNCED, announce_end, status_of
 from flows.cancel import cancel_regions, never_started, stop_task
-from flows.run_records import read_all
+from flows.run_records import read_pages
 from tasks.aws import ecs
 from tasks.errors import RequestError
 from tasks.reporting.status import JobStatus
@@ -79,10 +79,15 @@ class ImageRuns:
         self._reconciled = -_INTERVAL  # seconds of the monotonic clock
 
     def waiting(self) -> int:
-        """Count the runs that wait to start: for a slot of the deployment's limit, or a worker."""
+        """Count the runs that wait to start: for a slot of the deployment's limit, or a worker.
+
+        The deployment is read again, so that no message is received while there is none; one that
+        was deleted and created again has another id.
+        """
         due = FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC) + _SOON)
         scheduled = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
         with get_client(sync_client=True) as client:
+            self._id = client.read_deployment_by_name(self.name).id
             return client.count_flow_runs(
                 deployment_filter=self._filter,
                 flow_run_filter=FlowRunFilter(
@@ -128,13 +133,15 @@ class ImageRuns:
         ended = FlowRunFilterEndTime(after_=now - oldest, before_=now)
         started = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         with get_client(sync_client=True) as client:
-            self._limit_work_queue(client)
-            for run in self._read(client, started):
+            # all before the first is ended: it would move the pages of those that follow
+            for run in list(self._read(client, started)):
                 self._try(_end_lost, client, run)
+            # page by page: the runs of a request with thousands of images all have it as parameter
             for run in self._read(client, _ENDED, ended):
                 hooks_may_run = run.end_time is None or run.end_time > now - HOOKS
                 if run.run_count == 0 or not hooks_may_run:  # a run that never began has no hooks
                     self._try(_announce_missed_end, client, run)
+            self._limit_work_queue(client)  # last: an error in it concerns none of the runs
 
     def _limit_work_queue(self, client: SyncPrefectClient) -> None:
         """Set the limit of the deployment's work queue to the deployment's.
@@ -171,12 +178,12 @@ class ImageRuns:
         client: SyncPrefectClient,
         states: list[StateType],
         end_time: FlowRunFilterEndTime | None = None,
-    ) -> list[FlowRun]:
-        """Read all runs of the deployment that are in some states."""
+    ) -> Iterator[FlowRun]:
+        """Read all runs of the deployment that are in some states, a page at a time."""
         filter_ = FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)), end_time=end_time
         )
-        return read_all(
+        return read_pages(
             partial(client.read_flow_runs, deployment_filter=self._filter, flow_run_filter=filter_)
         )
 

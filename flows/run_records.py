@@ -70,15 +70,22 @@ def read_metric(run: FlowRun, name: str) -> float | None:
 
 
 def read_all(query: Callable[..., list[T]]) -> list[T]:
-    """Read all rows that a query finds, page by page.
+    """Read all rows that a query finds.
 
     Args:
         query: A query of Prefect's client, which takes a `limit` and an `offset`.
     """
-    rows: list[T] = []
+    return list(read_pages(query))
+
+
+def read_pages(query: Callable[..., list[T]]) -> Iterator[T]:
+    """The rows that a query finds, of which one page is in memory at a time.
+
+    Args:
+        query: As for `read_all`.
+    """
     for offset in count(0, _PAGE):
         page = query(limit=_PAGE, offset=offset)
-        rows += page
+        yield from page
         if len(page) < _PAGE:
             break
-    return rows

@@ -13,11 +13,16 @@ import pytest
 from botocore.exceptions import ClientError
 from prefect import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.states import Cancelled
 
+from flows.image import image
+from flows.image_runs import ImageRuns
 from flows.sensor import MOST_WAITING
 from tasks.aws.clients import client
 from tasks.queue.sqs import Queue, send
 from tasks.reporting.status import JobStatus
+from tasks.request import Request
 from tests.inbox import Inbox, open_inbox, received, sense
 from tests.prefect_faults import Fault, page, prefect_answers, refusal
 
@@ -277,3 +282,39 @@ def test_the_work_queue_that_all_deployments_share_is_not_limited(
             send(inbox.queue_url, request("short"))
             assert inbox.drain() == 1
         assert prefect.read_work_queue_by_name("default", pool).concurrency_limit is None
+
+
+# When the deployment is not as it was
+
+
+def test_a_deployment_that_was_created_again_is_found_by_its_name(inbox: Inbox) -> None:
+    runs = ImageRuns(f"image/{inbox.deployment}")
+    assert runs.waiting() == 0
+    with get_client(sync_client=True) as prefect:
+        prefect.delete_deployment(prefect.read_deployment_by_name(runs.name).id)
+    image.to_deployment(inbox.deployment).apply()  # type: ignore[union-attr]
+    assert runs.waiting() == 0
+    runs.create(Request.parse(request("good")), "s3://images/0.tif", "message")
+    assert runs.waiting() == 1
+
+
+def test_the_end_of_a_run_is_announced_where_the_work_queue_cannot_be_limited(
+    bucket: str, prefect_api: str
+) -> None:
+    def fault(request: httpx.Request) -> httpx.Response | None:
+        limits = request.method == "PATCH" and "/work_queues/" in request.url.path
+        return refusal(403) if limits else None
+
+    pool = f"pool-{bucket}"
+    with get_client(sync_client=True) as prefect:
+        prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        with open_inbox(
+            bucket, concurrency_limit=2, work_pool_name=pool, work_queue_name="images"
+        ) as inbox:
+            runs = ImageRuns(f"image/{inbox.deployment}")
+            run = runs.create(Request.parse(request("early")), "s3://images/0.tif", "message")
+            prefect.set_flow_run_state(run, Cancelled(message="by its user"), force=True)
+            with prefect_answers(fault), pytest.raises(PrefectHTTPStatusError, match="403"):
+                runs.reconcile()
+            (status,) = received(inbox.status_url)
+            assert status["status"] == JobStatus.FAILED
