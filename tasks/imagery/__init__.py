@@ -1,4 +1,4 @@
-"""Open images of any size, read their tiles, georeference and encode them."""
+"""Opens images of any size, reads their tiles, georeferences and encodes them."""
 
 from tasks.imagery.encoding.tile_formats import check_encodable, encoder, media_type
 from tasks.imagery.environment import gdal_environment

@@ -51,8 +51,8 @@ def gdal_environment(
         s3: False for local files, which need no credentials.
         cache: Bytes of GDAL's block cache, which all threads of a process share. A larger cache
             than needed is slower, as its memory leaves the processor's cache.
-        chunk: Bytes that are fetched at least per request when GDAL does not know how many it
-            needs: for the header of a TIFF, and for everything in other formats.
+        chunk: Minimum bytes of a request when GDAL does not know how many it needs: for the header
+            of a TIFF, and for all reads of other formats.
     """
     # Images without a georeference are allowed. The filter is set on each entry, because test
     # runners reset all filters, and `catch_warnings` is not thread-safe.

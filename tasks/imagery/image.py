@@ -27,9 +27,10 @@ class Image:
         height: Pixels in y.
         bands: Number of bands, alpha included.
         dtype: Pixel type, as numpy names it.
-        nodata: Value of pixels without data, or None if no pixel of this type can have it.
-        has_mask: Whether validity comes from a mask, an alpha band or a nodata value per band, and
-            not from `nodata`.
+        nodata: Value of pixels without data; None if there is no such value, or if validity does
+            not depend on it alone (`has_mask`).
+        has_mask: Whether GDAL's mask decides which pixels are valid (from a mask, an alpha band or
+            a nodata value per band), not `nodata`.
         alpha: Number of the alpha band, from 1, or None.
         block_shape: Rows and columns of the blocks in which it is stored.
         overviews: Reduction factors of its overviews.

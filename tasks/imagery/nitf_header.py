@@ -35,7 +35,8 @@ class NitfHeader:
             (RPC00B, RSM), bands, collection.
         chip: Its position in the image it was cut from (ICHIPB), or None for a full image.
         standard: "SICD" or "SIDD", which have their sensor model in XML, or None.
-        segments: That XML, from GDAL's metadata domain `xml:DES`; "" without a standard.
+        segments: The XML of that sensor model, from GDAL's metadata domain `xml:DES`; "" if
+            `standard` is None.
     """
 
     fields: dict[str, str]
@@ -62,7 +63,7 @@ def nitf_header_of(dataset: Any) -> NitfHeader | None:  # noqa: ANN401 - rasteri
 
 
 def rpcs_of_nitf(dataset: Any) -> RPC | None:  # noqa: ANN401 - rasterio has no types
-    """RPC for the pixels of an open NITF; in a chip, RPC00B counts pixels of the full image."""
+    """RPC for the pixels of an open NITF: for a chip, RPC00B is converted from the full image."""
     rpcs = dataset.rpcs
     chip = _chip(_records(dataset)) if rpcs else None
     return chip.rpcs(rpcs) if rpcs and chip else rpcs
@@ -78,7 +79,7 @@ def _records(dataset: Any) -> list[tuple[str, bytes]]:  # noqa: ANN401 - rasteri
     """Name and content of every tagged record extension."""
     try:
         found = dataset.tags(ns="TRE")
-    except UnicodeDecodeError:  # rasterio decodes all as UTF-8, so one binary record hides them all
+    except UnicodeDecodeError:  # rasterio decodes all records at once: one binary record fails all
         return []
     # GDAL escapes the content, and adds a number to the name of a repeated record.
     return [

@@ -202,7 +202,7 @@ def test_without_the_extra_the_record_names_the_corner_points(
     image = open_image(str(SICD), roots=[DATA])
     assert image.georeference
     assert image.georeference.kind == "igeolo"
-    words = "corner points (IGEOLO), being a SICD without the `sar` extra"
+    words = "corner points (IGEOLO), as it is a SICD without the `sar` extra"
     assert image.source_metadata[0]["georeference"] == words
 
 
@@ -222,7 +222,7 @@ def test_an_unusable_model_is_replaced_by_the_corner_points(
 ) -> None:
     found = georeference(edited(old, new))
     assert found.kind == "igeolo"
-    assert found.text.startswith("corner points (IGEOLO), being a SICD ")
+    assert found.text.startswith("corner points (IGEOLO), as it is a SICD ")
     assert pytest.approx(45.2922, abs=1e-3) == found.to_world(np.array([[0.5, 0.5]]))[0, 1]
     assert re.search(reason, found.text)
 

@@ -1,1 +1,1 @@
-"""Encode tiles in the formats that models accept, with their georeference."""
+"""Encodes tiles in the formats that models accept, with their georeference."""

@@ -1,4 +1,4 @@
-"""Encode tiles with GDAL: compressed GeoTIFF and NITF, and templates of uncompressed ones."""
+"""Encodes tiles with GDAL: compressed GeoTIFF and NITF, and templates of uncompressed ones."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tasks.imagery.encoding.tiff_geotags import TiffGeotags
 from tasks.imagery.image import Image
 from tasks.imagery.reading.tile_pixels import TilePixels
 
-_QUALITY = 90  # of JPEG
+JPEG_QUALITY = 90
 _UNKNOWN_TIME = "-" * 14  # as MIL-STD-2500C defines it
 
 _GTIFF: dict[str, dict[str, Any]] = {
     "NONE": {},
     "LZW": {"compress": "lzw"},
     "ZSTD": {"compress": "zstd", "zstd_level": 1},
-    "JPEG": {"compress": "jpeg", "jpeg_quality": _QUALITY},
+    "JPEG": {"compress": "jpeg", "jpeg_quality": JPEG_QUALITY},
 }
 _NITF: dict[str, dict[str, Any]] = {
     "NONE": {},
     "J2K": {"IC": "C8", "PROFILE": "NPJE_NUMERICALLY_LOSSLESS"},  # the only lossless profile
-    "JPEG": {"IC": "C3", "QUALITY": _QUALITY},
+    "JPEG": {"IC": "C3", "QUALITY": JPEG_QUALITY},
 }
 
 
@@ -64,7 +64,7 @@ def _header(image: Image) -> dict[str, str]:
 
 
 def _gtiff_bytes(image: Image, pixels: NDArray[Any], **options: object) -> bytes:
-    """The bytes of a GeoTIFF with these pixels (bands, rows, columns)."""
+    """The bytes of a GeoTIFF with these pixels (bands, rows, columns), in their own dtype."""
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # see gdal_environment
     bands, height, width = pixels.shape
     shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}

@@ -22,9 +22,9 @@ class NitfGeotags:
     """Georeferences the tiles of an image for NITF.
 
     A tile has its corner coordinates, to one second of arc (IGEOLO) and to 10 cm (BLOCKA); its
-    position in the full image (ICHIPB); and the records of the image itself, above all RPC00B,
-    which are for pixels of the full image. Readers combine them with ICHIPB, as the standard
-    defines; GDAL reports both, and leaves it to its user to combine them.
+    position in the full image (ICHIPB); and the records of the image itself, most importantly
+    RPC00B. These records are for pixels of the full image: the standard defines how a reader
+    converts them with ICHIPB. GDAL reports both, and does not convert them.
     """
 
     def __init__(self, image: Image) -> None:
@@ -34,9 +34,14 @@ class NitfGeotags:
         self._records = _records(image)
 
     def corners(self, window: Window) -> Points | None:
-        """Longitude, latitude (4, 2) of the centres of the corner pixels, clockwise from the first.
+        """Longitude, latitude of the centres of a tile's corner pixels, clockwise from the first.
 
-        None if the image has no georeference, or if a corner has no position.
+        Args:
+            window: The tile's window in the full image.
+
+        Returns:
+            (4, 2) in degrees; None if the image has no georeference, or if a corner has no
+            position.
         """
         if self._georeference is None:
             return None
@@ -47,7 +52,7 @@ class NitfGeotags:
         return lonlat if np.isfinite(lonlat).all() else None
 
     def extensions(self, window: Window, corners: Points | None) -> bytes:
-        """The tagged records of a tile; of equal length for all tiles that have corners."""
+        """The tagged records of a tile; they have the same length for all tiles with corners."""
         records = _record("ICHIPB", self._chip.window(window).record().encode())
         if corners is not None:
             records += _record("BLOCKA", _blocka(window.height, corners.tolist()).encode())
@@ -62,12 +67,12 @@ def igeolo(corners: Points) -> bytes:
 
 
 def igeolo_offset(file: bytes) -> int:
-    """Offset of IGEOLO in a file whose image has corner coordinates."""
+    """Offset in bytes of IGEOLO in a file whose image has corner coordinates."""
     return int(file[_HEADER_LENGTH]) + _IGEOLO
 
 
 def subheader_end(file: bytes) -> int:
-    """Offset of the end of the only image subheader of a file, and of its tagged records."""
+    """Offset in bytes of the end of a file's only image subheader and of its tagged records."""
     return int(file[_HEADER_LENGTH]) + int(file[_SUBHEADER_LENGTH])
 
 
@@ -103,7 +108,7 @@ def _extensions_offset(file: bytes) -> int:
 
 
 def _records(image: Image) -> bytes:
-    """The records of the image, each with its name and length, as far as they fit."""
+    """The records of the image, each with its name and length, without those that do not fit."""
     own = list(image.nitf.records) if image.nitf else []
     if not image.nitf and isinstance(image.georeference, RpcGeoreference):
         own.append(("RPC00B", rpc00b(image.georeference.rpcs).encode()))
@@ -122,11 +127,11 @@ def _record(name: str, content: bytes) -> bytes:
 
 
 def _blocka(rows: int, corners: list[list[float]]) -> str:
-    """Corners to a millionth of a degree (STDI-0002, Volume 1, BLOCKA)."""
+    """The content of BLOCKA (STDI-0002, Volume 1): corners to a millionth of a degree."""
     clockwise = [f"{lat:+010.6f}{lon:+011.6f}" for lon, lat in corners]
-    # BLOCKA ends with the first column of the first row.
-    places = "".join(clockwise[1:] + clockwise[:1])
-    return f"0100000{rows:05d}{'':22}{places}010.0"
+    # in BLOCKA, the first column of the first row is the last corner
+    coordinates = "".join(clockwise[1:] + clockwise[:1])
+    return f"0100000{rows:05d}{'':22}{coordinates}010.0"
 
 
 def _dms(degrees: float, digits: int, signs: str) -> str:

@@ -1,4 +1,4 @@
-"""Encode PNG (ISO/IEC 15948) fast: with a single filter, and deflate by ISA-L."""
+"""Encodes PNG (ISO/IEC 15948) fast: with a single filter, and deflate by ISA-L."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEVEL = 2  # of ISA-L: as small as level 1 of zlib, in a fifth of the time
 def png(pixels: NDArray[Any], palette: Palette | None = None) -> bytes:
     """Encode 1 to 4 bands without loss.
 
-    libpng tries five filters on each row, which makes images no smaller and takes 50 % longer.
+    libpng tries five filters on each row: that takes 50 % longer, and files are not smaller.
 
     Args:
         pixels: (bands, rows, columns) of uint8 or uint16.
@@ -50,7 +50,7 @@ def png(pixels: NDArray[Any], palette: Palette | None = None) -> bytes:
 
 
 def _colours(palette: Palette) -> tuple[bytes, ...]:
-    """The chunks of a colour table, with all 256 values, as decoders refuse values beyond it."""
+    """The chunks of a colour table with 256 entries: decoders refuse values without an entry."""
     table = np.array([palette.get(value, (0, 0, 0, 255)) for value in range(256)], np.uint8)
     chunks = _chunk(b"PLTE", table[:, :3].tobytes())
     return chunks if (table[:, 3] == 255).all() else chunks + _chunk(b"tRNS", table[:, 3].tobytes())

@@ -1,4 +1,4 @@
-"""Write rational polynomial coefficients as a NITF record: RPC00B (STDI-0002, Volume 1, App. E)."""
+"""Writes rational polynomial coefficients as NITF's record RPC00B (STDI-0002, Volume 1, App. E)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def rpc00b(rpcs: RPC) -> str:
     """The 1041 characters of the record.
 
     Its offsets and scales have few digits (integer lines, four decimals of latitude), so they are
-    rounded, and the polynomials are transformed to the rounded ones. Only the seven digits of a
-    coefficient limit the accuracy.
+    rounded, and the polynomials are transformed to the rounded values. The accuracy is then limited
+    only by the seven digits of a coefficient.
 
     Args:
         rpcs: As GDAL gives them, with line and sample 0 at the centre of the first pixel.
@@ -72,7 +72,11 @@ def _normalised(rpcs: RPC) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _terms(ground: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The twenty terms (n, 20) of normalised longitude, latitude, height (3, n), in its order."""
+    """The twenty terms (n, 20), in RPC00B's order, of normalised ground coordinates.
+
+    Args:
+        ground: (3, n) longitude, latitude, height, normalised to about -1 to 1.
+    """
     ell, p, h = ground
     return np.stack(
         [
@@ -85,7 +89,7 @@ def _terms(ground: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _integer(number: float, low: int = 1, high: int = 99_999) -> int:
-    """The nearest integer in the range of a field."""
+    """The integer nearest to a number within the range of a field."""
     return min(max(round(number), low), high)
 
 
@@ -96,7 +100,7 @@ def _error(metres: float | None) -> str:
 
 
 def _coefficient(number: float) -> str:
-    """A coefficient as ±d.ddddddE±d; 0 if it is too small for that."""
+    """A coefficient as ±d.ddddddE±d; 0 if it is below that format's range."""
     mantissa, _, power = f"{number:+.6E}".partition("E")
     if not power or int(power) < -9:
         return "+0.000000E+0"

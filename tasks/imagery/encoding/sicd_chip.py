@@ -1,4 +1,4 @@
-"""Encode tiles of a SICD as SICD files, with their sensor model (NGA.STND.0024-1, -2).
+"""Encodes tiles of a SICD as SICD files, with their sensor model (NGA.STND.0024-1, -2).
 
 The XML of a chip gives its rows and columns in the full image; all other elements are valid for any
 chip. Needs the extra `sar` (sarkit, lxml).
@@ -23,7 +23,7 @@ from tasks.imagery.image import Image
 from tasks.imagery.nitf_header import SECURITY
 from tasks.imagery.reading.tile_pixels import TilePixels
 
-_SPARE = 400  # bytes: the numbers in the XML of one chip may be longer than in another
+_SPARE = 400  # bytes reserved for the XML: another chip's numbers may have more digits
 _CORNERS = ("1:FRFC", "2:FRLC", "3:LRLC", "4:LRFC")  # clockwise from the first pixel
 
 
@@ -58,7 +58,7 @@ class SicdWriter:
         self._templates: dict[tuple[int, ...], _Template] = {}
 
     def __call__(self, tile: TilePixels) -> bytes:
-        """Encode a tile of two bands, or of one complex band (it depends on the GDAL version)."""
+        """Encode a tile of two bands or one complex band; GDAL's version decides which it is."""
         window = tile.tile.window
         corners = self._geotags.corners(window)
         xml = self._chip(window, corners)

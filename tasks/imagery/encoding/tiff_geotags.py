@@ -62,7 +62,7 @@ class TiffGeotags:
             window: The tile, in pixels of the full image.
 
         Returns:
-            False if that is not possible, because one of the two tiles has no position.
+            False if that is not possible because only one of the two tiles has a position.
         """
         georeference = self._georeference
         if isinstance(georeference, AffineGeoreference):
@@ -84,7 +84,11 @@ class TiffGeotags:
         return True
 
     def _tie_points(self, window: Window) -> NDArray[np.float64]:
-        """Column, row, 0, x, y, z (n, 6) of control points; n is 0 if a point has no position."""
+        """Column, row, 0, x, y, z (n, 6) of a tile's control points; n is 0 without a position.
+
+        Columns and rows are pixels of the tile; x, y, z are in the image's CRS, or longitude,
+        latitude in degrees and 0.
+        """
         if self._image_gcps is not None:
             return self._image_gcps - np.pad(_origin(window), (0, 4))
         assert self._georeference is not None

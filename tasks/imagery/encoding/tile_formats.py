@@ -1,4 +1,4 @@
-"""The tile formats that models can request, and their encoders: all bands, in full bit depth.
+"""The tile formats that requests may name, and their encoders: all bands, in full bit depth.
 
 Uncompressed GeoTIFF and NITF, PNG, JPEG and NPY are written directly, as GDAL is several times
 slower for small files; the compressed kinds of GeoTIFF and NITF are written by GDAL.
@@ -14,15 +14,13 @@ import numpy as np
 import simplejpeg
 
 from tasks.errors import RequestError
-from tasks.imagery.encoding.gdal_tiles import gtiff, nitf
+from tasks.imagery.encoding.gdal_tiles import JPEG_QUALITY, gtiff, nitf
 from tasks.imagery.encoding.nitf_geotags import NitfGeotags
 from tasks.imagery.encoding.png import png
 from tasks.imagery.encoding.tiff_geotags import TiffGeotags
 from tasks.imagery.encoding.uncompressed import NitfWriter, TiffWriter
 from tasks.imagery.image import Image
 from tasks.imagery.reading.tile_pixels import TilePixels
-
-JPEG_QUALITY = 90
 
 _BYTE = frozenset({"uint8"})
 _SHORT = frozenset({"uint8", "uint16"})
@@ -75,12 +73,13 @@ def check_encodable(image: Image, tile_format: str, tile_compression: str) -> No
     """Refuse a tile format that would lose or corrupt an image's pixels.
 
     Args:
-        image: As opened.
+        image: The image whose tiles will be encoded.
         tile_format: Value of `imageProcessorTileFormat`.
         tile_compression: Value of `imageProcessorTileCompression`.
 
     Raises:
-        RequestError: The format cannot store the image: the field, the value, the alternatives.
+        RequestError: The format cannot store the image; the message has the field, the value and
+            the alternatives.
     """
     pair = str(tile_format), str(tile_compression)
     if pair not in _SUPPORTED:
@@ -99,7 +98,7 @@ def check_encodable(image: Image, tile_format: str, tile_compression: str) -> No
 
 
 def _lost(image: Image, pair: tuple[str, str]) -> str | None:
-    """The property of an image that a format and compression cannot store; None if all can."""
+    """The property of an image that a format and compression cannot store; None without one."""
     dtypes, bands = _SUPPORTED[pair]
     if image.dtype not in dtypes:
         return f"{image.dtype} pixels"
@@ -123,7 +122,7 @@ def encoder(image: Image, tile_format: str, tile_compression: str) -> Callable[[
     lossless.
 
     Args:
-        image: As opened.
+        image: The image whose tiles will be encoded.
         tile_format: Value of `imageProcessorTileFormat`.
         tile_compression: Value of `imageProcessorTileCompression`.
 

@@ -1,7 +1,8 @@
-"""Encode uncompressed GeoTIFF and NITF tiles, with a header that GDAL wrote as template.
+"""Encodes uncompressed GeoTIFF and NITF tiles, with a header written by GDAL as a template.
 
-GDAL takes 1 ms (GeoTIFF) to 5 ms (NITF) to write a tile of 512 px, of which the pixels are a fifth.
-The tiles of an image have the same size, so their headers differ only in the georeference.
+GDAL takes 1 ms (GeoTIFF) to 5 ms (NITF) to write a tile of 512 px, and only a fifth of that time
+for its pixels. The tiles of an image have the same size, so their headers differ only in the
+georeference.
 """
 
 from __future__ import annotations

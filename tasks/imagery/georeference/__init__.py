@@ -1,8 +1,8 @@
-"""Where an image's pixels are on the Earth, and which pixel shows a point of it.
+"""The mapping between an image's pixels and positions on the Earth, in both directions.
 
 Pixel coordinates have their origin at the corner of the first pixel, whose centre is 0.5, 0.5, as
 in GDAL. World coordinates are longitude and latitude in degrees, WGS 84, longitudes in [-180, 180].
-Points without an answer become NaN in both coordinates. Georeferences may be shared by threads.
+A point that cannot be converted becomes NaN in both coordinates. Threads may share a georeference.
 """
 
 from __future__ import annotations

@@ -6,15 +6,15 @@ import numpy as np
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from tasks.imagery.georeference.transformers import Points, Projected, nan_where_not_finite
+from tasks.imagery.georeference.transformers import Axis, Points, Projected, nan_where_not_finite
 
 
 class AffineGeoreference:
-    """A geotransform, which may be rotated, in a CRS.
+    """A geotransform in a CRS; it may have a rotation.
 
     Attributes:
         kind: "affine", or "igeolo" if it comes from the corner points of a NITF.
-        transform: From pixels to coordinates of the CRS.
+        transform: Affine transform from pixels to coordinates of the CRS.
         crs: The CRS as WKT.
     """
 
@@ -26,14 +26,14 @@ class AffineGeoreference:
         kind: str = "affine",
         note: str | None = None,
     ) -> None:
-        """Take a geotransform.
+        """Use a geotransform.
 
         Args:
-            transform: From pixels to coordinates of the CRS.
+            transform: Affine transform from pixels to coordinates of the CRS.
             crs: The CRS as WKT.
             size: Width and height of the image in pixels.
-            kind: As the attribute.
-            note: Text in place of the default one, or None.
+            kind: "affine" or "igeolo".
+            note: Value of `text`; None for the default.
         """
         self.kind = kind
         self.transform = transform
@@ -64,5 +64,6 @@ class AffineGeoreference:
         return nan_where_not_finite(np.stack(_apply(~self.transform, x, y), axis=1))
 
 
-def _apply(affine: Affine, x: Points, y: Points) -> tuple[Points, Points]:
+def _apply(affine: Affine, x: Axis, y: Axis) -> tuple[Axis, Axis]:
+    """Transform coordinates x and y (n,)."""
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f

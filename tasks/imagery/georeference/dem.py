@@ -2,7 +2,7 @@
 
 The model is set by the operator (`SWATH_DEM_URI`), so its references to other files are trusted: a
 VRT is allowed. Heights are interpolated bilinearly between the four nearest cells, as GDAL's
-RPC_DEM does; cells without a height get no weight.
+RPC_DEM does; cells without a height are ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _METRES = {"", "m", "metre", "metres", "meter", "meters"}
 
 
 class Dem:
-    """A digital elevation model; threads may share it.
+    """A digital elevation model. Threads may share it.
 
     Attributes:
         uri: Its URI, as in SWATH_DEM_URI.
@@ -123,8 +123,8 @@ class Dem:
         with self._source.opened() as dataset:
             read = dataset.read(1, window=Window.from_slices(rows, columns), masked=True)
             heights = read.astype(np.float64) * dataset.scales[0] + dataset.offsets[0]
-        place = cells[rows.start - top : rows.stop - top, columns.start - left :]
-        place[:, : columns.stop - columns.start] = heights.filled(np.nan)
+        inside = cells[rows.start - top : rows.stop - top, columns.start - left :]
+        inside[:, : columns.stop - columns.start] = heights.filled(np.nan)
         return cells
 
 
@@ -146,7 +146,16 @@ def _to_ellipsoid(crs: str) -> pyproj.Transformer | None:
 def _bilinear(
     cells: NDArray[np.float64], columns: NDArray[np.float64], rows: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Bilinear interpolation between cells; those without a height get no weight."""
+    """Interpolate bilinearly between cells (rows, columns); cells without a height are ignored.
+
+    Args:
+        cells: Heights in metres; NaN for cells without a height.
+        columns: (n,) columns of the points, from the centre of the first cell.
+        rows: (n,) rows of the points, from the centre of the first cell.
+
+    Returns:
+        (n,) heights in metres; NaN where none of the four cells has one.
+    """
     column, row = np.floor(columns).astype(np.intp), np.floor(rows).astype(np.intp)
     right, below = columns - column, rows - row
     total, weight = np.zeros(len(columns)), np.zeros(len(columns))

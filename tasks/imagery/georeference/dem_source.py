@@ -1,4 +1,4 @@
-"""Open an elevation model from disk or S3."""
+"""Opens an elevation model from disk or S3."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DemSource:
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
-        """Open the model in any thread for one read, with the current credentials of the process.
+        """Open the model for one read, in any thread, with the process's current credentials.
 
         Raises:
             ImageError: The model cannot be opened or read.
@@ -57,7 +57,7 @@ def source_of(uri: str) -> DemSource:
         uri: A path or `s3://bucket/key`.
 
     Raises:
-        ImageError: The URI is neither, or names a VRT that cannot be read.
+        ImageError: The URI has another form, or names a VRT that cannot be read.
     """
     if uri.startswith("s3://"):
         return DemSource(uri, uri.replace("s3://", "/vsis3/", 1), in_s3=True)

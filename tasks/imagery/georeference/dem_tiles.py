@@ -1,4 +1,4 @@
-"""Combine the elevation tiles of a folder into one raster around an image."""
+"""Combines the elevation tiles of a folder into one raster around an image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_TILES = 400  # around one image
 
 @dataclass(frozen=True)
 class _Tile:
-    """A tile and its bounds in its CRS."""
+    """A tile: its source, its bounds in its CRS, and its rows and columns."""
 
     source: DemSource
     west: float
@@ -43,13 +43,13 @@ class _Tile:
 def mosaic(folder: str, extent: Extent) -> DemSource | None:
     """Combine the tiles of a folder that cover an extent; None if no tile does.
 
-    Tiles named after a corner, as those of SRTM and Copernicus (N45W074, N45_00_W074_00), are
-    opened only near the extent, all others always. The raster has the cell size of the finest
-    tile; coarser tiles are interpolated.
+    Tiles named after a corner, as those of SRTM and Copernicus are (N45W074, N45_00_W074_00), are
+    opened only if they are near the extent; tiles with other names are always opened. The raster
+    has the cell size of the finest tile; coarser tiles are interpolated.
 
     Args:
         folder: A path or `s3://bucket/prefix`, searched with its subfolders.
-        extent: The extent of the image.
+        extent: The approximate extent of the image.
 
     Raises:
         ImageError: The folder has no tiles, too many near the extent, or tiles of several CRS.
@@ -115,7 +115,7 @@ def _touches(name: str, extent: Extent) -> bool:
     longitude = int(cell[4]) * (-1 if cell[3] in "Ww" else 1)
     west, south, east, north = extent
     centre = float(wrap_near(np.array(longitude + 0.5), (west + east) / 2))
-    # one degree more to the south and north, as some names are of the northern corner
+    # one degree more to the south and north: some data sets name the northern corner
     return (
         centre - 0.6 <= east
         and centre + 0.6 >= west

@@ -17,9 +17,9 @@ from tasks.imagery.georeference.transformers import Points
 _RASTER = re.compile(r"\.(tiff?|vrt)$", re.IGNORECASE)
 _TOLERANCE = 1e-4  # metres between a line of sight and the ground at an intersection
 _MAX_STEPS = 80
-_SECANT_STEPS = 6  # by the secant method alone, which nearly always suffice
+_SECANT_STEPS = 6  # steps by the secant method alone; more are seldom needed
 _MAX_RATIO = 4.0  # longest secant step, as a multiple of the gap
-_MAX_STRIDE = 100.0  # metres: longest step along a line that grazes the ground
+_MAX_STRIDE = 100.0  # metres: longest step along a line that is nearly tangent to the ground
 
 ToWorldAtHeight = Callable[[Points, NDArray[np.float64]], Points]
 """Converts pixels (n, 2) at heights (n,) above the ellipsoid to longitude, latitude (n, 2)."""
@@ -54,8 +54,9 @@ class Ground:
             pixels: (n, 2) x, y.
 
         Returns:
-            (n, 2) longitude, latitude, where line and ground are within 0.1 mm of each other; NaN
-            if there is no intersection. If a line has several, as over a ridge, any of them.
+            (n, 2) longitude, latitude of points where line and ground are within 0.1 mm of each
+            other; NaN without an intersection. If a line has several, as over a ridge, any one of
+            them.
         """
         z = np.full(len(pixels), self.height)
         world = to_world(pixels, z)
@@ -100,8 +101,8 @@ def ground_of(height: float, dem_uri: str | None, extent: Extent) -> Ground:
     dem = Dem(source) if source else None
     west, south, east, north = extent
     x, y = np.meshgrid(np.linspace(west, east, 9), np.linspace(south, north, 9))
-    places = np.stack([x.ravel(), y.ravel()], axis=1)
-    if dem is None or np.isnan(dem.heights(places)).all():
+    samples = np.stack([x.ravel(), y.ravel()], axis=1)
+    if dem is None or np.isnan(dem.heights(samples)).all():
         return Ground(height, None, f"{flat} ({dem_uri} has no heights there)")
     return Ground(height, dem, f"over {dem_uri}")
 
@@ -116,12 +117,13 @@ def _next_heights(
     """The next heights to try.
 
     Args:
-        here: (n,) heights tried last, in metres.
-        gap: (n,) metres from there up to the ground.
+        here: (n,) heights tried last, in metres above the ellipsoid.
+        gap: (n,) metres from these heights up to the ground; negative if the ground is lower.
         ratio: (n,) step of the secant method divided by the gap; NaN in the first step.
-        bounds: (n,) heights known to be below the ground, or -inf; and above it, or inf.
-        late: Steps taken beyond `_SECANT_STEPS`. If positive, every other step bisects the bounds,
-            and steps grow until both bounds are known, so that the search converges.
+        bounds: (n,) heights known to be below the ground, or -inf; and (n,) heights known to be
+            above it, or inf.
+        late: Number of steps beyond `_SECANT_STEPS`. If positive, every other step bisects the
+            bounds, and steps grow until both bounds are known, so that the search converges.
     """
     low, high = bounds
     step = gap * np.where(np.isfinite(ratio) & (ratio > 0), np.minimum(ratio, _MAX_RATIO), 1.0)
@@ -130,7 +132,7 @@ def _next_heights(
         stride = np.minimum(np.abs(gap) * 2.0**late, _MAX_STRIDE)
         step = np.where(known, step, np.copysign(np.maximum(np.abs(step), stride), gap))
     tried, bisect = here + step, late > 0 and late % 2 == 0
-    with np.errstate(invalid="ignore"):  # the mean of infinities
+    with np.errstate(invalid="ignore"):  # the mean of -inf and inf is NaN
         return np.where(
             known & (bisect | (tried <= low) | (tried >= high)), (low + high) / 2, tried
         )

@@ -1,6 +1,7 @@
 """The position of a chip in its full image: NITF's ICHIPB (STDI-0002, Volume 1, App. B).
 
-Support data such as RPC00B describe the full image; ICHIPB converts a chip's pixels to its pixels.
+Support data such as RPC00B describe the full image; ICHIPB converts pixels of a chip to pixels of
+the full image.
 Coordinates have their origin at the corner of the first pixel, whose centre is 0.5, 0.5.
 """
 
@@ -60,7 +61,7 @@ class Chip:
         return cls(record[2:14], grid[0], grid[1], full_size) if known else None
 
     def window(self, window: Window) -> Chip:
-        """The chip that a window of this chip is."""
+        """The chip for a window of this chip, as a part of the same full image."""
         corners = _corners(window.width, window.height)
         there = corners + np.array([window.col_off, window.row_off], float)
         return Chip(self.scale, corners, self.to_full(there), self.full_size)
@@ -85,12 +86,20 @@ class Chip:
         """The 224 characters of its ICHIPB record."""
         grid = np.stack([self.corners, self.full_corners])[..., ::-1].ravel()
         width, height = self.full_size
-        places = "".join(f"{place:012.3f}" for place in grid.tolist())
-        return f"00{self.scale}00{places}{height:08d}{width:08d}"
+        numbers = "".join(f"{number:012.3f}" for number in grid.tolist())
+        return f"00{self.scale}00{numbers}{height:08d}{width:08d}"
 
 
 def shifted_rpcs(rpcs: RPC, x: float, y: float, x_scale: float = 1, y_scale: float = 1) -> RPC:
-    """RPC for pixels whose origin is at pixel x, y, and that are larger by the scales."""
+    """RPC for other pixels of the same image.
+
+    Args:
+        rpcs: RPC for the image's own pixels.
+        x: Pixel of the image, corner-origin, at which the other pixels have their origin.
+        y: The same in y.
+        x_scale: Pixels of the image per other pixel in x.
+        y_scale: The same in y.
+    """
     # RPC have their origin at the centre of the first pixel, x and y at its corner.
     shifted = copy(rpcs)
     shifted.samp_off = (rpcs.samp_off + 0.5 - x) / x_scale - 0.5
@@ -103,7 +112,7 @@ def shifted_rpcs(rpcs: RPC, x: float, y: float, x_scale: float = 1, y_scale: flo
 def _corners(width: int, height: int) -> Points:
     """Centres of an image's corner pixels (4, 2): first and last column, row by row.
 
-    Of a single row or column, the edges are used, as two equal points would not define a scale.
+    For a single row or column the edges are used, as two equal points would not define a scale.
     """
     left, right = (0.5, width - 0.5) if width > 1 else (0.0, 1.0)
     top, bottom = (0.5, height - 0.5) if height > 1 else (0.0, 1.0)

@@ -19,13 +19,13 @@ from tasks.imagery.georeference.transformers import (
 class RpcGeoreference:
     """Rational polynomial coefficients (STDI-0002, RPC00B), intersected with the ground.
 
-    The ground is the elevation model, if one is set, otherwise the height offset of the RPC. Line
+    The ground is the elevation model if one is set, otherwise the height offset of the RPC. Line
     and sample have their origin at the centre of the first pixel; GDAL adds the half pixel.
 
     Attributes:
         kind: "rpc".
         rpcs: The coefficients, for pixels of this image.
-        text: "RPC at 31 m", or "RPC over" and the elevation model.
+        text: Such as "RPC at 31 m" or "RPC over s3://dem/world.vrt".
     """
 
     kind = "rpc"

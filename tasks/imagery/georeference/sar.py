@@ -1,7 +1,7 @@
 """Georeference of SAR images by their own sensor model: SICD and SIDD (NGA.STND.0024, 0025).
 
 Needs the extra `sar` (sarkit, lxml). Both formats are NITF files that hold the model as XML in a
-data extension segment. GDAL gives that XML, but does not use it.
+data extension segment. GDAL returns that XML as metadata, but does not use it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def sar_georeference(
         dem_uri: Elevation model onto which a SICD is projected, or None.
 
     Raises:
-        ValueError: There is no usable sensor model: the reason.
+        ValueError: There is no usable sensor model; the message has the reason.
         ImageError: The elevation model cannot be read.
     """
     try:

@@ -15,20 +15,20 @@ from tasks.imagery.georeference.transformers import Points, nan_where_not_finite
 
 _TOLERANCE = 1e-4  # metres at which sarkit's iterations stop
 _ITERATIONS = 20
-_CHUNK = 1 << 15  # points at once: sarkit allocates about thirty arrays for them
+_CHUNK = 1 << 15  # points at once: sarkit allocates about thirty arrays of that length
 _MARGIN = 0.3  # degrees of latitude around an image, wide enough for the layover of a mountain
 
 
 class SicdGeoreference:
-    """Range and range rate of each pixel, projected to the ground.
+    """Projects the range and range rate of each pixel to the ground.
 
-    The ground is the elevation model, if one is set, otherwise the height of the scene centre
+    The ground is the elevation model if one is set, otherwise the height of the scene centre
     point. SICD rows and columns have their origin at the centre of the first pixel of the full
     image, also in a chip.
 
     Attributes:
         kind: "sicd".
-        text: "SICD sensor model at 31 m", or "SICD sensor model over" and the elevation model.
+        text: Such as "SICD sensor model at 31 m" or "SICD sensor model over s3://dem/world.vrt".
     """
 
     kind = "sicd"
@@ -60,19 +60,19 @@ class SicdGeoreference:
         sets = projection.compute_projection_sets(model, grid)
         if self._offsets is not None:
             sets = projection.apply_apos(model, sets, self._offsets)
-        places, _, _ = projection.r_rdot_to_constant_hae_surface(
+        positions, _, _ = projection.r_rdot_to_constant_hae_surface(
             model.LOOK, model.SCP, sets, heights, delta_hae_max=_TOLERANCE, nlim=_ITERATIONS
         )
-        return lonlat_of(places)
+        return lonlat_of(positions)
 
     def _pixels(self, lonlat: Points, heights: NDArray[np.float64]) -> Points:
         model = self._model
-        places = wgs84.geodetic_to_cartesian(
+        positions = wgs84.geodetic_to_cartesian(
             np.stack([lonlat[:, 1], lonlat[:, 0], heights], axis=1)
         )
         grid, distance, _ = projection.scene_to_image(
             model,
-            places,
+            positions,
             adjust_param_offsets=self._offsets,
             delta_gp_s2i=_TOLERANCE,
             maxiter=_ITERATIONS,
@@ -87,9 +87,9 @@ class SicdGeoreference:
         """West, south, east, north around the image, with a margin."""
         model = self._model
         corners = np.array([[x, y] for x in (0, model.NumCols) for y in (0, model.NumRows)], float)
-        places = self._at(corners, np.full(4, float(model.SCP_HAE)))
-        longitudes, latitudes = wrap_near(places[:, 0], float(model.SCP_Lon)), places[:, 1]
-        if not np.isfinite(places).all():
+        lonlat = self._at(corners, np.full(4, float(model.SCP_HAE)))
+        longitudes, latitudes = wrap_near(lonlat[:, 0], float(model.SCP_Lon)), lonlat[:, 1]
+        if not np.isfinite(lonlat).all():
             raise ValueError("its corners have no position on the ground")
         margin = _MARGIN / max(np.cos(np.deg2rad(np.abs(latitudes).max())), 0.01)
         return (
@@ -101,13 +101,13 @@ class SicdGeoreference:
 
 
 def part_of(rows: int, of_all: int) -> str:
-    """A remark if an image holds only the first of the rows that its model describes."""
+    """A remark if an image has only the first `rows` of the `of_all` rows of its model; else ""."""
     return "" if rows >= of_all else f", the first {rows} of {of_all} rows"
 
 
-def lonlat_of(places: NDArray[np.float64]) -> Points:
-    """Convert WGS 84 Cartesian coordinates (n, 3) to longitude, latitude (n, 2)."""
-    return nan_where_not_finite(wgs84.cartesian_to_geodetic(places)[:, 1::-1].copy())
+def lonlat_of(positions: NDArray[np.float64]) -> Points:
+    """Convert WGS 84 Cartesian coordinates (n, 3) in metres to longitude, latitude (n, 2)."""
+    return nan_where_not_finite(wgs84.cartesian_to_geodetic(positions)[:, 1::-1].copy())
 
 
 def by_chunks(
@@ -117,7 +117,7 @@ def by_chunks(
 ) -> Points:
     """Project points (n, 2) at heights (n,) in chunks, so that memory does not grow with n."""
     projected = np.full(points.shape, np.nan)
-    with np.errstate(all="ignore"):  # a point without an answer becomes NaN
+    with np.errstate(all="ignore"):  # a point that cannot be converted becomes NaN
         for start in range(0, len(points), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             projected[chunk] = project(points[chunk], heights[chunk])

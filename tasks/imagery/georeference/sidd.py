@@ -18,7 +18,7 @@ _ITERATIONS = 5  # each reduces the error to a hundredth or less
 
 
 class SiddGeoreference:
-    """The pixel grid of a product, on its own surface; no elevation model is needed.
+    """The pixel grid of a product on the product's own surface, without an elevation model.
 
     Rows and columns have their origin at the centre of the first pixel.
 
@@ -64,15 +64,15 @@ class _PlanarGrid:
 
     def geodetic(self, rows_columns: Points) -> NDArray[np.float64]:
         """Latitude, longitude, height (n, 3) of rows and columns (n, 2)."""
-        places = calculations.pgd_pixel_to_ecef(self._xml, rows_columns)
-        return np.asarray(wgs84.cartesian_to_geodetic(places))
+        positions = calculations.pgd_pixel_to_ecef(self._xml, rows_columns)
+        return np.asarray(wgs84.cartesian_to_geodetic(positions))
 
     def pixels(self, geodetic: NDArray[np.float64]) -> Points:
         """Rows and columns (n, 2) where the vertical lines through points (n, 3) meet the plane."""
         found = np.empty((len(geodetic), 2))
         for _ in range(_ITERATIONS):
-            places = wgs84.geodetic_to_cartesian(geodetic)
-            found = calculations.ecef_to_pgd_pixel(self._xml, places)
+            positions = wgs84.geodetic_to_cartesian(geodetic)
+            found = calculations.ecef_to_pgd_pixel(self._xml, positions)
             geodetic = np.column_stack([geodetic[:, :2], self.geodetic(found)[:, 2]])
         return found
 
@@ -94,7 +94,11 @@ class _GeographicGrid:
 
 
 def _grid_of(xml: Any) -> tuple[str, _PlanarGrid | _GeographicGrid]:  # noqa: ANN401
-    """The name and the grid of a product."""
+    """The name and the grid of a product.
+
+    Raises:
+        ValueError: The product has a grid of another kind.
+    """
     kind = calculations.get_coordinate_system_type(xml)
     if kind is CoordinateSystem.PGD:
         return "planar", _PlanarGrid(xml)
@@ -104,4 +108,6 @@ def _grid_of(xml: Any) -> tuple[str, _PlanarGrid | _GeographicGrid]:  # noqa: AN
     if kind is CoordinateSystem.PFGD:
         polynomials = calculations.pfgd_pixel_to_latlon, calculations.latlon_to_pfgd_pixel
         return "polynomial", _GeographicGrid(xml, *polynomials)
-    raise ValueError(f"its grid is {kind}")  # CGD: sarkit 1.8 confuses radians and degrees
+    raise ValueError(
+        f"its grid is {kind}"
+    )  # such as CGD, for which sarkit 1.8 confuses radians and degrees

@@ -27,8 +27,8 @@ class SplineGeoreference:
 
     Attributes:
         kind: "gcp", or "igeolo" for the four corner points of a NITF.
-        points: The points, without duplicates, in x and y of the CRS.
-        crs: Their CRS as WKT.
+        points: The points without duplicates, with x and y in `crs`.
+        crs: The CRS as WKT: the one given, or a polar stereographic one.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class SplineGeoreference:
 
 
 def _check_spread(points: Points) -> None:
-    """Refuse points that all lie on one line, as they do not define a mapping.
+    """Refuse points (n, 2) that do not define a mapping.
 
     Raises:
-        ImageError: They lie on one line or coincide.
+        ImageError: The points lie on one line or coincide.
     """
     spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
     if spread[-1] <= 1e-9 * max(spread[0], 1.0):
         raise ImageError(
-            f"Its {len(points)} ground control points lie on one line or coincide, and cannot "
+            f"Its {len(points)} ground control points lie on one line or coincide, so they cannot "
             "georeference the image: correct them, or remove them to get pixel coordinates only."
         )

@@ -13,6 +13,9 @@ from rasterio.transform import GCPTransformer, RPCTransformer
 Points = NDArray[np.float64]
 """Points (n, 2), x before y: pixels x, y or longitude, latitude in degrees."""
 
+Axis = NDArray[np.float64]
+"""Coordinates (n,) of points along one axis."""
+
 
 class Projected:
     """Converts between coordinates of a CRS and longitude, latitude.
@@ -35,19 +38,19 @@ class Projected:
     def _transformer(self) -> pyproj.Transformer:
         return pyproj.Transformer.from_crs(self._crs, 4326, always_xy=True)
 
-    def to_world(self, x: Points, y: Points) -> Points:
+    def to_world(self, x: Axis, y: Axis) -> Points:
         """Convert coordinates x and y (n,) to longitude, latitude (n, 2)."""
         lonlat = np.stack(self._transformer.transform(x, y), axis=1)
         lonlat[:, 0] = wrap_near(lonlat[:, 0], 0.0)
         return nan_where_not_finite(lonlat)
 
-    def to_crs(self, lonlat: Points) -> tuple[Points, Points]:
+    def to_crs(self, lonlat: Points) -> tuple[Axis, Axis]:
         """Convert longitude, latitude (n, 2) to coordinates x and y (n,)."""
         x, y = self._transformer.transform(lonlat[:, 0], lonlat[:, 1], direction="INVERSE")
         return (wrap_near(x, self._centre, self._period) if self._period else x), y
 
     def _circumference(self) -> float | None:
-        """The length of 360° of longitude along x, or None if the projection is not cylindrical."""
+        """Length of 360° of longitude along x in the unit of the CRS; None if not cylindrical."""
         longitude, latitude = np.meshgrid(np.arange(-175.0, 175.0, 25.0), [-40.0, 0.0, 40.0])
         with np.errstate(invalid="ignore"):  # infinite outside the projection
             ends = [
@@ -62,13 +65,13 @@ class Projected:
 
 
 class GdalTransformer:
-    """One of GDAL's transformers, which are not thread-safe, behind a lock."""
+    """One of GDAL's transformers with a lock, as they are not thread-safe."""
 
     def __init__(self, transformer: GCPTransformer | RPCTransformer) -> None:
         self._transformer = transformer
         self._lock = Lock()
 
-    def forward(self, x: Points, y: Points, z: Points | None = None) -> tuple[Points, Points]:
+    def forward(self, x: Axis, y: Axis, z: Axis | None = None) -> tuple[Axis, Axis]:
         """Convert pixels to world coordinates, at heights z if the transformer needs them."""
         if not len(x):
             return x, y
@@ -76,7 +79,7 @@ class GdalTransformer:
             world = self._transformer.xy(y, x, zs=z, offset="ul")
         return np.asarray(world[0]), np.asarray(world[1])
 
-    def inverse(self, x: Points, y: Points, z: Points | None = None) -> tuple[Points, Points]:
+    def inverse(self, x: Axis, y: Axis, z: Axis | None = None) -> tuple[Axis, Axis]:
         """Convert world coordinates to pixels, at heights z if the transformer needs them."""
         if not len(x):
             return x, y
@@ -85,17 +88,17 @@ class GdalTransformer:
         return np.asarray(column), np.asarray(row)
 
 
-def wrap_near(longitude: Points, centre: Points | float, period: float = 360.0) -> Points:
+def wrap_near(longitude: Axis, centre: Axis | float, period: float = 360.0) -> Axis:
     """Shift longitudes by whole periods to within half a period of a centre.
 
-    Longitudes that are near enough already stay exactly as they are.
+    Longitudes within that distance keep exactly their value.
 
     Args:
-        longitude: (n,) in degrees, or in the units of `period`.
-        centre: (n,) or a single value, in the same units.
-        period: The length of 360° of longitude.
+        longitude: Longitudes of any shape in degrees, or x coordinates in the unit of `period`.
+        centre: One centre for all, or an array of the same shape, in the same unit.
+        period: Length of 360° of longitude, in the same unit.
     """
-    with np.errstate(invalid="ignore"):  # infinite where pyproj has no answer
+    with np.errstate(invalid="ignore"):  # infinite where pyproj cannot convert a point
         wrapped = longitude - period * np.round((longitude - centre) / period)
         return np.where(np.abs(longitude - centre) > abs(period) / 2, wrapped, longitude)
 

@@ -1,1 +1,1 @@
-"""Open an image: check that it is safe, and collect its metadata before any pixel is read."""
+"""Opens an image: checks that it is safe, and collects its metadata before any pixel is read."""

@@ -1,4 +1,4 @@
-"""Which images a request may open: allowed locations and raster formats.
+"""The images that a request may open: allowed locations and raster formats.
 
 The request is not trusted. An image must be in S3 or in a folder that the operator allowed, and its
 first bytes must be those of one of a few raster formats, which is checked before GDAL sees it. So
@@ -22,8 +22,8 @@ _MAX_KEY = 1024  # bytes in UTF-8: S3's limit
 WITHOUT_SIDECARS = "/vsisubfile/0_0,"
 """Prefix with which GDAL opens a file as a part of itself, from the first byte to the last.
 
-GDAL's HFA driver opens .ovr, .aux and .msk files of any format beside an image, in spite of its
-configuration; but not beside a part of a file.
+GDAL's HFA driver opens .ovr, .aux and .msk files of any format beside an image, whatever GDAL's
+configuration; it does not do so for a part of a file.
 """
 
 _MAX_SHOWN = 200  # characters of a URL in an error message
@@ -95,7 +95,7 @@ def _check_key(url: str, key: str) -> None:
             f"{url} has a key of more than {_MAX_KEY} bytes, the limit of S3: correct it."
         )
     if {".", ".."} & set(key.split("/")):
-        # An HTTP client may resolve these to another object or bucket.
+        # an HTTP client may resolve these to another object or bucket
         raise ImageError(
             f"{url} has a key with . or .. between slashes: give the object's own key."
         )
@@ -130,8 +130,8 @@ def driver_of(url: str, head: bytes) -> str:
 def check_raster(url: str, dataset: Any) -> None:  # noqa: ANN401 - rasterio has no types
     """Refuse an open dataset that refers to other files, or that cannot be cut into tiles.
 
-    To be called before its masks and overviews are used: GDAL opens whatever the metadata item
-    OVERVIEW_FILE of a file names, even a virtual raster or a web address.
+    It must be called before masks and overviews are used: GDAL opens any file that the metadata
+    item OVERVIEW_FILE names, even a virtual raster or a web address.
 
     Args:
         url: URL of the image, from the request.

@@ -1,4 +1,4 @@
-"""Open an image that is known already: with its complete header, and still the same version."""
+"""Opens an image again to read its pixels, after a check that it is still the same version."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from tasks.imagery.image import Image
 from tasks.imagery.opening.allowed_inputs import check_raster
 from tasks.imagery.opening.stored_file import find_stored_file
 
-_MAX_EAGER_INDEX = 1 << 18  # blocks: up to here the index (16 bytes each) is fetched on opening
+_MAX_EAGER_INDEX = 1 << 18  # blocks: an index up to this size is fetched whole on opening
 _LOGGER = logging.getLogger("rasterio._env")
 _TAG_NOT_READ = "IO error during reading of"  # libtiff's warning
 
 
 @contextmanager
 def open_dataset(image: Image, read_role: str | None) -> Iterator[Any]:
-    """Open an image for reading in one thread; enter `gdal_environment` first.
+    """Open an image for reading in one thread, inside a `gdal_environment`.
+
+    Args:
+        image: The image, with the version that must not have changed.
+        read_role: IAM role to read S3 with, or None for the process's own identity.
 
     Raises:
         ImageChangedError: The image was replaced since it was opened.
@@ -59,7 +63,8 @@ def check_unchanged(image: Image, read_role: str | None) -> None:
 def require_complete_header() -> Iterator[None]:
     """Fail if GDAL could not read a tag of a TIFF that this thread opens inside the context.
 
-    GDAL only warns, and opens the image without the tag: as if it had no georeference or nodata.
+    GDAL itself only warns, and opens the image without the tag, for example without its
+    georeference or nodata value.
 
     Raises:
         RasterioIOError: A tag could not be read.

@@ -1,10 +1,11 @@
-"""Refuse decompression bombs: more pixels than a file can hold, or blocks that exhaust the memory.
+"""Refuses decompression bombs: more pixels than a file can hold, or blocks that exhaust the memory.
 
-A file of 1 kB can claim a terabyte of pixels. Before a pixel is decoded, these limits hold: no
-block decodes to more than 256 MiB, and neither does a square of 256 pixels with all bands; and the
-stored blocks decode to no more than the best compression ratio of their codec allows. Blocks that a
-sparse file leaves out are not counted. Of an index with more than 65,536 blocks, which may have to
-be fetched from S3, only four runs of 4,096 blocks are checked, the first and the last among them.
+A file of 1 kB can claim a terabyte of pixels. These limits are checked before a pixel is decoded: a
+block decodes to at most 256 MiB; so does a square of 256 × 256 pixels with all bands; and the
+stored blocks decode to at most the bytes that the best compression ratio of their codec allows.
+Blocks that a sparse file leaves out are not counted. In an index with more than 65,536 blocks,
+which may have to be fetched from S3, only four runs of 4,096 blocks are checked, the first and the
+last run of the index among them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _LZW = 3414  # a code of 12 bits for libtiff's longest string, of 4,096 + 1,024 
 _PACKBITS = 64  # TIFF 6.0: 128 bytes in two
 _JPEG = 2048  # ITU T.81: one bit for a block of 64 samples (512), times 4 for subsampled components
 _ZSTD = 32_768  # RFC 8878: a block of 128 KiB in four bytes
-_OTHER = MEBIBYTE  # J2K, LERC, WebP, LZMA, …: one value fills a block; real images never get close
+_OTHER = MEBIBYTE  # J2K, LERC, WebP, LZMA, …: one value can fill a block; far above real images
 _UNCOMPRESSED = 1  # TIFF's number
 _TIFF_RATIOS = {
     _UNCOMPRESSED: 1,
@@ -126,7 +127,8 @@ def check_raster_size(
         one_block: Whether any pixel needs the whole image decoded: an interlaced PNG.
 
     Raises:
-        ImageError: A block, or 256 × 256 pixels, are too large, or the file is too small.
+        ImageError: A block or a square of 256 × 256 pixels is too large, or the file is too small
+            for its pixels.
     """
     sample = np.dtype(dataset.dtypes[0]).itemsize
     together = dataset.interleaving is Interleaving.pixel or dataset.driver in _ALL_BANDS_AT_ONCE

@@ -1,4 +1,4 @@
-"""Choose the best of the georeferences that an image has."""
+"""Chooses the best of the georeferences that an image has."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def georeference_of(
         try:
             return _by_sensor_model(dataset, standard, dem_uri)
         except ValueError as reason:
-            note = f"corner points (IGEOLO), being a {reason}"
+            note = f"corner points (IGEOLO), as it is a {reason}"
     rpc = _by_rpc(rpcs_of_nitf(dataset), dem_uri)
     return rpc or _by_coordinates(dataset, note if tags.get("NITF_IGEOLO") else None)
 
@@ -58,7 +58,12 @@ def _by_rpc(rpcs: RPC | None, dem_uri: str | None) -> Georeference | None:
 
 
 def _by_coordinates(dataset: Any, corners: str | None) -> Georeference | None:  # noqa: ANN401
-    """By geotransform or GCPs; `corners` is the description of a NITF's corner points, or None."""
+    """The georeference by geotransform or GCPs; None without a usable one.
+
+    Args:
+        dataset: The open dataset.
+        corners: Description of the corner points of a NITF, if these are them; else None.
+    """
     points, points_crs = dataset.gcps
     try:
         if dataset.crs and not dataset.transform.is_identity:

@@ -1,7 +1,7 @@
-"""Check the headers of NITF, JPEG 2000, HFA and PNG files before GDAL reads them.
+"""Checks the headers of NITF, JPEG 2000, HFA and PNG files before GDAL reads them.
 
-Refused are files that end before their header says, that keep their pixels in other files, and
-that hold several images of which GDAL would show only the first.
+A file is refused if it is shorter than its header says, if its pixels are in other files, or if it
+holds several images of which GDAL would show only the first.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ def check_jp2(url: str, read: ReadBytes, size: int) -> None:
 
 
 def check_hfa(url: str, read: ReadBytes, size: int) -> None:
-    """Refuse an HFA file that is cut short, or keeps its pixels in another file (`.ige`).
+    """Refuse an HFA file that is cut short, or whose pixels are in another file (`.ige`).
 
-    The header may name any file as that other one, so any that the process can read. If bytes are
-    missing, GDAL shows fewer bands, or zeros.
+    The header may name any file for the pixels, so also a file that the process can read but the
+    user must not. If bytes are missing, GDAL shows fewer bands, or zeros.
 
     Args:
         url: URL of the image, from the request.
@@ -129,7 +129,7 @@ def check_hfa(url: str, read: ReadBytes, size: int) -> None:
 
 
 def _end_of_blocks(table: bytes) -> int:
-    """Byte at which the last block ends that the table of an HFA layer (Edms_State) lists."""
+    """Offset of the end of the last block in the table of an HFA layer (Edms_State)."""
     blocks = np.frombuffer(table[_HFA_TABLE:][: len(table[_HFA_TABLE:]) // 14 * 14], _HFA_BLOCK)
     stored = blocks[blocks["valid"] != 0]
     ends = stored["offset"].astype(np.int64) + stored["size"]
@@ -137,7 +137,7 @@ def _end_of_blocks(table: bytes) -> int:
 
 
 def is_interlaced(head: bytes) -> bool:
-    """Whether a PNG with these first bytes is interlaced (ISO 15948): no row decodes alone."""
+    """Whether a PNG with these first bytes is interlaced (ISO 15948): no row decodes alone then."""
     return head[12:16] == b"IHDR" and head[28:29] not in (b"", b"\0")
 
 

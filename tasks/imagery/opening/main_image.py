@@ -1,8 +1,8 @@
-"""Find the main image of a file that may hold several: pages of a TIFF, segments of a NITF.
+"""Finds the main image of a file that may hold several: pages of a TIFF, segments of a NITF.
 
-The main image is the one that remains when all auxiliary images are set aside: masks, versions at
-reduced resolution, legends. If several remain, choosing one would silently lose the others, so the
-file is refused with a list of what it holds.
+The main image is the only one that is not an auxiliary image: a mask, a version at reduced
+resolution, a legend. If a file has several such images, choosing one would silently lose the
+others, so the file is refused with a list of its images.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Segment:
         height: Pixels in y.
         bands: Number of bands.
         dtype: Pixel type, as its format describes it.
-        auxiliary: What it is for another image, or "".
+        auxiliary: Its kind as an auxiliary image, such as "a mask"; "" if it is not auxiliary.
         continues: Whether it is declared to continue the rows of another segment.
     """
 
@@ -64,7 +64,7 @@ class Segment:
 
 
 def find_main_image(url: str, path: str, driver: str, read: ReadBytes, size: int) -> str:
-    """Check the headers of a file and find its main image; enter `gdal_environment` first.
+    """Check the headers of a file and find its main image, inside a `gdal_environment`.
 
     Args:
         url: URL of the image, from the request.
@@ -77,7 +77,7 @@ def find_main_image(url: str, path: str, driver: str, read: ReadBytes, size: int
         The prefix that GDAL needs before the path to open the main image and no other file, or "".
 
     Raises:
-        ImageError: The file is damaged, cut short or harmful, or has no main image or several.
+        ImageError: The file is damaged, cut short or not safe, or has no main image or several.
     """
     match driver:
         case "GTiff":
@@ -126,7 +126,7 @@ def main_page(url: str, pages: list[Page]) -> Page:
 
 
 def nitf_segments(path: str) -> list[Segment]:
-    """List the image segments of a NITF; enter `gdal_environment` first.
+    """List the image segments of a NITF, inside a `gdal_environment`.
 
     Args:
         path: Path with which GDAL opens the file.
@@ -208,7 +208,7 @@ def _nitf_segment(prefix: str, dataset: Any) -> Segment:  # noqa: ANN401 - raste
 
 
 def _magnification(dataset: Any) -> float:  # noqa: ANN401 - rasterio has no types
-    """NITF's IMAG: 1.0, or /4 for a quarter of the full size (MIL-STD-2500C table A-3)."""
+    """Magnification by NITF's IMAG: "1.0", or "/4" for a quarter (MIL-STD-2500C table A-3)."""
     text = dataset.tags().get("NITF_IMAG", "").strip()
     with suppress(ValueError, ZeroDivisionError):
         return 1 / float(text[1:]) if text.startswith("/") else float(text)
@@ -216,7 +216,7 @@ def _magnification(dataset: Any) -> float:  # noqa: ANN401 - rasterio has no typ
 
 
 def _is_reduced(one: Segment, other: Segment) -> bool:
-    """Whether an image is another at reduced resolution; sides may be rounded by a pixel."""
+    """Whether `one` is a version of `other` at reduced resolution, up to a pixel of rounding."""
     if (one.bands, one.dtype) != (other.bands, other.dtype) or not (one.width and one.height):
         return False
     factor = max(other.width / one.width, other.height / one.height)

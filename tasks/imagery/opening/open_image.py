@@ -1,4 +1,4 @@
-"""Open an image: check it, and collect its metadata before any pixel is read."""
+"""Opens an image: checks it, and collects its metadata before any pixel is read."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def open_image(
 ) -> Image:
     """Open an image for its metadata.
 
-    Of a file that holds several images, the main one is taken
+    If the file holds several images, the main one is opened
     (`tasks.imagery.opening.main_image`).
 
     Args:
@@ -49,7 +49,8 @@ def open_image(
         dem: Elevation model (path or S3 URI) for images with a sensor model, or None.
 
     Raises:
-        ImageError: The image is not allowed or cannot be opened: the URL, the reason, the remedy.
+        ImageError: The image is not allowed or cannot be opened; the message has the URL, the
+            reason and the remedy.
     """
     path = gdal_path(url, roots)
     found = find_stored_file(url, path, read_role)

@@ -51,7 +51,7 @@ def source_metadata(url: str, driver: str, tags: Mapping[str, str]) -> list[dict
     Args:
         url: URL of the image, from the request.
         driver: GDAL driver of its format.
-        tags: From `header_tags`.
+        tags: Header fields from `header_tags`.
 
     Returns:
         One object: `location`, `format`, `category` (NITF's ICAT: VIS, SAR, MS, …), `sourceId`

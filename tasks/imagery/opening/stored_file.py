@@ -20,7 +20,7 @@ ReadBytes = Callable[[int, int], bytes]
 
 _HEAD = 64  # bytes: longer than the signature of any format
 _CHUNK = 64 << 10  # bytes of one request
-_CHUNKS = 64  # kept in memory
+_CHUNKS = 64  # number of chunks kept in memory
 
 _REMEDIES = {  # by S3 error code: the reason, and what the user can do
     "NoSuchBucket": "there is no such bucket: check the URL",
@@ -72,7 +72,14 @@ class RangeReader:
     """
 
     def __init__(self, url: str, path: str, read_role: str | None, size: int) -> None:
-        """Take the arguments of `find_stored_file`, and the size of the file in bytes."""
+        """Read nothing yet.
+
+        Args:
+            url: URL of the image, from the request.
+            path: Path of the file, if it is not in S3.
+            read_role: IAM role to read S3 with, or None for the process's own identity.
+            size: Size of the file in bytes.
+        """
         self._url = url
         self._path = path
         self._read_role = read_role
@@ -137,7 +144,7 @@ def _get(url: str, bucket: str, key: str, read_role: str | None, byte_range: str
 
 
 def _s3_object(url: str, bucket: str, key: str, read_role: str | None) -> StoredFile:
-    # One request gives version, size and format, and needs no permission but s3:GetObject.
+    # one request gives version, size and format, and needs only the permission s3:GetObject
     answer = _get(url, bucket, key, read_role, f"bytes=0-{_HEAD - 1}")
     total = re.search(r"/(\d+)$", answer.get("ContentRange", ""))
     size = int(total[1]) if total else int(answer["ContentLength"])

@@ -1,4 +1,4 @@
-"""Read the directories of a TIFF file (TIFF 6.0, BigTIFF) before GDAL does.
+"""Reads the directories of a TIFF file (TIFF 6.0, BigTIFF) before GDAL does.
 
 GDAL follows whatever offsets a file contains. Here the pages and the sizes that they claim are
 listed without decoding a pixel, so that a harmful file can be refused first.
@@ -26,7 +26,7 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_SIZES, _FORMAT = 322, 323, 324, 325, 33
 
 @dataclass(frozen=True, slots=True)
 class TagValues:
-    """Where the values of a tag are stored in the file.
+    """The type, number and position in the file of a tag's values.
 
     Attributes:
         letter: Type of a value, as a letter of `struct`.
@@ -102,8 +102,9 @@ class Page:
             count: Number of blocks.
 
         Returns:
-            (3, n): offset, stored size and decoded size of each block in bytes. The stored size of
-            a block that a sparse file leaves out is 0. n < count if the index is cut short.
+            int64 (3, n): offset, stored size and decoded size of each block in bytes. The stored
+            size of a block that a sparse file leaves out is 0. n < count if the index is cut
+            short.
         """
         starts, sizes = (
             self._integers(read, values, first, count) for values in (self.offsets, self.sizes)

@@ -1,1 +1,1 @@
-"""Read tiles, fetching and decoding each block once, and detect blank tiles."""
+"""Reads tiles, with each block fetched and decoded only once, and detects blank tiles."""

@@ -21,13 +21,13 @@ def block_sizes(image: Image, dataset: Any, window: Window) -> NDArray[np.int64]
     """The stored size in bytes of each block that intersects a window.
 
     Args:
-        image: As opened.
-        dataset: Its open dataset.
-        window: In pixels of the full image.
+        image: The image.
+        dataset: The image's open dataset.
+        window: Window in pixels of the full image.
 
     Returns:
-        (rows, columns) of blocks; 0 for a block that is absent from a TIFF. In formats without a
-        block index, every block has an equal share of the file.
+        int64 (rows of blocks, columns of blocks); 0 for a block that is absent from a TIFF. In
+        formats without a block index, each block is taken as an equal share of the file.
     """
     rows, columns = _block_range(image, window)
     shape = rows.stop - rows.start, columns.stop - columns.start
@@ -45,7 +45,7 @@ def any_stored(image: Image, dataset: Any, window: Window) -> bool:  # noqa: ANN
 
 
 def block_slices(image: Image, window: Window, within: Window) -> tuple[slice, slice]:
-    """Rows and columns of the blocks that a window intersects, as slices of another's blocks."""
+    """Slices that select the blocks of `window` in an array of the blocks of `within`."""
     rows, columns = _block_range(image, window)
     first_rows, first_columns = _block_range(image, within)
     return (
@@ -55,7 +55,7 @@ def block_slices(image: Image, window: Window, within: Window) -> tuple[slice, s
 
 
 def absent_blocks_are_blank(image: Image) -> bool:
-    """Whether absent blocks are blank; if pixels or a mask tell nodata, they decide instead."""
+    """Whether absent blocks are blank: only if neither nodata, alpha nor a mask decides it."""
     return image.driver == "GTiff" and not image.masked
 
 

@@ -1,7 +1,7 @@
-"""Reuse the memory of strips.
+"""Reuses the memory of strips.
 
-The operating system clears each page of new memory on first use, which costs as much as decoding
-a strip: 0.5 ms per tile, and more when two threads do it.
+The operating system clears each page of new memory on first use. That takes as long as decoding a
+strip: 0.5 ms per tile, and more in two threads at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _REFERENCES_OF_A_FREE_BLOCK = 2  # from the list of blocks, and from the call of
 
 
 class BufferPool:
-    """Gives out arrays from blocks that are reused once no view of them exists any more."""
+    """Creates arrays in blocks of memory that are reused as soon as no view of them exists."""
 
     def __init__(self) -> None:
         self._blocks: list[NDArray[np.uint8]] = []
@@ -39,5 +39,5 @@ class BufferPool:
         return self._blocks[min(fitting, key=lambda i: self._blocks[i].size)]
 
     def _is_free(self, index: int) -> bool:
-        # Every view of a block, and every view of a view, holds a reference to the block itself.
+        # each view of a block, and each view of a view, has a reference to the block itself
         return sys.getrefcount(self._blocks[index]) <= _REFERENCES_OF_A_FREE_BLOCK

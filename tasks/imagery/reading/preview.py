@@ -1,4 +1,4 @@
-"""Estimate where an image has data, from the smallest overview that still resolves a tile."""
+"""Estimates where an image has data, from the smallest overview that still resolves a tile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.imagery.image import Image
 from tasks.imagery.opening.allowed_inputs import check_raster
 from tasks.imagery.reading.validity import valid_pixels
 
-_MIN_TILE = 8  # overview pixels along the side of a tile, at least
+_MIN_TILE = 8  # minimum side of a tile in pixels of the overview
 _MAX_BYTES = 256 * MEBIBYTE  # of a decoded overview
 _DILATION = 3  # width of the filter in pixels: one on each side
 
@@ -27,10 +27,10 @@ class Preview:
     """An estimate of which parts of an image hold data.
 
     An overview made by nearest neighbour loses single pixels, and files do not say how their
-    overviews were made. So this may serve to estimate a run, never to skip tiles.
+    overviews were made. So it is only used to estimate a run, never to skip tiles.
 
     Attributes:
-        valid: (rows, columns) of the overview, dilated by one pixel.
+        valid: (rows, columns) of the overview, True for pixels with data, dilated by one pixel.
         scale: Overview pixels per image pixel, in y and x.
     """
 
@@ -49,7 +49,7 @@ def read_preview(image: Image, tile_size: int, read_role: str | None) -> Preview
     """Read an overview of an image; None if no overview fits, or if all pixels are valid.
 
     Args:
-        image: As opened.
+        image: The image.
         tile_size: Pixels along the side of a tile, which the overview must resolve.
         read_role: IAM role to read S3 with, or None for the process's own identity.
     """

@@ -1,8 +1,8 @@
-"""Read a region's tiles in strips, so that every block is fetched and decoded once.
+"""Reads a region's tiles in strips, so that each block is fetched and decoded only once.
 
 A strip is one row of tiles, extended down to the end of its last row of blocks. Rows that the next
-strip needs again are copied in memory. A second thread, with a dataset of its own, reads the next
-strip while the tiles of the current one are processed: about three strips are in memory.
+strip needs again are copied in memory. A second thread, with its own dataset, reads the next strip
+while the tiles of the current one are processed: about three strips are in memory.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def read_tiles(
     Closing the iterator early waits for the strip that is being read, then ends the thread.
 
     Args:
-        image: As opened.
-        tiles: Tiles of one grid, row by row; blocks between them are not read.
+        image: The image.
+        tiles: Tiles of one grid, row by row; blocks that no tile intersects are not read.
         read_role: IAM role to read S3 with, or None for the process's own identity.
 
     Yields:
-        Each tile's pixels; or an `AbsentTile` if the file stores none of its blocks; or an
+        The pixels of each tile; or an `AbsentTile` if the file stores no block of it; or an
         `UnreadTile` with the reason, after three failed attempts.
 
     Raises:
@@ -76,7 +76,13 @@ def read_tiles(
 
 @dataclass(frozen=True, slots=True)
 class _Strip:
-    """The pixels of a window of the image, and which of them are valid."""
+    """The pixels of a window of the image.
+
+    Attributes:
+        window: The window in pixels of the full image.
+        pixels: (bands, rows, columns) in the pixel type of the image.
+        valid: (rows, columns), False for pixels without data; None if all pixels are valid.
+    """
 
     window: Window
     pixels: NDArray[Any]
@@ -104,7 +110,7 @@ class _StripReader:
     """Reads one row of tiles after the other, always in the same thread.
 
     Attributes:
-        stop: Set when no more tiles are wanted.
+        stop: Set when the caller needs no more tiles.
     """
 
     def __init__(self, image: Image, read_role: str | None) -> None:
@@ -140,7 +146,7 @@ class _StripReader:
         return single
 
     def close(self) -> None:
-        """Close the dataset; to be called in the thread that used it."""
+        """Close the dataset; must be called in the thread that used it."""
         self._open.close()
         self._open, self._dataset, self._previous = ExitStack(), None, []
 
@@ -148,7 +154,7 @@ class _StripReader:
         """Read one row of tiles; on failure return no tiles and the reason."""
         began = time.monotonic()
         try:
-            # Entered for each strip, so that credentials are renewed in time.
+            # entered for each strip, so that credentials are renewed before they expire
             image, cache = self._image, block_cache(row, self._image)
             chunk = MEBIBYTE // 8 if image.driver == "GTiff" else MEBIBYTE
             with gdal_environment(self._read_role, s3=image.in_s3, cache=cache, chunk=chunk):
@@ -157,7 +163,7 @@ class _StripReader:
             raise
         except (ImageError, BotoCoreError, ClientError) as error:
             self.close()
-            # The S3 client has retried already: the next tile would only wait again.
+            # the S3 client has retried already: for the next tile it would wait as long again
             self._unreachable = str(error)
             return [], self._unreachable
         except RasterioError as error:
@@ -165,7 +171,7 @@ class _StripReader:
             cause = error.__cause__ or error.__context__
             reason = f"{error} ({cause})" if cause else str(error)
             self._failing += time.monotonic() - began
-            # An unresponsive server must not hold the job for hours.
+            # an unresponsive server must not block the job for hours
             if self._failing > _MAX_FAILING:
                 self._unreachable = f"{self._failing:.0f} s of failed reads, the last one: {reason}"
             return [], reason
@@ -188,15 +194,16 @@ class _StripReader:
         ]
 
     def _absent(self, tile: Tile) -> bool:
-        """Whether the file stores no block of a tile; to be called once it was read without error.
+        """Whether the file stores no block of a tile that was read without an error.
 
-        Before that, an empty entry of the block index may mean that it could not be fetched.
+        Before the tile is read, an empty entry of the block index may be one that could not be
+        fetched.
         """
         image = self._image
         return absent_blocks_are_blank(image) and not any_stored(image, self._dataset, tile.window)
 
     def _strip(self, window: Window) -> _Strip:
-        """Read a window of the image, except for the pixels that the previous strips have."""
+        """Read a window of the image; pixels that the previous strips contain are copied."""
         image = self._image
         shape = (window.height, window.width)
         strip = _Strip(

@@ -1,4 +1,4 @@
-"""The result of reading a tile: its pixels, or the reason why it has none."""
+"""The result of reading a tile: its pixels, or that it is absent or could not be read."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class UnreadTile:
 
 @dataclass(frozen=True, slots=True)
 class AbsentTile:
-    """A tile of a sparse file, which stores none of its blocks.
+    """A tile of a sparse file that stores no block of it.
 
     Attributes:
         tile: The tile.

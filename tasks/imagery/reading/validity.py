@@ -1,4 +1,4 @@
-"""Decide which pixels of an image hold data: by nodata value, alpha band or mask."""
+"""Decides which pixels of an image hold data: by nodata value, alpha band or mask."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _CHUNK = 1 << 16  # pixels compared at once: the temporary arrays stay in the pr
 
 
 def with_nodata(image: Image, nodata: float | None) -> Image:
-    """An image in which pixels of a given value are without data, instead of what it declares.
+    """The image with another nodata value, which replaces the nodata value and mask of its file.
 
     Args:
-        image: As opened.
-        nodata: The value, in every band but alpha; None leaves the image as it is.
+        image: The image.
+        nodata: Value of pixels without data, in every band but alpha; None for no change.
 
     Raises:
         RequestError: No pixel of this type can have the value.
@@ -52,13 +52,14 @@ def valid_pixels(
     """Decide which pixels hold data: by nodata in every band, else by alpha, else by mask.
 
     Args:
-        image: As opened.
-        dataset: Its open dataset, from which a mask is read.
-        pixels: (bands, rows, columns) of the window.
-        window: In pixels of the full image.
+        image: The image.
+        dataset: The image's open dataset, from which a mask is read.
+        pixels: (bands, rows, columns) of the window, in the pixel type of the image.
+        window: Window in pixels of the full image.
 
     Returns:
-        (rows, columns), True where at least one band holds data; plain True if all pixels do.
+        bool (rows, columns), True where at least one band holds data; the single value True if all
+        pixels do.
     """
     if image.nodata is not None:
         bands = [band for number, band in enumerate(pixels, 1) if number != image.alpha]
@@ -71,7 +72,7 @@ def valid_pixels(
 
 
 def _any_differs(bands: list[NDArray[Any]], nodata: float) -> NDArray[np.bool_]:
-    """Where at least one band (rows, columns) differs from a nodata value."""
+    """(rows, columns) True where at least one of the bands differs from a nodata value."""
     rows, columns = bands[0].shape
     valid = np.empty((rows, columns), np.bool_)
     step = max(1, _CHUNK // columns)
@@ -84,7 +85,7 @@ def _any_differs(bands: list[NDArray[Any]], nodata: float) -> NDArray[np.bool_]:
 
 
 def _differs(band: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
-    """Where pixels differ from a nodata value, decided exactly as GDAL's mask of a band does.
+    """(rows, columns) True where pixels differ from a nodata value, exactly as in GDAL's masks.
 
     GDAL compares the real part of complex pixels. It compares floats in the arithmetic of the pixel
     type, with a tolerance of twice the float32 epsilon times their sum (ARE_REAL_EQUAL). Near the

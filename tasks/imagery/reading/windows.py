@@ -11,9 +11,9 @@ from tasks.imagery.environment import MEBIBYTE
 from tasks.imagery.image import Image
 
 _PIXEL_MEMORY = 528 * MEBIBYTE  # for strips and GDAL's block cache; a region's run has 1 GiB
-_LIVE_STRIPS = 3  # one being read, one waiting, one held by the batches at the model
+_LIVE_STRIPS = 3  # one that is read, one that waits, one whose tiles are sent to the model
 _MIN_CACHE = 16 * MEBIBYTE  # of GDAL's block cache
-_SAMPLE_WIDTH = 1 << 20  # pixels: so wide that no minimum applies
+_SAMPLE_WIDTH = 1 << 20  # pixels, for computing bytes per pixel: beyond the effect of minimums
 _TALL_BLOCK = 1024  # rows: strips are not extended to whole blocks that are taller
 
 
@@ -26,13 +26,13 @@ def block_cache(row: list[Tile], image: Image) -> int:
     if height <= _TALL_BLOCK:
         return _MIN_CACHE
     window = bounding_window(row)
-    blocks = 2 - (-(window.col_off + window.width) // width) - window.col_off // width
+    blocks = -(-(window.col_off + window.width) // width) - window.col_off // width + 2
     return int(max(_MIN_CACHE, blocks * width * height * image.pixel_bytes))
 
 
 def max_region_width(image: Image, tile_height: int) -> int:
     """The widest region, in pixels, whose strips fit in memory."""
-    # Memory is linear in the width: a fixed part and a part per pixel.
+    # memory is linear in the width: a fixed part, and a part for each pixel
     once = reading_bytes(image, tile_height, _SAMPLE_WIDTH)
     twice = reading_bytes(image, tile_height, 2 * _SAMPLE_WIDTH)
     fixed = 2 * once - twice
