@@ -1,7 +1,7 @@
 """Duplicate removal: one detection for each object, although overlapping tiles detected it twice.
 
-- `settling`: what one region decides and what it defers; the merge of what all regions deferred.
-- `distillation`: the steps in order; `deferral`: how a region knows what it can decide alone.
+- `settling`: which detections a region decides and defers; the merge of all deferred ones.
+- `distillation`: the steps in order; `deferral`: which detections a region can decide alone.
 - `cut_objects`: the rules for objects that a tile edge cuts.
 - `algorithms`: NMS, soft NMS, non-maximum merging, weighted boxes fusion.
 - `dissolve`: the union of surfaces that tile edges cut; `points`: equal boxes without an area.

@@ -82,7 +82,7 @@ def _linked(folder: Path) -> Path:
 
 
 def _remove_damaged(folder: Path) -> None:
-    """Remove files that are empty or cut off, as after a power failure: numba would raise."""
+    """Remove files that are empty or incomplete, as after a power failure: numba would raise."""
     for file in folder.glob(_FILES):
         content = file.read_bytes()
         if not (content.startswith(b"\x80") and content.endswith(b".")):  # no complete pickle

@@ -1,4 +1,4 @@
-"""How a region knows which of its detections it can decide without those of other regions."""
+"""Which detections a region can decide without those of other regions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def clusters(bounds: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[
 
 @compiled
 def _unite_touching(tree: Tree, parents: NDArray[np.int64]) -> None:
-    """Unite each box with all that it reaches by steps of touching; remove them from the tree."""
+    """Unite all boxes that a chain of touching boxes connects; empties the tree."""
     count = len(parents)
     boxes = tree.bounds[:count].copy()
     stack = np.empty(count, np.int64)

@@ -1,4 +1,4 @@
-"""The steps of feature distillation, each aware of what other regions may still change.
+"""The steps of feature distillation; each defers what other regions may still change.
 
 1. Drop detections with a score below the threshold.
 2. Drop views that a tile edge cuts and a neighbouring tile shows whole (`cut_objects.edges`).

@@ -18,7 +18,7 @@ def repeated(
 
     Args:
         boxes: (n, 4) x_min, y_min, x_max, y_max in pixels.
-        labels: (n,) boxes of different labels are never equal.
+        labels: (n,) boxes of different labels never count as equal.
         scores: (n,) higher is better.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A packed R-tree of labelled boxes that finds the boxes touching a box while boxes come and go.
+"""A packed R-tree of labelled boxes: finds boxes that touch one, while others are put or removed.
 
 The leaves are the boxes, sorted by label and then along a space-filling curve (Morton order). Each
 8 nodes have one parent that bounds them. The label is a third axis, so that boxes of other labels

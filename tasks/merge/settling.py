@@ -1,6 +1,6 @@
-"""What a region decides about its detections, and the merge of what all regions deferred.
+"""The decisions of a region on its detections, and the merge of those that all regions deferred.
 
-The result is the same as settling all detections of the image at once, whatever the regions.
+The result is the same as deciding all detections of the image at once, whatever the regions.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Settled:
         return self.detections.filter(pa.array(self.stay))
 
     def batches(self) -> Iterator[pa.Table]:
-        """The rows that stay, in batches, so that a million of them are not copied at once."""
+        """The rows that stay, in batches: a million of them are not copied at once."""
         for start in range(0, len(self.detections), _BATCH):
             rows = slice(start, start + _BATCH)
             yield self.detections.slice(start, _BATCH).filter(pa.array(self.stay[rows]))
@@ -60,8 +60,7 @@ def settle(
         algorithm: The request's feature distillation.
         grid: All tiles of the image.
         inferred: (len(grid),) as returned by `tasks.results.coverage.inferred`.
-        interior: The area that no tile with detections outside the table covers; see
-            `Grid.interior`.
+        interior: The area that only tiles of these detections cover (`Grid.interior`).
     """
     from tasks.merge.distillation import distil  # noqa: PLC0415 - importing numba is slow
 

@@ -12,7 +12,7 @@ from tasks.merge.algorithms.nms_greedy import gather, suppress
 from tasks.merge.deferral import KEPT, UNDECIDED
 from tasks.merge.shapes import Shapes
 
-_MIN_SHARE = 0.05  # below it, what suppresses a box may be too far away for blocks to help
+_MIN_SHARE = 0.05  # below it, the box that suppresses another may be too far for blocks to help
 
 
 def nms(
@@ -35,8 +35,9 @@ def nms(
         Indices of the kept boxes, int64, ascending.
     """
     shapes = Shapes.boxes(boxes)
-    none = np.zeros(len(shapes), bool)
-    decisions = nms_decisions(shapes, np.asarray(scores), labels_of(classes), iou_threshold, none)
+    doubtful = np.zeros(len(shapes), bool)
+    labels = labels_of(classes)
+    decisions = nms_decisions(shapes, np.asarray(scores), labels, iou_threshold, doubtful)
     return np.flatnonzero(decisions == KEPT)
 
 
@@ -60,12 +61,12 @@ def nms_decisions(
     iou_threshold: float,
     doubtful: NDArray[np.bool_],
 ) -> NDArray[np.uint8]:
-    """Decide detections by NMS as far as detections that are not given cannot change the decision.
+    """Decide detections by NMS, except those that detections which are not given may change.
 
-    In order of priority, a detection that a KEPT one suppresses is DROPPED. Otherwise, one that is
-    doubtful, or that an UNDECIDED one suppresses, is UNDECIDED. Otherwise it is KEPT. Deciding all
-    UNDECIDED detections of all regions together gives the result of deciding all detections at
-    once.
+    In order of priority, a detection that a KEPT one suppresses is DROPPED. Otherwise it is
+    UNDECIDED if it is doubtful, or if an UNDECIDED one suppresses it. Otherwise it is KEPT.
+    Deciding all UNDECIDED detections of all regions together gives the same result as deciding all
+    detections at once.
 
     Blocks of an image, which fit in the processor's cache, are decided in the same way: first each
     block alone, then together all detections that another block may affect.
@@ -75,7 +76,7 @@ def nms_decisions(
         scores: (n,) higher is better.
         labels: (n,) int64; detections of different labels are never compared.
         iou_threshold: 0 to 1.
-        doubtful: (n,) True for detections that one that is not given may suppress.
+        doubtful: (n,) True for detections that a detection which is not given may suppress.
 
     Returns:
         (n,) KEPT, DROPPED or UNDECIDED, see `tasks.merge.deferral`.

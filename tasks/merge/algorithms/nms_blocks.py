@@ -21,8 +21,9 @@ def blocks(
 
     Args:
         bounds: (n, 4) boxes.
-        reach: How far from a box, in units of its sides, the centre of a box may be that affects
-            it; blocks are so large that for most boxes it lies in the same block.
+        reach: Greatest distance from a box, in units of its sides, at which the centre of another
+            box that affects it can lie. Blocks are so large that for most boxes all of these
+            centres lie in the same block.
 
     Yields:
         Indices of the boxes, ascending; and x_min, y_min, x_max, y_max of an area in which no other

@@ -45,15 +45,15 @@ def suppress(
         indices: (m,) of the detections in `shapes`, highest priority first.
         bounds: (m, 4) their bounds, copied in that order, to be contiguous in the cache.
         labels: (m,) likewise.
-        decisions: (m,) likewise; overwritten. UNDECIDED at first for detections that one that is
-            not given may suppress, KEPT for the others.
+        decisions: (m,) likewise; overwritten. At first, UNDECIDED for detections that a detection
+            which is not given may suppress, KEPT for the others.
         shapes: The arrays of a `Shapes`; None if all are upright boxes.
         threshold: IoU above which a detection suppresses another.
         share: Lower bound on the share of its sides that a detection has in common with one that it
             suppresses.
         block: (5,) x_min, y_min, x_max, y_max of an area: all detections with their centre in it
-            are given. Then how far from a detection, in units of its sides, the centre of one that
-            suppresses it may be.
+            are given. The fifth value is the greatest distance from a detection, in units of its
+            sides, at which the centre of one that suppresses it can lie.
     """
     heads, cell_next, sizes, level_heads, level_next, counts = _empty_grid(len(indices))
     finest = _finest(bounds)

@@ -42,8 +42,8 @@ def soft_nms(
         labels: (n,) detections of different labels are never compared.
         iou_threshold: For LINEAR.
         sigma: For GAUSSIAN, above 0.
-        skip_below: Score below which a detection is dropped. A dropped one does not lower other
-            scores either: it would be picked last.
+        skip_below: Score below which a detection is dropped. Dropping it changes no other score,
+            because it would be picked last.
         method: GAUSSIAN or LINEAR.
 
     Returns:

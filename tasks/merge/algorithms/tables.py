@@ -98,13 +98,13 @@ def _merged(table: pa.Table, keepers: NDArray[np.int64]) -> pa.Table:
 def _unions(members: pa.Table, stops: NDArray[np.int64], own: list[bytes | None]) -> pa.Array:
     """The union of the surfaces of each group of rows as WKB; without a surface, its own geometry.
 
-    Lines and points are left out: those of different tiles never coincide exactly, so that their
-    union would be several.
+    Lines and points are left out: those of different tiles never coincide exactly, so their union
+    would consist of several.
 
     Args:
         members: The rows of k groups, group after group.
         stops: (k − 1,) ends of all groups but the last.
-        own: (k,) WKB of each group's keeper.
+        own: (k,) WKB of each group's keeper, or None.
     """
     shapes = shapely.from_wkb(members["geometry"].to_numpy())
     dimensions = shapely.get_dimensions(shapes)  # −1 for None

@@ -28,8 +28,8 @@ def fuse(
     scores. If all scores are 0, the founder's box stays.
 
     Unlike in the paper, a box never joins a fused box whose founder it does not touch. A mean may
-    lie away from all members; so otherwise boxes that no chain of overlaps connects could affect
-    each other, and no region could decide anything alone.
+    lie away from all its members, so without that rule boxes that no chain of overlaps connects
+    could affect each other, and no region could decide anything alone.
 
     Args:
         boxes: (n, 4) x_min, y_min, x_max, y_max in pixels.
@@ -110,9 +110,9 @@ def _best_match(  # noqa: PLR0917 - compiled functions take what they need in pl
     """The founder of the fused box with the highest IoU above the threshold; −1 if there is none.
 
     Args:
-        index: Of the box.
-        boxes: (n, 4) as given.
-        labels: (n,)
+        index: Index of the box.
+        boxes: (n, 4) boxes of the detections, before any was fused.
+        labels: (n,) boxes of different labels are never fused.
         ranks: (n,) position of each box in the order of scores.
         tree: The fused boxes.
         iou_threshold: 0 to 1.

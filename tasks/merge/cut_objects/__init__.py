@@ -1,1 +1,1 @@
-"""Objects that tile edges cut: which one of the tiles' views of an object stays."""
+"""Objects that tile edges cut: of the tiles' views of such an object, one stays."""

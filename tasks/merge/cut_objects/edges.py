@@ -1,8 +1,8 @@
 """Objects that a tile edge cuts and a neighbouring tile shows whole: the cut view is dropped.
 
-Along an axis, two neighbouring tiles share their overlap, which reaches from the edge of one into
-the other. A view that starts at an edge and ends within the overlap is of an object of which the
-neighbour beyond the edge shows at least as much, in the same rows or columns. So the view is
+A view is what one tile shows of an object: a detection. Along an axis, two neighbouring tiles share
+their overlap. If a view starts at an edge of its tile and ends within the overlap with the
+neighbour beyond that edge, the neighbour shows at least as much of the object. So the view is
 dropped if the neighbour was inferred. The neighbour's view may itself be cut by a further edge and
 be dropped. Each step goes in the same direction and to a view that shows more, so the last view
 stays and no object is lost.
@@ -20,15 +20,15 @@ from tasks.merge.compiled import compiled
 from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED
 
 TOLERANCE = 2.0
-"""Distance to an edge, px, up to which a view touches it: detectors often stop a little short."""
+"""Distance to an edge, px, up to which a view counts as touching it: boxes often end before it."""
 
 MARGIN, SLACK = 6.0, 1 / 8
-"""How far before the neighbour's own edge a view must end: px, and share of the overlap.
+"""Distance that a view must keep from the neighbour's own edge: px, and a share of the overlap.
 
-Then the neighbour's view of the object ends more than TOLERANCE before that edge too, if the ends
-of both views are off by at most half of what the margin has beyond TOLERANCE: 2 px and 1/16 of the
-overlap. So the neighbour's view is not cut there, and is not dropped in favour of this tile's.
-Longer objects are left to `tasks.merge.cut_objects.largest_view`.
+Both are added. Then the neighbour's view of the object also ends more than TOLERANCE before that
+edge, provided that each view's end is off by at most 2 px and 1/16 of the overlap (half of the
+distance beyond TOLERANCE). So the neighbour's view is not cut there, and is not dropped in favour
+of this one. Longer objects are left to `tasks.merge.cut_objects.largest_view`.
 """
 
 
@@ -62,9 +62,9 @@ def drop_cut_views(
 ) -> NDArray[np.uint8]:
     """Drop each detection that an edge of its tile cuts and the tile beyond that edge shows whole.
 
-    The edges of the image cut nothing, as no tile lies beyond them. A detection that two edges cut,
-    at a corner, is dropped if any of the three tiles beyond was inferred: each shows more of the
-    object than this one.
+    The edges of the image cut nothing, as no tile lies beyond them. A detection that two edges cut
+    (at a corner of its tile) is dropped if any of the three tiles beyond was inferred: each shows
+    more of the object than this one.
 
     Args:
         boxes: (n, 4) x_min, y_min, x_max, y_max in pixels of the full image.
@@ -74,7 +74,7 @@ def drop_cut_views(
             region of interest); −1 if that is not known.
 
     Returns:
-        (n,) DROPPED, KEPT, or UNDECIDED if it depends on a tile of which nothing is known.
+        (n,) DROPPED, KEPT, or UNDECIDED if it depends on a tile whose state is not known.
     """
     corners = np.ascontiguousarray(boxes, np.float64).reshape(-1, 4)
     decisions = np.full(len(corners), KEPT, np.uint8)
@@ -112,7 +112,7 @@ def _step_to_whole(
 ) -> int:
     """Step along an axis to the tile that shows a cut object whole: −1, 1, or 0 if there is none.
 
-    It is never both −1 and 1: what touches both edges is longer than any overlap.
+    At most one of −1 and 1 applies: a view that touches both edges is longer than any overlap.
     """
     before, after = touches(low, high, starts, tile, extent)
     start, stop = starts[tile], starts[tile] + extent

@@ -1,8 +1,8 @@
 """Objects larger than the overlap of tiles: of all tiles' views, the largest stays.
 
-There may be no tile that shows such an object whole. But two tiles that overlap both saw the area
-that they share, and there they show the same part of an object, however much of it lies outside. So
-two views are compared within that area alone. Intersection over the smaller view would not do: it
+No tile may show such an object whole. But two overlapping tiles both show the area that they share,
+and in it the same part of the object, however much of the object lies outside. So two views are
+compared within that area alone. Intersection over the smaller view would not do: it
 also drops a small object that lies in the box of a large one.
 """
 
@@ -62,10 +62,10 @@ def keep_largest_views(  # noqa: PLR0917 - the columns of the detections
     of the same label, from another tile and not dropped, matches it within the area that both tiles
     cover: their intersection over union there is above a threshold.
 
-    UNDECIDED detections can be decided later without the others: a second call takes those that are
-    UNDECIDED here and not dropped in the meantime, and both calls together keep what one call for
-    all would keep. For that, a detection that would be KEPT is UNDECIDED too if it will drop one
-    that was UNDECIDED before.
+    UNDECIDED detections can be decided later without the others: in a second call, with those that
+    are UNDECIDED here and that no other rule dropped in between. Both calls together keep the same
+    detections as one call for all. For that, a detection that would be KEPT is UNDECIDED if it may
+    drop a detection that was UNDECIDED in `decisions`.
 
     Args:
         shapes: n shapes of the detections, each clipped to its tile.
@@ -73,12 +73,12 @@ def keep_largest_views(  # noqa: PLR0917 - the columns of the detections
         scores: (n,) higher is better.
         tiles: (n,) index in the grid of each detection's tile.
         grid: The image's tiles.
-        decisions: (n,) of the rules before: DROPPED detections are ignored, UNDECIDED ones may yet
-            be dropped.
+        decisions: (n,) of the earlier rules: DROPPED detections are ignored, UNDECIDED ones may
+            still be dropped by them.
         iou: Intersection over union within the shared area above which two views are one object.
 
     Returns:
-        (n,) DROPPED, KEPT or UNDECIDED; DROPPED and UNDECIDED ones stay what they were.
+        (n,) DROPPED, KEPT or UNDECIDED; DROPPED and UNDECIDED ones are unchanged.
     """
     present = np.flatnonzero(decisions != DROPPED)
     order = present[np.lexsort((-scores[present], -shapes.areas[present]))]

@@ -26,7 +26,7 @@ _COMPARED = 1024
 def join(surfaces: Surfaces, count: int, grid: Grid, iou_threshold: float) -> Integers:
     """Group detections that show one object.
 
-    Two tiles both saw the area that their windows share, so there they show the same. Two
+    Two tiles both show the area that their windows share, and the same objects in it. Two
     detections of one label are one object if, within the area that their tiles share, a connected
     piece of the one and a connected piece of the other have an intersection over union above a
     threshold. It is computed from areas, or from lengths if the tiles only touch and the shared
@@ -34,7 +34,8 @@ def join(surfaces: Surfaces, count: int, grid: Grid, iou_threshold: float) -> In
     tile.
 
     Connected pieces are compared rather than whole detections: of a U-shaped object, a tile that
-    sees only the arms has two detections, each but half of what its neighbour shows in that area.
+    shows only the two arms has two detections, each of which is only half of what its neighbour
+    shows in that area.
 
     Args:
         surfaces: Surfaces of the detections.

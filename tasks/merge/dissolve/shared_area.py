@@ -54,7 +54,7 @@ class PieceArrays(NamedTuple):
         full: (k,) True for pieces that fill their bounds: lines and upright boxes.
         rows: (k,) row of the detection.
         labels: (k,) its label.
-        areas: (k,) which shared area a piece lies in: the lower of the two tiles' indices.
+        areas: (k,) shared area that a piece lies in, as the lower of the two tiles' indices.
     """
 
     bounds: Floats
@@ -125,7 +125,7 @@ def pieces(surfaces: Surfaces, grid: Grid, step: Step) -> Pieces:
 
 
 def clip(geometries: Geometries, limits: Floats) -> tuple[Geometries, Integers]:
-    """Clip surfaces to boxes, or to the line that a box without a width or height is.
+    """Clip surfaces to boxes; a box without a width or height is a line.
 
     Args:
         geometries: (n,) valid polygons and multi-polygons, or None.

@@ -21,9 +21,9 @@ def dissolve(table: pa.Table, grid: Grid, iou_threshold: float, labels: Integers
     """Unite the surfaces of one object that tile edges cut, or that several tiles show whole.
 
     `joining.join` defines which surfaces are one object. A model sees nothing outside its tile, so
-    only what lies inside is compared and united. A detection without a geometry counts as the
-    surface of its box. What has no surface in its tile (points, lines, collections) stays as it is,
-    as does a surface that is united with no other, except that it is made valid.
+    only the part inside is compared and united. A detection without a geometry counts as the
+    surface of its box. Detections without a surface in their tile (points, lines, collections) are
+    not changed. A surface that is united with no other is only made valid.
 
     Args:
         table: n detections of `detections.SCHEMA`, sorted by tile and ordinal.

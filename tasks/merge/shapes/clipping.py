@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled
 
-Bounds = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
+Rectangle = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
 
 
 @compiled
-def bounds_of(work: NDArray[np.float64], at: int, size: int) -> Bounds:
+def bounds_of(work: NDArray[np.float64], at: int, size: int) -> Rectangle:
     """Bounds of the polygon of `size` corners that starts in row `at`."""
     x_min, y_min = work[at, 0], work[at, 1]
     x_max, y_max = x_min, y_min
@@ -26,7 +26,7 @@ def bounds_of(work: NDArray[np.float64], at: int, size: int) -> Bounds:
 
 
 @compiled
-def overlap(box: Bounds, other: Bounds) -> bool:
+def overlap(box: Rectangle, other: Rectangle) -> bool:
     """Whether two boxes share an area."""
     across: bool = box[0] < other[2] and other[0] < box[2]
     return across and box[1] < other[3] and other[1] < box[3]

@@ -75,12 +75,12 @@ def _polygons(
 
 
 def _clip(bounds: NDArray[np.float64], windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """N bounds, each clipped to its window."""
+    """(n, 4) bounds, each clipped to its window, (n, 4)."""
     return np.clip(bounds, np.tile(windows[:, :2], 2), np.tile(windows[:, 2:], 2))
 
 
 def _with_parts(boxes: NDArray[np.float64], parts: Parts) -> Shapes:
-    """Shapes made of these parts where a shape owns any, and of its box otherwise."""
+    """Shapes of n detections: the parts that belong to each, or its box if it has none."""
     shapes = Shapes.boxes(boxes)
     bounds, areas = shapes.bounds.copy(), shapes.areas
     owners, first, counts = np.unique(parts.owners, return_index=True, return_counts=True)
