@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +18,12 @@ from deployments.aws.pool import CONTAINER, job_template
 from tasks.aws.clients import client
 from tasks.queue.sqs import open_queue
 from tasks.settings import Settings
-from tests.stacks import IMAGE, Network, Stack, make_network, make_stack
+from tests.stacks import IMAGE, TEMPLATE, Network, Stack, make_network, make_stack
 
 ELSEWHERE = "https://prefect.example.org/api"
 KEY = "arn:aws:secretsmanager:us-east-1:000000000000:secret:prefect-key-1a2b3c"
+
+REGIONS = ("us-east-1", "us-west-2", "eu-central-1", "us-gov-west-1", "us-gov-east-1")
 
 
 @pytest.fixture(scope="module")
@@ -390,3 +394,14 @@ def test_a_deleted_stack_retains_buckets_and_a_snapshot_and_can_be_created_again
     assert gone.resources["Files"] not in {
         each["FileSystemId"] for each in client("efs").describe_file_systems()["FileSystems"]
     }
+
+
+def test_the_linter_finds_nothing_in_any_partition() -> None:
+    linter = Path(sys.executable).with_name("cfn-lint")
+    done = subprocess.run(
+        [linter, "--include-checks", "I", "--template", TEMPLATE, "--regions", *REGIONS],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
