@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import rasterio
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,8 +20,6 @@ from tasks.merge.algorithms.nms import labels_of
 from tasks.merge.deferral import clusters
 from tasks.merge.dissolve import dissolve as dissolve_labelled
 from tasks.results.detections import SCHEMA, boxes, concatenate
-
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 Mask = NDArray[np.bool_]
 
@@ -161,25 +157,6 @@ def test_drawn_shapes_are_as_in_the_whole_image(draw: Any, tile: int, overlap: i
     mask = draw()
     grid = Grid(mask.shape[1], mask.shape[0], tile, overlap)
     assert_same(dissolve(segmented(mask, grid), grid, threshold(overlap)), polygons(mask))
-
-
-@pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here: ../shared/data")
-@pytest.mark.parametrize(("tile", "overlap"), [(100, 0), (128, 16), (256, 64), (256, 150)])
-@pytest.mark.parametrize(
-    ("name", "percent"),
-    [("mosaic_cog1_l8_rgb16.tif", 80), ("solaris_wv_pan16.tif", 60), ("RGB.byte.tif", 50)],
-)
-def test_real_shapes_are_as_in_the_whole_image(
-    name: str, percent: float, tile: int, overlap: int
-) -> None:
-    with rasterio.open(DATA / name) as image:
-        band = gaussian_filter(image.read(1).astype(np.float32), 1)[:700, :700]
-    mask = band > np.percentile(band, percent)
-    grid = Grid(mask.shape[1], mask.shape[0], tile, overlap)
-    found = segmented(mask, grid)
-    expected = polygons(mask)
-    assert len(found) > 1.1 * len(expected) > 100
-    assert_same(dissolve(found, grid, threshold(overlap)), expected)
 
 
 def test_what_a_failed_tile_alone_would_have_seen_is_missing_and_joins_nothing() -> None:
