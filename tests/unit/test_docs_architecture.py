@@ -1,4 +1,4 @@
-"""docs/architecture.md names every room, and only files and functions that exist."""
+"""docs/architecture.md names every package of tasks, and only files and functions that exist."""
 
 import re
 from pathlib import Path
@@ -15,9 +15,9 @@ def test_a_path_on_the_page_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
-def test_the_page_names_every_room() -> None:
-    rooms = {f"tasks/{path.parent.name}/" for path in ROOT.glob("tasks/*/__init__.py")}
-    assert rooms <= set(re.findall(r"\| `(tasks/\w+/)` \|", PAGE))
+def test_the_page_names_every_package() -> None:
+    packages = {f"tasks/{path.parent.name}/" for path in ROOT.glob("tasks/*/__init__.py")}
+    assert packages <= set(re.findall(r"\| `(tasks/\w+/)` \|", PAGE))
 
 
 @pytest.mark.parametrize("name", re.findall(r"`(\w+)` of `(tasks/[\w/]+(?:\.py)?)`", PAGE))
