@@ -15,7 +15,7 @@ def read_secret_block(name: str) -> object:
 
     Raises:
         RequestError: No such block, or this process may not read it.
-        UnreachableError: The server does not answer, or failed.
+        UnreachableError: The server does not answer, or failed, or has too many requests.
     """
     # late: few requests name a Secret block
     import httpx  # noqa: PLC0415
@@ -32,13 +32,15 @@ def read_secret_block(name: str) -> object:
         ) from None
     except PrefectHTTPStatusError as error:
         status = f"Prefect answered HTTP {error.response.status_code}"
-        if error.response.is_client_error:
+        if error.response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise RequestError(
                 f"{status}: give this process a key that may read blocks."
             ) from error
         raise UnreachableError(f"{status}.") from error
     except httpx.HTTPError as error:
         raise UnreachableError(f"Prefect does not answer: {error}.") from error
+    except ValueError:  # its text may show the secret
+        raise UnreachableError("what answered is not Prefect, or not as it should.") from None
     value: object = document.data.get("value")
     return value
 

@@ -332,7 +332,10 @@ def test_an_error_of_secrets_manager_is_reported(
     ("status", "kind", "told"),
     [
         (401, RequestError, "Prefect answered HTTP 401: give this process a key"),
+        (403, RequestError, "Prefect answered HTTP 403: give this process a key"),
+        (429, UnreachableError, "Prefect answered HTTP 429"),
         (500, UnreachableError, "Prefect answered HTTP 500"),
+        (200, UnreachableError, "what answered is not Prefect"),
         (None, UnreachableError, "Prefect does not answer: "),
     ],
 )
