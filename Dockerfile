@@ -1,13 +1,14 @@
 # The image that every process on AWS runs: server, worker, sensor, image and region. `make image` builds it.
 #
-# The base is any image with Python 3.11 to 3.14 and its venv module: python-slim, UBI, or one of Iron Bank. A tag
-# moves: `make image BASE=registry/name@sha256:…` names it by digest, and can be repeated.
+# The base is any image with Python 3.11 to 3.14 and its venv module: python-slim, UBI, or one of Iron Bank. A tag may
+# later name another image: `make image BASE=registry/name@sha256:…` names it by digest, so that a build can be repeated.
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 FROM ${BASE_IMAGE} AS base
 # hadolint ignore=DL3002
 USER 0:0
-# python-slim lacks a library that rasterio links, and the byte code of Python's own library: 0.4 s of every start.
+# python-slim lacks a library that rasterio needs, and the byte code of Python's standard library, which saves 0.4 s of
+# each start.
 # hadolint ignore=DL3008
 RUN python3 -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 14) or sys.exit("Swath needs Python 3.11 to 3.14")' \
     && { python3 -c 'import ctypes; ctypes.CDLL("libexpat.so.1")' 2> /dev/null || { \
@@ -19,8 +20,8 @@ FROM base AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY deployments/image/build.lock deployments/image/runtime.lock ./
-# The secrets are the index that pip is to ask and the authority that signed for it, if not the public ones. Byte code
-# is never checked against its source: not every builder keeps the times of files, and where it runs none is written.
+# The secrets hold pip's index and its certificate authority, if they are not the public ones. Byte code is compiled
+# with unchecked hashes: not every builder keeps the times of files, and a container cannot write new byte code.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/etc/pip-ca.pem \
     python3 -m venv /opt/build \
     && python3 -m venv --without-pip /opt/venv \
@@ -37,7 +38,8 @@ RUN /opt/build/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-d
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/swath \
     && /opt/build/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
         --output-file /opt/swath/sbom.cdx.json /opt/venv/bin/python
-# The loops of the merge are compiled for any processor of the architecture: the image runs on another one than here.
+# The loops of the merge are compiled for any processor of the architecture: the image may run on another processor
+# than that of the build.
 WORKDIR /opt/swath
 RUN NUMBA_CPU_NAME=generic PYTHONDONTWRITEBYTECODE=1 /opt/venv/bin/python -m tasks.merge
 
@@ -57,7 +59,7 @@ LABEL org.opencontainers.image.title="Swath" \
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/swath /opt/swath
 RUN ["python3", "-I", "/opt/swath/deployments/image/strip.py"]
-# Only /tmp need be writable: run it with a read-only root, every capability dropped.
+# Only /tmp must be writable: run the image with a read-only root and without capabilities.
 ENV PATH=/opt/swath/bin:/opt/venv/bin:${PATH} \
     HOME=/tmp \
     USER=swath \
@@ -69,7 +71,8 @@ ENV PATH=/opt/swath/bin:/opt/venv/bin:${PATH} \
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW=ignore \
     DO_NOT_TRACK=1
 WORKDIR /opt/swath
-# Fargate mounts a volume there that only root may write to, unless the image declares the folder, whose mode it takes.
+# A volume that Fargate mounts on /tmp has the folder's owner and mode only if the image declares it; otherwise, only
+# root may write there.
 VOLUME ["/tmp"]
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=15s --start-period=120s CMD ["python", "-m", "deployments.image.health"]

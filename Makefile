@@ -1,4 +1,4 @@
-# Each target does its own set-up, once; only Python 3.11 to 3.14, make and git are taken for granted.
+# Each target does its own set-up, once; it needs only Python 3.11 to 3.14, make and git.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo unit test lint bench lock image sbom clean
 
@@ -6,7 +6,7 @@ BIN := .venv/bin
 IN_RANGE := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; do $$p $(IN_RANGE) && echo $$p && break; done)
 NEEDS_PYTHON = test -n "$(PYTHON)" && "$(PYTHON)" $(IN_RANGE) || { \
-	echo "Swath needs Python 3.11, 3.12, 3.13 or 3.14$(if $(PYTHON), and $(PYTHON) is none of them)." \
+	echo "Swath needs Python 3.11, 3.12, 3.13 or 3.14$(if $(PYTHON), and $(PYTHON) is another version)." \
 		"Install one, or name it: make PYTHON=/path/to/python3.13 $@" >&2; exit 1; }
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
@@ -28,12 +28,12 @@ setup: .venv/ready ## .venv with the `swath` command in it
 
 .venv/ready: .venv/installed pyproject.toml
 	@$(PIP) --no-build-isolation -e .
-	@$(BIN)/python -m deployments.local.server_for_command # migrates the database that every Prefect server starts from
-	@$(BIN)/python -m tasks.merge # compiles its loops
+	@$(BIN)/python -m deployments.local.server_for_command # migrates the database that is copied for each new Prefect server
+	@$(BIN)/python -m tasks.merge # compiles the loops of the merge
 	@touch $@
 
 .venv/test .venv/lint .venv/bench: .venv/%: tests/%.lock .venv/installed
-	@echo "Adding to .venv what make $* takes, once"
+	@echo "Installing what make $* needs into .venv, once"
 	@$(PIP) --require-hashes -r $<
 	@touch $@
 
@@ -56,7 +56,7 @@ lint: setup .venv/test .venv/lint ## ruff, ruff format, mypy --strict, import-li
 bench: setup .venv/test .venv/bench ## benchmarks, one JSON line each
 	@$(BIN)/pytest tests/benchmarks -q -s
 
-# One set of versions for everything; the locks of tests/ hold only what comes on top of requirements.lock.
+# All locks have the same versions; those of tests/ hold only packages that are not in requirements.lock.
 lock: setup ## pin every dependency again
 	@$(PIP) uv
 	@$(COMPILE) --upgrade --all-extras --group setup --group test --group lint --group bench --output-file .venv/all.lock pyproject.toml
@@ -71,9 +71,9 @@ image: ## the container image, with podman, docker or buildah; BASE=image@sha256
 	@$(NEEDS_PYTHON)
 	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)")
 
-sbom: ## sbom.cdx.json: what is in that image, as CycloneDX
+sbom: ## sbom.cdx.json: the packages in that image, as CycloneDX
 	@$(NEEDS_PYTHON)
 	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)") --sbom .
 
-clean: ## remove what the other targets made
+clean: ## remove the files that other targets made
 	@rm -rf .venv .swath demo sbom.cdx.json .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

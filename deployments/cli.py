@@ -160,7 +160,7 @@ def serve(
 
 
 def main() -> int:
-    """Run the command of the command line; an error is one line on stderr."""
+    """Run the command that the command line names; an error is printed as one line on stderr."""
     try:
         return app() or 0
     except SwathError as error:

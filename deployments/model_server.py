@@ -5,8 +5,8 @@
     GET  /ping                                   200 when ready
 
 Parameters of a model are query parameters or headers of the same names. Errors are JSON with a
-`reason`. Run with `python -m deployments.model_server --port 8080`; Ctrl-C or SIGTERM ends it in
-order.
+`reason`. Run it with `python -m deployments.model_server --port 8080`. After Ctrl-C or SIGTERM it
+finishes pending answers and ends.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tasks.inference.builtin.failure import BadAnswerError
 from tasks.inference.tile_decoding import decode_tile
 
 MAX_BODY = 2**28  # bytes of an encoded tile
-KEEP_ALIVE = 75  # seconds that an idle connection stays open, longer than between two batches
+KEEP_ALIVE = 75  # seconds that an idle connection stays open: longer than pauses between batches
 SHUTDOWN_TIMEOUT = 5  # seconds to wait for pending answers
 
 
@@ -58,9 +58,9 @@ def serve(
     """Serve the models until SIGINT or SIGTERM.
 
     Args:
-        host: Address to listen at; by default only this machine can connect.
-        port: Port to listen at; 0 for any free one.
-        ready: Called once with the server's URL, when it answers.
+        host: Address to listen on; by default only this machine can connect.
+        port: Port to listen on; 0 for any free one.
+        ready: Called once with the server's URL, as soon as it answers.
 
     Raises:
         OSError: The port is in use.
@@ -69,7 +69,7 @@ def serve(
         address = f"http://{host}:{listener.getsockname()[1]}"
         server = _Server(address, ready or (lambda _: None))
         if threading.current_thread() is threading.main_thread():
-            # uvicorn shuts down in order on these, then calls the previous handlers
+            # after these signals, uvicorn shuts down and then calls the previous handlers
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: None)
         server.run(sockets=[listener])
@@ -94,7 +94,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """A server that calls back when it answers."""
+    """A server that calls a function as soon as it answers requests."""
 
     def __init__(self, address: str, ready: Callable[[str], None]) -> None:
         config = uvicorn.Config(
@@ -182,7 +182,7 @@ def _error_response(status: int, reason: str, headers: dict[str, str] | None = N
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
-    """The response to a request that reached no model."""
+    """The response to a request that names no model or cannot be read."""
     assert isinstance(error, HTTPException)
     return _error_response(error.status_code, error.detail)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @Parameter(name="*")  # its fields are options of the command itself
 @dataclass(frozen=True, kw_only=True)
 class TilingOptions:
-    """How an image is read and cut into tiles; options that are not given are None."""
+    """The options for reading an image and cutting it into tiles; None if not given."""
 
     tile_size: Annotated[int | None, Parameter(help="Side of a tile in pixels.")] = None
     overlap: Annotated[int | None, Parameter(help="Minimum overlap of tiles in pixels.")] = None
@@ -93,6 +93,6 @@ def image_roots(image: str) -> list[Path]:
 
 
 def absolute_path(file: str) -> Path:
-    """The absolute path of a file, without `..`; a symbolic link to the file is not resolved."""
+    """The absolute path of a file, without `..`; a link that is the file itself is kept."""
     path = Path(file).absolute()
     return path.parent.resolve() / path.name

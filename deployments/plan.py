@@ -47,25 +47,40 @@ def plan(image: str, tiling: TilingOptions, *, json: bool) -> None:
         print("\n".join(f"{name:<14}{value}" for name, value in _lines(estimated, encoding)))
 
 
-def _lines(it: Estimate, encoding: str) -> list[tuple[str, str]]:
-    stored = f"{it.format}, {_bytes(it.stored_bytes)}"
-    tiles = f"{sum(it.tiles.values()):,} of {it.tile_size[0]} × {it.tile_size[1]} pixels"
-    share = it.bytes_to_read / it.stored_bytes
+def _lines(cost: Estimate, encoding: str) -> list[tuple[str, str]]:
+    stored = f"{cost.format}, {_bytes(cost.stored_bytes)}"
+    tiles = f"{sum(cost.tiles.values()):,} of {cost.tile_size[0]} × {cost.tile_size[1]} pixels"
+    share = cost.bytes_to_read / cost.stored_bytes
     return [
-        ("image", it.image),
-        ("size", f"{it.width:,} × {it.height:,} pixels, {it.bands} × {it.dtype}"),
-        ("format", f"{stored}, blocks of {it.block_shape[1]:,} × {it.block_shape[0]:,}"),
-        ("georeference", it.georeference or "none: features will have pixel coordinates only"),
-        ("tiles", f"{tiles}, overlap at least {it.tile_overlap}"),
-        ("", f"{it.tiles['inferred']:,} to the model"),
-        ("", f"{it.tiles['blank']:,} {_BLANK[it.blank_is]}"),
-        ("", f"{it.tiles['outside']:,} outside the region of interest"),
-        ("regions", f"{it.regions:,}, up to {it.region_size[0]:,} × {it.region_size[1]:,} pixels"),
-        *([("", _SIZED.format(it.tile_seconds))] if it.tile_seconds else []),
-        ("reading", f"{_bytes(it.bytes_to_read)}, {share:.2f} of the file"),
-        *([("", _STRIPS)] if it.region_size[0] < it.block_shape[1] else []),
-        ("model calls", f"{it.model_calls:,}, {_bytes(it.bytes_to_send)} of pixels as {encoding}"),
-        ("memory", f"at most {_bytes(it.memory_bytes)} for each region run"),
+        ("image", cost.image),
+        (
+            "size",
+            f"{cost.width:,} × {cost.height:,} pixels, {cost.bands} × {cost.dtype}",
+        ),
+        (
+            "format",
+            f"{stored}, blocks of {cost.block_shape[1]:,} × {cost.block_shape[0]:,}",
+        ),
+        (
+            "georeference",
+            cost.georeference or "none: features will have pixel coordinates only",
+        ),
+        ("tiles", f"{tiles}, overlap at least {cost.tile_overlap}"),
+        ("", f"{cost.tiles['inferred']:,} to the model"),
+        ("", f"{cost.tiles['blank']:,} {_BLANK[cost.blank_is]}"),
+        ("", f"{cost.tiles['outside']:,} outside the region of interest"),
+        (
+            "regions",
+            f"{cost.regions:,}, up to {cost.region_size[0]:,} × {cost.region_size[1]:,} pixels",
+        ),
+        *([("", _SIZED.format(cost.tile_seconds))] if cost.tile_seconds else []),
+        ("reading", f"{_bytes(cost.bytes_to_read)}, {share:.2f} of the file"),
+        *([("", _STRIPS)] if cost.region_size[0] < cost.block_shape[1] else []),
+        (
+            "model calls",
+            f"{cost.model_calls:,}, {_bytes(cost.bytes_to_send)} of pixels as {encoding}",
+        ),
+        ("memory", f"at most {_bytes(cost.memory_bytes)} for each region run"),
     ]
 
 

@@ -25,7 +25,7 @@ from tasks.request import Request
 if TYPE_CHECKING:
     from tasks.reporting.summary import Summary
 
-_STOP_TIMEOUT = 3.0  # seconds that an interrupted run may take to end in order
+_STOP_TIMEOUT = 3.0  # seconds after Ctrl-C in which a run may clean up before it is killed
 _WITH_FILES = {"ONNX", "OIP_ENDPOINT"}  # endpoints that read a model or description from a file
 EXIT = {JobStatus.SUCCESS: 0, JobStatus.FAILED: 1, JobStatus.PARTIAL: 3}
 
@@ -36,7 +36,7 @@ class Options:
 
     Attributes:
         image: Path or s3:// URL.
-        tiling: How it is read and cut into tiles.
+        tiling: Options for reading the image and cutting it into tiles.
         model: The model's name, URL, or ONNX file.
         type: Kind of endpoint.
         parameters: Parameters of the model, each NAME=VALUE.
@@ -141,7 +141,7 @@ def _run_flow(request: Request, options: Options, console: Console) -> Summary:
 
 @contextmanager
 def _interruptible(console: Console) -> Iterator[None]:
-    """Let Ctrl-C end the block in order, or after a few seconds in any case: a call may hang."""
+    """Let Ctrl-C interrupt the block, and kill the process a few seconds later: a call may hang."""
 
     def stop(*_: object) -> NoReturn:
         console.print("Stopping …")

@@ -1,4 +1,4 @@
-"""Start of the first sensor run, when a stack starts."""
+"""Starts the first sensor run when a stack starts."""
 
 from __future__ import annotations
 

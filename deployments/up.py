@@ -43,7 +43,7 @@ def stack_with_models(
 
     Args:
         folder: Folder for logs and the Prefect home.
-        console: Where each part is printed when it has started.
+        console: Where the start of each part is reported.
         local_roots: Folders in which requests may name images and outputs.
     """
     report = partial(console.print, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Progress of an image's run on a terminal, read from Prefect."""
+"""Shows the progress of an image's run on a terminal, as Prefect has it."""
 
 from __future__ import annotations
 
@@ -53,12 +53,14 @@ def progress_text(client: SyncPrefectClient, run: FlowRun) -> str | None:
 def show_progress(
     job_id: str, console: Console, first: str = "Opening the image …"
 ) -> Iterator[None]:
-    """Show a job's progress while the block lasts, on a terminal in place, else line by line.
+    """Show a job's progress while the block lasts.
+
+    A terminal shows one line that changes; other outputs get a new line for each change.
 
     Args:
         job_id: The job.
-        console: Where to print it.
-        first: Text until the run has a progress artifact.
+        console: Where to print the progress.
+        first: Text to show until the run has a progress artifact.
     """
     ended = Event()
     thread = Thread(target=_watch, args=(job_id, console, first, ended), daemon=True)

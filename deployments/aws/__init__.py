@@ -1,1 +1,1 @@
-"""On AWS: the CloudFormation template, the work pool on ECS, and its worker."""
+"""Deployment on AWS: the CloudFormation template, the work pool on ECS, and its worker."""

@@ -64,14 +64,14 @@ def job_template(settings: Settings, *, with_key: bool = False) -> dict[str, Any
     """The base job template of the work pool, of type `ecs`.
 
     The task definitions, with the image, the roles and the settings, belong to the CloudFormation
-    stack and the worker registers none: a new image takes effect with the stack's update, and a run
-    has no role but that of its task definition.
+    stack; the worker does not register any. So a new image takes effect with the stack's update,
+    and a run always has the role of its task definition.
 
     Args:
         settings: Settings with the stack's cluster and network.
-        with_key: Whether the Prefect API requires a key. The task definitions have it as a secret;
-            without this, the worker would write it into the environment of each run, where it can
-            be read.
+        with_key: Whether the Prefect API requires a key. The task definitions have it as a secret.
+            If this is False, the worker writes its own key into the environment of each run, where
+            others can read it.
 
     Raises:
         StackError: The settings lack the cluster or the subnets.

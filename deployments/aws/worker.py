@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 from deployments.aws.pool import WORK_POOL, job_template
+from deployments.local.prefect_server import PREFECT
 from deployments.local.server_for_command import reachable
 from deployments.sensor import start_sensor
 from tasks.errors import StackError, SwathError
 from tasks.settings import settings
 
 PROJECT = Path(__file__).parents[2]
-_PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 _SERVER_TIMEOUT = 600.0  # seconds; a new server and its database take minutes
 
 
@@ -61,7 +61,7 @@ def create_pool() -> None:
                 name=WORK_POOL, type="ecs", description=text, base_job_template=template
             )
             client.create_work_pool(pool)
-        except ObjectAlreadyExists:  # its concurrency limit and pause are left to the operator
+        except ObjectAlreadyExists:  # its concurrency limit and pause belong to the operator
             client.update_work_pool(WORK_POOL, WorkPoolUpdate(base_job_template=template))
 
 
@@ -72,7 +72,7 @@ def deploy() -> None:
         StackError: `prefect deploy` failed.
     """
     result = subprocess.run(  # noqa: S603 - our own interpreter
-        [*_PREFECT, "deploy", "--name", "ecs"], cwd=PROJECT, check=False
+        [*PREFECT, "deploy", "--name", "ecs"], cwd=PROJECT, check=False
     )
     if result.returncode:
         raise StackError("prefect deploy failed; see its output above.")
@@ -84,7 +84,7 @@ def main() -> None:
     create_pool()
     deploy()
     start_sensor("sensor/ecs", api_url)  # it waits if another sensor is running
-    worker = [*_PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "ecs"]
+    worker = [*PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "ecs"]
     worker.append("--with-healthcheck")  # for the container's health check
     os.execv(sys.executable, worker)  # noqa: S606 - our own interpreter
 

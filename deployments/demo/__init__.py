@@ -1,1 +1,1 @@
-"""`swath demo`: the whole system on a generated harbour, and how many of its ships were found."""
+"""`swath demo`: the whole system on a generated harbour, with the precision and recall of ships."""

@@ -64,10 +64,10 @@ def show(image: Path | None, out: Path, *, keep_running: bool, console: Console)
             console.print(f"{time.monotonic() - began:.0f} s in all")
             if not keep_running:
                 console.print(
-                    "The stack and the run's page are stopped now; --keep-running keeps them."
+                    "The stack is stopped now, and with it the run's page; --keep-running keeps it."
                 )
             else:
-                console.print("Everything is still running; Ctrl-C stops it.")
+                console.print("The stack is still running; Ctrl-C stops it.")
                 here.stack.watch()
     return code
 

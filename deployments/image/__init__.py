@@ -1,1 +1,1 @@
-"""The container image: its build, what is removed from it, its health check; see `Dockerfile`."""
+"""The container image of the `Dockerfile`: its build, its clean-up, its health check."""

@@ -42,7 +42,7 @@ def build(
     Args:
         with_engine: One of `ENGINES`.
         tag: Name of the image; None for a build without an image.
-        base: Base image with Python; that of the `Dockerfile` if left out.
+        base: Base image with Python; None for the base image that the `Dockerfile` names.
         more: Further options of the engine's `build`.
 
     Raises:

@@ -1,8 +1,8 @@
-"""The image's HEALTHCHECK, for every role of a container.
+"""The image's HEALTHCHECK, for a container of any role.
 
 A Prefect server listens on port 4200, a worker started with `--with-healthcheck` on port 8080; the
 worker answers 503 when it has stopped polling for runs. A flow run listens on no port, and is
-healthy as long as it runs. Only sockets are imported, as this runs twice a minute beside the work.
+healthy as long as it runs. Only `socket` is imported, as this runs twice a minute during the work.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ _TIMEOUT = 5.0  # seconds
 
 
 def healthy(port: int, path: str) -> bool:
-    """Whether no server listens on a port of this container, or it answers without a 5xx status."""
+    """Whether a port of this container is healthy.
+
+    True if no server listens there, or if the server answers with a status below 500.
+    """
     try:
         with socket.create_connection(("127.0.0.1", port), _TIMEOUT) as server:
             server.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())

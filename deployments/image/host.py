@@ -1,6 +1,6 @@
 """The host's settings for package indexes, passed to a build as secrets.
 
-As build secrets, index, proxy and certificate authority of the host do not get into a layer.
+Build secrets are not stored in a layer of the image: the index may have a password in its URL.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pip_settings() -> dict[str, str]:
 
 
 def secrets(settings: dict[str, str], folder: Path) -> dict[str, Path]:
-    """The files of the build secrets `pip` and `ca`; one without content is left out.
+    """The files of the build secrets `pip` and `ca`, without those that would be empty.
 
     Args:
         settings: Settings from `pip_settings`.

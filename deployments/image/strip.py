@@ -1,4 +1,4 @@
-"""Removes the installers of Python packages from the base image, which the final image needs not.
+"""Removes the installers of Python packages, which the final image does not need.
 
 Run by the base image's own Python, as root, in the last stage of the build.
 """

@@ -45,7 +45,7 @@ class EmbeddedAws:
     def environment(self) -> dict[str, str]:
         """Variables with which boto3, the AWS command line and GDAL's /vsis3 use only the emulator.
 
-        They are to replace every other `AWS_…` variable (see `inherited_environment`).
+        They replace all other `AWS_…` variables (see `inherited_environment`).
         """
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,

@@ -15,7 +15,7 @@ _ATTEMPTS = 20
 
 
 def free_port(preferred: int = 0) -> int:
-    """A free port: the preferred one if possible, else any.
+    """A free port: the preferred one if possible, otherwise any other.
 
     The port is reserved until this process ends: no other process of the user gets it from this
     function, even before something listens on it.

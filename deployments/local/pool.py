@@ -35,7 +35,7 @@ def create_pool(server: PrefectServer) -> None:
 def start_worker(
     processes: Processes, server: PrefectServer, folder: Path, environment: dict[str, str]
 ) -> Process:
-    """Start the pool's worker without waiting; `worker_online` tells when it polls the pool.
+    """Start the pool's worker without waiting; `worker_online` is True once it polls the pool.
 
     Args:
         processes: The supervisor of the process.

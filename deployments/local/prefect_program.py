@@ -1,10 +1,10 @@
 """The program `prefect` with a fix for a deadlock of its server on SQLite.
 
-A statement that fails, most often with "database is locked", leaves its cursor open in SQLAlchemy
-2.0. The garbage collector closes that cursor later in the thread of the event loop, where it waits
-for the cursor's connection. If the connection waits for a lock whose holder waits for the event
-loop, the server answers nothing until SQLite's time-out of 60 s. With the fix, the connection's own
-thread closes a cursor as soon as a statement fails.
+A statement that fails, most often with "database is locked", leaves its cursor open in SQLAlchemy.
+Later, the garbage collector closes the cursor in the event loop's thread, which then waits for the
+cursor's connection. If the connection waits for a database lock, and the holder of that lock waits
+for the event loop, the server answers no request until SQLite's time-out of 60 s. With the fix, the
+connection's own thread closes a cursor as soon as its statement fails.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _SERVER_SETTINGS = {
     "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    # In batches, a task run costs the server 10 ms instead of 45, and is visible after seconds
+    # With batches, a task run takes 10 ms of the server's CPU, not 45, and is visible seconds later
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
@@ -40,7 +40,7 @@ _SERVER_SETTINGS = {
     # A run that waits for a slot of a concurrency limit tries again after 1 s, not 30
     "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
     "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
-    # Leases of slots expire also across a restart of the server
+    # In files, leases of slots survive a restart of the server, and so still expire
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
         "prefect.server.concurrency.lease_storage.filesystem"
     ),
@@ -52,7 +52,7 @@ _CLIENT_SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
-    # What the plain functions of `tasks` log is in the log of the run that calls them
+    # Log records of the plain functions in `tasks` go to the log of the run that calls them
     "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -170,7 +170,7 @@ def _database(home: Path) -> Path:
 
 
 def _cached_database() -> Path:
-    """The cache of an empty, migrated database of this version of Prefect: that takes seconds."""
+    """The cached empty database of this version of Prefect: migrating a new one takes seconds."""
     return cache_folder() / f"prefect-{version('prefect')}.db"
 
 

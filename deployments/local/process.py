@@ -52,7 +52,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=dict(env),
                 cwd=cwd,
-                start_new_session=True,  # Ctrl-C in the terminal must reach only this process
+                start_new_session=True,  # only this process may get the terminal's Ctrl-C
             )
         self.pid = self._guard.pid
 
@@ -66,7 +66,7 @@ class Process:
         """Wait until the program is ready.
 
         Args:
-            ready: Returns whether it is.
+            ready: Returns whether the program is ready.
             timeout: Seconds to wait.
 
         Raises:

@@ -18,9 +18,9 @@ _POLL_INTERVAL = 0.05  # seconds
 class Processes:
     """The child processes of one `with` block; at its end they are stopped, the last one first.
 
-    They end also after Ctrl-C (once or twice), SIGTERM, SIGHUP or an error; after SIGKILL their
-    guards end them. Within the block SIGTERM and SIGHUP raise SystemExit, so that the program's
-    other cleanup runs too.
+    They are also stopped after Ctrl-C (once or twice), SIGTERM, SIGHUP or an error; after SIGKILL,
+    their guards end them. Within the block, SIGTERM and SIGHUP raise SystemExit, so that the
+    program's other cleanup runs too.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class Processes:
         """Wait, and raise if a child process ends.
 
         Args:
-            seconds: Time to wait; 0 checks once, None waits for ever.
+            seconds: Seconds to wait; 0 checks once, None waits without an end.
 
         Raises:
             StackError: A child process ended.

@@ -55,7 +55,7 @@ class StackRecord(BaseModel):
 
 
 def running_stack() -> StackRecord | None:
-    """The running stack of this user, or None; its process is checked."""
+    """The record of this user's running stack; None if its process does not run."""
     try:
         record = StackRecord.model_validate_json(_path().read_bytes())
         if psutil.Process(record.pid).create_time() == record.started:

@@ -12,7 +12,6 @@ IMAGE_BUCKET = "swath-images"
 RESULT_BUCKET = "swath-results"
 WORK_BUCKET = "swath-work"
 
-_VISIBILITY_TIMEOUT = 60  # seconds
 _MAX_RECEIVES = 3  # then a message goes to the dead-letter queue
 
 
@@ -39,6 +38,8 @@ def create_resources(aws: EmbeddedAws) -> Resources:
     Args:
         aws: An emulator that answers.
     """
+    from tasks.queue.sqs import VISIBILITY  # slow to import: done here, while the servers start
+
     with aws.client("s3") as s3:
         for bucket in (IMAGE_BUCKET, RESULT_BUCKET, WORK_BUCKET):
             s3.create_bucket(Bucket=bucket)  # in us-east-1, no error if the bucket exists
@@ -47,7 +48,7 @@ def create_resources(aws: EmbeddedAws) -> Resources:
         queue_url = _queue(
             sqs,
             "swath",
-            VisibilityTimeout=str(_VISIBILITY_TIMEOUT),
+            VisibilityTimeout=str(VISIBILITY),
             RedrivePolicy=json.dumps(
                 {
                     "deadLetterTargetArn": _arn(sqs, dead_letter_url),

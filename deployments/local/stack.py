@@ -82,7 +82,7 @@ class Stack:
         """Wait, and raise if a part of the stack ends.
 
         Args:
-            seconds: Time to wait; 0 checks once, None waits for ever.
+            seconds: Seconds to wait; 0 checks once, None waits without an end.
 
         Raises:
             StackError: A part of the stack ended.

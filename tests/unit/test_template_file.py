@@ -166,7 +166,7 @@ def test_working_files_and_unfinished_uploads_expire(resources: dict[str, Any]) 
     ]
     (left,) = expiring  # nothing but working files expires
     assert (left["Prefix"], left["ExpirationInDays"]) == ("work/", 3)
-    assert rules["ResultsBucket"]["what-killed-runs-left"] is left
+    assert rules["ResultsBucket"]["working-files-of-killed-runs"] is left
 
 
 @pytest.mark.parametrize(

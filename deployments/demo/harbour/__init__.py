@@ -1,4 +1,4 @@
-"""The generated harbour: an image, and the ships in it as the truth.
+"""The generated harbour: an image, and its ships as the ground truth.
 
-It is part of a clone, not of the installed package.
+This package is part of a clone, not of the installed Swath.
 """

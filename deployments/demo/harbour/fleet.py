@@ -1,4 +1,4 @@
-"""Positions of the ships: at quays, in the marina, at anchor, under way, over tile edges."""
+"""Positions of the ships: at quays, in the marina, at anchor, under way, across tile edges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deployments.demo.harbour.paint import Points
 from deployments.demo.harbour.ship import KINDS, Kind, Ship
 from tasks.grid.tiles import positions
 
-GAP = 4.0  # pixels of water between two hulls, and between hull and quay, at least
+GAP = 4.0  # minimum pixels of water between two hulls, and between a hull and a quay
 BOAT, TRAWLER = KINDS[5], KINDS[4]
 LARGE = KINDS[:4]
 
@@ -42,7 +42,7 @@ class Fleet:
         self._hulls: list[Polygon] = []
 
     def add(self, ship: Ship, room: float = GAP) -> bool:
-        """Place a ship if it has free water of `room` pixels around it; return whether it has."""
+        """Place a ship if it has `room` pixels of free water around it; return whether it did."""
         hull = Polygon(ship.outline)
         if not self._water.contains(hull):
             return False
@@ -60,7 +60,7 @@ class Fleet:
         return Ship(kind, (float(x), float(y)), float(heading), length, wake * length, seed)
 
     def pick(self, kinds: tuple[Kind, ...]) -> Kind:
-        """One of these kinds."""
+        """One of these kinds, at random."""
         return kinds[self.random.integers(len(kinds))]
 
 

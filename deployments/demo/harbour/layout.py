@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from shapely import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from deployments.demo.harbour.frame import place
+from deployments.demo.harbour.frame import to_pixels
 from deployments.demo.harbour.paint import Colour, Points
 from deployments.demo.harbour.town import Area, town, yards
 
@@ -29,7 +29,7 @@ class Harbour:
         land: All land, with quays and breakwaters.
         ground: Areas on the land with their colours, in painting order. The scene varies the
             colour `GREEN` of open country.
-        berths: Quay lines (2, 2): walking from first to second point, water lies on the left hand.
+        berths: Quay lines (2, 2), directed so that the water is on their left.
         pontoons: Lines (2, 2) of the marina, with boats on both sides.
     """
 
@@ -61,14 +61,14 @@ def build(random: np.random.Generator, size: int) -> Harbour:
     ]
     breakwaters = shapely.union_all(
         [
-            _curve([place(size, *corner) for corner in arm]).buffer(max(6.0, size / 680))
+            _curve([to_pixels(size, *corner) for corner in arm]).buffer(max(6.0, size / 680))
             for arm in arms
         ]
     )
     shore = natural.difference(basins)
     land = shapely.union_all([shore, quays, breakwaters])
     pontoons = _pontoons(size)
-    walkway = LineString([pontoons[0][0], place(size, -0.199, 0.035)])
+    walkway = LineString([pontoons[0][0], to_pixels(size, -0.199, 0.035)])
     decks = shapely.union_all(
         [walkway.buffer(3.5), *(LineString(line).buffer(2.2) for line in pontoons)]
     )
@@ -100,7 +100,7 @@ def build(random: np.random.Generator, size: int) -> Harbour:
 def _block(size: int, u: float, v: float, u_end: float, v_end: float) -> Polygon:
     """A rectangle in the harbour's frame."""
     corners = [(u, v), (u_end, v), (u_end, v_end), (u, v_end)]
-    return Polygon([place(size, *corner) for corner in corners])
+    return Polygon([to_pixels(size, *corner) for corner in corners])
 
 
 def _curve(corners: list[NDArray[np.float64]]) -> LineString:
@@ -114,13 +114,13 @@ def _curve(corners: list[NDArray[np.float64]]) -> LineString:
 
 def _rough(random: np.random.Generator, count: int, octaves: int) -> NDArray[np.float64]:
     """Fractal noise along a line of `count` points, about -1 to 1."""
-    place_on_line = np.linspace(0, 1, count)
+    positions = np.linspace(0, 1, count)
     total = np.zeros(count)
     for octave in range(octaves):
         knots = 4 * 2**octave
-        total += np.interp(
-            place_on_line, np.linspace(0, 1, knots), random.normal(0, 0.6, knots)
-        ) / (1.7**octave)
+        total += np.interp(positions, np.linspace(0, 1, knots), random.normal(0, 0.6, knots)) / (
+            1.7**octave
+        )
     return total
 
 
@@ -131,12 +131,12 @@ def _coast(random: np.random.Generator, size: int) -> BaseGeometry:
         -(((u - 0.52) / 0.08) ** 2)
     )
     v = 0.004 + 0.018 * _rough(random, len(u), 8) + headland
-    shore = [place(size, *corner) for corner in zip(u, v, strict=True)]
-    return Polygon([*shore, place(size, 1.2, -1.5), place(size, -1.2, -1.5)]).buffer(0)
+    shore = [to_pixels(size, *corner) for corner in zip(u, v, strict=True)]
+    return Polygon([*shore, to_pixels(size, 1.2, -1.5), to_pixels(size, -1.2, -1.5)]).buffer(0)
 
 
 def _footprint(random: np.random.Generator, size: int) -> Polygon:
-    """Where there are data: a tilted square with ragged edges, as ortho-rectification leaves it."""
+    """The area with data: a tilted square with ragged edges, as in an ortho-rectified image."""
     side = 0.985 * size / (np.cos(TILT) + np.sin(TILT))
     steps = np.linspace(-0.5, 0.5, 60)
     ragged = [np.stack([steps, np.full(60, -0.5)], 1)]
@@ -152,7 +152,7 @@ def _pontoons(size: int) -> list[Points]:
     """The marina's pontoons, 76 px apart."""
     spacing = 76 / size
     starts = np.arange(-0.305, -0.212, spacing)
-    return [np.array([place(size, u, 0.035), place(size, u, 0.10)]) for u in starts]
+    return [np.array([to_pixels(size, u, 0.035), to_pixels(size, u, 0.10)]) for u in starts]
 
 
 def _roads(size: int) -> list[BaseGeometry]:
@@ -163,13 +163,13 @@ def _roads(size: int) -> list[BaseGeometry]:
         [(0.2, -0.085), (0.22, -0.24), (0.34, -0.33), (0.3, -0.7)],
         [(-0.8, -0.2), (-0.3, -0.17), (0.1, -0.22), (0.8, -0.16)],
     ]
-    return [_curve([place(size, *corner) for corner in route]).buffer(7) for route in routes]
+    return [_curve([to_pixels(size, *corner) for corner in route]).buffer(7) for route in routes]
 
 
 def _berths(size: int, piers: list[tuple[float, float]]) -> tuple[Points, ...]:
-    """Quay lines along the front, in the basins and on both sides of the piers; water on the left.
+    """Quay lines along the front, in the basins and on both sides of the piers.
 
-    Walking a line from its first to its second point, water lies on the left hand.
+    They are directed so that the water is on their left.
     """
     front = [
         (-0.195, -0.147),
@@ -184,4 +184,4 @@ def _berths(size: int, piers: list[tuple[float, float]]) -> tuple[Points, ...]:
         lines += [((u, v + 0.004), (u, 0.052)), ((u + 0.042, 0.052), (u + 0.042, v + 0.004))]
     for u, v in piers:
         lines += [((u, v), (u, 0.062)), ((u + 0.018, 0.062), (u + 0.018, v))]
-    return tuple(np.array([place(size, *start), place(size, *end)]) for start, end in lines)
+    return tuple(np.array([to_pixels(size, *start), to_pixels(size, *end)]) for start, end in lines)

@@ -1,8 +1,7 @@
-"""Painting on strips of an image: anti-aliased polygons and wakes.
+"""Paints on strips of an image: anti-aliased polygons and wakes.
 
-Everything is placed in pixels of the full image, so a pixel gets the same value whichever strip it
-is painted in. A canvas is float32 (3, rows, columns), grey levels 0 to 255; `top` is the row of the
-full image that it starts at.
+All coordinates are pixels of the full image, so the value of a pixel does not depend on the strip
+in which it is painted.
 """
 
 from __future__ import annotations
@@ -16,8 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
+"""Points (n, 2) x, y in full-image pixels, or a single one (2,)."""
+
 Canvas = NDArray[np.float32]
+"""Grey levels (3, rows, columns), 0 to 255."""
+
+Opacity = NDArray[np.float32]
+"""Opacity (rows, columns), 0 to 1."""
+
 Colour = tuple[float, float, float]
+"""Red, green, blue, 0 to 255."""
 
 
 class Paint(Protocol):
@@ -27,7 +34,7 @@ class Paint(Protocol):
     def span(self) -> tuple[float, float, float, float]:
         """Bounding box of the painted pixels: x_min, y_min, x_max, y_max in full-image pixels."""
 
-    def over(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Canvas:
+    def opacity_at(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Opacity:
         """Opacity, 0 to 1, at pixel centres x (1, w) and y (h, 1): an array (h, w)."""
 
     @property
@@ -40,10 +47,10 @@ class Patch:
     """A convex polygon of one colour, its edges anti-aliased.
 
     Attributes:
-        outline: (k, 2) corners in order, full-image pixels, either way round.
+        outline: (k, 2) corners in order, clockwise or counter-clockwise, in full-image pixels.
         colour: Red, green, blue, 0 to 255.
-        opacity: 0 to 1.
-        softness: Pixels that its edge blurs over.
+        opacity: Opacity inside, 0 to 1.
+        softness: Width in pixels of the blurred edge.
     """
 
     outline: Points
@@ -53,22 +60,22 @@ class Patch:
 
     @cached_property
     def span(self) -> tuple[float, float, float, float]:
-        """The polygon's box, with its blurred edge."""
+        """The bounding box of the polygon with its blurred edge."""
         low, high = self.outline.min(axis=0), self.outline.max(axis=0)
         edge = self.softness
         return (low[0] - edge, low[1] - edge, high[0] + edge, high[1] + edge)
 
-    def over(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Canvas:
-        """Coverage from the distance to the nearest edge, exact but at corners."""
+    def opacity_at(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Opacity:
+        """Opacity from the distance to the nearest edge; not exact at corners."""
         edges = np.roll(self.outline, -1, axis=0) - self.outline
         centre = self.outline.mean(axis=0)
-        inside: Canvas = np.full((y.shape[0], x.shape[1]), np.inf, dtype=np.float32)
+        inside: Opacity = np.full((y.shape[0], x.shape[1]), np.inf, dtype=np.float32)
         for corner, edge in zip(self.outline, edges, strict=True):
             normal = np.array([-edge[1], edge[0]]) / max(float(np.hypot(*edge)), 1e-9)
             normal *= 1 if normal @ (centre - corner) > 0 else -1
             step = x * np.float32(normal[0]) + y * np.float32(normal[1])
             np.minimum(inside, step - np.float32(normal @ corner), out=inside)
-        cover: Canvas = np.clip(inside / np.float32(self.softness) + 0.5, 0, 1)
+        cover: Opacity = np.clip(inside / np.float32(self.softness) + 0.5, 0, 1)
         return cover * np.float32(self.opacity)
 
 
@@ -77,11 +84,11 @@ class Wake:
     """Foam behind a moving ship: a turbulent trail, and the two arms of Kelvin's wedge.
 
     Attributes:
-        stern: x, y that it starts at, full-image pixels.
-        course: The ship's heading, radians clockwise from +x as seen on the image.
-        beam: Width of the ship, pixels.
-        length: Pixels that it fades over.
-        colour: Of the foam.
+        stern: x, y of the ship's stern, where the wake begins, in full-image pixels.
+        course: The ship's heading in radians, clockwise from +x as seen on the image.
+        beam: Width of the ship in pixels.
+        length: Distance in pixels over which the wake fades.
+        colour: Colour of the foam.
     """
 
     stern: tuple[float, float]
@@ -92,7 +99,7 @@ class Wake:
 
     @cached_property
     def span(self) -> tuple[float, float, float, float]:
-        """Where it is more than a trace."""
+        """The bounding box of the visible part."""
         (x, y), reach = self.stern, 3 * self.length
         end_x, end_y = x - reach * np.cos(self.course), y - reach * np.sin(self.course)
         side = 0.36 * reach + self.beam
@@ -103,7 +110,7 @@ class Wake:
             max(y, end_y) + side,
         )
 
-    def over(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Canvas:
+    def opacity_at(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> Opacity:
         """Opacity of the foam; the wedge opens at Kelvin's 19.5 degrees to either side."""
         cos, sin = np.float32(np.cos(self.course)), np.float32(np.sin(self.course))
         across_x, across_y = x - np.float32(self.stern[0]), y - np.float32(self.stern[1])
@@ -124,8 +131,8 @@ def paint(canvas: Canvas, top: int, layers: Sequence[Paint]) -> None:
 
     Args:
         canvas: (3, rows, columns), changed in place.
-        top: Row of the full image that the strip starts at.
-        layers: What to paint; what does not touch the strip costs nothing.
+        top: Row of the full image at which the strip begins.
+        layers: The shapes to paint; those outside the strip are skipped.
     """
     rows, columns = canvas.shape[1:]
     for layer in layers:
@@ -138,4 +145,4 @@ def paint(canvas: Canvas, top: int, layers: Sequence[Paint]) -> None:
         y = np.arange(first, last, dtype=np.float32)[:, None] + np.float32(0.5)
         part = canvas[:, first - top : last - top, left:right]
         colour = np.array(layer.colour, np.float32)[:, None, None]
-        part += (colour - part) * layer.over(x, y)
+        part += (colour - part) * layer.opacity_at(x, y)

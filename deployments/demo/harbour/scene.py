@@ -29,20 +29,20 @@ BLOCK = 512  # pixels of the file's blocks
 COARSE = 16  # image pixels of a pixel of the smooth fields
 STRIP = 128  # rows painted at a time
 DEEP, SHALLOW = np.array([[24, 51, 66], [34, 72, 78]], np.float32)[..., None, None]  # water
-PARCHED = (22.0, 9.0, 6.0)  # what dry country has more than green
-RIPPLE, SWELL, PATCHES, GRAIN = 0.075, 0.05, 0.07, 0.07  # deviations, shares of the grey level
+PARCHED = (22.0, 9.0, 6.0)  # grey levels by which dry country is brighter than green country
+RIPPLE, SWELL, PATCHES, GRAIN = 0.075, 0.05, 0.07, 0.07  # deviations, relative to the grey level
 
 
 @dataclass(frozen=True)
 class Textures:
-    """What the water and the ground are textured with.
+    """The textures of the water and the ground.
 
     Attributes:
-        ripple: Clutter of a few pixels, `texture.repeated`.
-        swell: Long waves from one direction, likewise.
-        patches: Wind and slicks, `texture.stretched`.
-        shallow: 1 at the shore, 0 in deep water, likewise.
-        fields: Dry and green country, likewise.
+        ripple: Clutter of a few pixels, from `texture.repeated`.
+        swell: Long waves from one direction, from `texture.repeated`.
+        patches: Wind and slicks, from `texture.stretched`.
+        shallow: 1 at the shore to 0 in deep water, from `texture.stretched`.
+        fields: Dry and green country, from `texture.stretched`.
     """
 
     ripple: NDArray[np.float32]
@@ -59,19 +59,19 @@ def generate(
     seed: int = 7,
     progress: Callable[[float], None] | None = None,
 ) -> Truth:
-    """Write a harbour scene as a COG, and its truth as `truth.geojson` beside it.
+    """Write a harbour scene as a COG, and its ground truth as `truth.geojson` beside it.
 
-    RGB uint8, 1 m pixels in UTM, nodata 0 around a tilted footprint, every pixel inside it 1 or
-    more. The same size and seed give the same pixels.
+    The image is RGB uint8 with 1 m pixels in UTM; nodata 0 around a tilted footprint, and values of
+    1 or more inside. The same size and seed give the same pixels.
 
     Args:
         path: The GeoTIFF to write.
         size: Pixels of its side; the harbour's layout scales with it, the ships do not.
-        seed: Another seed, another harbour.
-        progress: Called with the share that is done, 0 to 1.
+        seed: Seed of the random generator; other seeds give other harbours.
+        progress: Called with the completed share, 0 to 1.
 
     Returns:
-        Every ship, by outline and class.
+        The outline and class of every ship.
     """
     report = progress or (lambda _: None)
     random = np.random.default_rng(seed)
@@ -116,7 +116,7 @@ def generate(
 
 
 def _truth(ships: list[Ship]) -> Truth:
-    """What a perfect detector would find."""
+    """The ground truth: what a perfect detector would find."""
     return Truth(
         outlines=tuple(ship.outline for ship in ships),
         classes=tuple(ship.kind.name for ship in ships),
@@ -126,7 +126,7 @@ def _truth(ships: list[Ship]) -> Truth:
 
 
 def _sea(random: np.random.Generator, harbour: Harbour) -> Textures:
-    """Clutter with a correlation of a few pixels, swell from the south-west, slicks, shallows."""
+    """The textures: ripples of a few pixels, swell from the south-west, slicks, shallows, land."""
     ripple = texture.periodic(
         random, 1024, lambda kx, ky: np.exp(-((kx**2 + ky**2) / 0.16**2)) * 1.0
     )
@@ -158,7 +158,12 @@ def _sea(random: np.random.Generator, harbour: Harbour) -> Textures:
 
 
 def _ground(harbour: Harbour, palette: list[Colour]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Number in the palette, from 1, of what covers each pixel (0 for water); 1 where data are."""
+    """The ground at each pixel, and the mask of pixels with data.
+
+    Returns:
+        uint8 (size, size): number of the pixel's colour in the palette, from 1; 0 for water.
+        uint8 (size, size): 1 for pixels with data, 0 for nodata.
+    """
     shape = (harbour.size, harbour.size)
     number = {colour: index + 1 for index, colour in enumerate(palette)}
     areas = ((area, number[colour]) for area, colour in harbour.ground)

@@ -24,10 +24,10 @@ class Kind:
 
     Attributes:
         name: Its class.
-        lengths: Shortest and longest, pixels.
-        slender: Length over beam.
+        lengths: Shortest and longest length in pixels.
+        slender: Length divided by beam.
         rail: Colour of the hull's edge.
-        deck: Colour inside it.
+        deck: Colour inside the edge.
     """
 
     name: str
@@ -52,12 +52,12 @@ class Ship:
     """A ship at a position.
 
     Attributes:
-        kind: What it is.
-        centre: x, y of its middle, full-image pixels.
-        heading: Where its bow points, radians clockwise from +x as seen on the image.
-        length: Pixels.
-        wake: Length of its wake, pixels; 0 lies still.
-        paintwork: Seed of its details.
+        kind: The kind of ship.
+        centre: x, y of its middle in full-image pixels.
+        heading: Direction of its bow in radians, clockwise from +x as seen on the image.
+        length: Length in pixels.
+        wake: Length of its wake in pixels; 0 for a ship that does not move.
+        paintwork: Seed of its random details.
     """
 
     kind: Kind
@@ -74,11 +74,11 @@ class Ship:
 
     @cached_property
     def outline(self) -> Points:
-        """The hull, (11, 2), full-image pixels."""
+        """Outline of the hull (11, 2) in full-image pixels."""
         return self._at(np.concatenate([HULL, HULL[-2::-1] * (1, -1)]))
 
     def layers(self) -> list[Paint]:
-        """What to paint, from the water up."""
+        """The shapes to paint, the lowest first."""
         height = 1.0 + 0.035 * self.length
         shade = Patch(self.outline + height * 0.7, (8.0, 18.0, 26.0), opacity=0.5, softness=2)
         cx, cy = self._at(np.array([(-0.47, 0.0)]))[0]
@@ -89,7 +89,7 @@ class Ship:
         return [shade, *wake, Patch(self.outline, self.kind.rail), *deck, *self._details()]
 
     def _details(self) -> list[Paint]:
-        """Bridge, hatches, containers, pipes: by kind."""
+        """The bridge, hatches, containers or pipes of this kind of ship."""
         random = np.random.default_rng(self.paintwork)
         match self.kind.name:
             case "container":
@@ -133,7 +133,7 @@ class Ship:
                 return [self._patch(-0.3, -0.26, -0.05, 0.26, (170, 140, 104))]
 
     def _bridge(self, x: float, x_end: float, side: float) -> list[Paint]:
-        """A white superstructure with the shade that it throws."""
+        """A white superstructure and its shadow."""
         shade = self._patch(x + 0.02, -side, x_end + 0.035, side, (52, 54, 58), 0.55)
         return [shade, self._patch(x, -side, x_end, side, WHITE)]
 
@@ -145,7 +145,7 @@ class Ship:
         return Patch(self._at(corners), colour, opacity)
 
     def _at(self, shares: Points) -> Points:
-        """Full-image pixels of places in shares of length and beam."""
+        """Convert points (n, 2) in shares of length and beam to full-image pixels."""
         cos, sin = np.cos(self.heading), np.sin(self.heading)
         turned = (shares * (self.length, self.beam)) @ np.array([[cos, sin], [-sin, cos]])
         return np.asarray(turned + np.array(self.centre))

@@ -19,11 +19,11 @@ def periodic(
 
     Args:
         random: Random generator of its phases.
-        period: Pixels after which it repeats, both ways.
-        amplitude: Spectrum: amplitude at wavenumbers kx, ky in cycles per pixel.
+        period: Pixels after which it repeats, in both directions.
+        amplitude: The spectrum: amplitude at wavenumbers kx, ky in cycles per pixel.
 
     Returns:
-        (period, period).
+        float32 (period, period).
     """
     ky = np.fft.fftfreq(period).astype(np.float32)[:, None]
     kx = np.fft.rfftfreq(period).astype(np.float32)[None]
@@ -64,7 +64,7 @@ def smooth(wide: Plane, top: int, rows: int) -> Plane:
 
 
 def _between(pixels: NDArray[np.intp], cells: int, size: int) -> tuple[NDArray[np.intp], Plane]:
-    """The cell before each of an image's pixels, and how far the pixel lies towards the next."""
-    places = np.clip((pixels + 0.5) * cells / size - 0.5, 0, cells - 1)
-    low = np.minimum(places.astype(np.intp), cells - 2)
-    return low, (places - low).astype(np.float32)
+    """Of each pixel: index of the cell before it, and its distance to that cell, 0 to 1."""
+    positions = np.clip((pixels + 0.5) * cells / size - 0.5, 0, cells - 1)
+    low = np.minimum(positions.astype(np.intp), cells - 2)
+    return low, (positions - low).astype(np.float32)

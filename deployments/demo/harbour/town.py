@@ -34,7 +34,7 @@ Area: TypeAlias = tuple[Shape, Colour]
 
 
 def town(random: np.random.Generator, size: int, inland: BaseGeometry) -> list[Area]:
-    """Streets of houses on the land, each with its shadow, thinning out away from the harbour."""
+    """Streets of houses on the land, each with its shadow; fewer ones far from the harbour."""
     layers: list[Area] = []
     reach = np.array([0.62, 0.42]) * size
     for u in np.arange(-reach[0], reach[0], 62):
@@ -71,7 +71,7 @@ def _building(
 
 
 def _ring(corners: NDArray[np.float64]) -> Shape:
-    """A polygon as GeoJSON, which is faster to make and paint for tens of thousands."""
+    """A polygon as GeoJSON: for tens of thousands of them, faster than shapely's polygons."""
     return {"type": "Polygon", "coordinates": [[*corners.tolist(), corners[0].tolist()]]}
 
 
@@ -97,9 +97,9 @@ def yards(random: np.random.Generator, size: int, free: BaseGeometry) -> list[Ar
 def _stack(random: np.random.Generator, start: NDArray[np.float64]) -> list[Area]:
     """A row of containers with gaps."""
     boxes: list[Area] = []
-    for place_in_row in range(6):
+    for slot in range(6):
         if random.uniform() < 0.82:
-            corner = start + place_in_row * 12.8 * ALONG
+            corner = start + slot * 12.8 * ALONG
             outline = corner + np.array(
                 [0 * ALONG, 12 * ALONG, 12 * ALONG + 3.6 * SEAWARD, 3.6 * SEAWARD]
             )

@@ -87,12 +87,12 @@ class Score:
     """Agreement of boxes with those of the ground truth.
 
     Attributes:
-        precision: Share of the boxes that match an object; 1 where there are no boxes.
-        recall: Share of the objects that a box matches; 1 where there are no objects.
-        matched: Pairs of a box and its object.
-        missed: Objects without a box.
-        false: Boxes without an object.
-        duplicates: False boxes that overlap an object matched by another box.
+        precision: Share of the boxes that match an object; 1 if there are no boxes.
+        recall: Share of the objects that a box matches; 1 if there are no objects.
+        matched: Number of pairs of a box and an object.
+        missed: Number of objects without a box.
+        false: Number of boxes without an object.
+        duplicates: Number of false boxes that overlap an object matched by another box.
     """
 
     precision: float
