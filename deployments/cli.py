@@ -101,7 +101,8 @@ def run(
 ) -> int:
     """Run a model over one image, without a queue.
 
-    Exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED or refused.
+    Exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED or refused, 2 for an unknown or missing
+    option, 130 after Ctrl-C.
     """
     from deployments.run import Options, kind_of, run
 

@@ -77,6 +77,8 @@ def build_request(image: str, tiling: TilingOptions, fields: dict[str, Any]) -> 
     """
     from tasks.request import Request
 
+    if Path(image).is_dir():
+        raise ImageError(f"{image}: this is a folder; give the path of one image.")
     if "://" not in image and not Path(image).is_file():
         raise ImageError(f"{image}: there is no such file; give the path of one image.")
     return Request.parse(json.dumps(tiling.message() | {"imageUrls": [image_url(image)]} | fields))

@@ -163,7 +163,10 @@ def _local_environment(options: Options) -> Iterator[None]:
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PublishError(f"--out: {options.out} is not a usable folder: {error}") from error
+        raise PublishError(
+            f"--out: {options.out} is not a usable folder ({error}); give a folder that you may "
+            "write to."
+        ) from error
     roots = options.roots()
     with tempfile.TemporaryDirectory(prefix="swath-", ignore_cleanup_errors=True) as work:
         os.environ |= {

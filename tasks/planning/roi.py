@@ -49,7 +49,8 @@ def region_of_interest(wkt: str | None, image: Image) -> RegionOfInterest | None
     if not roi.meets([Window(0, 0, image.width, image.height)]).all():
         raise RequestError(
             f"regionOfInterest: it spans {_text(ground.bounds)} and {image.url} spans "
-            f"{_text(extent)} (west, south, east, north): they do not meet."
+            f"{_text(extent)} (west, south, east, north): they do not meet; "
+            "give longitude and latitude, in this order."
         )
     return roi
 

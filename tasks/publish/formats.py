@@ -9,7 +9,7 @@ To add a format:
    and not empty, or None if the image has no georeference.
 2. Add a line to `FORMATS`: the format's name, the ending of its files and the writer.
 
-That is all. Each S3 and File output then gets the file, `publish` reports its URI under the
+Each S3 and File output then gets the file, `publish` reports its URI under the
 format's name, and a later run of the same job replaces or removes it. The tests in
 `tests/unit/test_publish_formats.py` run for every line of `FORMATS`; add tests of what is special
 to the format, such as that a reader of the format opens the file. docs/how-it-works.md lists what

@@ -66,4 +66,4 @@ def test_a_file_without_features_is_written(
 ) -> None:
     with FORMATS[name].open_writer(tmp_path / "x", METADATA, georeferenced=georeferenced):
         pass
-    assert (tmp_path / "x").stat().st_size > 0
+    assert (tmp_path / "x").is_file()
