@@ -9,16 +9,12 @@ from typing import Any
 
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterParentFlowRunId,
-)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Cancelling
 
-from flows.run_records import read_all
+from flows.run_records import children_of, read_all
 from tasks.aws import ecs
 from tasks.errors import StopError
 from tasks.settings import settings
@@ -38,11 +34,12 @@ def cancel_regions(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[
     Raises:
         Exception: The first error, raised after all other regions were cancelled.
     """
-    children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run.id]))
     errors: list[Exception] = []
     with get_client(sync_client=True) as client:
         # of any state: a filter by state would skip runs whose state changes between two pages
-        for region in read_all(partial(client.read_flow_runs, flow_run_filter=children)):
+        for region in read_all(
+            partial(client.read_flow_runs, flow_run_filter=children_of(flow_run.id))
+        ):
             # the server may have cancelled some, which does not stop their ECS tasks
             if region.state_type in {*UNFINISHED, StateType.CANCELLED}:
                 try:

@@ -81,8 +81,8 @@ class ImageRuns:
     def waiting(self) -> int:
         """Count the runs that wait to start: for a slot of the deployment's limit, or a worker.
 
-        The deployment is read again, so that no message is received while there is none; one that
-        was deleted and created again has another id.
+        The deployment is read again each time: if it does not exist, no message may be received,
+        and if it was deleted and created again, it has another id.
         """
         due = FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC) + _SOON)
         scheduled = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
@@ -133,15 +133,15 @@ class ImageRuns:
         ended = FlowRunFilterEndTime(after_=now - oldest, before_=now)
         started = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         with get_client(sync_client=True) as client:
-            # all before the first is ended: it would move the pages of those that follow
+            # all are read first: ending a run would change the pages that follow
             for run in list(self._read(client, started)):
                 self._try(_end_lost, client, run)
-            # page by page: the runs of a request with thousands of images all have it as parameter
+            # page by page to save memory: each run has the whole request as a parameter
             for run in self._read(client, _ENDED, ended):
                 hooks_may_run = run.end_time is None or run.end_time > now - HOOKS
                 if run.run_count == 0 or not hooks_may_run:  # a run that never began has no hooks
                     self._try(_announce_missed_end, client, run)
-            self._limit_work_queue(client)  # last: an error in it concerns none of the runs
+            self._limit_work_queue(client)  # last, so that an error in it affects no run
 
     def _limit_work_queue(self, client: SyncPrefectClient) -> None:
         """Set the limit of the deployment's work queue to the deployment's.

@@ -17,12 +17,10 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterType,
-    FlowRunFilter,
-    FlowRunFilterParentFlowRunId,
 )
 from prefect.runtime import flow_run
 
-from flows.run_records import client_without_retries, log_errors, read_all
+from flows.run_records import children_of, client_without_retries, log_errors, read_all
 from tasks.grid.tiles import Region
 from tasks.job.observer import SilentObserver
 
@@ -115,7 +113,7 @@ def _create(client: SyncPrefectClient, progress: ArtifactUpdate) -> UUID:
 
 def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
     """Tiles done in all regions of an image; of a region's attempts, only the best counts."""
-    children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[image_run]))
+    children = children_of(image_run)
     runs = read_all(partial(client.read_flow_runs, flow_run_filter=children))
     regions = {run.id: Region.model_validate(run.parameters["region"]) for run in runs}
     artifacts = read_all(

@@ -10,11 +10,10 @@ from uuid import UUID
 import pyarrow as pa
 from prefect import get_client, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
-from flows.run_records import log_errors, read_all, write_metrics
+from flows.run_records import children_of, log_errors, read_all, write_metrics
 from flows.startup import TITLES, Startup, medians, startup, startup_of
 from tasks.grid.tiles import Region
 from tasks.reporting.summary import Summary
@@ -53,11 +52,10 @@ def _report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Ta
 
 def _region_runs() -> dict[int, FlowRun]:
     """The completed runs of this image's regions, by the region's index."""
-    parent = FlowRunFilterParentFlowRunId(any_=[UUID(flow_run.id)])
-    of_this_image = FlowRunFilter(parent_flow_run_id=parent)
+    regions = children_of(UUID(flow_run.id))
     runs: list[FlowRun] = []
     with log_errors("The start of the regions"), get_client(sync_client=True) as client:
-        runs = read_all(partial(client.read_flow_runs, flow_run_filter=of_this_image))
+        runs = read_all(partial(client.read_flow_runs, flow_run_filter=regions))
     return {
         Region.model_validate(run.parameters["region"]).index: run
         for run in runs

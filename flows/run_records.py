@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx
 from prefect import get_client, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
@@ -67,6 +68,11 @@ def read_metric(run: FlowRun, name: str) -> float | None:
     if isinstance(value, int | float) and isfinite(value) and value >= 0:
         return float(value)
     return None
+
+
+def children_of(run_id: UUID) -> FlowRunFilter:
+    """Select the child runs of a run: of an image's run, the runs of its regions."""
+    return FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run_id]))
 
 
 def read_all(query: Callable[..., list[T]]) -> list[T]:

@@ -10,13 +10,13 @@ from threading import Event, Thread
 from uuid import UUID
 
 import httpx
-from prefect import get_client, get_run_logger
+from prefect import get_run_logger
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from flows.run_records import client_without_retries
 from flows.slots.claims import Claims
 from flows.slots.leases import DURATION, Leases
 from flows.slots.limit import fair_shares, limit_name
@@ -31,7 +31,6 @@ _UPDATES_WITHOUT_SLOT = 3  # in a row, after which the reason is logged
 _RETRY = 0.1  # seconds after an update that failed; SQLite is often busy for a moment
 _FAILURES = 5  # updates that failed in a row, after which that is logged
 _LONGEST_INTERVAL = 15.0  # seconds, as claims and leases expire without updates
-_TIMEOUT = 10.0  # seconds of a request to Prefect
 _UNLIMITED = 10_000  # calls at a time, if an operator made the limit inactive
 
 
@@ -91,10 +90,7 @@ class _RegionSlots:
 
     def keep(self, region: UUID, image: UUID, ended: Event) -> None:
         """Update until the region has ended; then release all slots."""
-        with (
-            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),  # it would wait for seconds
-            get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client,
-        ):
+        with client_without_retries() as client:
             self._log = get_run_logger()
             self._client = client
             self._leases = Leases(client, self._name, region)

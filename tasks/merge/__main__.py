@@ -13,7 +13,7 @@ from tasks.merge import settle
 from tasks.merge.algorithms.nms import nms
 from tasks.merge.algorithms.nms_blocks import BLOCK_SIZE
 from tasks.request import Algorithm, AlgorithmType
-from tasks.results.detections import SCHEMA
+from tasks.results.detections import BOX_COLUMNS, SCHEMA
 
 _BOX = [5.0, 5.0, 15.0, 15.0]
 _DISC = shapely.Point(10, 10).buffer(5)
@@ -27,7 +27,7 @@ def _detections(outline: shapely.Polygon | None, views: int, chunk: int) -> pa.T
     column of one chunk is read without a copy as a read-only array, a column of several as a
     writable copy. One row and several give different types too.
     """
-    row: dict[str, object] = dict(zip(("x_min", "y_min", "x_max", "y_max"), _BOX, strict=True))
+    row: dict[str, object] = dict(zip(BOX_COLUMNS, _BOX, strict=True))
     row |= {"score": 0.5, "class_name": "any", "properties": "{}", "ordinal": 0}
     row["geometry"] = None if outline is None else shapely.to_wkb(outline)
     rows = [row | {"tile": tile} for tile in (0, 1) for _ in range(views)]

@@ -2,9 +2,9 @@
 
 The `antimeridian` package (0.4.9) cannot be used here. It decides by a ring's winding in degrees
 which side of a ring around a pole is inside, so that a box over the pole of a polar stereographic
-image became everything outside the box. It raises AssertionError for an outline with a
-hole across the antimeridian, leaves a single vertex where a corner is the pole, and rounds the
-latitudes that it adds to 7 decimals.
+image became everything outside the box. It raises AssertionError for an outline with a hole across
+the antimeridian, leaves a single vertex where a corner is the pole, and rounds the latitudes that
+it adds to 7 decimals.
 """
 
 from __future__ import annotations

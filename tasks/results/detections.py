@@ -29,10 +29,13 @@ SCHEMA = pa.schema(
 )
 
 
+BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
+"""The columns of a detection's box, in pixels of the full image."""
+
+
 def boxes(table: pa.Table) -> NDArray[np.float64]:
     """The boxes of a table, (n, 4): x_min, y_min, x_max, y_max in pixels of the full image."""
-    names = ("x_min", "y_min", "x_max", "y_max")
-    return np.stack([table[name].to_numpy() for name in names], axis=1)
+    return np.stack([table[name].to_numpy() for name in BOX_COLUMNS], axis=1)
 
 
 def concatenate(tables: Sequence[pa.Table]) -> pa.Table:

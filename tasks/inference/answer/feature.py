@@ -16,6 +16,8 @@ import shapely
 import shapely.geometry
 from rasterio.windows import Window
 
+from tasks.results.detections import BOX_COLUMNS
+
 MAX_IRI = 1000  # characters of a class's iri
 MAX_DEPTH = 32  # levels of nested properties; JSON writers have a limit too
 SLACK = 1.0  # pixels by which a point may lie outside its tile, to allow for rounding
@@ -64,7 +66,7 @@ def read_feature(feature: object, window: Window) -> dict[str, Any]:
         offset = (window.col_off, window.row_off)
         geometry = shapely.transform(geometry, lambda points: points + np.array(offset))
     return {
-        **dict(zip(("x_min", "y_min", "x_max", "y_max"), box, strict=True)),
+        **dict(zip(BOX_COLUMNS, box, strict=True)),
         "score": best["score"],
         "class_name": best["iri"],
         "geometry": None if geometry is None else shapely.to_wkb(geometry),

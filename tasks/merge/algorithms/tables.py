@@ -14,9 +14,7 @@ from tasks.merge.algorithms.soft_nms import Method, soft_nms
 from tasks.merge.algorithms.weighted_boxes import fuse
 from tasks.merge.shapes import Shapes
 from tasks.merge.shapes.parts import valid
-from tasks.results.detections import boxes
-
-BOX = ("x_min", "y_min", "x_max", "y_max")
+from tasks.results.detections import BOX_COLUMNS, boxes
 
 
 def apply_algorithm(
@@ -155,7 +153,7 @@ def _with_raw_score(text: str, name: str, score: float, raw: float) -> str:
 
 
 def _with_boxes(table: pa.Table, corners: NDArray[np.float64]) -> pa.Table:
-    for name, values in zip(BOX, corners.T, strict=True):
+    for name, values in zip(BOX_COLUMNS, corners.T, strict=True):
         position = table.schema.get_field_index(name)
         table = table.set_column(position, table.schema.field(position), pa.array(values))
     return table

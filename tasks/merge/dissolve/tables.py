@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tasks.grid.tiles import Grid
 from tasks.merge.dissolve.joining import join
 from tasks.merge.dissolve.shared_area import Surfaces, clip
-from tasks.results.detections import SCHEMA, boxes
+from tasks.results.detections import BOX_COLUMNS, SCHEMA, boxes
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -94,5 +94,5 @@ def _updated(
     geometry = table["geometry"].to_numpy().copy()
     geometry[changed] = shapely.to_wkb(geometries[changed])
     columns = {name: table[name] for name in SCHEMA.names} | {"geometry": geometry}
-    columns |= zip(("x_min", "y_min", "x_max", "y_max"), box.T, strict=True)
+    columns |= zip(BOX_COLUMNS, box.T, strict=True)
     return pa.table(columns, SCHEMA)
