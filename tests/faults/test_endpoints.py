@@ -102,7 +102,7 @@ def test_an_endpoint_that_refuses_connections_is_given_up_after_few_calls() -> N
     assert sum(found.ledger["attempts"].to_pylist()) < 100
 
 
-def test_an_endpoint_that_is_down_for_a_while_costs_no_tile(server: Server) -> None:
+def test_no_tile_fails_if_an_endpoint_is_down_for_a_while(server: Server) -> None:
     def behave(_: int) -> str:
         return HANG_UP if began + 0.2 < time.monotonic() < began + 4 else ANSWER
 

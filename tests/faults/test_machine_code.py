@@ -113,7 +113,7 @@ def test_a_later_process_compiles_nothing(package: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, -9], ids=["empty", "cut off"])
 @pytest.mark.parametrize("pattern", ["*.nbi", "*.nbc"])
-def test_damaged_files_are_compiled_anew(package: Path, pattern: str, size: int) -> None:
+def test_damaged_machine_code_is_compiled_again(package: Path, pattern: str, size: int) -> None:
     damaged = [file for file in files(package) if file.match(pattern)]
     assert damaged
     for file in damaged:
@@ -132,7 +132,7 @@ def test_machine_code_that_cannot_be_written_is_used(package: Path) -> None:
     assert not list((package.parent / "tmp").iterdir())
 
 
-def test_missing_machine_code_is_compiled_where_nothing_can_be_written(package: Path) -> None:
+def test_missing_machine_code_is_compiled_even_if_no_folder_is_writable(package: Path) -> None:
     for file in package.rglob("*.total-*.nbi"):
         file.unlink()
     before = files(package)
@@ -143,7 +143,7 @@ def test_missing_machine_code_is_compiled_where_nothing_can_be_written(package: 
     assert not list((package.parent / "tmp").iterdir())
 
 
-def test_a_package_that_was_never_compiled_works_where_nothing_can_be_written(
+def test_a_package_that_was_never_compiled_works_even_if_no_folder_is_writable(
     package: Path,
 ) -> None:
     shutil.rmtree(package / "tasks" / "merge" / "__pycache__")
@@ -151,7 +151,9 @@ def test_a_package_that_was_never_compiled_works_where_nothing_can_be_written(
         assert run(package, *POWERLESS) == COMPILED
 
 
-def test_a_function_is_compiled_anew_when_one_of_another_module_changes(package: Path) -> None:
+def test_a_function_is_compiled_again_when_a_function_of_another_module_changes(
+    package: Path,
+) -> None:
     (package / "tasks" / "merge" / "steps.py").write_text(STEPS.replace("* 2", "* 3"))
     assert run(package) == [*COMPILED[:-1], "18"]
 

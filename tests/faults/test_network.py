@@ -87,7 +87,7 @@ def told_apart(codec: str, fault: Fault) -> bool:
     ("codec", "fault"),
     [(codec, fault) for codec in CODECS for fault in FAULTS if told_apart(codec, fault)],
 )
-def test_what_fails_once_is_read_again(
+def test_a_read_that_fails_once_is_repeated(
     s3: RangeServer, files: Files, codec: str, fault: Fault
 ) -> None:
     s3.objects[KEY], pixels = files[codec]
@@ -98,7 +98,7 @@ def test_what_fails_once_is_read_again(
 
 @pytest.mark.parametrize("codec", ["none", "jpeg"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_fails_for_good_costs_its_own_tiles(
+def test_a_read_that_always_fails_fails_only_its_tiles(
     s3: RangeServer, files: Files, codec: str, fault: Fault
 ) -> None:
     if not told_apart(codec, fault):
@@ -151,7 +151,7 @@ def test_an_index_that_cannot_be_fetched_makes_no_blank_tiles(
 
 
 @pytest.mark.parametrize("fault", [503, 404, 403])
-def test_a_header_that_cannot_be_fetched_whole_is_no_image_without_its_tags(
+def test_an_image_whose_header_cannot_be_fetched_completely_is_refused(
     s3: RangeServer, many_blocks: tuple[Path, NDArray[Any]], fault: Fault
 ) -> None:
     s3.objects[KEY] = many_blocks[0].read_bytes()

@@ -129,7 +129,7 @@ def test_images_of_one_name_in_different_folders_keep_apart(
         assert Request.parse(json.dumps(request.model_dump(mode="json"))) == request
 
 
-def test_where_templates_were_looked_for_is_told(bucket: str) -> None:
+def test_a_missing_template_is_reported_with_the_keys_that_were_tried(bucket: str) -> None:
     with pytest.raises(RequestError) as refused:
         request_for(arrival(bucket, "incoming/ships/a.tif"))
     told = str(refused.value)
@@ -177,7 +177,7 @@ def test_an_object_that_no_request_can_name_leads_nowhere(bucket: str, key: str,
     assert repr(f"s3://{bucket}/{key}")[:40] in str(refused.value)
 
 
-def test_a_folder_too_deep_for_the_outputs_is_told_with_both(bucket: str) -> None:
+def test_a_folder_too_deep_for_the_outputs_is_reported_with_both_paths(bucket: str) -> None:
     put(bucket, "request.json", template(bucket))
     with pytest.raises(RequestError) as refused:
         request_for(arrival(bucket, "/".join(["x" * 99] * 8) + "/a.tif"))
@@ -292,7 +292,7 @@ def test_a_notification_of_several_records_is_a_run_for_each_image(inbox: Inbox)
 
 
 @pytest.mark.parametrize("form", ["sns", "bridge"])
-def test_what_comes_through_sns_or_eventbridge_is_as_good(inbox: Inbox, form: str) -> None:
+def test_events_through_sns_or_eventbridge_start_runs_too(inbox: Inbox, form: str) -> None:
     bucket, key = inbox.bucket, "incoming/a + b é.tif"
     if form == "sns":
         topic = client("sns").create_topic(Name=f"{inbox.deployment}-s3")["TopicArn"]
@@ -331,7 +331,7 @@ def test_what_comes_through_sns_or_eventbridge_is_as_good(inbox: Inbox, form: st
         ({"jobIdd": "x"}, "incoming/request.json: jobIdd: unknown field; did you mean jobId?"),
     ],
 )
-def test_what_cannot_be_honoured_is_set_aside_and_told(
+def test_a_template_that_cannot_be_used_is_dead_lettered_and_announced(
     watched: Inbox, asked: dict[str, Any] | None, told: str
 ) -> None:
     if asked:
@@ -350,7 +350,7 @@ def test_what_cannot_be_honoured_is_set_aside_and_told(
     assert watched.drain(2) == 1
 
 
-def test_while_s3_does_not_give_the_template_the_message_stays(
+def test_a_message_stays_on_the_queue_while_s3_does_not_return_the_template(
     watched: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(watched.bucket, "incoming/request.json", template(watched.bucket))

@@ -128,7 +128,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_the_model_of_the_page_finds_what_is_there(allowed: Path) -> None:
+def test_the_model_of_the_page_finds_the_bright_objects(allowed: Path) -> None:
     with served(allowed) as address:
         end = run(
             paint(allowed / "scene.tif"),

@@ -172,7 +172,7 @@ def states_of(end: State[Any]) -> list[str | None]:
     return [run.state.name if run.state else None for run in regions_of(end)]
 
 
-def test_an_image_of_one_region_is_worked_in_its_own_run(allowed: Path, elsewhere: UUID) -> None:
+def test_an_image_of_one_region_is_processed_in_its_own_run(allowed: Path, elsewhere: UUID) -> None:
     end = run(request(paint(allowed / "scene.tif"), allowed / "out"))
     assert end.name == "Completed"
     (only,) = regions_of(end)

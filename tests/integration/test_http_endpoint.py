@@ -305,7 +305,9 @@ def test_an_answer_that_is_too_long_is_not_read_to_its_end(
     assert "more than 1000" in str(error)
 
 
-def test_an_answer_that_is_not_a_collection_fails_its_tile_alone(server: str, opened: Open) -> None:
+def test_an_answer_that_is_not_a_feature_collection_fails_only_its_tile(
+    server: str, opened: Open
+) -> None:
     endpoint = opened(server + "/list")
     assert answer_of(endpoint) == [1, 2, 3]
     found = infer_tiles([tile(0), tile(1)], endpoint, attempts=3)
@@ -315,7 +317,7 @@ def test_an_answer_that_is_not_a_collection_fails_its_tile_alone(server: str, op
 
 
 @pytest.mark.parametrize("path", ["/badly-packed", "/404", "/reset", "/empty"])
-def test_each_tile_has_its_row_of_the_ledger_whatever_the_server_does(
+def test_each_tile_has_a_row_in_the_ledger_whatever_the_server_answers(
     server: str, opened: Open, path: str
 ) -> None:
     found = infer_tiles([tile(0), tile(1)], opened(server + path), attempts=1)
@@ -345,7 +347,7 @@ def test_json_is_read_whatever_its_content_type(server: str, opened: Open) -> No
     assert answer_of(opened(server + "/called-html")) == json.loads(EMPTY)
 
 
-def test_nan_costs_its_feature_alone(server: str, opened: Open) -> None:
+def test_a_feature_with_nan_is_rejected_alone(server: str, opened: Open) -> None:
     found = infer_tiles([tile()], opened(server + "/not-a-number"))
     assert found.ledger["state"].to_pylist() == ["inferred"]
     assert found.ledger["rejected"].to_pylist() == [1]
@@ -391,7 +393,7 @@ def test_a_model_behind_http_answers_as_it_does_in_process(
     assert len(detections.boxes(over_http.detections)) == 45
 
 
-def test_a_failing_tile_loses_none_of_its_neighbours(
+def test_a_failing_tile_does_not_fail_its_neighbours(
     models: str, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.inference.retry._THROTTLED_FACTOR", 0)

@@ -53,7 +53,7 @@ def found() -> dict[str, Any]:
     return told("python", "/in_container.py", "confinement")
 
 
-def test_it_runs_as_no_one_with_no_right_and_writes_only_to_tmp(found: dict[str, Any]) -> None:
+def test_it_runs_without_privileges_and_writes_only_to_tmp(found: dict[str, Any]) -> None:
     assert found["user"] == [10001, 10001, [10001]]
     assert set(found["capabilities"].values()) == {0}
     shared = {folder for folder in found["writable"] if folder.split("/")[1] == "dev"}
@@ -62,7 +62,7 @@ def test_it_runs_as_no_one_with_no_right_and_writes_only_to_tmp(found: dict[str,
     assert (found["interfaces"], found["routes"]) == (["lo"], 0)
 
 
-def test_nothing_that_installs_or_builds_is_left(found: dict[str, Any]) -> None:
+def test_it_contains_no_tool_that_installs_or_builds(found: dict[str, Any]) -> None:
     assert found["modules"] == []
     assert found["commands"] == ["apt-get", "dpkg"]  # the base's, which cannot write
     kept = run(
@@ -71,7 +71,7 @@ def test_nothing_that_installs_or_builds_is_left(found: dict[str, Any]) -> None:
     assert kept.stdout.split() == ["/opt", "/opt/swath", "/opt/venv", "/root", "/tmp"]
 
 
-def test_what_is_in_it_is_what_was_pinned(found: dict[str, Any]) -> None:
+def test_it_contains_exactly_the_pinned_versions(found: dict[str, Any]) -> None:
     pins = _pins(ROOT / "deployments" / "image" / "runtime.lock")
     installed = {(_normal(name), version) for name, version in found["distributions"]}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -87,7 +87,7 @@ def test_the_bill_of_materials_lists_every_distribution(found: dict[str, Any]) -
     assert names == {(_normal(name), version) for name, version in found["distributions"]}
 
 
-def test_the_merge_answers_as_here_and_compiles_nothing() -> None:
+def test_the_merge_gives_the_same_result_as_here_and_compiles_nothing() -> None:
     inside = told("python", "/in_container.py", "merge")
     command = [sys.executable, str(IN_CONTAINER), "merge"]
     here = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
@@ -95,7 +95,7 @@ def test_the_merge_answers_as_here_and_compiles_nothing() -> None:
     assert inside["compiled"] == []
 
 
-def test_an_image_is_worked_from_end_to_end_without_a_network(tmp_path: Path) -> None:
+def test_an_image_is_processed_from_end_to_end_without_a_network(tmp_path: Path) -> None:
     pixels = np.full((3, 600, 600), 50, np.uint8)
     profile = {"width": 600, "height": 600, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
     transform = Affine(1, 0, 500_000, 0, -1, 5_400_000)
@@ -142,7 +142,7 @@ def described(image: None) -> dict[str, Any]:
     return found[0]
 
 
-def test_its_labels_tell_what_it_is(described: dict[str, Any]) -> None:
+def test_its_labels_have_version_and_revision(described: dict[str, Any]) -> None:
     prefix = "org.opencontainers.image."
     labels = {
         name.removeprefix(prefix): value
@@ -167,7 +167,7 @@ def server() -> Iterator[str]:
     subprocess.run(["podman", "rm", "--force", "--time=0", name], capture_output=True, check=True)
 
 
-def test_a_server_that_does_not_answer_is_not_well(server: str, described: dict[str, Any]) -> None:
+def test_a_server_that_does_not_answer_is_unhealthy(server: str, described: dict[str, Any]) -> None:
     kind, *check = described["Healthcheck"]["Test"]
     assert kind == "CMD"
 

@@ -1,4 +1,4 @@
-"""What a run's process need not load before its first tile: each would be waited for."""
+"""Modules that a run's process does not import before its first tile, as that would delay it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def region() -> set[str]:
 
 
 @pytest.mark.parametrize("module", LATE)
-def test_a_region_s_process_does_not_wait_for(module: str, region: set[str]) -> None:
+def test_a_region_process_does_not_import(module: str, region: set[str]) -> None:
     assert {"flows.region", "tasks.planning.plan", "rasterio"} <= region
     assert module not in region
 

@@ -64,7 +64,7 @@ def post(
     return answer, answer.read()
 
 
-def test_it_says_when_it_is_ready(connection: HTTPConnection) -> None:
+def test_it_reports_when_it_is_ready(connection: HTTPConnection) -> None:
     connection.request("GET", "/ping")
     answer = connection.getresponse()
     assert answer.status == 200
@@ -119,27 +119,27 @@ def test_answers_are_compressed_on_request(connection: HTTPConnection) -> None:
     assert gzip.decompress(packed) == plain
 
 
-def test_red_is_an_internal_error(connection: HTTPConnection) -> None:
+def test_a_red_tile_gets_an_internal_error(connection: HTTPConnection) -> None:
     answer, body = post(connection, "/failure/invocations", tile("red"))
     assert answer.status == 500
     assert "red" in json.loads(body)["reason"]
 
 
-def test_yellow_asks_to_retry_later(connection: HTTPConnection) -> None:
+def test_a_yellow_tile_gets_a_request_to_retry_later(connection: HTTPConnection) -> None:
     answer, body = post(connection, "/failure/invocations?patience=3", tile("yellow"))
     assert answer.status == 503
     assert answer.getheader("Retry-After") == "3"
     assert "retry after 3 s" in json.loads(body)["reason"]
 
 
-def test_magenta_is_cut_in_half(connection: HTTPConnection) -> None:
+def test_a_magenta_tile_gets_json_cut_in_half(connection: HTTPConnection) -> None:
     answer, body = post(connection, "/failure/invocations", tile("magenta"))
     assert answer.status == 200
     with pytest.raises(json.JSONDecodeError):
         json.loads(body)
 
 
-def test_cyan_is_something_else(connection: HTTPConnection) -> None:
+def test_a_cyan_tile_gets_json_that_is_not_a_feature_collection(connection: HTTPConnection) -> None:
     answer, body = post(connection, "/failure/invocations", tile("cyan"))
     assert (answer.status, body) == (200, b"[1,2,3]")
 

@@ -1,4 +1,4 @@
-"""The same bytes, in whatever order tiles finish, and in whatever regions an image is worked."""
+"""The results are the same bytes whatever the order of tiles and the regions of an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results reach S3 and Kinesis whole, and what cannot take them is found out first."""
+"""Results are written to S3 and Kinesis completely; unusable outputs are found before the work."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_an_object_is_read_as_it_was_stored(bucket: str, tmp_path: Path, size: i
         assert objects.get(uri) == body
 
 
-def test_what_lies_under_a_prefix_is_removed_and_nothing_else(bucket: str) -> None:
+def test_only_the_objects_below_a_prefix_are_removed(bucket: str) -> None:
     for key in ("job-1/a", "job-1/deep/b", "job-10/a"):
         objects.put(f"s3://{bucket}/{key}", b"")
     objects.remove(f"s3://{bucket}/job-1")
@@ -164,7 +164,7 @@ def test_every_output_gets_the_same_features(bucket: str, stream: str, tmp_path:
     ]
 
 
-def test_one_bad_output_does_not_keep_the_others(bucket: str) -> None:
+def test_one_output_that_fails_does_not_prevent_the_others(bucket: str) -> None:
     outputs: list[Output] = [
         S3Output(type="S3", bucket="no-such-bucket", prefix=""),
         KinesisOutput(type="Kinesis", stream="no-such-stream"),
@@ -195,7 +195,7 @@ def test_a_run_that_fails_leaves_no_features_of_an_earlier_run(bucket: str) -> N
     ]
 
 
-def test_features_that_may_not_be_removed_are_told(bucket: str) -> None:
+def test_features_that_may_not_be_removed_are_named_in_the_error(bucket: str) -> None:
     outputs: list[Output] = [S3Output(type="S3", bucket=bucket, prefix="a")]
     publish(outputs, results(detections(3)), "x.tif")
     ledger = objects.get(f"s3://{bucket}/a/x.tif.coverage.parquet")
@@ -294,7 +294,7 @@ def throttling(monkeypatch: pytest.MonkeyPatch, refusals: int) -> Iterator[Throt
             server.shutdown()
 
 
-def test_refused_records_alone_are_put_again(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_refused_records_are_sent_again(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with throttling(monkeypatch, refusals=2) as server:
         write_kinesis("any", some_features(9), METADATA, batch_size=4)
     assert len(server.kept) == len(set(server.kept)) == 9

@@ -1,4 +1,4 @@
-"""SageMaker endpoints: real model servers behind an emulated runtime, and all that goes wrong."""
+"""SageMaker endpoints: real model servers behind an emulated runtime, and their failures."""
 
 from __future__ import annotations
 
@@ -320,7 +320,7 @@ def failing(server: SageMaker, opened: Open, models: str) -> Endpoint:
         ((255, 0, 255), AnswerError, "not JSON"),
     ],
 )
-def test_an_error_of_the_container_is_told_apart_from_one_of_sagemaker(
+def test_an_error_of_the_container_is_distinguished_from_one_of_sagemaker(
     failing: Endpoint, colour: tuple[int, int, int], kind: type[Exception], told: str
 ) -> None:
     error = failure(failing, tile(0, colour))
@@ -483,7 +483,7 @@ def test_an_error_of_describe_endpoint_is_reported(server: SageMaker, opened: Op
         opened()
 
 
-def test_a_network_with_a_route_to_the_runtime_alone_is_enough(
+def test_a_network_with_a_route_only_to_the_runtime_is_enough(
     server: SageMaker,
     opened: Open,
     caplog: pytest.LogCaptureFixture,
@@ -514,7 +514,7 @@ def test_a_request_whose_tiles_are_all_too_large_is_refused(
     assert server.calls == []
 
 
-def test_a_tile_that_is_too_large_fails_alone_and_is_not_sent(
+def test_only_a_tile_that_is_too_large_fails_and_it_is_not_sent(
     server: SageMaker, opened: Open
 ) -> None:
     server.endpoints["ships"].told["ProductionVariants"] = [serverless("a", 5)]

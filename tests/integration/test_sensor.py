@@ -1,4 +1,4 @@
-"""The sensor between a queue and Prefect: what becomes of a message, whatever Prefect answers."""
+"""The sensor between a queue and Prefect: what happens to a message, whatever Prefect answers."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Killed(BaseException):
     """The end of a process that no code of it can handle."""
 
 
-def test_a_sensor_that_is_killed_amid_a_long_request_leaves_no_image_out_and_none_doubled(
+def test_a_sensor_killed_during_a_long_request_neither_omits_nor_doubles_an_image(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soon_back(monkeypatch)
@@ -134,7 +134,7 @@ def test_a_message_stays_hidden_while_its_runs_are_created(
     assert extended == [sent] * 3
 
 
-def test_a_message_that_cannot_be_kept_hidden_has_its_runs_all_the_same(
+def test_a_message_whose_visibility_cannot_be_extended_still_gets_its_runs(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -176,7 +176,7 @@ def test_a_good_request_stays_on_the_queue_while_prefect_does_not_create_its_run
     assert inbox.runs() == []
 
 
-def test_a_message_that_was_left_is_worked_once_prefect_answers(
+def test_a_message_left_on_the_queue_gets_its_runs_once_prefect_answers(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soon_back(monkeypatch)
@@ -186,7 +186,7 @@ def test_a_message_that_was_left_is_worked_once_prefect_answers(
     assert received(inbox.status_url) == received(inbox.dead_letter_url) == []
 
 
-def test_a_message_that_prefect_never_takes_is_set_aside_after_its_last_delivery(
+def test_a_message_that_prefect_never_accepts_is_dead_lettered_after_its_last_delivery(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soon_back(monkeypatch)

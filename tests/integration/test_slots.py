@@ -469,7 +469,7 @@ def logs(client: SyncPrefectClient, region: Region) -> str:
     return "\n".join(log.message for log in client.read_logs(log_filter=mine, limit=200))
 
 
-def test_work_goes_on_while_prefect_does_not_answer(
+def test_calls_continue_while_prefect_does_not_answer(
     name: str, limit: Limit, prefect_api: str, client: SyncPrefectClient
 ) -> None:
     region = Region(name, 20, capacity=6)

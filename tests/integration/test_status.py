@@ -1,4 +1,4 @@
-"""Status messages arrive on a topic in OSML's form, and a broken topic fails nothing."""
+"""Status messages arrive on a topic in OSML's form; a topic that cannot be used fails no run."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_status_has_osml_body_and_attributes(topic: Topic) -> None:
     )
 
 
-def test_what_is_too_long_is_cut_and_still_arrives(topic: Topic) -> None:
+def test_a_status_that_is_too_long_is_truncated_and_arrives(topic: Topic) -> None:
     status = Status(JobStatus.FAILED, "j" * 9000, "ü" * 300_000, "i" * 9000)
     publish_status(topic.arn, status)
     body, attributes = topic.heard()
@@ -82,6 +82,6 @@ def test_a_topic_that_is_not_there_is_a_warning(aws: str, caplog: pytest.LogCapt
     assert f"STARTED of job job-1 was not published to {arn}" in caplog.text
 
 
-def test_without_a_topic_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_topic_no_status_is_published(caplog: pytest.LogCaptureFixture) -> None:
     publish_status(None, Status(JobStatus.STARTED, "job-1", "go"))
     assert caplog.text == ""

@@ -34,7 +34,7 @@ def test_it_holds_three_packages_with_types_and_without_the_harbour(wheel: ZipFi
     assert not [name for name in names if name.startswith("deployments/demo/harbour")]
 
 
-def test_it_tells_its_version_and_licence(wheel: ZipFile) -> None:
+def test_it_has_a_version_and_a_licence(wheel: ZipFile) -> None:
     (metadata,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
     told = message_from_string(wheel.read(metadata).decode())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

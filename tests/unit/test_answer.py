@@ -88,7 +88,7 @@ def test_osmls_deprecated_names_are_understood() -> None:
         (feature(imageGeometry={"type": "Blob"}, featureClasses=[SHIP]), "feature 0"),
     ],
 )
-def test_a_malformed_feature_costs_only_itself(broken: Any, reason: str) -> None:
+def test_a_malformed_feature_is_rejected_alone(broken: Any, reason: str) -> None:
     answer = read_answer(collection(broken, WHOLE), TILE)
     assert [row["ordinal"] for row in rows(collection(broken, WHOLE))] == [1]
     assert answer.rejected == 1
@@ -256,7 +256,7 @@ def test_an_answer_in_text_is_decoded_and_errors_name_its_source() -> None:
 @pytest.mark.parametrize(
     "broken", ['{"imageBBox": "1234"}', '{"imageBBox": [1,2,3,4], "note": "\\ud800"}']
 )
-def test_properties_that_cannot_be_published_cost_their_feature_alone(broken: str) -> None:
+def test_a_feature_with_properties_that_cannot_be_published_is_rejected_alone(broken: str) -> None:
     classes = '"featureClasses": [{"iri": "ship", "score": 0.5}]'
     properties = f"{broken[:-1]}, {classes}}}"
     text = f'{{"type": "FeatureCollection", "features": [{{"properties": {properties}}}]}}'

@@ -196,7 +196,7 @@ def test_a_notification_that_cannot_be_read_is_refused_by_field(body: str, told:
 @pytest.mark.parametrize(
     "name", ["a.tif", "A.TIFF", "x/y.NTF", "b.nitf", "c.jp2", "d.jpeg", "e.png", "f.img", "a.b.tif"]
 )
-def test_an_image_is_worked(name: str) -> None:
+def test_an_image_starts_a_run(name: str) -> None:
     assert plain(name).ignored == ""
     assert plain(name, size=None).ignored == ""
 

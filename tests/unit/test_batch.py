@@ -1,4 +1,4 @@
-"""A batch of tiles through a model: every tile ends in one state, whatever its neighbours do."""
+"""A batch of tiles and a model: every tile ends in one state, whatever happens to the others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -169,14 +169,14 @@ def test_every_call_is_counted(answers: list[object], state: str, attempts: int)
     assert len(told) == failed
 
 
-def test_malformed_features_are_counted_and_cost_nothing_else() -> None:
+def test_malformed_features_are_rejected_alone_and_counted() -> None:
     answer = collection([0, 0, 2, 2], [9, 9, 1, 1], [50, 0, 60, 9], [4, 4, 6, 6])
     found = infer_tiles([tile(0)], Scripted(answer), attempts=1)
     assert found.detections["ordinal"].to_pylist() == [0, 3]
     assert coverage.rejected(found.ledger) == 2
 
 
-def test_properties_nested_too_deep_cost_only_their_feature() -> None:
+def test_a_feature_with_properties_nested_too_deep_is_rejected_alone() -> None:
     answer = collection([0, 0, 2, 2], [4, 4, 6, 6])
     nested: list[Any] = []
     for _ in range(2000):

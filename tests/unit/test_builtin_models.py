@@ -97,7 +97,7 @@ def test_flood_stays_inside_and_depends_on_content_alone(
     assert count == 0 or other != first
 
 
-def test_failure_fails_as_the_colour_asks() -> None:
+def test_failure_fails_in_the_way_of_the_tiles_colour() -> None:
     failure = builtin.create_model("failure", {"seconds": 0, "patience": 7})
     with pytest.raises(TransientError):
         failure(flat((255, 0, 0)))
@@ -115,7 +115,9 @@ def test_failure_fails_as_the_colour_asks() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "bands"), [("uint8", 3), ("uint16", 1), ("float32", 4)])
-def test_bright_targets_finds_what_stands_out(dtype: str, bands: int) -> None:
+def test_bright_targets_finds_objects_brighter_than_their_surroundings(
+    dtype: str, bands: int
+) -> None:
     pixels = sea(dtype, bands)
     known = [(30, 40, 70, 52), (90, 90, 102, 96), (200, 8, 212, 80), (200, 8 + 78, 212, 150)]
     for x, y, x_end, y_end in known:
@@ -265,7 +267,7 @@ def npy(value: Any) -> bytes:
         (npy(np.zeros(4)), r"shape \(4,\)"),
     ],
 )
-def test_junk_is_refused_with_a_reason(payload: bytes, told: str) -> None:
+def test_bytes_that_are_not_a_tile_are_refused_with_the_reason(payload: bytes, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         decode_tile(payload, "image/png")
 

@@ -1,4 +1,4 @@
-"""What builds, describes and probes the container image, without building one."""
+"""The build command, the locks and the health check of the container image, without a build."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def answering(server: socket.socket, answer: bytes) -> int:
         (b"", False),
     ],
 )
-def test_what_listens_expected_if_it_answers_without_an_error(
+def test_a_listening_server_is_healthy_if_it_answers_without_an_error(
     server: socket.socket, answer: bytes, expected: bool
 ) -> None:
     assert healthy(answering(server, answer), "/health") is expected
@@ -71,7 +71,7 @@ def test_a_container_without_a_server_is_healthy(server: socket.socket) -> None:
     assert healthy(port, "/health")
 
 
-def test_the_probe_loads_none_of_what_it_probes() -> None:
+def test_the_health_check_imports_no_slow_module() -> None:
     program = "import deployments.image.health, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert not {
@@ -85,7 +85,7 @@ def test_the_probe_loads_none_of_what_it_probes() -> None:
     }.intersection(loaded.stdout.decode().split())
 
 
-def test_an_index_is_handed_on_without_folders_that_a_build_does_not_see(tmp_path: Path) -> None:
+def test_an_index_is_passed_on_without_folders_that_a_build_cannot_read(tmp_path: Path) -> None:
     settings = {
         "index-url": "https://user:word@index.example/simple",
         "extra-index-url": "file:///srv/index/simple\nhttps://more.example/simple",
@@ -103,14 +103,14 @@ def test_an_index_is_handed_on_without_folders_that_a_build_does_not_see(tmp_pat
     ]
 
 
-def test_where_nothing_is_set_nothing_is_handed_on(
+def test_without_settings_no_secret_is_passed_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     assert host.secrets({"find-links": "/srv/wheels"}, tmp_path) == {}
 
 
-def test_the_environment_of_pip_goes_before_its_files(
+def test_the_environment_of_pip_takes_precedence_over_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://file.example\nproxy = p:1\n")
@@ -172,7 +172,7 @@ def test_the_image_has_the_versions_that_are_tested() -> None:
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_of_tools_holds_only_what_running_does_not_take(name: str) -> None:
+def test_a_lock_of_tools_contains_only_packages_that_are_not_needed_to_run(name: str) -> None:
     tools = names(LOCKS[name])
     assert tools
     assert not tools & names(ROOT / "requirements.lock")
@@ -186,13 +186,13 @@ def test_a_lock_names_no_address_to_download_from(lock: Path) -> None:
     assert "://" not in lock.read_text()
 
 
-def test_what_builds_it_is_pinned_with_hashes() -> None:
+def test_the_build_tools_are_pinned_with_hashes() -> None:
     lock = IMAGE / "build.lock"
     assert names(lock) >= {"hatchling", "cyclonedx-bom"}
     assert len(hashes(lock)) >= len(pins(lock))
 
 
-def test_no_tool_of_development_is_in_the_image() -> None:
+def test_the_image_contains_no_development_tool() -> None:
     tools = {
         "ministack",
         "hatchling",

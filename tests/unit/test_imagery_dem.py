@@ -150,7 +150,7 @@ def test_scaled_integers_are_metres(tmp_path: Path) -> None:
     assert Dem(source_of(file)).heights(np.array([[-73.2, 45.2]])) == pytest.approx(128.4)
 
 
-def test_cells_without_a_height_get_no_weight(tmp_path: Path) -> None:
+def test_cells_without_a_height_are_ignored(tmp_path: Path) -> None:
     heights = np.full((5, 5), 100.0, np.float32)
     heights[:, 3:] = -32768
     file = write(tmp_path / "coast.tif", heights, Affine(1, 0, 0, 0, -1, 5), nodata=-32768)
@@ -163,7 +163,7 @@ def test_cells_without_a_height_get_no_weight(tmp_path: Path) -> None:
     )
 
 
-def test_rpc_over_hills_is_gdal_both_ways(dem: str) -> None:
+def test_rpc_over_hills_equals_gdals_in_both_directions(dem: str) -> None:
     found, theirs = RpcGeoreference(RPCS, dem), gdal(dem)
     points = pixels(20_000)
     world = found.to_world(points)

@@ -52,7 +52,7 @@ def georeference(tmp_path: Path, driver: str = "GTiff", **profile: Any) -> Geore
     scale=st.floats(0.1, 30),
     seed=st.integers(0, 99),
 )
-def test_affine_is_pyproj(epsg: int, angle: float, scale: float, seed: int) -> None:
+def test_affine_equals_pyproj(epsg: int, angle: float, scale: float, seed: int) -> None:
     centres = {32618: (5e5, 4.5e6), 3857: (0, 5e6), 4326: (2, 48), 4269: (-90, 40), 3413: (0, -2e6)}
     x, y = centres.get(epsg, (7e5, 6.6e6))
     scale = scale / 1e5 if epsg in (4326, 4269) else scale
@@ -85,7 +85,7 @@ def test_affine_over_the_antimeridian(start: float) -> None:
     np.testing.assert_allclose(found.to_image(world), points, atol=1e-6)
 
 
-def test_no_answer_is_nan() -> None:
+def test_a_point_that_cannot_be_converted_is_nan() -> None:
     found = AffineGeoreference(Affine(1e7, 0, 0, 0, -1e7, 0), "EPSG:32618", (9, 9))
     world = found.to_world(np.array([[0.0, 0.0], [9.0, 9.0]]))
     assert np.isnan(world[1]).all()
@@ -114,7 +114,7 @@ def control(longitude: float) -> list[GroundControlPoint]:
 
 
 @pytest.mark.parametrize("longitude", [77.0, 179.9])
-def test_gcps_are_met_exactly(tmp_path: Path, longitude: float) -> None:
+def test_gcps_are_mapped_exactly(tmp_path: Path, longitude: float) -> None:
     points = control(longitude)
     found = georeference(tmp_path, gcps=points, crs="EPSG:4326")
     assert isinstance(found, SplineGeoreference)
@@ -128,7 +128,7 @@ def test_gcps_are_met_exactly(tmp_path: Path, longitude: float) -> None:
 
 
 @pytest.mark.parametrize("pole", [90, -90])
-def test_gcps_around_a_pole_are_met_and_between_them_the_ground(pole: int) -> None:
+def test_gcps_around_a_pole_are_mapped_exactly_and_points_between_them_closely(pole: int) -> None:
     local = pyproj.CRS(f"+proj=laea +lat_0={pole} +lon_0=0 +datum=WGS84").to_wkt()
     truth = AffineGeoreference(Affine(300, 0, -5e4, 0, -300, 4e4), local, (400, 300))
     grid = np.stack(np.meshgrid(np.arange(0, 401, 50.0), np.arange(0, 301, 50.0)), -1).reshape(
@@ -197,7 +197,7 @@ def by_definition(lonlat: NDArray[np.float64]) -> NDArray[np.float64]:
     )
 
 
-def test_rpc_is_the_definition_and_half_a_pixel(tmp_path: Path) -> None:
+def test_rpc_equals_its_definition_plus_half_a_pixel(tmp_path: Path) -> None:
     found = georeference(tmp_path, rpcs=RPCS)
     assert isinstance(found, RpcGeoreference)
     assert (found.kind, found.text) == ("rpc", "RPC at 120 m")
@@ -246,7 +246,7 @@ def test_nitf_corners_are_igeolo(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not on this machine")
-def test_sentinel_1_gcps_are_met() -> None:
+def test_sentinel_1_gcps_are_mapped_exactly() -> None:
     image = open_image(str(DATA / "cog_gcps_s1.tif"), roots=[DATA])
     with rasterio.open(image.path) as dataset:
         points = dataset.gcps[0]

@@ -144,7 +144,7 @@ def test_a_chip_has_the_position_it_has_in_the_full_image(
 
 
 @needs_data
-def test_a_part_of_a_product_says_so(edited: Callable[[bytes, bytes], Path]) -> None:
+def test_a_part_of_a_product_is_described_as_a_part(edited: Callable[[bytes, bytes], Path]) -> None:
     found = georeference(edited(b"<NumRows>50</NumRows>", b"<NumRows>99</NumRows>"))
     assert found.text == "SICD sensor model at -5 m, the first 50 of 99 rows"
     points = pixels()
@@ -217,7 +217,7 @@ def test_without_the_extra_the_record_names_the_corner_points(
         (b'exponent1="0"', b'exponent1="x"', "beyond order"),
     ],
 )
-def test_an_unusable_model_is_replaced_by_the_corner_points(
+def test_the_corner_points_are_used_instead_of_an_unusable_model(
     edited: Callable[[bytes, bytes], Path], old: bytes, new: bytes, reason: str
 ) -> None:
     found = georeference(edited(old, new))

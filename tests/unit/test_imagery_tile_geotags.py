@@ -359,7 +359,7 @@ def test_nitf_tiles_repeat_the_images_markings_and_records(
     assert tile.source_metadata[0]["sourceDT"] == image.source_metadata[0]["sourceDT"]
 
 
-def test_records_of_the_whole_image_alone_are_left_out(tmp_path: Path) -> None:
+def test_records_that_describe_only_the_whole_image_are_left_out(tmp_path: Path) -> None:
     image = nitf_source(tmp_path, PLACES["north up"], TRE="STDIDC=" + "0" * 89)
     tile = tile_of(image, WINDOWS[1], "NITF", "NONE", tmp_path / "tile.ntf")
     with rasterio.open(image.path) as whole, rasterio.open(tile.path) as part:

@@ -195,7 +195,7 @@ def test_an_output_that_fails_does_not_hide_why_the_job_failed(
         ({"regionOfInterest": "POLYGON((0 0, 1 0, 1 1, 0 0))"}, "do not meet"),
     ],
 )
-def test_a_request_that_cannot_be_honoured_is_refused_before_any_work(
+def test_a_request_that_cannot_be_fulfilled_is_refused_before_any_work(
     allowed: Path, fields: dict[str, Any], told: str
 ) -> None:
     scene = paint(allowed / "scene.tif")
@@ -225,7 +225,7 @@ class Recorder(SilentObserver):
         self.reasons.append(lost)
 
 
-def test_an_observer_hears_of_the_plan_of_regions_and_of_every_tile(allowed: Path) -> None:
+def test_an_observer_is_told_of_the_plan_of_regions_and_of_every_tile(allowed: Path) -> None:
     scene, recorder = paint(allowed / "scene.tif"), Recorder()
     asked = request(scene, allowed / "out", regionOfInterest=corner(scene))
     work_image(asked, asked.image_urls[0], recorder, region_rows=300)

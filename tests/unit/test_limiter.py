@@ -1,4 +1,4 @@
-"""Permits to call an endpoint: in order, never too many, and no thread waits for ever."""
+"""Permits to call an endpoint: in order, never above the limit, in the end for every thread."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ TestPermits = Permits.TestCase
 TestPermits.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-def test_a_hundred_threads_are_all_served_whatever_happens_to_the_limits() -> None:
+def test_a_hundred_threads_all_get_permits_whatever_the_limits() -> None:
     limiter, served, lock, ended = Limiter(5), [0], Lock(), Event()
 
     def call(number: int) -> None:

@@ -1,4 +1,4 @@
-"""What `make setup` says of the Python it needs, before it installs anything."""
+"""`make setup` looks for a supported Python before it installs anything."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ exit 1
     return program
 
 
-def test_without_a_python_it_says_which_it_needs_and_installs_nothing(clone: Path) -> None:
+def test_without_a_python_it_names_the_versions_it_needs_and_installs_nothing(clone: Path) -> None:
     done = make(clone, "setup", path=clone / "nowhere")
     assert done.returncode != 0
     assert "Swath needs Python 3.11, 3.12, 3.13 or 3.14." in done.stderr
@@ -68,7 +68,7 @@ def test_a_python_of_another_version_is_refused_by_name(
     assert not (clone / "asked").exists()
 
 
-def test_the_newest_python_that_serves_is_taken(clone: Path) -> None:
+def test_the_newest_supported_python_is_used(clone: Path) -> None:
     for name, version in {"python3.13": (3, 13), "python3.12": (3, 12), "python3": (3, 15)}.items():
         fake_python(clone, name, version)
     make(clone, "setup", path=clone)
@@ -76,7 +76,7 @@ def test_the_newest_python_that_serves_is_taken(clone: Path) -> None:
     assert " -m venv --clear .venv" in (clone / "asked").read_text()
 
 
-def test_a_python3_in_range_is_taken_where_none_is_named_by_its_version(clone: Path) -> None:
+def test_a_supported_python3_is_used_if_no_command_has_a_version_in_its_name(clone: Path) -> None:
     fake_python(clone, "python3", (3, 14))
     make(clone, "setup", path=clone)
     assert f"{clone}/python3 -m venv" in (clone / "asked").read_text()

@@ -1,4 +1,4 @@
-"""Settling in regions and merging what was deferred is settling all at once."""
+"""Settling in regions and then merging the deferred detections equals settling all at once."""
 
 from __future__ import annotations
 

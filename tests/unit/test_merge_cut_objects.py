@@ -147,7 +147,7 @@ def test_at_a_corner_any_of_the_tiles_beyond_shows_more(beyond: int) -> None:
     assert cut_one(box, 4, inferred) == DROPPED
 
 
-def test_a_view_long_in_the_other_direction_depends_on_the_tile_beyond_the_edge_alone() -> None:
+def test_a_view_long_in_the_other_direction_depends_only_on_the_tile_beyond_the_edge() -> None:
     box = (300.0, 300.0, 330.0, 600.0)  # cut on the left; reaches too far down for the tile above
     inferred = all_inferred(SQUARE)
     inferred[3] = 0
@@ -356,7 +356,7 @@ def test_of_an_object_no_larger_than_a_tile_no_piece_stays_beside_another_view(
     assert len(left) == 1 or (left == box).all()
 
 
-def test_a_pile_of_views_leaves_one() -> None:
+def test_of_many_views_of_one_object_one_stays() -> None:
     rng = np.random.default_rng(0)
     n = 20_000
     tiles = np.sort(rng.integers(0, 2, n))

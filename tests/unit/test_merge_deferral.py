@@ -50,7 +50,7 @@ def by_definition(bounds: NDArray[np.float64], labels: NDArray[np.int64]) -> lis
 
 @settings(deadline=None)
 @given(labelled)
-def test_they_are_the_definition(detections: list[tuple[tuple[float, ...], int]]) -> None:
+def test_clusters_equal_their_definition(detections: list[tuple[tuple[float, ...], int]]) -> None:
     bounds, labels = arrays(detections)
     assert clusters(bounds, labels).tolist() == by_definition(bounds, labels)
 
@@ -60,7 +60,7 @@ def test_boxes_of_one_label_that_only_touch_are_together() -> None:
     assert clusters(bounds, np.array([3, 3, 7])).tolist() == [0, 0, 1]
 
 
-def test_a_pile_and_a_chain_are_one_cluster_each() -> None:
+def test_a_stack_of_boxes_and_a_chain_of_boxes_are_one_cluster_each() -> None:
     place = np.random.default_rng(5).uniform(0, 10, (20_000, 2))
     pile = np.hstack([place, place + 20])
     steps = np.arange(200_000.0)[:, None] * [5, 0]

@@ -159,7 +159,7 @@ def test_drawn_shapes_are_as_in_the_whole_image(draw: Any, tile: int, overlap: i
     assert_same(dissolve(segmented(mask, grid), grid, threshold(overlap)), polygons(mask))
 
 
-def test_what_a_failed_tile_alone_would_have_seen_is_missing_and_joins_nothing() -> None:
+def test_an_area_that_only_a_failed_tile_covers_is_missing_and_joins_nothing() -> None:
     mask = noise() | spiral()
     grid = Grid(mask.shape[1], mask.shape[0], 128, 40)
     failed = {5, 6}
@@ -278,7 +278,7 @@ def test_where_tiles_only_touch_borders_are_compared_by_length() -> None:
     assert len(left(*corner, grid=Grid(200, 200, 100, 0), iou=0)) == 2
 
 
-def test_boxes_take_part_as_their_outlines_and_stay_boxes_alone() -> None:
+def test_boxes_are_joined_by_their_outlines_and_stay_boxes_if_nothing_joins_them() -> None:
     cut = [row(0, 0, box(60, 10, 100, 20), drawn=False), row(1, 0, box(80, 10, 130, 20))]
     alone = row(1, 1, box(110, 60, 120, 70), drawn=False)
     found = left(*cut, alone)
@@ -299,7 +299,7 @@ def test_detections_without_a_surface_in_their_tile_stay_unchanged() -> None:
     assert dissolve(table(rows), TWO, 0).equals(table(rows))
 
 
-def test_what_is_drawn_outside_of_a_tile_is_neither_compared_nor_joined() -> None:
+def test_an_outline_outside_of_its_tile_is_neither_compared_nor_joined() -> None:
     guess = row(0, 0, box(60, 10, 140, 20))
     assert geometry(dissolve(table([guess]), TWO, 0.5))[0].equals(box(60, 10, 140, 20))
     (found,) = left(guess, row(1, 0, box(80, 10, 110, 20)), iou=0.99)
@@ -325,7 +325,7 @@ def test_nothing_dissolves_to_nothing() -> None:
     assert found.schema == SCHEMA
 
 
-def test_a_pile_of_the_same_object_is_one() -> None:
+def test_many_views_of_the_same_object_become_one() -> None:
     shifts = np.random.default_rng(0).normal(0, 1, (2, 1500, 2))
     pile = [
         row(tile, ordinal, shapely.affinity.translate(shapely.Point(90, 50).buffer(8), x, y))

@@ -106,7 +106,7 @@ def test_sahi_in_float32_groups_boxes_that_do_not_overlap_enough() -> None:
     assert keepers.tolist() == [0, 1]
 
 
-def test_a_deep_pile_is_grouped() -> None:
+def test_many_overlapping_boxes_are_grouped() -> None:
     place = np.random.default_rng(3).uniform(0, 10, (20_000, 2))
     shapes = Shapes.boxes(np.hstack([place, place + 20]))
     scores = np.random.default_rng(4).random(20_000)

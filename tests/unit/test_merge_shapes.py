@@ -114,7 +114,7 @@ any_shape = (outlines | hulls | holed | several | upright).filter(
 
 @settings(deadline=None, max_examples=300)
 @given(any_shape, any_shape, st.sampled_from([0, FAR]))
-def test_any_two_shapes_have_in_common_what_shapely_finds(
+def test_the_common_area_of_two_shapes_equals_shapelys(
     one: shapely.Geometry, other: shapely.Geometry, tile: int
 ) -> None:
     found = shapes(*in_tile([one, other], tile), tile=tile)
@@ -128,7 +128,7 @@ def test_any_two_shapes_have_in_common_what_shapely_finds(
 
 @settings(deadline=None)
 @given(st.lists(any_shape, min_size=2, max_size=5), st.randoms())
-def test_an_overlap_depends_neither_on_order_nor_on_place(
+def test_an_overlap_depends_neither_on_order_nor_on_position(
     geometries: list[shapely.Geometry], random: Any
 ) -> None:
     order = random.sample(range(len(geometries)), len(geometries))
@@ -140,7 +140,7 @@ def test_an_overlap_depends_neither_on_order_nor_on_place(
 
 
 @pytest.mark.parametrize("tile", [0, FAR])
-def test_rotated_boxes_have_in_common_what_shapely_finds(tile: int) -> None:
+def test_the_common_area_of_rotated_boxes_equals_shapelys(tile: int) -> None:
     one, other = coarse(rotated(5000, 1)), coarse(rotated(5000, 2))
     found = shapes(*in_tile(one, tile), *in_tile(other, tile), tile=tile)
     places = np.arange(5000)
@@ -162,7 +162,7 @@ def test_upright_polygons_are_boxes_bit_for_bit() -> None:
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_a_box_and_a_surface_have_in_common_what_shapely_finds() -> None:
+def test_the_common_area_of_a_box_and_a_polygon_equals_shapelys() -> None:
     boxes = np.array([[980.0, 985, 1010, 1002], [0, 0, 2000, 2000], [900, 900, 901, 901]])
     turned = rotated(300, 3)
     found = shapes_of(table([None] * 3 + list(turned), 0, [*boxes, *shapely.bounds(turned)]), GRID)
@@ -174,7 +174,7 @@ def test_a_box_and_a_surface_have_in_common_what_shapely_finds() -> None:
 
 @pytest.mark.parametrize("tile", [0, FAR])
 @pytest.mark.parametrize("angle", [0, 0.3, np.pi / 4, 2.5])
-def test_neighbours_that_touch_have_nothing_in_common(tile: int, angle: float) -> None:
+def test_neighbours_that_touch_have_no_common_area(tile: int, angle: float) -> None:
     side = np.array([30 * np.cos(angle), 30 * np.sin(angle)])
     up = np.array([-side[1], side[0]]) / 3
     row = [np.array([1000 + 2000 * tile, 1000]) + k * side for k in range(4)]
@@ -185,7 +185,7 @@ def test_neighbours_that_touch_have_nothing_in_common(tile: int, angle: float) -
         assert intersection_area(found, first + 1, first) == 0
 
 
-def test_a_shape_in_another_has_its_whole_area_in_common() -> None:
+def test_a_shape_inside_another_shares_its_whole_area() -> None:
     outer = shapely.Point(1000, 1000).buffer(200)
     inner = rotated(50, 4)
     found = shapes(outer, *inner)
@@ -233,7 +233,7 @@ def test_parts_cover_their_surface_without_overlap(shape: shapely.Geometry, tile
     assert (np.diff([ring[0, 0] for ring in rings]) >= 0).all()
 
 
-def test_masks_whose_holes_touch_are_cut_whole() -> None:
+def test_masks_whose_holes_touch_are_cut_into_parts_completely() -> None:
     random = np.random.default_rng(8)
     rows, columns = np.nonzero(random.random((60, 60)) < 0.6)
     mask = shapely.union_all(shapely.box(columns, rows, columns + 1, rows + 1))

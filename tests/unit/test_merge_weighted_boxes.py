@@ -149,7 +149,7 @@ def test_boxes_of_score_0_are_those_of_their_founder() -> None:
     assert scores[0] == 0
 
 
-def test_a_deep_pile_is_fused() -> None:
+def test_many_overlapping_boxes_are_fused() -> None:
     place = np.random.default_rng(3).uniform(0, 3, (20_000, 2))
     boxes = np.hstack([place, place + 20])
     owners, means, _ = fuse(boxes, np.full(20_000, 0.5), np.zeros(20_000, np.int64), 0.5)

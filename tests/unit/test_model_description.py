@@ -66,7 +66,9 @@ class TestLoading:
         whole = load_description(str(write_json(tmp_path / "b.json", item)), [tmp_path], None)
         assert alone.properties == whole.properties
 
-    def test_a_missing_description_is_refused_with_what_to_write(self, tmp_path: Path) -> None:
+    def test_a_missing_description_is_refused_with_its_required_fields(
+        self, tmp_path: Path
+    ) -> None:
         with pytest.raises(RequestError, match=r"model.json: there is no.*swath:detector"):
             load_description(str(tmp_path / "model.json"), [tmp_path], None)
 
@@ -236,7 +238,9 @@ class TestTensors:
         ],
     )
     @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
-    def test_values_are_scaled_as_mlm_says(self, scaling: Any, expected: Any, dtype: str) -> None:
+    def test_values_are_scaled_as_mlm_defines(
+        self, scaling: Any, expected: Any, dtype: str
+    ) -> None:
         pixels = ramp(64, 64, dtype=dtype)
         description = described(YOLOX | {"pixel_types": [dtype]}, value_scaling=[scaling])
         tensor = description.prepare(tile(pixels)).tensor
@@ -263,7 +267,7 @@ class TestTensors:
         pixels=arrays.arrays(np.uint16, (1, 8, 8)),
         data_type=st.sampled_from(["uint8", "int8", "int16", "float16", "float32"]),
     )
-    def test_what_a_type_cannot_hold_becomes_its_nearest_value(
+    def test_a_value_outside_the_range_of_a_type_becomes_the_nearest_limit(
         self, pixels: NDArray[np.uint16], data_type: str
     ) -> None:
         detector = YOLOX | {"pixel_types": ["uint16"]}

@@ -86,7 +86,7 @@ def yolox_head(at: Mapping[int, tuple[Sequence[float], float, int]]) -> NDArray[
 class TestYolox:
     @settings(deadline=None)
     @given(box=BOXES, cell=st.integers(0, CELLS - 1), label=st.integers(0, 2))
-    def test_a_box_of_any_cell_comes_back(self, box: list[float], cell: int, label: int) -> None:
+    def test_a_box_of_any_cell_is_decoded(self, box: list[float], cell: int, label: int) -> None:
         (found,) = read(YOLOX, {"output": yolox_head({cell: (box, 0.8, label)})})
         np.testing.assert_allclose(found.boxes, [box], atol=1e-3)
         np.testing.assert_allclose(found.scores, [0.72], rtol=1e-6)
@@ -138,7 +138,7 @@ class TestYolox:
 class TestYolov8:
     @settings(deadline=None)
     @given(box=BOXES, label=st.integers(0, 2), transposed=st.booleans())
-    def test_a_box_comes_back_from_either_layout(
+    def test_a_box_is_decoded_from_either_layout(
         self, box: list[float], label: int, transposed: bool
     ) -> None:
         head = np.zeros((1, 7, 40), np.float32)
@@ -307,7 +307,7 @@ class TestBatches:
     share=st.tuples(st.floats(0.01, 1.2), st.floats(0.01, 1.2)),
     letterbox=st.sampled_from([None, "corner", "centre"]),
 )
-def test_a_box_of_a_tile_of_any_size_comes_back(
+def test_a_box_of_a_tile_of_any_size_is_decoded(
     tile: tuple[int, int],
     corner: tuple[float, float],
     share: tuple[float, float],

@@ -124,7 +124,7 @@ def test_a_model_answers_with_boxes(tmp_path: Path) -> None:
     order=st.sampled_from(["RGB", "BGR"]),
     data=st.data(),
 )
-def test_boxes_come_back_in_pixels_of_the_tile(
+def test_boxes_are_returned_in_pixels_of_the_tile(
     tmp_path: Path,
     size: tuple[int, int],
     letterbox: str | None,
@@ -245,12 +245,14 @@ class TestRefusals:
         assert len(str(raised.value).splitlines()) == 1
         return str(raised.value)
 
-    def test_a_model_without_a_description_says_what_to_write(self, tmp_path: Path) -> None:
+    def test_a_model_without_a_description_is_refused_with_the_required_fields(
+        self, tmp_path: Path
+    ) -> None:
         model = answering(tmp_path / "m.onnx", FOUND)
         with pytest.raises(RequestError, match=r"m.json: there is no.*write the model's"):
             open_onnx(request(model), image(tmp_path), [tmp_path], 60)
 
-    def test_the_description_may_lie_elsewhere(self, tmp_path: Path) -> None:
+    def test_the_description_may_be_in_another_folder(self, tmp_path: Path) -> None:
         model = answering(tmp_path / "m.onnx", FOUND)
         other = write_json(tmp_path / "other.json", describe(TORCHVISION))
         asking = request(model, description=str(other))

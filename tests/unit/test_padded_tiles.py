@@ -1,4 +1,4 @@
-"""Images thinner than a model's input: boxes in Swath's own padding are no fault of the model."""
+"""Images thinner than a model's input: boxes in Swath's own padding are not errors of the model."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_a_plan_has_a_text_of_one_line(folder: Path) -> None:
     assert plan.text(4) == "230 × 170 pixels, 3 × uint8: 30 tiles of 48 × 48 in 4 regions"
 
 
-def test_a_plan_that_can_be_worked_passes(folder: Path) -> None:
+def test_a_plan_that_can_be_processed_passes(folder: Path) -> None:
     request = ask(folder)
     assert check_plan(request, request.image_urls[0]).grid == plan_of(request).grid
 
@@ -173,7 +173,7 @@ def test_a_plan_that_can_be_worked_passes(folder: Path) -> None:
         ),
     ],
 )
-def test_a_plan_that_cannot_be_worked_is_refused(
+def test_a_plan_that_cannot_be_processed_is_refused(
     folder: Path, fields: dict[str, Any], told: str
 ) -> None:
     request = ask(folder, **fields)

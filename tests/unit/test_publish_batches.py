@@ -83,7 +83,9 @@ def whole(count: int) -> dict[str, bytes]:
 
 @settings(max_examples=10)
 @given(st.lists(st.integers(0, ROWS), max_size=40))
-def test_the_same_rows_give_the_same_bytes_in_whatever_tables(places: list[int]) -> None:
+def test_the_same_rows_give_the_same_bytes_however_they_are_split_into_tables(
+    places: list[int],
+) -> None:
     with TemporaryDirectory() as folder:
         files = published(Path(folder), lambda: cut(detections(ROWS), places))
     assert files == whole(ROWS)
@@ -98,7 +100,7 @@ def test_row_groups_go_on_from_table_to_table(tmp_path: Path) -> None:
     assert groups == [32_768, count - 32_768]
 
 
-def test_the_bbox_of_a_collection_stands_last_and_holds_all_its_features() -> None:
+def test_the_bbox_of_a_collection_is_written_last_and_contains_all_features() -> None:
     collection = json.loads(whole(ROWS)["geojson"])
     assert list(collection) == ["swath", "type", "features", "bbox"]
     boxes = np.array([feature["bbox"] for feature in collection["features"]])
@@ -144,7 +146,7 @@ def test_bands_without_rows_are_valid_files(tmp_path: Path, none: Iterable[pa.Ta
     assert pq.read_metadata(tmp_path / "x.parquet").num_rows == 0
 
 
-def test_a_table_that_cannot_be_had_leaves_nothing_published(tmp_path: Path) -> None:
+def test_nothing_is_published_if_a_table_cannot_be_read(tmp_path: Path) -> None:
     def read_detections() -> Iterator[pa.Table]:
         yield detections(ROWS)
         raise PublishError("Cannot read region 2.")

@@ -1,4 +1,4 @@
-"""Detections become features: a place, an identity, and whose properties win."""
+"""Detections become features: their position, their id, and the precedence of properties."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_all_vertices_are_placed_by_one_call() -> None:
     assert len(calls) == 1
 
 
-def test_an_image_without_a_georeference_places_nothing() -> None:
+def test_an_image_without_a_georeference_gives_features_without_geometry() -> None:
     features = geolocate(detections(row()), None)
     assert features.geometry[0] is None
     assert np.isnan(features.centers).all()
@@ -127,7 +127,7 @@ def test_an_image_without_a_georeference_places_nothing() -> None:
     assert features.image_geometry[0].equals(shapely.box(10, 10, 20, 30))
 
 
-def test_a_vertex_off_the_earth_takes_the_place_from_its_feature_alone() -> None:
+def test_a_vertex_off_the_earth_removes_only_its_features_geometry() -> None:
     georeference = Function(lambda x, y: (np.where(x > 100, np.inf, x / 1000), y / 1000))
     features = geolocate(detections(row(), row((90, 0, 110, 10)), row((0, 0, 5, 5))), georeference)
     assert [geometry is None for geometry in features.geometry] == [False, True, False]
@@ -159,7 +159,7 @@ def test_an_object_on_the_pole_holds_the_pole() -> None:
 
 
 @given(st.floats(-200, 1200), st.floats(-200, 1200), st.floats(0.1, 200), st.integers(-1, 1))
-def test_every_place_is_on_the_map(x: float, y: float, side: float, turns: int) -> None:
+def test_every_position_is_on_the_map(x: float, y: float, side: float, turns: int) -> None:
     georeference = Function(lambda px, py: (170 + px / 50 + 360 * turns, 40 - py / 50))
     features = geolocate(detections(row((x, y, x + side, y + side))), georeference)
     geometry, (west, south, east, north) = features.geometry[0], features.bboxes[0]
@@ -195,7 +195,7 @@ def test_the_request_wins_over_the_model_and_swath_over_both() -> None:
     assert others == {"colour": "red", "heading": 12.5, "mission": 7}
 
 
-def test_what_json_has_no_word_for_does_not_stop_the_rest() -> None:
+def test_values_that_json_cannot_hold_are_replaced() -> None:
     text = '{"a": NaN, "b": [1e999, -Infinity, 2.5], "c": "\\ud800x", "d": "ship"}'
     ((classes, others),) = METADATA.properties_of(detections(row() | {"properties": text}))
     assert classes == [{"iri": "ship", "score": 0.5}]

@@ -258,7 +258,7 @@ def test_a_run_that_fails_leaves_no_features_of_an_earlier_run(tmp_path: Path) -
     assert all(other.read_text() == "kept" for other in others)
 
 
-def test_features_that_cannot_be_removed_are_told_and_keep_their_own_ledger(
+def test_features_that_cannot_be_removed_are_named_and_keep_their_own_ledger(
     tmp_path: Path,
 ) -> None:
     ledger, blocked = tmp_path / "x.tif.coverage.parquet", tmp_path / "x.tif.parquet"
@@ -269,7 +269,9 @@ def test_features_that_cannot_be_removed_are_told_and_keep_their_own_ledger(
     assert ledger.read_text() == "of the earlier run"
 
 
-def test_one_bad_output_does_not_keep_the_others(tmp_path: Path, georeference: Place) -> None:
+def test_one_output_that_fails_does_not_prevent_the_others(
+    tmp_path: Path, georeference: Place
+) -> None:
     roots = [tmp_path / "allowed"]
     outputs = [folder_output(tmp_path / "elsewhere"), folder_output(roots[0])]
     with pytest.raises(PublishError, match=r"outputs\[0\].*SWATH_LOCAL_ROOTS.*x\.tif\.parquet"):

@@ -101,7 +101,7 @@ def test_throttled_calls_do_not_count_but_end_after_three_times_the_seconds(cloc
         tile.delay(ThrottledError("busy"))
 
 
-def test_failures_do_not_count_while_the_endpoint_is_down_for_all(clock: Clock) -> None:
+def test_failures_do_not_count_as_attempts_while_the_endpoint_is_down(clock: Clock) -> None:
     tile = retry_state(attempts=1)
     for _ in range(10):
         tile.delay(UnreachableError("down"), counts=False)

@@ -40,7 +40,7 @@ def test_a_variant_without_weight_gets_no_image_if_another_has_weight(
 
 
 @given(some_variants, digests, st.integers(-8, 8))
-def test_weights_count_by_their_ratios_alone(
+def test_only_the_ratios_of_weights_matter(
     variants: list[Variant], digest: str, doublings: int
 ) -> None:
     scaled = [

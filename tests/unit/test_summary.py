@@ -69,7 +69,7 @@ def test_a_partial_result_says_how_much_failed_and_why_in_the_same_line() -> Non
     )
 
 
-def test_features_left_out_are_told_with_their_commonest_reason() -> None:
+def test_features_left_out_are_reported_with_their_most_frequent_reason() -> None:
     line = Summary(**WHOLE | {"rejected": 2, "rejections": [("no geometry", 1)]}).message
     assert "; 2 invalid features left out, most often because: no geometry; tiles: " in line
 
@@ -84,7 +84,9 @@ def test_features_left_out_are_told_with_their_commonest_reason() -> None:
         (1 - 1e-7, "less than 0.1 % of the area covered", "more than 99.9 % failed in 1 tile,"),
     ],
 )
-def test_what_is_not_whole_is_not_called_so(failed: float, covered: str, told: str) -> None:
+def test_an_incomplete_result_is_not_called_complete(
+    failed: float, covered: str, told: str
+) -> None:
     line = Summary(
         **WHOLE
         | {
