@@ -82,9 +82,17 @@ def _check_stream(stream: str, field: str) -> None:
 
 def _check_folder(folder: Path, field: str) -> None:
     """Check the folder, or its nearest parent that exists: a missing folder is created later."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if _exists(path))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise RequestError(
             f"{field}: folder {folder} cannot be made or written, because {existing} is not a "
             "folder that this process may write in: name another one, or change its permissions."
         )
+
+
+def _exists(path: Path) -> bool:
+    """Whether a path exists; False also if this process may not enter its folder."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return False

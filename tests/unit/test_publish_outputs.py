@@ -39,6 +39,25 @@ def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:
         check(tmp_path / "file" / "x", tmp_path)
 
 
+def test_a_folder_below_one_that_may_not_be_entered_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Python 3.14, `Path.exists` raises PermissionError there."""
+    private = tmp_path / "private"
+    private.mkdir()
+
+    def exists(path: Path) -> bool:
+        if path.parent == private:
+            raise PermissionError(13, "Permission denied", str(path))
+        return os.path.lexists(path)
+
+    monkeypatch.setattr(Path, "exists", exists)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != private)  # also for root
+    output = FileOutput(type="File", path=str(private / "results"))
+    with pytest.raises(RequestError, match=f"because {private} is not a folder that this process"):
+        check_outputs([output], [tmp_path])
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
