@@ -17,11 +17,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import caching
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -44,13 +46,38 @@ def inlined(function: Function) -> Function:
 
 
 def _compile(function: Function, *, forceinline: bool) -> Function:
+    compiler: Any = numba.njit(error_model="numpy", forceinline=forceinline)(function)
+    cache: Any = _Cache
     given = _CONFIG.CACHE_DIR
     _CONFIG.CACHE_DIR = _FOLDER  # only here, so that other libraries keep their own folders
     try:
-        compiler = numba.njit(cache=True, error_model="numpy", forceinline=forceinline)
-        return cast("Function", compiler(function))
+        compiler._cache = cache(function)  # noqa: SLF001 - as `njit(cache=True)` sets numba's own
     finally:
         _CONFIG.CACHE_DIR = given
+    return cast("Function", compiler)
+
+
+class _Cache(caching.FunctionCache):
+    """numba's cache, whose errors cost the time to compile and no more.
+
+    A file may be damaged, as after a power failure, and the disk may be full.
+    """
+
+    def load_overload(self, *arguments: object) -> object:
+        """The machine code of a function; None if there is none, or if its files are damaged."""
+        cache: Any = super()
+        try:
+            return cache.load_overload(*arguments)
+        except Exception:  # a damaged pickle may raise any
+            with suppress(OSError):
+                cache.flush()
+            return None
+
+    def save_overload(self, *arguments: object) -> None:
+        """Store the machine code of a function, if that is possible."""
+        cache: Any = super()
+        with suppress(Exception):  # it reads the index of the files first
+            cache.save_overload(*arguments)
 
 
 def _cache_folder() -> Path:
@@ -81,19 +108,9 @@ def _linked(folder: Path) -> Path:
     return temporary
 
 
-def _remove_damaged(folder: Path) -> None:
-    """Remove files that are empty or incomplete, as after a power failure: numba would raise."""
-    for file in folder.glob(_FILES):
-        content = file.read_bytes()
-        if not (content.startswith(b"\x80") and content.endswith(b".")):  # no complete pickle
-            file.unlink(missing_ok=True)
-
-
 def _prepare(folder: Path) -> Path:
-    """A cache folder that numba can use, with all intact files of the one given."""
-    usable = folder if _is_writable(folder) else _linked(folder)
-    _remove_damaged(usable)
-    return usable
+    """A cache folder that numba can use, with all files of the one given."""
+    return folder if _is_writable(folder) else _linked(folder)
 
 
 _FOLDER = str(_prepare(_cache_folder()))

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -111,13 +111,23 @@ def test_a_later_process_compiles_nothing(package: Path) -> None:
     assert run(package) == ["12"]
 
 
-@pytest.mark.parametrize("size", [0, -9], ids=["empty", "cut off"])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda _: b"",
+        lambda content: content[:-9],
+        lambda content: content[:2] + bytes(len(content) - 3) + content[-1:],
+    ],
+    ids=["empty", "cut off", "zeros"],
+)
 @pytest.mark.parametrize("pattern", ["*.nbi", "*.nbc"])
-def test_damaged_machine_code_is_compiled_again(package: Path, pattern: str, size: int) -> None:
-    damaged = [file for file in files(package) if file.match(pattern)]
-    assert damaged
-    for file in damaged:
-        file.write_bytes(file.read_bytes()[:size])
+def test_damaged_machine_code_is_compiled_again(
+    package: Path, pattern: str, damaged: Callable[[bytes], bytes]
+) -> None:
+    intact = {file: content for file, content in files(package).items() if file.match(pattern)}
+    assert intact
+    for file, content in intact.items():
+        file.write_bytes(damaged(content))
     with read_only(package):
         assert run(package, *POWERLESS) == COMPILED
     assert run(package) == COMPILED
@@ -174,3 +184,10 @@ def test_the_folder_of_numba_cache_dir_is_used(package: Path, tmp_path: Path) ->
     assert run(package, NUMBA_CACHE_DIR=str(folder)) == ["12"]
     assert files(folder)
     assert files(package) == before
+
+
+def test_a_disk_that_takes_no_file_costs_the_time_to_compile(package: Path) -> None:
+    shutil.rmtree(package / "tasks" / "merge" / "__pycache__")
+    assert run(package, "prlimit", "--fsize=0") == COMPILED
+    assert run(package) == COMPILED
+    assert run(package) == ["12"]
