@@ -187,9 +187,12 @@ class CircuitBreaker:
                 self.opened.set()
 
     def probe_delay(self) -> float:
-        """Seconds to wait before the next probe."""
-        self._probes += 1
-        return min(_LONGEST_PROBE_DELAY, _FIRST_DELAY * 2.0 ** min(9, self._probes - 2))
+        """Seconds to wait before the next probe; 0 if an answer has just closed the breaker."""
+        with self._lock:
+            if not self._probes:
+                return 0.0
+            self._probes += 1
+            return min(_LONGEST_PROBE_DELAY, _FIRST_DELAY * 2.0 ** min(9, self._probes - 2))
 
     def _record_silence(self, tile: int, error: SwathError, in_flight: int) -> None:
         """Become half open after enough tiles without a reply; any other failure is a reply."""

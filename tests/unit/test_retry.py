@@ -183,6 +183,14 @@ def test_an_answer_closes_the_breaker(clock: Clock) -> None:
     assert breaker.reason == ""
 
 
+def test_a_probe_that_begins_as_another_call_is_answered_leaves_the_breaker_closed() -> None:
+    breaker = CircuitBreaker(60.0)
+    fail(breaker, range(5), UnreachableError("down"))
+    breaker.record_answer()
+    breaker.probe_delay()  # of a thread that saw the breaker half open just before the answer
+    assert not breaker.half_open
+
+
 def test_as_many_failures_as_calls_in_flight_may_have_one_cause() -> None:
     breaker = CircuitBreaker(60.0)
     fail(breaker, range(63), UnreachableError("connection reset"), in_flight=64)
