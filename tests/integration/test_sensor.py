@@ -294,7 +294,7 @@ def test_a_deployment_that_was_created_again_is_found_by_its_name(inbox: Inbox) 
         prefect.delete_deployment(prefect.read_deployment_by_name(runs.name).id)
     image.to_deployment(inbox.deployment).apply()  # type: ignore[union-attr]
     assert runs.waiting() == 0
-    runs.create(Request.parse(request("good")), "s3://images/0.tif", "message")
+    runs.create(Request.parse(request("again")), "s3://images/0.tif", "message")
     assert runs.waiting() == 1
 
 
