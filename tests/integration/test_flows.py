@@ -21,8 +21,12 @@ from prefect import get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterParentFlowRunId,
+    LogFilter,
+    LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
@@ -132,13 +136,16 @@ def test_what_tasks_log_is_in_the_log_of_the_run(prefect_api: str, tmp_path: Pat
     port = int(prefect_api.split(":")[2].split("/", maxsplit=1)[0])
     environment = os.environ | client_environment(tmp_path, port)
     subprocess.run([sys.executable, "-c", _LOGS], env=environment, check=True, timeout=300)
+    named = FlowFilter(name=FlowFilterName(any_=["logs"]))
     with get_client(sync_client=True) as client:
+        (logged,) = client.read_flow_runs(flow_filter=named)
+        its = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[logged.id]))
         for _ in range(240):  # logs are sent in the background
-            told = [log.message for log in client.read_logs()]
-            if "the folder cannot be removed" in told:
+            messages = [log.message for log in client.read_logs(log_filter=its)]
+            if "the folder cannot be removed" in messages:
                 break
             time.sleep(0.5)
-    assert "the folder cannot be removed" in told
+    assert "the folder cannot be removed" in messages
 
 
 @pytest.fixture

@@ -469,7 +469,7 @@ def test_the_open_inference_protocol_takes_secrets_too(allowed: Path) -> None:
         wrong = in_aws({"url": f"{address}/gate", "token": "abd"})
         value = f"Bearer {{{{ {wrong}:token:: }}}}"
         asked = request(allowed, url, "OIP_ENDPOINT", Authorization=value, description=place)
-        with pytest.raises(RequestError, match="who are you"):
+        with pytest.raises(RequestError, match="missing token"):
             open_endpoint(asked, scene, 10.0)
 
 
