@@ -575,7 +575,7 @@ def test_without_permission_to_describe_the_run_continues_with_a_warning(
     with caplog.at_level(logging.WARNING):
         assert resolve_variant(request, "s3://images/a.tif") is request
     assert "sagemaker:DescribeEndpoint" in caplog.text
-    assert "No TargetVariant is named for ships" in caplog.text
+    assert "ships: SageMaker chooses a variant for each call" in caplog.text
     endpoint = opened(options={"instance_concurrency": 4})
     assert endpoint.capacity is None
     answer(endpoint)
