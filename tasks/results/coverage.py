@@ -134,16 +134,20 @@ def count(table: pa.Table) -> dict[str, int]:
 
 
 def shares(table: pa.Table) -> dict[str, float]:
-    """The share of the region of interest in each state; every state has an entry.
+    """The share of the region of interest in each state; every state has an entry, the sum is 1.
 
-    The sum is 1, or 0 if the region of interest is too thin to have an area.
+    If the region of interest is too thin to have an area, tiles in it count equally.
 
     Args:
         table: A ledger of `MEASURED`.
     """
     sums = table.group_by("state", use_threads=False).aggregate([("area_px", "sum")])
     areas = dict(zip(sums["state"].to_pylist(), sums["area_px_sum"].to_pylist(), strict=True))
-    whole = sum(areas.values()) or 1.0
+    if not any(areas.values()):
+        areas = {
+            state: tiles for state, tiles in count(table).items() if state != TileState.OUTSIDE
+        }
+    whole = sum(areas.values()) or 1
     return {state.value: areas.get(state.value, 0.0) / whole for state in TileState}
 
 

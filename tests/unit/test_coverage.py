@@ -147,6 +147,18 @@ def test_a_failed_tile_takes_the_share_of_its_own_cell() -> None:
     assert shares(table)["failed"] == pytest.approx((x + second) * y / (70 * 50))
 
 
+def test_a_roi_without_an_area_is_shared_by_its_tiles() -> None:
+    sliver = RegionOfInterest(shapely.box(5, 5, 5 + 1e-200, 5 + 1e-200))
+    table = measure(
+        ledger([TileRecord(tile, TileState.OUTSIDE) for tile in TILES[1:]]), Cells.of(GRID, sliver)
+    )
+    failed = measure(
+        ledger([TileRecord(TILES[0], TileState.FAILED, "HTTP 500")]), Cells.of(GRID, sliver)
+    )
+    assert Cells.of(GRID, sliver).total_area == 0
+    assert shares(pa.concat_tables([failed, table]))["failed"] == 1
+
+
 def test_a_tile_that_meets_the_roi_only_in_its_overlap_has_no_area() -> None:
     roi = RegionOfInterest(shapely.box(18, 2, 26, 10))  # in the second tile's cell
     wanted = [tile.index for tile in TILES if roi.meets([tile.window])[0]]
