@@ -21,7 +21,8 @@ WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY deployments/image/build.lock deployments/image/runtime.lock ./
 # The secrets hold pip's index and its certificate authority, if they are not the public ones. Byte code is compiled
-# with unchecked hashes: not every builder keeps the times of files, and a container cannot write new byte code.
+# with unchecked hashes: not every builder keeps the times of files, and a container cannot write new byte code. One
+# module of whenever has the syntax of Python 3.12, and is imported by no older one.
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,target=/etc/pip-ca.pem \
     python3 -m venv /opt/build \
     && python3 -m venv --without-pip /opt/venv \
@@ -29,7 +30,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,ta
     && /opt/build/bin/pip --python /opt/venv/bin/python install \
         --no-compile --no-deps --only-binary :all: --require-hashes --requirement runtime.lock \
     && echo /opt/swath > "$(echo /opt/venv/lib/python3.*/site-packages)/swath.pth" \
-    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/tests?/' /opt/venv
+    && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(tests?/|_typing_312\.py)' /opt/venv
 COPY . .
 RUN /opt/build/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /tmp/wheel . \
     && /opt/build/bin/pip --python /opt/venv/bin/python install \
