@@ -13,6 +13,7 @@ from tasks.settings import settings
 @pytest.fixture(autouse=True)
 def _short_delays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("tasks.inference.retry._FIRST_DELAY", 0.01)
+    monkeypatch.setattr("tasks.inference.retry._LONGEST_DELAY", 0.1)
     monkeypatch.setenv("SWATH_ENDPOINT_PATIENCE", "0.5")
     settings.cache_clear()
     yield
