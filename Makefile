@@ -40,7 +40,7 @@ setup: .venv/ready ## .venv with the `swath` command in it
 demo: setup ## the whole system on a generated harbour; IMAGE=path/to/any.tif for your own
 	@exec $(BIN)/swath demo $(if $(IMAGE),--image "$(IMAGE)")
 
-unit: setup .venv/test ## unit tests: no server, about a minute; after each change
+unit: setup .venv/test ## unit tests: no server, about two minutes on two cores; after each change
 	@$(BIN)/pytest tests/unit --numprocesses=2 --dist=loadfile
 
 test: setup .venv/test ## unit, integration and fault tests
