@@ -40,11 +40,11 @@ setup: .venv/ready ## .venv with the `swath` command in it
 demo: setup ## the whole system on a generated harbour; IMAGE=path/to/any.tif for your own
 	@exec $(BIN)/swath demo $(if $(IMAGE),--image "$(IMAGE)")
 
-unit: setup .venv/test ## unit tests: no server, about two minutes on two cores; after each change
-	@$(BIN)/pytest tests/unit --numprocesses=2 --dist=loadfile
+unit: setup .venv/test ## unit tests: no server, about a minute on two cores; after each change
+	@$(BIN)/pytest tests/unit --numprocesses=3 --dist=worksteal
 
 test: setup .venv/test ## unit, integration and fault tests
-	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder # the quick unit tests last
+	@$(BIN)/pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder # the quick unit tests last
 
 lint: setup .venv/test .venv/lint ## ruff, ruff format, mypy --strict, import-linter, hadolint
 	@$(BIN)/ruff check
