@@ -8,13 +8,12 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from secrets import token_hex
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from deployments.options import TilingOptions
+from deployments.run.options import RunOptions, TilingOptions
 from tasks.errors import StackError, SwathError
 
 DEFAULT_TILING = TilingOptions()
@@ -104,19 +103,19 @@ def run(
     Exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED or refused, 2 for an unknown or missing
     option, 130 after Ctrl-C.
     """
-    from deployments.run import Options, kind_of, run
+    from deployments.run.command import run
 
-    options = Options(
+    named = {} if job_id is None else {"job_id": job_id}
+    options = RunOptions(
         image=image,
-        tiling=tiling,
         model=model,
-        type=type or kind_of(model),
-        parameters=parameter,
-        job_id=f"run-{token_hex(4)}" if job_id is None else job_id,
         out=out,
-        json=json,
+        type=type,
+        parameters=parameter,
+        tiling=tiling,
+        **named,
     )
-    return run(options, console)
+    return run(options, console, json=json)
 
 
 @app.command

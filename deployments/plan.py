@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_text
 import os
 
-from deployments.options import TilingOptions, build_request, image_roots
+from deployments.run.options import TilingOptions, build_request, image_roots
 from tasks.imagery import check_encodable
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import make_plan

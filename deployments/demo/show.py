@@ -126,7 +126,7 @@ def _show_results(
     here: StackWithModels, run: FlowRun, path: Path, out: Path, console: Console
 ) -> int:
     """Download the results and print the outcome; return the exit status."""
-    from deployments.run import EXIT
+    from deployments.run.command import EXIT
     from flows.announce import status_of
     from tasks.request import Request
     from tasks.storage import objects

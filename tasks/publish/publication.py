@@ -7,7 +7,6 @@ every tile failed; then the features are written, and the ledger last.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from tasks.publish.outputs import file_uri
 from tasks.request import FileOutput, KinesisOutput, Output, Request, S3Output
 from tasks.settings import settings
 from tasks.storage import objects
+from tasks.storage.temporary import temporary_folder
 
 ReadDetections = Callable[[], Iterable[pa.Table]]
 """Reads the merged detections from the beginning: tables of `detections.SCHEMA`."""
@@ -120,9 +120,9 @@ def publish(
     uris: dict[str, str] = {}
     failed: list[str] = []
     batches = _CountedBatches(results)
-    with tempfile.TemporaryDirectory(prefix="swath-") as folder:
+    with temporary_folder() as folder:
         to_files = any(output.type != "Kinesis" for output in outputs)
-        files = _write_files(Path(folder), results, batches) if to_files else {}
+        files = _write_files(folder, results, batches) if to_files else {}
         for number, output in enumerate(outputs, start=1):
             try:
                 written = (

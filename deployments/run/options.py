@@ -1,11 +1,12 @@
-"""The options that `swath run` and `swath plan` share: the image and its tiling."""
+"""The options of `swath run` and `swath plan`, and the request that they make."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -14,6 +15,8 @@ from tasks.errors import ImageError, RequestError
 
 if TYPE_CHECKING:
     from tasks.request import Request
+
+_WITH_FILES = {"ONNX", "OIP_ENDPOINT"}  # endpoints that read a model or description from a file
 
 
 @Parameter(name="*")  # its fields are options of the command itself
@@ -61,6 +64,78 @@ class TilingOptions:
             "regionOfInterest": self.roi,
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options of `swath run`.
+
+    Attributes:
+        image: Path or s3:// URL.
+        model: The model's name, URL, or ONNX file.
+        out: Folder for the results.
+        type: Kind of endpoint; derived from the model if None.
+        parameters: Parameters of the model, each NAME=VALUE.
+        tiling: Options for reading the image and cutting it into tiles.
+        job_id: Identifier of the job; else a random one.
+    """
+
+    image: str
+    model: str
+    out: Path
+    type: str | None = None
+    parameters: tuple[str, ...] = ()
+    tiling: TilingOptions = TilingOptions()
+    job_id: str = field(default_factory=lambda: f"run-{token_hex(4)}")
+
+    def request(self) -> Request:
+        """The request for the image.
+
+        Raises:
+            SwathError: An option has an invalid value.
+        """
+        fields = {
+            "jobId": self.job_id,
+            "outputs": [{"type": "File", "path": str(self.out.resolve())}],
+            "imageProcessor": {"name": self._location(self.model), "type": self._type},
+            "imageProcessorParameters": self._parameters(),
+        }
+        return build_request(self.image, self.tiling, fields)
+
+    def roots(self) -> list[Path]:
+        """The local roots to allow: the folders of the results and of every file in the options."""
+        named = [self.image, self._location(self.model), *self._parameters().values()]
+        files = [Path(name) for name in named if "://" not in name and Path(name).is_file()]
+        return [self.out.resolve(), *(absolute_path(str(file)).parent for file in files)]
+
+    def _parameters(self) -> dict[str, str]:
+        pairs = dict(_name_and_value(option) for option in self.parameters)
+        if "description" in pairs:
+            pairs["description"] = self._location(pairs["description"])
+        return pairs
+
+    @property
+    def _type(self) -> str:
+        return self.type or kind_of(self.model)
+
+    def _location(self, name: str) -> str:
+        """A model file as an absolute path; any other name unchanged."""
+        is_file = self._type in _WITH_FILES and "://" not in name
+        return str(absolute_path(name)) if is_file else name
+
+
+def kind_of(model: str) -> str:
+    """The kind of endpoint that a model's name suggests."""
+    if model.startswith(("http://", "https://")):
+        return "OIP_ENDPOINT" if "/v2/models/" in model else "HTTP_ENDPOINT"
+    return "ONNX" if model.lower().endswith(".onnx") else "BUILTIN"
+
+
+def _name_and_value(option: str) -> tuple[str, str]:
+    name, equals, value = option.partition("=")
+    if not name or not equals:
+        raise RequestError(f"--parameter: {option!r} is not NAME=VALUE.")
+    return name, value
 
 
 def build_request(image: str, tiling: TilingOptions, fields: dict[str, Any]) -> Request:
