@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+import pyarrow as pa
+
 from tasks.grid.tiles import Region
 from tasks.inference import open_with_retries
 from tasks.inference.batch import Batch, batch_size, infer, max_calls
 from tasks.inference.client import InferenceClient
 from tasks.inference.limiter import Limiter
 from tasks.job.observer import SILENT, Observer
-from tasks.merge import settle
+from tasks.merge import passes_filter, settle
 from tasks.planning.plan import Plan
 from tasks.planning.throughput import RegionTiming
 from tasks.results import coverage
@@ -150,8 +152,11 @@ def _infer_tiles(
 
 def _settle_and_store(plan: Plan, region: Region, results: TileResults, work_uri: str) -> None:
     """Decide the detections that no other region can affect; store them and the deferred ones."""
-    inferred = coverage.inferred(results.ledger, plan.grid)
-    interior = plan.grid.interior(region)
-    settled = settle(results.detections, plan.request.algorithm, plan.grid, inferred, interior)
+    algorithm, interior = plan.request.algorithm, plan.grid.interior(region)
+    dropped = pa.array(~passes_filter(results.detections, algorithm))
+    tiles = results.detections["tile"].filter(dropped).to_numpy()
+    ledger = coverage.with_filtered(results.ledger, tiles)
+    inferred = coverage.inferred(ledger, plan.grid)
+    settled = settle(results.detections, algorithm, plan.grid, inferred, interior)
     decided = map(plan.clip_to_roi, settled.batches())
-    save(decided, settled.deferred, results.ledger, work_uri, region)
+    save(decided, settled.deferred, ledger, work_uri, region)

@@ -1,6 +1,7 @@
 """The steps of feature distillation; each defers what other regions may still change.
 
-1. Drop detections with a score below the threshold.
+1. Drop detections of classes that are not wanted, or with a score below the threshold
+   (`filtering`).
 2. Drop views that a tile edge cuts and a neighbouring tile shows whole (`cut_objects.edges`).
 3. Drop boxes without an area that repeat an equal one (`points`).
 4. Apply the algorithm. NMS decides single detections; the others decide whole clusters.
@@ -21,6 +22,7 @@ from tasks.merge.cut_objects.edges import drop_cut_views
 from tasks.merge.cut_objects.largest_view import keep_largest_views
 from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED, clusters, reaches_outside
 from tasks.merge.dissolve import dissolve
+from tasks.merge.filtering import passes_filter
 from tasks.merge.points import repeated
 from tasks.merge.shapes import Shapes, shapes_of
 from tasks.request import Algorithm, AlgorithmType
@@ -39,8 +41,7 @@ def distil(
 ) -> tuple[pa.Table, Mask, pa.Table]:
     """The three attributes of `Settled`; arguments as for `tasks.merge.settle`."""
     if algorithm.algorithm_type is AlgorithmType.NONE:
-        good = detections["score"].to_numpy() >= algorithm.skip_box_threshold
-        return detections, good, detections.slice(0, 0)
+        return detections, passes_filter(detections, algorithm), detections.slice(0, 0)
     rows, shapes = _candidates(detections, algorithm, grid, inferred, interior)
     if algorithm.algorithm_type is not AlgorithmType.NMS:
         return _by_clusters(detections.take(rows), algorithm, grid, shapes, interior)
@@ -59,7 +60,7 @@ def _candidates(
     """The rows that steps 1 to 3 leave, and their shapes."""
     scores, tiles = detections["score"].to_numpy(), detections["tile"].to_numpy()
     shapes = shapes_of(detections, grid)
-    kept = scores >= algorithm.skip_box_threshold
+    kept = passes_filter(detections, algorithm)
     if algorithm.applies_edge_rule:
         kept &= drop_cut_views(shapes.bounds, tiles, grid, inferred) != DROPPED
     points = np.flatnonzero(kept & ~(shapes.areas > 0))
@@ -117,16 +118,19 @@ def _distilled(
         decisions = keep_largest_views(shapes, labels, scores, tiles, grid, all_kept)
         kept = np.flatnonzero(decisions == KEPT)
         detections, shapes, labels = detections.take(kept), shapes.take(kept), labels[kept]
-    return apply_algorithm(
+    distilled = apply_algorithm(
         detections,
         shapes,
         labels,
         algorithm.algorithm_type,
         iou_threshold=algorithm.iou_threshold,
         sigma=algorithm.sigma,
-        skip_below=algorithm.skip_box_threshold,
+        skip_below=algorithm.lowest_threshold,
         method=algorithm.method,
     )
+    if algorithm.algorithm_type is AlgorithmType.SOFT_NMS and algorithm.class_thresholds:
+        return distilled.filter(pa.array(passes_filter(distilled, algorithm)))
+    return distilled
 
 
 def _labels(detections: pa.Table, algorithm: Algorithm) -> NDArray[np.int64]:

@@ -60,6 +60,8 @@ class Summary(BaseModel):
         failed: The first tiles that failed.
         outputs: URI of each file and stream by its name, as `tasks.publish.Published.uris`.
         repaired: Number of published features whose geometry was invalid and was repaired.
+        filtered: Number of the model's detections that were dropped before the merge, for their
+            class or their score.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,6 +78,7 @@ class Summary(BaseModel):
     failed: list[FailedTile] = []
     outputs: dict[str, str]
     repaired: int = 0
+    filtered: int = 0
 
     @property
     def covered(self) -> float:
@@ -93,6 +96,8 @@ class Summary(BaseModel):
             parts.append(f"{self.rejected} invalid features left out")
         if self.rejections:
             parts[-1] += f", most often because: {self.rejections[0][0]}"
+        if self.filtered:
+            parts.append(f"{self.filtered} detections filtered out by class or score")
         if self.repaired:
             parts.append(f"{self.repaired} invalid geometries repaired")
         tiles = ", ".join(f"{number} {state}" for state, number in self.tiles.items())
@@ -118,6 +123,8 @@ class Summary(BaseModel):
         if self.rejected:
             lines += ["", f"{self.rejected} features broke the model's contract and were left out."]
             lines += _listed(self.rejections)
+        if self.filtered:
+            lines += ["", f"{self.filtered} detections were filtered out by class or score."]
         if self.repaired:
             lines += ["", f"{self.repaired} features had an invalid geometry, which was repaired."]
         if self.reasons:
@@ -184,6 +191,7 @@ def summarise(
         failed=[FailedTile.model_validate(line) for line in coverage.failures(ledger, _MAX_LISTED)],
         outputs=outputs,
         repaired=repaired,
+        filtered=coverage.filtered(ledger),
     )
 
 

@@ -131,6 +131,10 @@ Name = Annotated[
     AfterValidator(_trimmed),
 ]
 JobId = Annotated[Name, AfterValidator(_one_segment)]
+ClassName = Annotated[Text, Field(min_length=1, max_length=1000)]
+ScoreByClass = Annotated[
+    dict[ClassName, Annotated[Number, Field(ge=0, le=1)]], BeforeValidator(_portable)
+]
 RoleArn = Annotated[str, AfterValidator(_role)]
 ParameterName = Annotated[str, AfterValidator(_parameter_name)]
 ParameterValue = Annotated[str | int | float, BeforeValidator(_text_or_number)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from tasks.request.field_types import Number
+from tasks.request.field_types import ClassName, Number, ScoreByClass
 from tasks.request.message_object import MessageObject
 
 
@@ -20,6 +20,11 @@ class AlgorithmType(StrEnum):
     WBF = "WBF"
     DISSOLVE = "DISSOLVE"
     NONE = "NONE"
+
+
+def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names in one order, each once: requests for the same work have the same identity."""
+    return tuple(sorted(set(names)))
 
 
 def _default_score(fields: dict[str, Any]) -> float:
@@ -54,9 +59,21 @@ class Algorithm(MessageObject):
         default_factory=_default_score,
         ge=0,
         le=1,
-        description="Score below which a detection is dropped: 0.0001 for SOFT_NMS unless given, "
-        "0 for the others.",
+        description="Score below which a detection is dropped before the merge: 0.0001 for "
+        "SOFT_NMS unless given, 0 for the others.",
         examples=[0.1],
+    )
+    classes: Annotated[tuple[ClassName, ...], AfterValidator(_in_order)] = Field(
+        (),
+        description="Classes to keep; detections of other classes are dropped before the merge. "
+        "All classes unless given.",
+        examples=[["ship", "barge"]],
+    )
+    class_thresholds: ScoreByClass = Field(
+        {},
+        description="Score below which a detection of a class is dropped before the merge, by "
+        "class, in place of skipBoxThreshold.",
+        examples=[{"ship": 0.4}],
     )
     method: Literal["GAUSSIAN", "LINEAR"] = Field(
         "GAUSSIAN",
@@ -82,6 +99,21 @@ class Algorithm(MessageObject):
         description="Width of the Gaussian by which SOFT_NMS decays scores.",
         examples=[0.1],
     )
+
+    @field_validator("class_thresholds")
+    @classmethod
+    def _check_kept(cls, thresholds: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        classes = info.data.get("classes")
+        if classes and (dropped := sorted(thresholds.keys() - set(classes))):
+            raise ValueError(
+                f"names {dropped[0]!r}, which classes does not; add it there, or remove it here"
+            )
+        return thresholds
+
+    @property
+    def lowest_threshold(self) -> float:
+        """The score below which a detection is dropped whatever its class."""
+        return min([self.skip_box_threshold, *self.class_thresholds.values()])
 
     @property
     def applies_edge_rule(self) -> bool:

@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         pa.field("attempts", pa.int64(), nullable=False),  # calls of the model endpoint
         pa.field("rejected", pa.int64(), nullable=False),  # features that break the contract
         pa.field("detections", pa.int64(), nullable=False),  # of the model, before the merge
+        pa.field("filtered", pa.int64(), nullable=False),  # of these, by class or score
         # the first calls that failed, with the reason of each
         pa.field("failed_calls", pa.list_(pa.field("element", pa.string(), nullable=False))),
     ]
@@ -85,6 +86,7 @@ def ledger(records: Iterable[TileRecord]) -> pa.Table:
             "attempts": record.attempts,
             "rejected": record.rejected,
             "detections": 0,
+            "filtered": 0,
             "failed_calls": [_line(call) for call in record.failed_calls[:_MAX_FAILED_CALLS]],
         }
         for record in sorted(records, key=lambda record: record.tile.index)
@@ -108,10 +110,24 @@ def with_detections(table: pa.Table, tiles: NDArray[np.int64]) -> pa.Table:
         table: A ledger of `SCHEMA`.
         tiles: (n,) the tile index of each detection.
     """
+    return _with_counts(table, "detections", tiles)
+
+
+def with_filtered(table: pa.Table, tiles: NDArray[np.int64]) -> pa.Table:
+    """A ledger with the number of each tile's detections that were filtered out.
+
+    Args:
+        table: A ledger of `SCHEMA`.
+        tiles: (n,) the tile index of each detection that was dropped for its class or score.
+    """
+    return _with_counts(table, "filtered", tiles)
+
+
+def _with_counts(table: pa.Table, name: str, tiles: NDArray[np.int64]) -> pa.Table:
     found, counts = np.unique(tiles, return_counts=True)
     by_row = np.zeros(len(table), np.int64)
     by_row[np.searchsorted(table["tile"].to_numpy(), found)] = counts
-    column = SCHEMA.get_field_index("detections")
+    column = SCHEMA.get_field_index(name)
     return table.set_column(column, SCHEMA.field(column), pa.array(by_row))
 
 
@@ -176,6 +192,11 @@ def rejected(table: pa.Table) -> int:
 def detections(table: pa.Table) -> int:
     """Number of detections of the model, before the merge, over all tiles."""
     return int(pc.sum(table["detections"]).as_py() or 0)
+
+
+def filtered(table: pa.Table) -> int:
+    """Number of detections that were dropped for their class or score, over all tiles."""
+    return int(pc.sum(table["filtered"]).as_py() or 0)
 
 
 def measure(table: pa.Table, cells: Cells) -> pa.Table:

@@ -58,6 +58,7 @@ def test_a_line_has_the_window_and_the_state_of_its_tile() -> None:
             "attempts": 4,
             "rejected": 0,
             "detections": 0,
+            "filtered": 0,
             "failed_calls": [],
         }
     ]

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.warp
+from numpy.typing import NDArray
 
 from tasks.errors import ImageChangedError, SwathError, UnreachableError
 from tasks.grid.tiles import Region, Tile
 from tasks.imagery import ReadTile, TilePixels
+from tasks.inference.builtin.endpoint import create_model
 from tasks.job import work_image, work_region
 from tasks.job.observer import SilentObserver
 from tasks.planning.plan import Plan, make_plan
@@ -58,6 +60,43 @@ def test_the_result_depends_on_neither_region_nor_batch(
     assert len(results[0][0]) > 10
     assert results[1] == results[0]
     assert results[2] == results[0]
+
+
+def test_what_is_filtered_depends_on_neither_region_nor_merge(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_classes(pixels: NDArray[Any]) -> dict[str, Any]:
+        answer = flood(pixels)
+        for number, feature in enumerate(answer["features"]):
+            (named,) = feature["properties"]["featureClasses"]
+            named["iri"] = "barge" if number % 3 else "ship"
+        return answer
+
+    flood = create_model("flood", {"count": 40})
+    monkeypatch.setattr("tasks.inference.builtin.endpoint.create_model", lambda *_: two_classes)
+    scene = paint(allowed / "scene.tif")
+    wanted = {"classThresholds": {"ship": 0.6}, "skipBoxThreshold": 0.3, "iouThreshold": 0.1}
+    published = []
+    for number, region_size in enumerate([4096, 300, 450]):
+        out = allowed / str(number)
+        step = {"algorithm": wanted | {"classAgnostic": True}}
+        summary = run(request(scene, out, postProcessing=[step]), region_size)
+        assert (summary.status, summary.covered) == (JobStatus.SUCCESS, 1)
+        tiles = ledger(out)
+        assert summary.filtered == tiles["filtered"].sum() > 100
+        assert f"{summary.filtered} detections filtered out by class or score" in summary.message
+        assert (tiles["filtered"] <= tiles["detections"]).all()
+        published.append((features(out, "scene.tif"), lines(out)))
+    assert published[1] == published[0]
+    assert published[2] == published[0]
+    left = [feature["properties"]["featureClasses"][0] for feature in published[0][0]]
+    assert min(named["score"] for named in left if named["iri"] == "ship") >= 0.6
+    assert 0.3 <= min(named["score"] for named in left if named["iri"] == "barge") < 0.6
+    step = {"algorithm": {"algorithmType": "NONE", "classes": ["ship"]}}
+    ships = run(request(scene, allowed / "ships", postProcessing=[step]))
+    assert ships.features + ships.filtered == ledger(allowed / "ships")["detections"].sum()
+    found = features(allowed / "ships", "scene.tif")
+    assert {feature["properties"]["featureClasses"][0]["iri"] for feature in found} == {"ship"}
 
 
 def test_both_files_hold_the_same_features(allowed: Path) -> None:

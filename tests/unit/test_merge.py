@@ -115,11 +115,22 @@ def _leaning(box: Any) -> shapely.Geometry:
     return shapely.Polygon(corners)
 
 
+filters = st.fixed_dictionaries(
+    {},
+    optional={
+        "skipBoxThreshold": st.sampled_from([0.4, 0.6]),
+        "classes": st.just(["ship", "crane"]) | st.just(["ship"]),
+        "classThresholds": st.fixed_dictionaries({"ship": st.sampled_from([0.0, 0.5, 0.7])}),
+    },
+)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 10**6),
     st.sampled_from(KINDS),
     st.sampled_from([0.1, 0.3, 0.5, 0.75]),
+    filters,
     st.booleans(),
     st.booleans(),
     st.integers(64, 260),
@@ -129,6 +140,7 @@ def test_the_result_does_not_depend_on_the_regions(  # noqa: PLR0917 - drawn one
     seed: int,
     kind: str,
     limit: float,
+    wanted: dict[str, Any],
     polygons: bool,
     agnostic: bool,
     size: int,
@@ -137,7 +149,7 @@ def test_the_result_does_not_depend_on_the_regions(  # noqa: PLR0917 - drawn one
     found, lines = scene(seed, polygons), ledger(states)
     looked = [tile for tile, state in enumerate(states) if state is TileState.INFERRED]
     found = found.filter(pa.array(np.isin(found["tile"].to_numpy(), looked)))
-    how = algorithm(kind, iouThreshold=limit, classAgnostic=agnostic)
+    how = algorithm(kind, iouThreshold=limit, classAgnostic=agnostic, **wanted)
     expected = all_at_once(found, how, lines)
     assert names(expected) == sorted(names(expected))
     assert by_regions(found, how, size, lines).equals(expected)
@@ -258,6 +270,41 @@ def test_scores_below_the_threshold_are_dropped(
     kind: str, limit: float, left: list[tuple[int, int]]
 ) -> None:
     assert names(all_at_once(SEEN_TWICE, algorithm(kind, skipBoxThreshold=limit))) == left
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("kind", ["NMS", "NMM", "WBF", "DISSOLVE", "NONE"])
+def test_the_filter_is_as_if_the_model_had_not_given_what_it_drops(
+    kind: str, agnostic: bool
+) -> None:
+    found = scene(7, polygons=True)
+    rows = [
+        row
+        for row in found.to_pylist()
+        if row["score"] >= {"crane": 0.5, "ship": 0.7}[row["class_name"]]
+    ]
+    options = {"classAgnostic": agnostic, "iouThreshold": 0.1}
+    expected = all_at_once(table(*rows), algorithm(kind, **options))
+    wanted = {"skipBoxThreshold": 0.5, "classThresholds": {"ship": 0.7}}
+    assert all_at_once(found, algorithm(kind, **options, **wanted)).equals(expected)
+    only = all_at_once(found, algorithm(kind, **options, classes=["crane"]))
+    cranes = [row for row in found.to_pylist() if row["class_name"] == "crane"]
+    assert len(cranes) > 10
+    assert only.equals(all_at_once(table(*cranes), algorithm(kind, **options)))
+
+
+def test_soft_nms_applies_a_class_threshold_to_the_new_scores() -> None:
+    def left(**wanted: Any) -> list[tuple[int, int]]:
+        return names(all_at_once(overlapping, algorithm("SOFT_NMS", edgeRule=False, **wanted)))
+
+    overlapping = table(
+        row(0, 0, (10, 10, 30, 30), 0.9),
+        row(0, 1, (12, 10, 32, 30), 0.8),
+        row(0, 2, (10, 10, 30, 30), 0.8, "crane"),
+    )
+    assert left() == [(0, 0), (0, 1), (0, 2)]
+    assert left(classThresholds={"ship": 0.3}) == [(0, 0), (0, 2)]
+    assert left(classThresholds={"crane": 0.3}, classAgnostic=True) == [(0, 0), (0, 1)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

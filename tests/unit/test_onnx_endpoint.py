@@ -146,6 +146,28 @@ def test_boxes_are_returned_in_pixels_of_the_tile(
     assert (np.abs(found.boxes[0] - box) <= 0.5 + input_pixel).all(), (found.boxes, box)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "reason"),
+    [
+        ({"classes": ["Bright"]}, r"classes: 'Bright' .*m\.json; did you mean 'bright'\?"),
+        ({"classes": ["dark", "ship"]}, r"classes: 'ship' .*; its classes are dark, bright\."),
+        ({"classThresholds": {"brigt": 0.4}}, r"classThresholds: 'brigt' .* mean 'bright'\?"),
+    ],
+)
+def test_a_filter_by_a_class_that_the_model_lacks_is_refused(
+    tmp_path: Path, algorithm: dict[str, Any], reason: str
+) -> None:
+    model = bright_box(tmp_path / "m.onnx", shape=("n", 3, 64, 64))
+    write_json(
+        model.with_suffix(".json"),
+        describe(TORCHVISION, classes=("dark", "bright"), shape=(-1, 3, 64, 64)),
+    )
+    filtering = {"postProcessing": [{"algorithm": algorithm}]}
+    message = Request.model_validate(request(model).model_dump() | filtering)
+    with pytest.raises(RequestError, match=rf"^postProcessing\[0\]\.algorithm\.{reason}"):
+        open_onnx(message, image(tmp_path), [tmp_path], timeout=60)
+
+
 def test_each_tile_of_a_call_gets_its_own_boxes(tmp_path: Path) -> None:
     description = describe(TORCHVISION, classes=("dark", "bright"), shape=(-1, 3, 64, 64))
     description["mlm:batch_size_suggestion"] = 3

@@ -53,6 +53,8 @@ DEFAULTS: dict[str, Any] = {
                 "algorithmType": "NMS",
                 "iouThreshold": 0.75,
                 "skipBoxThreshold": 0.0,
+                "classes": [],
+                "classThresholds": {},
                 "method": "GAUSSIAN",
                 "classAgnostic": False,
                 "edgeRule": True,
@@ -95,7 +97,14 @@ outputs = st.one_of(
 )
 algorithms = st.fixed_dictionaries(
     {"algorithmType": st.sampled_from([kind.value for kind in AlgorithmType])},
-    optional={"iouThreshold": st.floats(0, 1), "skipBoxThreshold": st.floats(0, 1)},
+    optional={
+        "iouThreshold": st.floats(0, 1),
+        "skipBoxThreshold": st.floats(0, 1),
+        "classes": st.just(["barge", "ship"]),
+        "classThresholds": st.dictionaries(
+            st.sampled_from(["ship", "barge"]), st.floats(0, 1), min_size=1
+        ),
+    },
 )
 urls = st.builds("s3://images/{}/{}".format, plain, plain) | st.builds("/data/{}".format, plain)
 
@@ -221,6 +230,16 @@ def test_the_default_score_threshold_depends_on_the_algorithm() -> None:
     assert least(algorithmType="SOFT_NMS") == 0.0001
     assert least(algorithmType="NMS") == 0.0
     assert least(algorithmType="NMS", skipBoxThreshold=0.1) == 0.1
+
+
+def test_the_order_of_the_classes_does_not_change_the_work() -> None:
+    def work(*classes: str) -> Request:
+        return parse(postProcessing=[{"algorithm": {"classes": list(classes)}}])
+
+    url = MESSAGE["imageUrls"][0]
+    assert work("ship", "barge", "ship").algorithm.classes == ("barge", "ship")
+    assert work("ship", "barge").identity(url) == work("barge", "ship").identity(url)
+    assert work("ship").identity(url) != parse().identity(url)
 
 
 @pytest.mark.parametrize("tile_format", TileFormat)
@@ -385,6 +404,15 @@ def test_an_invalid_prefix_is_refused(prefix: str) -> None:
         ({"iouThreshold": True}, "iouThreshold: true is not a finite number"),
         ({"skipBoxThreshold": -1}, "skipBoxThreshold: -1 is below 0"),
         ({"sigma": 0}, "sigma: 0 is not above 0"),
+        ({"classes": "ship"}, "classes: 'ship' is not a list; give one in [ ], for example"),
+        ({"classes": ["ship", ""]}, "classes[1]: '' is empty"),
+        ({"classThresholds": 0.4}, "classThresholds: 0.4 is not an object"),
+        ({"classThresholds": {"ship": 40}}, "classThresholds.ship: 40 is above 1"),
+        ({"classThresholds": {"$ref": 0.4}}, "classThresholds: holds the name $ref, reserved"),
+        (
+            {"classes": ["ship"], "classThresholds": {"barge": 0.4}},
+            "classThresholds: names 'barge', which classes does not; add it there",
+        ),
         ({"iouTreshold": 0.5}, "iouTreshold: unknown field; did you mean iouThreshold?"),
     ],
 )

@@ -9,6 +9,7 @@ detections are decoded; an additional object, `swath:detector`, does.
     preprocessing/                    a tile's pixels to the model's input tensor
     detectors/                        the model's output tensors to boxes, a module per family
     fit.py                            checks that names, types and shapes are those of the model
+    classes.py                        checks that a request filters by classes of the model
 """
 
 from tasks.inference.description.description import Description

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tasks.errors import AnswerError, EndpointError, RequestError
 from tasks.imagery import Image
 from tasks.inference.description import load_description
+from tasks.inference.description.classes import check_classes
 from tasks.inference.description.fit import check_fit
 from tasks.inference.description.load import DESCRIPTION_PARAMETER, find_file
 from tasks.inference.onnx.endpoint import OnnxEndpoint
@@ -50,6 +51,7 @@ def open_onnx(
     except RequestError as error:
         raise RequestError(f"imageProcessor.name: {error}") from error
     description = load_description(uri, roots, role).for_image(image, request.tile_size)
+    check_classes(request.algorithm, description)
     session = open_session(file, cpu_only=description.properties.cpu_only)
     endpoint = OnnxEndpoint(session, description, timeout)
     try:
