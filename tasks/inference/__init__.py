@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from tasks.errors import EndpointError
 from tasks.imagery import Image, check_encodable, encoder, media_type
@@ -15,6 +16,10 @@ from tasks.request.processor import EndpointType
 from tasks.settings import settings
 from tasks.storage.objects import join
 
+OpenEndpoint = Callable[[Request, Image], Endpoint]
+"""Opens the endpoint for a request's image: `open_with_retries`, or a function that opens a model
+which no message can name."""
+
 _UNLIMITED = 1_000_000  # attempts: the time for retries is the limit
 
 __all__ = [
@@ -22,6 +27,7 @@ __all__ = [
     "BuiltinEndpoint",
     "Endpoint",
     "HttpEndpoint",
+    "OpenEndpoint",
     "open_endpoint",
     "open_with_retries",
 ]

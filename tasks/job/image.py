@@ -16,9 +16,9 @@ import pyarrow as pa
 from tasks.errors import ImageChangedError, PublishError, RequestError, SwathError
 from tasks.grid.tiles import Grid, Region
 from tasks.imagery import Image
-from tasks.inference import open_with_retries
+from tasks.inference import OpenEndpoint, open_with_retries
 from tasks.job.observer import SILENT, Observer
-from tasks.job.region import work_region
+from tasks.job.region import RegionOutcome, work_region
 from tasks.merge import merge as merge_detections
 from tasks.planning.plan import Plan, divide_into_regions, make_plan
 from tasks.planning.throughput import Throughput
@@ -62,6 +62,7 @@ def work_image(
     observer: Observer = SILENT,
     *,
     region_rows: int | None = None,
+    open_endpoint: OpenEndpoint = open_with_retries,
 ) -> Summary:
     """Detect the objects of an image and publish them, in this process alone.
 
@@ -71,6 +72,7 @@ def work_image(
         observer: Is notified of the progress.
         region_rows: Approximate height of a region in pixels; None for the operator's setting, or
             else for regions of some minutes each.
+        open_endpoint: Opens the endpoint.
 
     Returns:
         The outcome, also if its status is FAILED.
@@ -79,15 +81,20 @@ def work_image(
         SwathError: The request cannot be processed, or the results cannot be published.
     """
     started = datetime.now(UTC)
-    plan = check_plan(request, image_url)
+    plan = check_plan(request, image_url, open_endpoint)
     regions = divide_into_regions(plan, region_rows, Throughput)
     observer.planned(plan, regions)
-    with work_folder(objects.join(settings().work_uri, uuid4().hex)) as work:
-        lost = _work_regions(plan, regions, work, observer)
-        return finish_image(plan, regions, lost, work, started).summary
+    with work_folder(objects.join(settings().work_uri, uuid4().hex)) as uri:
+        work = partial(
+            work_region, plan, work_uri=uri, observer=observer, open_endpoint=open_endpoint
+        )
+        lost = _work_regions(regions, work, observer)
+        return finish_image(plan, regions, lost, uri, started).summary
 
 
-def check_plan(request: Request, image_url: str) -> Plan:
+def check_plan(
+    request: Request, image_url: str, open_endpoint: OpenEndpoint = open_with_retries
+) -> Plan:
     """Plan an image, and check its outputs and endpoint before any tile costs money.
 
     The request in the plan names one variant of the endpoint, so that all regions use one model.
@@ -106,7 +113,7 @@ def check_plan(request: Request, image_url: str) -> Plan:
         raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
     plan = make_plan(resolve_variant(request, image_url), image_url)
     check_outputs(request.outputs, settings().local_roots)
-    open_with_retries(plan.request, plan.image).close()
+    open_endpoint(plan.request, plan.image).close()
     return plan
 
 
@@ -214,7 +221,7 @@ def _publish(
 
 
 def _work_regions(
-    plan: Plan, regions: Sequence[Region], work_uri: str, observer: Observer
+    regions: Sequence[Region], work: Callable[[Region], RegionOutcome], observer: Observer
 ) -> dict[int, str]:
     """Work one region after the other; returns the index of each lost one, with the reason.
 
@@ -227,7 +234,7 @@ def _work_regions(
             lost[region.index] = stop
             continue
         try:
-            stop = _work_with_attempts(plan, region, work_uri, observer)
+            stop = _work_with_attempts(region, work, observer)
         except ImageChangedError as error:
             stop = lost[region.index] = str(error)
         except SwathError as error:
@@ -236,12 +243,14 @@ def _work_regions(
     return lost
 
 
-def _work_with_attempts(plan: Plan, region: Region, work_uri: str, observer: Observer) -> str:
+def _work_with_attempts(
+    region: Region, work: Callable[[Region], RegionOutcome], observer: Observer
+) -> str:
     """Work a region, with retries; returns why the endpoint was given up, or an empty text."""
     for attempts_left in reversed(range(settings().region_attempts)):
         observer.region_began(region)
         try:
-            return work_region(plan, region, work_uri, observer).endpoint_down
+            return work(region).endpoint_down
         except ImageChangedError:
             raise
         except SwathError as error:

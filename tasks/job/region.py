@@ -14,7 +14,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from tasks.grid.tiles import Region
-from tasks.inference import open_with_retries
+from tasks.inference import OpenEndpoint, open_with_retries
 from tasks.inference.batch import Batch, batch_size, infer, max_calls
 from tasks.inference.client import InferenceClient
 from tasks.inference.limiter import Limiter
@@ -77,6 +77,7 @@ def work_region(
     *,
     concurrency: Concurrency = own_concurrency,
     submit: Submit | None = None,
+    open_endpoint: OpenEndpoint = open_with_retries,
 ) -> RegionOutcome:
     """Detect the objects of one region and store them for the merge.
 
@@ -88,6 +89,7 @@ def work_region(
         concurrency: Limits the calls in flight; by default, as if no other region called the
             endpoint.
         submit: Runs a batch; None for a thread of this process.
+        open_endpoint: Opens the endpoint.
 
     Raises:
         ImageChangedError: The image was replaced meanwhile.
@@ -96,7 +98,7 @@ def work_region(
     with (
         # outermost: after an error, its batches end only when the client is closed
         ThreadPoolExecutor(1, thread_name_prefix="batches") as thread,
-        closing(_open_client(plan, region)) as client,
+        closing(_open_client(plan, region, open_endpoint)) as client,
         concurrency(client),
     ):
         began = time.monotonic()
@@ -110,8 +112,8 @@ def work_region(
     return RegionOutcome(tiles, client.stop_reason, timing, client.first_answer)
 
 
-def _open_client(plan: Plan, region: Region) -> InferenceClient:
-    endpoint = open_with_retries(plan.request, plan.image)
+def _open_client(plan: Plan, region: Region, open_endpoint: OpenEndpoint) -> InferenceClient:
+    endpoint = open_endpoint(plan.request, plan.image)
     return InferenceClient(
         endpoint,
         Limiter(0),

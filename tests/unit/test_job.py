@@ -332,7 +332,8 @@ def test_the_work_folder_is_empty_afterwards(allowed: Path) -> None:
 class Hanging:
     """A model that gives no answer until it is closed."""
 
-    tiles_per_call, capacity, local = 1, 4, False
+    tiles_per_call, local = 1, False
+    capacity: int | None = 4
 
     def __init__(self) -> None:
         self.called, self._closed = Event(), Event()
@@ -362,7 +363,8 @@ def test_an_error_while_tiles_are_read_ends_the_calls_in_flight(
         raise ImageChangedError("the image was replaced")
 
     monkeypatch.setattr(Plan, "read", read_two)
-    monkeypatch.setattr("tasks.job.region.open_with_retries", lambda *_: model)
     with pytest.raises(ImageChangedError):
-        work_region(plan, plan.regions(4096)[0], str(allowed / "work"))
+        work_region(
+            plan, plan.regions(4096)[0], str(allowed / "work"), open_endpoint=lambda *_: model
+        )
     assert model.ended == [True]
