@@ -54,7 +54,8 @@ def valid_pixels(
     Args:
         image: The image.
         dataset: The image's open dataset, from which a mask is read.
-        pixels: (bands, rows, columns) of the window, in the pixel type of the image.
+        pixels: (bands, rows, columns) of the window, in the pixel type of the image; fewer rows and
+            columns than the window if it is reduced.
         window: Window in pixels of the full image.
 
     Returns:
@@ -67,7 +68,7 @@ def valid_pixels(
     if image.alpha:
         return np.asarray(pixels[image.alpha - 1] != 0)
     if image.has_mask:
-        return np.asarray(dataset.dataset_mask(window=window) != 0)
+        return np.asarray(dataset.dataset_mask(out_shape=pixels.shape[1:], window=window) != 0)
     return True
 
 
