@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_text
-import os
-
 from deployments.run.options import TilingOptions, build_request, image_roots
 from tasks.imagery import check_encodable
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import make_plan
+from tasks.request import Request
+from tasks.settings import settings
 
 _NO_MODEL = {"name": "centerpoint", "type": "BUILTIN"}  # required by the request, not called
 _NO_OUTPUT = [{"type": "S3", "bucket": "not-written", "prefix": ""}]  # required, not written
@@ -33,18 +32,26 @@ def plan(image: str, tiling: TilingOptions, *, json: bool) -> None:
     Raises:
         SwathError: The image cannot be processed with these options.
     """
-    fields = {"jobId": "plan", "imageProcessor": _NO_MODEL, "outputs": _NO_OUTPUT}
-    request = build_request(image, tiling, fields)
-    if roots := image_roots(image):
-        os.environ["SWATH_LOCAL_ROOTS"] = json_text.dumps([str(root) for root in roots])
-    found = make_plan(request, request.image_urls[0])
-    check_encodable(found.image, request.tile_format, request.tile_compression)
-    estimated = estimate(found, tiling.region_size)
+    request, estimated = estimate_image(image, tiling)
     if json:
         print(estimated.model_dump_json(indent=2))
     else:
         encoding = f"{request.tile_format}/{request.tile_compression}"
         print("\n".join(f"{name:<14}{value}" for name, value in _lines(estimated, encoding)))
+
+
+def estimate_image(image: str, tiling: TilingOptions) -> tuple[Request, Estimate]:
+    """A request for an image, and the estimate of what it will take.
+
+    Raises:
+        SwathError: The image cannot be processed with these options.
+    """
+    fields = {"jobId": "plan", "imageProcessor": _NO_MODEL, "outputs": _NO_OUTPUT}
+    request = build_request(image, tiling, fields)
+    with settings.for_job(local_roots=image_roots(image), work_uri=settings().work_uri):
+        found = make_plan(request, request.image_urls[0])
+        check_encodable(found.image, request.tile_format, request.tile_compression)
+        return request, estimate(found, tiling.region_size)
 
 
 def _lines(cost: Estimate, encoding: str) -> list[tuple[str, str]]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 
@@ -107,7 +110,38 @@ class Settings(BaseSettings):
     )
 
 
-@lru_cache
-def settings() -> Settings:
-    """The settings of this process."""
-    return Settings()
+class _CurrentSettings:
+    """Returns the settings that apply where it is called."""
+
+    def __init__(self) -> None:
+        self._of_process = lru_cache(Settings)
+        self._of_job: ContextVar[Settings | None] = ContextVar("settings", default=None)
+
+    def __call__(self) -> Settings:
+        return self._of_job.get() or self._of_process()
+
+    def cache_clear(self) -> None:
+        """Read the environment again at the next call."""
+        self._of_process.cache_clear()
+
+    @contextmanager
+    def for_job(self, *, local_roots: Sequence[Path], work_uri: str) -> Iterator[None]:
+        """Other settings for one job in this process, whose other threads may run other jobs.
+
+        They apply in this thread until the context is left, and in functions that it starts in
+        other threads with a copy of its context (`contextvars`).
+
+        Args:
+            local_roots: Folders in which its request may name images and outputs.
+            work_uri: Where its regions store their results.
+        """
+        changed = {"local_roots": list(local_roots), "work_uri": work_uri}
+        token = self._of_job.set(self().model_copy(update=changed))
+        try:
+            yield
+        finally:
+            self._of_job.reset(token)
+
+
+settings = _CurrentSettings()
+"""The settings of this process, or of the job that this thread works on."""

@@ -2,6 +2,8 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,21 @@ def test_the_documentation_lists_every_setting_with_its_default_and_description(
         if name == "work_uri":  # depends on the machine
             default = "a temporary folder"
         assert f"| `SWATH_{name.upper()}` | {default} | {field.description} |" in page
+
+
+def test_a_job_has_settings_of_its_own_in_its_thread_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SWATH_BATCH_SIZE", "99")
+    settings.cache_clear()
+    before = settings()
+    with (
+        settings.for_job(local_roots=[Path("/data")], work_uri="/work"),
+        ThreadPoolExecutor(1) as thread,
+    ):
+        assert (settings().local_roots, settings().work_uri) == ([Path("/data")], "/work")
+        assert settings().batch_size == 99
+        assert thread.submit(settings).result() is before
+        assert thread.submit(copy_context().run, settings).result() is settings()
+    assert settings() is before
+    settings.cache_clear()
