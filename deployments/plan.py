@@ -48,7 +48,7 @@ def estimate_image(image: str, tiling: TilingOptions) -> tuple[Request, Estimate
     """
     fields = {"jobId": "plan", "imageProcessor": _NO_MODEL, "outputs": _NO_OUTPUT}
     request = build_request(image, tiling, fields)
-    with settings.for_job(local_roots=image_roots(image), work_uri=settings().work_uri):
+    with settings.override(local_roots=image_roots(image)):
         found = make_plan(request, request.image_urls[0])
         check_encodable(found.image, request.tile_format, request.tile_compression)
         return request, estimate(found, tiling.region_size)

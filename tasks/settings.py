@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -125,18 +125,16 @@ class _CurrentSettings:
         self._of_process.cache_clear()
 
     @contextmanager
-    def for_job(self, *, local_roots: Sequence[Path], work_uri: str) -> Iterator[None]:
-        """Other settings for one job in this process, whose other threads may run other jobs.
+    def override(self, **fields: object) -> Iterator[None]:
+        """Change settings for one job of this process, whose other threads may run other jobs.
 
-        They apply in this thread until the context is left, and in functions that it starts in
+        The change applies in this thread until the context is left, and in functions that run in
         other threads with a copy of its context (`contextvars`).
 
         Args:
-            local_roots: Folders in which its request may name images and outputs.
-            work_uri: Where its regions store their results.
+            fields: Values of fields of `Settings`, which are not validated.
         """
-        changed = {"local_roots": list(local_roots), "work_uri": work_uri}
-        token = self._of_job.set(self().model_copy(update=changed))
+        token = self._of_job.set(self().model_copy(update=fields))
         try:
             yield
         finally:

@@ -62,10 +62,13 @@ def run_image(
 
 @contextmanager
 def local_settings(roots: Sequence[Path]) -> Iterator[None]:
-    """Set the allowed roots and a temporary work folder in the settings of this thread.
+    """Set allowed roots and a temporary work folder in this thread's settings, and regions here.
 
     Args:
         roots: Local folders in which requests may name files and outputs.
     """
-    with temporary_folder() as work, settings.for_job(local_roots=roots, work_uri=str(work)):
+    with (
+        temporary_folder() as work,
+        settings.override(local_roots=list(roots), work_uri=str(work), region_deployment=None),
+    ):
         yield

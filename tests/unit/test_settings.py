@@ -117,7 +117,7 @@ def test_a_job_has_settings_of_its_own_in_its_thread_alone(
     settings.cache_clear()
     before = settings()
     with (
-        settings.for_job(local_roots=[Path("/data")], work_uri="/work"),
+        settings.override(local_roots=[Path("/data")], work_uri="/work"),
         ThreadPoolExecutor(1) as thread,
     ):
         assert (settings().local_roots, settings().work_uri) == ([Path("/data")], "/work")
