@@ -28,7 +28,7 @@ setup: .venv/ready ## .venv with the `swath` command in it
 
 .venv/ready: .venv/installed pyproject.toml
 	@$(PIP) --no-build-isolation -e .
-	@$(BIN)/python -m deployments.local.server_for_command # migrates the database that is copied for each new Prefect server
+	@$(BIN)/python -m deployments.local.prefect_server # migrates the database that is copied for each new Prefect server
 	@$(BIN)/python -m tasks.merge # compiles the loops of the merge
 	@touch $@
 

@@ -94,11 +94,18 @@ def run(
         str | None, Parameter(help="Identifier of the job; else a random one.")
     ] = None,
     out: Annotated[Path, Parameter(help="Folder for the results.")],
+    prefect: Annotated[
+        bool | None,
+        Parameter(
+            help="Run as flows on the Prefect server of PREFECT_API_URL, or else of the active "
+            "profile, or else of the running `swath up`; the default if PREFECT_API_URL is set."
+        ),
+    ] = None,
     json: Annotated[
         bool, Parameter(negative=(), help="Print the outcome as a JSON object.")
     ] = False,
 ) -> int:
-    """Run a model over one image, without a queue.
+    """Run a model over one image, without a queue and without a server.
 
     Exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED or refused, 2 for an unknown or missing
     option, 130 after Ctrl-C.
@@ -115,7 +122,7 @@ def run(
         tiling=tiling,
         **named,
     )
-    return run(options, console, json=json)
+    return run(options, console, prefect=prefect, json=json)
 
 
 @app.command

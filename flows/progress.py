@@ -23,6 +23,7 @@ from prefect.runtime import flow_run
 from flows.run_records import children_of, client_without_retries, log_errors, read_all
 from tasks.grid.tiles import Region
 from tasks.job.observer import SilentObserver
+from tasks.reporting.rate import TileRate
 
 _logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def image_progress(regions: Sequence[Region]) -> Iterator[None]:
 
 def _watch(image_run: UUID, tiles: int, ended: Event) -> None:
     """Show the image's progress until `ended` is set, and once after that."""
-    rate, last = _Rate(tiles), False
+    rate, last = TileRate(tiles), False
     artifact: UUID | None = None
     with log_errors("The progress of this image"), client_without_retries() as client:
         while not last:
@@ -130,23 +131,3 @@ def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
             tiles = round(cast("float", artifact.data) * len(region) / 100)
             done[region.index] = max(tiles, done.get(region.index, 0))
     return sum(done.values())
-
-
-class _Rate:
-    """The rate of tiles, counted from the first that were done: before them, runs are starting."""
-
-    def __init__(self, tiles: int) -> None:
-        self._tiles = tiles
-        self._first: tuple[float, int] | None = None
-
-    def text(self, done: int) -> str:
-        """Tiles done, tiles per second, and seconds left."""
-        now = time.monotonic()
-        if done and self._first is None:
-            self._first = now, done
-        since, before = self._first or (now, 0)
-        counted = f"{done} of {self._tiles} tiles"
-        if done in (before, self._tiles):
-            return counted
-        rate = (done - before) / (now - since)
-        return f"{counted} · {rate:.0f} tiles/s · {(self._tiles - done) / rate:.0f} s left"

@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 
 from deployments.aws.pool import WORK_POOL, job_template
-from deployments.local.prefect_server import PREFECT
-from deployments.local.server_for_command import reachable
+from deployments.local.prefect_server import PREFECT, reachable
 from deployments.sensor import start_sensor
 from tasks.errors import StackError, SwathError
 from tasks.settings import settings

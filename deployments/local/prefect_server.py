@@ -10,7 +10,8 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from deployments.local.folders import cache_folder
 from deployments.local.loopback import HOST, free_port
 from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
+from tasks.storage.temporary import temporary_folder
 
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 _PREFECT_SERVER = [sys.executable, "-m", "deployments.local.prefect_program", "--no-prompt"]
@@ -48,7 +50,7 @@ _SERVER_SETTINGS = {
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
 }
 
-_CLIENT_SETTINGS = {
+CLIENT_SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
@@ -110,7 +112,7 @@ def client_environment(home: Path, port: int) -> dict[str, str]:
         home: Folder used in place of the user's `~/.prefect`.
         port: The server's port on loopback.
     """
-    return _CLIENT_SETTINGS | {
+    return CLIENT_SETTINGS | {
         "PREFECT_HOME": str(home),
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
         "PREFECT_API_URL": f"http://{HOST}:{port}/api",
@@ -139,7 +141,6 @@ def start_server(
     folder: Path,
     *,
     port: int | None = None,
-    settings: dict[str, str] | None = None,
 ) -> PrefectServer:
     """Start an empty server without waiting; `PrefectServer.wait` waits until it answers.
 
@@ -147,7 +148,6 @@ def start_server(
         processes: The supervisor of the process.
         folder: Folder for the log and for the home, `prefect`, which is replaced.
         port: Preferred port.
-        settings: Prefect settings that override those of every local server.
     """
     home = folder.absolute() / "prefect"
     shutil.rmtree(home, ignore_errors=True)
@@ -158,11 +158,33 @@ def start_server(
     process = processes.start(
         "the Prefect server",
         [*_PREFECT_SERVER, "server", "start", "--host", HOST, "--port", str(free)],
-        env=inherited_environment() | server_environment(home, free) | (settings or {}),
+        env=inherited_environment() | server_environment(home, free),
         log=folder / "logs" / "prefect.log",
         cwd=home,
     )
     return PrefectServer(free, home, process)
+
+
+@contextmanager
+def temporary_server() -> Iterator[PrefectServer]:
+    """Run an empty Prefect server on loopback while the block lasts; `wait` until it answers."""
+    with temporary_folder() as folder, Processes() as processes:
+        yield start_server(processes, folder)
+
+
+def reachable(api_url: str, timeout: float = 2.0) -> bool:
+    """Whether a Prefect server answers.
+
+    Args:
+        api_url: URL of its API, as in `PREFECT_API_URL`.
+        timeout: Seconds to wait for each of connection and answer.
+    """
+    import httpx
+
+    try:
+        return httpx.get(f"{api_url.rstrip('/')}/health", timeout=timeout).is_success
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
 
 
 def _database(home: Path) -> Path:
@@ -186,3 +208,8 @@ def _cache_database(database: Path) -> None:
         copy.replace(_cached_database())
     finally:
         copy.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":  # called by `make setup`: later servers copy the migrated database
+    with temporary_server() as first:
+        first.wait()

@@ -24,9 +24,8 @@ from prefect_aws.workers.ecs_worker import ECSJobConfiguration
 
 from deployments.aws.pool import WORK_POOL, job_template
 from deployments.local.pool import WORK_POOL as LOCAL_POOL
-from deployments.local.prefect_server import client_environment
+from deployments.local.prefect_server import client_environment, temporary_server
 from deployments.local.process import inherited_environment
-from deployments.local.server_for_command import temporary_server
 from tasks.errors import StackError
 from tasks.settings import Settings
 

@@ -15,13 +15,13 @@ import psutil
 import pytest
 
 from deployments.local.aws import start_aws, wait_for_aws
-from deployments.local.prefect_server import server_environment
+from deployments.local.prefect_server import reachable, server_environment, temporary_server
 from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
 from deployments.local.record import StackRecord, running_stack, write_record
 from deployments.local.resources import create_resources
-from deployments.local.server_for_command import find_server, reachable, temporary_server
 from deployments.local.stack import Stack
+from deployments.run.server import Server, find_server
 from tasks.errors import StackError
 
 FLOW = """
@@ -184,13 +184,16 @@ def test_the_server_of_the_running_stack_is_found(
     profiles = tmp_path / "profiles.toml"
     monkeypatch.setenv("PREFECT_PROFILES_PATH", str(profiles))
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    assert find_server() == stack.record.api_url
+    assert find_server(None) is None  # it is not joined unasked
+    assert find_server(True) == Server(stack.record.api_url, "the running `swath up`")
     other = stack.record.api_url + "/"
     profiles.write_text(f'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "{other}"\n')
-    assert find_server() == other
-    monkeypatch.setenv("SWATH_STATE_DIR", str(tmp_path))
+    assert find_server(None) is None
+    assert find_server(True) == Server(other, "the profile 'mine'")
     profiles.unlink()
-    assert find_server() is None
+    monkeypatch.setenv("SWATH_STATE_DIR", str(tmp_path))
+    with pytest.raises(StackError, match="--prefect: no Prefect server is named"):
+        find_server(True)
 
 
 def test_a_stack_whose_process_ended_is_not_running(

@@ -1,0 +1,130 @@
+"""A job as flow runs on a Prefect server, in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from deployments.local.prefect_server import CLIENT_SETTINGS, reachable
+from deployments.run.server import Server
+from tasks.errors import StackError, SwathError
+from tasks.reporting.summary import JobFailedError, Summary
+from tasks.storage.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun, State
+    from prefect.flows import Flow
+
+    from tasks.request import Request
+
+_POLL_INTERVAL = 1.0  # seconds
+_TIMEOUT = 30.0  # seconds for an answer: a busy server is slow, a stopped one refuses at once
+_PATIENCE = 8.0  # seconds without an answer after which a server counts as stopped
+
+_QUIET = {
+    # The records go to the run in Prefect, and not to the terminal, which shows the outcome
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+}
+
+
+def run_image(
+    request: Request,
+    image_url: str,
+    server: Server,
+    console: Console,
+    *,
+    roots: Sequence[Path],
+    region_rows: int | None = None,
+    on_stopped: Callable[[StackError], None],
+) -> Summary:
+    """Detect the objects of an image and publish them, as flow runs in this process.
+
+    Args:
+        request: The message.
+        image_url: One of its images.
+        server: Where the runs are recorded.
+        console: Where the address of the run and its progress are printed.
+        roots: Local folders in which the request may name files and outputs.
+        region_rows: As for `deployments.run.job.run_image`.
+        on_stopped: Is called, in another thread, when the server stops while the image is run. It
+            has to end the process, as Prefect itself waits for minutes.
+
+    Raises:
+        StackError: The server stopped answering.
+        SwathError: The request cannot be processed, or the results cannot be published.
+    """
+    os.environ["PREFECT_API_URL"] = server.api_url
+    os.environ.pop("SWATH_REGION_DEPLOYMENT", None)  # the regions are run here too
+    for name, value in (CLIENT_SETTINGS | _QUIET).items():
+        os.environ.setdefault(name, value)
+    import httpx
+
+    try:
+        with temporary_folder() as work, _watched(server, on_stopped):
+            os.environ["SWATH_LOCAL_ROOTS"] = json.dumps([str(root) for root in roots])
+            os.environ["SWATH_WORK_URI"] = str(work)
+            return _run_flow(request, image_url, console, region_rows)
+    except httpx.HTTPError as error:
+        raise _stopped(server) from error
+
+
+def _run_flow(
+    request: Request, image_url: str, console: Console, region_rows: int | None
+) -> Summary:
+    from prefect import tags
+    from prefect.utilities.urls import url_for
+
+    from deployments.watch import show_progress
+    from flows.image import image
+    from flows.image_runs import tags as tags_of
+
+    def print_address(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
+        console.print(f"Follow it at {url_for(flow_run)}", soft_wrap=True)
+
+    flow = image.with_options(on_running=[print_address])
+    with tags(*tags_of(request)), show_progress(request.job_id, console):
+        state: State[Any] = flow(request, image_url, region_rows, return_state=True)
+    summary: Summary | Exception = state.result(raise_on_failure=False)
+    if isinstance(summary, JobFailedError):
+        return summary.summary
+    if isinstance(summary, Exception):
+        raise SwathError(str(summary)) from summary
+    return summary
+
+
+@contextmanager
+def _watched(server: Server, on_stopped: Callable[[StackError], None]) -> Iterator[None]:
+    """Check the server regularly while the block lasts."""
+    ended = Event()
+    watcher = Thread(target=_watch, args=(server, on_stopped, ended), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _watch(server: Server, on_stopped: Callable[[StackError], None], ended: Event) -> None:
+    answered = time.monotonic()
+    while not ended.wait(_POLL_INTERVAL):
+        if reachable(server.api_url, _TIMEOUT):
+            answered = time.monotonic()
+        elif time.monotonic() > answered + _PATIENCE:
+            on_stopped(_stopped(server))
+            return
+
+
+def _stopped(server: Server) -> StackError:
+    return StackError(
+        f"The Prefect server {server.api_url} stopped answering while the image was run: start it "
+        "and run the image again, or run it without a server, with --no-prefect."
+    )

@@ -1,0 +1,85 @@
+"""The Prefect server of `swath run`, if it is to use one."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import StackError
+
+_TIMEOUT = 10.0  # seconds; a busy server may take some
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect server.
+
+    Attributes:
+        api_url: URL of its API, as in `PREFECT_API_URL`.
+        named_by: What names it, for users.
+    """
+
+    api_url: str
+    named_by: str
+
+    def check(self) -> None:
+        """Check that the server answers.
+
+        Raises:
+            StackError: It does not.
+        """
+        from deployments.local.prefect_server import reachable
+
+        if not reachable(self.api_url, _TIMEOUT):
+            raise StackError(
+                f"The Prefect server {self.api_url}, named by {self.named_by}, does not answer: "
+                "start it, or name another one in PREFECT_API_URL. `--no-prefect` runs the image "
+                "without a server."
+            )
+
+
+def find_server(asked: bool | None) -> Server | None:
+    """The Prefect server that a run uses; None for a run without a server.
+
+    Without `--prefect`, only the environment variable PREFECT_API_URL decides. With it, the server
+    is the one of that variable, or of the active profile of Prefect, or of a running `swath up`.
+
+    Args:
+        asked: True for `--prefect`, False for `--no-prefect`, None if neither is given.
+
+    Raises:
+        StackError: `--prefect` is given, and no server is named.
+    """
+    api_url = os.environ.get("PREFECT_API_URL")
+    if asked is False or (asked is None and not api_url):
+        return None
+    if api_url:
+        return Server(api_url, "PREFECT_API_URL")
+    if server := _of_profile() or _of_local_stack():
+        return server
+    raise StackError(
+        "--prefect: no Prefect server is named; set PREFECT_API_URL, choose a profile of Prefect "
+        "that sets it, or start `swath up`. Without --prefect, the image is run without a server."
+    )
+
+
+def _of_profile() -> Server | None:
+    """The server of the active profile; importing Prefect to read it would take seconds."""
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    try:
+        profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, tomllib.TOMLDecodeError):
+        return None
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+    api_url = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return Server(api_url, f"the profile {active!r}") if isinstance(api_url, str) else None
+
+
+def _of_local_stack() -> Server | None:
+    from deployments.local.record import running_stack
+
+    stack = running_stack()
+    return Server(stack.api_url, "the running `swath up`") if stack else None
