@@ -57,7 +57,8 @@ class ProgressBar(SilentObserver):
         trace: TracebackType | None,
     ) -> None:
         """Remove the bar from the terminal."""
-        self._bar.stop()
+        if self._task is not None:
+            self._bar.stop()
 
     def planned(self, plan: Plan, regions: Sequence[Region]) -> None:
         """Show the plan, and how many tiles there are."""
