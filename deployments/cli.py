@@ -13,10 +13,19 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from deployments.run.options import RunOptions, TilingOptions
+from deployments.run.options import (
+    MODEL,
+    RESULTS,
+    MergingOptions,
+    RunOptions,
+    TilingOptions,
+)
 from tasks.errors import StackError, SwathError
 
-DEFAULT_TILING = TilingOptions()
+DEFAULT_TILING, DEFAULT_MERGING = TilingOptions(), MergingOptions()
+IMAGES_HELP = (
+    "Paths of images, folders of images, patterns in quotes ('june/*.tif'), or s3://bucket/key."
+)
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 app = App(
@@ -25,6 +34,7 @@ app = App(
     version=lambda: version("swath"),
     version_flags=["--version"],
     result_action="return_value",
+    default_parameter=Parameter(negative=()),
 )
 models = App(name="models", help="The built-in test models.")
 app.command(models)
@@ -76,66 +86,85 @@ def submit(
     return submit(request, console)
 
 
-@app.command
+@app.command(usage="Usage: swath run IMAGES... --model STR --out PATH [OPTIONS]")
 def run(
-    image: Annotated[str, Parameter(help="A path, or s3://bucket/key.")],
-    *,
-    model: Annotated[str, Parameter(help="The model's name, URL, or ONNX file.")],
+    *images: Annotated[str, Parameter(help=IMAGES_HELP)],
+    model: Annotated[str, Parameter(group=MODEL, help="The model's name, URL, or ONNX file.")],
     type: Annotated[  # noqa: A002 - the option's name
         Literal["BUILTIN", "HTTP_ENDPOINT", "SM_ENDPOINT", "OIP_ENDPOINT", "ONNX"] | None,
-        Parameter(help="Kind of endpoint; derived from the model if left out."),
+        Parameter(group=MODEL, help="Kind of endpoint.", show_default=lambda _: "by the model"),
     ] = None,
     parameter: Annotated[
         tuple[str, ...],
-        Parameter(help="NAME=VALUE of imageProcessorParameters; may be repeated."),
+        Parameter(
+            group=MODEL,
+            help="NAME=VALUE of imageProcessorParameters. May be repeated.",
+            show_default=False,
+        ),
     ] = (),
     tiling: TilingOptions = DEFAULT_TILING,
+    merging: MergingOptions = DEFAULT_MERGING,
+    out: Annotated[Path, Parameter(group=RESULTS, help="Folder for the results.")],
     job_id: Annotated[
-        str | None, Parameter(help="Identifier of the job; else a random one.")
+        str | None,
+        Parameter(
+            group=RESULTS, help="Identifier of the job.", show_default=lambda _: "a random one"
+        ),
     ] = None,
-    out: Annotated[Path, Parameter(help="Folder for the results.")],
     prefect: Annotated[
         bool | None,
         Parameter(
+            group=RESULTS,
+            negative="--no-prefect",
             help="Run as flows on the Prefect server of PREFECT_API_URL, or else of the active "
-            "profile, or else of the running `swath up`; the default if PREFECT_API_URL is set."
+            "profile, or else of the running `swath up`; the default if PREFECT_API_URL is set.",
         ),
     ] = None,
     json: Annotated[
-        bool, Parameter(negative=(), help="Print the outcome as a JSON object.")
+        bool,
+        Parameter(
+            group=RESULTS, show_default=False, help="Print a JSON object for each image's outcome."
+        ),
     ] = False,
 ) -> int:
-    """Run a model over one image, without a queue and without a server.
+    """Run a model over images, without a queue and without a server.
 
     Exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED or refused, 2 for an unknown or missing
-    option, 130 after Ctrl-C.
+    option, 130 after Ctrl-C; of several images, that of the worst.
     """
     from deployments.run.command import run
 
     named = {} if job_id is None else {"job_id": job_id}
     options = RunOptions(
-        image=image,
+        images=images,
         model=model,
         out=out,
         type=type,
         parameters=parameter,
         tiling=tiling,
+        merging=merging,
         **named,
     )
     return run(options, console, prefect=prefect, json=json)
 
 
-@app.command
+@app.command(usage="Usage: swath plan IMAGES... [OPTIONS]")
 def plan(
-    image: Annotated[str, Parameter(help="A path, or s3://bucket/key.")],
-    *,
+    *images: Annotated[str, Parameter(help=IMAGES_HELP)],
     tiling: TilingOptions = DEFAULT_TILING,
-    json: Annotated[bool, Parameter(negative=(), help="Print one JSON object.")] = False,
+    json: Annotated[
+        bool,
+        Parameter(
+            group=RESULTS,
+            show_default=False,
+            help="Print a JSON object; of several images, a list.",
+        ),
+    ] = False,
 ) -> int:
-    """Estimate the cost of an image before it is run: tiles, model calls, bytes, memory."""
+    """Estimate the cost of images before they are run: tiles, model calls, bytes, memory."""
     from deployments.plan import plan
 
-    plan(image, tiling, json=json)
+    plan(images, tiling, console, json=json)
     return 0
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from deployments.run.options import TilingOptions, build_request, image_roots
+import json as json_text
+
+from rich.console import Console
+
+from deployments.run.images import find_images
+from deployments.run.option_names import naming_options
+from deployments.run.options import TilingOptions, build_request
 from tasks.imagery import check_encodable
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import make_plan
@@ -26,18 +32,21 @@ _STRIPS = (
 _SIZED = "for {:g} s per tile; a run uses the measured throughput of its model"
 
 
-def plan(image: str, tiling: TilingOptions, *, json: bool) -> None:
-    """Print the estimate for an image, as text or as one JSON object.
+def plan(images: tuple[str, ...], tiling: TilingOptions, console: Console, *, json: bool) -> None:
+    """Print the estimate for each image, as text or as JSON: an object, or a list of several.
 
     Raises:
-        SwathError: The image cannot be processed with these options.
+        SwathError: An image cannot be processed with these options.
     """
-    request, estimated = estimate_image(image, tiling)
+    found = find_images(images)
+    if found.skipped:
+        console.print(found.skipped_text, soft_wrap=True)
+    estimates = [estimate_image(url, tiling) for url in found.urls]
     if json:
-        print(estimated.model_dump_json(indent=2))
+        figures = [estimated.model_dump(mode="json") for _, estimated in estimates]
+        print(json_text.dumps(figures if len(figures) > 1 else figures[0], indent=2))
     else:
-        encoding = f"{request.tile_format}/{request.tile_compression}"
-        print("\n".join(f"{name:<14}{value}" for name, value in _lines(estimated, encoding)))
+        print("\n\n".join(_text(*each) for each in estimates))
 
 
 def estimate_image(image: str, tiling: TilingOptions) -> tuple[Request, Estimate]:
@@ -46,12 +55,21 @@ def estimate_image(image: str, tiling: TilingOptions) -> tuple[Request, Estimate
     Raises:
         SwathError: The image cannot be processed with these options.
     """
+    images = find_images([image])
     fields = {"jobId": "plan", "imageProcessor": _NO_MODEL, "outputs": _NO_OUTPUT}
-    request = build_request(image, tiling, fields)
-    with settings.override(local_roots=image_roots(image)):
+    request = build_request(images, tiling.message() | fields)
+    with (
+        naming_options(),
+        settings.override(local_roots=images.roots),
+    ):
         found = make_plan(request, request.image_urls[0])
         check_encodable(found.image, request.tile_format, request.tile_compression)
         return request, estimate(found, tiling.region_size)
+
+
+def _text(request: Request, estimated: Estimate) -> str:
+    encoding = f"{request.tile_format}/{request.tile_compression}"
+    return "\n".join(f"{name:<14}{value}" for name, value in _lines(estimated, encoding))
 
 
 def _lines(cost: Estimate, encoding: str) -> list[tuple[str, str]]:

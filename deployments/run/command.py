@@ -9,50 +9,84 @@ from rich.console import Console
 
 from deployments.run.interruption import end_now, interruptible
 from deployments.run.job import run_image
-from deployments.run.options import RunOptions, image_url
+from deployments.run.option_names import naming_options
+from deployments.run.options import RunOptions
 from deployments.run.progress import ProgressBar
 from deployments.run.server import Server, find_server
 from tasks.errors import PublishError, StackError, SwathError
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
+from tasks.request import Request
 
-EXIT = {JobStatus.SUCCESS: 0, JobStatus.FAILED: 1, JobStatus.PARTIAL: 3}
+EXIT = {JobStatus.SUCCESS: 0, JobStatus.PARTIAL: 3, JobStatus.FAILED: 1}
+"""Exit status of each outcome, the better first."""
 
 
 def run(
     options: RunOptions, console: Console, *, prefect: bool | None = None, json: bool = False
 ) -> int:
-    """Run a model over an image; return the exit status.
+    """Run a model over images, one after the other; return the exit status, that of the worst.
 
     Args:
         options: What to run.
         console: Where progress and messages are printed.
         prefect: Whether to run it as flows on a Prefect server; None if PREFECT_API_URL is set.
-        json: Whether to print the outcome as a JSON object on standard output.
+        json: Whether to print a JSON object for the outcome of each image on standard output.
 
     Raises:
-        SwathError: An option has an invalid value, or the image cannot be processed.
+        SwathError: An option has an invalid value, or the only image cannot be processed.
     """
-    try:
-        with interruptible(console):
-            summary = _work(options, console, find_server(prefect), json=json)
-    except SwathError:
-        _print_failed(options, json=json)
-        raise
-    console.print(f"{summary.status}: {summary.message}", soft_wrap=True, markup=False)
-    if json:
-        print(json_text.dumps(_outcome(summary)))
-    else:
-        print(*summary.outputs.values(), sep="\n")
-    return EXIT[summary.status]
+    with interruptible(console):
+        try:
+            with naming_options():
+                request, server = _start(options, console, find_server(prefect))
+        except SwathError:
+            _print_failed(options, json=json)
+            raise
+        several = len(request.image_urls) > 1
+        ends = []
+        for url in request.image_urls:
+            try:
+                with naming_options():
+                    summary = _work(request, url, options, console, server, json=json)
+            except SwathError as error:
+                _print_failed(options, url, json=json)
+                if isinstance(error, StackError) or not several:
+                    raise
+                console.print(f"swath: {error}", soft_wrap=True)
+                ends.append(JobStatus.FAILED)
+            else:
+                _print(summary, console, json=json)
+                ends.append(summary.status)
+    return EXIT[max(ends, key=[*EXIT].index)]
 
 
-def _work(options: RunOptions, console: Console, server: Server | None, *, json: bool) -> Summary:
-    """Work the image here, or as flows on a server."""
+def _start(
+    options: RunOptions, console: Console, server: Server | None
+) -> tuple[Request, Server | None]:
+    """The request, after all is checked that does not depend on a single image."""
     request = options.request()
-    url, rows = request.image_urls[0], options.tiling.region_size
-    console.print(f"{image_url(options.image)} · {request.job_id}", soft_wrap=True)
+    if options.found.skipped:
+        console.print(options.found.skipped_text, soft_wrap=True)
     _make_folder(options)
+    if server is not None:
+        server.check()
+        console.print(f"On the Prefect server {server.api_url} ({server.named_by})", soft_wrap=True)
+    return request, server
+
+
+def _work(
+    request: Request,
+    url: str,
+    options: RunOptions,
+    console: Console,
+    server: Server | None,
+    *,
+    json: bool,
+) -> Summary:
+    """Work an image here, or as flows on a server."""
+    console.print(f"{url} · {request.job_id}", soft_wrap=True)
+    rows = options.tiling.region_size
     if server is None:
         with ProgressBar(console) as progress:
             return run_image(request, url, progress, roots=options.roots(), region_rows=rows)
@@ -61,19 +95,25 @@ def _work(options: RunOptions, console: Console, server: Server | None, *, json:
 
     def stop(error: StackError) -> NoReturn:
         console.print(f"swath: {error}", soft_wrap=True)
-        _print_failed(options, json=json)
+        _print_failed(options, url, json=json)
         end_now(console, EXIT[JobStatus.FAILED])
 
-    server.check()
-    console.print(f"On the Prefect server {server.api_url} ({server.named_by})", soft_wrap=True)
     return on_prefect.run_image(
         request, url, server, console, roots=options.roots(), region_rows=rows, on_stopped=stop
     )
 
 
-def _print_failed(options: RunOptions, *, json: bool) -> None:
+def _print(summary: Summary, console: Console, *, json: bool) -> None:
+    console.print(f"{summary.status}: {summary.message}", soft_wrap=True, markup=False)
     if json:
-        print(json_text.dumps(_failed_outcome(options)))
+        print(json_text.dumps(_outcome(summary)), flush=True)
+    else:
+        print(*summary.outputs.values(), sep="\n", flush=True)
+
+
+def _print_failed(options: RunOptions, url: str | None = None, *, json: bool) -> None:
+    if json:
+        print(json_text.dumps(_failed_outcome(options, url)), flush=True)
 
 
 def _make_folder(options: RunOptions) -> None:
@@ -89,14 +129,15 @@ def _make_folder(options: RunOptions) -> None:
 def _outcome(summary: Summary) -> dict[str, Any]:
     """The outcome as `--json` prints it."""
     fields = summary.model_dump(
-        mode="json", include={"job_id", "status", "features", "tiles", "outputs"}
+        mode="json", include={"job_id", "image", "status", "features", "tiles", "outputs"}
     )
     return fields | {"covered": summary.covered}
 
 
-def _failed_outcome(options: RunOptions) -> dict[str, Any]:
+def _failed_outcome(options: RunOptions, url: str | None) -> dict[str, Any]:
     return {
         "job_id": options.job_id,
+        "image": url,
         "status": JobStatus.FAILED,
         "features": 0,
         "tiles": dict.fromkeys(("inferred", "blank", "outside", "failed"), 0),

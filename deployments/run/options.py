@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from tasks.errors import ImageError, RequestError
+from deployments.run.images import Images, absolute_path, find_images
+from deployments.run.option_names import naming_options
+from deployments.run.region_of_interest import region_of_interest
+from tasks.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tasks.request import Request
 
+MODEL = Group.create_ordered("Model")
+IMAGE = Group.create_ordered("Image")
+TILES = Group.create_ordered("Tiles")
+MERGING = Group.create_ordered("Filter and merge")
+RESULTS = Group.create_ordered("Results")
+
 _WITH_FILES = {"ONNX", "OIP_ENDPOINT"}  # endpoints that read a model or description from a file
+
+
+def _default(name: str, *, of_algorithm: bool = False) -> Callable[[object], str]:
+    """Shows the default of a field of the message in the help of its option."""
+
+    def show(_: object) -> str:
+        from tasks.request import Algorithm, Request
+
+        return str(
+            getattr(Algorithm(), name) if of_algorithm else Request.model_fields[name].default
+        )
+
+    return show
 
 
 @Parameter(name="*")  # its fields are options of the command itself
@@ -24,26 +51,63 @@ _WITH_FILES = {"ONNX", "OIP_ENDPOINT"}  # endpoints that read a model or descrip
 class TilingOptions:
     """The options for reading an image and cutting it into tiles; None if not given."""
 
-    tile_size: Annotated[int | None, Parameter(help="Side of a tile in pixels.")] = None
-    overlap: Annotated[int | None, Parameter(help="Minimum overlap of tiles in pixels.")] = None
-    tile_format: Annotated[str | None, Parameter(help="NITF, GTIFF, PNG, JPEG or NPY.")] = None
-    tile_compression: Annotated[str | None, Parameter(help="NONE, LZW, ZSTD, JPEG, J2K.")] = None
-    roi: Annotated[str | None, Parameter(help="Region of interest: WKT, longitude latitude.")] = (
-        None
-    )
-    nodata: Annotated[
-        float | None, Parameter(help="Value of pixels without data, in place of the image's own.")
+    tile_size: Annotated[
+        int | None,
+        Parameter(
+            group=TILES, help="Side of a tile in pixels.", show_default=_default("tile_size")
+        ),
     ] = None
-    read_role: Annotated[str | None, Parameter(help="IAM role for reading the image.")] = None
+    overlap: Annotated[
+        int | None,
+        Parameter(
+            group=TILES,
+            help="Minimum overlap of tiles in pixels.",
+            show_default=_default("tile_overlap"),
+        ),
+    ] = None
+    tile_format: Annotated[
+        str | None,
+        Parameter(
+            group=TILES,
+            help="NITF, GTIFF, PNG, JPEG or NPY.",
+            show_default=_default("tile_format"),
+        ),
+    ] = None
+    tile_compression: Annotated[
+        str | None,
+        Parameter(
+            group=TILES,
+            help="NONE, LZW, ZSTD, JPEG or J2K.",
+            show_default=_default("tile_compression"),
+        ),
+    ] = None
     region_size: Annotated[
-        int | None, Parameter(help="Approximate height of a region in pixels.")
+        int | None,
+        Parameter(
+            group=TILES, help="Approximate height of a region in pixels; it changes no result."
+        ),
+    ] = None
+    roi: Annotated[
+        str | None,
+        Parameter(
+            group=IMAGE,
+            help="Region of interest: a file with polygons (GeoJSON, GeoPackage, Shapefile) in any "
+            "reference system, or WKT in longitude, latitude.",
+        ),
+    ] = None
+    nodata: Annotated[
+        float | None,
+        Parameter(group=IMAGE, help="Value of pixels without data, in place of the image's own."),
+    ] = None
+    read_role: Annotated[
+        str | None, Parameter(group=IMAGE, help="IAM role for reading the image.")
     ] = None
 
     def message(self) -> dict[str, Any]:
         """The fields of the request message for the options that are given.
 
         Raises:
-            RequestError: --region-size or --nodata has an invalid value.
+            RequestError: --region-size, --nodata or --roi has an invalid value.
         """
         if self.region_size is not None and self.region_size < 1:
             raise RequestError(
@@ -61,9 +125,105 @@ class TilingOptions:
             "imageProcessorTileCompression": self.tile_compression,
             "imageReadRole": self.read_role,
             "imageNodata": self.nodata,
-            "regionOfInterest": self.roi,
+            "regionOfInterest": None if self.roi is None else region_of_interest(self.roi),
         }
         return {name: value for name, value in fields.items() if value is not None}
+
+
+@Parameter(name="*", group=MERGING)
+@dataclass(frozen=True, kw_only=True)
+class MergingOptions:
+    """The options for filtering and merging detections; None or empty if not given."""
+
+    conf: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Score below which detections are dropped, 0 to 1; CLASS=SCORE for one class. May "
+            "be repeated.",
+            allow_leading_hyphen=True,
+            show_default=_default("skip_box_threshold", of_algorithm=True),
+        ),
+    ] = ()
+    classes: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Classes to keep, separated by commas; the others are dropped before the merge.",
+            show_default=lambda _: "all",
+        ),
+    ] = ()
+    merge: Annotated[
+        Literal["NMS", "SOFT_NMS", "NMM", "WBF", "DISSOLVE", "NONE"] | None,
+        Parameter(
+            help="How duplicates of overlapping tiles are removed.",
+            show_default=_default("algorithm_type", of_algorithm=True),
+        ),
+    ] = None
+    iou: Annotated[
+        float | None,
+        Parameter(
+            help="Intersection over union above which two detections are one object; 0.2 for "
+            "DISSOLVE unless given.",
+            allow_leading_hyphen=True,
+            show_default=_default("iou_threshold", of_algorithm=True),
+        ),
+    ] = None
+    class_agnostic: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            help="Let detections of different classes be one object.",
+            show_default=False,
+        ),
+    ] = False
+
+    def message(self) -> dict[str, Any]:
+        """The fields of the request message for the options that are given.
+
+        Raises:
+            RequestError: --conf has an invalid value.
+        """
+        threshold, by_class = _thresholds(_words(self.conf))
+        algorithm = {
+            "algorithmType": self.merge,
+            "iouThreshold": self.iou,
+            "skipBoxThreshold": threshold,
+            "classes": list(_words(self.classes)),
+            "classThresholds": by_class,
+            "classAgnostic": self.class_agnostic or None,
+        }
+        given = {name: value for name, value in algorithm.items() if value not in (None, [], {})}
+        return {"postProcessing": [{"algorithm": given}]} if given else {}
+
+
+def _words(options: Iterable[str]) -> Iterator[str]:
+    """Words separated by commas; a word with a comma is given in double quotes."""
+    for words in csv.reader(options, skipinitialspace=True):
+        yield from filter(None, map(str.strip, words))
+
+
+def _thresholds(words: Iterable[str]) -> tuple[float | None, dict[str, float]]:
+    """The score for all classes, if there is one, and those for single classes."""
+    for_all: float | None = None
+    by_class: dict[str, float] = {}
+    for word in words:
+        name, equals, text = word.rpartition("=")
+        try:
+            score = float(text)
+        except ValueError:
+            raise RequestError(
+                f"--conf: {word!r} is neither a score nor CLASS=SCORE; give 0.25 or ship=0.4."
+            ) from None
+        if equals and (not name or name in by_class):
+            raise RequestError(f"--conf: {word!r} names no class, or one that has a score already.")
+        if not equals and for_all is not None:
+            raise RequestError(
+                f"--conf: {for_all:g} and {score:g} are both for all classes; give one of them."
+            )
+        if equals:
+            by_class[name.strip()] = score
+        else:
+            for_all = score
+    return for_all, by_class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,25 +231,36 @@ class RunOptions:
     """The options of `swath run`.
 
     Attributes:
-        image: Path or s3:// URL.
+        images: Paths of images or folders, patterns, and s3:// URLs.
         model: The model's name, URL, or ONNX file.
         out: Folder for the results.
         type: Kind of endpoint; derived from the model if None.
         parameters: Parameters of the model, each NAME=VALUE.
-        tiling: Options for reading the image and cutting it into tiles.
+        tiling: Options for reading the images and cutting them into tiles.
+        merging: Options for filtering and merging detections.
         job_id: Identifier of the job; else a random one.
     """
 
-    image: str
+    images: tuple[str, ...]
     model: str
     out: Path
     type: str | None = None
     parameters: tuple[str, ...] = ()
     tiling: TilingOptions = TilingOptions()
+    merging: MergingOptions = MergingOptions()
     job_id: str = field(default_factory=lambda: f"run-{token_hex(4)}")
 
+    @cached_property
+    def found(self) -> Images:
+        """The images.
+
+        Raises:
+            ImageError: There are none, or one cannot be read.
+        """
+        return find_images(self.images)
+
     def request(self) -> Request:
-        """The request for the image.
+        """The request for the images: one job.
 
         Raises:
             SwathError: An option has an invalid value.
@@ -100,13 +271,14 @@ class RunOptions:
             "imageProcessor": {"name": self._location(self.model), "type": self._type},
             "imageProcessorParameters": self._parameters(),
         }
-        return build_request(self.image, self.tiling, fields)
+        return build_request(self.found, self.tiling.message() | self.merging.message() | fields)
 
     def roots(self) -> list[Path]:
         """The local roots to allow: the folders of the results and of every file in the options."""
-        named = [self.image, self._location(self.model), *self._parameters().values()]
-        files = [Path(name) for name in named if "://" not in name and Path(name).is_file()]
-        return [self.out.resolve(), *(absolute_path(str(file)).parent for file in files)]
+        named = [self._location(self.model), *self._parameters().values()]
+        files = [name for name in named if "://" not in name and Path(name).is_file()]
+        folders = (absolute_path(file).parent for file in files)
+        return [self.out.resolve(), *self.found.roots, *folders]
 
     def _parameters(self) -> dict[str, str]:
         pairs = dict(_name_and_value(option) for option in self.parameters)
@@ -138,38 +310,17 @@ def _name_and_value(option: str) -> tuple[str, str]:
     return name, value
 
 
-def build_request(image: str, tiling: TilingOptions, fields: dict[str, Any]) -> Request:
-    """Build the request for one image from the options of a command.
+def build_request(images: Images, fields: dict[str, Any]) -> Request:
+    """The request for images.
 
     Args:
-        image: Path, or s3:// URL.
-        tiling: Options for reading the image and cutting it into tiles.
+        images: The images.
         fields: The other fields of the message.
 
     Raises:
-        ImageError: There is no such file.
-        RequestError: An option has an invalid value.
+        RequestError: An option has an invalid value; the message names the option.
     """
     from tasks.request import Request
 
-    if Path(image).is_dir():
-        raise ImageError(f"{image}: this is a folder; give the path of one image.")
-    if "://" not in image and not Path(image).is_file():
-        raise ImageError(f"{image}: there is no such file; give the path of one image.")
-    return Request.parse(json.dumps(tiling.message() | {"imageUrls": [image_url(image)]} | fields))
-
-
-def image_url(image: str) -> str:
-    """The URL of an image in a request: an s3:// URL, or an absolute path."""
-    return image if "://" in image else str(absolute_path(image))
-
-
-def image_roots(image: str) -> list[Path]:
-    """The local roots that must be allowed for reading an image."""
-    return [] if "://" in image else [absolute_path(image).parent]
-
-
-def absolute_path(file: str) -> Path:
-    """The absolute path of a file, without `..`; a link that is the file itself is kept."""
-    path = Path(file).absolute()
-    return path.parent.resolve() / path.name
+    with naming_options():
+        return Request.parse(json.dumps({"imageUrls": list(images.urls)} | fields))

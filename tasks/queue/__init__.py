@@ -5,8 +5,8 @@
 the object's folder or above it.
 """
 
-from tasks.queue.arrivals import IMAGES, Arrival
+from tasks.queue.arrivals import Arrival
 from tasks.queue.notifications import read_arrivals
 from tasks.queue.templates import request_for
 
-__all__ = ["IMAGES", "Arrival", "read_arrivals", "request_for"]
+__all__ = ["Arrival", "read_arrivals", "request_for"]

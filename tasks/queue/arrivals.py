@@ -7,17 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import PurePosixPath
 
-IMAGES = frozenset(
-    {
-        *(".tif", ".tiff", ".gtiff"),
-        *(".ntf", ".nitf", ".nsf", ".nsif"),  # SICD and SIDD too
-        *(".jp2", ".j2k", ".j2c", ".jpc", ".jpx"),
-        *(".jpg", ".jpeg"),
-        ".png",
-        ".img",
-    }
-)
-"""Suffixes, in lower case, of the formats that `tasks.imagery` reads; Swath writes none of them."""
+from tasks.request.locations import IMAGE_SUFFIXES
 
 _LONGEST = 180  # characters before the digest; a job id has 200
 
@@ -59,8 +49,8 @@ class Arrival:
             return f"{self.event} creates no object"
         if self.key.endswith("/"):
             return "it is a folder marker"
-        if PurePosixPath(self._name).suffix.lower() not in IMAGES:
-            return f"its name ends in none of {', '.join(sorted(IMAGES))}"
+        if PurePosixPath(self._name).suffix.lower() not in IMAGE_SUFFIXES:
+            return f"its name ends in none of {', '.join(sorted(IMAGE_SUFFIXES))}"
         if self.size == 0:
             return "it is empty"
         return ""

@@ -16,6 +16,18 @@ from pydantic import AfterValidator, Field
 
 from tasks.request.field_types import Text, printable
 
+IMAGE_SUFFIXES = frozenset(
+    {
+        *(".tif", ".tiff", ".gtiff"),
+        *(".ntf", ".nitf", ".nsf", ".nsif"),  # SICD and SIDD too
+        *(".jp2", ".j2k", ".j2c", ".jpc", ".jpx"),
+        *(".jpg", ".jpeg"),
+        ".png",
+        ".img",
+    }
+)
+"""Suffixes, in lower case, of the formats that `tasks.imagery` reads; Swath writes none of them."""
+
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _IP_ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _MAX_KEY = 1024  # bytes, the limit of S3

@@ -63,6 +63,7 @@ def test_an_image_is_run_on_a_temporary_prefect_server(scene: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert last_object(done) == {
         "job_id": "job-7",
+        "image": str(scene),
         "status": "SUCCESS",
         "features": 9,
         "tiles": {"inferred": 9, "blank": 0, "outside": 0, "failed": 0},
@@ -109,13 +110,13 @@ def test_a_failed_tile_gives_partial_and_exit_status_3(
         (["--model", "no-such-model"], "bright-targets"),
         (
             ["--model", "centerpoint", "--tile-size", 64, "--overlap", 64],
-            "imageProcessorTileOverlap",
+            "--overlap: 64 is not below --tile-size 64",
         ),
-        (["--model", "centerpoint", "--roi", "POLYGON((0 0, 1 0, 1 1"], "regionOfInterest"),
+        (["--model", "centerpoint", "--roi", "POLYGON((0 0, 1 0, 1 1"], "--roi: "),
         (["--model", "centerpoint", "--roi", "POLYGON((0 0, 1 0, 1 1, 0 0))"], "do not meet"),
         (["--model", "centerpoint", "--region-size", 0], "--region-size"),
         (["--model", "flood", "--parameter", "count"], "'count' is not NAME=VALUE"),
-        (["--model", "flood", "--parameter", "cuont=3"], "imageProcessorParameters.cuont"),
+        (["--model", "flood", "--parameter", "cuont=3"], "--parameter cuont"),
         (["--model", "none.onnx", "--type", "ONNX"], "none.onnx"),
     ],
 )

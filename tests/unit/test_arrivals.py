@@ -17,8 +17,9 @@ from rasterio.drivers import raster_driver_extensions
 from tasks.errors import PublishError, RequestError
 from tasks.imagery.opening.allowed_inputs import SIGNATURES
 from tasks.publish import FILE_ENDINGS
-from tasks.queue import IMAGES, Arrival, read_arrivals, request_for
+from tasks.queue import Arrival, read_arrivals, request_for
 from tasks.request.field_types import JobId
+from tasks.request.locations import IMAGE_SUFFIXES
 from tests.range_server import RangeServer
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
@@ -205,7 +206,7 @@ def test_every_suffix_that_gdal_has_for_the_formats_that_are_read_is_an_images()
     known = raster_driver_extensions()
     endings = {f".{end}" for end, driver in known.items() if driver in SIGNATURES.values()}
     assert endings
-    assert endings <= IMAGES
+    assert endings <= IMAGE_SUFFIXES
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_files_beside_an_image_are_ignored(name: str) -> None:
 def test_nothing_that_swath_publishes_starts_a_run() -> None:
     assert FILE_ENDINGS
     for ending in FILE_ENDINGS.values():
-        for image in sorted(IMAGES):
+        for image in sorted(IMAGE_SUFFIXES):
             assert plain(f"a{image}.{ending}").ignored
 
 
@@ -287,4 +288,4 @@ def test_an_object_is_not_refused_while_s3_does_not_return_the_template(s3: Rang
 def test_the_page_lists_the_suffixes_of_images() -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-it-works.md").read_text(encoding="utf-8")
     listed = page.partition("Only names that end in")[2].partition("are images")[0]
-    assert set(re.findall(r"`(\.\w+)`", listed)) == IMAGES
+    assert set(re.findall(r"`(\.\w+)`", listed)) == IMAGE_SUFFIXES

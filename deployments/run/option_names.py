@@ -1,0 +1,54 @@
+"""Errors that name the options of the command line in place of the message's fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tasks.errors import SwathError
+
+_ALGORITHM = r"postProcessing\[0\]\.algorithm\."
+_OPTIONS = {  # patterns of the message's fields, the longer of two that begin alike first
+    "imageProcessorTileSize": "--tile-size",
+    "imageProcessorTileOverlap": "--overlap",
+    "imageProcessorTileFormat": "--tile-format",
+    "imageProcessorTileCompression": "--tile-compression",
+    r"imageProcessorParameters\.": "--parameter ",
+    "imageProcessorParameters": "--parameter",
+    r"imageProcessor\.name": "--model",
+    r"imageProcessor\.type": "--type",
+    r"imageUrls(\[\d+\])?": "IMAGES",
+    "imageReadRole": "--read-role",
+    "imageNodata": "--nodata",
+    "regionOfInterest": "--roi",
+    r"outputs\[0\](\.path)?": "--out",
+    "jobId": "--job-id",
+    _ALGORITHM + "algorithmType": "--merge",
+    _ALGORITHM + "iouThreshold": "--iou",
+    _ALGORITHM + "skipBoxThreshold": "--conf",
+    _ALGORITHM + r"classThresholds\.": "--conf ",
+    _ALGORITHM + "classThresholds": "--conf",
+    _ALGORITHM + r"classes(\[\d+\])?": "--classes",
+    r"algorithm\.classes": "--classes",
+}
+_FIELDS = re.compile("|".join(rf"\b(?:{field})" for field in _OPTIONS))
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Let an error of the block name options where it names fields of the message."""
+    try:
+        yield
+    except SwathError as error:
+        error.args = (in_options(str(error)), *error.args[1:])
+        raise
+
+
+def in_options(text: str) -> str:
+    """A text with the option of the command line for each field of the message in it."""
+    return _FIELDS.sub(_option, text)
+
+
+def _option(found: re.Match[str]) -> str:
+    return next(option for field, option in _OPTIONS.items() if re.fullmatch(field, found.group()))
