@@ -32,7 +32,7 @@ _OPTIONS = {  # patterns of the message's fields, the longer of two that begin a
     _ALGORITHM + r"classes(\[\d+\])?": "--classes",
     r"algorithm\.classes": "--classes",
 }
-_FIELDS = re.compile("|".join(rf"\b(?:{field})" for field in _OPTIONS))
+_FIELDS = re.compile(rf"(?<![\w./-])(?:{'|'.join(_OPTIONS)})")  # not within a path
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -180,8 +180,10 @@ class MergingOptions:
         """The fields of the request message for the options that are given.
 
         Raises:
-            RequestError: --conf has an invalid value.
+            RequestError: --conf or --iou has an invalid value.
         """
+        if self.iou is not None and not isfinite(self.iou):
+            raise RequestError(f"--iou: {self.iou} is not a finite number; give 0 to 1.")
         threshold, by_class = _thresholds(_words(self.conf))
         algorithm = {
             "algorithmType": self.merge,
@@ -210,9 +212,11 @@ def _thresholds(words: Iterable[str]) -> tuple[float | None, dict[str, float]]:
         try:
             score = float(text)
         except ValueError:
+            score = nan
+        if not isfinite(score):
             raise RequestError(
                 f"--conf: {word!r} is neither a score nor CLASS=SCORE; give 0.25 or ship=0.4."
-            ) from None
+            )
         if equals and (not name or name in by_class):
             raise RequestError(f"--conf: {word!r} names no class, or one that has a score already.")
         if not equals and for_all is not None:

@@ -132,13 +132,14 @@ def _polygons(geometries: Iterable[shapely.Geometry | None], text: str) -> list[
             raise RequestError(
                 f"--roi: feature {number} of {text} is a {geometry.geom_type}; give polygons only."
             )
-        if not geometry.is_valid:
-            raise RequestError(
-                f"--roi: feature {number} of {text} is not a valid polygon: "
-                f"{shapely.is_valid_reason(geometry)}; correct it, for example with Fix geometries "
-                "in QGIS."
-            )
-        polygons.append(shapely.force_2d(geometry))
+        for part in shapely.get_parts(geometry):  # which may touch each other along a line
+            if not part.is_valid:
+                raise RequestError(
+                    f"--roi: feature {number} of {text} is not a valid polygon: "
+                    f"{shapely.is_valid_reason(part)}; correct it, for example with Fix geometries "
+                    "in QGIS."
+                )
+            polygons.append(shapely.force_2d(part))
     if not polygons:
         raise RequestError(f"--roi: {text} has no polygon; give a file with one or more.")
     return polygons

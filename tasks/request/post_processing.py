@@ -106,7 +106,8 @@ class Algorithm(MessageObject):
         classes = info.data.get("classes")
         if classes and (dropped := sorted(thresholds.keys() - set(classes))):
             raise ValueError(
-                f"names {dropped[0]!r}, which classes does not; add it there, or remove it here"
+                f"names {dropped[0]!r}, which is not in algorithm.classes; add it there, or remove "
+                "it here"
             )
         return thresholds
 

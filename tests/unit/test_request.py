@@ -411,7 +411,7 @@ def test_an_invalid_prefix_is_refused(prefix: str) -> None:
         ({"classThresholds": {"$ref": 0.4}}, "classThresholds: holds the name $ref, reserved"),
         (
             {"classes": ["ship"], "classThresholds": {"barge": 0.4}},
-            "classThresholds: names 'barge', which classes does not; add it there",
+            "classThresholds: names 'barge', which is not in algorithm.classes; add",
         ),
         ({"iouTreshold": 0.5}, "iouTreshold: unknown field; did you mean iouThreshold?"),
     ],

@@ -1,0 +1,181 @@
+"""The words of the command line become a request; errors name the option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import pytest
+
+from deployments.run.option_names import in_options
+from deployments.run.options import MergingOptions, RunOptions, TilingOptions
+from tasks.errors import RequestError
+from tasks.request import Algorithm, AlgorithmType, Request
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    (tmp_path / "scene.tif").touch()
+    return str(tmp_path / "scene.tif")
+
+
+def algorithm(image: str, **options: Any) -> Algorithm:
+    return request(image, merging=MergingOptions(**options)).algorithm
+
+
+def request(image: str, **options: Any) -> Request:
+    chosen = {"model": "centerpoint", "out": Path("/results")} | options
+    return RunOptions(images=(image,), **chosen).request()
+
+
+def test_without_options_the_message_has_its_defaults(image: str) -> None:
+    found = request(image, job_id="j")
+    assert found.model_dump(exclude_defaults=True) == {
+        "jobId": "j",
+        "imageUrls": (image,),
+        "outputs": ({"type": "File", "path": "/results"},),
+        "imageProcessor": {"name": "centerpoint", "type": "BUILTIN"},
+    }
+
+
+def test_filter_and_merge_are_fields_of_the_algorithm(image: str) -> None:
+    found = algorithm(
+        image,
+        conf=("0.25", "ship=0.4, barge=0"),
+        classes=("ship,barge", "crane"),
+        merge="WBF",
+        iou=0,
+        class_agnostic=True,
+    )
+    assert found == Algorithm(
+        algorithmType=AlgorithmType.WBF,
+        iouThreshold=0,
+        skipBoxThreshold=0.25,
+        classes=("barge", "crane", "ship"),
+        classThresholds={"ship": 0.4, "barge": 0},
+        classAgnostic=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ((" ship , fishing boat ",), ("fishing boat", "ship")),
+        (('"ship, cargo",barge', "ship"), ("barge", "ship", "ship, cargo")),
+        (("ship,,",), ("ship",)),
+        (("bâteau",), ("bâteau",)),
+    ],
+)
+def test_classes_may_have_spaces_and_commas(
+    image: str, classes: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    assert algorithm(image, classes=classes).classes == expected
+
+
+def test_a_class_of_a_threshold_may_have_any_character(image: str) -> None:
+    found = algorithm(image, conf=('fishing boat=0.5,"ship, a=b=0.25"',))
+    assert found.class_thresholds == {"fishing boat": 0.5, "ship, a=b": 0.25}
+
+
+def test_every_algorithm_of_the_message_is_a_choice() -> None:
+    hint = get_type_hints(MergingOptions)["merge"]
+    choices = next(part for part in get_args(hint) if getattr(part, "__origin__", None) is Literal)
+    assert [*get_args(choices)] == [*AlgorithmType]
+
+
+MERGING: list[tuple[dict[str, Any], str]] = [
+    ({"conf": ("-0.1",)}, "--conf: -0.1 is below 0; give at least 0"),
+    ({"conf": ("25",)}, "--conf: 25.0 is above 1; give at most 1"),
+    ({"conf": ("nan",)}, "--conf: 'nan' is neither a score nor CLASS=SCORE"),
+    ({"conf": ("high",)}, "--conf: 'high' is neither a score nor CLASS=SCORE; give 0.25 or"),
+    ({"conf": ("ship=",)}, "--conf: 'ship=' is neither a score nor CLASS=SCORE"),
+    ({"conf": ("=0.4",)}, "--conf: '=0.4' names no class, or one that has a score already"),
+    ({"conf": ("a=0.4", "a=0.5")}, "--conf: 'a=0.5' names no class, or one that has a score"),
+    ({"conf": ("0.4", "0.5")}, "--conf: 0.4 and 0.5 are both for all classes; give one of them"),
+    ({"conf": ("ship=4",)}, "--conf ship: 4.0 is above 1; give at most 1"),
+    (
+        {"conf": ("ship=0.4",), "classes": ("barge",)},
+        "--conf: names 'ship', which is not in --classes; add it there, or remove it here",
+    ),
+    ({"classes": ("a\tb\x01",)}, "--classes: 'a\\tb\\x01' holds the control character U+0009"),
+    ({"iou": 2.0}, "--iou: 2.0 is above 1; give at most 1"),
+    ({"iou": float("nan")}, "--iou: nan is not a finite number; give 0 to 1"),
+    ({"iou": -1.0}, "--iou: -1.0 is below 0; give at least 0"),
+    ({"merge": "MAGIC"}, "--merge: 'MAGIC' is not one of 'NMS', "),
+]
+TILING: list[tuple[dict[str, Any], str]] = [
+    ({"tile_size": 8}, "--tile-size: 8 is below 16; give at least 16"),
+    ({"overlap": -1}, "--overlap: -1 is below 0; give at least 0"),
+    ({"tile_size": 64, "overlap": 64}, "--overlap: 64 is not below --tile-size 64; give 0 to 63"),
+    ({"tile_format": "BMP"}, "--tile-format: 'BMP' is not one of 'NITF', "),
+    ({"tile_compression": "ZIP"}, "--tile-compression: 'ZIP' is not one of "),
+    ({"tile_format": "PNG", "tile_compression": "LZW"}, "--tile-compression: 'LZW' "),
+    ({"roi": "POLYGON((0 0, 1 0"}, "--roi: 'POLYGON((0 0, 1 0' is not well-formed WKT"),
+    ({"roi": "POLYGON((0 0, 1 1, 1 0, 0 1, 0 0))"}, "--roi: 'POLYGON((0 0, 1 1, 1 0, 0 1, 0 0))' "),
+    ({"nodata": float("nan")}, "--nodata: nan is not a finite number; "),
+    ({"read_role": "me"}, "--read-role: 'me' is not the ARN of an IAM role; give one like"),
+    ({"region_size": 0}, "--region-size: 0 is not 1 or more; give rows of pixels"),
+]
+OTHERS: list[tuple[dict[str, Any], str]] = [
+    ({"model": ""}, "--model: '' is empty; give at least 1 character"),
+    ({"type": "MAGIC"}, "--type: 'MAGIC' is not one of "),
+    ({"type": "HTTP_ENDPOINT"}, "--model: 'centerpoint' "),
+    ({"parameters": ("count",)}, "--parameter: 'count' is not NAME=VALUE"),
+    ({"parameters": ("a b=3",)}, "--parameter "),
+    ({"job_id": "a/b"}, "--job-id: 'a/b' cannot be a part of a path; give a name without slashes"),
+    ({"out": Path("/a\nb")}, "--out: '/a\\nb' holds the control character"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        *(({"merging": MergingOptions(**options)}, reason) for options, reason in MERGING),
+        *(({"tiling": TilingOptions(**options)}, reason) for options, reason in TILING),
+        *OTHERS,
+    ],
+)
+def test_an_invalid_option_is_named(image: str, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        request(image, **options)
+    assert str(caught.value).startswith(reason)
+
+
+def test_every_option_has_an_invalid_value_above() -> None:
+    tried = {name for options, _ in [*MERGING, *TILING, *OTHERS] for name in options}
+    options = {
+        *RunOptions.__dataclass_fields__,
+        *TilingOptions.__dataclass_fields__,
+        *MergingOptions.__dataclass_fields__,
+    }
+    # the images have errors of their own, and a flag has no value
+    assert options - tried == {"images", "tiling", "merging", "class_agnostic"}
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "There is no built-in model 'x': imageProcessor.name must be one of a, b.",
+            "There is no built-in model 'x': --model must be one of a, b.",
+        ),
+        (
+            "imageProcessorParameters.description: is missing; give s3://bucket/model.json",
+            "--parameter description: is missing; give s3://bucket/model.json",
+        ),
+        (
+            "imageUrls[2]: 's3://b' does not name an object",
+            "IMAGES: 's3://b' does not name an object",
+        ),
+        (
+            "postProcessing[0].algorithm.classes[1]: 'a' is not a class\nregionOfInterest: no",
+            "--classes: 'a' is not a class\n--roi: no",
+        ),
+        (
+            "s3://bucket/a.jobId/jobId/imageUrls.tif is unreadable",
+            "s3://bucket/a.jobId/jobId/imageUrls.tif is unreadable",
+        ),
+    ],
+)
+def test_an_error_of_a_run_names_options_too(message: str, expected: str) -> None:
+    assert in_options(message) == expected
