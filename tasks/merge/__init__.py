@@ -7,7 +7,7 @@
 - `algorithms`: NMS, soft NMS, non-maximum merging, weighted boxes fusion.
 - `dissolve`: the union of surfaces that tile edges cut; `points`: equal boxes without an area.
 - `shapes`: the outlines of detections, and the areas that two of them share.
-- `compiled`, `rtree`: machine code and the spatial index that these are built on.
+- `compiled`, `machine_code`, `rtree`: what these are built on, machine code and a spatial index.
 """
 
 from tasks.merge.filtering import passes_filter

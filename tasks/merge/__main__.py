@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
-from tasks.grid.tiles import Grid
-from tasks.merge import settle
+from tasks.grid.tiles import EVERYWHERE, Grid
 from tasks.merge.algorithms.nms import nms
 from tasks.merge.algorithms.nms_blocks import BLOCK_SIZE
+from tasks.merge.distillation import distil
 from tasks.request import Algorithm, AlgorithmType
 from tasks.results.detections import BOX_COLUMNS, SCHEMA
 
@@ -43,6 +43,6 @@ tables = [
 for kind in AlgorithmType:
     algorithm = Algorithm.model_validate({"algorithmType": kind})
     for detections in tables:
-        settle(detections, algorithm, grid, np.ones(len(grid), np.int8))
+        distil(detections, algorithm, grid, np.ones(len(grid), np.int8), EVERYWHERE)
 count = BLOCK_SIZE + 1
 nms([_BOX] * count, np.zeros(count), np.zeros(count, np.int64), 0.75)

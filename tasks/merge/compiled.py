@@ -1,35 +1,23 @@
-"""Functions of numbers and arrays, compiled to machine code by numba when they are first called.
+"""Functions of numbers and arrays that numba compiles to machine code when they are first called.
 
-numba stores the machine code in files for later processes. Their folder is named after a hash of
-the sources of this package, and is in `NUMBA_CACHE_DIR` if that is set, otherwise in `__pycache__`.
-The hash is needed because numba itself only checks the file of a function, not the files of the
-functions that are compiled into it.
-
-If that folder cannot be written, as on the read-only file system of a container, the process works
-in a temporary folder with links to the files. Functions that are missing are then compiled by each
-process.
+Loading numba and the machine code takes longer than Python itself needs for a few detections, so
+those are left to Python (`in_python`). The result is the same to the last bit: it is the same
+float64 arithmetic, in the same order.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
-from collections.abc import Callable
-from contextlib import suppress
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property, update_wrapper
 from typing import Any, TypeVar, cast
 
-import numba
-from numba.core import caching
+import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-_CONFIG: Any = numba.config  # its attributes are set at run time
-
-_FILES = "*/*.nb[ic]"  # of a cache folder: numba's indices and machine code, by source folder
+_in_python = ContextVar("in_python", default=False)
 
 
 def compiled(function: Function) -> Function:
@@ -37,80 +25,43 @@ def compiled(function: Function) -> Function:
 
     Arithmetic is IEEE 754 as written: no operations are reordered, and 0 / 0 is NaN as in numpy.
     """
-    return _compile(function, forceinline=False)
+    return cast("Function", _Compiled(function, forceinline=False))
 
 
 def inlined(function: Function) -> Function:
     """Compile a short function into the functions that call it."""
-    return _compile(function, forceinline=True)
+    return cast("Function", _Compiled(function, forceinline=True))
 
 
-def _compile(function: Function, *, forceinline: bool) -> Function:
-    compiler: Any = numba.njit(error_model="numpy", forceinline=forceinline)(function)
-    cache: Any = _Cache
-    given = _CONFIG.CACHE_DIR
-    _CONFIG.CACHE_DIR = _FOLDER  # only here, so that other libraries keep their own folders
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Let Python itself run the functions of this package while the context lasts."""
+    token = _in_python.set(True)
     try:
-        compiler._cache = cache(function)  # noqa: SLF001 - as `njit(cache=True)` sets numba's own
+        with np.errstate(all="ignore"):  # as in machine code, 0 / 0 is NaN without a warning
+            yield
     finally:
-        _CONFIG.CACHE_DIR = given
-    return cast("Function", compiler)
+        _in_python.reset(token)
 
 
-class _Cache(caching.FunctionCache):
-    """numba's cache, whose errors cost the time to compile and no more.
+class _Compiled:
+    """A function as machine code, or as it is written within `in_python`."""
 
-    A file may be damaged, as after a power failure, and the disk may be full.
-    """
+    def __init__(self, function: Callable[..., Any], *, forceinline: bool) -> None:
+        update_wrapper(self, function)
+        self._function, self._forceinline = function, forceinline
 
-    def load_overload(self, *arguments: object) -> object:
-        """The machine code of a function; None if there is none, or if its files are damaged."""
-        cache: Any = super()
-        try:
-            return cache.load_overload(*arguments)
-        except Exception:  # a damaged pickle may raise any
-            with suppress(OSError):
-                cache.flush()
-            return None
+    def __call__(self, *arguments: object) -> object:
+        return (self._function if _in_python.get() else self._machine_code)(*arguments)
 
-    def save_overload(self, *arguments: object) -> None:
-        """Store the machine code of a function, if that is possible."""
-        cache: Any = super()
-        with suppress(Exception):  # it reads the index of the files first
-            cache.save_overload(*arguments)
+    @cached_property
+    def _machine_code(self) -> Callable[..., Any]:
+        from tasks.merge.machine_code import dispatcher  # noqa: PLC0415 - importing numba is slow
 
+        return dispatcher(self._function, forceinline=self._forceinline)
 
-def _cache_folder() -> Path:
-    """The folder with the machine code of these sources; it may not exist yet."""
-    package = Path(__file__).parent
-    sources = sha256(b"".join(path.read_bytes() for path in sorted(package.rglob("*.py"))))
-    parent = Path(_CONFIG.CACHE_DIR or package / "__pycache__")
-    return parent / f"machine-code-{sources.hexdigest()[:16]}"
-
-
-def _is_writable(folder: Path) -> bool:
-    """Whether files can be written to a folder, which is created, and to each folder in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return all(os.access(each, os.W_OK) for each in (folder, *folder.iterdir()))
-
-
-def _linked(folder: Path) -> Path:
-    """A temporary folder with links to the files of another; removed when the process ends."""
-    temporary = Path(tempfile.mkdtemp(prefix="swath-machine-code-"))
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    for file in folder.glob(_FILES):
-        link = temporary / file.relative_to(folder)
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(file)
-    return temporary
-
-
-def _prepare(folder: Path) -> Path:
-    """A cache folder that numba can use, with all files of the one given."""
-    return folder if _is_writable(folder) else _linked(folder)
-
-
-_FOLDER = str(_prepare(_cache_folder()))
+    @property
+    def _numba_type_(self) -> object:
+        """What numba takes for the type of this object where another compiled function calls it."""
+        machine_code: Any = self._machine_code
+        return machine_code._numba_type_

@@ -68,14 +68,15 @@ def run(package: Path, *before: str, **variables: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package of two modules beside `tasks.merge.compiled`, already compiled."""
+    """A package of two modules beside those of `tasks.merge` that compile, already compiled."""
     folder = tmp_path_factory.mktemp("compiled") / "package"
     merge = folder / "tasks" / "merge"
     merge.mkdir(parents=True)
     (folder.parent / "tmp").mkdir()
     for package in (merge, merge.parent):
         (package / "__init__.py").touch()
-    shutil.copy(ROOT / "tasks" / "merge" / "compiled.py", merge)
+    for module in ("compiled.py", "machine_code.py"):
+        shutil.copy(ROOT / "tasks" / "merge" / module, merge)
     (merge / "steps.py").write_text(STEPS)
     (merge / "sums.py").write_text(SUMS)
     assert run(folder) == COMPILED

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from tasks.grid.tiles import Grid
 from tasks.merge import merge, settle
+from tasks.merge.compiled import in_python
+from tasks.merge.distillation import distil
 from tasks.request import Algorithm
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileRecord, TileState
@@ -20,6 +22,7 @@ from tasks.results.coverage import TileRecord, TileState
 GRID = Grid(200, 200, 64, 16)
 STATES = [TileState.INFERRED] * 8 + [TileState.FAILED, TileState.BLANK]
 NAMES = ["ship", "ship", "crane"]
+REGION = GRID.regions(100)[0]
 KINDS = ["NMS", "SOFT_NMS", "NMM", "WBF", "DISSOLVE", "NONE"]
 
 
@@ -326,3 +329,50 @@ def test_a_view_that_an_edge_cuts_gives_way_unless_the_rule_is_off() -> None:
     states[1] = TileState.FAILED
     alone = all_at_once(cut.slice(0, 1), algorithm("NMS"), ledger(states))
     assert names(alone) == [(0, 0)]
+
+
+def _outlines(seed: int, count: int) -> pa.Table:
+    """Crowded views with outlines of every kind, sides from 1e-9 to 200 px, and equal boxes."""
+    random = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for ordinal in range(count):
+        x, y = random.choice([random.uniform(0, 200, 2), np.array([40.0, 50.0])])
+        side = float(random.choice([0.0, 1e-9, 1.0, 20.0, 200.0])) * random.choice([0.5, 1.0])
+        found = row(
+            int(random.integers(len(GRID))),
+            ordinal,
+            (float(x), float(y), float(x + side), float(y + side / 2)),
+            float(np.round(random.uniform(0.3, 0.9), 1)),
+            str(random.choice(NAMES)),
+        )
+        disc = shapely.Point(x, y).buffer(side / 2 + 1, quad_segs=2)
+        outline = random.choice(
+            [None, disc, disc.difference(shapely.Point(x, y).buffer(0.5)), shapely.Point(x, y)]
+        )
+        found["geometry"] = None if outline is None else shapely.to_wkb(outline)
+        rows.append(found)
+    return table(*sorted(rows, key=lambda each: (each["tile"], each["ordinal"])))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 60),
+    st.sampled_from(KINDS),
+    st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.75, 1.0]),
+    st.sampled_from(["LINEAR", "GAUSSIAN"]),
+)
+def test_python_and_machine_code_decide_the_same(
+    seed: int, count: int, kind: str, threshold: float, method: str
+) -> None:
+    how = algorithm(kind, iouThreshold=threshold, method=method)
+    inferred = coverage.inferred(ALL_INFERRED, GRID)
+    for found in (_outlines(seed, count), scene(seed, False), scene(seed, True)):
+        with in_python():
+            table_, stay, deferred = distil(found, how, GRID, inferred, GRID.interior(REGION))
+        other, other_stay, other_deferred = distil(
+            found, how, GRID, inferred, GRID.interior(REGION)
+        )
+        assert table_.equals(other)
+        assert stay.tolist() == other_stay.tolist()
+        assert deferred.equals(other_deferred)

@@ -196,7 +196,7 @@ def _reach(side: float, most: float, share: float, centre: float) -> float:
 @inlined
 def _row_hash(level: int, label: int, row: int) -> int:
     """First slot of a row of cells; neighbouring cells of a row are neighbours in memory."""
-    return (row * 73856093) ^ (level * 19349663) ^ (label * 83492791)
+    return (row * 73856093) ^ (level * 19349663) ^ (int(label) * 83492791)
 
 
 @compiled
