@@ -202,7 +202,8 @@ class ImageRuns:
                 return client.create_flow_run_from_deployment(
                     self._id,
                     parameters={
-                        "request": request.model_dump(mode="json"),
+                        # a tile size that is not given is that of the model
+                        "request": request.model_dump(mode="json", exclude_unset=True),
                         "image_url": image_url,
                     },
                     name=run_name(image_url, request.job_id),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,16 @@ def write_json(path: Path, document: object) -> Path:
     return path
 
 
-def save(path: Path, graph: onnx.GraphProto, domains: Sequence[str] = ()) -> Path:
+def save(
+    path: Path,
+    graph: onnx.GraphProto,
+    domains: Sequence[str] = (),
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
     """Write a graph as a model."""
     opsets = [helper.make_opsetid("", _OPSET), *(helper.make_opsetid(name, 1) for name in domains)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR)
+    helper.set_model_props(model, dict(metadata))
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -101,15 +108,50 @@ def answering(
     *,
     shape: Sequence[int | str] = (1, 3, 64, 64),
     dtype: str = "float32",
+    metadata: Mapping[str, str] = MappingProxyType({}),
+    declared: Mapping[str, Sequence[int | str]] = MappingProxyType({}),
 ) -> Path:
-    """A model that gives the same answer to every input."""
+    """A model that gives the same answer to every input.
+
+    Args:
+        path: Its file.
+        outputs: The answer.
+        shape: Shape of its input.
+        dtype: Type of its input.
+        metadata: Texts of an exporter.
+        declared: The shape that it declares for an output, if that is not the answer's.
+    """
     constants = [
         helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
         for name, array in outputs.items()
     ]
-    results = [value(name, array.dtype.name, array.shape) for name, array in outputs.items()]
+    results = [
+        value(name, array.dtype.name, declared.get(name, array.shape))
+        for name, array in outputs.items()
+    ]
     graph = helper.make_graph(constants, "answering", [value("images", dtype, shape)], results)
-    return save(path, graph)
+    return save(path, graph, metadata=metadata)
+
+
+def of_ultralytics(**entries: object) -> dict[str, str]:
+    """The metadata that Ultralytics' exporter writes, of a detector of ships and barges.
+
+    Args:
+        entries: Other values; None leaves the entry out.
+    """
+    written: dict[str, object] = {
+        "description": "Ultralytics YOLO11n model trained on harbour.yaml",
+        "author": "Ultralytics",
+        "version": "8.3.200",
+        "task": "detect",
+        "batch": 1,
+        "imgsz": [64, 64],
+        "stride": 32,
+        "channels": 3,
+        "names": {0: "ship", 1: "barge"},
+        "args": {"batch": 1, "half": False, "dynamic": False, "simplify": True, "nms": False},
+    }
+    return {key: str(text) for key, text in (written | entries).items() if text is not None}
 
 
 def bright_box(path: Path, *, shape: Sequence[int | str] = (1, 3, 64, 64)) -> Path:

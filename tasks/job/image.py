@@ -97,7 +97,8 @@ def check_plan(
 ) -> Plan:
     """Plan an image, and check its outputs and endpoint before any tile costs money.
 
-    The request in the plan names one variant of the endpoint, so that all regions use one model.
+    The request in the plan names one variant of the endpoint and a tile size, so that all regions
+    use one model and one grid.
 
     Raises:
         ImageError: The image cannot be read, or not safely.
@@ -107,11 +108,13 @@ def check_plan(
     """
     # late: these imports are slow, and a region's run does not need them
     from tasks.inference.sagemaker import resolve_variant  # noqa: PLC0415
+    from tasks.inference.tile_size import resolve_tile_size  # noqa: PLC0415
     from tasks.publish import check_outputs  # noqa: PLC0415
 
     if image_url not in request.image_urls:
         raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
-    plan = make_plan(resolve_variant(request, image_url), image_url)
+    resolved = resolve_tile_size(resolve_variant(request, image_url))
+    plan = make_plan(resolved, image_url)
     check_outputs(request.outputs, settings().local_roots)
     open_endpoint(plan.request, plan.image).close()
     return plan

@@ -49,7 +49,8 @@ def request_for(arrival: Arrival) -> Request:
         "jobId": arrival.job_id(prefix),
         "outputs": [_in_subfolder(output, subfolder) for output in request.outputs],
     }
-    return _request(f"{arrival.url}, by {uri}", request.model_dump(mode="json") | fields)
+    given = request.model_dump(mode="json", exclude_unset=True)
+    return _request(f"{arrival.url}, by {uri}", given | fields)
 
 
 def _check_url(url: str) -> None:

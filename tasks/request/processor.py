@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from tasks.request.field_types import RoleArn, printable
 from tasks.request.locations import s3_object
 from tasks.request.message_object import MessageObject
+from tasks.request.model_files import export_remedy
 from tasks.request.secret_references import find_references
 
 
@@ -58,6 +59,8 @@ class ImageProcessor(MessageObject):
                 _check_onnx(name)
             case EndpointType.BUILTIN if name != name.strip():
                 raise ValueError("begins or ends with a space; remove it")
+            case EndpointType.BUILTIN:
+                _check_exported(name)
         return name
 
 
@@ -103,7 +106,15 @@ def _check_http(name: str, kind: EndpointType) -> None:
         raise ValueError(f"is not a URL, which {kind} needs; give http(s)://host:port/path")
 
 
+def _check_exported(name: str) -> None:
+    """Refuse a file of a model that Swath does not run, with the command that exports it."""
+    remedy = export_remedy(name)
+    if remedy is not None:
+        raise ValueError(f"is not an ONNX file, and Swath runs no other; {remedy}")
+
+
 def _check_onnx(name: str) -> None:
+    _check_exported(name)
     if name.startswith("s3://"):
         s3_object(name)
     elif "://" in name or not name.lower().endswith(".onnx"):

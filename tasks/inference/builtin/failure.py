@@ -39,7 +39,7 @@ class BadAnswerError(AnswerError):
 
 
 class Failure(BaseModel):
-    """Fails in the way that the tile's colour chooses (see the table above).
+    """Fails in the way that the tile's colour chooses.
 
     Attributes:
         seconds: Delay of the answer for a blue tile.

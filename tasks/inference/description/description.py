@@ -52,6 +52,12 @@ class Description:
         return None if size == -1 else size
 
     @property
+    def tile_size(self) -> int | None:
+        """Side in pixels of the largest tile that is not resized; None for an input of any size."""
+        size = self.properties.input.image_size
+        return None if size is None else min(size)
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs to decode; empty for a model whose only output needs no name."""
         names = self._output_names().values()

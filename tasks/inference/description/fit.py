@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from numpy.typing import NDArray
@@ -12,28 +11,9 @@ from tasks.errors import RequestError
 from tasks.inference.description.description import Description
 from tasks.inference.description.mlm import DataType
 from tasks.inference.description.preprocessing.tensor import PreparedTile
+from tasks.inference.description.signature import TensorSpec
 
 _DATA_TYPES = get_args(DataType)
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """An input or output, as the model or its server declares it.
-
-    Attributes:
-        dtype: NumPy's name of the type, or the declared name if NumPy does not have the type.
-        shape: Size of each dimension, None for any size.
-    """
-
-    dtype: str
-    shape: tuple[int | None, ...]
-
-    def accepts(self, shape: Sequence[int]) -> bool:
-        """Whether a tensor of this shape fits."""
-        return len(shape) == len(self.shape) and all(
-            declared is None or size == declared
-            for size, declared in zip(shape, self.shape, strict=True)
-        )
 
 
 def check_fit(
@@ -98,11 +78,10 @@ def _check_tensor(
             f"{tensor.dtype} for {name!r}, and {model} takes {declared.dtype}; {remedy}."
         )
     if not declared.accepts(tensor.shape):
-        sizes = [-1 if size is None else size for size in declared.shape]
         raise RequestError(
             f"{description.uri}: {_input_field(description, name, 'input.shape')}: gives the shape "
-            f"{list(tensor.shape)} for {name!r}, and {model} takes {sizes} (-1 is any size); give "
-            "that shape, the batch included, with its dim_order."
+            f"{list(tensor.shape)} for {name!r}, and {model} takes {declared.written_shape} "
+            "(-1 is any size); give that shape, the batch included, with its dim_order."
         )
 
 

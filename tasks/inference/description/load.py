@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from tasks.aws.clients import client
 from tasks.errors import RequestError
 from tasks.inference.description.description import Description
-from tasks.inference.description.properties import Properties
+from tasks.inference.description.placeholders import find_placeholders
+from tasks.inference.description.properties import DETECTOR, Properties
 from tasks.request.locations import s3_object
 from tasks.request.validation_errors import problem_lines
 from tasks.storage.objects import split_s3
@@ -26,7 +27,8 @@ _MAX_DESCRIPTION = 4 << 20  # bytes; the 365 classes of Objects365 take 20 KB
 _NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket"}
 _WRITE_A_DESCRIPTION = (
     "write the model's description there, a JSON object with mlm:name, mlm:input, mlm:output and "
-    f"swath:detector, or name it in imageProcessorParameters.{DESCRIPTION_PARAMETER}"
+    "swath:detector (swath models describe MODEL.onnx begins it), or name it in "
+    f"imageProcessorParameters.{DESCRIPTION_PARAMETER}"
 )
 
 
@@ -66,6 +68,10 @@ class ModelFile:
             raise _unreadable(self.uri, error) from error
 
 
+class NoSuchFileError(RequestError):
+    """A file of a model does not exist."""
+
+
 def load_description(uri: str, roots: Sequence[Path], role: str | None) -> Description:
     """Read and validate the description of a model.
 
@@ -75,7 +81,8 @@ def load_description(uri: str, roots: Sequence[Path], role: str | None) -> Descr
         role: IAM role to assume for S3; None for the process's own identity.
 
     Raises:
-        RequestError: The file does not exist or is not valid, with a line for each problem.
+        NoSuchFileError: The file does not exist.
+        RequestError: It is not valid, with a line for each problem.
     """
     file = find_file(uri, roots, role, max_bytes=_MAX_DESCRIPTION, if_missing=_WRITE_A_DESCRIPTION)
     try:
@@ -84,6 +91,20 @@ def load_description(uri: str, roots: Sequence[Path], role: str | None) -> Descr
         raise RequestError(f"{uri}: is not JSON ({error}); correct it.") from error
     if isinstance(document, dict) and isinstance(document.get("properties"), dict):
         document = document["properties"]
+    _refuse_drafts(uri, document)
+    return description_of(uri, document)
+
+
+def description_of(uri: str, document: object) -> Description:
+    """Validate a description.
+
+    Args:
+        uri: Where it is from, for errors.
+        document: The properties of a STAC Item, JSON.
+
+    Raises:
+        RequestError: It is not valid, with a line for each problem.
+    """
     try:
         return Description(uri, Properties.model_validate(document))
     except ValidationError as error:
@@ -104,18 +125,18 @@ def find_file(
         if_missing: The remedy for a missing file, for the error; "" for the usual one.
 
     Raises:
-        RequestError: The file is outside the roots, does not exist, is too large, or may not be
-            read.
+        NoSuchFileError: The file does not exist.
+        RequestError: It is outside the roots, is too large, or may not be read.
     """
     try:
         file = _find_in_s3(uri, role) if uri.startswith("s3://") else _find_locally(uri, roots)
     except FileNotFoundError:
         remedy = if_missing or "check the name"
-        raise RequestError(f"{uri}: there is no such file; {remedy}.") from None
+        raise NoSuchFileError(f"{uri}: there is no such file; {remedy}.") from None
     except ClientError as error:
         if error.response["Error"]["Code"] in _NOT_FOUND:
             remedy = if_missing or "check the name"
-            raise RequestError(f"{uri}: there is no such object; {remedy}.") from error
+            raise NoSuchFileError(f"{uri}: there is no such object; {remedy}.") from error
         raise _unreadable(uri, error) from error
     except (OSError, RuntimeError, BotoCoreError) as error:
         raise _unreadable(uri, error) from error
@@ -126,6 +147,23 @@ def find_file(
             f"{uri}: has {file.size} bytes, more than the {max_bytes} allowed; give a smaller one."
         )
     return file
+
+
+def _refuse_drafts(uri: str, document: object) -> None:
+    """Refuse a description that `swath models describe` drafted and nobody completed."""
+    if isinstance(document, dict) and DETECTOR not in document:
+        tasks = document.get("mlm:tasks")
+        if isinstance(tasks, list) and tasks and "object-detection" not in tasks:
+            raise RequestError(
+                f"{uri}: mlm:tasks: is {', '.join(map(str, tasks))}, and Swath runs models for "
+                f"object-detection, decoded as {DETECTOR} says; serve this model over HTTP and "
+                "answer with polygons (HTTP_ENDPOINT), or give another model."
+            )
+    left = list(find_placeholders(document))
+    if left:
+        field, wanted = left[0]
+        more = f", as are {len(left) - 1} more" if len(left) > 1 else ""
+        raise RequestError(f"{uri}: {field}: is still to be filled in{more}: {wanted}.")
 
 
 def _find_in_s3(uri: str, role: str | None) -> ModelFile:
@@ -142,6 +180,8 @@ def _find_locally(path: str, roots: Sequence[Path]) -> ModelFile:
             f"is below none of the local roots ({allowed}): add its folder to SWATH_LOCAL_ROOTS, "
             "or give s3://bucket/key"
         )
+    if file.is_dir():
+        raise ValueError("is a folder: give the path of one file in it")
     if file.exists() and not file.is_file():
         raise ValueError("is not a file: check the path")
     stat = file.stat()

@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, NonNegativeInt, ValidationError
 
 from tasks.errors import PermanentError, RequestError, TransientError
-from tasks.inference.description.fit import TensorSpec
+from tasks.inference.description.signature import TensorSpec
 from tasks.inference.oip.messages import OK, check_response, error_text
 from tasks.inference.oip.tensors import DATATYPES
 from tasks.inference.transport import Response, Transport, check_sendable

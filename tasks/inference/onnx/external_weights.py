@@ -13,6 +13,8 @@ from tasks.errors import RequestError
 
 _EXTERNAL_DATA = 13  # field of TensorProto: the file that holds its data
 
+_KEY, _VALUE = 1, 2  # fields of StringStringEntryProto
+
 # For each kind of message, the fields (onnx.proto, IR version 13) on the way to tensors, and the
 # kinds of messages in them
 _FIELDS: dict[str, dict[int, str]] = {
@@ -47,13 +49,25 @@ def refuse_external_weights(uri: str, model: bytes) -> None:
                         pending.append((inner, value))
                 elif field == _EXTERNAL_DATA:
                     raise RequestError(
-                        f"{uri}: keeps weights in other files, which Swath does not read; save it "
-                        "as one, with onnx.save_model(model, path, save_as_external_data=False)."
+                        f"{uri}: keeps weights in other files{_location(value)}, which Swath does "
+                        "not read; with them beside it, save it as one file: onnx.save_model("
+                        "onnx.load(path), path, save_as_external_data=False); without them, export "
+                        "it again."
                     )
     except (IndexError, ValueError) as error:
         raise RequestError(
             f"{uri}: is not an ONNX file, or is damaged; export it again."
         ) from error
+
+
+def _location(entry: int | memoryview) -> str:
+    """The file that an entry of a tensor's external data names, in brackets; else nothing."""
+    if isinstance(entry, int):
+        return ""
+    texts = {key: bytes(text) for key, text in _fields(entry) if isinstance(text, memoryview)}
+    if texts.get(_KEY) != b"location":
+        return ""
+    return f" ({texts.get(_VALUE, b'').decode(errors='replace')[:100]})"
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

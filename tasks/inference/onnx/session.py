@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import RequestError
-from tasks.inference.description.fit import TensorSpec
 from tasks.inference.description.load import ModelFile
+from tasks.inference.description.signature import TensorSpec
 from tasks.inference.onnx.external_weights import refuse_external_weights
 
 MAX_MODEL_BYTES = 2**31 - 1
 """The largest message of protobuf, the format of ONNX files."""
 
 _GPUS = ("CUDAExecutionProvider", "MIGraphXExecutionProvider", "ROCMExecutionProvider")
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _GPU_CONCURRENCY = 2  # one call computes while the tensors of the other are copied
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 _opening = Lock()
@@ -32,6 +33,7 @@ class Session:
     Attributes:
         inputs: Type and shape of each input, by name.
         outputs: Type and shape of each output, by name.
+        metadata: Texts that the model's exporter added, by key.
         on_gpu: Whether it runs on a GPU.
         concurrency: Number of concurrent calls that keep the machine busy.
     """
@@ -40,6 +42,7 @@ class Session:
         self._runtime, self._session = runtime, session
         self.inputs = {each.name: _spec(each) for each in session.get_inputs()}
         self.outputs = {each.name: _spec(each) for each in session.get_outputs()}
+        self.metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
         self.on_gpu = session.get_providers()[0] in _GPUS
         self.concurrency = _GPU_CONCURRENCY if self.on_gpu else len(os.sched_getaffinity(0))
 
@@ -93,6 +96,11 @@ def _open(file: ModelFile, cpu_only: bool) -> Session:
             "swath[onnx], or onnxruntime-gpu for a GPU."
         ) from error
     model = file.read()
+    if model.startswith(_LFS_POINTER):
+        raise RequestError(
+            f"{file.uri}: is a pointer of Git LFS, not the model itself; fetch it, with git lfs "
+            "pull, in the repository that it is from."
+        )
     refuse_external_weights(file.uri, model)
     available = runtime.get_available_providers()
     gpus = [] if cpu_only else [provider for provider in _GPUS if provider in available]
@@ -100,13 +108,13 @@ def _open(file: ModelFile, cpu_only: bool) -> Session:
         session = runtime.InferenceSession(
             model, _options(runtime), providers=[*gpus, "CPUExecutionProvider"]
         )
+        return Session(runtime, session)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise RequestError(
             f"{file.uri}: onnxruntime {runtime.__version__} cannot run this model ({reason}); "
             "export it again, with standard operators only."
         ) from error
-    return Session(runtime, session)
 
 
 def _options(runtime: Any) -> Any:  # noqa: ANN401

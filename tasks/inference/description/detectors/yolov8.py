@@ -1,4 +1,4 @@
-"""YOLOv8, YOLO11 and later of Ultralytics: a box and class scores, without objectness."""
+"""YOLOv8 and later, and RT-DETR, of Ultralytics: a box and class scores, without objectness."""
 
 from __future__ import annotations
 
@@ -35,21 +35,18 @@ class YoloV8(Detector):
     Attributes:
         end2end: Whether the export includes NMS. The output is then (batch, boxes, 6): corners in
             pixels, score, class.
+        normalized: Whether boxes are in fractions of the input's size, not in pixels.
         nms_iou_threshold: A box whose IoU with a better box of its class is higher is dropped.
     """
 
     type: Literal["yolov8"]
     end2end: bool = False
+    normalized: bool = False
     nms_iou_threshold: Fraction = 0.45
     pad_value: FiniteFloat = 114.0
     strides: Strides = (8, 16, 32)
 
-    def decode(
-        self,
-        tensors: Tensors,
-        classes: Sequence[Class],
-        size: Size,  # noqa: ARG002 - the boxes are already in pixels
-    ) -> list[Boxes]:
+    def decode(self, tensors: Tensors, classes: Sequence[Class], size: Size) -> list[Boxes]:
         """Decode as Ultralytics' `non_max_suppression` does with one class per box."""
         predictions = tensors["predictions"]
         columns = 6 if self.end2end else 4 + len(classes)
@@ -62,19 +59,24 @@ class YoloV8(Detector):
                 "classification:classes and swath:detector.end2end."
             )
         decode_tile = self._decode_end2end if self.end2end else self._decode_raw
-        return [decode_tile(tile, classes) for tile in predictions]
+        unit = np.array(size * 2, np.float64) if self.normalized else 1.0
+        return [decode_tile(tile, classes, unit) for tile in predictions]
 
-    def _decode_raw(self, predictions: NDArray[Any], classes: Sequence[Class]) -> Boxes:
+    def _decode_raw(
+        self, predictions: NDArray[Any], classes: Sequence[Class], unit: NDArray[Any] | float
+    ) -> Boxes:
         best = check_scores(predictions[:, 4:].max(axis=1))
         found = np.flatnonzero(best >= self.score_threshold)
-        boxes = to_corners(predictions[found, :4], "cxcywh")
+        boxes = to_corners(predictions[found, :4] * unit, "cxcywh")
         scores, labels = best[found], predictions[found, 4:].argmax(axis=1)
         kept = suppress(boxes, scores, labels, self.nms_iou_threshold)
         return Boxes(boxes[kept], scores[kept], labels[kept], [one.name for one in classes])
 
-    def _decode_end2end(self, predictions: NDArray[Any], classes: Sequence[Class]) -> Boxes:
+    def _decode_end2end(
+        self, predictions: NDArray[Any], classes: Sequence[Class], unit: NDArray[Any] | float
+    ) -> Boxes:
         scores = check_scores(predictions[:, 4])
         found = np.flatnonzero(scores >= self.score_threshold)
         labels = class_indices(predictions[found, 5], classes)
-        boxes = to_corners(predictions[found, :4], "xyxy")
+        boxes = to_corners(predictions[found, :4] * unit, "xyxy")
         return Boxes(boxes, scores[found], labels, [one.name for one in classes])
