@@ -36,7 +36,7 @@ app = App(
     result_action="return_value",
     default_parameter=Parameter(negative=()),
 )
-models = App(name="models", help="The built-in test models.")
+models = App(name="models", help="Models: describe an ONNX file; list or serve the built-in ones.")
 app.command(models)
 
 console = Console(stderr=True, highlight=False, markup=False)
@@ -177,6 +177,37 @@ def schema() -> int:
 
     print(json.dumps(request_schema(), indent=2))
     return 0
+
+
+@models.default
+def list_models() -> int:
+    """List the built-in test models, and what else may be a model."""
+    from deployments.models import list_models
+
+    list_models()
+    return 0
+
+
+@models.command
+def describe(
+    model: Annotated[str, Parameter(help="An ONNX file: a path, or s3://bucket/key.")],
+    *,
+    out: Annotated[
+        str | None,
+        Parameter(
+            help="File for the description; - for standard output; else beside the model.",
+            allow_leading_hyphen=True,
+        ),
+    ] = None,
+    force: Annotated[bool, Parameter(negative=(), help="Overwrite the file.")] = False,
+) -> int:
+    """Write the description of an ONNX model, and say what is left to fill in.
+
+    An export of Ultralytics describes itself: a description is written only if --out is given.
+    """
+    from deployments.describe import describe
+
+    return describe(model, out, console, force=force)
 
 
 @models.command

@@ -1,0 +1,252 @@
+"""`swath models describe`: descriptions drafted from a model's file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from deployments.describe import describe
+from deployments.models import list_models
+from tasks.errors import RequestError, SwathError
+from tasks.inference.builtin import MODELS
+from tasks.inference.description import load_description
+from tasks.inference.description.inspection import draft_description
+from tasks.inference.description.placeholders import find_placeholders
+from tasks.inference.description.signature import ModelSignature, TensorSpec
+from tests.onnx_models import COCO, SHARED, YOLOX, answering, of_ultralytics, yolox_nano
+
+CLOUDS = SHARED / "models" / "cloudmask_4b_l1c.onnx"
+CELLS = 8400  # of an input of 640 × 640
+
+Shapes = Mapping[str, Sequence[int | None]]
+
+
+def signature(outputs: Shapes, inputs: Shapes | None = None, **metadata: str) -> ModelSignature:
+    inputs = inputs or {"images": (1, 3, 640, 640)}
+    types = {"labels": "int64", "orig_target_sizes": "int64", "1": "int64"}
+
+    def specs(tensors: Shapes) -> dict[str, TensorSpec]:
+        return {
+            name: TensorSpec(types.get(name, "float32"), tuple(shape))
+            for name, shape in tensors.items()
+        }
+
+    return ModelSignature("ships.onnx", specs(inputs), specs(outputs), metadata)
+
+
+def complete(document: Any) -> Any:
+    """The draft, filled in: each placeholder is replaced by a value that is valid there."""
+    text = json.dumps(document)
+    for _, wanted in find_placeholders(document):
+        value = "sigmoid" if "sigmoid" in wanted else "ship" if "class" in wanted else None
+        value = "yolox" if wanted.startswith("yolox") else value
+        text = text.replace(json.dumps(f"FILL IN: {wanted}"), json.dumps(value))
+    return json.loads(text)
+
+
+def run(model: Path, out: str | None = None, *, force: bool = False) -> str:
+    """What the command says."""
+    console = Console(record=True, width=200, quiet=False, stderr=True)
+    assert describe(str(model), out, console, force=force) == 0
+    return console.export_text()
+
+
+TORCHVISION = {"boxes": (None, 4), "labels": (None,), "scores": (None,)}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "detector", "classes"),
+    [
+        ({"output": (1, CELLS, 85)}, None, {"type": "yolox", "decoded": False}, 80),
+        ({"output": (1, 3 * CELLS, 7)}, None, {"type": "yolox", "decoded": True}, 2),
+        ({"output": (1, 84, CELLS)}, None, {"type": "yolov8"}, 80),
+        ({"output": (None, 6, None)}, None, {"type": "yolov8"}, 2),
+        ({"output": (1, 300, 6)}, None, {"type": "yolov8", "end2end": True}, 1),
+        (TORCHVISION, None, {"type": "torchvision"}, 1),
+        (
+            {"0": (None, 4), "1": (None,), "2": (None,)},
+            None,
+            {
+                "type": "torchvision",
+                "outputs": {"boxes": "0", "labels": "1", "scores": "2"},
+            },
+            1,
+        ),
+        (
+            {"labels": (1, 300), "boxes": (1, 300, 4), "scores": (1, 300)},
+            {"images": (1, 3, 640, 640), "orig_target_sizes": (1, 2)},
+            {"type": "detr", "size_input": "orig_target_sizes"},
+            1,
+        ),
+        (
+            {"pred_logits": (1, 300, 3), "pred_boxes": (1, 300, 4)},
+            None,
+            {"type": "detr", "outputs": {"logits": "pred_logits", "boxes": "pred_boxes"}},
+            1,
+        ),
+        ({"who_knows": (1, 17, 4)}, None, {}, 1),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_family_is_recognised_and_the_draft_is_valid_once_filled_in(
+    tmp_path: Path,
+    outputs: Shapes,
+    inputs: Shapes | None,
+    detector: dict[str, Any],
+    classes: int,
+) -> None:
+    draft = draft_description(signature(outputs, inputs))
+    document = draft.document
+    assert document["swath:detector"].items() >= detector.items()
+    assert len(document["mlm:output"][0]["classification:classes"]) == classes
+    path = tmp_path / "ships.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(RequestError, match=r"ships.json: \S+: is still to be filled in"):
+        load_description(str(path), [tmp_path], None)
+    path.write_text(json.dumps(complete(document)))
+    description = load_description(str(path), [tmp_path], None)
+    assert description.properties.input.input.dim_order == ("batch", "bands", "height", "width")
+
+
+def test_channels_may_come_last(tmp_path: Path) -> None:
+    inputs = {"x": (None, 512, 512, 4)}
+    (model_input,) = draft_description(signature({"y": (1, 9)}, inputs)).document["mlm:input"]
+    assert model_input["input"]["dim_order"] == ["batch", "height", "width", "bands"]
+    assert model_input["input"]["shape"] == [-1, 512, 512, 4]
+
+
+def test_an_order_that_the_shape_does_not_tell_is_left_to_fill_in() -> None:
+    draft = draft_description(signature({"y": (1, 9, 9)}, {"x": (1, None, None, None)}))
+    assert "mlm:input[0].input.dim_order" in dict(find_placeholders(draft.document))
+
+
+def test_names_in_the_metadata_are_used_if_they_are_as_many_as_the_classes() -> None:
+    shape = {"output": (1, 6, CELLS)}
+    for names, expected in (
+        ("{0: 'ship', 1: 'barge'}", ["ship", "barge"]),
+        ("['ship']", ["FILL IN: name of class 0", "FILL IN: name of class 1"]),
+        ("open('a')", ["FILL IN: name of class 0", "FILL IN: name of class 1"]),
+    ):
+        document = draft_description(signature(shape, names=names)).document
+        listed = document["mlm:output"][0]["classification:classes"]
+        assert [one["name"] for one in listed] == expected
+
+
+def test_a_model_without_an_image_as_input_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"none of its inputs \(tokens \[1, 512\]\)"):
+        draft_description(signature({"y": (1, 9)}, {"tokens": (1, 512)}))
+
+
+@pytest.mark.skipif(not YOLOX.exists(), reason=f"there is no {YOLOX}")
+def test_the_draft_of_yolox_nano_lacks_only_its_names(tmp_path: Path) -> None:
+    model = tmp_path / "yolox_nano.onnx"
+    model.write_bytes(YOLOX.read_bytes())
+    told = run(model)
+    assert "By its outputs, this is YOLOX." in told
+    assert "mlm:output[0].classification:classes: names of the 80 classes" in told
+    assert "swath:detector.channel_order: BGR" in told
+    document = json.loads((tmp_path / "yolox_nano.json").read_text())
+    for one, name in zip(document["mlm:output"][0]["classification:classes"], COCO, strict=True):
+        one["name"] = name
+    wanted = yolox_nano()
+    wanted["swath:detector"].pop("score_threshold")
+    (tmp_path / "yolox_nano.json").write_text(json.dumps(document))
+    (tmp_path / "wanted.json").write_text(json.dumps(wanted))
+    drafted, described = (
+        load_description(str(tmp_path / name), [tmp_path], None).properties
+        for name in ("yolox_nano.json", "wanted.json")
+    )
+    assert drafted.model_copy(update={"name": described.name, "outputs": described.outputs}) == (
+        described
+    )
+    assert drafted.classes == described.classes
+
+
+@pytest.mark.skipif(not CLOUDS.exists(), reason=f"there is no {CLOUDS}")
+def test_a_segmentation_model_is_described_as_what_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "clouds.json"
+    told = run(CLOUDS, str(out))
+    assert "a segmentation model (a class for each pixel)" in told
+    assert "Swath does not run models of this kind yet" in told
+    assert "names of the 3 classes" in told
+    assert json.loads(out.read_text())["mlm:input"][0]["input"]["shape"] == [-1, 4, 256, 256]
+    with pytest.raises(RequestError, match=r"mlm:tasks: is semantic-segmentation"):
+        load_description(str(out), [tmp_path], None)
+
+
+class TestCommand:
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        outputs = {"boxes": np.zeros((1, 4)), "labels": np.zeros(1, np.int64)}
+        return answering(tmp_path / "ships.onnx", outputs | {"scores": np.zeros(1)})
+
+    @pytest.fixture
+    def export(self, tmp_path: Path) -> Path:
+        output = {"output0": np.zeros((1, 6, 84), np.float32)}
+        return answering(tmp_path / "best.onnx", output, metadata=of_ultralytics())
+
+    def test_a_file_is_not_overwritten_without_force(self, model: Path) -> None:
+        path = model.with_suffix(".json")
+        path.write_text("mine")
+        with pytest.raises(SwathError, match=r"ships.json: exists; give --force"):
+            run(model)
+        assert path.read_text() == "mine"
+        run(model, force=True)
+        assert json.loads(path.read_text())["mlm:name"] == "ships"
+
+    def test_the_description_may_go_to_standard_output(
+        self, model: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run(model, "-")
+        assert json.loads(capsys.readouterr().out)["swath:detector"] == {"type": "torchvision"}
+        assert not model.with_suffix(".json").exists()
+
+    def test_a_folder_that_does_not_exist_is_named(self, model: Path) -> None:
+        with pytest.raises(SwathError, match=r"--out: \S+none/a.json cannot be written"):
+            run(model, str(model.parent / "none" / "a.json"))
+
+    def test_an_export_of_ultralytics_needs_no_description(self, export: Path) -> None:
+        told = run(export)
+        assert "with 2 classes" in told
+        assert "No description is needed" in told
+        assert not export.with_suffix(".json").exists()
+
+    def test_one_is_written_for_it_where_it_is_asked_for(self, export: Path) -> None:
+        out = export.with_suffix(".json")
+        run(export, str(out))
+        description = load_description(str(out), [export.parent], None)
+        assert [one.name for one in description.properties.classes] == ["ship", "barge"]
+
+    def test_metadata_that_are_refused_are_named_and_the_shapes_described(
+        self, tmp_path: Path
+    ) -> None:
+        output = {"output0": np.zeros((1, 6, 84), np.float32)}
+        metadata = of_ultralytics(names="open('a')")
+        model = answering(tmp_path / "best.onnx", output, metadata=metadata)
+        told = run(model)
+        assert "is not a literal" in told
+        assert "this is YOLOv8 or later" in told
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [("best.pt", "yolo export model=best.pt"), ("none.onnx", "there is no such file")],
+    )
+    def test_what_is_no_onnx_file_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(RequestError, match=reason):
+            run(Path(name))
+
+
+def test_the_list_has_every_built_in_model(capsys: pytest.CaptureFixture[str]) -> None:
+    list_models()
+    listed = capsys.readouterr().out
+    assert all(f"\n  {name} " in listed for name in MODELS)
+    assert "swath models describe" in listed
