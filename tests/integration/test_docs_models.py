@@ -31,6 +31,7 @@ from tasks.grid.tiles import Tile
 from tasks.inference.answer import parse, read_answer
 from tasks.inference.builtin import create_model
 from tasks.inference.description import load_description
+from tasks.inference.description.detectors.detector import Detector
 from tasks.inference.description.detectors.detr import Detr
 from tasks.inference.description.detectors.postprocessed import Torchvision
 from tasks.inference.description.detectors.yolov8 import YoloV8
@@ -39,13 +40,18 @@ from tasks.inference.http import headers
 from tasks.inference.sagemaker import parameters as sagemaker
 from tasks.request import EndpointType, Request
 from tasks.settings import Settings, settings
-from tests.onnx_models import COCO, PLANE_BOXES, PLANES, YOLOX
-from tests.pages import PAGES, blocks, read, rows
+from tests.onnx_models import COCO, PLANE_BOXES, PLANES, YOLOX, answering, of_ultralytics
+from tests.pages import PAGES, ROOT, blocks, read, rows
 
 MODELS = read("models")
 HOW = read("how-it-works")
 
-DETECTORS = {"yolox": Yolox, "yolov8": YoloV8, "detr": Detr, "torchvision": Torchvision}
+DETECTORS: dict[str, type[Detector]] = {
+    "yolox": Yolox,
+    "yolov8": YoloV8,
+    "detr": Detr,
+    "torchvision": Torchvision,
+}
 SHIPS = [[60, 40, 80, 48], [212, 100, 232, 108], [330, 300, 350, 308]]
 """Boxes in pixels of the scene; the second one is whole in two tiles."""
 
@@ -144,6 +150,60 @@ def test_the_model_of_the_page_finds_the_bright_objects(allowed: Path) -> None:
     x_min, y_min, _, _ = SHIPS[0]
     west, _, _, north = ground.geometry.iloc[0].bounds
     assert (west, north) == pytest.approx((500_000 + x_min / 2, 5_400_000 - y_min / 2), abs=1e-3)
+
+
+def pasted(heading: str, folder: Path, **changed: str) -> list[subprocess.CompletedProcess[str]]:
+    """Run the `swath` commands of a section of the page in a folder, as a reader pastes them.
+
+    Args:
+        heading: The heading of the section.
+        folder: The working directory.
+        changed: What else to write in a command, in place of what the page says.
+    """
+    section = MODELS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for block in blocks(section, "sh") for line in block.splitlines()]
+    found = [shlex.split(line, comments=True) for line in lines if line.startswith("swath ")]
+    assert found
+    return [
+        subprocess.run(
+            [sys.executable, "-m", "deployments.cli", *(changed.get(w, w) for w in words[1:])],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        for words in found
+    ]
+
+
+def test_a_yolo_runs_as_it_is_exported(tmp_path: Path) -> None:
+    """A model of the form that Ultralytics exports; another, whose description is filled in."""
+    paint(tmp_path / "scene.tif")
+    output = np.zeros((1, 6, 84), np.float32)
+    output[0, :, 0] = [32, 32, 20, 10, 0.1, 0.9]
+    answering(tmp_path / "best.onnx", {"output0": output}, metadata=of_ultralytics())
+    answering(tmp_path / "ships.onnx", {"output": output})
+    described, best, drafted, unfilled = pasted("I have a YOLO", tmp_path)
+    assert "No description is needed" in described.stderr
+    assert best.returncode == 0, best.stderr
+    found = properties(tmp_path / "results")
+    assert {each["featureClasses"][0]["iri"] for each in found} == {"barge"}
+    # 448 pixels in tiles of 64, as exported, with the default overlap of 50: 29 in each direction
+    assert len(found) == 29 * 29
+    assert "names of the 2 classes" in drafted.stderr
+    assert unfilled.returncode == 1
+    assert "classification:classes[0].name: is still to be filled in" in unfilled.stderr
+
+
+def test_a_server_runs_by_its_url(allowed: Path) -> None:
+    paint(allowed / "scene.tif")
+    with served(allowed) as address:
+        url = "http://127.0.0.1:8080/invocations"
+        run_there, _ = pasted("I have a server", allowed, **{url: f"{address}/invocations"})
+    assert run_there.returncode == 0, run_there.stderr
+    assert boxes(allowed / "results") == SHIPS
 
 
 @pytest.mark.usefixtures("prefect_api")
