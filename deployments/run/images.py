@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from tasks.errors import ImageError
-from tasks.request.locations import IMAGE_SUFFIXES, redact_url
 
 _MAX_LISTED = 3  # names of skipped files in a message
 
@@ -102,6 +101,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _images_of(name: str, empty: str, files: Iterable[Path]) -> tuple[list[str], list[str]]:
+    from tasks.request.locations import IMAGE_SUFFIXES
+
     images: list[str] = []
     others: list[str] = []
     for file in sorted(files):
@@ -129,6 +130,8 @@ def _checked_url(url: str) -> str:
 
 def _not_read(url: str) -> str:
     """Why an image at such a URL is not read, and what to do."""
+    from tasks.request.locations import redact_url
+
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"}:
         return f"{redact_url(url)}: only files and s3://bucket/key are read; copy the image there."

@@ -24,7 +24,7 @@ def algorithm(image: str, **options: Any) -> Algorithm:
 
 
 def request(image: str, **options: Any) -> Request:
-    chosen = {"model": "centerpoint", "out": Path("/results")} | options
+    chosen: dict[str, Any] = {"model": "centerpoint", "out": Path("/results")} | options
     return RunOptions(images=(image,), **chosen).request()
 
 
