@@ -79,11 +79,19 @@ def submit(
     request: Annotated[
         Path, Parameter(help="A file; - for standard input.", allow_leading_hyphen=True)
     ],
+    *,
+    wait: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Wait until all images have ended; the exit status is that of `swath run`.",
+        ),
+    ] = False,
 ) -> int:
     """Send a request to the queue SWATH_QUEUE_URL, or to the queue of `swath up`."""
     from deployments.submit import submit
 
-    return submit(request, console)
+    return submit(request, console, wait=wait)
 
 
 @app.command(usage="Usage: swath run IMAGES... --model STR --out PATH [OPTIONS]")

@@ -1,4 +1,4 @@
-"""`swath submit`: send a request to the queue."""
+"""`swath submit`: send a request to the queue, and wait for its outcome if asked to."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from urllib.parse import quote
 
 from rich.console import Console
 
+from deployments.local.prefect_server import reachable
 from deployments.local.record import running_stack
+from deployments.run.server import Server, configured_server
 from tasks.errors import RequestError, StackError
 
 
-def submit(path: Path, console: Console) -> int:
+def submit(path: Path, console: Console, *, wait: bool = False) -> int:
     """Validate a request and send it to the queue; return the exit status.
 
     Args:
         path: File with the message; `-` for standard input.
         console: Where to print the outcome.
+        wait: Whether to wait until all images have ended; the exit status is that of the worst.
 
     Raises:
         RequestError: The message is not valid; it is not sent.
-        StackError: No queue is set, and no local stack is running.
+        StackError: No queue is set, and no local stack is running; or no Prefect server, to wait.
     """
     stack = None
     if "SWATH_QUEUE_URL" not in os.environ:
@@ -32,6 +35,7 @@ def submit(path: Path, console: Console) -> int:
                 "There is no queue to send to: set SWATH_QUEUE_URL, or start `swath up`."
             )
         stack.adopt()
+    server = _server() if wait else None
 
     from tasks.queue.sqs import send
     from tasks.request import Request
@@ -49,4 +53,31 @@ def submit(path: Path, console: Console) -> int:
     if stack is not None:
         tag = quote(f"job:{request.job_id}", safe="")
         console.print(f"Follow it at {stack.ui_url}/runs?tag={tag}", soft_wrap=True)
-    return 0
+    if server is None:
+        return 0
+
+    from deployments.run.command import EXIT
+    from deployments.wait import wait_for_images
+
+    return EXIT[wait_for_images(request, message_id, console)]
+
+
+def _server() -> Server:
+    """The Prefect server on which the sensor of the queue creates the runs.
+
+    Raises:
+        StackError: None is named, or it does not answer.
+    """
+    server = configured_server()
+    if server is None:
+        raise StackError(
+            "--wait: the outcome is read from Prefect, and no server is named; set PREFECT_API_URL "
+            "to the server of the queue's sensor. Nothing was sent."
+        )
+    if not reachable(server.api_url):
+        raise StackError(
+            f"--wait: the Prefect server {server.api_url}, named by {server.named_by}, does not "
+            "answer; start it, or correct PREFECT_API_URL. Nothing was sent."
+        )
+    os.environ["PREFECT_API_URL"] = server.api_url
+    return server

@@ -17,6 +17,7 @@ from prefect.client.schemas.filters import (
     DeploymentFilterId,
     FlowRunFilter,
     FlowRunFilterEndTime,
+    FlowRunFilterIdempotencyKey,
     FlowRunFilterNextScheduledStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -109,10 +110,8 @@ class ImageRuns:
             RequestError: Prefect does not accept the request as a parameter, for example because of
                 its size.
         """
-        identity = request.identity(image_url)
         attempts = (
-            self._create(request, image_url, message_id, f"{identity}:{attempt}")
-            for attempt in count(1)
+            self._create(request, image_url, message_id, key) for key in _keys(request, image_url)
         )
         return next(run.id for run in attempts if _serves(run, message_id))
 
@@ -215,6 +214,31 @@ class ImageRuns:
                 if error.response.status_code in _REFUSED:
                     raise RequestError(f"message: Prefect refuses it: {error}"[:2000]) from error
                 raise
+
+
+def find_run(
+    client: SyncPrefectClient, request: Request, image_url: str, message_id: str
+) -> FlowRun | None:
+    """The run of one image that serves a message; None if no sensor has created it yet.
+
+    Args:
+        client: Of the Prefect server that the sensors use.
+        request: The message.
+        image_url: One of its images.
+        message_id: Id of the message on the queue.
+    """
+    for key in _keys(request, image_url):
+        filter_ = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[key]))
+        runs = client.read_flow_runs(flow_run_filter=filter_, limit=1)
+        if not runs or _serves(runs[0], message_id):
+            return runs[0] if runs else None
+    return None
+
+
+def _keys(request: Request, image_url: str) -> Iterator[str]:
+    """The idempotency key of each attempt at an image, without an end."""
+    identity = request.identity(image_url)
+    return (f"{identity}:{attempt}" for attempt in count(1))
 
 
 def _serves(run: FlowRun, message_id: str) -> bool:

@@ -52,17 +52,21 @@ def find_server(asked: bool | None) -> Server | None:
     Raises:
         StackError: `--prefect` is given, and no server is named.
     """
-    api_url = os.environ.get("PREFECT_API_URL")
-    if asked is False or (asked is None and not api_url):
+    if asked is False or (asked is None and not os.environ.get("PREFECT_API_URL")):
         return None
-    if api_url:
-        return Server(api_url, "PREFECT_API_URL")
-    if server := _of_profile() or _of_local_stack():
+    if server := configured_server() or _of_local_stack():
         return server
     raise StackError(
         "--prefect: no Prefect server is named; set PREFECT_API_URL, choose a profile of Prefect "
         "that sets it, or start `swath up`. Without --prefect, the image is run without a server."
     )
+
+
+def configured_server() -> Server | None:
+    """The server of PREFECT_API_URL, or else of the active profile of Prefect."""
+    if api_url := os.environ.get("PREFECT_API_URL"):
+        return Server(api_url, "PREFECT_API_URL")
+    return _of_profile()
 
 
 def _of_profile() -> Server | None:

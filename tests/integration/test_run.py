@@ -213,6 +213,19 @@ def test_an_invalid_request_is_not_sent(tmp_path: Path) -> None:
     assert "imageUrls" in done.stderr
 
 
+def test_nothing_is_sent_if_its_outcome_could_not_be_known(tmp_path: Path) -> None:
+    wait = ("submit", tmp_path / "request.json", "--wait")
+    queue, home = "http://127.0.0.1:9/queue", str(tmp_path)
+    done = swath(*wait, PREFECT_API_URL="", SWATH_QUEUE_URL=queue, PREFECT_HOME=home)
+    assert done.returncode == 1
+    assert "--wait: the outcome is read from Prefect, and no server is named" in done.stderr
+    api = "http://127.0.0.1:9/api"
+    done = swath(*wait, PREFECT_API_URL=api, SWATH_QUEUE_URL=queue, PREFECT_HOME=home)
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9/api, named by PREFECT_API_URL, does not answer" in done.stderr
+    assert "Nothing was sent" in done.stderr
+
+
 def test_a_request_may_come_from_standard_input() -> None:
     done = subprocess.run(
         [SWATH, "submit", "-"],

@@ -1,0 +1,82 @@
+"""Waits for the outcome of a request that is on the queue."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+from rich.console import Console
+from rich.text import Text
+
+from deployments.watch import progress_text
+from flows.announce import status_of
+from flows.image_runs import find_run
+from tasks.errors import StackError
+from tasks.reporting.status import JobStatus
+from tasks.request import Request
+
+_POLL_INTERVAL = 1.0  # seconds
+_PATIENCE = 120.0  # seconds without an answer of Prefect
+
+
+def wait_for_images(request: Request, message_id: str, console: Console) -> JobStatus:
+    """Wait until all images of a request have ended, and print the outcome of each.
+
+    Args:
+        request: The message.
+        message_id: Its id on the queue.
+        console: Where to print progress and outcomes.
+
+    Returns:
+        The worst of their statuses.
+
+    Raises:
+        StackError: Prefect does not answer any more.
+    """
+    statuses = [_wait(request, url, message_id, console) for url in request.image_urls]
+    order = [JobStatus.SUCCESS, JobStatus.PARTIAL, JobStatus.FAILED]
+    return max(statuses, key=order.index)
+
+
+def _wait(request: Request, url: str, message_id: str, console: Console) -> JobStatus:
+    answered, text = time.monotonic(), ""
+    run: FlowRun | None = None
+    with get_client(sync_client=True) as client, console.status("") as status:
+        while run is None or run.state is None or not run.state.is_final():
+            try:
+                # found once: if it ends in failure, the sensor may create no other for this message
+                run = (
+                    find_run(client, request, url, message_id)
+                    if run is None
+                    else client.read_flow_run(run.id)
+                )
+                now = _progress(client, run)
+                answered = time.monotonic()
+            except (httpx.HTTPError, ObjectNotFound) as error:
+                if time.monotonic() > answered + _PATIENCE or isinstance(error, ObjectNotFound):
+                    raise StackError(
+                        f"--wait: the outcome of {url} cannot be read from Prefect any more: "
+                        f"{error}. The request {request.job_id} was sent, and need not be sent "
+                        "again."
+                    ) from error
+                now = text
+            if now != text:
+                text = now
+                status.update(Text(f"{url}: {text}"))
+                if not console.is_terminal:
+                    console.print(f"{url}: {text}", soft_wrap=True)
+            time.sleep(_POLL_INTERVAL)
+    ended = status_of(run.state)
+    console.print(f"{url}: {ended}: {run.state.message}", soft_wrap=True)
+    return ended
+
+
+def _progress(client: SyncPrefectClient, run: FlowRun | None) -> str:
+    if run is None:
+        return "Waiting for the sensor …"
+    waits = run.state is None or run.state.is_scheduled() or run.state.is_pending()
+    return progress_text(client, run) or ("Waiting for a worker …" if waits else "Running …")
