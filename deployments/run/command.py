@@ -13,7 +13,7 @@ from deployments.run.option_names import naming_options
 from deployments.run.options import RunOptions
 from deployments.run.progress import ProgressBar
 from deployments.run.server import Server, find_server
-from tasks.errors import PublishError, StackError, SwathError
+from tasks.errors import StackError, SwathError
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
 from tasks.request import Request
@@ -68,7 +68,7 @@ def _start(
     request = options.request()
     if options.found.skipped:
         console.print(options.found.skipped_text, soft_wrap=True)
-    _make_folder(options)
+    options.make_folder()
     if server is not None:
         server.check()
         console.print(f"On the Prefect server {server.api_url} ({server.named_by})", soft_wrap=True)
@@ -114,16 +114,6 @@ def _print(summary: Summary, console: Console, *, json: bool) -> None:
 def _print_failed(options: RunOptions, url: str | None = None, *, json: bool) -> None:
     if json:
         print(json_text.dumps(_failed_outcome(options, url)), flush=True)
-
-
-def _make_folder(options: RunOptions) -> None:
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PublishError(
-            f"--out: {options.out} is not a usable folder ({error}); give a folder that you may "
-            "write to."
-        ) from error
 
 
 def _outcome(summary: Summary) -> dict[str, Any]:

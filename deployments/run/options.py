@@ -17,7 +17,7 @@ from cyclopts import Group, Parameter
 from deployments.run.images import Images, absolute_path, find_images
 from deployments.run.option_names import naming_options
 from deployments.run.region_of_interest import region_of_interest
-from tasks.errors import RequestError
+from tasks.errors import PublishError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,6 +283,20 @@ class RunOptions:
         files = [name for name in named if "://" not in name and Path(name).is_file()]
         folders = (absolute_path(file).parent for file in files)
         return [self.out.resolve(), *self.found.roots, *folders]
+
+    def make_folder(self) -> None:
+        """Make the folder for the results, unless it exists.
+
+        Raises:
+            PublishError: It is not a usable folder.
+        """
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PublishError(
+                f"--out: {self.out} is not a usable folder ({error}); give a folder that you may "
+                "write to."
+            ) from error
 
     def _parameters(self) -> dict[str, str]:
         pairs = dict(_name_and_value(option) for option in self.parameters)

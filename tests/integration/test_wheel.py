@@ -25,11 +25,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
     return ZipFile(path)
 
 
-def test_it_holds_three_packages_with_types_and_without_the_harbour(wheel: ZipFile) -> None:
+def test_it_holds_three_packages_with_types_the_python_api_and_no_harbour(wheel: ZipFile) -> None:
     names = wheel.namelist()
-    folders = {name.partition("/")[0] for name in names if not name.startswith("swath-")}
-    assert folders == {"deployments", "flows", "tasks"}
-    assert {f"{folder}/py.typed" for folder in folders} <= set(names)
+    tops = {name.partition("/")[0] for name in names if not name.startswith("swath-")}
+    assert tops == {"deployments", "flows", "tasks", "swath.py"}
+    assert {f"{folder}/py.typed" for folder in tops - {"swath.py"}} <= set(names)
     assert "deployments/demo/show.py" in names
     assert not [name for name in names if name.startswith("deployments/demo/harbour")]
 
@@ -41,6 +41,25 @@ def test_it_has_a_version_and_a_licence(wheel: ZipFile) -> None:
     assert (told["Version"], told["License-Expression"]) == (project["version"], "Apache-2.0")
     (licence,) = (name for name in wheel.namelist() if name.endswith("licenses/LICENSE"))
     assert "Apache License" in wheel.read(licence).decode()
+
+
+def test_the_python_api_works_from_it(wheel: ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path / "installed")
+    program = (
+        "import numpy, swath; print(swath.__file__); "
+        "print(swath.run(numpy.zeros((64, 64)), model=lambda tiles: [[]] * len(tiles)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    where, result = done.stdout.splitlines()
+    assert Path(where) == tmp_path / "installed" / "swath.py"
+    assert result.startswith("<swath.Result SUCCESS: 0 features")
 
 
 def test_the_demonstration_says_what_an_installed_package_lacks(

@@ -1,0 +1,122 @@
+"""The words of the command line as the keyword arguments of `swath.py`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deployments.run.option_names import in_options
+from deployments.run.options import MergingOptions, RunOptions, TilingOptions
+from tasks.errors import RequestError, SwathError
+
+if TYPE_CHECKING:
+    from tasks.inference.callable import CallableModel
+
+
+_CLASSES = (RunOptions, TilingOptions, MergingOptions)
+_KEYWORDS = {"IMAGES": "image", "--parameter": "parameters"} | {
+    "--" + field.name.replace("_", "-"): field.name for each in _CLASSES for field in fields(each)
+}
+_OPTIONS = re.compile("|".join(rf"{option}\b(?!-)" for option in _KEYWORDS))
+
+
+@contextmanager
+def naming_keywords() -> Iterator[None]:
+    """Let an error of the block name keyword arguments where it names options or fields."""
+    try:
+        yield
+    except SwathError as error:
+        text = in_options(str(error))
+        named = _OPTIONS.sub(lambda option: _KEYWORDS[option.group()], text)
+        error.args = (named, *error.args[1:])
+        raise
+
+
+def function_model(
+    model: object,
+    type: str | None,  # noqa: A002 - the keyword's name
+    parameters: Mapping[str, object] | None,
+    class_names: Sequence[str] | Mapping[int, str] | None,
+    batch_size: int,
+) -> CallableModel | None:
+    """The model, if it is a Python function; None if it is a name, URL or file.
+
+    Raises:
+        RequestError: It is neither, or has an argument of the other.
+    """
+    if isinstance(model, str | PathLike):
+        if class_names is not None:
+            raise RequestError(
+                f"class_names: it is for Python functions, and {model} names its classes itself; "
+                "leave it out."
+            )
+        return None
+    if not callable(model):
+        raise RequestError(
+            f"model: {model!r:.100} is neither text nor a function; give a name, URL, ONNX file or "
+            "function."
+        )
+    if type is not None or parameters:
+        raise RequestError(
+            f"{'parameters' if type is None else 'type'}: a Python function has none; leave it "
+            "out, and bind arguments with functools.partial."
+        )
+    from tasks.inference.callable import CallableModel
+
+    return CallableModel(model, class_names=class_names, batch_size=batch_size)
+
+
+def roi_text(roi: Any) -> str | None:  # noqa: ANN401 - a class of another library
+    """A region of interest as the command line takes it: WKT in longitude, latitude, or a path.
+
+    Args:
+        roi: That, a geometry of shapely in longitude, latitude, or a table of geopandas.
+
+    Raises:
+        RequestError: It is something else, or a table without a reference system.
+    """
+    if roi is None or isinstance(roi, str | Path):
+        return None if roi is None else str(roi)
+    if hasattr(roi, "to_crs"):
+        if roi.crs is None:
+            raise RequestError("roi: the table has no crs; set it, with roi.set_crs('EPSG:…').")
+        return str(roi.to_crs("EPSG:4326").union_all().wkt)
+    if hasattr(roi, "wkt"):
+        return str(roi.wkt)
+    raise RequestError(
+        f"roi: {type(roi).__name__} is no region of interest; give WKT, the path of a file, a "
+        "polygon of shapely (longitude, latitude), or a GeoDataFrame."
+    )
+
+
+def parameter_texts(parameters: Mapping[str, object] | None) -> tuple[str, ...]:
+    """The parameters of a model, each NAME=VALUE."""
+    return tuple(f"{name}={value}" for name, value in (parameters or {}).items())
+
+
+def conf_texts(conf: float | Mapping[str, float] | None) -> tuple[str, ...]:
+    """Lowest scores: one for all classes, or CLASS=SCORE for each."""
+    if isinstance(conf, Mapping):
+        return tuple(_quoted(f"{name}={score}") for name, score in conf.items())
+    return () if conf is None else (str(conf),)
+
+
+def class_texts(classes: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names of classes: one, or several."""
+    if isinstance(classes, str):
+        return (_quoted(classes),)
+    return tuple(map(_quoted, classes or ()))
+
+
+def _quoted(word: str) -> str:
+    """A word in quotes if it has a comma, which separates words on the command line."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow([word])
+    return line.getvalue()

@@ -1,0 +1,256 @@
+"""The result of a run as `swath.run` returns it: tables, a plot and files."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import StackError
+from tasks.storage.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    import geopandas
+    import numpy as np
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from tasks.imagery import Image
+    from tasks.reporting.summary import Summary
+
+    Geometries = NDArray[np.object_]
+
+_WORLD = "EPSG:4326"
+_NODATA = (64, 64, 64)  # red, green, blue of pixels without data in a plot
+
+
+class ResultFolder:
+    """A temporary folder that is removed with the last result whose files lie in it.
+
+    Attributes:
+        path: The folder.
+        remove: Removes it now.
+    """
+
+    def __init__(self) -> None:
+        """Make the folder."""
+        stack = ExitStack()
+        self.path = stack.enter_context(temporary_folder())
+        self.remove = weakref.finalize(self, stack.close)
+
+
+class Result:
+    """The features that a model found in an image, and the ledger of its tiles.
+
+    Its files lie in a temporary folder, which is removed with this object or at the end of the
+    process, unless `swath.run` was given a folder for them. The tables are read when they are first
+    used, and are then independent of the files.
+
+    Attributes:
+        summary: The outcome: status, counts, reasons.
+    """
+
+    def __init__(
+        self, summary: Summary, folder: ResultFolder, read_role: str | None = None
+    ) -> None:
+        """Refer to published files.
+
+        Args:
+            summary: The outcome, which names the files.
+            folder: Keeps the files that lie in it.
+            read_role: IAM role to read the image with, or None for the process's own identity.
+        """
+        self.summary = summary
+        self._folder = folder
+        self._read_role = read_role
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The published files by name: `geojson`, `parquet`, `coverage`."""
+        return {name: Path(uri) for name, uri in self.summary.outputs.items()}
+
+    @cached_property
+    def features(self) -> geopandas.GeoDataFrame:
+        """The features, a row each, with the columns of the published GeoParquet.
+
+        The geometry is in longitude and latitude (EPSG:4326); of an image without a georeference it
+        is in pixels of the image, corner-origin, and `crs` is None. `image_geometry` has the
+        outline in pixels for every image.
+
+        Raises:
+            StackError: geopandas is not installed.
+        """
+        frame = _read_frame(self.files["parquet"], _image_geometries)
+        frame["image_geometry"] = _from_wkb(frame["image_geometry"])
+        return frame
+
+    @cached_property
+    def ledger(self) -> geopandas.GeoDataFrame:
+        """The tiles, a row each: window, state, reason, calls, and the footprint as geometry.
+
+        Raises:
+            StackError: geopandas is not installed.
+        """
+        return _read_frame(self.files["coverage"], _windows)
+
+    def preview(self, size: int = 1024) -> bytes:
+        """The image with its features and failed tiles as a PNG, whatever the image's size.
+
+        Args:
+            size: Pixels of the longer side.
+
+        Raises:
+            ImageError: The image cannot be read, or was replaced.
+        """
+        from tasks.publish.preview import preview_of_files
+
+        files = self.files
+        return preview_of_files(
+            self._image,
+            files["parquet"],
+            files["coverage"],
+            size=size,
+            read_role=self._read_role,
+        )
+
+    def plot(
+        self, ax: Axes | None = None, *, size: int = 1024, legend: bool = True, **style: object
+    ) -> Axes:
+        """Plot the image in pixels, with the outlines of the features in a colour for each class.
+
+        Failed tiles are hatched.
+
+        Args:
+            ax: Axes to plot into; None for new ones.
+            size: Pixels of the longer side that the image is read with.
+            legend: Whether to add a legend with the classes and their number of features.
+            style: Arguments of `GeoSeries.plot`, such as `linewidth`.
+
+        Returns:
+            The axes.
+
+        Raises:
+            StackError: geopandas or matplotlib is not installed.
+            ImageError: The image cannot be read, or was replaced.
+        """
+        try:
+            from matplotlib import pyplot as plt
+            from matplotlib.lines import Line2D
+            from matplotlib.patches import Rectangle
+        except ImportError as error:
+            raise _missing("matplotlib") from error
+        from tasks.imagery.display import to_rgb
+        from tasks.imagery.reading.reduced import read_reduced
+
+        features, ledger, image = self.features, self.ledger, self._image
+        if ax is None:
+            height = min(12, max(3, 8 * image.height / image.width))  # inches
+            _, ax = plt.subplots(figsize=(8, height), layout="constrained")
+        reduced = read_reduced(image, size, self._read_role)
+        if reduced is not None:
+            pixels = to_rgb(reduced, image.palette, _NODATA)
+            ax.imshow(pixels, extent=(0, image.width, image.height, 0))
+        for _, tile in ledger[ledger["state"] == "failed"].iterrows():
+            corner = tile["x"], tile["y"]
+            ax.add_patch(
+                Rectangle(corner, tile["width"], tile["height"], fill=False, hatch="//", ec="red")
+            )
+        handles = []
+        for number, (name, group) in enumerate(features.groupby("class")):
+            colour = f"C{number}"
+            outlines = group.set_geometry("image_geometry", crs=None).geometry
+            areas = outlines.geom_type.isin(["Polygon", "MultiPolygon"])
+            outlines[areas] = outlines[areas].boundary
+            outlines.plot(ax=ax, color=colour, aspect=None, **style)
+            handles.append(Line2D([], [], color=colour, label=f"{name} {len(group):,}"))
+        if legend and handles:
+            ax.legend(handles=handles, loc="upper right")
+        ax.set(xlim=(0, image.width), ylim=(image.height, 0), aspect="equal")
+        return ax
+
+    def save(self, folder: str | Path) -> dict[str, Path]:
+        """Copy the files to a folder, which is made if it is missing.
+
+        Returns:
+            The path of each file by its name: `geojson`, `parquet`, `coverage`.
+
+        Raises:
+            PublishError: A file cannot be written.
+        """
+        from tasks.storage import objects
+
+        target = Path(folder).absolute()
+        saved = {name: target / path.name for name, path in self.files.items()}
+        for name, path in self.files.items():
+            objects.put(str(saved[name]), path)
+        return saved
+
+    def __repr__(self) -> str:
+        return f"<swath.Result {self.summary.status}: {self.summary.message}>"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        return self.preview()
+
+    @property
+    def _image(self) -> Image:
+        from tasks.imagery import open_image
+
+        url = self.summary.image
+        roots = [] if "://" in url else [Path(url).parent]
+        return open_image(url, read_role=self._read_role, roots=roots)
+
+
+def _read_frame(path: Path, in_pixels: Callable[[pa.Table], Geometries]) -> geopandas.GeoDataFrame:
+    """A file of GeoParquet with its geometry or, where no place is known, with another in pixels.
+
+    Args:
+        path: The file.
+        in_pixels: Makes the geometries in pixels.
+    """
+    try:
+        import geopandas
+    except ImportError as error:
+        raise _missing("geopandas") from error
+    import orjson
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        geo = orjson.loads(file.metadata.metadata[b"geo"])["columns"]["geometry"]
+        table = file.read()
+    georeferenced = "crs" not in geo
+    geometry = _from_wkb(table["geometry"]) if georeferenced else in_pixels(table)
+    frame = table.drop_columns(["geometry", "bbox"]).to_pandas()
+    crs = _WORLD if georeferenced else None
+    return geopandas.GeoDataFrame(frame, geometry=geometry, crs=crs)
+
+
+def _image_geometries(features: pa.Table) -> Geometries:
+    return _from_wkb(features["image_geometry"])
+
+
+def _windows(ledger: pa.Table) -> Geometries:
+    import shapely
+
+    x, y, width, height = (ledger[name].to_numpy() for name in ("x", "y", "width", "height"))
+    windows: Geometries = shapely.box(x, y, x + width, y + height)
+    return windows
+
+
+def _from_wkb(column: Any) -> Geometries:  # noqa: ANN401 - of Arrow or pandas
+    import numpy as np
+    import shapely
+
+    geometries: Geometries = shapely.from_wkb(np.asarray(column, dtype=object))
+    return geometries
+
+
+def _missing(library: str) -> StackError:
+    return StackError(
+        f"{library} is not installed, which tables and plots need: pip install 'swath[python]'. "
+        "The files are there without it: result.files, result.save(folder)."
+    )

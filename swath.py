@@ -1,0 +1,187 @@
+"""The Python API of Swath: machine-learning models over satellite images of any size.
+
+```python
+import swath
+
+result = swath.run("scene.tif", model="yolox.onnx", tile_size=416, overlap=64)
+result.features  # a GeoDataFrame
+```
+
+Everything runs in this process. What is slow to import is imported by the first call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from deployments.run.result import Result
+from tasks.errors import SwathError
+
+if TYPE_CHECKING:
+    from tasks.planning.estimate import Estimate
+
+__all__ = ["Result", "SwathError", "plan", "run"]
+
+
+def run(
+    image: object,
+    *,
+    model: str | PathLike[str] | Callable[[Any], Any],
+    type: str | None = None,  # noqa: A002 - the option's name
+    parameters: Mapping[str, object] | None = None,
+    class_names: Sequence[str] | Mapping[int, str] | None = None,
+    batch_size: int = 8,
+    tile_size: int | None = None,
+    overlap: int | None = None,
+    tile_format: str | None = None,
+    tile_compression: str | None = None,
+    region_size: int | None = None,
+    roi: object = None,
+    nodata: float | None = None,
+    read_role: str | None = None,
+    transform: object = None,
+    crs: object = None,
+    conf: float | Mapping[str, float] | None = None,
+    classes: str | Sequence[str] | None = None,
+    merge: Literal["NMS", "SOFT_NMS", "NMM", "WBF", "DISSOLVE", "NONE"] | None = None,
+    iou: float | None = None,
+    class_agnostic: bool = False,
+    out: str | PathLike[str] | None = None,
+    job_id: str | None = None,
+    progress: bool = True,
+) -> Result:
+    """Run a model over an image, in this process.
+
+    The arguments are the options of `swath run`, whose help has their defaults, and a few for
+    arrays and Python functions.
+
+    Args:
+        image: Path, s3:// URL, or an array: (bands, height, width) or (height, width).
+        model: Name, URL, ONNX file, or a Python function. It is called in one other thread with a
+            batch of tiles (n, bands, height, width) in the pixel type of the image, and returns an
+            answer for each tile, in pixels of the tile: an array of boxes (n, 4), (n, 5) or (n, 6);
+            a dict of `boxes` or `polygons` with `scores` and `classes`; a list of shapely
+            geometries; or a GeoJSON FeatureCollection.
+        type: Kind of endpoint; derived from the model unless given.
+        parameters: Parameters of the model.
+        class_names: Of a function: name of each class number, as a list or a dict.
+        batch_size: Of a function: maximum number of tiles in one call.
+        tile_size: Side of a tile in pixels.
+        overlap: Minimum overlap of tiles in pixels.
+        tile_format: Of models behind a network: NITF, GTIFF, PNG, JPEG or NPY.
+        tile_compression: Of models behind a network: NONE, LZW, ZSTD, JPEG or J2K.
+        region_size: Approximate height of a region in pixels; it changes no result.
+        roi: Region of interest: WKT in longitude, latitude; the path of a file with polygons; a
+            geometry of shapely in longitude, latitude; or a GeoDataFrame.
+        nodata: Value of pixels without data, in place of the image's own.
+        read_role: IAM role for reading the image.
+        transform: Of an array: `affine.Affine` from pixels to coordinates in `crs`.
+        crs: Of an array: its coordinate reference system, such as "EPSG:32631".
+        conf: Score below which detections are dropped, 0 to 1; a dict for single classes.
+        classes: Classes to keep.
+        merge: How duplicates of overlapping tiles are removed.
+        iou: Intersection over union above which two detections are one object.
+        class_agnostic: Whether detections of different classes may be one object.
+        out: Folder for the files of the result; a temporary one unless given.
+        job_id: Identifier of the job; a random one unless given.
+        progress: Whether to show the progress on standard error, or below the cell of a notebook.
+
+    Returns:
+        The result. If it is not complete (`result.summary.status` is PARTIAL), a warning says why.
+
+    Raises:
+        JobFailedError: Every tile that was sent to the model failed; its `summary` has the reasons,
+            and its cause is what a Python function raised.
+        SwathError: An argument has an invalid value, or the image cannot be processed.
+    """
+    from deployments.run import call, keywords
+    from deployments.run.options import MergingOptions, RunOptions, TilingOptions
+
+    with keywords.naming_keywords():
+        function = keywords.function_model(model, type, parameters, class_names, batch_size)
+        options = RunOptions(
+            images=(),
+            model=str(model) if function is None else function.name,
+            out=Path(),
+            type=type if function is None else "BUILTIN",
+            parameters=keywords.parameter_texts(parameters),
+            tiling=TilingOptions(
+                tile_size=tile_size,
+                overlap=overlap,
+                tile_format=tile_format,
+                tile_compression=tile_compression,
+                region_size=region_size,
+                roi=keywords.roi_text(roi),
+                nodata=nodata,
+                read_role=read_role,
+            ),
+            merging=MergingOptions(
+                conf=keywords.conf_texts(conf),
+                classes=keywords.class_texts(classes),
+                merge=merge,
+                iou=iou,
+                class_agnostic=class_agnostic,
+            ),
+            **({} if job_id is None else {"job_id": job_id}),
+        )
+        return call.result_of_run(
+            image,
+            options,
+            function,
+            transform=transform,
+            crs=crs,
+            out=None if out is None else Path(out),
+            progress=progress,
+        )
+
+
+def plan(
+    image: object,
+    *,
+    tile_size: int | None = None,
+    overlap: int | None = None,
+    tile_format: str | None = None,
+    tile_compression: str | None = None,
+    region_size: int | None = None,
+    roi: object = None,
+    nodata: float | None = None,
+    read_role: str | None = None,
+    transform: object = None,
+    crs: object = None,
+) -> Estimate:
+    """Estimate what an image will take, before any model is called: tiles, calls, bytes, memory.
+
+    Args:
+        image: As for `run`, and so are the others.
+        tile_size: Side of a tile in pixels.
+        overlap: Minimum overlap of tiles in pixels.
+        tile_format: NITF, GTIFF, PNG, JPEG or NPY.
+        tile_compression: NONE, LZW, ZSTD, JPEG or J2K.
+        region_size: Approximate height of a region in pixels.
+        roi: Region of interest.
+        nodata: Value of pixels without data, in place of the image's own.
+        read_role: IAM role for reading the image.
+        transform: Of an array.
+        crs: Of an array.
+
+    Raises:
+        SwathError: An argument has an invalid value, or the image cannot be processed.
+    """
+    from deployments.run import call, keywords
+    from deployments.run.options import TilingOptions
+
+    with keywords.naming_keywords():
+        tiling = TilingOptions(
+            tile_size=tile_size,
+            overlap=overlap,
+            tile_format=tile_format,
+            tile_compression=tile_compression,
+            region_size=region_size,
+            roi=keywords.roi_text(roi),
+            nodata=nodata,
+            read_role=read_role,
+        )
+        return call.estimate(image, tiling, transform=transform, crs=crs)

@@ -1,0 +1,196 @@
+"""`import swath`: quick, typed, and in the words of the command line."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+
+import swath
+from deployments.run import keywords
+from deployments.run.array import write_array
+from deployments.run.options import MergingOptions, RunOptions, TilingOptions
+from tasks.errors import ImageError, RequestError
+
+SLOW = {
+    *("boto3", "cyclopts", "geopandas", "matplotlib", "numba", "numpy", "onnxruntime", "pandas"),
+    *("prefect", "pyarrow", "pydantic", "rasterio", "rich", "scipy", "shapely"),
+}
+SQUARE = shapely.box(4, 51, 5, 52)
+
+
+def names(*options: type) -> set[str]:
+    found = {field.name for each in options for field in fields(each)}
+    return found - {"images", "tiling", "merging"}
+
+
+def test_it_is_imported_without_any_slow_library() -> None:
+    program = "import sys, swath; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "swath" in loaded
+    assert not SLOW & loaded
+
+
+def test_run_has_the_words_of_the_command_line() -> None:
+    own = {"image", "class_names", "batch_size", "transform", "crs", "progress"}
+    words = names(RunOptions, TilingOptions, MergingOptions)
+    assert set(inspect.signature(swath.run).parameters) == words | own
+
+
+def test_plan_has_the_words_of_the_command_line() -> None:
+    own = {"image", "transform", "crs"}
+    assert set(inspect.signature(swath.plan).parameters) == names(TilingOptions) | own
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"tile_size": 8}, "tile_size"),
+        ({"overlap": -1}, "overlap"),
+        ({"iou": 2.0}, "iou"),
+        ({"conf": 2.0}, "conf"),
+        ({"conf": {"ship": 2.0}}, "conf ship"),
+        ({"merge": "BEST"}, "merge"),
+        ({"region_size": 0}, "region_size"),
+        ({"roi": "POINT (1 2)"}, "roi"),
+        ({"roi": 3}, "roi: int"),
+        ({"job_id": "a/b"}, "job_id"),
+        ({"type": "FTP"}, "type"),
+        ({"parameters": {"speed": 3}}, "parameters"),
+        ({"model": 3}, "model: 3"),
+        ({"model": "a.onnx"}, "model"),
+        ({"class_names": ["ship"]}, "class_names"),
+        ({"model": print, "type": "ONNX"}, "type: a Python function"),
+        ({"model": print, "parameters": {"a": 1}}, "parameters: a Python function"),
+        ({"model": print, "batch_size": 0}, "batch_size"),
+        ({"transform": Affine.identity()}, "transform: it is for arrays"),
+        ({"crs": "EPSG:4326"}, "crs: it is for arrays"),
+        ({"image": "no/such.tif"}, "no/such.tif"),
+        ({"image": "."}, "image: . may be several images"),
+        ({"image": ["a.tif", "b.tif"]}, "image: a list of paths may be several images"),
+        ({"image": "*.tif"}, "may be several images"),
+        ({"image": "https://images.example/a.tif"}, "curl"),
+        ({"image": np.zeros(3)}, "image: an array of shape"),
+    ],
+)
+def test_an_error_names_the_argument(
+    arguments: dict[str, Any], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    image = tmp_path / "a.tif"
+    write_array(image, np.zeros((64, 64), np.uint8))
+    given: dict[str, Any] = {"image": image, "model": "bright-targets", "progress": False} | arguments
+    with pytest.raises(swath.SwathError) as caught:
+        swath.run(**given)
+    message = str(caught.value)
+    assert named in message
+    assert "--" not in message
+    assert "imageProcessor" not in message
+    assert list(tmp_path.iterdir()) == [image]
+
+
+@pytest.mark.parametrize(
+    ("conf", "texts"),
+    [(None, ()), (0.25, ("0.25",)), ({"ship": 0.4, "a,b": 0.5}, ("ship=0.4", '"a,b=0.5"'))],
+)
+def test_scores_become_options(conf: Any, texts: tuple[str, ...]) -> None:
+    assert keywords.conf_texts(conf) == texts
+
+
+@pytest.mark.parametrize(
+    ("classes", "texts"),
+    [(None, ()), ("ship", ("ship",)), (["ship", 'a, "b"'], ("ship", '"a, ""b"""'))],
+)
+def test_classes_become_options(classes: Any, texts: tuple[str, ...]) -> None:
+    assert keywords.class_texts(classes) == texts
+    message = MergingOptions(classes=texts).message()
+    expected = [classes] if isinstance(classes, str) else classes
+    assert classes is None or message["postProcessing"][0]["algorithm"]["classes"] == expected
+
+
+@pytest.mark.parametrize(
+    "roi",
+    [
+        SQUARE.wkt,
+        SQUARE,
+        geopandas.GeoDataFrame(geometry=[SQUARE], crs="EPSG:4326"),
+        geopandas.GeoSeries([SQUARE], crs="EPSG:4326").to_crs("EPSG:3857"),
+    ],
+)
+def test_a_region_of_interest_may_be_an_object(roi: Any) -> None:
+    text = keywords.roi_text(roi)
+    assert text is not None
+    assert shapely.from_wkt(text).equals_exact(SQUARE, 1e-9) or shapely.from_wkt(text) == SQUARE
+
+
+def test_a_region_of_interest_needs_a_reference_system() -> None:
+    with pytest.raises(RequestError, match="roi: the table has no crs"):
+        keywords.roi_text(geopandas.GeoSeries([SQUARE]))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", ">u2", "int16", "int64", "float32", "float64", "complex64"]
+)
+def test_an_array_is_written_as_it_is(dtype: str, tmp_path: Path) -> None:
+    array = np.arange(2 * 40 * 30).reshape(2, 40, 30).astype(dtype)
+    place = Affine(2, 0, 500_000, 0, -2, 5_400_000)
+    write_array(tmp_path / "a.tif", array[:, :, ::-1], transform=place, crs=32633)
+    with rasterio.open(tmp_path / "a.tif") as read:
+        assert (read.read() == array[:, :, ::-1]).all()
+        assert (read.transform, read.crs.to_epsg()) == (place, 32633)
+        assert read.nodata is None
+
+
+def test_an_array_of_two_dimensions_is_one_band(tmp_path: Path) -> None:
+    array = np.ones((700, 600), np.float32)
+    write_array(tmp_path / "a.tif", array, nodata=float("nan"))
+    with rasterio.open(tmp_path / "a.tif") as read:
+        assert read.shape == (700, 600)
+        assert np.isnan(read.nodata)
+        assert read.crs is None
+
+
+def test_masked_pixels_become_nodata(tmp_path: Path) -> None:
+    array = np.ma.masked_equal(np.array([[[1, 2], [3, 2]]], np.uint8), 2)
+    write_array(tmp_path / "a.tif", array, nodata=9)
+    with rasterio.open(tmp_path / "a.tif") as read:
+        assert read.read(1).tolist() == [[1, 9], [3, 9]]
+    with pytest.raises(ImageError, match="masked; give the value of its masked pixels as nodata"):
+        write_array(tmp_path / "b.tif", array)
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "reason"),
+    [
+        (np.zeros((2, 3, 4, 5)), {}, "shape"),
+        (np.zeros((3, 0, 5)), {}, "shape"),
+        (np.zeros((400, 600, 3)), {}, r"seems to be \(height, width, bands\)"),
+        (np.zeros((9, 9), bool), {}, "type bool cannot be read.*astype\\('uint8'\\)"),
+        (np.zeros((9, 9), np.float16), {}, "astype\\('float32'\\)"),
+        (np.zeros((9, 9), np.uint8), {"nodata": 300}, "300"),
+        (np.zeros((9, 9)), {"crs": "EPSG:4326"}, "crs: it needs transform too"),
+        (np.zeros((9, 9)), {"transform": Affine.identity()}, "transform: it needs crs too"),
+        (np.zeros((9, 9)), {"transform": (1, 0, 0), "crs": 4326}, "is not an affine.Affine"),
+        (np.zeros((9, 9)), {"transform": Affine.scale(2), "crs": "here"}, "crs: 'here'"),
+    ],
+)
+def test_an_array_that_is_no_image_is_refused(
+    array: NDArray[Any], options: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ImageError, match=reason):
+        write_array(tmp_path / "a.tif", array, **options)
