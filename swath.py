@@ -17,7 +17,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deployments.run.result import Result
+from deployments.python.result import Result
 from tasks.errors import SwathError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def run(
             and its cause is what a Python function raised.
         SwathError: An argument has an invalid value, or the image cannot be processed.
     """
-    from deployments.run import call, keywords
+    from deployments.python import call, keywords
     from deployments.run.options import MergingOptions, RunOptions, TilingOptions
 
     with keywords.naming_keywords():
@@ -170,7 +170,7 @@ def plan(
     Raises:
         SwathError: An argument has an invalid value, or the image cannot be processed.
     """
-    from deployments.run import call, keywords
+    from deployments.python import call, keywords
     from deployments.run.options import TilingOptions
 
     with keywords.naming_keywords():

@@ -18,8 +18,8 @@ from affine import Affine
 from numpy.typing import NDArray
 
 import swath
-from deployments.run import keywords
-from deployments.run.array import write_array
+from deployments.python import keywords
+from deployments.python.array import write_array
 from deployments.run.options import MergingOptions, RunOptions, TilingOptions
 from tasks.errors import ImageError, RequestError
 
@@ -94,7 +94,11 @@ def test_an_error_names_the_argument(
     monkeypatch.setattr("tempfile.tempdir", None)
     image = tmp_path / "a.tif"
     write_array(image, np.zeros((64, 64), np.uint8))
-    given: dict[str, Any] = {"image": image, "model": "bright-targets", "progress": False} | arguments
+    given: dict[str, Any] = {
+        "image": image,
+        "model": "bright-targets",
+        "progress": False,
+    } | arguments
     with pytest.raises(swath.SwathError) as caught:
         swath.run(**given)
     message = str(caught.value)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from deployments.plan import estimate_image
-from deployments.run.array import write_array
+from deployments.python.array import write_array
+from deployments.python.notebook import NotebookBar
+from deployments.python.result import Result, ResultFolder
 from deployments.run.job import run_image
-from deployments.run.notebook import NotebookBar
 from deployments.run.options import RunOptions, TilingOptions
 from deployments.run.progress import ProgressBar
-from deployments.run.result import Result, ResultFolder
 from tasks.errors import ImageError, RequestError
 from tasks.job.observer import SILENT, Observer
 from tasks.reporting.status import JobStatus
