@@ -7,7 +7,7 @@ def start_sensor(deployment: str, api_url: str) -> None:
     """Start a sensor run now; the deployment's schedule starts the following ones.
 
     Args:
-        deployment: Name of the deployment, such as `sensor/local`.
+        deployment: Name of the deployment, such as `sensor/sensor-local`.
         api_url: Address of the Prefect server's API.
     """
     from prefect.client.orchestration import SyncPrefectClient

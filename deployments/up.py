@@ -59,7 +59,7 @@ def stack_with_models(
         models.wait_until(partial(models.answers, port, "/ping"), timeout=60)
         here = StackWithModels(stack, f"http://127.0.0.1:{port}")
         report(f"Models on {here.models_url}/MODEL/invocations")
-        start_sensor("sensor/local", stack.record.api_url)
+        start_sensor("sensor/sensor-local", stack.record.api_url)
         yield here
 
 

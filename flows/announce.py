@@ -19,6 +19,9 @@ from tasks.reporting.status import JobStatus, Status, image_id_of, publish_statu
 from tasks.request import Request
 from tasks.settings import settings
 
+PARTIAL = "Partial"
+"""Name of the state of an image's run some of whose tiles failed. Its type is FAILED."""
+
 ANNOUNCED = "swath.announced"
 """Label of a flow run: whether its final status was published."""
 
@@ -72,9 +75,11 @@ def announce_end(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[An
 
 def status_of(state: State[Any] | None) -> JobStatus:
     """The status of a job whose image run is in a final state."""
-    if state is None or not state.is_completed():
+    if state is None:
         return JobStatus.FAILED
-    return JobStatus.SUCCESS if state.name == "Completed" else JobStatus.PARTIAL
+    if state.name == PARTIAL:  # of any type: it was COMPLETED in Swath 0.2
+        return JobStatus.PARTIAL
+    return JobStatus.SUCCESS if state.is_completed() else JobStatus.FAILED
 
 
 def _label(run_id: UUID, *, announced: bool) -> None:

@@ -14,9 +14,9 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import flows.secret_blocks  # noqa: F401 - so that requests may name Secret blocks
-from flows.announce import announce, announce_end, announce_start
+from flows.announce import PARTIAL, announce, announce_end, announce_start, status_of
 from flows.cancel import cancel_regions
-from flows.image_runs import run_name
+from flows.image_runs import add_tags, run_name
 from flows.regions import MAX_CONCURRENT, run_regions
 from flows.report import report
 from flows.throughput import throughput_of
@@ -24,12 +24,13 @@ from tasks.errors import SwathError
 from tasks.job.image import finish_image, work_folder
 from tasks.planning.plan import Plan, divide_into_regions
 from tasks.reporting.status import JobStatus
-from tasks.reporting.summary import JobFailedError, Summary
+from tasks.reporting.summary import IncompleteJobError, Summary
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.steps import merge_step, plan_step, publish_step
 from tasks.storage import objects
 
+_SEVERITY = [JobStatus.SUCCESS, JobStatus.PARTIAL, JobStatus.FAILED]
 _TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=MAX_CONCURRENT))
 
 
@@ -64,6 +65,7 @@ def image(
         region_size: Approximate height of a region in pixels; None for the operator's setting. If
             that is not set either, the height follows from the expected throughput.
     """
+    add_tags(request)
     if image_url is None and len(request.image_urls) > 1:
         return _each(request, region_size)
     try:
@@ -97,12 +99,18 @@ def _each(request: Request, region_size: int | None) -> State[Summary]:
     ends: list[State[Any]] = [
         image(request, url, region_size, return_state=True) for url in request.image_urls
     ]
-    return max(ends, key=lambda end: (not end.is_completed(), end.name != "Completed"))
+    worst = max(ends, key=lambda end: _SEVERITY.index(status_of(end)))
+    # a copy: of the state of another run, Prefect would keep the type alone
+    return State(type=worst.type, name=worst.name, message=worst.message, data=worst.data)
 
 
 def _final_state(summary: Summary) -> State[Summary]:
-    """The run's state, named after the job's status; the flow's hooks announce it."""
-    if summary.status is JobStatus.FAILED:
-        return Failed(message=summary.message, data=JobFailedError(summary.message, summary))
-    name = "Completed" if summary.status is JobStatus.SUCCESS else "Partial"
-    return Completed(name=name, message=summary.message, data=summary)
+    """The run's state, named after the job's status; the flow's hooks announce it.
+
+    PARTIAL is a state of type FAILED. Prefect shows COMPLETED in green, as a success; and after it
+    takes a run as CRASHED or CANCELLED, it may start it again, or cancel its subflows.
+    """
+    if summary.status is JobStatus.SUCCESS:
+        return Completed(message=summary.message, data=summary)
+    name = PARTIAL if summary.status is JobStatus.PARTIAL else "Failed"
+    return Failed(name=name, message=summary.message, data=IncompleteJobError(summary))

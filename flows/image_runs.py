@@ -24,22 +24,27 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.runtime import flow_run as this_flow_run
 from prefect.states import Crashed
 
 from flows.announce import ANNOUNCED, announce_end, status_of
 from flows.cancel import cancel_regions, never_started, stop_task
-from flows.run_records import read_pages
+from flows.run_records import log_errors, read_pages
 from tasks.aws import ecs
 from tasks.errors import RequestError
+from tasks.grid.tiles import Region
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
-from tasks.request.locations import file_name, redact_url
+from tasks.request.locations import file_name
 
 HOOKS = timedelta(seconds=30)
 """How long a run's own hooks may take after its end to announce it."""
 
 FIRST_CHECK = timedelta(days=1)
 """How long ago a run may have ended for a sensor's first check to announce it."""
+
+IMAGE_TAG = "image"
+"""Tag of the runs of images: as their deployments have it, so that a filter finds them all."""
 
 _LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks
 _INTERVAL = 5.0  # seconds between two checks
@@ -57,12 +62,26 @@ _REFUSED = {
 
 def run_name(image_url: str, job_id: str) -> str:
     """The name of an image's run, as users see it in Prefect."""
-    return f"{file_name(image_url)} · {job_id}"
+    return f"{file_name(image_url)} - {job_id}"
+
+
+def region_run_name(image_url: str, region: Region) -> str:
+    """The name of the run of an image's region."""
+    return f"{file_name(image_url)} {region.name}"
 
 
 def tags(request: Request) -> list[str]:
-    """The tags of an image's runs: its job, and its model."""
-    return [f"job:{request.job_id}", f"model:{redact_url(request.image_processor.name)}"]
+    """The tags of the runs of an image and its regions: the job, and the model."""
+    return [f"job:{request.job_id}", f"model:{request.image_processor.short_name}"]
+
+
+def add_tags(request: Request) -> None:
+    """Add the tags of an image's run to the current run, whoever started it."""
+    found = this_flow_run.tags
+    missing = [tag for tag in [IMAGE_TAG, *tags(request)] if tag not in found]
+    if missing:
+        with log_errors("The tags of this run"), get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(this_flow_run.id), tags=[*found, *missing])
 
 
 class ImageRuns:

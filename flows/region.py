@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 import flows.secret_blocks  # noqa: F401 - so that requests may name Secret blocks
+from flows.image_runs import region_run_name
 from flows.progress import RegionProgress
 from flows.run_records import log_errors, write_metrics
 from flows.slots import endpoint_slots
@@ -21,6 +22,7 @@ from tasks.inference.client import InferenceClient
 from tasks.job.region import RegionOutcome, work_region
 from tasks.planning.plan import make_plan
 from tasks.request import Request
+from tasks.results.coverage import TileState
 from tasks.settings import settings
 from tasks.steps import submit_batch
 
@@ -32,7 +34,8 @@ IMAGE_REPLACED = "Image replaced"
 
 
 def _name() -> str:
-    return Region.model_validate(flow_run.parameters["region"]).name
+    region = Region.model_validate(flow_run.parameters["region"])
+    return region_run_name(flow_run.parameters["image_url"], region)
 
 
 @flow(name="region", flow_run_name=_name)
@@ -73,7 +76,15 @@ def region(
         _record_metrics(outcome)
     if outcome.endpoint_down:
         return Completed(name=ENDPOINT_DOWN, message=outcome.endpoint_down, data=outcome.tiles)
-    return Completed(data=outcome.tiles)
+    return Completed(message=_failures(outcome, len(region)), data=outcome.tiles)
+
+
+def _failures(outcome: RegionOutcome, tiles: int) -> str | None:
+    """How many tiles failed, and why most of them; None if none did."""
+    if not outcome.reasons:
+        return None
+    failed, why = outcome.tiles[TileState.FAILED], outcome.reasons[0][0]
+    return f"{failed} of {tiles} tiles failed, most often because: {why}"
 
 
 def _record_metrics(outcome: RegionOutcome) -> None:

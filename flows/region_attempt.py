@@ -20,7 +20,7 @@ from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
 
 from flows.cancel import cancel, never_started
-from flows.image_runs import tags
+from flows.image_runs import region_run_name, tags
 from flows.region import ENDPOINT_DOWN, IMAGE_REPLACED
 from tasks.errors import RegionLostError
 from tasks.grid.tiles import Region
@@ -99,7 +99,7 @@ def run_region(
             "region": region.model_dump(mode="json"),
             "work_uri": work_uri,
         },
-        flow_run_name=region.name,
+        flow_run_name=region_run_name(image_url, region),
         tags=tags(request),
         # a constant key would return the crashed run again, or one of another image version
         idempotency_key=(

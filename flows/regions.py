@@ -54,7 +54,7 @@ def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any
     work = [(plan.request, plan.image.url, plan.image.etag, region, work_uri) for region in regions]
     abort = AbortSignal()
     if settings().region_deployment is None or len(work) == 1:
-        with tags(*tags_of(plan.request)):
+        with tags("region", *tags_of(plan.request)):
             return [_run_here(region, abort) for region in work]
     attempt = run_region.with_options(
         retries=settings().region_attempts - 1,

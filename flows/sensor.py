@@ -8,26 +8,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
+from math import inf
 
 from botocore.exceptions import BotoCoreError, ClientError
 from prefect import flow, get_client, get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
-from prefect.runtime import flow_run
+from prefect.states import Completed
 
 from flows.announce import announce_refusal
 from flows.image_runs import ImageRuns
 from flows.run_records import PREFECT_ERRORS
+from flows.sensor_runs import SensorRuns
 from tasks.errors import RequestError
 from tasks.queue import read_arrivals, request_for
 from tasks.queue.sqs import LONGEST_POLL, VISIBILITY, Message, Queue, open_queue
 from tasks.request import Request
 from tasks.settings import settings
-
-HANDOVER = timedelta(seconds=90)
-"""How long a sensor works beyond its interval, so that the next one can start, also on ECS."""
 
 LEASE = 60.0
 """Seconds after which the slot of a sensor that was killed is free again."""
@@ -38,6 +38,12 @@ MOST_WAITING = 10
 So a backlog stays on the queue, where its depth can be watched, and does not fill Prefect.
 """
 
+_NO_QUEUE = (
+    "There is no queue to drain, so the sensor's schedule was paused: set SWATH_QUEUE_URL for the "
+    "worker, then resume the schedule."
+)
+_SLOT_TIMEOUT = 600.0  # seconds in which the sensor before this one must have ended
+_LONGEST_OUTAGE = 600.0  # seconds without an answer of Prefect or SQS, after which a sensor fails
 _PAUSE = 0.5  # seconds between two counts of the waiting runs
 _LONGEST_PAUSE = 16.0  # seconds between two tries while Prefect or SQS does not answer
 _NO_ANSWER = (*PREFECT_ERRORS, BotoCoreError, ClientError)
@@ -45,42 +51,54 @@ _NO_ANSWER = (*PREFECT_ERRORS, BotoCoreError, ClientError)
 
 
 @flow(name="sensor", flow_run_name="sensor")
-def sensor(minutes: float = 5.0) -> int:
-    """Drain the queue of requests for a while, creating one image run for each image.
+def sensor(until: datetime | None = None) -> State[int]:
+    """Drain the queue of requests, creating one image run for each image.
 
-    A schedule starts a sensor every `minutes`, and each drains the queue until the next one has
-    started. A concurrency limit in Prefect, held by lease, lets `SWATH_SENSORS_PER_QUEUE` of them
-    drain a queue at a time, one by default. So if a sensor is killed, the next one takes over
-    within an interval, and no message is deleted before its runs exist in Prefect.
+    A schedule starts a sensor every hour, which takes over from the one before it. If a sensor is
+    killed, a run that stands by takes over within minutes (`flows/sensor_runs.py`). A concurrency
+    limit in Prefect, held by lease, lets `SWATH_SENSORS_PER_QUEUE` of them drain a queue at a time,
+    one by default; and no message is deleted before its runs exist in Prefect.
 
     Args:
-        minutes: How long to drain the queue: the interval of the schedule.
+        until: When to end. None to end when the next sensor has started, or the schedule is paused.
 
     Returns:
         Number of image runs created.
     """
-    end = flow_run.get_scheduled_start_time() + timedelta(minutes=minutes) + HANDOVER
-    time_left = partial(_seconds_until, end)
+    others = SensorRuns() if until is None else None
+    if settings().queue_url is None and others is not None:
+        others.pause()
+        return Completed(name="No queue", message=_NO_QUEUE, data=0)
     queue = open_queue(settings().queue_url)
-    with _slot(queue, time_left()) as acquired:
-        return _drain(queue, time_left) if acquired else 0
+    time_left = partial(_seconds_until, until)
+    with _slot(queue, min(time_left(), _SLOT_TIMEOUT)) as acquired:
+        if not acquired:
+            return Completed(message="Another sensor drains the queue.", data=0)
+        return _drain(queue, time_left, others)
 
 
-def _drain(queue: Queue, time_left: Callable[[], float]) -> int:
-    """Handle messages until the time is over; returns the number of image runs created."""
+def _drain(queue: Queue, time_left: Callable[[], float], others: SensorRuns | None) -> State[int]:
+    """Handle messages until this run has to end; its state has the number of image runs created."""
     runs = ImageRuns(settings().image_deployment)
-    created, failures, last_error = 0, 0, None
+    created, failures, answered = 0, 0, time.monotonic()
+    last_error: Exception | None = None
+    reason = "its time is over"
     while time_left() > 0:
         try:
+            if others is not None and (ends := others.reason_to_end()):
+                reason, last_error = ends, None
+                break
             created += _poll(queue, runs, min(time_left(), LONGEST_POLL))
-            failures, last_error = 0, None
+            failures, last_error, answered = 0, None, time.monotonic()
         except _NO_ANSWER as error:
             get_run_logger().warning("Prefect or SQS does not answer: %r", error)
             failures, last_error = failures + 1, error
+            if time.monotonic() > answered + _LONGEST_OUTAGE:
+                break
             time.sleep(max(0.0, min(_PAUSE * 2.0**failures, _LONGEST_PAUSE, time_left())))
     if last_error is not None:
         raise last_error  # so that the run is shown as Failed
-    return created
+    return Completed(message=f"{created} image runs created; ended as {reason}.", data=created)
 
 
 def _poll(queue: Queue, runs: ImageRuns, timeout: float) -> int:
@@ -195,5 +213,5 @@ def _acquire(stack: ExitStack, name: str, timeout: float) -> bool:
             return True
 
 
-def _seconds_until(end: datetime) -> float:
-    return end.timestamp() - time.time()
+def _seconds_until(end: datetime | None) -> float:
+    return inf if end is None else end.timestamp() - time.time()

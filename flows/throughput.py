@@ -53,7 +53,10 @@ def throughput_of(request: Request, grid: Grid, max_workers: int) -> Throughput:
 
 
 def _timings(client: SyncPrefectClient, request: Request) -> list[RegionTiming]:
-    """The timing of the last regions of a request's model."""
+    """The timing of the last regions of a request's model.
+
+    Models at several places may share a short name, and so a tag: runs of others are left out.
+    """
     _job, model = tags(request)
     completed = FlowRunFilterStateName(any_=["Completed"])  # not those whose endpoint was given up
     runs = client.read_flow_runs(
@@ -64,7 +67,15 @@ def _timings(client: SyncPrefectClient, request: Request) -> list[RegionTiming]:
         sort=FlowRunSort.END_TIME_DESC,
         limit=_LAST,
     )
-    return [timing for timing in map(_timing, runs) if timing is not None]
+    same = [run for run in runs if _model(run) == request.image_processor.name]
+    return [timing for timing in map(_timing, same) if timing is not None]
+
+
+def _model(run: FlowRun) -> object:
+    """The name of the model in the request of a region's run; None if it has none."""
+    request = run.parameters.get("request")
+    processor = request.get("imageProcessor") if isinstance(request, dict) else None
+    return processor.get("name") if isinstance(processor, dict) else None
 
 
 def _timing(run: FlowRun) -> RegionTiming | None:

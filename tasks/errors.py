@@ -15,12 +15,12 @@ SwathError
 ├── LimiterClosedError            a call was given up because its region's run is ending
 ├── PublishError                  an output could not be written
 ├── RegionLostError               a region's run ended without its results
-├── JobFailedError                every tile of an image failed
+├── IncompleteJobError            some or all tiles of an image failed
 ├── StopError                     the ECS task of a cancelled run could not be stopped
 └── StackError                    a process of the stack, on this machine or AWS, cannot start
 
 All are defined here except three, which are defined in the module that raises them:
-JobFailedError in `tasks.reporting.summary`, LimiterClosedError in `tasks.inference.limiter`,
+IncompleteJobError in `tasks.reporting.summary`, LimiterClosedError in `tasks.inference.limiter`,
 BadAnswerError in `tasks.inference.builtin.failure`.
 """
 

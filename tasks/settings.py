@@ -36,7 +36,7 @@ class Settings(BaseSettings):
         description="Where regions store their results: s3://bucket/prefix or a folder.",
     )
     image_deployment: str = Field(
-        "image/local", description="Deployment that the sensor runs for each image."
+        "image/image-local", description="Deployment that the sensor runs for each image."
     )
     region_deployment: str | None = Field(
         None, description="Deployment that runs the regions; unset, they run in the image's run."

@@ -1,6 +1,7 @@
 """The Prefect tasks in the runs of images and regions: plan, infer, merge, publish.
 
-Each calls one plain function; no other module of `tasks` imports Prefect.
+Each calls one plain function; no other module of `tasks` imports Prefect. Each is given a
+run name, as Prefect appends a hash to those that it makes.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from tasks.results.stored import TileResults
 if TYPE_CHECKING:
     from tasks.publish import Published, ReadDetections
 
-plan_step = task(name="plan", cache_policy=NO_CACHE)(check_plan)
+plan_step = task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)(check_plan)
 infer_step = task(name="infer", task_run_name="batch", cache_policy=NO_CACHE)(infer)
-merge_step = task(name="merge", cache_policy=NO_CACHE)(merge)
+merge_step = task(name="merge", task_run_name="merge", cache_policy=NO_CACHE)(merge)
 
 
-@task(name="publish", cache_policy=NO_CACHE)
+@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE)
 def publish_step(
     request: Request,
     image: Image,

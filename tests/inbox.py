@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 
 from flows.image import image
-from flows.sensor import HANDOVER, sensor
+from flows.sensor import sensor
 from tasks.aws.clients import client
 from tasks.settings import settings
 
@@ -89,8 +90,9 @@ def sense(seconds: float = 2.0) -> int:
 
     On a busy machine they may be over before the sensor receives anything.
     """
-    created: int = sensor(minutes=(seconds - HANDOVER.total_seconds()) / 60)
-    return created
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    end: State[int] = sensor(until=until, return_state=True)
+    return end.result()
 
 
 def received(url: str) -> list[dict[str, Any]]:

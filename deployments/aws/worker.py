@@ -65,13 +65,13 @@ def create_pool() -> None:
 
 
 def deploy() -> None:
-    """Deploy the deployments named `ecs` of the project's `prefect.yaml`.
+    """Deploy the deployments on ECS of the project's `prefect.yaml`.
 
     Raises:
         StackError: `prefect deploy` failed.
     """
     result = subprocess.run(  # noqa: S603 - our own interpreter
-        [*PREFECT, "deploy", "--name", "ecs"], cwd=PROJECT, check=False
+        [*PREFECT, "deploy", "--name", "*-ecs"], cwd=PROJECT, check=False
     )
     if result.returncode:
         raise StackError("prefect deploy failed; see its output above.")
@@ -82,7 +82,7 @@ def main() -> None:
     api_url = wait_for_server()
     create_pool()
     deploy()
-    start_sensor("sensor/ecs", api_url)  # it waits if another sensor is running
+    start_sensor("sensor/sensor-ecs", api_url)  # it waits if another sensor is running
     worker = [*PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "ecs"]
     worker.append("--with-healthcheck")  # for the container's health check
     os.execv(sys.executable, worker)  # noqa: S606 - our own interpreter

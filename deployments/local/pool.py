@@ -75,7 +75,7 @@ def deploy(
     project: Path,
     environment: dict[str, str],
 ) -> None:
-    """Deploy the deployments named `local` of a project's `prefect.yaml`.
+    """Deploy the deployments on this machine of a project's `prefect.yaml`.
 
     Args:
         processes: The supervisor of the process.
@@ -91,7 +91,7 @@ def deploy(
         raise StackError(f"There is no prefect.yaml in {project}: run from a clone of the project.")
     processes.run(
         "prefect deploy",
-        [*PREFECT, "deploy", "--name", "local"],
+        [*PREFECT, "deploy", "--name", "*-local"],
         env=inherited_environment() | server.environment | environment,
         log=folder / "logs" / "deploy.log",
         cwd=project,

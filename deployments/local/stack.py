@@ -103,7 +103,7 @@ class Stack:
             "SWATH_QUEUE_URL": resources.queue_url,
             "SWATH_STATUS_TOPIC_ARN": resources.status_topic_arn,
             "SWATH_WORK_URI": f"s3://{WORK_BUCKET}",
-            "SWATH_REGION_DEPLOYMENT": "region/local",
+            "SWATH_REGION_DEPLOYMENT": "region/region-local",
             "SWATH_LOCAL_ROOTS": json.dumps([str(root) for root in self._local_roots]),
         }
         server.wait()

@@ -16,7 +16,7 @@ from rich.console import Console
 from deployments.local.prefect_server import CLIENT_SETTINGS, reachable
 from deployments.run.server import Server
 from tasks.errors import StackError, SwathError
-from tasks.reporting.summary import JobFailedError, Summary
+from tasks.reporting.summary import IncompleteJobError, Summary
 from tasks.storage.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _run_flow(
     with tags(*tags_of(request)), show_progress(request.job_id, console):
         state: State[Any] = flow(request, image_url, region_rows, return_state=True)
     summary: Summary | Exception = state.result(raise_on_failure=False)
-    if isinstance(summary, JobFailedError):
+    if isinstance(summary, IncompleteJobError):
         return summary.summary
     if isinstance(summary, Exception):
         raise SwathError(str(summary)) from summary

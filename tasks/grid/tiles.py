@@ -45,6 +45,7 @@ class Region(BaseModel):
     Attributes:
         index: Position among the image's regions, row by row, from 0.
         of: Number of regions of the image.
+        across: Number of regions side by side; 1 if each is as wide as the image.
         x: First column of pixels of the full image that it covers.
         y: First row of pixels of the full image that it covers.
         width: Pixels in x.
@@ -59,6 +60,7 @@ class Region(BaseModel):
 
     index: NonNegativeInt
     of: PositiveInt
+    across: PositiveInt = 1
     x: NonNegativeInt
     y: NonNegativeInt
     width: PositiveInt
@@ -79,9 +81,10 @@ class Region(BaseModel):
 
     @property
     def name(self) -> str:
-        """Its number, first pixel and size, as shown to users."""
-        window = f"{self.x},{self.y} {self.width}×{self.height}"
-        return f"region {self.number}/{self.of} · {window}"
+        """Its number and pixels, as shown to users: columns only if it has not all of them."""
+        rows = f"rows {self.y}-{self.y + self.height - 1}"
+        columns = f", columns {self.x}-{self.x + self.width - 1}" if self.across > 1 else ""
+        return f"region {self.number} of {self.of}, {rows}{columns}"
 
 
 def tile_count(extent: int, tile: int, overlap: int) -> int:
@@ -208,7 +211,7 @@ class Grid:
     def regions_from_spans(self, rows: Sequence[Span], columns: Sequence[Span]) -> list[Region]:
         """One region for each combination of a span of tile rows and a span of tile columns."""
         return [
-            self._region(index, len(rows) * len(columns), *span)
+            self._region(index, len(rows) * len(columns), len(columns), *span)
             for index, span in enumerate(product(rows, columns))
         ]
 
@@ -216,11 +219,12 @@ class Grid:
         """Least number of columns of regions that are each at most `widest` pixels or one tile."""
         return _least_count(self.columns, self.tile_width, widest)
 
-    def _region(self, index: int, of: int, rows: Span, columns: Span) -> Region:
+    def _region(self, index: int, of: int, across: int, rows: Span, columns: Span) -> Region:
         x, y = self.columns[columns[0]], self.rows[rows[0]]
         return Region(
             index=index,
             of=of,
+            across=across,
             x=x,
             y=y,
             width=self.columns[columns[1] - 1] + self.tile_width - x,

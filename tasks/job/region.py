@@ -53,12 +53,14 @@ class RegionOutcome:
         tiles: Number of tiles in each state.
         endpoint_down: Why the endpoint was given up; empty if it was not.
         timing: Its timing, for planning later images of the same model.
+        reasons: Reasons why tiles failed with the number of tiles, most frequent first.
         first_answer: When the model first answered, in seconds since 1970; None if it never did.
     """
 
     tiles: dict[str, int]
     endpoint_down: str
     timing: RegionTiming
+    reasons: list[tuple[str, int]]
     first_answer: float | None
 
 
@@ -109,7 +111,8 @@ def work_region(
     tiles = coverage.count(results.ledger)
     pixels = plan.grid.tile_width * plan.grid.tile_height
     timing = RegionTiming(tiles[TileState.INFERRED], pixels, seconds)
-    return RegionOutcome(tiles, client.stop_reason, timing, client.first_answer)
+    reasons = coverage.reasons(results.ledger)
+    return RegionOutcome(tiles, client.stop_reason, timing, reasons, client.first_answer)
 
 
 def _open_client(plan: Plan, region: Region, open_endpoint: OpenEndpoint) -> InferenceClient:

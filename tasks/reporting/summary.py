@@ -145,16 +145,20 @@ class Summary(BaseModel):
         return f"{_percent(self.shares[TileState.FAILED])} failed in {tiles}"
 
 
-class JobFailedError(SwathError):
-    """Every tile that was sent to the model failed, so that no features were published.
+class IncompleteJobError(SwathError):
+    """A job ended without SUCCESS: some of its tiles failed (PARTIAL), or all (FAILED).
 
     Attributes:
         summary: The outcome of the image's run.
     """
 
-    def __init__(self, message: str, summary: Summary) -> None:
-        super().__init__(message)
+    def __init__(self, summary: Summary) -> None:
+        super().__init__(summary)  # so that Prefect can store it as a result and read it again
         self.summary = summary
+
+    def __str__(self) -> str:
+        """The outcome in one line."""
+        return self.summary.message
 
 
 def summarise(

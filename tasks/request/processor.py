@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from tasks.request.field_types import RoleArn, printable
-from tasks.request.locations import s3_object
+from tasks.request.locations import file_name, s3_object
 from tasks.request.message_object import MessageObject
 from tasks.request.model_files import export_remedy
 from tasks.request.secret_references import find_references
+
+_ROUTES = {"infer", "invocations", "invoke", "predict"}  # ends of URLs, which name no model
 
 
 class EndpointType(StrEnum):
@@ -46,6 +48,22 @@ class ImageProcessor(MessageObject):
         description="ARN of the IAM role to assume for calling the model.",
         examples=["arn:aws:iam::123456789012:role/Invoke"],
     )
+
+    @property
+    def short_name(self) -> str:
+        """The model's name as shown to users: of a URL or a file, the part that names the model.
+
+        It is the segment after `models`, or else the last one; without any, the host and port.
+        """
+        if self.type is EndpointType.ONNX:
+            return file_name(self.name)
+        if self.type not in {EndpointType.HTTP_ENDPOINT, EndpointType.OIP_ENDPOINT}:
+            return self.name
+        url = urlsplit(self.name)
+        segments = [each for each in url.path.split("/") if each and each not in _ROUTES]
+        if "models" in segments[:-1]:
+            return segments[segments.index("models") + 1]
+        return segments[-1] if segments else url.netloc.rpartition("@")[2]
 
     @field_validator("name")
     @classmethod

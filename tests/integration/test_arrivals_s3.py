@@ -237,7 +237,7 @@ def test_a_file_that_arrives_becomes_features_and_its_results_start_nothing(
     request = Request.model_validate(run.parameters["request"])
     url = f"s3://{bucket}/{key}"
     assert run.parameters["image_url"] == url
-    assert run.name == f"Örebro + hamn & 100%.tif · {request.job_id}"
+    assert run.name == f"Örebro + hamn & 100%.tif - {request.job_id}"
     end = image(request, url, return_state=True)  # as a worker would, and with its work files here
     assert end.name == "Completed"
     results = f"incoming/results/2026/{key.rpartition('/')[2]}"

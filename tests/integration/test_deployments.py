@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ PROJECT = Path(__file__).parents[2]
 DECLARED: list[dict[str, Any]] = yaml.safe_load((PROJECT / "prefect.yaml").read_text())[
     "deployments"
 ]
-NAMES = [f"{flow}/{name}" for name in ("local", "ecs") for flow in ("sensor", "image", "region")]
+FLOWS = ("sensor", "image", "region")
+NAMES = [f"{flow}/{flow}-{place}" for place in ("local", "ecs") for flow in FLOWS]
 STACK = Settings(ecs_cluster="arn:aws:ecs:us-east-1:1:cluster/swath", ecs_subnets=["subnet-1"])
 
 
@@ -131,19 +133,17 @@ def test_deploying_again_changes_nothing(deployed: list[dict[str, Any]]) -> None
 
 
 @pytest.mark.usefixtures("deployed")
-def test_the_sensor_is_scheduled_as_often_as_its_run_lasts() -> None:
-    for name in ("sensor/local", "sensor/ecs"):
-        found = read(name)
-        (schedule,) = found.schedules
-        assert schedule.schedule.model_dump()["interval"].total_seconds() == 60 * float(
-            found.parameters["minutes"]
-        )
+def test_a_sensor_starts_every_hour() -> None:
+    for name in ("sensor/sensor-local", "sensor/sensor-ecs"):
+        (schedule,) = read(name).schedules
+        assert schedule.active
+        assert schedule.schedule.model_dump()["interval"] == timedelta(hours=1)
 
 
 @pytest.mark.usefixtures("deployed")
 @pytest.mark.parametrize("flow", ["sensor", "image", "region"])
 def test_every_ecs_deployment_has_a_task_definition_and_a_size(flow: str) -> None:
-    given = read(f"{flow}/ecs").job_variables
+    given = read(f"{flow}/{flow}-ecs").job_variables
     assert given["task"] == flow
     assert given["cpu"] >= 256
     assert given["memory"] >= 1024
@@ -151,8 +151,8 @@ def test_every_ecs_deployment_has_a_task_definition_and_a_size(flow: str) -> Non
 
 @pytest.mark.usefixtures("deployed")
 def test_prefect_refuses_a_run_with_an_invalid_parameter() -> None:
-    with pytest.raises(Exception, match="minutes"):
-        run_deployment("sensor/ecs", parameters={"minutes": "many"}, timeout=0)
+    with pytest.raises(Exception, match="until"):
+        run_deployment("sensor/sensor-ecs", parameters={"until": 5}, timeout=0)
 
 
 def test_tasks_get_the_api_key_only_as_a_secret() -> None:

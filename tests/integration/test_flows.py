@@ -17,25 +17,31 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.warp
-from prefect import get_client
+from prefect import get_client, tags
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterId,
     FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from deployments.local.prefect_server import client_environment
+from flows.announce import status_of
 from flows.image import image
 from flows.region import region
 from tasks.job import work_image
 from tasks.planning.plan import make_plan
+from tasks.reporting.summary import IncompleteJobError
 from tasks.request import Request
 from tasks.settings import settings
 from tests.job_scene import corner, features, lines, paint, request
@@ -88,19 +94,108 @@ def test_the_run_has_a_summary_and_a_table_of_regions(allowed: Path) -> None:
         runs = client.read_flow_runs()
         (mine,) = [run for run in runs if run.id == end.state_details.flow_run_id]
         shown = {a.type: a for a in client.read_artifacts() if a.flow_run_id == mine.id}
-    assert mine.name == "scene.tif · job-artifacts"
+    assert mine.name == "scene.tif - job-artifacts"
     assert "SUCCESS" in str(shown["markdown"].data)
     rows = json.loads(str(shown["table"].data))
     page = str(shown["markdown"].data)
     assert "**100 % of the area covered**" in page
     assert f"- coverage: [{allowed / 'out' / 'scene.tif.coverage.parquet'}]" in page
-    assert rows[0]["region"] == "region 1/2 · 0,0 900×404"
+    assert rows[0]["region"] == "region 1 of 2, rows 0-403"
     assert [float(row["first tile"]) > 0 for row in rows] == [True, True]
     assert [row["queued"] for row in rows] == ["–", "–"]  # no process had to start
     assert re.search(r"^\| this run \| – \| – \| – \| \d+\.\d\d \|$", page, re.MULTILINE)
     assert re.search(r"^\| median of 2 regions \| – \| – \| – \| \d+\.\d\d \|$", page, re.MULTILINE)
     assert shown["progress"].data == 100
     assert shown["progress"].description == "20 of 20 tiles"
+
+
+def failing(allowed: Path, name: str = "red.tif", **fields: Any) -> Request:
+    """A request for an image whose last tile fails: the failure model refuses what is red."""
+    scene = paint(allowed / name)
+    with rasterio.open(scene, "r+") as sink:
+        red = np.array([255, 0, 0], np.uint8)[:, None, None] * np.ones((1, 256, 256), np.uint8)
+        sink.write(red, window=rasterio.windows.Window(644, 444, 256, 256))
+    model = {"imageProcessor": {"name": "failure", "type": "BUILTIN"}}
+    return request(scene, allowed / "out", **(model | fields))
+
+
+def found_by(flow: str, *types: StateType) -> list[UUID]:
+    """Runs that a query of docs/operate.md finds: by the flow's name and types of states."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
+            ),
+        )
+    return [run.id for run in runs]
+
+
+def test_a_partial_job_ends_in_a_state_of_its_own_that_is_no_success(allowed: Path) -> None:
+    end = run(failing(allowed))
+    assert (end.name, end.type) == ("Partial", StateType.FAILED)
+    assert status_of(end) == "PARTIAL"
+    error = end.result(raise_on_failure=False)
+    assert isinstance(error, IncompleteJobError)
+    summary = error.summary
+    assert (summary.status, summary.tiles["failed"]) == ("PARTIAL", 1)
+    assert end.message == summary.message
+    assert len(features(allowed / "out", "red.tif")) == summary.features > 0
+    mine = end.state_details.flow_run_id
+    assert mine in found_by("image", StateType.FAILED, StateType.CRASHED)
+    assert mine not in found_by("image", StateType.COMPLETED)
+
+
+def test_a_region_with_failed_tiles_says_so_in_its_state(allowed: Path) -> None:
+    end = run(failing(allowed), 300)
+    whole, failed = regions_of(end)
+    assert (whole.state_name, whole.state and whole.state.message) == ("Completed", None)
+    assert failed.state_name == "Completed"  # its results are stored
+    assert failed.state is not None
+    assert str(failed.state.message).startswith("1 of 10 tiles failed, most often because: ")
+
+
+def test_a_stored_result_of_a_partial_job_can_be_read(
+    allowed: Path,
+) -> None:
+    stored = image.with_options(persist_result=True)
+    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: allowed / "stored"}):
+        end: State[Any] = stored(failing(allowed), return_state=True)
+    with get_client(sync_client=True) as client:
+        read = client.read_flow_run(UUID(str(end.state_details.flow_run_id))).state
+    assert read is not None
+    error = read.result(raise_on_failure=False)
+    assert isinstance(error, IncompleteJobError)
+    assert error.summary.features == len(features(allowed / "out", "red.tif"))
+    with pytest.raises(IncompleteJobError, match="failed in 1 tile"):
+        read.result()
+
+
+def test_of_several_images_the_worst_state_is_that_of_the_request(allowed: Path) -> None:
+    good = paint(allowed / "scene.tif")
+    asked = failing(allowed, imageUrls=[str(good), str(allowed / "red.tif")])
+    end = run(asked)
+    assert (end.name, end.type) == ("Partial", StateType.FAILED)
+    assert "failed in 1 tile" in str(end.message)
+    gone = failing(allowed, imageUrls=[str(allowed / "red.tif"), str(allowed / "gone.tif")])
+    end = run(gone)
+    assert (end.name, end.type) == ("Failed", StateType.FAILED)
+    assert "gone.tif" in str(end.message)
+
+
+def test_a_run_has_the_tags_of_its_job_whoever_started_it(allowed: Path) -> None:
+    with tags("mine"):
+        end = run(request(paint(allowed / "scene.tif"), allowed / "out", jobId="job-tags"))
+    with get_client(sync_client=True) as client:
+        mine = client.read_flow_run(UUID(str(end.state_details.flow_run_id)))
+        names = {
+            task.name
+            for task in client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[mine.id]))
+            )
+        }
+    assert set(mine.tags) == {"mine", "image", "job:job-tags", "model:bright-targets"}
+    assert names >= {"plan", "merge", "publish"}
 
 
 def test_every_image_of_a_request_is_published(allowed: Path) -> None:
@@ -184,7 +279,7 @@ def test_an_image_of_one_region_is_processed_in_its_own_run(allowed: Path, elsew
     assert end.name == "Completed"
     (only,) = regions_of(end)
     assert only.deployment_id is None
-    assert set(only.tags) == {"job:job-1", "model:bright-targets"}
+    assert set(only.tags) == {"region", "job:job-1", "model:bright-targets"}
     # the timing by which later images are divided
     assert (only.labels["swath.tiles"], only.labels["swath.tile_pixels"]) == (19, 256 * 256)
     assert float(str(only.labels["swath.work_seconds"])) > 0

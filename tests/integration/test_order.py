@@ -38,6 +38,7 @@ from tasks.merge import settle
 from tasks.planning.plan import make_plan
 from tasks.publish import publish_image
 from tasks.reporting.status import JobStatus
+from tasks.reporting.summary import IncompleteJobError
 from tasks.request import Request
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileRecord, TileState
@@ -373,7 +374,9 @@ def test_beside_a_lost_region_views_stay_that_its_tiles_would_have_shown_whole(
     with model(on_call=partial(refuse_the_middle, work)) as url:
         asked = asking_for("out")
         end: State[Any] = image(asked, region_size=THREE, return_state=True)
-    summary = end.result()
+    error = end.result(raise_on_failure=False)
+    assert isinstance(error, IncompleteJobError)
+    summary = error.summary
     assert (end.name, summary.status) == ("Partial", JobStatus.PARTIAL)
     assert summary.tiles["failed"] == len(lost)
     ((reason, tiles),) = summary.reasons

@@ -212,14 +212,14 @@ def test_regions_are_separate_runs_on_the_work_pool(
     here: StackWithModels, outcome: Outcome
 ) -> None:
     (run,) = outcome.runs["good"]
-    assert run.name == "a.tif · good"
+    assert run.name == "a.tif - good"
     assert {"job:good", "swath"} <= set(run.tags)
     with get_client(sync_client=True) as prefect:
         children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id]))
         regions = prefect.read_flow_runs(flow_run_filter=children)
     assert sorted(region.name for region in regions) == [
-        "region 1/2 · 0,0 900×404",
-        "region 2/2 · 0,296 900×404",
+        "a.tif region 1 of 2, rows 0-403",
+        "a.tif region 2 of 2, rows 296-699",
     ]
     assert {region.work_pool_name for region in regions} == {"swath"}
 
@@ -303,7 +303,7 @@ def test_a_run_cancelled_before_it_began_is_announced_once(
     }
     later: State[None] = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
     with get_client(sync_client=True) as prefect:
-        deployment = prefect.read_deployment_by_name("image/local")
+        deployment = prefect.read_deployment_by_name("image/image-local")
         run = prefect.create_flow_run_from_deployment(
             deployment.id, parameters=parameters, state=later
         )

@@ -200,7 +200,8 @@ def test_the_settings_of_the_flows_name_resources_of_the_stack(
         monkeypatch.setenv(name, value)
     sensor = Settings()
     assert sensor.queue_url == stack.outputs["QueueUrl"]
-    assert (sensor.image_deployment, sensor.region_deployment) == ("image/ecs", "region/ecs")
+    assert sensor.image_deployment == "image/image-ecs"
+    assert sensor.region_deployment == "region/region-ecs"
     assert sensor.dem_uri is None
 
 

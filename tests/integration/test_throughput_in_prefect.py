@@ -57,9 +57,15 @@ def worked(
     model: str,
     labels: dict[str, float | str],
     state: State[None] | None = None,
+    elsewhere: str | None = None,
 ) -> None:
-    """A region's run, ended, and what it left."""
-    run = client.create_flow_run(region, tags=[f"model:{model}"], state=state or Completed())
+    """A region's run, ended, and what it left; `elsewhere` is the model's name in its request."""
+    run = client.create_flow_run(
+        region,
+        parameters={"request": {"imageProcessor": {"name": elsewhere or model}}},
+        tags=[f"model:{model}"],
+        state=state or Completed(),
+    )
     client.update_flow_run_labels(run.id, dict(labels))
 
 
@@ -107,6 +113,14 @@ def test_the_seconds_of_a_tile_are_those_of_the_models_regions(
         worked(client, model, figures(100, seconds))
     worked(client, f"{model}-2", figures(10_000, 1.0))
     assert throughput(model).tile_seconds == pytest.approx(0.3)
+
+
+def test_a_model_elsewhere_with_the_same_short_name_does_not_count(
+    client: SyncPrefectClient, model: str
+) -> None:
+    worked(client, model, figures(100, 90.0), elsewhere=f"http://models.example/{model}")
+    worked(client, model, figures(100, 20.0))
+    assert throughput(model).tile_seconds == pytest.approx(0.2)
 
 
 def test_the_seconds_of_a_tile_are_in_proportion_to_its_pixels(

@@ -116,7 +116,7 @@ def test_regions_without_a_set_size_are_sized_by_throughput(
     settings.cache_clear()
     found = estimate(plan)
     assert (found.regions, found.tile_seconds) == (2, 0.1)
-    monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/local")
+    monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/region-local")
     monkeypatch.setenv("SWATH_REGION_WORKERS", "4")
     settings.cache_clear()
     assert estimate(plan).regions == 4

@@ -6,7 +6,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Running
 
 from flows.announce import status_of
 from flows.image_runs import run_name, tags
-from tasks.request import Request
+from tasks.request import ImageProcessor, Request
 
 REQUEST = Request.model_validate(
     {
@@ -20,7 +20,7 @@ REQUEST = Request.model_validate(
 
 @pytest.mark.parametrize("url", ["s3://images/2024/harbour.tif", "/data/harbour.tif"])
 def test_a_run_is_named_after_its_image_and_job(url: str) -> None:
-    assert run_name(url, "job-42") == "harbour.tif · job-42"
+    assert run_name(url, "job-42") == "harbour.tif - job-42"
 
 
 def test_runs_are_tagged_with_job_and_model() -> None:
@@ -28,10 +28,35 @@ def test_runs_are_tagged_with_job_and_model() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "name", "short"),
+    [
+        ("SM_ENDPOINT", "ships-v2", "ships-v2"),
+        ("BUILTIN", "bright-targets", "bright-targets"),
+        ("ONNX", "s3://models/2026/yolox.onnx", "yolox.onnx"),
+        ("ONNX", "/data/yolox.onnx", "yolox.onnx"),
+        ("HTTP_ENDPOINT", "http://127.0.0.1:8080/ships/invocations", "ships"),
+        ("HTTP_ENDPOINT", "https://me:secret@models.example/ships?key=secret", "ships"),
+        (
+            "HTTP_ENDPOINT",
+            "http://me:secret@models.example:8080/invocations",
+            "models.example:8080",
+        ),
+        ("HTTP_ENDPOINT", "http://models.example/models/ships/predict", "ships"),
+        ("OIP_ENDPOINT", "http://triton:8000/v2/models/ships", "ships"),
+        ("OIP_ENDPOINT", "http://triton:8000/v2/models/ships/versions/3", "ships"),
+        ("OIP_ENDPOINT", "http://triton:8000/v2/models/ships/infer", "ships"),
+    ],
+)
+def test_the_short_name_of_a_model_is_what_names_it(kind: str, name: str, short: str) -> None:
+    assert ImageProcessor.model_validate({"type": kind, "name": name}).short_name == short
+
+
+@pytest.mark.parametrize(
     ("state", "status"),
     [
         (Completed(), "SUCCESS"),
-        (Completed(name="Partial"), "PARTIAL"),
+        (Failed(name="Partial"), "PARTIAL"),
+        (Completed(name="Partial"), "PARTIAL"),  # of an earlier version
         (Failed(), "FAILED"),
         (Crashed(), "FAILED"),
         (Cancelled(), "FAILED"),

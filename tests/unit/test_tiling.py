@@ -80,9 +80,12 @@ def test_a_regions_pixels_are_those_of_its_tiles() -> None:
         assert region.y + region.height == max(tile.row_off + tile.height for tile in tiles)
 
 
-def test_the_name_of_a_region_has_its_number_and_window() -> None:
-    names = [region.name for region in Grid(8192, 8192, 1024, 0).regions(4096)]
-    assert names[1] == "region 2/4 · 4096,0 4096×4096"
+def test_the_name_of_a_region_has_its_number_and_pixels() -> None:
+    grid = Grid(8192, 8192, 1024, 0)
+    squares = [region.name for region in grid.regions(4096)]
+    assert squares[1] == "region 2 of 4, rows 0-4095, columns 4096-8191"
+    full_width = [region.name for region in grid.regions(4096, 8192)]
+    assert full_width == ["region 1 of 2, rows 0-4095", "region 2 of 2, rows 4096-8191"]
 
 
 def test_an_image_smaller_than_a_tile_is_one_tile_of_its_size() -> None:

@@ -1,0 +1,118 @@
+"""The runs of the sensor's deployment: which of them drain the queue, and which stands by."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.runtime import deployment, flow_run
+from prefect.states import Scheduled
+
+from tasks.settings import settings
+
+STANDBY_TAG = "standby"
+"""Tag of the run that stands by."""
+
+STANDBY_DELAY = timedelta(minutes=3)
+"""How long after the last sign of life of the sensors the run that stands by is started."""
+
+_POSTPONE = 60.0  # seconds between two postponements of the run that stands by
+_CHECK = 10.0  # seconds between two checks whether a run has to end
+
+
+class SensorRuns:
+    """The runs of the deployment of the current run, a sensor; none if it has no deployment.
+
+    Prefect's schedule starts a sensor every hour, and the one before it ends then. For a sensor
+    that is killed before, there is a run that stands by: it is scheduled in three minutes, and
+    postponed every minute while a sensor works.
+
+    The methods raise `httpx.HTTPError` or `ValueError` if Prefect does not answer.
+    """
+
+    def __init__(self) -> None:
+        self._deployment = UUID(deployment.id) if deployment.id else None
+        self._checked = self._postponed = -_POSTPONE  # seconds of the monotonic clock
+
+    def reason_to_end(self) -> str:
+        """Why the current run has to end, or an empty text; then the run that stands by waits on.
+
+        Prefect is asked every ten seconds at most.
+        """
+        if self._deployment is None or time.monotonic() < self._checked + _CHECK:
+            return ""
+        with get_client(sync_client=True) as client:
+            found = client.read_deployment(self._deployment)
+            if is_paused(found):
+                self._remove_standby(client)
+                return f"the schedule of {found.name} is paused"
+            if self._younger(client) >= settings().sensors_per_queue:
+                return "a younger sensor has started"
+            if time.monotonic() >= self._postponed + _POSTPONE:
+                self._postpone_standby(client)
+                self._postponed = time.monotonic()
+        self._checked = time.monotonic()
+        return ""
+
+    def pause(self) -> None:
+        """Pause the schedule, and so the sensor."""
+        if self._deployment is None:
+            return
+        with get_client(sync_client=True) as client:
+            for schedule in client.read_deployment(self._deployment).schedules:
+                client.update_deployment_schedule(self._deployment, schedule.id, active=False)
+            self._remove_standby(client)
+
+    def _younger(self, client: SyncPrefectClient) -> int:
+        """The number of sensors that have started after the current run, and not ended."""
+        started = client.read_flow_run(UUID(flow_run.id)).start_time
+        running = self._read(client, StateType.RUNNING)
+        times = [run.start_time for run in running if run.start_time is not None]
+        return sum(started is not None and time > started for time in times)
+
+    def _postpone_standby(self, client: SyncPrefectClient) -> None:
+        later = Scheduled(scheduled_time=datetime.now(UTC) + STANDBY_DELAY)
+        assert self._deployment is not None
+        if standby := self._standby(client):
+            client.set_flow_run_state(standby[0].id, later)
+        else:
+            client.create_flow_run_from_deployment(
+                self._deployment, name="sensor standby", tags=[STANDBY_TAG], state=later
+            )
+
+    def _remove_standby(self, client: SyncPrefectClient) -> None:
+        for run in self._standby(client):
+            client.delete_flow_run(run.id)
+
+    def _standby(self, client: SyncPrefectClient) -> list[FlowRun]:
+        """The run that stands by, if any; more than one if two sensors have created one at once."""
+        return self._read(client, StateType.SCHEDULED, FlowRunFilterTags(all_=[STANDBY_TAG]))
+
+    def _read(
+        self, client: SyncPrefectClient, state: StateType, tags: FlowRunFilterTags | None = None
+    ) -> list[FlowRun]:
+        assert self._deployment is not None
+        return client.read_flow_runs(
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[self._deployment])),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])), tags=tags
+            ),
+        )
+
+
+def is_paused(found: DeploymentResponse) -> bool:
+    """Whether no schedule of a deployment starts runs."""
+    return found.paused or not any(schedule.active for schedule in found.schedules)
