@@ -113,6 +113,14 @@ def run(
     tiling: TilingOptions = DEFAULT_TILING,
     merging: MergingOptions = DEFAULT_MERGING,
     out: Annotated[Path, Parameter(group=RESULTS, help="Folder for the results.")],
+    preview: Annotated[
+        Path | None,
+        Parameter(
+            group=RESULTS,
+            help="Write a picture of the image with its features, .png or .jpg; of several images, "
+            "one each, with the image's name added.",
+        ),
+    ] = None,
     job_id: Annotated[
         str | None,
         Parameter(
@@ -151,6 +159,7 @@ def run(
         parameters=parameter,
         tiling=tiling,
         merging=merging,
+        preview=preview,
         **named,
     )
     return run(options, console, prefect=prefect, json=json)

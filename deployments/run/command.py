@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_text
+import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from deployments.run.interruption import end_now, interruptible
 from deployments.run.job import run_image
 from deployments.run.option_names import naming_options
 from deployments.run.options import RunOptions
+from deployments.run.preview import check_preview, preview_path, write_preview
 from deployments.run.progress import ProgressBar
 from deployments.run.server import Server, find_server
 from tasks.errors import StackError, SwathError
@@ -57,6 +60,8 @@ def run(
                 ends.append(JobStatus.FAILED)
             else:
                 _print(summary, console, json=json)
+                if options.preview is not None:
+                    _preview(options.preview, request, summary, options, console, json=json)
                 ends.append(summary.status)
     return EXIT[max(ends, key=[*EXIT].index)]
 
@@ -69,6 +74,8 @@ def _start(
     if options.found.skipped:
         console.print(options.found.skipped_text, soft_wrap=True)
     options.make_folder()
+    if options.preview is not None:
+        check_preview(options.preview)
     if server is not None:
         server.check()
         console.print(f"On the Prefect server {server.api_url} ({server.named_by})", soft_wrap=True)
@@ -109,6 +116,25 @@ def _print(summary: Summary, console: Console, *, json: bool) -> None:
         print(json_text.dumps(_outcome(summary)), flush=True)
     else:
         print(*summary.outputs.values(), sep="\n", flush=True)
+
+
+def _preview(
+    path: Path,
+    request: Request,
+    summary: Summary,
+    options: RunOptions,
+    console: Console,
+    *,
+    json: bool,
+) -> None:
+    """Write the preview of an image; if that fails, the results are there nevertheless."""
+    path = preview_path(path, request, summary.image)
+    try:
+        write_preview(request, summary, path, options.roots())
+    except SwathError as error:
+        console.print(f"swath: --preview: {path} is not written: {error}", soft_wrap=True)
+    else:
+        print(path, file=sys.stderr if json else sys.stdout, flush=True)
 
 
 def _print_failed(options: RunOptions, url: str | None = None, *, json: bool) -> None:

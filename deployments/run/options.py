@@ -243,6 +243,7 @@ class RunOptions:
         tiling: Options for reading the images and cutting them into tiles.
         merging: Options for filtering and merging detections.
         job_id: Identifier of the job; else a random one.
+        preview: File for a picture of the image with its features, .png or .jpg; None for none.
     """
 
     images: tuple[str, ...]
@@ -253,6 +254,7 @@ class RunOptions:
     tiling: TilingOptions = TilingOptions()
     merging: MergingOptions = MergingOptions()
     job_id: str = field(default_factory=lambda: f"run-{token_hex(4)}")
+    preview: Path | None = None
 
     @cached_property
     def found(self) -> Images:

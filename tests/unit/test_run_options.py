@@ -9,6 +9,7 @@ import pytest
 
 from deployments.run.option_names import in_options
 from deployments.run.options import MergingOptions, RunOptions, TilingOptions
+from deployments.run.preview import check_preview
 from tasks.errors import RequestError
 from tasks.request import Algorithm, AlgorithmType, Request
 
@@ -148,8 +149,24 @@ def test_every_option_has_an_invalid_value_above() -> None:
         *TilingOptions.__dataclass_fields__,
         *MergingOptions.__dataclass_fields__,
     }
-    # the images have errors of their own, and a flag has no value
-    assert options - tried == {"images", "tiling", "merging", "class_agnostic"}
+    # the images and the preview are tested by themselves, and a flag has no value
+    assert options - tried == {"images", "tiling", "merging", "class_agnostic", "preview"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a.html", "--preview: 'a.html' does not end in .png, .jpg, .jpeg; give preview.png"),
+        ("scene.tif/a.png", "--preview: the folder of scene.tif/a.png cannot be made ("),
+    ],
+)
+def test_a_preview_that_cannot_be_written_is_refused_at_once(
+    image: str, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    monkeypatch.chdir(Path(image).parent)
+    with pytest.raises(RequestError) as caught:
+        check_preview(Path(name))
+    assert str(caught.value).startswith(reason)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""The picture of an image with its features that `swath run --preview` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tasks.errors import RequestError
+
+if TYPE_CHECKING:
+    from tasks.reporting.summary import Summary
+    from tasks.request import Request
+
+_ENCODINGS: dict[str, Literal["PNG", "JPEG"]] = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+def check_preview(path: Path) -> None:
+    """Check that a preview can be written, before any tile costs money.
+
+    Raises:
+        RequestError: The name has no known ending, or its folder cannot be made.
+    """
+    if path.suffix.lower() not in _ENCODINGS:
+        raise RequestError(
+            f"--preview: {str(path)!r} does not end in {', '.join(_ENCODINGS)}; give preview.png."
+        )
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(
+            f"--preview: the folder of {path} cannot be made ({error}); give one that you may "
+            "write to."
+        ) from error
+
+
+def preview_path(path: Path, request: Request, url: str) -> Path:
+    """The file of one image's preview: of several images, its own name is added.
+
+    Args:
+        path: As the option names it.
+        request: The message.
+        url: One of its images.
+    """
+    if len(request.image_urls) == 1:
+        return path
+    return path.with_name(f"{path.stem}-{request.file_names()[url]}{path.suffix}")
+
+
+def write_preview(request: Request, summary: Summary, path: Path, roots: Sequence[Path]) -> None:
+    """Draw an image with the features that were published for it.
+
+    Args:
+        request: The message.
+        summary: The outcome of one of its images, published in a folder.
+        path: The picture's file.
+        roots: Local folders in which images are allowed.
+
+    Raises:
+        ImageError: The image cannot be read.
+        PublishError: The picture cannot be written.
+    """
+    from tasks.imagery import open_image, with_nodata
+    from tasks.publish.preview import preview_of_files
+    from tasks.storage import objects
+
+    features, coverage = (
+        Path(summary.outputs[name]) if name in summary.outputs else None
+        for name in ("parquet", "coverage")
+    )
+    image = open_image(summary.image, read_role=request.image_read_role, roots=roots)
+    picture = preview_of_files(
+        with_nodata(image, request.image_nodata),
+        features,
+        coverage,
+        encoding=_ENCODINGS[path.suffix.lower()],
+        read_role=request.image_read_role,
+    )
+    objects.put(str(path.absolute()), picture)
