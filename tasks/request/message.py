@@ -86,8 +86,8 @@ class Request(MessageObject):
         alias="imageProcessorTileSize",
         ge=16,
         le=16_384,
-        description="Side of a tile in pixels; tiles are square. If it is left out, the size of the "
-        "input of a model that has a description or describes itself.",
+        description="Side of a tile in pixels; tiles are square. If it is left out, the size of "
+        "the input of a model that has a description or describes itself.",
         examples=[1024],
     )
     tile_overlap: WholeNumber = Field(

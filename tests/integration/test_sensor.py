@@ -81,6 +81,15 @@ def test_a_request_of_more_images_than_may_run_blocks_neither_queue_nor_sensor(
     assert sorted(urls) == sorted(json.loads(request("long", MANY))["imageUrls"])
 
 
+def test_a_run_is_given_the_fields_of_its_message_and_no_defaults(inbox: Inbox) -> None:
+    """So that a tile size that no one gave is that of the model."""
+    send(inbox.queue_url, request("one"))
+    assert inbox.drain() == 1
+    (run,) = inbox.runs()
+    assert run.parameters["request"].keys() == json.loads(request("one")).keys()
+    assert "imageProcessorTileSize" not in run.parameters["request"]
+
+
 def test_while_many_runs_wait_messages_stay_on_the_queue(inbox: Inbox) -> None:
     for number in range(MOST_WAITING + 3):
         send(inbox.queue_url, request(f"job-{number}"))

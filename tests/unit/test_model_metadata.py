@@ -276,6 +276,52 @@ class TestTileSize:
             resolve_tile_size(asking)
 
 
+class TestThreshold:
+    """Boxes of 0.9, 0.2 and 0.1; a detector drops those below 0.25."""
+
+    @staticmethod
+    def scores(folder: Path, described: Mapping[str, Any] | None, **algorithm: Any) -> list[float]:
+        corners = [centred([x, 0.0, x + 8, 8.0]) for x in (0, 20, 40)]
+        rows = {
+            place: [*box, score, 0]
+            for place, (box, score) in enumerate(zip(corners, (0.9, 0.2, 0.1), strict=True))
+        }
+        model = answering(
+            folder / "best.onnx", {"output0": yolov8(rows)}, metadata=of_ultralytics()
+        )
+        if described is not None:
+            write_json(
+                model.with_suffix(".json"),
+                describe({"type": "yolov8"} | dict(described), output="output0"),
+            )
+        asking = request(model, postProcessing=[{"algorithm": algorithm}])
+        endpoint = open_onnx(asking, scene(folder), [folder], 60)
+        tile = TilePixels(Tile(0, Window(0, 0, 64, 64)), np.zeros((3, 64, 64), np.uint8), None)
+        (boxes,) = endpoint.ask([endpoint.prepare(tile)])
+        scores: list[float] = boxes.scores.astype(float).round(3).tolist()
+        return scores
+
+    @pytest.mark.parametrize(
+        ("described", "algorithm", "scores"),
+        [
+            (None, {}, [0.9]),
+            (None, {"skipBoxThreshold": 0.15}, [0.9, 0.2]),
+            (None, {"skipBoxThreshold": 0.95}, [0.9]),
+            (None, {"classThresholds": {"barge": 0.05}}, [0.9, 0.2, 0.1]),
+            ({}, {"skipBoxThreshold": 0.15}, [0.9, 0.2]),
+            ({"score_threshold": 0.25}, {"skipBoxThreshold": 0.15}, [0.9]),
+        ],
+    )
+    def test_a_request_lowers_a_threshold_that_nobody_gave(
+        self,
+        tmp_path: Path,
+        described: Mapping[str, Any] | None,
+        algorithm: dict[str, Any],
+        scores: list[float],
+    ) -> None:
+        assert self.scores(tmp_path, described, **algorithm) == scores
+
+
 class TestDescriptions:
     def test_a_description_wins_over_the_metadata(self, tmp_path: Path) -> None:
         output = {"output0": yolov8({0: [*centred(BOX), 0.9, 0]})}

@@ -11,6 +11,7 @@ from tasks.imagery import Image
 from tasks.inference.description import load_description
 from tasks.inference.description.classes import check_classes
 from tasks.inference.description.load import DESCRIPTION_PARAMETER
+from tasks.inference.description.threshold import lower_threshold
 from tasks.inference.oip.endpoint import OipEndpoint
 
 if TYPE_CHECKING:
@@ -43,5 +44,6 @@ def open_oip(request: Request, image: Image, roots: Sequence[Path], timeout: flo
     description = load_description(str(uri), roots, processor.assumed_role)
     description = description.for_image(image, request.tile_size)
     check_classes(request.algorithm, description)
+    description = lower_threshold(description, request.algorithm)
     sample = description.prepare_blank(image, request.tile_size)
     return OipEndpoint(processor.name, description, parameters, sample, timeout)

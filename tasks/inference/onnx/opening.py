@@ -20,6 +20,7 @@ from tasks.inference.description.load import (
     find_file,
 )
 from tasks.inference.description.signature import ModelSignature
+from tasks.inference.description.threshold import lower_threshold
 from tasks.inference.onnx.endpoint import OnnxEndpoint
 from tasks.inference.onnx.session import MAX_MODEL_BYTES, Session, open_session
 
@@ -56,6 +57,7 @@ def open_onnx(
         session = open_session(file, cpu_only=False)
         description = _self_described(name, session, described, image, request.tile_size)
     check_classes(request.algorithm, description)
+    description = lower_threshold(description, request.algorithm)
     endpoint = OnnxEndpoint(session, description, timeout)
     try:
         sample = description.prepare_blank(image, request.tile_size)
