@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.config import Config
-from botocore.credentials import (
-    AssumeRoleCredentialFetcher,
-    DeferredRefreshableCredentials,
-)
 from botocore.exceptions import NoCredentialsError
-from botocore.session import get_session
 
-_CONFIG = Config(
-    retries={"mode": "standard", "max_attempts": 5},
-    connect_timeout=5,
-    read_timeout=60,
-    max_pool_connections=32,
-)
+if TYPE_CHECKING:
+    from botocore.config import Config
+
 _LOCK = RLock()
 """Held while a session or a client is made: boto3's sessions are not thread-safe."""
 
@@ -52,6 +43,13 @@ def session(role_arn: str | None = None) -> boto3.Session:
 
 @lru_cache
 def _session(role_arn: str | None) -> boto3.Session:
+    # late: slow to import, and local files need none of it
+    from botocore.credentials import (  # noqa: PLC0415
+        AssumeRoleCredentialFetcher,
+        DeferredRefreshableCredentials,
+    )
+    from botocore.session import get_session  # noqa: PLC0415
+
     own = boto3.Session()
     if role_arn is None:
         return own
@@ -100,8 +98,18 @@ def client(service: str, role_arn: str | None = None, attempts: int | None = Non
 
 @lru_cache
 def _client(service: str, role_arn: str | None, attempts: int | None) -> Any:  # noqa: ANN401
-    limited = attempts and Config(retries={"mode": "standard", "total_max_attempts": attempts})
-    return make_client(service, role_arn, _CONFIG.merge(limited) if limited else _CONFIG)
+    from botocore.config import Config  # noqa: PLC0415 - late, as in `_session`
+
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 5},
+        connect_timeout=5,
+        read_timeout=60,
+        max_pool_connections=32,
+    )
+    if attempts:
+        limited = Config(retries={"mode": "standard", "total_max_attempts": attempts})
+        config = config.merge(limited)
+    return make_client(service, role_arn, config)
 
 
 def make_client(service: str, role_arn: str | None, config: Config) -> Any:  # noqa: ANN401

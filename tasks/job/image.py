@@ -24,7 +24,7 @@ from tasks.planning.plan import Plan, divide_into_regions, make_plan
 from tasks.planning.throughput import Throughput
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary, status_of, summarise
-from tasks.request import Algorithm, Request
+from tasks.request import Algorithm, EndpointType, Request
 from tasks.results import coverage
 from tasks.results.coverage import TileState
 from tasks.results.stored import StoredResults, load_ledger, without_detections
@@ -107,14 +107,16 @@ def check_plan(
             or output.
     """
     # late: these imports are slow, and a region's run does not need them
-    from tasks.inference.sagemaker import resolve_variant  # noqa: PLC0415
     from tasks.inference.tile_size import resolve_tile_size  # noqa: PLC0415
     from tasks.publish import check_outputs  # noqa: PLC0415
 
     if image_url not in request.image_urls:
         raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
-    resolved = resolve_tile_size(resolve_variant(request, image_url))
-    plan = make_plan(resolved, image_url)
+    if request.image_processor.type is EndpointType.SM_ENDPOINT:
+        from tasks.inference.sagemaker import resolve_variant  # noqa: PLC0415 - likewise
+
+        request = resolve_variant(request, image_url)
+    plan = make_plan(resolve_tile_size(request), image_url)
     check_outputs(request.outputs, settings().local_roots)
     open_endpoint(plan.request, plan.image).close()
     return plan

@@ -1,22 +1,28 @@
 """Functions of numbers and arrays that numba compiles to machine code when they are first called.
 
 Loading numba and the machine code takes longer than Python itself needs for a few detections, so
-those are left to Python (`in_python`). The result is the same to the last bit: it is the same
+those are left to Python (`quickest`). The result is the same to the last bit: it is the same
 float64 arithmetic, in the same order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cached_property, update_wrapper
+from itertools import count
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
+_FEW = 150  # detections that Python decides in less time than numba takes to load
+_FEW_BYTES = 100 * _FEW  # of their geometries: each has a few corners
+_OFTEN = 20  # in a process that decides a few detections more often, loading numba pays
+
+_small_tables = count()  # numbers the tables of a few detections in this process
 _in_python = ContextVar("in_python", default=False)
 
 
@@ -31,6 +37,19 @@ def compiled(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Compile a short function into the functions that call it."""
     return cast("Function", _Compiled(function, forceinline=True))
+
+
+def quickest(detections: int, geometry_bytes: int = 0) -> AbstractContextManager[None]:
+    """A context in which numba is not loaded only to decide a few detections.
+
+    Args:
+        detections: Their number.
+        geometry_bytes: Bytes of their geometries; 0 if all are boxes.
+    """
+    few = detections <= _FEW and geometry_bytes <= _FEW_BYTES
+    if detections == 0 or (few and next(_small_tables) < _OFTEN):
+        return in_python()
+    return nullcontext()
 
 
 @contextmanager

@@ -6,24 +6,19 @@ The result is the same as deciding all detections of the image at once, whatever
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.grid.tiles import EVERYWHERE, Bounds, Grid
-from tasks.merge.compiled import in_python
+from tasks.merge.compiled import quickest
 from tasks.merge.distillation import distil
 from tasks.request import Algorithm
 from tasks.results import coverage
 
 _BATCH = 1 << 16  # rows copied at a time
-_FEW = 150  # detections that Python decides in less time than numba takes to load
-_FEW_BYTES = 100 * _FEW  # of their geometries: each has a few corners
-_small_tables = count()  # numbers the tables of so few detections in this process
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ def settle(
         inferred: (len(grid),) as returned by `tasks.results.coverage.inferred`.
         interior: The area that only tiles of these detections cover (`Grid.interior`).
     """
-    with in_python() if _is_small(detections) else nullcontext():
+    with quickest(len(detections), detections["geometry"].nbytes):
         return Settled(*distil(detections, algorithm, grid, inferred, interior))
 
 
@@ -83,11 +78,3 @@ def merge(deferred: pa.Table, algorithm: Algorithm, grid: Grid, ledger: pa.Table
         ledger: The ledger of the whole image, `coverage.SCHEMA`.
     """
     return settle(deferred, algorithm, grid, coverage.inferred(ledger, grid)).decided
-
-
-def _is_small(detections: pa.Table) -> bool:
-    """Whether numba would take longer to load than Python takes to decide these detections."""
-    if not len(detections):
-        return True
-    few = len(detections) <= _FEW and detections["geometry"].nbytes <= _FEW_BYTES
-    return few and next(_small_tables) < 20  # a job of many small regions loads it once

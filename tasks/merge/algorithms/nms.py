@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from tasks.grid.tiles import EVERYWHERE
 from tasks.merge.algorithms.nms_blocks import BLOCK_SIZE, blocks
 from tasks.merge.algorithms.nms_greedy import gather, suppress
+from tasks.merge.compiled import quickest
 from tasks.merge.deferral import KEPT, UNDECIDED
 from tasks.merge.shapes import Shapes
 
@@ -37,7 +38,8 @@ def nms(
     shapes = Shapes.boxes(boxes)
     doubtful = np.zeros(len(shapes), bool)
     labels = labels_of(classes)
-    decisions = nms_decisions(shapes, np.asarray(scores), labels, iou_threshold, doubtful)
+    with quickest(len(shapes)):
+        decisions = nms_decisions(shapes, np.asarray(scores), labels, iou_threshold, doubtful)
     return np.flatnonzero(decisions == KEPT)
 
 

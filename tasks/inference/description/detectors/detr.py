@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
-from scipy.special import expit, softmax
 
 from tasks.errors import AnswerError
 from tasks.inference.description.detectors.boxes import check_scores
@@ -67,6 +66,8 @@ class Detr(Postprocessed):
     def _decode_queries(
         self, logits: NDArray[Any], boxes: NDArray[Any], names: list[str], size: Size
     ) -> Boxes:
+        from scipy.special import expit, softmax  # noqa: PLC0415 - slow, and for this model alone
+
         logits = check_scores(logits).astype(np.float64)
         if self.activation == "softmax":
             scores = softmax(logits, axis=1)[:, :-1]
