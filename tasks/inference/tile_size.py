@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tasks.errors import RequestError
-from tasks.inference.description import load_description
-from tasks.inference.description.load import DESCRIPTION_PARAMETER
 from tasks.request import EndpointType, Request
 from tasks.settings import settings
 
@@ -36,13 +34,14 @@ def resolve_tile_size(request: Request) -> Request:
 
 
 def _own_size(request: Request, roots: list[Path]) -> int | None:
-    processor, parameters = request.image_processor, request.image_processor_parameters
-    match processor.type:
+    # imported late: these modules load slowly, and most models need none of them
+    match request.image_processor.type:
         case EndpointType.ONNX:
-            from tasks.inference.onnx.opening import model_tile_size  # noqa: PLC0415 - slow to load
+            from tasks.inference.onnx.opening import model_tile_size  # noqa: PLC0415
 
             return model_tile_size(request, roots)
-        case EndpointType.OIP_ENDPOINT if DESCRIPTION_PARAMETER in parameters:
-            uri = str(parameters[DESCRIPTION_PARAMETER])
-            return load_description(uri, roots, processor.assumed_role).tile_size
+        case EndpointType.OIP_ENDPOINT:
+            from tasks.inference.oip.opening import described_tile_size  # noqa: PLC0415
+
+            return described_tile_size(request, roots)
     return None

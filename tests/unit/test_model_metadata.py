@@ -265,6 +265,16 @@ class TestTileSize:
         write_json(model.with_suffix(".json"), describe({"type": "yolov8"}, shape=(1, 3, 96, 96)))
         assert resolve_tile_size(request(model, None)).tile_size == 96
 
+    def test_a_served_model_has_that_of_its_description(self, tmp_path: Path) -> None:
+        described = write_json(tmp_path / "a.json", describe({"type": "yolov8"}))
+        asking = request(
+            Path("x.onnx"),
+            None,
+            imageProcessor={"name": "http://a.example/v2/models/ships", "type": "OIP_ENDPOINT"},
+            imageProcessorParameters={"description": str(described)},
+        )
+        assert resolve_tile_size(asking).tile_size == 64
+
     def test_a_description_of_any_size_leaves_the_default(self, tmp_path: Path) -> None:
         model = self.model(tmp_path)
         write_json(model.with_suffix(".json"), describe({"type": "yolov8"}, shape=(1, 3, -1, -1)))

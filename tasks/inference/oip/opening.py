@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import RequestError
 from tasks.imagery import Image
-from tasks.inference.description import load_description
+from tasks.inference.description import Description, load_description
 from tasks.inference.description.classes import check_classes
 from tasks.inference.description.load import DESCRIPTION_PARAMETER
 from tasks.inference.description.threshold import lower_threshold
@@ -34,16 +34,30 @@ def open_oip(request: Request, image: Image, roots: Sequence[Path], timeout: flo
         AnswerError: The server's answer cannot be read.
     """
     processor, parameters = request.image_processor, dict(request.image_processor_parameters)
-    uri = parameters.pop(DESCRIPTION_PARAMETER, None)
+    description = _load(request, roots)
+    parameters.pop(DESCRIPTION_PARAMETER)
+    description = description.for_image(image, request.tile_size)
+    check_classes(request.algorithm, description)
+    description = lower_threshold(description, request.algorithm)
+    sample = description.prepare_blank(image, request.tile_size)
+    return OipEndpoint(processor.name, description, parameters, sample, timeout)
+
+
+def described_tile_size(request: Request, roots: Sequence[Path]) -> int | None:
+    """Side in pixels of the tiles that a model's description is for; None if it takes any size.
+
+    Raises:
+        RequestError: See `open_oip`.
+    """
+    return _load(request, roots).tile_size
+
+
+def _load(request: Request, roots: Sequence[Path]) -> Description:
+    uri = request.image_processor_parameters.get(DESCRIPTION_PARAMETER)
     if uri is None:
         raise RequestError(
             f"imageProcessorParameters.{DESCRIPTION_PARAMETER}: is missing, and OIP_ENDPOINT needs "
             "it to turn tiles into tensors and tensors into boxes; give s3://bucket/model.json or "
             "a path below an allowed root."
         )
-    description = load_description(str(uri), roots, processor.assumed_role)
-    description = description.for_image(image, request.tile_size)
-    check_classes(request.algorithm, description)
-    description = lower_threshold(description, request.algorithm)
-    sample = description.prepare_blank(image, request.tile_size)
-    return OipEndpoint(processor.name, description, parameters, sample, timeout)
+    return load_description(str(uri), roots, request.image_processor.assumed_role)
