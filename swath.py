@@ -93,13 +93,14 @@ def run(
         The result. If it is not complete (`result.summary.status` is PARTIAL), a warning says why.
 
     Raises:
-        JobFailedError: Every tile that was sent to the model failed; its `summary` has the reasons,
-            and its cause is what a Python function raised.
+        IncompleteJobError: Every tile that was sent to the model failed; its `summary` has the
+            reasons, and its cause is what a Python function raised.
         SwathError: An argument has an invalid value, or the image cannot be processed.
     """
     from deployments.python import call, keywords
     from deployments.run.options import MergingOptions, RunOptions, TilingOptions
 
+    named: dict[str, Any] = {} if job_id is None else {"job_id": job_id}
     with keywords.naming_keywords():
         function = keywords.function_model(model, type, parameters, class_names, batch_size)
         options = RunOptions(
@@ -125,7 +126,7 @@ def run(
                 iou=iou,
                 class_agnostic=class_agnostic,
             ),
-            **({} if job_id is None else {"job_id": job_id}),
+            **named,
         )
         return call.result_of_run(
             image,

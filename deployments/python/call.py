@@ -22,7 +22,7 @@ from deployments.run.progress import ProgressBar
 from tasks.errors import ImageError, RequestError
 from tasks.job.observer import SILENT, Observer
 from tasks.reporting.status import JobStatus
-from tasks.reporting.summary import JobFailedError, Summary
+from tasks.reporting.summary import IncompleteJobError, Summary
 from tasks.storage.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def result_of_run(
         progress: Whether to show the progress.
 
     Raises:
-        JobFailedError: Every tile that was sent to the model failed.
+        IncompleteJobError: Every tile that was sent to the model failed.
         SwathError: An argument has an invalid value, or the image cannot be processed.
     """
     with ExitStack() as undo:
@@ -77,7 +77,7 @@ def result_of_run(
             )
         _check_status(summary, None if function is None else function.error)
         undo.pop_all()
-    return Result(summary, folder, tiling.read_role)
+    return Result(summary, request, folder)
 
 
 def estimate(image: object, tiling: TilingOptions, *, transform: object, crs: object) -> Estimate:
@@ -131,6 +131,6 @@ def _progress(*, shown: bool) -> AbstractContextManager[Observer]:
 def _check_status(summary: Summary, error: Exception | None) -> None:
     """Raise an error for a job that failed, with what a Python function raised as its cause."""
     if summary.status is JobStatus.FAILED:
-        raise JobFailedError(f"{summary.image}: {summary.message}", summary) from error
+        raise IncompleteJobError(summary) from error
     if summary.status is JobStatus.PARTIAL:
         warnings.warn(f"{summary.image} is PARTIAL: {summary.message}", stacklevel=4)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tasks.imagery import Image
     from tasks.reporting.summary import Summary
+    from tasks.request import Request
 
     Geometries = NDArray[np.object_]
 
@@ -54,19 +55,16 @@ class Result:
         summary: The outcome: status, counts, reasons.
     """
 
-    def __init__(
-        self, summary: Summary, folder: ResultFolder, read_role: str | None = None
-    ) -> None:
+    def __init__(self, summary: Summary, request: Request, folder: ResultFolder) -> None:
         """Refer to published files.
 
         Args:
             summary: The outcome, which names the files.
+            request: The message, which says how the image is read.
             folder: Keeps the files that lie in it.
-            read_role: IAM role to read the image with, or None for the process's own identity.
         """
         self.summary = summary
-        self._folder = folder
-        self._read_role = read_role
+        self._request, self._folder = request, folder
 
     @property
     def files(self) -> dict[str, Path]:
@@ -114,7 +112,7 @@ class Result:
             files["parquet"],
             files["coverage"],
             size=size,
-            read_role=self._read_role,
+            read_role=self._request.image_read_role,
         )
 
     def plot(
@@ -150,7 +148,7 @@ class Result:
         if ax is None:
             height = min(12, max(3, 8 * image.height / image.width))  # inches
             _, ax = plt.subplots(figsize=(8, height), layout="constrained")
-        reduced = read_reduced(image, size, self._read_role)
+        reduced = read_reduced(image, size, self._request.image_read_role)
         if reduced is not None:
             pixels = to_rgb(reduced, image.palette, _NODATA)
             ax.imshow(pixels, extent=(0, image.width, image.height, 0))
@@ -198,11 +196,12 @@ class Result:
 
     @property
     def _image(self) -> Image:
-        from tasks.imagery import open_image
+        from tasks.imagery import open_image, with_nodata
 
-        url = self.summary.image
-        roots = [] if "://" in url else [Path(url).parent]
-        return open_image(url, read_role=self._read_role, roots=roots)
+        url, request = self.summary.image, self._request
+        roots = [] if "://" in url else [Path(url).resolve().parent]
+        image = open_image(url, read_role=request.image_read_role, roots=roots)
+        return with_nodata(image, request.image_nodata)
 
 
 def _read_frame(path: Path, in_pixels: Callable[[pa.Table], Geometries]) -> geopandas.GeoDataFrame:

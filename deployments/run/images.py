@@ -40,8 +40,9 @@ class Images:
 
     @property
     def roots(self) -> list[Path]:
-        """The local folders that must be allowed for reading the images."""
-        return [*dict.fromkeys(Path(url).parent for url in self.urls if "://" not in url)]
+        """The local folders that must be allowed for reading the images, links followed."""
+        files = (Path(url) for url in self.urls if "://" not in url)
+        return [*dict.fromkeys(file.resolve().parent for file in files)]
 
 
 def find_images(given: Iterable[str]) -> Images:

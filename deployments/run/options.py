@@ -283,7 +283,10 @@ class RunOptions:
         """The local roots to allow: the folders of the results and of every file in the options."""
         named = [self._location(self.model), *self._parameters().values()]
         files = [name for name in named if "://" not in name and Path(name).is_file()]
-        folders = (absolute_path(file).parent for file in files)
+        # of a link both folders: its target is read, and a model's description is found beside it
+        folders = (
+            each.parent for file in files for each in (absolute_path(file), Path(file).resolve())
+        )
         return [self.out.resolve(), *self.found.roots, *folders]
 
     def make_folder(self) -> None:

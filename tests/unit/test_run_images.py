@@ -74,6 +74,13 @@ def test_an_image_that_is_named_twice_is_one(june: Path) -> None:
     assert found.roots == [june]
 
 
+def test_a_link_is_named_as_it_is_and_read_where_it_leads(june: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.tif"
+    link.symlink_to(june / "b.TIF")
+    found = find_images([str(link)])
+    assert (found.urls, found.roots) == ((str(link),), [june])
+
+
 def test_images_of_one_name_have_results_of_their_own(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

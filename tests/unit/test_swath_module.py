@@ -32,7 +32,7 @@ SQUARE = shapely.box(4, 51, 5, 52)
 
 def names(*options: type) -> set[str]:
     found = {field.name for each in options for field in fields(each)}
-    return found - {"images", "tiling", "merging"}
+    return found - {"images", "tiling", "merging", "preview"}
 
 
 def test_it_is_imported_without_any_slow_library() -> None:
