@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from tasks.errors import RequestError
 from tasks.request import EndpointType, Request
+from tasks.request.message import describe_errors
 from tasks.settings import settings
 
 
@@ -16,21 +19,23 @@ def resolve_tile_size(request: Request) -> Request:
     and for inputs of any size, the request is returned unchanged: it then has the default.
 
     Raises:
-        RequestError: The model or its description cannot be read, or the overlap is not below the
-            size.
+        RequestError: The model or its description cannot be read, or its size does not go with the
+            overlap.
     """
     if "tile_size" in request.model_fields_set:
         return request
     size = _own_size(request, settings().local_roots)
     if size is None:
         return request
-    if request.tile_overlap >= size:
+    given = request.model_dump(mode="json", exclude_unset=True)
+    try:
+        return Request.model_validate(given | {"imageProcessorTileSize": size})
+    except ValidationError as error:
+        name = request.image_processor.name
         raise RequestError(
-            f"imageProcessorTileOverlap: {request.tile_overlap} is not below {size}, the size of "
-            f"the input of {request.image_processor.name}; give 0 to {size - 1} pixels, or "
-            "imageProcessorTileSize."
-        )
-    return request.model_copy(update={"tile_size": size})
+            f"{describe_errors(error)} ({name} takes tiles of {size} pixels, and no "
+            "imageProcessorTileSize is given)"
+        ) from None
 
 
 def _own_size(request: Request, roots: list[Path]) -> int | None:

@@ -10,14 +10,17 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
+from rich.console import Console
 
+from deployments.describe import describe as describe_model
 from tasks.aws.clients import client
 from tasks.errors import RequestError
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
+from tasks.inference.description import load_description
 from tasks.inference.onnx import OnnxEndpoint, open_onnx
 from tasks.request import Request
-from tests.onnx_models import bright_box, describe, write_json
+from tests.onnx_models import answering, bright_box, describe, of_ultralytics, write_json
 
 ROLE = "arn:aws:iam::123456789012:role/models"
 
@@ -95,3 +98,34 @@ def test_a_missing_file_is_named(bucket: str, scene: Image, absent: str) -> None
         RequestError, match=f"s3://{bucket}/ships/{absent}: there is no such object"
     ):
         open_onnx(request(f"s3://{bucket}/ships/m.onnx"), scene, [], 60)
+
+
+@pytest.fixture
+def export(aws: str, tmp_path: Path) -> str:
+    """The URI of an export of Ultralytics without a description, in the process's own account."""
+    name = f"exports-{uuid4().hex[:8]}"
+    output = {"output0": np.zeros((1, 6, 84), np.float32)}
+    model = answering(tmp_path / "best.onnx", output, metadata=of_ultralytics())
+    client("s3").create_bucket(Bucket=name)
+    client("s3").upload_file(str(model), name, "best.onnx")
+    return f"s3://{name}/best.onnx"
+
+
+def test_an_export_of_ultralytics_needs_no_object_beside_it(export: str, scene: Image) -> None:
+    endpoint = open_onnx(request(export, role=None), scene, [], 60)
+    tile = TilePixels(Tile(0, Window(0, 0, 64, 64)), np.zeros((3, 64, 64), np.uint8), None)
+    (boxes,) = endpoint.ask([endpoint.prepare(tile)])
+    assert boxes.names == ["ship", "barge"]
+
+
+def test_a_model_in_s3_is_described_in_a_file_that_is_named(
+    export: str, aws: str, tmp_path: Path
+) -> None:
+    console = Console(quiet=True)
+    out = tmp_path / "best.json"
+    assert describe_model(export, str(out), console, force=False) == 0
+    assert load_description(str(out), [tmp_path], None).tile_size == 64
+    bucket, _, _ = export.removeprefix("s3://").partition("/")
+    client("s3").upload_file(str(bright_box(tmp_path / "other.onnx")), bucket, "other.onnx")
+    with pytest.raises(RequestError, match=r"--out: is needed"):
+        describe_model(f"s3://{bucket}/other.onnx", None, console, force=False)

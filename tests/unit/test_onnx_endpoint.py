@@ -350,7 +350,8 @@ class TestRefusals:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "secret.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
         model = self.elsewhere(tmp_path / "m.onnx", inside, location)
-        assert "weights in other files" in self.refusal(model, describe(TORCHVISION))
+        message = self.refusal(model, describe(TORCHVISION))
+        assert f"weights in other files ({location})" in message
 
     @staticmethod
     def elsewhere(path: Path, inside: str, location: str) -> Path:

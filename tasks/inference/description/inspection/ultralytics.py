@@ -122,9 +122,8 @@ def describe_export(model: ModelSignature, *, by_name: bool = True) -> dict[str,
 def _read(model: ModelSignature) -> _Export:
     metadata = model.metadata
     title = " ".join(metadata.get("description", "").split()) or PurePosixPath(model.name).stem
-    arguments = read_literal(model, "args") if "args" in metadata else {}
     end2end = read_flag(read_literal(model, "end2end")) if "end2end" in metadata else None
-    if isinstance(arguments, Mapping) and read_flag(arguments.get("nms")):
+    if _exported_with_nms(model):
         end2end = True
     return _Export(
         title=title[:200],
@@ -136,6 +135,15 @@ def _read(model: ModelSignature) -> _Export:
         end2end=end2end,
         rt_detr=bool(_RT_DETR.search(title + metadata.get("head", ""))),
     )
+
+
+def _exported_with_nms(model: ModelSignature) -> bool:
+    """Whether the arguments of the export say so; they may be of any type, and are not needed."""
+    try:
+        arguments = read_literal(model, "args") if "args" in model.metadata else None
+    except RequestError:
+        return False
+    return isinstance(arguments, Mapping) and arguments.get("nms") is True
 
 
 def _check_task(model: ModelSignature, export: _Export) -> None:
