@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from deployments.run.images import absolute_path
-from tasks.errors import RequestError, SwathError
+from tasks.errors import RequestError, SwathError, UnsupportedTaskError
 
 if TYPE_CHECKING:
     from tasks.inference.description.signature import ModelSignature
 
 _STANDARD_OUTPUT = "-"
+_LINE, _MOST_LINES = 100, 40  # characters and lines of what a model declares
 _INNERMOST = re.compile(r"[\[{]\n[^\[\]{}]*\n\s*[\]}]")  # a list or object without another in it
 _CLASSES = "classification:classes"
 
@@ -37,11 +38,13 @@ def describe(model: str, out: str | None, console: Console, *, force: bool) -> i
     from tasks.inference.onnx.opening import default_description
 
     signature = _signature(model)
-    console.print(_shapes(signature))
+    console.print(_declarations(signature), soft_wrap=True)
     if is_export(signature):
         try:
             document = describe_export(signature)
-        except RequestError as error:
+        except UnsupportedTaskError:
+            raise
+        except RequestError as error:  # its inputs and outputs still tell something
             console.print(f"{error}", soft_wrap=True)
         else:
             return _complete(model, document, out, console, force=force)
@@ -65,17 +68,22 @@ def _signature(model: str) -> ModelSignature:
     return signature(model, open_session(file, cpu_only=True))
 
 
-def _shapes(model: ModelSignature) -> str:
-    lines = [f"{model.name}"]
-    for title, tensors in (("input", model.inputs), ("output", model.outputs)):
-        lines += [f"  {title} {name}: {s.dtype} {s.written_shape}" for name, s in tensors.items()]
-    lines += [f"  metadata {key}: {_short(text)}" for key, text in model.metadata.items()]
-    return "\n".join(lines)
+def _declarations(model: ModelSignature) -> str:
+    lines = [
+        f"  input {name}: {spec.dtype} {spec.written_shape}" for name, spec in model.inputs.items()
+    ]
+    lines += [
+        f"  output {name}: {spec.dtype} {spec.written_shape}"
+        for name, spec in model.outputs.items()
+    ]
+    lines += [f"  metadata {key}: {text[:_LINE]}" for key, text in model.metadata.items()]
+    return "\n".join([model.name, *map(_printable, lines[:_MOST_LINES])])
 
 
-def _short(text: str) -> str:
-    line = " ".join(text[:200].split())
-    return line if len(line) <= 60 else f"{line[:60]}…"
+def _printable(line: str) -> str:
+    """One line of text from an untrusted file, without control characters, shortened."""
+    shown = "".join(character if character.isprintable() else " " for character in line[:_LINE])
+    return shown if len(line) < _LINE else f"{shown}…"
 
 
 def _complete(

@@ -2,6 +2,8 @@
 
 SwathError
 ├── RequestError                  the request cannot be processed: the field, the value, the remedy
+│   ├── NoSuchFileError           a file of a model does not exist
+│   └── UnsupportedTaskError      the model is for a task that Swath does not run
 ├── ImageError                    the image cannot be read, or not safely
 │   └── ImageChangedError         the image was replaced while it was being read
 ├── EndpointError                 the model did not answer a call
@@ -33,6 +35,14 @@ class SwathError(Exception):
 
 class RequestError(SwathError):
     """The request cannot be processed as it stands."""
+
+
+class NoSuchFileError(RequestError):
+    """A file of a model does not exist."""
+
+
+class UnsupportedTaskError(RequestError):
+    """The model is for a task that Swath does not run."""
 
 
 class ImageError(SwathError):

@@ -233,6 +233,23 @@ class TestCommand:
         assert "is not a literal" in told
         assert "this is YOLOv8 or later" in told
 
+    def test_no_description_is_drafted_for_a_task_that_swath_does_not_run(
+        self, tmp_path: Path
+    ) -> None:
+        output = {"output0": np.zeros((1, 7, 84), np.float32)}
+        metadata = of_ultralytics(task="obb")
+        model = answering(tmp_path / "best.onnx", output, metadata=metadata)
+        with pytest.raises(RequestError, match="oriented boxes"):
+            run(model)
+        assert not model.with_suffix(".json").exists()
+
+    def test_control_characters_of_a_file_do_not_reach_the_terminal(self, tmp_path: Path) -> None:
+        output = {"output0": np.zeros((1, 6, 84), np.float32)}
+        metadata = of_ultralytics(description="\x1b[2J" + "x" * 5000) | {"\x1b]0;a\x07": "b"}
+        told = run(answering(tmp_path / "best.onnx", output, metadata=metadata))
+        assert "\x1b" not in told
+        assert max(map(len, told.splitlines())) < 500
+
     @pytest.mark.parametrize(
         ("name", "reason"),
         [("best.pt", "yolo export model=best.pt"), ("none.onnx", "there is no such file")],

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
 from tasks.aws.clients import client
-from tasks.errors import RequestError
+from tasks.errors import NoSuchFileError, RequestError, UnsupportedTaskError
 from tasks.inference.description.description import Description
 from tasks.inference.description.placeholders import find_placeholders
 from tasks.inference.description.properties import DETECTOR, Properties
@@ -66,10 +66,6 @@ class ModelFile:
                 return bytes(stream.read())
         except (OSError, ClientError, BotoCoreError) as error:
             raise _unreadable(self.uri, error) from error
-
-
-class NoSuchFileError(RequestError):
-    """A file of a model does not exist."""
 
 
 def load_description(uri: str, roots: Sequence[Path], role: str | None) -> Description:
@@ -154,7 +150,7 @@ def _refuse_drafts(uri: str, document: object) -> None:
     if isinstance(document, dict) and DETECTOR not in document:
         tasks = document.get("mlm:tasks")
         if isinstance(tasks, list) and tasks and "object-detection" not in tasks:
-            raise RequestError(
+            raise UnsupportedTaskError(
                 f"{uri}: mlm:tasks: is {', '.join(map(str, tasks))}, and Swath runs models for "
                 f"object-detection, decoded as {DETECTOR} says; serve this model over HTTP and "
                 "answer with polygons (HTTP_ENDPOINT), or give another model."

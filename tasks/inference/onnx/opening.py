@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from tasks.errors import AnswerError, EndpointError, RequestError
+from tasks.errors import AnswerError, EndpointError, NoSuchFileError, RequestError
 from tasks.imagery import Image
 from tasks.inference.description import Description, load_description
 from tasks.inference.description.classes import check_classes
@@ -15,7 +15,6 @@ from tasks.inference.description.inspection import describe_export, is_export, t
 from tasks.inference.description.load import (
     DESCRIPTION_PARAMETER,
     ModelFile,
-    NoSuchFileError,
     description_of,
     find_file,
 )

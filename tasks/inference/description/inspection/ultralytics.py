@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from tasks.errors import RequestError
+from tasks.errors import RequestError, UnsupportedTaskError
 from tasks.inference.description.inspection.literals import (
     read_flag,
     read_integer,
@@ -84,8 +84,8 @@ def describe_export(model: ModelSignature, *, by_name: bool = True) -> dict[str,
         by_name: Whether to choose the bands of RGB by their names, not by their order.
 
     Raises:
-        RequestError: The metadata cannot be read or contradict the inputs and outputs, or Swath
-            does not run models of this task.
+        UnsupportedTaskError: Swath does not run models of its task.
+        RequestError: The metadata cannot be read, or contradict the inputs and outputs.
     """
     export = _read(model)
     _check_task(model, export)
@@ -153,7 +153,7 @@ def _check_task(model: ModelSignature, export: _Export) -> None:
     if task in {None, _DETECT}:
         return
     answers = f", which answers with {_OTHER_TASKS[task]}" if task in _OTHER_TASKS else ""
-    raise RequestError(
+    raise UnsupportedTaskError(
         f"{model.name}: is a model for the task {str(task)[:40]!r}{answers}, and of Ultralytics' "
         f"tasks Swath runs {_DETECT}: export a model for it, or serve this one over HTTP and "
         "answer with polygons (HTTP_ENDPOINT, docs/models.md); masks and oriented boxes from ONNX "
