@@ -98,9 +98,8 @@ def run(
         SwathError: An argument has an invalid value, or the image cannot be processed.
     """
     from deployments.python import call, keywords
-    from deployments.run.options import MergingOptions, RunOptions, TilingOptions
+    from deployments.run.options import MergingOptions, RunOptions, TilingOptions, new_job_id
 
-    named: dict[str, Any] = {} if job_id is None else {"job_id": job_id}
     with keywords.naming_keywords():
         function = keywords.function_model(model, type, parameters, class_names, batch_size)
         options = RunOptions(
@@ -126,7 +125,7 @@ def run(
                 iou=iou,
                 class_agnostic=class_agnostic,
             ),
-            **named,
+            job_id=new_job_id() if job_id is None else job_id,
         )
         return call.result_of_run(
             image,

@@ -19,6 +19,7 @@ from deployments.run.options import (
     MergingOptions,
     RunOptions,
     TilingOptions,
+    new_job_id,
 )
 from tasks.errors import StackError, SwathError
 
@@ -150,7 +151,6 @@ def run(
     """
     from deployments.run.command import run
 
-    named = {} if job_id is None else {"job_id": job_id}
     options = RunOptions(
         images=images,
         model=model,
@@ -159,8 +159,8 @@ def run(
         parameters=parameter,
         tiling=tiling,
         merging=merging,
+        job_id=new_job_id() if job_id is None else job_id,
         preview=preview,
-        **named,
     )
     return run(options, console, prefect=prefect, json=json)
 

@@ -230,6 +230,11 @@ def _thresholds(words: Iterable[str]) -> tuple[float | None, dict[str, float]]:
     return for_all, by_class
 
 
+def new_job_id() -> str:
+    """An identifier for a job that was given none."""
+    return f"run-{token_hex(4)}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """The options of `swath run`.
@@ -253,7 +258,7 @@ class RunOptions:
     parameters: tuple[str, ...] = ()
     tiling: TilingOptions = TilingOptions()
     merging: MergingOptions = MergingOptions()
-    job_id: str = field(default_factory=lambda: f"run-{token_hex(4)}")
+    job_id: str = field(default_factory=new_job_id)
     preview: Path | None = None
 
     @cached_property

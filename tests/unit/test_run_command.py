@@ -71,7 +71,7 @@ def test_images_of_one_name_overwrite_neither_results_nor_previews(
         assert str(pictures.with_name(name)) in printed
         with Image.open(pictures.with_name(name)) as picture:
             assert picture.format == "PNG"
-            assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
+            assert picture.convert("RGB").getcolors(maxcolors=10) is None  # it has more
 
 
 def test_a_preview_that_fails_does_not_fail_the_results(
