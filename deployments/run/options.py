@@ -33,15 +33,15 @@ RESULTS = Group.create_ordered("Results")
 _WITH_FILES = {"ONNX", "OIP_ENDPOINT"}  # endpoints that read a model or description from a file
 
 
-def _default(name: str, *, of_algorithm: bool = False) -> Callable[[object], str]:
+def _default(name: str, *, of_algorithm: bool = False, before: str = "") -> Callable[[object], str]:
     """Shows the default of a field of the message in the help of its option."""
 
     def show(_: object) -> str:
         from tasks.request import Algorithm, Request
 
-        return str(
-            getattr(Algorithm(), name) if of_algorithm else Request.model_fields[name].default
-        )
+        fields = Request.model_fields
+        default = getattr(Algorithm(), name) if of_algorithm else fields[name].default
+        return f"{before}{default}"
 
     return show
 
@@ -54,7 +54,9 @@ class TilingOptions:
     tile_size: Annotated[
         int | None,
         Parameter(
-            group=TILES, help="Side of a tile in pixels.", show_default=_default("tile_size")
+            group=TILES,
+            help="Side of a tile in pixels.",
+            show_default=_default("tile_size", before="the model's, or "),
         ),
     ] = None
     overlap: Annotated[

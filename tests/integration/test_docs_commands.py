@@ -242,7 +242,7 @@ def test_the_commands_of_the_readme_run_in_a_shell_of_their_own(
     """One shell, that knows nothing but the system's commands, from the top to the bottom."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     pasted = RUNS_ON.sub("", "\n".join(blocks(text, "sh"))).replace("http://127.0.0.1:8080", models)
-    assert pasted.count("swath run ") == 2
+    assert pasted.count("swath run ") == 3
     done = subprocess.run(
         ["bash", "-ec", pasted],
         stdin=subprocess.DEVNULL,
@@ -255,7 +255,7 @@ def test_the_commands_of_the_readme_run_in_a_shell_of_their_own(
     assert done.returncode == 0, done.stderr
     results = {path.name for path in (readme_folder / "results").iterdir()}
     endings = ("geojson", "parquet", "coverage.parquet")
-    assert results == {f"scene.tif.{ending}" for ending in endings}
+    assert results == {"scene.png", *(f"scene.tif.{ending}" for ending in endings)}
     request = Request.parse((readme_folder / "request.json").read_text())
     assert request.image_urls == (str(readme_folder / "scene.tif"),)
 

@@ -1,0 +1,55 @@
+"""docs/command-line.md has all commands, and the options of `swath run` with their defaults."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from rich.console import Console
+
+from deployments.cli import app
+from tasks.request import Request
+from tests.pages import read, rows
+
+PAGE = read("command-line")
+
+
+def listed(*command: str) -> dict[str, str]:
+    """The options or commands that a help page lists, each with its text."""
+    sink = io.StringIO()
+    app.help_print([*command], console=Console(file=sink, width=400))
+    lines = re.findall(r"^│ \*?\s*((?:--)?[a-z-]+)(.*?)│$", sink.getvalue(), re.MULTILINE)
+    return {name: text for name, text in lines if name not in {"--help", "--version"}}
+
+
+def table(first: str) -> dict[str, list[str]]:
+    return {cells[0].strip("`"): cells[1:] for cells in rows(PAGE, first)}
+
+
+def test_every_option_is_listed_with_its_default() -> None:
+    options = table("option")
+    shown = listed("run")
+    assert list(options) == list(shown)
+    for name, (default, *_) in options.items():
+        found = re.search(r"\[default: (.*?)\]", shown[name])
+        if found:
+            assert default == found[1], name
+        else:
+            assert ("[required]" in shown[name]) == (default == "required"), name
+
+
+def test_the_options_of_a_plan_are_those_of_image_and_tiles() -> None:
+    options = list(table("option"))
+    start, end = options.index("--roi"), options.index("--region-size") + 1
+    assert list(listed("plan")) == [*options[start:end], "--json"]
+
+
+def test_every_command_is_listed() -> None:
+    assert {name.removeprefix("swath ") for name in table("command")} == listed().keys()
+
+
+def test_every_field_of_a_request_that_is_named_exists() -> None:
+    schema = str(Request.model_json_schema())
+    for cells in table("option").values():
+        for field in re.findall(r"`(\w+)(?:\.\w+)?`", cells[-1]):
+            assert f"'{field}'" in schema
