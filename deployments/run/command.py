@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from deployments.run.interruption import end_now, interruptible
+from deployments.run.interruption import end_now, interruptible, not_left_empty
 from deployments.run.job import run_image
 from deployments.run.option_names import naming_options
 from deployments.run.options import RunOptions
@@ -39,7 +39,7 @@ def run(
     Raises:
         SwathError: An option has an invalid value, or the only image cannot be processed.
     """
-    with interruptible(console):
+    with interruptible(console), not_left_empty(options.out):
         try:
             with naming_options():
                 request, server = _start(options, console, find_server(prefect))

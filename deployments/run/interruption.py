@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Timer
 from types import FrameType
 from typing import NoReturn
@@ -44,6 +45,22 @@ def interruptible(console: Console) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def not_left_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder at the end of the block, if it was made in the block and is empty.
+
+    Args:
+        folder: It may not exist.
+    """
+    existed = folder.exists()
+    try:
+        yield
+    finally:
+        if not existed:
+            with suppress(OSError):  # it is not empty, or was not made
+                folder.rmdir()
 
 
 def end_soon(console: Console, status: int) -> None:

@@ -17,6 +17,7 @@ from deployments.local.prefect_server import CLIENT_SETTINGS, reachable
 from deployments.run.server import Server
 from tasks.errors import StackError, SwathError
 from tasks.reporting.summary import IncompleteJobError, Summary
+from tasks.settings import settings
 from tasks.storage.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def run_image(
         with temporary_folder() as work, _watched(server, on_stopped):
             os.environ["SWATH_LOCAL_ROOTS"] = json.dumps([str(root) for root in roots])
             os.environ["SWATH_WORK_URI"] = str(work)
+            settings.cache_clear()
             return _run_flow(request, image_url, console, region_rows)
     except httpx.HTTPError as error:
         raise _stopped(server) from error

@@ -135,6 +135,7 @@ def _stored(secret: SecretBlock | ManagedSecret) -> object:
     if not _block_readers:
         raise RequestError(
             f"the Secret block {secret.name!r} is kept by Prefect, and this process works without "
-            "Prefect: run the job in a Prefect flow, or name a secret of AWS Secrets Manager."
+            "Prefect: run the job as a Prefect flow, as `swath run --prefect` does, or name a "
+            "secret of AWS Secrets Manager."
         )
     return _block_readers[0](secret.name)

@@ -8,7 +8,7 @@ every tile failed; then the features are written, and the ledger last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,7 +120,7 @@ def publish(
     uris: dict[str, str] = {}
     failed: list[str] = []
     batches = _CountedBatches(results)
-    with temporary_folder() as folder:
+    with temporary_folder() as folder, _withdrawn_if_interrupted(uris):
         to_files = any(output.type != "Kinesis" for output in outputs)
         files = _write_files(folder, results, batches) if to_files else {}
         for number, output in enumerate(outputs, start=1):
@@ -138,6 +138,22 @@ def publish(
         published = ", ".join(uris.values()) or "nothing"
         raise PublishError(f"{' '.join(failed)} Published nevertheless: {published}.")
     return Published(uris, batches.repaired)
+
+
+@contextmanager
+def _withdrawn_if_interrupted(uris: Mapping[str, str]) -> Iterator[None]:
+    """Remove the files that were written if the process is being ended: some would be missing.
+
+    Args:
+        uris: As in `Published`; files are added to it as they are written.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        for name, uri in uris.items():
+            if not name.startswith("kinesis"):
+                objects.remove_object(uri)
+        raise
 
 
 class _CountedBatches:

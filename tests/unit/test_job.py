@@ -27,6 +27,7 @@ from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
 from tasks.request import Request
 from tasks.settings import settings
+from tasks.storage import objects
 from tests.job_scene import corner, features, ledger, lines, paint, request
 
 
@@ -368,3 +369,20 @@ def test_an_error_while_tiles_are_read_ends_the_calls_in_flight(
             plan, plan.regions(4096)[0], str(allowed / "work"), open_endpoint=lambda *_: model
         )
     assert model.ended == [True]
+
+
+def test_an_interrupted_publication_leaves_no_part_of_the_results(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, put = paint(allowed / "scene.tif"), objects.put
+
+    def put_features_only(uri: str, body: bytes | Path, role_arn: str | None = None) -> None:
+        if uri.endswith("coverage.parquet"):
+            raise KeyboardInterrupt
+        put(uri, body, role_arn)
+
+    monkeypatch.setattr("tasks.publish.publication.objects.put", put_features_only)
+    with pytest.raises(KeyboardInterrupt):
+        run(request(scene, allowed / "out"))
+    assert list((allowed / "out").iterdir()) == []
+    assert list((allowed / "work").iterdir()) == []
