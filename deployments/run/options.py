@@ -287,13 +287,16 @@ class RunOptions:
         return build_request(self.found, self.tiling.message() | self.merging.message() | fields)
 
     def roots(self) -> list[Path]:
-        """The local roots to allow: the folders of the results and of every file in the options."""
-        named = [self._location(self.model), *self._parameters().values()]
-        files = [name for name in named if "://" not in name and Path(name).is_file()]
+        """The local roots to allow: the folders of the results and of every file in the options.
+
+        That of a file that does not exist too, so that the error says so.
+        """
+        named = [self._location(self.model), self._parameters().get("description", "")]
+        local = [Path(name) for name in named if name and "://" not in name]
+        files = [file for file in local if self._type in _WITH_FILES]
         # of a link both folders: its target is read, and a model's description is found beside it
-        folders = (
-            each.parent for file in files for each in (absolute_path(file), Path(file).resolve())
-        )
+        folders = [file.absolute().parent for file in files]
+        folders += [file.resolve().parent for file in files if file.exists()]
         return [self.out.resolve(), *self.found.roots, *folders]
 
     def make_folder(self) -> None:

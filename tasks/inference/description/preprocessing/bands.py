@@ -41,10 +41,11 @@ def choose_bands(
         if alpha is not None:
             available.remove(alpha - 1)
         if len(available) != channels:
+            example = [min(band, count) for band in range(1, channels + 1)]
             raise RequestError(
                 f"{DETECTOR}.bands: missing, and the model takes {channels} bands where the image "
                 f"has {len(available)}; list the ones to use, counted from 1, for example "
-                f"{list(range(1, channels + 1))}."
+                f"{example}."
             )
         chosen = tuple(available)
     return chosen[::-1] if detector.channel_order == "BGR" else chosen
