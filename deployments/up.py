@@ -15,6 +15,7 @@ from deployments.local.folders import state_folder
 from deployments.local.loopback import free_port
 from deployments.local.process import inherited_environment
 from deployments.local.stack import Stack
+from deployments.saved_filters import INCOMPLETE_JOBS, JOBS, address, save_filters
 from deployments.sensor import start_sensor
 
 
@@ -60,6 +61,7 @@ def stack_with_models(
         here = StackWithModels(stack, f"http://127.0.0.1:{port}")
         report(f"Models on {here.models_url}/MODEL/invocations")
         start_sensor("sensor/sensor-local", stack.record.api_url)
+        save_filters(stack.record.api_url)
         yield here
 
 
@@ -71,7 +73,8 @@ def up(console: Console, local_roots: Sequence[Path]) -> int:
         for name, value in record.environment.items():
             console.print(f"  export {name}='{value}'", soft_wrap=True)
         console.print(
-            f"\n  Prefect UI       {record.ui_url}\n"
+            f"\n  jobs             {address(record.ui_url, JOBS)}\n"
+            f"  without success  {address(record.ui_url, INCOMPLETE_JOBS)}\n"
             f"  queue            {record.queue_url}\n"
             f"  dead letters     {record.dead_letter_url}\n"
             f"  status messages  {record.status_queue_url}\n"

@@ -19,6 +19,7 @@ from flows.cancel import cancel_regions
 from flows.image_runs import add_tags, run_name
 from flows.regions import MAX_CONCURRENT, run_regions
 from flows.report import report
+from flows.run_form import RequestInForm
 from flows.throughput import throughput_of
 from tasks.errors import SwathError
 from tasks.job.image import finish_image, work_folder
@@ -55,13 +56,13 @@ def _remove_work_folder(flow: Flow[..., Any], flow_run: FlowRun, state: State[An
     on_cancellation=[cancel_regions, announce_end, _remove_work_folder],
 )
 def image(
-    request: Request, image_url: str | None = None, region_size: int | None = None
+    request: RequestInForm, image_url: str | None = None, region_size: int | None = None
 ) -> State[Summary]:
     """Detect the objects of an image and publish them.
 
     Args:
-        request: The message.
-        image_url: One of the message's images; None for all of them, one after the other.
+        request: What to do: images, outputs, the model and how it is called.
+        image_url: One of the request's images; None for all of them, one after the other.
         region_size: Approximate height of a region in pixels; None for the operator's setting. If
             that is not set either, the height follows from the expected throughput.
     """

@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runtime import deployment, flow_run
 from prefect.states import Scheduled
@@ -84,7 +84,7 @@ class SensorRuns:
         return sum(started is not None and time > started for time in times)
 
     def _postpone_standby(self, client: SyncPrefectClient) -> None:
-        later = Scheduled(scheduled_time=datetime.now(UTC) + STANDBY_DELAY)
+        later: State[None] = Scheduled(scheduled_time=datetime.now(UTC) + STANDBY_DELAY)
         assert self._deployment is not None
         if standby := self._standby(client):
             client.set_flow_run_state(standby[0].id, later)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun
 
 from flows.image import image
 from flows.sensor import sensor
@@ -91,8 +91,9 @@ def sense(seconds: float = 2.0) -> int:
     On a busy machine they may be over before the sensor receives anything.
     """
     until = datetime.now(UTC) + timedelta(seconds=seconds)
-    end: State[int] = sensor(until=until, return_state=True)
-    return end.result()
+    end: Any = sensor(until=until, return_state=True)
+    created: int = end.result()
+    return created
 
 
 def received(url: str) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from deployments.aws.pool import WORK_POOL, job_template
 from deployments.local.prefect_server import PREFECT, reachable
+from deployments.saved_filters import save_filters
 from deployments.sensor import start_sensor
 from tasks.errors import StackError, SwathError
 from tasks.settings import settings
@@ -82,7 +83,8 @@ def main() -> None:
     api_url = wait_for_server()
     create_pool()
     deploy()
-    start_sensor("sensor/sensor-ecs", api_url)  # it waits if another sensor is running
+    start_sensor("sensor/sensor-ecs", api_url)  # one that is running ends, and this one goes on
+    save_filters(api_url)
     worker = [*PREFECT, "worker", "start", "--pool", WORK_POOL, "--type", "ecs"]
     worker.append("--with-healthcheck")  # for the container's health check
     os.execv(sys.executable, worker)  # noqa: S606 - our own interpreter

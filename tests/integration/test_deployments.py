@@ -28,6 +28,7 @@ from deployments.local.pool import WORK_POOL as LOCAL_POOL
 from deployments.local.prefect_server import client_environment, temporary_server
 from deployments.local.process import inherited_environment
 from tasks.errors import StackError
+from tasks.request import Request
 from tasks.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
@@ -147,6 +148,18 @@ def test_every_ecs_deployment_has_a_task_definition_and_a_size(flow: str) -> Non
     assert given["task"] == flow
     assert given["cpu"] >= 256
     assert given["memory"] >= 1024
+
+
+@pytest.mark.usefixtures("deployed")
+@pytest.mark.parametrize("place", ["local", "ecs"])
+def test_the_form_of_a_job_is_filled_in_with_a_valid_example(place: str) -> None:
+    found = read(f"image/image-{place}")
+    Request.model_validate(found.parameters["request"])
+    required = found.parameter_openapi_schema["properties"]["request"]["required"]  # type: ignore[index]
+    assert set(required) <= set(found.parameters["request"])
+    with get_client(sync_client=True) as client:
+        as_it_is = client.create_flow_run_from_deployment(found.id)
+    assert as_it_is.parameters["request"] == found.parameters["request"]
 
 
 @pytest.mark.usefixtures("deployed")
