@@ -1,11 +1,17 @@
-"""The images that a command is given: files, folders, patterns and objects in S3."""
+"""The images that a command is given: files, folders, patterns and objects in S3.
+
+A folder may have a million files, so paths are text here: `Path` is ten times as slow.
+"""
+# ruff: noqa: PTH114, PTH118, PTH119, PTH120 - text, as above
 
 from __future__ import annotations
 
 import glob
+import os
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -38,11 +44,12 @@ class Images:
         files = "1 file is" if len(self.skipped) == 1 else f"{len(self.skipped)} files are"
         return f"{files} skipped, not being an image by name: {listed}{rest}"
 
-    @property
+    @cached_property
     def roots(self) -> list[Path]:
         """The local folders that must be allowed for reading the images, links followed."""
-        files = (Path(url) for url in self.urls if "://" not in url)
-        return [*dict.fromkeys(file.resolve().parent for file in files)]
+        files = (url for url in self.urls if "://" not in url)
+        followed = (os.path.realpath(file) if os.path.islink(file) else file for file in files)
+        return [*map(Path, dict.fromkeys(map(os.path.dirname, followed)))]
 
 
 def find_images(given: Iterable[str]) -> Images:
@@ -85,37 +92,41 @@ def _find(name: str) -> tuple[list[str], list[str]]:
         return [str(absolute_path(name))], []
     if glob.has_magic(name):
         # not Path.glob, which takes no absolute pattern
-        matches = map(Path, glob.iglob(name, recursive=True))  # noqa: PTH207
-        return _images_of(name, "no image matches", filter(Path.is_file, matches))
+        matches = glob.iglob(name, recursive=True)  # noqa: PTH207
+        return _images_of(name, "no image matches", filter(os.path.isfile, matches))
     raise ImageError(f"{name}: there is no such file; give the path of an image or a folder.")
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path) -> Iterator[str]:
     try:
-        for entry in folder.iterdir():
-            if entry.is_file() and not entry.name.startswith("."):
-                yield entry
+        with os.scandir(folder) as entries:  # which, unlike Path.iterdir, knows what is a file
+            for entry in entries:
+                if entry.is_file() and not entry.name.startswith("."):
+                    yield entry.path
     except OSError as error:
         raise ImageError(
             f"{folder}: the folder cannot be read ({error.strerror}); give one that you may read."
         ) from error
 
 
-def _images_of(name: str, empty: str, files: Iterable[Path]) -> tuple[list[str], list[str]]:
+def _images_of(name: str, empty: str, files: Iterable[str]) -> tuple[list[str], list[str]]:
     from tasks.request.locations import IMAGE_SUFFIXES
 
     images: list[str] = []
     others: list[str] = []
     for file in sorted(files):
-        is_image = file.suffix.lower() in IMAGE_SUFFIXES
-        (images if is_image else others).append(str(file))
+        is_image = PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES
+        (images if is_image else others).append(file)
     if not images:
         seen = f" ({len(others)} other files)" if others else ""
         raise ImageError(
             f"{name}: {empty}{seen}; images end in {', '.join(sorted(IMAGE_SUFFIXES))}. "
             "Name a file itself if its name ends otherwise."
         )
-    return [str(absolute_path(image)) for image in images], others
+    folders = {folder: Path(folder).resolve() for folder in set(map(os.path.dirname, images))}
+    return [
+        os.path.join(folders[os.path.dirname(image)], os.path.basename(image)) for image in images
+    ], others
 
 
 def _checked_url(url: str) -> str:

@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -44,6 +46,11 @@ def _unique(urls: tuple[str, ...]) -> tuple[str, ...]:
         repeated = Counter(urls).most_common(1)[0][0]
         raise ValueError(f"holds {repeated!r} twice; give every image once")
     return urls
+
+
+@lru_cache(maxsize=4)  # every image of a job asks for its name
+def _file_names(urls: tuple[str, ...]) -> Mapping[str, str]:
+    return MappingProxyType(file_names(urls))
 
 
 class Request(MessageObject):
@@ -201,12 +208,12 @@ class Request(MessageObject):
         text = json.dumps([url, content], sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def file_names(self) -> dict[str, str]:
+    def file_names(self) -> Mapping[str, str]:
         """The file name of each image's results without their extensions, by image URL.
 
         It is the image's own file name, numbered where several images of the job have the same.
         """
-        return file_names(self.image_urls)
+        return _file_names(self.image_urls)
 
 
 def describe_errors(error: ValidationError) -> str:
