@@ -27,6 +27,7 @@ from rasterio.windows import Window
 
 from flows.image import image
 from flows.slots import limit_name
+from tasks.aws.clients import client
 from tasks.grid.tiles import Tile
 from tasks.inference.answer import parse, read_answer
 from tasks.inference.builtin import create_model
@@ -42,6 +43,8 @@ from tasks.request import EndpointType, Request
 from tasks.settings import Settings, settings
 from tests.onnx_models import COCO, PLANE_BOXES, PLANES, YOLOX, answering, of_ultralytics
 from tests.pages import PAGES, ROOT, blocks, read, rows
+from tests.sagemaker_runtime import Hosted
+from tests.sagemaker_runtime import sagemaker as sagemaker_server
 
 MODELS = read("models")
 HOW = read("how-it-works")
@@ -195,6 +198,23 @@ def test_a_yolo_runs_as_it_is_exported(tmp_path: Path) -> None:
     assert "names of the 2 classes" in drafted.stderr
     assert unfilled.returncode == 1
     assert "classification:classes[0].name: is still to be filled in" in unfilled.stderr
+
+
+def test_a_sagemaker_endpoint_runs_by_its_name(
+    aws: str, models: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3 = client("s3")
+    s3.create_bucket(Bucket="images")
+    s3.upload_file(str(paint(tmp_path / "harbour.tif")), "images", "harbour.tif")
+    with sagemaker_server(os.environ["AWS_SECRET_ACCESS_KEY"]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", server.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", server.url)
+        variant = {"VariantName": "only", "CurrentWeight": 1.0, "CurrentInstanceCount": 1}
+        told = {"ProductionVariants": [variant]}
+        server.endpoints["ships"] = Hosted(f"{models}/centerpoint", told)
+        (done,) = pasted("I have SageMaker", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(boxes(tmp_path / "results")) == 1
 
 
 def test_a_server_runs_by_its_url(allowed: Path) -> None:
