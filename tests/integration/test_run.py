@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from math import ceil
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from prefect import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import State
 
+from deployments.run.job import run_image
+from flows.image import image
+from tests.job_scene import paint, request
 from tests.onnx_models import YOLOX, yolox_nano
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -54,7 +63,7 @@ def scene(tmp_path: Path) -> Path:
     return tmp_path / "scene.tif"
 
 
-def test_an_image_is_run_on_a_temporary_prefect_server(scene: Path, tmp_path: Path) -> None:
+def test_an_image_is_run_without_a_server(scene: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = swath(
         "run", scene, "--model", "centerpoint", "--tile-size", 256, "--overlap", 64,
@@ -76,7 +85,8 @@ def test_an_image_is_run_on_a_temporary_prefect_server(scene: Path, tmp_path: Pa
     }
     assert "100 % of the area covered" in done.stderr
     assert "scene.tif · job-7" in done.stderr
-    assert "Starting a temporary Prefect server" in done.stderr
+    assert "9 tiles of 256 × 256" in done.stderr
+    assert "Prefect" not in done.stderr
     collection = json.loads((out / "scene.tif.geojson").read_text())
     centres = sorted(
         tuple(feature["properties"]["imageGeometry"]["coordinates"])
@@ -86,12 +96,10 @@ def test_an_image_is_run_on_a_temporary_prefect_server(scene: Path, tmp_path: Pa
     assert centres == [(x, y) for x in places for y in places]
 
 
-def test_a_failed_tile_gives_partial_and_exit_status_3(
-    scene: Path, tmp_path: Path, prefect_api: str
-) -> None:
+def test_a_failed_tile_gives_partial_and_exit_status_3(scene: Path, tmp_path: Path) -> None:
     done = swath(
         "run", scene, "--model", "failure", "--tile-size", 256, "--overlap", 64,
-        "--out", tmp_path / "out", "--json", PREFECT_API_URL=prefect_api, SWATH_TILE_ATTEMPTS="1",
+        "--out", tmp_path / "out", "--json", SWATH_TILE_ATTEMPTS="1",
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
     outcome = last_object(done)
@@ -101,7 +109,6 @@ def test_a_failed_tile_gives_partial_and_exit_status_3(
     share = 1 - (cell / 600) ** 2
     assert outcome["covered"] == pytest.approx(share)
     assert f"{100 * share:.1f} % of the area covered" in done.stderr
-    assert "Starting a Prefect server" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -121,10 +128,10 @@ def test_a_failed_tile_gives_partial_and_exit_status_3(
     ],
 )
 def test_an_invalid_option_is_refused_with_the_reason(
-    scene: Path, tmp_path: Path, prefect_api: str, arguments: list[object], reason: str
+    scene: Path, tmp_path: Path, arguments: list[object], reason: str
 ) -> None:
     out = tmp_path / "out"
-    done = swath("run", scene, *arguments, "--out", out, "--json", PREFECT_API_URL=prefect_api)
+    done = swath("run", scene, *arguments, "--out", out, "--json")
     assert done.returncode == 1
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
@@ -150,11 +157,11 @@ def test_an_invalid_option_is_refused_with_the_reason(
     ],
 )
 def test_every_tile_of_a_real_image_is_inferred(
-    tmp_path: Path, prefect_api: str, name: str, width: int, height: int
+    tmp_path: Path, name: str, width: int, height: int
 ) -> None:
     done = swath(
         "run", DATA / name, "--model", "centerpoint", "--tile-size", 512, "--overlap", 128,
-        "--out", tmp_path, "--json", PREFECT_API_URL=prefect_api,
+        "--out", tmp_path, "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     outcome = last_object(done)
@@ -172,14 +179,13 @@ def test_every_tile_of_a_real_image_is_inferred(
 
 
 @pytest.mark.skipif(not YOLOX.is_file(), reason="the real model is not on this machine")
-def test_a_model_file_finds_both_aircraft(tmp_path: Path, prefect_api: str) -> None:
+def test_a_model_file_finds_both_aircraft(tmp_path: Path) -> None:
     shutil.copy(YOLOX, tmp_path / "yolox.onnx")
     (tmp_path / "words.json").write_text(json.dumps(yolox_nano()))
     done = swath(
         "run", DATA / "2_planes.tiff", "--type", "ONNX", "--model", tmp_path / "yolox.onnx",
         "--parameter", f"description={tmp_path / 'words.json'}",
         "--tile-size", 416, "--overlap", 128, "--out", tmp_path / "out", "--json",
-        PREFECT_API_URL=prefect_api,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     collection = json.loads((tmp_path / "out" / "2_planes.tiff.geojson").read_text())
@@ -189,15 +195,99 @@ def test_a_model_file_finds_both_aircraft(tmp_path: Path, prefect_api: str) -> N
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not on this machine")
 @pytest.mark.parametrize("name", ["OSBS_029.xml", "README.md"])
-def test_a_file_that_is_not_an_image_is_refused(
-    tmp_path: Path, prefect_api: str, name: str
-) -> None:
+def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path, name: str) -> None:
     done = swath(
         "run", DATA / name, "--model", "centerpoint", "--out", tmp_path,
-        PREFECT_API_URL=prefect_api,
     )  # fmt: skip
     assert done.returncode == 1
     assert "is not an image that Swath reads" in done.stderr
+
+
+def test_a_run_on_a_prefect_server_prints_its_address_and_leaves_its_logs_there(
+    scene: Path, tmp_path: Path, prefect_api: str
+) -> None:
+    done = swath(
+        "run", scene, "--model", "failure", "--tile-size", 256, "--overlap", 64,
+        "--out", tmp_path / "out", "--json", PREFECT_API_URL=prefect_api, SWATH_TILE_ATTEMPTS="1",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert last_object(done)["status"] == "PARTIAL"
+    assert f"On the Prefect server {prefect_api} (PREFECT_API_URL)" in done.stderr
+    ui_url = re.escape(prefect_api.removesuffix("/api"))
+    found = re.search(f"Follow it at {ui_url}/runs/flow-run/([0-9a-f-]{{36}})", done.stderr)
+    assert found, done.stderr
+    assert "Beginning" not in done.stderr
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(UUID(found[1]))
+        assert run.state is not None
+        assert run.state.is_final()
+        logged = {log.message for log in client.read_logs(logs_of(run.id))}
+    assert any(message.startswith("Beginning flow run") for message in logged)
+
+
+def logs_of(run_id: UUID) -> LogFilter:
+    return LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+
+
+def test_a_prefect_server_that_does_not_answer_is_named_with_the_remedy(
+    scene: Path, tmp_path: Path
+) -> None:
+    nobody = "http://127.0.0.1:9/api"
+    words = ["run", scene, "--model", "centerpoint", "--out", tmp_path / "out"]
+    done = swath(*words, PREFECT_API_URL=nobody)
+    assert done.returncode == 1
+    assert f"The Prefect server {nobody}, named by PREFECT_API_URL, does not answer" in done.stderr
+    assert "--no-prefect" in done.stderr
+    assert swath(*words, "--no-prefect", PREFECT_API_URL=nobody).returncode == 0
+
+
+def test_prefect_has_to_name_a_server(scene: Path, tmp_path: Path) -> None:
+    done = swath(
+        "run", scene, "--model", "centerpoint", "--out", tmp_path / "out", "--prefect",
+        PREFECT_PROFILES_PATH=str(tmp_path / "none.toml"),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "set PREFECT_API_URL" in done.stderr
+    assert "`swath up`" in done.stderr
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_a_secret_block_needs_prefect(
+    scene: Path, tmp_path: Path, prefect_api: str, server: bool
+) -> None:
+    block = "{{ prefect.blocks.secret.nobody-made-it.value }}"
+    done = swath(
+        "run", scene, "--model", "http://127.0.0.1:9/ships", "--parameter",
+        f"Authorization={block}", "--out", tmp_path / "out",
+        PREFECT_API_URL=prefect_api if server else "",
+    )  # fmt: skip
+    assert done.returncode == 1
+    reason = "there is no Secret block 'nobody-made-it'" if server else "`swath run --prefect`"
+    assert reason in done.stderr
+
+
+def test_the_results_are_the_same_bytes_with_and_without_prefect(
+    allowed: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = paint(allowed / "scene.tif")
+    asked = request(scene, allowed / "flows")
+    end: State[Any] = image(asked, region_size=300, return_state=True)
+    assert end.is_completed()
+    files = sorted(path.name for path in (allowed / "flows").iterdir())
+    assert len(files) == 3
+    (feature, *_) = json.loads((allowed / "flows" / files[1]).read_text())["features"]
+    when = datetime.fromisoformat(feature["properties"]["inferenceMetadata"]["inferenceDT"])
+
+    class AtThatTime(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]  # noqa: ARG003
+            return when
+
+    monkeypatch.setattr("tasks.job.image.datetime", AtThatTime)  # the time is published
+    again = request(scene, allowed / "here")
+    run_image(again, again.image_urls[0], roots=[allowed])
+    for name in files:
+        assert (allowed / "here" / name).read_bytes() == (allowed / "flows" / name).read_bytes()
 
 
 def test_the_schema_is_printed() -> None:
