@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from flows.announce import PARTIAL, announce, announce_end, announce_start, stat
 from flows.cancel import cancel_regions
 from flows.image_runs import add_tags, run_name
 from flows.regions import MAX_CONCURRENT, run_regions
-from flows.report import report
+from flows.report import PICTURE_SIZE, report
 from flows.run_form import RequestInForm
 from flows.throughput import throughput_of
 from tasks.errors import SwathError
@@ -76,6 +77,7 @@ def image(
 
 
 def _work(request: Request, url: str, region_size: int | None) -> State[Summary]:
+    began = datetime.now(UTC)
     announce_start(request, url)
     plan: Plan = plan_step(request, url)
     throughput = partial(throughput_of, plan.request, plan.grid, MAX_CONCURRENT)
@@ -85,9 +87,16 @@ def _work(request: Request, url: str, region_size: int | None) -> State[Summary]
         lost = run_regions(plan, regions, work_uri)
         started = flow_run.get_scheduled_start_time()
         finished = finish_image(
-            plan, regions, lost, work_uri, started, merge=merge_step, publish=publish_step
+            plan,
+            regions,
+            lost,
+            work_uri,
+            started,
+            began=began,
+            merge=merge_step,
+            publish=partial(publish_step, preview_size=PICTURE_SIZE),
         )
-    report(finished.summary, regions, finished.ledgers)
+    report(plan, regions, finished)
     return _final_state(finished.summary)
 
 

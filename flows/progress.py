@@ -53,7 +53,7 @@ class RegionProgress(SilentObserver):
         with log_errors("The progress of this region"), client_without_retries() as client:
             progress = _progress(self._done, self._tiles, f"{self._done} of {self._tiles} tiles")
             if self._artifact is None:
-                self._artifact = _create(client, progress)
+                self._artifact = _create(client, "region-progress", progress)
             else:
                 client.update_artifact(self._artifact, progress)
 
@@ -89,7 +89,7 @@ def _watch(image_run: UUID, tiles: int, ended: Event) -> None:
                 done = _tiles_done(client, image_run)
                 progress = _progress(done, tiles, rate.text(done))
                 if artifact is None:
-                    artifact = _create(client, progress)
+                    artifact = _create(client, "progress", progress)
                 else:
                     client.update_artifact(artifact, progress)
             except Exception:  # the next update may succeed
@@ -98,12 +98,13 @@ def _watch(image_run: UUID, tiles: int, ended: Event) -> None:
 
 def _progress(done: int, tiles: int, text: str) -> ArtifactUpdate:
     """The content of a progress artifact: percent of tiles done, and a text."""
-    return ArtifactUpdate(data=100.0 * done / tiles, description=text)
+    return ArtifactUpdate(data=round(100 * done / tiles, 2), description=text)
 
 
-def _create(client: SyncPrefectClient, progress: ArtifactUpdate) -> UUID:
-    """Create a progress artifact on the current flow run."""
+def _create(client: SyncPrefectClient, key: str, progress: ArtifactUpdate) -> UUID:
+    """Create a progress artifact on the current flow run, under a key that is its title."""
     artifact = ArtifactCreate(
+        key=key,
         type="progress",
         data=progress.data,
         description=progress.description,

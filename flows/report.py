@@ -1,7 +1,8 @@
-"""The artifacts of a finished image's run: a summary, and a table of its regions."""
+"""The artifacts of a finished image's run: a summary with a picture, and a table of its regions."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -9,58 +10,107 @@ from uuid import UUID
 
 import pyarrow as pa
 from prefect import get_client, get_run_logger
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
 from flows.run_records import children_of, log_errors, read_all, write_metrics
-from flows.startup import TITLES, Startup, medians, startup, startup_of
+from flows.startup import medians, startup, startup_of
 from tasks.grid.tiles import Region
-from tasks.reporting.summary import Summary
+from tasks.job.image import FinishedImage
+from tasks.planning.plan import Plan
+from tasks.reporting.page import summary_page
+from tasks.reporting.region_table import RegionRow, region_table
+from tasks.reporting.summary import percent
 from tasks.results import coverage
 
+PICTURE_SIZE = 640
+"""Pixels of the longer side of the picture in the summary: the width of Prefect's page."""
 
-def report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Table]) -> None:
+# Prefect keeps an artifact in a row of its database, and sends it with every list that shows it
+_PICTURE_BYTES = 100_000
+
+
+def report(plan: Plan, regions: Sequence[Region], finished: FinishedImage) -> None:
     """Create both artifacts on the current run, with start-up times of the run and its regions.
 
-    The results are already published, so an error here is only logged.
+    The results are already published, so an error here is only logged. The keys are the same for
+    all runs: a run shows its own artifacts, and the page of artifacts does not grow with the jobs.
 
     Args:
-        summary: The outcome of the image.
+        plan: The plan of the image.
         regions: All its regions.
-        ledgers: The ledger of each.
+        finished: Its published results.
     """
+    runs: dict[int, FlowRun] = {}
+    with log_errors("The start of the regions"):
+        runs = _region_runs()
     with log_errors("The summary of this run"):
-        _report(summary, regions, ledgers)
+        _create_summary(plan, finished, [run for run in runs.values() if _completed(run)])
+    with log_errors("The table of regions"):
+        _create_region_table(regions, finished.ledgers, runs)
 
 
-def _report(summary: Summary, regions: Sequence[Region], ledgers: Sequence[pa.Table]) -> None:
-    runs = _region_runs()
-    startups = {index: startup_of(run) for index, run in runs.items()}
-    own = startup(min(filter(None, map(_first_tile, runs.values())), default=None))
+def _create_summary(plan: Plan, finished: FinishedImage, runs: Sequence[FlowRun]) -> None:
+    own = startup(min(filter(None, map(_first_tile, runs)), default=None))
     get_run_logger().info("Start-up: %s", own)
     write_metrics(own.stages)
+    picture = None
+    with log_errors("The picture of this run"):
+        picture = _picture(plan, finished)
+    text = str(own)
+    if len(runs) > 1:
+        text += f"; median of {len(runs)} regions: {medians(list(map(startup_of, runs)))}"
+    summary = finished.summary
+    features = f"{summary.features:,} features"
     create_markdown_artifact(
-        f"{summary.markdown()}\n\n{_startup_table(own, list(startups.values()))}",
-        description=summary.message,
+        summary_page(summary, picture, text),
+        key="summary",
+        description=f"{summary.status}: {features}, {percent(summary.covered)} of the area covered",
     )
-    create_table_artifact(
-        [_row(*region, startups) for region in zip(regions, ledgers, strict=True)],
-        description="Regions: tiles by state, detections before the merge, seconds to start",
+
+
+def _create_region_table(
+    regions: Sequence[Region], ledgers: Sequence[pa.Table], runs: Mapping[int, FlowRun]
+) -> None:
+    rows = [
+        _row(region, ledger, runs.get(region.index))
+        for region, ledger in zip(regions, ledgers, strict=True)
+    ]
+    create_markdown_artifact(
+        region_table(rows), key="regions", description=f"Regions of the image: {len(rows)}"
     )
+
+
+def _picture(plan: Plan, finished: FinishedImage) -> str | None:
+    """The picture of the image with its features, as a data URL; None without features to draw."""
+    # late: nothing before needs these imports
+    from tasks.publish.preview import draw  # noqa: PLC0415
+
+    if finished.layer is None:
+        return None
+    encoded = draw(
+        plan.image,
+        finished.layer,
+        coverage.concatenate(finished.ledgers),
+        encoding="JPEG",
+        max_bytes=_PICTURE_BYTES,
+        read_role=plan.request.image_read_role,
+    )
+    return f"data:image/jpeg;base64,{b64encode(encoded).decode()}"
 
 
 def _region_runs() -> dict[int, FlowRun]:
-    """The completed runs of this image's regions, by the region's index."""
+    """The run of each of this image's regions by the region's index; of several, the last."""
     regions = children_of(UUID(flow_run.id))
-    runs: list[FlowRun] = []
-    with log_errors("The start of the regions"), get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client:
         runs = read_all(partial(client.read_flow_runs, flow_run_filter=regions))
-    return {
-        Region.model_validate(run.parameters["region"]).index: run
-        for run in runs
-        if run.state is not None and run.state.is_completed()
-    }
+    runs.sort(key=lambda run: (_completed(run), run.start_time is not None, run.start_time))
+    return {Region.model_validate(run.parameters["region"]).index: run for run in runs}
+
+
+def _completed(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_completed()
 
 
 def _first_tile(run: FlowRun) -> float | None:
@@ -71,35 +121,13 @@ def _first_tile(run: FlowRun) -> float | None:
     return (run.start_time + timedelta(seconds=seconds)).timestamp()
 
 
-def _startup_table(own: Startup, regions: Sequence[Startup]) -> str:
-    """The start-up times of an image's run and of its regions, as Markdown."""
-    rows = {"this run": own, f"median of {len(regions)} regions": medians(regions)}
-    return "\n".join(
-        [
-            "## Start-up, in seconds",
-            "",
-            f"| | {' | '.join(TITLES.values())} |",
-            f"| --- |{' ---: |' * len(TITLES)}",
-            *(
-                f"| {name} | {' | '.join(_stage_columns(each).values())} |"
-                for name, each in rows.items()
-            ),
-        ]
+def _row(region: Region, ledger: pa.Table, run: FlowRun | None) -> RegionRow:
+    return RegionRow(
+        region=region,
+        tiles=coverage.count(ledger),
+        detections=coverage.detections(ledger),
+        # from both pages of an artifact, whatever the address and the prefix of the UI
+        url=None if run is None else f"../../runs/flow-run/{run.id}",
+        state=None if run is None else run.state_name,
+        seconds=None if run is None else run.total_run_time.total_seconds(),
     )
-
-
-def _row(region: Region, ledger: pa.Table, startups: Mapping[int, Startup]) -> dict[str, str | int]:
-    return {
-        "region": region.name,
-        **coverage.count(ledger),
-        "detections": coverage.detections(ledger),
-        **_stage_columns(startups.get(region.index, Startup())),
-    }
-
-
-def _stage_columns(own: Startup) -> dict[str, str]:
-    """Seconds of each stage of a start-up by title; a dash for a stage that it did not have."""
-    stages = own.stages
-    return {
-        title: f"{stages[name]:.2f}" if name in stages else "–" for name, title in TITLES.items()
-    }

@@ -37,12 +37,16 @@ def publish_step(
     read_detections: ReadDetections | None,
     ledger: pa.Table,
     inferred: datetime,
+    *,
+    preview_size: int | None = None,
 ) -> Published:
     """Publish the results of an image, as `tasks.publish.publish_image`."""
     # late: this import is slow, and a region's run does not need it
     from tasks.publish import publish_image  # noqa: PLC0415
 
-    return publish_image(request, image, read_detections, ledger, inferred)
+    return publish_image(
+        request, image, read_detections, ledger, inferred, preview_size=preview_size
+    )
 
 
 @dataclass(frozen=True)

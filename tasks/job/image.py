@@ -33,6 +33,7 @@ from tasks.storage import objects
 
 if TYPE_CHECKING:
     from tasks.publish import Published, ReadDetections
+    from tasks.publish.preview import FeatureLayer
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +51,12 @@ class FinishedImage:
     Attributes:
         summary: The outcome.
         ledgers: The ledger of each region, `coverage.SCHEMA`.
+        layer: The features for a preview, if `publish` collected them.
     """
 
     summary: Summary
     ledgers: Sequence[pa.Table]
+    layer: FeatureLayer | None = None
 
 
 def work_image(
@@ -144,6 +147,7 @@ def finish_image(
     work_uri: str,
     started: datetime,
     *,
+    began: datetime | None = None,
     merge: Merge = merge_detections,
     publish: Publish | None = None,
 ) -> FinishedImage:
@@ -154,7 +158,8 @@ def finish_image(
         regions: All its regions.
         lost: Index of each region that stored no results, with the reason.
         work_uri: Where the other regions stored theirs.
-        started: When the job began; published as the inference time of all features.
+        started: When the job was to begin; published as the inference time of all features.
+        began: When it did begin, for the summary's duration; None if that was when it was to.
         merge: Merges the deferred detections.
         publish: Publishes the results; None for `tasks.publish.publish_image`.
 
@@ -172,17 +177,20 @@ def finish_image(
     merged = plan.clip_to_roi(merge(deferred, plan.request.algorithm, plan.grid, ledger))
     failed = status is JobStatus.FAILED
     read_detections = None if failed else partial(results.all_detections, merged)
-    outputs, repaired = _publish(plan, read_detections, ledger, started, publish)
+    published = _publish(plan, read_detections, ledger, started, publish)
     summary = summarise(
         ledger,
         job_id=plan.request.job_id,
         image=plan.image.url,
         status=status,
         features=decided + len(merged),
-        outputs=outputs,
-        repaired=repaired,
+        classes=published.classes,
+        outputs=published.uris,
+        repaired=published.repaired,
+        seconds=(datetime.now(UTC) - (began or started)).total_seconds(),
+        georeference=plan.image.georeference,
     )
-    return FinishedImage(summary, ledgers)
+    return FinishedImage(summary, ledgers, published.layer)
 
 
 def _region_ledger(plan: Plan, region: Region, lost: str | None, work_uri: str) -> pa.Table:
@@ -202,27 +210,22 @@ def _publish(
     ledger: pa.Table,
     started: datetime,
     publish: Publish | None,
-) -> tuple[dict[str, str], int]:
+) -> Published:
     """Publish the results of an image.
 
     If every tile failed, an error of the publication is only logged: the reason why the tiles
     failed matters more to users.
-
-    Returns:
-        URI of each output by its name, and the number of features with a repaired geometry.
     """
-    if publish is None:
-        from tasks.publish import publish_image  # noqa: PLC0415 - late, as in `check_plan`
+    from tasks.publish import Published, publish_image  # noqa: PLC0415 - late, as in `check_plan`
 
-        publish = publish_image
+    publish = publish or publish_image
     try:
-        published = publish(plan.request, plan.image, read_detections, ledger, started)
+        return publish(plan.request, plan.image, read_detections, ledger, started)
     except PublishError as error:
         if read_detections is not None:
             raise
         logger.warning("%s", error)
-        return {}, 0
-    return published.uris, published.repaired
+        return Published({})
 
 
 def _work_regions(

@@ -7,13 +7,17 @@ every tile failed; then the features are written, and the ledger last.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.errors import PublishError, SwathError
 from tasks.imagery import Georeference, Image
@@ -27,6 +31,9 @@ from tasks.request import FileOutput, KinesisOutput, Output, Request, S3Output
 from tasks.settings import settings
 from tasks.storage import objects
 from tasks.storage.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    from tasks.publish.preview import FeatureLayer
 
 ReadDetections = Callable[[], Iterable[pa.Table]]
 """Reads the merged detections from the beginning: tables of `detections.SCHEMA`."""
@@ -65,10 +72,14 @@ class Published:
             `kinesis`. A name that an earlier output has already gets the number of its output, as
             in `geojson-2`.
         repaired: Number of features whose geometry was invalid and was changed to a valid one.
+        classes: Number of features of each class, the most frequent first.
+        layer: The features for a preview; None if none was asked for.
     """
 
     uris: dict[str, str]
-    repaired: int
+    repaired: int = 0
+    classes: Mapping[str, int] = field(default_factory=dict)
+    layer: FeatureLayer | None = None
 
 
 def publish_image(
@@ -77,6 +88,8 @@ def publish_image(
     read_detections: ReadDetections | None,
     ledger: pa.Table,
     inferred: datetime,
+    *,
+    preview_size: int | None = None,
 ) -> Published:
     """Publish the results of an image to the outputs of its request.
 
@@ -87,6 +100,8 @@ def publish_image(
         ledger: Table of `coverage.MEASURED`.
         inferred: Time of inference for all features: the start of the run, so that repeating the
             publication gives the same bytes.
+        preview_size: Pixels of the longer side of a preview whose features are collected on the
+            way; None for no preview.
 
     Raises:
         PublishError: As `publish`.
@@ -100,11 +115,21 @@ def publish_image(
     )
     results = ImageResults(read_detections, metadata, ledger, image.georeference)
     stem = request.file_names()[image.url]
-    return publish(request.outputs, results, stem, settings().local_roots)
+    new_layer: Callable[[], FeatureLayer] | None = None
+    if preview_size is not None:
+        # late: a job without a preview does not need the imports
+        from tasks.publish.preview import FeatureLayer  # noqa: PLC0415
+
+        new_layer = partial(FeatureLayer, image.size, preview_size)
+    return publish(request.outputs, results, stem, settings().local_roots, new_layer)
 
 
 def publish(
-    outputs: Sequence[Output], results: ImageResults, stem: str, roots: Sequence[Path] = ()
+    outputs: Sequence[Output],
+    results: ImageResults,
+    stem: str,
+    roots: Sequence[Path] = (),
+    new_layer: Callable[[], FeatureLayer] | None = None,
 ) -> Published:
     """Write results to every output; an output that fails does not stop the others.
 
@@ -113,13 +138,14 @@ def publish(
         results: Detections and ledger, or the ledger alone.
         stem: File name without the ending of the format: the image's own file name.
         roots: Folders that the operator allows local outputs in.
+        new_layer: Makes an empty layer of a preview, which the features are added to; or None.
 
     Raises:
         PublishError: At least one output failed; the message names them and what was published.
     """
     uris: dict[str, str] = {}
     failed: list[str] = []
-    batches = _CountedBatches(results)
+    batches = _CountedBatches(results, new_layer)
     with temporary_folder() as folder, _withdrawn_if_interrupted(uris):
         to_files = any(output.type != "Kinesis" for output in outputs)
         files = _write_files(folder, results, batches) if to_files else {}
@@ -137,7 +163,8 @@ def publish(
     if failed:
         published = ", ".join(uris.values()) or "nothing"
         raise PublishError(f"{' '.join(failed)} Published nevertheless: {published}.")
-    return Published(uris, batches.repaired)
+    classes = dict(batches.classes.most_common())
+    return Published(uris, batches.repaired, classes, batches.layer)
 
 
 @contextmanager
@@ -161,18 +188,29 @@ class _CountedBatches:
 
     Attributes:
         repaired: Features with a repaired geometry, as the last complete pass found.
+        classes: Features of each class, as the last complete pass found.
+        layer: The features for a preview, from the last complete pass; or None.
     """
 
-    def __init__(self, results: ImageResults) -> None:
+    def __init__(self, results: ImageResults, new_layer: Callable[[], FeatureLayer] | None) -> None:
         self._results = results
+        self._new_layer = new_layer
         self.repaired = 0
+        self.classes: Counter[str] = Counter()
+        self.layer = new_layer and new_layer()
 
     def __iter__(self) -> Iterator[FeatureBatch]:
-        repaired = 0
+        repaired, classes = 0, Counter[str]()
+        layer = self._new_layer and self._new_layer()
         for batch in self._results.batches():
+            table = batch.features.table
             repaired += int(batch.features.repaired.sum())
+            for each in pc.value_counts(table["class_name"]).to_pylist():
+                classes[each["values"]] += each["counts"]
+            if layer is not None:
+                layer.add(table)
             yield batch
-        self.repaired = repaired
+        self.repaired, self.classes, self.layer = repaired, classes, layer
 
 
 def _write_files(

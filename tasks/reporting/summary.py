@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from tasks.errors import SwathError
+from tasks.imagery import Georeference
 from tasks.reporting.status import JobStatus
-from tasks.request.locations import file_name
 from tasks.results import coverage
 from tasks.results.coverage import TileState
 
-_MAX_LISTED = 10  # reasons; also failed tiles
+MAX_REASONS = 10
+"""Reasons of failure of which tiles are listed in a summary."""
+
+_MAX_TILES = 3  # listed for each reason
 
 
 class FailedTile(BaseModel):
@@ -26,6 +32,8 @@ class FailedTile(BaseModel):
         width: Width in pixels.
         height: Height in pixels.
         reason: Why it failed.
+        longitude: Of its centre, in degrees; None if not known.
+        latitude: Of its centre, in degrees; None if not known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,11 +44,8 @@ class FailedTile(BaseModel):
     width: int
     height: int
     reason: str
-
-    @property
-    def text(self) -> str:
-        """Its window, and why it failed."""
-        return f"tile {self.tile} at {self.x},{self.y} {self.width}×{self.height}: {self.reason}"
+    longitude: float | None = None
+    latitude: float | None = None
 
 
 class Summary(BaseModel):
@@ -51,13 +56,17 @@ class Summary(BaseModel):
         image: URL of the image.
         status: SUCCESS, PARTIAL or FAILED.
         features: Number of features published.
+        classes: Number of features of each class, the most frequent first.
+        seconds: From the start of the job to its publication; None if not known.
+        calls: Number of calls of the model.
+        failed_calls: Number of those that failed, repeated ones included.
         tiles: Number of tiles in each state.
         shares: Share (0 to 1) of the region of interest in each state, by the tiles' cells.
         rejected: Number of features that broke the model's contract and were left out.
         rejections: Reasons for that with the number of tiles, most frequent first; of each tile,
             only the reason for its first such feature counts.
         reasons: Reasons why tiles failed with the number of tiles, most frequent first.
-        failed: The first tiles that failed.
+        failed: The first three tiles that failed for each of the ten most frequent reasons.
         outputs: URI of each file and stream by its name, as `tasks.publish.Published.uris`.
         repaired: Number of published features whose geometry was invalid and was repaired.
         filtered: Number of the model's detections that were dropped before the merge, for their
@@ -70,6 +79,10 @@ class Summary(BaseModel):
     image: str
     status: JobStatus
     features: int
+    classes: dict[str, int] = {}
+    seconds: float | None = None
+    calls: int = 0
+    failed_calls: int = 0
     tiles: dict[str, int]
     shares: dict[str, float]
     rejected: int
@@ -88,10 +101,10 @@ class Summary(BaseModel):
     @property
     def message(self) -> str:
         """The outcome in one line."""
-        parts = [f"{self.features} features", f"{_percent(self.covered)} of the area covered"]
+        parts = [f"{self.features} features", f"{percent(self.covered)} of the area covered"]
         if self.reasons:
             why = f"most often because: {self.reasons[0][0]}"
-            parts.append(f"{self._failed_text}, {why}")
+            parts.append(f"{self.failed_text}, {why}")
         if self.rejected:
             parts.append(f"{self.rejected} invalid features left out")
         if self.rejections:
@@ -103,46 +116,12 @@ class Summary(BaseModel):
         tiles = ", ".join(f"{number} {state}" for state, number in self.tiles.items())
         return "; ".join([*parts, f"tiles: {tiles}"])
 
-    def markdown(self) -> str:
-        """The outcome as a Markdown page."""
-        lines = [
-            f"# {self.status}: {file_name(self.image)} · {self.job_id}",
-            f"**{self.features} features** in `{self.image}`",
-            "",
-            f"**{_percent(self.covered)} of the area covered**",
-            "",
-            "| state | tiles | share of the area |",
-            "| --- | ---: | ---: |",
-            *(
-                f"| {state} | {number} | {_percent(self.shares[state])} |"
-                for state, number in self.tiles.items()
-            ),
-            "",
-            *(f"- {name}: [{uri}]({uri})" for name, uri in self.outputs.items()),
-        ]
-        if self.rejected:
-            lines += ["", f"{self.rejected} features broke the model's contract and were left out."]
-            lines += _listed(self.rejections)
-        if self.filtered:
-            lines += ["", f"{self.filtered} detections were filtered out by class or score."]
-        if self.repaired:
-            lines += ["", f"{self.repaired} features had an invalid geometry, which was repaired."]
-        if self.reasons:
-            lines += ["", "## Why tiles failed", "", f"{self._failed_text}.", ""]
-            lines += _listed(self.reasons)
-            lines += [
-                "",
-                "The first failed tiles:",
-                "",
-                *(f"- {tile.text}" for tile in self.failed),
-            ]
-        return "\n".join(lines)
-
     @property
-    def _failed_text(self) -> str:
+    def failed_text(self) -> str:
+        """How much of the area failed, in how many tiles."""
         number = self.tiles[TileState.FAILED]
         tiles = "1 tile" if number == 1 else f"{number} tiles"
-        return f"{_percent(self.shares[TileState.FAILED])} failed in {tiles}"
+        return f"{percent(self.shares[TileState.FAILED])} failed in {tiles}"
 
 
 class IncompleteJobError(SwathError):
@@ -169,7 +148,10 @@ def summarise(
     status: JobStatus,
     features: int,
     outputs: dict[str, str],
+    classes: Mapping[str, int] | None = None,
     repaired: int = 0,
+    seconds: float | None = None,
+    georeference: Georeference | None = None,
 ) -> Summary:
     """Summarise an image's run from its ledger.
 
@@ -180,19 +162,27 @@ def summarise(
         status: As `status_of` returns it.
         features: Number of features published.
         outputs: URI of each file and stream by its name.
+        classes: Number of features of each class.
         repaired: Number of those features whose geometry was repaired.
+        seconds: From the start of the job to its publication.
+        georeference: The image's, to say where failed tiles are; or None.
     """
+    calls, failed_calls = coverage.calls(ledger)
     return Summary(
         job_id=job_id,
         image=image,
         status=status,
         features=features,
+        classes=dict(classes or {}),
+        seconds=seconds,
+        calls=calls,
+        failed_calls=failed_calls,
         tiles=coverage.count(ledger),
         shares=coverage.shares(ledger),
         rejected=coverage.rejected(ledger),
         rejections=coverage.rejections(ledger),
         reasons=coverage.reasons(ledger),
-        failed=[FailedTile.model_validate(line) for line in coverage.failures(ledger, _MAX_LISTED)],
+        failed=_located(coverage.failures(ledger, MAX_REASONS, _MAX_TILES), georeference),
         outputs=outputs,
         repaired=repaired,
         filtered=coverage.filtered(ledger),
@@ -216,14 +206,25 @@ def status_of(tiles: Mapping[str, int], *, all_rejected: bool = False) -> JobSta
     return JobStatus.PARTIAL if tiles[TileState.INFERRED] else JobStatus.FAILED
 
 
-def _percent(share: float) -> str:
+def _located(rows: list[dict[str, Any]], georeference: Georeference | None) -> list[FailedTile]:
+    """Tiles that failed, with the longitude and latitude of their centres where known."""
+    tiles = [FailedTile.model_validate(row) for row in rows]
+    if not tiles or georeference is None:
+        return tiles
+    centres = [(tile.x + tile.width / 2, tile.y + tile.height / 2) for tile in tiles]
+    world = georeference.to_world(np.array(centres))
+    return [
+        tile.model_copy(update={"longitude": longitude, "latitude": latitude})
+        if isfinite(longitude) and isfinite(latitude)
+        else tile
+        for tile, (longitude, latitude) in zip(tiles, world.tolist(), strict=True)
+    ]
+
+
+def percent(share: float) -> str:
     """A share as text: `100 %` and `0 %` only if the share is exactly 1 or 0."""
     if 0 < share < 0.001:
         return "less than 0.1 %"
     if 0.999 < share < 1:
         return "more than 99.9 %"
     return f"{share:.0%}".replace("%", " %") if share in (0, 1) else f"{100 * share:.1f} %"
-
-
-def _listed(reasons: Sequence[tuple[str, int]]) -> list[str]:
-    return [f"- {number} × {why}" for why, number in reasons[:_MAX_LISTED]]

@@ -167,10 +167,19 @@ def shares(table: pa.Table) -> dict[str, float]:
     return {state.value: areas.get(state.value, 0.0) / whole for state in TileState}
 
 
-def failures(table: pa.Table, most: int) -> list[dict[str, Any]]:
-    """The rows of the first `most` tiles that failed, in the order of the grid."""
-    failed: list[dict[str, Any]] = _in_state(table, TileState.FAILED).slice(0, most).to_pylist()
-    return failed
+def failures(table: pa.Table, most_reasons: int, most_tiles: int) -> list[dict[str, Any]]:
+    """The rows of tiles that failed: the first ones for each of the most frequent reasons.
+
+    Args:
+        table: A ledger of `SCHEMA`.
+        most_reasons: Reasons to take, the most frequent first.
+        most_tiles: Tiles to take for each reason, in the order of the grid.
+    """
+    failed = _in_state(table, TileState.FAILED)
+    rows: list[dict[str, Any]] = []
+    for reason, _ in reasons(table)[:most_reasons]:
+        rows += failed.filter(pc.equal(failed["reason"], reason)).slice(0, most_tiles).to_pylist()
+    return rows
 
 
 def reasons(table: pa.Table) -> list[tuple[str, int]]:
@@ -197,6 +206,13 @@ def detections(table: pa.Table) -> int:
 def filtered(table: pa.Table) -> int:
     """Number of detections that were dropped for their class or score, over all tiles."""
     return int(pc.sum(table["filtered"]).as_py() or 0)
+
+
+def calls(table: pa.Table) -> tuple[int, int]:
+    """Number of calls of the model endpoint over all tiles, and how many of them failed."""
+    made = int(pc.sum(table["attempts"]).as_py() or 0)
+    answered = pc.and_(_is(table, TileState.INFERRED), pc.greater(table["attempts"], 0))
+    return made, made - int(pc.sum(answered).as_py() or 0)
 
 
 def measure(table: pa.Table, cells: Cells) -> pa.Table:

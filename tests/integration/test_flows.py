@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import re
 import subprocess
 import sys
 import time
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,8 +18,11 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.warp
+from PIL import Image as Picture
 from prefect import get_client, tags
 from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
     DeploymentFilter,
     DeploymentFilterId,
     FlowFilter,
@@ -93,20 +97,44 @@ def test_the_run_has_a_summary_and_a_table_of_regions(allowed: Path) -> None:
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs()
         (mine,) = [run for run in runs if run.id == end.state_details.flow_run_id]
-        shown = {a.type: a for a in client.read_artifacts() if a.flow_run_id == mine.id}
+        shown = {a.key: a for a in client.read_artifacts() if a.flow_run_id == mine.id}
     assert mine.name == "scene.tif - job-artifacts"
-    assert "SUCCESS" in str(shown["markdown"].data)
-    rows = json.loads(str(shown["table"].data))
-    page = str(shown["markdown"].data)
-    assert "**100 % of the area covered**" in page
-    assert f"- coverage: [{allowed / 'out' / 'scene.tif.coverage.parquet'}]" in page
-    assert rows[0]["region"] == "region 1 of 2, rows 0-403"
-    assert [float(row["first tile"]) > 0 for row in rows] == [True, True]
-    assert [row["queued"] for row in rows] == ["–", "–"]  # no process had to start
-    assert re.search(r"^\| this run \| – \| – \| – \| \d+\.\d\d \|$", page, re.MULTILINE)
-    assert re.search(r"^\| median of 2 regions \| – \| – \| – \| \d+\.\d\d \|$", page, re.MULTILINE)
+    assert shown.keys() == {"progress", "summary", "regions"}
+    page = str(shown["summary"].data).splitlines()
+    assert "# SUCCESS: scene.tif, job-artifacts" in page
+    assert "| area covered | 100 % |" in page
+    assert f"| features | {end.result().features}: bright-target {end.result().features} |" in page
+    assert f"| coverage | `{allowed / 'out' / 'scene.tif.coverage.parquet'}` |" in page
+    start = r"Start-up: first tile \d+\.\d\d s; median of 2 regions: first tile \d+\.\d\d s"
+    assert re.fullmatch(start, page[-1])  # no process had to start
+    picture = re.fullmatch(r"!\[.*\]\(data:image/jpeg;base64,(.*)\)", page[0])
+    assert picture is not None
+    with Picture.open(io.BytesIO(b64decode(picture[1]))) as drawn:
+        assert drawn.size[0] == 640
+    table = str(shown["regions"].data).splitlines()
+    assert [line.split(" | ")[0] for line in table[4:]] == [
+        f"| [{number}](../../runs/flow-run/{run.id})"
+        for number, run in enumerate(sorted(regions_of(end), key=lambda run: run.name), 1)
+    ]
     assert shown["progress"].data == 100
     assert shown["progress"].description == "20 of 20 tiles"
+
+
+def test_a_picture_that_cannot_be_drawn_fails_no_job(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tasks.publish.preview.draw", fail)
+    end = run(request(paint(allowed / "scene.tif"), allowed / "out"), 450)
+    with get_client(sync_client=True) as client:
+        shown = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["summary"]))
+        )
+    assert end.name == "Completed"
+    own = [a for a in shown if a.flow_run_id == end.state_details.flow_run_id]
+    assert str(own[0].data).startswith("# SUCCESS: ")
 
 
 def failing(allowed: Path, name: str = "red.tif", **fields: Any) -> Request:

@@ -101,14 +101,31 @@ def test_reasons_are_those_of_failed_tiles_most_frequent_first(
     assert dict(told) == {why: whys.count(why) for why in whys}
 
 
-@given(outcomes, st.integers(0, len(TILES)))
-def test_the_first_failures_are_listed_in_the_order_of_the_grid(
-    drawn: list[tuple[TileState, str]], most: int
+@given(outcomes, st.integers(0, 3), st.integers(0, len(TILES)))
+def test_the_first_failures_of_each_frequent_reason_are_listed(
+    drawn: list[tuple[TileState, str]], most_reasons: int, most_tiles: int
 ) -> None:
-    told = failures(ledger(records(drawn)), most)
+    table = ledger(records(drawn))
+    told = failures(table, most_reasons, most_tiles)
     failed = [(n, why) for n, (state, why) in enumerate(drawn) if state is TileState.FAILED]
-    assert [(line["tile"], line["reason"]) for line in told] == failed[:most]
+    expected = [
+        line
+        for reason, _ in reasons(table)[:most_reasons]
+        for line in [line for line in failed if line[1] == reason][:most_tiles]
+    ]
+    assert [(line["tile"], line["reason"]) for line in told] == expected
     assert all((line["width"], line["height"]) == (20, 20) for line in told)
+
+
+def test_calls_are_counted_and_those_that_failed() -> None:
+    found = [
+        TileRecord(TILES[0], TileState.INFERRED, attempts=1),
+        TileRecord(TILES[1], TileState.INFERRED, attempts=3),
+        TileRecord(TILES[2], TileState.FAILED, "HTTP 500", attempts=5),
+        TileRecord(TILES[3], TileState.FAILED, "unreadable"),
+        TileRecord(TILES[4], TileState.BLANK),
+    ]
+    assert coverage.calls(ledger(found)) == (9, 7)
 
 
 def finished_ledger(roi: RegionOfInterest | None, *failed: int) -> pa.Table:

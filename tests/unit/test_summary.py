@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from affine import Affine
 
 from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
+from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import FailedTile, Summary, status_of, summarise
 from tasks.results import coverage
@@ -99,47 +101,39 @@ def test_an_incomplete_result_is_not_called_complete(
     assert told in line
 
 
-def test_the_page_of_a_success() -> None:
-    page = Summary(**WHOLE).markdown()
-    assert page.startswith("# SUCCESS: harbour.tif · job-42\n")
-    assert "**12 features** in `s3://images/2024/harbour.tif`" in page
-    assert "**100 % of the area covered**" in page
-    assert "| inferred | 7 | 75.0 % |" in page
-    assert "| failed | 0 | 0 % |" in page
-    assert "- geojson: [s3://out/harbour.tif.geojson](s3://out/harbour.tif.geojson)" in page
-    assert "##" not in page
-
-
-def test_the_page_of_a_partial_result_names_the_ten_commonest_reasons() -> None:
-    page = Summary(**PARTLY).markdown()
-    assert page.startswith("# PARTIAL: ")
-    assert "3 features broke the model's contract" in page
-    assert "1.8 % failed in 12 tiles" in page
-    assert page.index("- 12 × reason 0") < page.index("- 3 × reason 9")
-    assert "reason 10" not in page
-    assert "- tile 9 at 4608,7 512×500: reason 0" in page
-
-
 def test_the_outcome_is_what_the_ledger_says() -> None:
     grid = Grid(1200, 100, 100, 0)
     found = [
-        TileRecord(tile, TileState.FAILED, "HTTP 500")
+        TileRecord(tile, TileState.FAILED, "HTTP 500", attempts=2)
         if tile.index > 0
-        else TileRecord(tile, TileState.INFERRED, "no geometry", rejected=4)
+        else TileRecord(tile, TileState.INFERRED, "no geometry", attempts=1, rejected=4)
         for region in grid.regions(5000)
         for tile in grid.tiles(region)
     ]
     table = coverage.measure(coverage.ledger(found), Cells.of(grid, None))
+    degrees = AffineGeoreference(Affine(0.01, 0, 13, 0, -0.01, 45), "EPSG:4326", (1200, 100))
     told = summarise(
-        table, job_id="j", image="a.tif", status=JobStatus.PARTIAL, features=2, outputs={"a": "b"}
+        table,
+        job_id="j",
+        image="a.tif",
+        status=JobStatus.PARTIAL,
+        features=2,
+        classes={"ship": 2},
+        outputs={"a": "b"},
+        seconds=8.0,
+        georeference=degrees,
     )
     assert told.tiles == {"inferred": 1, "blank": 0, "outside": 0, "failed": 11}
     assert told.shares["failed"] == pytest.approx(11 / 12)
     assert told.covered == pytest.approx(1 / 12)
     assert (told.rejected, told.rejections) == (4, [("no geometry", 1)])
     assert told.reasons == [("HTTP 500", 11)]
-    assert len(told.failed) == 10
-    assert told.failed[0].text == "tile 1 at 100,0 100×100: HTTP 500"
+    assert [tile.tile for tile in told.failed] == [1, 2, 3]
+    first = told.failed[0]
+    assert (first.x, first.y, first.width, first.height) == (100, 0, 100, 100)
+    assert (first.longitude, first.latitude) == pytest.approx((14.5, 44.5))
+    assert (told.calls, told.failed_calls) == (23, 22)
+    assert (told.classes, told.seconds) == ({"ship": 2}, 8.0)
     assert told.outputs == {"a": "b"}
 
 
