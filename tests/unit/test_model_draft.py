@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from deployments.describe import describe
@@ -16,7 +19,13 @@ from deployments.models import list_models
 from tasks.errors import RequestError, SwathError
 from tasks.inference.builtin import MODELS
 from tasks.inference.description import load_description
-from tasks.inference.description.inspection import draft_description
+from tasks.inference.description.inspection import (
+    describe_export,
+    draft_description,
+    is_export,
+    tile_size_of_export,
+)
+from tasks.inference.description.load import description_of
 from tasks.inference.description.placeholders import find_placeholders
 from tasks.inference.description.signature import ModelSignature, TensorSpec
 from tests.onnx_models import COCO, SHARED, YOLOX, answering, of_ultralytics, yolox_nano
@@ -141,6 +150,37 @@ def test_names_in_the_metadata_are_used_if_they_are_as_many_as_the_classes() -> 
 def test_a_model_without_an_image_as_input_is_refused() -> None:
     with pytest.raises(RequestError, match=r"none of its inputs \(tokens \[1, 512\]\)"):
         draft_description(signature({"y": (1, 9)}, {"tokens": (1, 512)}))
+
+
+SIZES = st.lists(st.sampled_from([None, 0, 1, 3, 4, 6, 84, 300, 640, CELLS, 85]), max_size=5)
+TENSORS = st.dictionaries(
+    st.sampled_from(["images", "output0", "boxes", "labels", "scores", "logits"]),
+    st.builds(TensorSpec, st.sampled_from(["float32", "int64", "seq(map)"]), SIZES.map(tuple)),
+    max_size=4,
+)
+TEXTS = st.one_of(
+    st.text(max_size=9),
+    st.sampled_from(["{0: 'a', 1: 'b'}", "['a']", "32", "[640, 640]", "True", "{'nms': True}"]),
+    st.sampled_from(["detect", "{0: float}", "{0: {1: 2}}", "{'a', 'b'}", "1e400", "-1", "b'a'"]),
+)
+METADATA = st.dictionaries(
+    st.sampled_from(["names", "stride", "imgsz", "task", "args", "channels", "end2end"]), TEXTS
+)
+
+
+@settings(max_examples=200)
+@given(inputs=TENSORS, outputs=TENSORS, metadata=METADATA)
+def test_whatever_a_file_declares_is_described_or_refused(
+    inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec], metadata: dict[str, str]
+) -> None:
+    model = ModelSignature("ships.onnx", inputs, outputs, metadata)
+    with suppress(RequestError):
+        json.dumps(draft_description(model).document)
+    if is_export(model):
+        with suppress(RequestError):
+            tile_size_of_export(model)
+        with suppress(RequestError):
+            description_of("ships.onnx", describe_export(model))
 
 
 @pytest.mark.skipif(not YOLOX.exists(), reason=f"there is no {YOLOX}")

@@ -69,6 +69,8 @@ def draft_description(model: ModelSignature) -> Draft:
 
 
 def _image_input(model: ModelSignature) -> tuple[str, TensorSpec]:
+    if not model.outputs:
+        raise RequestError(f"{model.name}: has no outputs; export it again.")
     for name, spec in model.inputs.items():
         if len(spec.shape) in {3, 4}:
             return name, spec

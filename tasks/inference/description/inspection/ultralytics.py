@@ -163,6 +163,8 @@ def _check_task(model: ModelSignature, export: _Export) -> None:
 
 def _input(model: ModelSignature, export: _Export) -> tuple[str, dict[str, Any]]:
     """The name of the input, and its structure."""
+    if not model.inputs:
+        raise RequestError(f"{model.name}: has no inputs; export it again.")
     name, spec = next(iter(model.inputs.items()))
     if len(spec.shape) != 4 or spec.shape[1] is None or not spec.dtype.startswith("float"):
         raise RequestError(
