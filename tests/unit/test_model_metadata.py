@@ -112,6 +112,15 @@ class TestHeads:
         np.testing.assert_allclose(boxes.scores, [0.8])
         assert [boxes.names[place] for place in boxes.classes] == ["barge"]
 
+    def test_nms_within_a_tile_has_the_threshold_of_the_framework(self, tmp_path: Path) -> None:
+        """Boxes of 20 × 20, the second 5 to the right: an IoU of 0.6, below 0.7 and above 0.45."""
+        boxes = {0: [20, 20, 20, 20], 1: [25, 20, 20, 20]}
+        output = yolov8({row: [*box, 0.9 - row / 10, 0] for row, box in boxes.items()})
+        assert len(found(self.model(tmp_path, output, of_ultralytics())).boxes) == 2
+        output = head(3 * CELLS, 7, {row: [*box, 0.9, 1, 0] for row, box in boxes.items()})
+        metadata = {"names": "['ship', 'barge']", "stride": "32"}
+        assert len(found(self.model(tmp_path, output, metadata)).boxes) == 1
+
     @pytest.mark.parametrize(
         "metadata",
         [

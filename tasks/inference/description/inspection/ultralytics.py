@@ -27,6 +27,7 @@ from tasks.inference.description.signature import ModelSignature, TensorSpec
 
 _MARKS = {"names", "stride"}
 _DETECT = "detect"
+_NMS_IOU = 0.7  # of Ultralytics' own predictions; that of YOLOv5 is the default of `yolox`, 0.45
 _OTHER_TASKS = {
     "segment": "masks of objects",
     "semantic": "a class for each pixel",
@@ -205,19 +206,20 @@ def _detector(
     _, rows, columns = output.shape
     classes = len(export.names)
     padded = {"letterbox": "centre", "strides": [export.stride]}
-    whole_boxes = {"type": "yolov8"} | padded
+    raw = {"type": "yolov8"} | padded
+    suppressed = raw | {"end2end": True}
     if export.task is None:
         if columns == 5 + classes:  # centre, size, objectness, classes: as a decoded YOLOX
             return {"type": "yolox", "decoded": True} | padded
         if rows == 4 + classes:
-            return whole_boxes
+            return raw
     elif export.end2end:
         if columns in {None, 6}:
-            return whole_boxes | {"end2end": True}
+            return suppressed
     elif rows == 4 + classes or (rows is None and columns is None and not export.rt_detr):
-        return whole_boxes
+        return raw | {"nms_iou_threshold": _NMS_IOU}
     elif columns == 6 and export.end2end is None and not export.rt_detr:  # YOLOv10 before 2026
-        return whole_boxes | {"end2end": True}
+        return suppressed
     elif columns == 4 + classes or (columns is None and export.rt_detr):
         strides = {"strides": [export.stride]}
         return {"type": "yolov8", "normalized": True, "nms_iou_threshold": 1} | strides
