@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import httpx
 from prefect import get_client
@@ -43,40 +44,56 @@ def wait_for_images(request: Request, message_id: str, console: Console) -> JobS
 
 
 def _wait(request: Request, url: str, message_id: str, console: Console) -> JobStatus:
-    answered, text = time.monotonic(), ""
-    run: FlowRun | None = None
+    text = ""
     with get_client(sync_client=True) as client, console.status("") as status:
-        while run is None or run.state is None or not run.state.is_final():
-            try:
-                # found once: if it ends in failure, the sensor may create no other for this message
-                run = (
-                    find_run(client, request, url, message_id)
-                    if run is None
-                    else client.read_flow_run(run.id)
-                )
-                now = _progress(client, run)
-                answered = time.monotonic()
-            except (httpx.HTTPError, ObjectNotFound) as error:
-                if time.monotonic() > answered + _PATIENCE or isinstance(error, ObjectNotFound):
-                    raise StackError(
-                        f"--wait: the outcome of {url} cannot be read from Prefect any more: "
-                        f"{error}. The request {request.job_id} was sent, and need not be sent "
-                        "again."
-                    ) from error
-                now = text
-            if now != text:
+        for run in _records(client, request, url, message_id):
+            now = _progress(client, run)
+            if now != text and not (run and run.state and run.state.is_final()):
                 text = now
                 status.update(Text(f"{url}: {text}"))
                 if not console.is_terminal:
                     console.print(f"{url}: {text}", soft_wrap=True)
-            time.sleep(_POLL_INTERVAL)
+    assert run is not None
+    assert run.state is not None
     ended = status_of(run.state)
     console.print(f"{url}: {ended}: {run.state.message}", soft_wrap=True)
     return ended
 
 
+def _records(
+    client: SyncPrefectClient, request: Request, url: str, message_id: str
+) -> Iterator[FlowRun | None]:
+    """Read the run of an image every second, None before there is one, until it has ended.
+
+    Raises:
+        StackError: Prefect does not answer any more, or the run was deleted.
+    """
+    answered, run = time.monotonic(), None
+    while True:
+        try:
+            # found once: if it ends in failure, the sensor may create no other for this message
+            run = (
+                client.read_flow_run(run.id) if run else find_run(client, request, url, message_id)
+            )
+            answered = time.monotonic()
+            yield run
+            if run and run.state and run.state.is_final():
+                return
+        except (httpx.HTTPError, ObjectNotFound) as error:
+            if time.monotonic() > answered + _PATIENCE or isinstance(error, ObjectNotFound):
+                raise StackError(
+                    f"--wait: the outcome of {url} cannot be read from Prefect any more: {error}. "
+                    f"The request {request.job_id} was sent, and need not be sent again."
+                ) from error
+        time.sleep(_POLL_INTERVAL)
+
+
 def _progress(client: SyncPrefectClient, run: FlowRun | None) -> str:
     if run is None:
         return "Waiting for the sensor …"
-    waits = run.state is None or run.state.is_scheduled() or run.state.is_pending()
-    return progress_text(client, run) or ("Waiting for a worker …" if waits else "Running …")
+    if run.state is None or run.state.is_scheduled() or run.state.is_pending():
+        return "Waiting for a worker …"
+    try:
+        return progress_text(client, run) or "Running …"
+    except httpx.HTTPError:
+        return "Running …"
