@@ -182,16 +182,19 @@ class MergingOptions:
         """The fields of the request message for the options that are given.
 
         Raises:
-            RequestError: --conf or --iou has an invalid value.
+            RequestError: --conf, --classes or --iou has an invalid value.
         """
         if self.iou is not None and not isfinite(self.iou):
             raise RequestError(f"--iou: {self.iou} is not a finite number; give 0 to 1.")
+        classes = list(_words(self.classes))
+        if self.classes and not classes:
+            raise RequestError("--classes: names no class; give ship,barge, or leave it out.")
         threshold, by_class = _thresholds(_words(self.conf))
         algorithm = {
             "algorithmType": self.merge,
             "iouThreshold": self.iou,
             "skipBoxThreshold": threshold,
-            "classes": list(_words(self.classes)),
+            "classes": classes,
             "classThresholds": by_class,
             "classAgnostic": self.class_agnostic or None,
         }
