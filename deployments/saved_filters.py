@@ -32,9 +32,11 @@ def save_filters(api_url: str) -> None:
     Args:
         api_url: Address of the Prefect server's API.
     """
-    from prefect.client.orchestration import SyncPrefectClient
+    from prefect import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with SyncPrefectClient(api_url) as client:
+    # not a client of the address alone, which has neither the server's key nor its password
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
         for name, query in _NAMES.items():
             values = query | {"range": _WEEK}
             filters = [

@@ -8,9 +8,10 @@ def start_sensor(deployment: str, api_url: str) -> None:
 
     Args:
         deployment: Name of the deployment, such as `sensor/sensor-local`.
-        api_url: Address of the Prefect server's API.
+        api_url: Address of the Prefect server's API; its key or password is in the environment.
     """
-    from prefect.client.orchestration import SyncPrefectClient
+    from prefect import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with SyncPrefectClient(api_url) as client:
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
         client.create_flow_run_from_deployment(client.read_deployment_by_name(deployment).id)

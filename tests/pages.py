@@ -37,7 +37,7 @@ def rows(text: str, first: str) -> list[list[str]]:
 def json_objects(text: str) -> list[dict[str, Any]]:
     """All JSON objects of a page, in code blocks and here-documents; `$NAME` becomes `name`."""
     shell = "\n".join(blocks(text, "sh"))
-    found = [body for _, body in _HERE_DOCUMENT.findall(shell)]
+    found = [body for _, body in _HERE_DOCUMENT.findall(shell) if body.startswith("{")]
     found = [re.sub(r"\$(PWD|HOME)\b", "/home/me", body) for body in found]
     plain = [re.sub(r"\$(\w+)", lambda name: name[1].lower(), body) for body in found]
     return [json.loads(body) for body in blocks(text, "json") + plain]

@@ -26,10 +26,7 @@ from tasks.storage.temporary import temporary_folder
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 _PREFECT_SERVER = [sys.executable, "-m", "deployments.local.prefect_program", "--no-prompt"]
 
-_SERVER_SETTINGS = {
-    # Registering the types of blocks takes longer than the rest of the start
-    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
-    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     # With batches, a task run takes 10 ms of the server's CPU, not 45, and is visible seconds later
@@ -46,6 +43,17 @@ _SERVER_SETTINGS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
         "prefect.server.concurrency.lease_storage.filesystem"
     ),
+    # Runs that ended longer ago than that are deleted, with their logs and artifacts. Longer than a
+    # queue keeps a message (14 days): until then, one that is delivered again finds its runs
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "P30D",
+}
+"""Settings of every Prefect server for Swath: also on AWS, in containers, in docs/prefect.md."""
+
+_LOCAL_SETTINGS = {
+    # Registering the types of blocks takes longer than the rest of the start
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     # SQLite has one writer at a time: wait for its lock instead of failing
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
 }
@@ -128,7 +136,8 @@ def server_environment(home: Path, port: int) -> dict[str, str]:
     """
     return (
         client_environment(home, port)
-        | _SERVER_SETTINGS
+        | SERVER_SETTINGS
+        | _LOCAL_SETTINGS
         | {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{_database(home)}",
             "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",

@@ -146,6 +146,7 @@ def variables(database: Database, home: Path) -> dict[str, str]:
     known = {
         "PREFECT_SERVER_DATABASE_HOST": "127.0.0.1",
         "PREFECT_SERVER_DATABASE_PORT": str(database.port),
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "P30D",
     }
     assert {name for name, value in declared.items() if not isinstance(value, str)} == known.keys()
     (secret,) = container["Secrets"]

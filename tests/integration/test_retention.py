@@ -1,0 +1,137 @@
+"""How long a Prefect server keeps runs: with its settings for Swath, on a real server."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect import flow, get_client, task
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import ArtifactCreate, LogCreate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed, Running
+
+from deployments.local.loopback import free_port
+from deployments.local.prefect_server import PREFECT, PrefectServer, server_environment
+from deployments.local.process import inherited_environment
+from deployments.local.processes import Processes
+
+KEPT = timedelta(days=30)
+
+
+@flow
+def image() -> None: ...
+
+
+@task
+def run_region() -> None: ...
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PrefectServer]:
+    """A server on this machine that looks for old runs every second, not every hour."""
+    often = {"PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "1"}
+    port = free_port()
+    with Processes() as processes:
+        process = processes.start(
+            "the Prefect server",
+            [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env=inherited_environment() | server_environment(tmp_path, port) | often,
+            log=tmp_path / "server.log",
+        )
+        server = PrefectServer(port, tmp_path, process)
+        server.wait()
+        yield server
+
+
+class Runs:
+    """Runs of the server, as an image's run and those of its regions are recorded."""
+
+    def __init__(self, server: PrefectServer, client: SyncPrefectClient) -> None:
+        self._client = client
+        self._database = server.home / "prefect.db"
+
+    def image(self, state: State[None]) -> UUID:
+        run = self._client.create_flow_run(image, state=state)
+        self._client.create_artifact(ArtifactCreate(key="summary", flow_run_id=run.id, data=""))
+        self._log(run.id)
+        return run.id
+
+    def region(self, parent: UUID) -> UUID:
+        waits = self._client.create_task_run(run_region, parent, "0")
+        run = self._client.create_flow_run(image, state=Completed(), parent_task_run_id=waits.id)
+        self._log(run.id)
+        return run.id
+
+    def end(self, run_id: UUID, ago: timedelta) -> None:
+        moment = (datetime.now(UTC) - ago).replace(tzinfo=None).isoformat(" ")
+        with closing(sqlite3.connect(self._database, timeout=60)) as database, database:
+            changed = database.execute(
+                "update flow_run set end_time = ? where id = ?", (moment, str(run_id))
+            )
+            assert changed.rowcount == 1
+
+    def exists(self, run_id: UUID) -> bool:
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+        return self._client.count_flow_runs(flow_run_filter=wanted) == 1
+
+    def traces(self, run_id: UUID) -> int:
+        """Log lines and artifacts of a run."""
+        logs = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+        artifacts = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+        return len(self._client.read_logs(logs)) + len(
+            self._client.read_artifacts(artifact_filter=artifacts)
+        )
+
+    def _log(self, run_id: UUID) -> None:
+        line = LogCreate(
+            name="swath", level=20, message="a", timestamp=datetime.now(UTC), flow_run_id=run_id
+        )
+        self._client.create_logs([line])
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_an_old_run_goes_with_its_regions_and_a_recent_or_unfinished_one_stays(
+    server: PrefectServer,
+) -> None:
+    day = timedelta(days=1)
+    api = temporary_settings({PREFECT_API_URL: server.api_url})
+    with api, get_client(sync_client=True) as client:
+        runs = Runs(server, client)
+        old, recent = runs.image(Completed()), runs.image(Completed())
+        unfinished = runs.image(Running())
+        regions = [runs.region(parent) for parent in (old, recent)]
+        wait_for(lambda: all(runs.traces(run) for run in (old, recent, unfinished, *regions)))
+
+        runs.end(regions[1], KEPT + day)  # its image's run is kept, and so is the region's
+        runs.end(recent, KEPT - day)
+        runs.end(regions[0], KEPT + day)
+        runs.end(old, KEPT + day)
+
+        gone = (old, regions[0])
+        wait_for(lambda: not any(map(runs.exists, gone)))
+        wait_for(lambda: not any(map(runs.traces, gone)))
+        for run in (recent, unfinished, regions[1]):
+            assert runs.exists(run)
+            assert runs.traces(run)
