@@ -1,12 +1,12 @@
-"""The queues, the topic and the buckets of the local stack, in the embedded AWS."""
+"""The queues, the topic and the buckets of one machine, in an emulated AWS."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
-
-from deployments.local.aws import EmbeddedAws
 
 IMAGE_BUCKET = "swath-images"
 RESULT_BUCKET = "swath-results"
@@ -32,18 +32,18 @@ class Resources:
     status_queue_url: str
 
 
-def create_resources(aws: EmbeddedAws) -> Resources:
+def create_resources(client: Callable[[str], AbstractContextManager[Any]]) -> Resources:
     """Create the queues, the topic and the buckets that do not exist yet.
 
     Args:
-        aws: An emulator that answers.
+        client: Opens a boto3 client of a service of an emulator that answers, such as `sqs`.
     """
     from tasks.queue.sqs import VISIBILITY  # slow to import: done here, while the servers start
 
-    with aws.client("s3") as s3:
+    with client("s3") as s3:
         for bucket in (IMAGE_BUCKET, RESULT_BUCKET, WORK_BUCKET):
             s3.create_bucket(Bucket=bucket)  # in us-east-1, no error if the bucket exists
-    with aws.client("sqs") as sqs, aws.client("sns") as sns:
+    with client("sqs") as sqs, client("sns") as sns:
         dead_letter_url = _queue(sqs, "swath-dlq")
         queue_url = _queue(
             sqs,

@@ -94,7 +94,7 @@ class Stack:
         server = prefect_server.start_server(self.processes, self.folder, port=4200)
         cloud = aws.start_aws(self.processes, self.folder)
         aws.wait_for_aws(cloud)
-        resources = create_resources(cloud)
+        resources = create_resources(cloud.client)
         self._progress(f"AWS (SQS, SNS, S3) on {cloud.endpoint_url}")
         environment = cloud.environment | {
             "DO_NOT_TRACK": "1",

@@ -209,7 +209,7 @@ def test_creating_the_aws_resources_twice_is_no_error(tmp_path: Path) -> None:
     with Processes() as processes:
         aws = start_aws(processes, tmp_path)
         wait_for_aws(aws)
-        assert create_resources(aws) == create_resources(aws)
+        assert create_resources(aws.client) == create_resources(aws.client)
         with aws.client("sns") as sns:
             assert len(sns.list_subscriptions()["Subscriptions"]) == 1
 
