@@ -142,11 +142,15 @@ def _print_failed(options: RunOptions, url: str | None = None, *, json: bool) ->
         print(json_text.dumps(_failed_outcome(options, url)), flush=True)
 
 
+_OUTCOME = {
+    *("job_id", "image", "status", "features", "classes", "seconds", "calls", "failed_calls"),
+    *("tiles", "outputs"),
+}
+
+
 def _outcome(summary: Summary) -> dict[str, Any]:
     """The outcome as `--json` prints it."""
-    fields = summary.model_dump(
-        mode="json", include={"job_id", "image", "status", "features", "tiles", "outputs"}
-    )
+    fields = summary.model_dump(mode="json", include=_OUTCOME)
     return fields | {"covered": summary.covered}
 
 
@@ -156,6 +160,10 @@ def _failed_outcome(options: RunOptions, url: str | None) -> dict[str, Any]:
         "image": url,
         "status": JobStatus.FAILED,
         "features": 0,
+        "classes": {},
+        "seconds": None,
+        "calls": 0,
+        "failed_calls": 0,
         "tiles": dict.fromkeys(("inferred", "blank", "outside", "failed"), 0),
         "outputs": {},
         "covered": 0.0,

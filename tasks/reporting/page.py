@@ -30,7 +30,7 @@ def summary_page(summary: Summary, picture_url: str | None, startup: str) -> str
             f"# {summary.status}: {image}, {plain(summary.job_id)}",
             "",
             *_facts(summary),
-            *_invalid(summary),
+            *_left_out(summary),
             *_failures(summary),
             *(["", f"Start-up: {startup}"] if startup else []),
         ]
@@ -98,8 +98,11 @@ def _verbatim(text: str) -> str:
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
-def _invalid(summary: Summary) -> Iterator[str]:
-    """What was wrong with features."""
+def _left_out(summary: Summary) -> Iterator[str]:
+    """How many features were left out or changed, and why."""
+    if summary.filtered:
+        yield ""
+        yield f"{summary.filtered:,} detections were filtered out by class or score."
     if summary.rejected:
         yield ""
         yield f"{summary.rejected:,} features broke the model's contract and were left out."
