@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tasks.errors import StackError
 from tasks.storage.temporary import temporary_folder
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Geometries = NDArray[np.object_]
 
 _WORLD = "EPSG:4326"
-_NODATA = (64, 64, 64)  # red, green, blue of pixels without data in a plot
+_IN_NOTEBOOK = 800  # pixels of the longer side of the picture that a notebook shows
 
 
 class ResultFolder:
@@ -95,11 +95,12 @@ class Result:
         """
         return _read_frame(self.files["coverage"], _windows)
 
-    def preview(self, size: int = 1024) -> bytes:
-        """The image with its features and failed tiles as a PNG, whatever the image's size.
+    def preview(self, size: int = 1024, encoding: Literal["PNG", "JPEG"] = "PNG") -> bytes:
+        """A picture of the image with its features and failed tiles, whatever the image's size.
 
         Args:
             size: Pixels of the longer side.
+            encoding: PNG or JPEG.
 
         Raises:
             ImageError: The image cannot be read, or was replaced.
@@ -112,6 +113,7 @@ class Result:
             files["parquet"],
             files["coverage"],
             size=size,
+            encoding=encoding,
             read_role=self._request.image_read_role,
         )
 
@@ -135,39 +137,16 @@ class Result:
             StackError: geopandas or matplotlib is not installed.
             ImageError: The image cannot be read, or was replaced.
         """
+        features, ledger, image = self.features, self.ledger, self._image
         try:
-            from matplotlib import pyplot as plt
-            from matplotlib.lines import Line2D
-            from matplotlib.patches import Rectangle
+            from deployments.python import plot
         except ImportError as error:
             raise _missing("matplotlib") from error
-        from tasks.imagery.display import to_rgb
-        from tasks.imagery.reading.reduced import read_reduced
-
-        features, ledger, image = self.features, self.ledger, self._image
         if ax is None:
-            height = min(12, max(3, 8 * image.height / image.width))  # inches
-            _, ax = plt.subplots(figsize=(8, height), layout="constrained")
-        reduced = read_reduced(image, size, self._request.image_read_role)
-        if reduced is not None:
-            pixels = to_rgb(reduced, image.palette, _NODATA)
-            ax.imshow(pixels, extent=(0, image.width, image.height, 0))
-        for _, tile in ledger[ledger["state"] == "failed"].iterrows():
-            corner = tile["x"], tile["y"]
-            ax.add_patch(
-                Rectangle(corner, tile["width"], tile["height"], fill=False, hatch="//", ec="red")
-            )
-        handles = []
-        for number, (name, group) in enumerate(features.groupby("class")):
-            colour = f"C{number}"
-            outlines = group.set_geometry("image_geometry", crs=None).geometry
-            areas = outlines.geom_type.isin(["Polygon", "MultiPolygon"])
-            outlines[areas] = outlines[areas].boundary
-            outlines.plot(ax=ax, color=colour, aspect=None, **style)
-            handles.append(Line2D([], [], color=colour, label=f"{name} {len(group):,}"))
-        if legend and handles:
-            ax.legend(handles=handles, loc="upper right")
-        ax.set(xlim=(0, image.width), ylim=(image.height, 0), aspect="equal")
+            ax = plot.new_axes(image)
+        plot.plot_image(ax, image, size, self._request.image_read_role)
+        plot.plot_failed(ax, ledger)
+        plot.plot_features(ax, features, legend=legend, **style)
         return ax
 
     def save(self, folder: str | Path) -> dict[str, Path]:
@@ -190,9 +169,9 @@ class Result:
     def __repr__(self) -> str:
         return f"<swath.Result {self.summary.status}: {self.summary.message}>"
 
-    def _repr_png_(self) -> bytes:
-        """What a notebook shows."""
-        return self.preview()
+    def _repr_jpeg_(self) -> bytes:
+        """What a notebook shows; each time it is opened and saved, so a small file."""
+        return self.preview(_IN_NOTEBOOK, "JPEG")
 
     @property
     def _image(self) -> Image:

@@ -24,7 +24,7 @@ Encoding = Literal["PNG", "JPEG"]
 
 Colour = tuple[int, int, int]
 
-_CLASS_COLOURS: tuple[Colour, ...] = (  # the most frequent class first
+CLASS_COLOURS: tuple[Colour, ...] = (  # the most frequent class first
     (255, 221, 0),
     (0, 229, 255),
     (255, 79, 216),
@@ -141,7 +141,7 @@ def _ranked(layer: FeatureLayer) -> list[str]:
 def _colours(layer: FeatureLayer) -> NDArray[np.uint8]:
     """(256, 3) the colour of each class by its number: the most frequent have their own."""
     colours = np.full((256, 3), _OTHER, np.uint8)
-    for name, colour in zip(_ranked(layer), _CLASS_COLOURS, strict=False):
+    for name, colour in zip(_ranked(layer), CLASS_COLOURS, strict=False):
         colours[layer.number_of(name)] = colour
     return colours
 
@@ -172,10 +172,10 @@ def _draw_outlines(
 
 def _legend(layer: FeatureLayer, failed: int) -> list[tuple[Colour, str]]:
     """The colour and the text of each entry of the legend."""
-    ranked, own = _ranked(layer), len(_CLASS_COLOURS)
+    ranked, own = _ranked(layer), len(CLASS_COLOURS)
     entries = [
         (colour, f"{_short(name)} {layer.classes[name]:,}")
-        for name, colour in zip(ranked, _CLASS_COLOURS, strict=False)
+        for name, colour in zip(ranked, CLASS_COLOURS, strict=False)
     ]
     if others := ranked[own:]:
         number = sum(layer.classes[name] for name in others)
