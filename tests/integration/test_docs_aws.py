@@ -125,11 +125,11 @@ def test_the_table_of_deployments_matches_prefect_yaml() -> None:
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     table = {names(cells[0])[0]: cells[1:3] for cells in rows(AWS, "deployment")}
     for each in declared:
-        if each["name"] == "ecs":
+        if each["name"].endswith("-ecs"):
             given = each["work_pool"]["job_variables"]
             size = f"{given['cpu'] / 1024:g} vCPU, {given['memory'] / 1024:g} GiB"
             limit = each.get("concurrency_limit", 1)
-            assert table.pop(f"{given['task']}/ecs") == [size, str(limit)]
+            assert table.pop(f"{given['task']}/{each['name']}") == [size, str(limit)]
     assert not table
     assert f"work pool `{WORK_POOL}`" in AWS
 

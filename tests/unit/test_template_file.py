@@ -244,7 +244,9 @@ def test_sizes_are_pairs_that_fargate_supports(template: dict[str, Any]) -> None
 
 def test_runs_are_as_large_as_their_deployments_say(resources: dict[str, Any]) -> None:
     declared = yaml.safe_load((TEMPLATE.parents[2] / "prefect.yaml").read_text())["deployments"]
-    ecs = [entry["work_pool"]["job_variables"] for entry in declared if entry["name"] == "ecs"]
+    ecs = [
+        entry["work_pool"]["job_variables"] for entry in declared if entry["name"].endswith("-ecs")
+    ]
     assert len(ecs) == 3
     for given in ecs:
         task = resources[f"{given['task'].title()}Task"]["Properties"]
