@@ -222,6 +222,7 @@ def test_the_smallest_sufficient_overview_is_read(tmp_path: Path) -> None:
     assert reduced is not None
     assert reduced.pixels.shape == (1, 256, 256)
     assert (reduced.pixels == 77).all()
+    assert not reduced.sampled
 
 
 @pytest.mark.parametrize("layout", [{"blockxsize": 256, "blockysize": 256}, {"tiled": False}])
@@ -235,11 +236,23 @@ def test_of_a_large_image_without_overviews_a_sample_of_blocks_is_read(
     image = write(tmp_path / "a.tif", pixels, compress="deflate", **layout)
     reduced = read_reduced(image, 512)
     assert reduced is not None
+    assert reduced.sampled
     _, rows, columns = reduced.pixels.shape
     assert rows * columns < 512 * 256
     assert (reduced.pixels[0, :, : columns // 2] == 200).all()
     assert (reduced.pixels[0, :, columns // 2 + 1 :] == 0).all()
     assert preview(image, [])
+
+
+def test_an_image_that_cannot_be_decoded_within_the_limit_is_drawn_without_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.imagery.reading.reduced._MAX_SEQUENTIAL_BYTES", 1 << 20)
+    path = tmp_path / "a.png"
+    Picture.fromarray(np.full((1100, 1100), 255, np.uint8)).save(path)
+    image = open_image(str(path), roots=[tmp_path])
+    assert read_reduced(image, 512) is None
+    assert (seen(preview(image, [], size=512)) == 64).all()
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real images are not here: ../shared/data")

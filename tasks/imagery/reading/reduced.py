@@ -35,10 +35,12 @@ class ReducedPixels:
         pixels: (bands, rows, columns) in the pixel type of the image: red, green and blue, or one
             band.
         valid: bool (rows, columns), False for pixels without data.
+        sampled: Whether each pixel is that of a block which stands for its neighbours too.
     """
 
     pixels: NDArray[Any]
     valid: NDArray[np.bool_]
+    sampled: bool = False
 
 
 def read_reduced(image: Image, size: int, read_role: str | None = None) -> ReducedPixels | None:
@@ -110,6 +112,7 @@ def _read(
     return ReducedPixels(
         np.block([[part.pixels for part in row] for row in parts]),
         np.block([[part.valid for part in row] for row in parts]),
+        sampled=True,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from math import sqrt
 from typing import Literal
 
 import numpy as np
@@ -48,7 +49,8 @@ _MIN_WIDTH = 320  # of a picture, so that the legend can be read
 _MAX_NAME = 32  # characters
 _MIN_HOLE = 5  # pixels of the picture: the least side of a failed tile
 _HATCH = 6  # pixels from one line to the next
-_DOT_RADII = ((400, 3), (4000, 2), (40000, 1))  # dots up to that number have this radius in pixels
+_MAX_RADIUS = 3  # of a dot in pixels
+_DOTS_SHARE = 0.03  # of the picture, which dots larger than a pixel may cover
 _MAX_BOLD = 1000  # outlines that are drawn two pixels wide; more are drawn one pixel wide
 _JPEG_QUALITIES = (85, 75, 65)
 
@@ -68,7 +70,7 @@ def compose(
         ImageError: The image cannot be read, or was replaced.
     """
     size = layer.width, layer.height
-    pixels, shown = _background(image, size, read_role)
+    pixels, note = _background(image, size, read_role)
     failed = None if ledger is None else ledger.filter(pc.equal(ledger["state"], TileState.FAILED))
     if failed:
         _hatch(pixels, _mask(failed, image.size, size))
@@ -77,8 +79,8 @@ def compose(
     picture = Picture.fromarray(pixels)
     _draw_outlines(picture, layer.outlines(), colours)
     entries = _legend(layer, len(failed) if failed else 0)
-    if not shown:
-        entries.append((_NODATA, "pixels not shown: the image has no overviews"))
+    if note:
+        entries.append((_NODATA, note))
     return _with_legend(picture, entries)
 
 
@@ -97,15 +99,17 @@ def encode(picture: Picture.Image, encoding: Encoding, max_bytes: int | None = N
 
 def _background(
     image: Image, size: tuple[int, int], read_role: str | None
-) -> tuple[NDArray[np.uint8], bool]:
-    """The image's pixels, (height, width, 3), and whether they could be read at all."""
+) -> tuple[NDArray[np.uint8], str]:
+    """The image's pixels, (height, width, 3), and what the legend has to say of them."""
     reduced = read_reduced(image, max(size), read_role)
     if reduced is None:
-        return np.full((size[1], size[0], 3), _NODATA, np.uint8), False
+        pixels = np.full((size[1], size[0], 3), _NODATA, np.uint8)
+        return pixels, "pixels not shown: the image is large and has no overviews"
     picture = Picture.fromarray(to_rgb(reduced, image.palette, _NODATA))
     enlarged = size[0] >= image.width
     how = Picture.Resampling.NEAREST if enlarged else Picture.Resampling.LANCZOS
-    return np.array(picture.resize(size, how)), True
+    note = "pixels sampled: the image is large and has no overviews" if reduced.sampled else ""
+    return np.array(picture.resize(size, how)), note
 
 
 def _mask(tiles: pa.Table, image_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -149,10 +153,10 @@ def _colours(layer: FeatureLayer) -> NDArray[np.uint8]:
 def _draw_dots(
     pixels: NDArray[np.uint8], dots: NDArray[np.uint8], colours: NDArray[np.uint8]
 ) -> None:
-    """Draw dots with a dark edge, large if there are few of them."""
-    count = np.count_nonzero(dots)
-    radius = next((radius for most, radius in _DOT_RADII if count <= most), 0)
-    if radius:
+    """Draw dots, with a dark edge if there are so few of them that they can be large."""
+    side = sqrt(_DOTS_SHARE * dots.size / max(1, int(np.count_nonzero(dots))))
+    radius = min(int(side - 1) // 2, _MAX_RADIUS)
+    if radius > 0:
         pixels[maximum_filter(dots, 2 * radius + 3) > 0] = _SHADOW
         dots = maximum_filter(dots, 2 * radius + 1)
     drawn = dots > 0
