@@ -216,6 +216,10 @@ def describe(
             allow_leading_hyphen=True,
         ),
     ] = None,
+    class_names: Annotated[
+        Path | None,
+        Parameter(help="Text file with the name of each class on a line, in the model's order."),
+    ] = None,
     force: Annotated[bool, Parameter(negative=(), help="Overwrite the file.")] = False,
 ) -> int:
     """Write the description of an ONNX model, and say what is left to fill in.
@@ -224,7 +228,7 @@ def describe(
     """
     from deployments.describe import describe
 
-    return describe(model, out, console, force=force)
+    return describe(model, out, console, force=force, class_names=class_names)
 
 
 @models.command

@@ -13,6 +13,7 @@ from deployments.run.images import absolute_path
 from tasks.errors import RequestError, SwathError, UnsupportedTaskError
 
 if TYPE_CHECKING:
+    from tasks.inference.description.inspection import Draft
     from tasks.inference.description.signature import ModelSignature
 
 _STANDARD_OUTPUT = "-"
@@ -21,7 +22,9 @@ _INNERMOST = re.compile(r"[\[{]\n[^\[\]{}]*\n\s*[\]}]")  # a list or object with
 _CLASSES = "classification:classes"
 
 
-def describe(model: str, out: str | None, console: Console, *, force: bool) -> int:
+def describe(
+    model: str, out: str | None, console: Console, *, force: bool, class_names: Path | None = None
+) -> int:
     """Describe a model.
 
     Args:
@@ -30,13 +33,19 @@ def describe(model: str, out: str | None, console: Console, *, force: bool) -> i
             where its description is looked for, and for none if the model needs no description.
         console: Says what was found, and what is left to fill in.
         force: Whether to overwrite a file.
+        class_names: A text file with the name of each class on a line, in the model's order.
 
     Raises:
-        SwathError: The model cannot be read, or the file exists or cannot be written.
+        SwathError: A file cannot be read, or the description exists already or cannot be written.
     """
-    from tasks.inference.description.inspection import describe_export, is_export
+    from tasks.inference.description.inspection import (
+        describe_export,
+        draft_description,
+        is_export,
+    )
     from tasks.inference.onnx.opening import default_description
 
+    names = _lines(class_names) if class_names else []
     signature = _signature(model)
     console.print(_declarations(signature), soft_wrap=True)
     if is_export(signature):
@@ -47,10 +56,30 @@ def describe(model: str, out: str | None, console: Console, *, force: bool) -> i
         except RequestError as error:  # its inputs and outputs still tell something
             console.print(f"{error}", soft_wrap=True)
         else:
+            if names:
+                raise SwathError(
+                    f"--class-names: the metadata of {model} name its classes already; leave it "
+                    "out, or write the description with --out FILE and edit the names there."
+                )
             return _complete(model, document, out, console, force=force)
     if out is None and "://" in model:
         raise RequestError(f"--out: is needed for {model}; give a file, or - for standard output.")
-    return _draft(signature, out or default_description(model), console, force=force)
+    draft = draft_description(signature, names)
+    return _report(draft, out or default_description(model), console, force=force)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SwathError(
+            f"--class-names: {file} cannot be read ({error}); give a text file with the name of "
+            "each class on a line."
+        ) from error
+    names = [line for line in lines if line]
+    if not names:
+        raise SwathError(f"--class-names: {file} is empty; write the name of each class on a line.")
+    return names
 
 
 def _signature(model: str) -> ModelSignature:
@@ -104,11 +133,9 @@ def _complete(
     return 0
 
 
-def _draft(model: ModelSignature, out: str, console: Console, *, force: bool) -> int:
-    from tasks.inference.description.inspection import draft_description
+def _report(draft: Draft, out: str, console: Console, *, force: bool) -> int:
     from tasks.inference.description.placeholders import find_placeholders
 
-    draft = draft_description(model)
     _write(draft.document, out, force=force)
     kind = draft.title or "of no family that Swath recognises"
     console.print(f"By its outputs, this is {kind}.", soft_wrap=True)

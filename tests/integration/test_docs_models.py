@@ -182,22 +182,22 @@ def pasted(heading: str, folder: Path, **changed: str) -> list[subprocess.Comple
 
 
 def test_a_yolo_runs_as_it_is_exported(tmp_path: Path) -> None:
-    """A model of the form that Ultralytics exports; another, whose description is filled in."""
+    """A model of the form that Ultralytics exports; another, whose classes are named."""
     paint(tmp_path / "scene.tif")
     output = np.zeros((1, 6, 84), np.float32)
     output[0, :, 0] = [32, 32, 20, 10, 0.1, 0.9]
     answering(tmp_path / "best.onnx", {"output0": output}, metadata=of_ultralytics())
     answering(tmp_path / "ships.onnx", {"output": output})
-    described, best, drafted, unfilled = pasted("I have a YOLO", tmp_path)
+    (tmp_path / "names.txt").write_text("ship\nbarge\n")
+    described, best, drafted, ships = pasted("I have a YOLO", tmp_path)
     assert "No description is needed" in described.stderr
     assert best.returncode == 0, best.stderr
     found = properties(tmp_path / "results")
     assert {each["featureClasses"][0]["iri"] for each in found} == {"barge"}
     # 448 pixels in tiles of 64, as exported, with the default overlap of 50: 29 in each direction
     assert len(found) == 29 * 29
-    assert "names of the 2 classes" in drafted.stderr
-    assert unfilled.returncode == 1
-    assert "classification:classes[0].name: is still to be filled in" in unfilled.stderr
+    assert "Nothing is left to fill in" in drafted.stderr
+    assert ships.returncode == 0, ships.stderr
 
 
 def test_a_sagemaker_endpoint_runs_by_its_name(

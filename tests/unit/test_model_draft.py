@@ -307,3 +307,38 @@ def test_the_list_has_every_built_in_model(capsys: pytest.CaptureFixture[str]) -
     listed = capsys.readouterr().out
     assert all(f"\n  {name} " in listed for name in MODELS)
     assert "swath models describe" in listed
+
+
+@pytest.fixture
+def ships(tmp_path: Path) -> Path:
+    """A detector of two classes, as YOLOv8 answers."""
+    return answering(tmp_path / "ships.onnx", {"output": np.zeros((1, 6, 84), np.float32)})
+
+
+def test_class_names_of_a_file_are_filled_in(ships: Path) -> None:
+    names = ships.with_name("ships.names")
+    names.write_text("ship\nbarge, towed\n\n")
+    console = Console(record=True, width=200, stderr=True)
+    assert describe(str(ships), None, console, force=False, class_names=names) == 0
+    assert "Nothing is left to fill in" in console.export_text()
+    (output,) = json.loads(ships.with_suffix(".json").read_text())["mlm:output"]
+    assert [each["name"] for each in output["classification:classes"]] == ["ship", "barge, towed"]
+
+
+@pytest.mark.parametrize("text", ["ship\n", " \n", "\udcff", None])
+def test_class_names_that_do_not_fit_are_refused(ships: Path, text: str | None) -> None:
+    names = ships.with_name("ships.names")
+    if text is not None:
+        names.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(SwathError, match=r"class.names"):
+        describe(str(ships), None, Console(quiet=True), force=False, class_names=names)
+    assert not ships.with_suffix(".json").exists()
+
+
+def test_the_classes_of_an_export_are_those_of_its_metadata(tmp_path: Path) -> None:
+    output = {"output0": np.zeros((1, 6, 84), np.float32)}
+    model = answering(tmp_path / "best.onnx", output, metadata=of_ultralytics())
+    names = tmp_path / "names.txt"
+    names.write_text("tug\nferry\n")
+    with pytest.raises(SwathError, match="metadata"):
+        describe(str(model), None, Console(quiet=True), force=False, class_names=names)

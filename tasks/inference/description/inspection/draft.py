@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, get_args
@@ -37,14 +38,15 @@ class Draft:
     runs: bool = True
 
 
-def draft_description(model: ModelSignature) -> Draft:
+def draft_description(model: ModelSignature, class_names: Sequence[str] = ()) -> Draft:
     """Describe a model by the names and shapes of its inputs and outputs.
 
     Args:
         model: The model, of any exporter.
+        class_names: The names of its classes, in its order; placeholders stand for them if empty.
 
     Raises:
-        RequestError: It has no input that a tile could be made into.
+        RequestError: It has no input that a tile could be made into, or another number of classes.
     """
     name, spec = _image_input(model)
     order = _order(spec)
@@ -55,7 +57,7 @@ def draft_description(model: ModelSignature) -> Draft:
         "mlm:architecture": family.title if family and family.detector else "unknown",
         "mlm:tasks": [task],
         "mlm:input": [_input(name, spec, order, family)],
-        "mlm:output": _outputs(model, family, task),
+        "mlm:output": _outputs(model, family, task, class_names),
     }
     if family is None:
         kinds = placeholder("yolox, yolov8, detr or torchvision, whichever decodes the outputs")
@@ -121,12 +123,14 @@ def _input(
     }
 
 
-def _outputs(model: ModelSignature, family: Family | None, task: str) -> list[dict[str, Any]]:
+def _outputs(
+    model: ModelSignature, family: Family | None, task: str, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
     """The outputs; the one with the classes is the first, which Swath decodes."""
     first = family.output if family else next(iter(model.outputs))
     names = [first, *(name for name in model.outputs if name != first)]
     outputs = [_output(name, model.outputs[name], task) for name in names]
-    outputs[0]["classification:classes"] = _classes(model, family)
+    outputs[0]["classification:classes"] = _classes(model, family, class_names)
     return outputs
 
 
@@ -136,12 +140,19 @@ def _output(name: str, spec: TensorSpec, task: str) -> dict[str, Any]:
     return {"name": name, "tasks": [task], "result": result}
 
 
-def _classes(model: ModelSignature, family: Family | None) -> list[dict[str, Any]]:
+def _classes(
+    model: ModelSignature, family: Family | None, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
     first, count = (family.first_class, family.classes) if family else (0, None)
-    try:
-        names = list(read_names(model, "names")) if "names" in model.metadata else []
-    except RequestError:
-        names = []
+    names = list(class_names)
+    if names and count not in {None, len(names)}:
+        raise RequestError(
+            f"class names: {len(names)} are given, and {model.name} has {count} classes; give one "
+            "name for each, in the order of the model."
+        )
+    if not names and "names" in model.metadata:
+        with suppress(RequestError):
+            names = list(read_names(model, "names"))
     if not names or count not in {None, len(names)}:
         names = [placeholder(f"name of class {first + index}") for index in range(count or 1)]
     return [{"value": first + index, "name": name} for index, name in enumerate(names)]
