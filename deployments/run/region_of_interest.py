@@ -14,6 +14,7 @@ from tasks.errors import RequestError
 
 if TYPE_CHECKING:
     import shapely
+    from pyproj import Transformer
 
 _WKT = re.compile(r"\s*(MULTI)?POLYGON\b", re.IGNORECASE)
 _GEOJSON = {".geojson", ".json"}
@@ -152,32 +153,24 @@ def _united(polygons: list[shapely.Geometry], crs: str, text: str) -> shapely.Ge
     from pyproj import CRS, Transformer
     from pyproj.exceptions import ProjError
 
-    from tasks.imagery.georeference.transformers import wrap_near
-
     try:
         system = CRS.from_user_input(crs)
-        convert = Transformer.from_crs(system, _WGS84, always_xy=True)
+        to_degrees = Transformer.from_crs(system, _WGS84, always_xy=True)
     except ProjError as error:
         raise RequestError(
             f"--roi: the coordinate reference system of {text} is not known ({error}); reproject "
             "it: ogr2ogr -t_srs EPSG:4326."
         ) from error
+    projected = not system.is_geographic
     area = shapely.union_all(polygons)
-    if not system.is_geographic:
+    if projected:
         west, south, east, north = area.bounds
         area = shapely.segmentize(area, max(east - west, north - south) / _SEGMENTS)
-
-    def in_degrees(positions: np.ndarray[Any, np.dtype[np.float64]]) -> Any:  # noqa: ANN401
-        longitude, latitude = convert.transform(*positions.T)
-        if not system.is_geographic:  # a ring across the antimeridian stays in one piece
-            longitude = wrap_near(longitude, longitude[0])
-        return np.stack([longitude, latitude], axis=1)
-
-    parts = [shapely.transform(part, in_degrees) for part in shapely.get_parts(area)]
-    if not all(np.isfinite(shapely.get_coordinates(part)).all() for part in parts):
+    parts = [_in_degrees(part, to_degrees, projected) for part in shapely.get_parts(area)]
+    if not all(part is not None and part.is_valid for part in parts):
         raise RequestError(
-            f"--roi: a part of {text} has no position in longitude and latitude; check that its "
-            "coordinates are in the reference system that it declares."
+            f"--roi: a part of {text} has no position in longitude and latitude, or is around a "
+            "pole; check that its coordinates are in the reference system that it declares."
         )
     globe = shapely.box(-180, -90, 180, 90)
     turned = [
@@ -186,3 +179,28 @@ def _united(polygons: list[shapely.Geometry], crs: str, text: str) -> shapely.Ge
         for turn in (-360, 0, 360)
     ]
     return shapely.union_all(shapely.intersection(turned, globe))
+
+
+def _in_degrees(
+    part: shapely.Geometry, to_degrees: Transformer, projected: bool
+) -> shapely.Geometry | None:
+    """A polygon in longitude and latitude; None if a part has no position or it is around a pole.
+
+    Across the antimeridian, longitudes of a projected polygon continue beyond ±180°.
+    """
+    import numpy as np
+    import shapely
+    from pyproj.enums import TransformDirection
+
+    from tasks.imagery.georeference.transformers import wrap_near
+
+    longitude, latitude = to_degrees.transform(*shapely.get_coordinates(part).T)
+    if projected:
+        poles = to_degrees.transform([0, 0], [90, -90], direction=TransformDirection.INVERSE)
+        if shapely.intersects_xy(part, *poles).any():
+            return None
+        west, south, east, north = part.bounds
+        centre, _ = to_degrees.transform((west + east) / 2, (south + north) / 2)
+        longitude = wrap_near(longitude, centre)
+    positions = np.stack([longitude, latitude], axis=1)
+    return shapely.set_coordinates(part, positions) if np.isfinite(positions).all() else None

@@ -117,6 +117,31 @@ def test_a_polygon_around_the_globe_is_not_turned(tmp_path: Path) -> None:
     assert read(geojson(tmp_path / "roi.geojson", feature(whole))).equals(whole)
 
 
+def test_the_whole_web_map_is_the_globe(tmp_path: Path) -> None:
+    edge = 20_037_508.342789244
+    path = tmp_path / "roi.gpkg"
+    whole = shapely.box(-edge, -edge, edge, edge)
+    geopandas.GeoDataFrame(geometry=[whole], crs="EPSG:3857").to_file(path)
+    assert read(path).bounds == pytest.approx((-180, -85.051129, 180, 85.051129))
+    assert read(path).area == pytest.approx(360 * 2 * 85.051129)
+
+
+def test_a_polygon_around_a_pole_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "roi.gpkg"
+    around, beside = shapely.box(-1e6, -1e6, 1e6, 1e6), shapely.box(1e6, 1e6, 2e6, 2e6)
+    geopandas.GeoDataFrame(geometry=[around], crs="EPSG:3413").to_file(path)
+    assert "or is around a pole" in refusal(path)
+    geopandas.GeoDataFrame(geometry=[beside], crs="EPSG:3413").to_file(path)
+    assert read(path).bounds[1] > 60
+
+
+def test_positions_that_the_system_does_not_have_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "roi.gpkg"
+    far = shapely.box(1e12, 1e12, 2e12, 2e12)
+    geopandas.GeoDataFrame(geometry=[far], crs="EPSG:32633").to_file(path)
+    assert "has no position in longitude and latitude" in refusal(path)
+
+
 def test_heights_are_left_out(tmp_path: Path) -> None:
     path = geojson(tmp_path / "roi.geojson", feature(shapely.force_3d(UNITED, 5)))
     assert read(path).equals(UNITED)
