@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from deployments.run.interruption import end_now, interruptible, not_left_empty
+from deployments.run.interruption import Interruption
 from deployments.run.job import run_image
 from deployments.run.option_names import naming_options
 from deployments.run.options import RunOptions
@@ -39,7 +39,7 @@ def run(
     Raises:
         SwathError: An option has an invalid value, or the only image cannot be processed.
     """
-    with interruptible(console), not_left_empty(options.out):
+    with Interruption(console, options.out) as interruption:
         try:
             with naming_options():
                 request, server = _start(options, console, find_server(prefect))
@@ -51,7 +51,15 @@ def run(
         for url in request.image_urls:
             try:
                 with naming_options():
-                    summary = _work(request, url, options, console, server, json=json)
+                    summary = _work(
+                        request,
+                        url,
+                        options,
+                        console,
+                        server,
+                        interruption=interruption,
+                        json=json,
+                    )
             except SwathError as error:
                 _print_failed(options, url, json=json)
                 if isinstance(error, StackError) or not several:
@@ -89,6 +97,7 @@ def _work(
     console: Console,
     server: Server | None,
     *,
+    interruption: Interruption,
     json: bool,
 ) -> Summary:
     """Work an image here, or as flows on a server."""
@@ -103,7 +112,7 @@ def _work(
     def stop(error: StackError) -> NoReturn:
         console.print(f"swath: {error}", soft_wrap=True)
         _print_failed(options, url, json=json)
-        end_now(console, EXIT[JobStatus.FAILED])
+        interruption.end_now(EXIT[JobStatus.FAILED])
 
     return on_prefect.run_image(
         request, url, server, console, roots=options.roots(), region_rows=rows, on_stopped=stop

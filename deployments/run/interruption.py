@@ -5,79 +5,78 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
-from types import FrameType
-from typing import NoReturn
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self
 
 from rich.console import Console
 
 from tasks.storage.temporary import remove_all
 
-_CLEANUP_SECONDS = 1.5  # in which the run may end by itself, before its process is ended
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CLEANUP_SECONDS = 1.0  # in which the run may end by itself, before its process is ended
 
 
-@contextmanager
-def interruptible(console: Console) -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP end the block, and then the process within two seconds.
+class Interruption:
+    """Ends a run, and then its process within two seconds, after Ctrl-C, SIGTERM or SIGHUP.
 
-    The block gets a KeyboardInterrupt or SystemExit, so that it can clean up. As a call in another
-    thread may last, the process is then ended without waiting for it. Ctrl-C also works where a
-    shell ignores it, as for a command in the background of a script.
+    The context gets a KeyboardInterrupt or SystemExit, so that it can clean up. As a call in
+    another thread may last, the process is then ended without waiting for it; at a second signal,
+    at once. Ctrl-C also works where a shell ignores it, as for a command in the background of a
+    script.
 
     Args:
         console: Where to say that the run is stopping.
+        out: Folder for the results; it is removed at the end if it was made in the context and is
+            empty.
     """
 
-    def stop(number: int, _: FrameType | None) -> NoReturn:
-        console.print("Stopping …")
-        end_soon(console, 128 + number)
+    def __init__(self, console: Console, out: Path) -> None:
+        self._console = console
+        self._new = None if out.exists() else out
+        self._handlers: dict[signal.Signals, Any] = {}
+        self._ending = False
+
+    def __enter__(self) -> Self:
+        """Install the handlers of the signals."""
+        self._handlers = {number: signal.signal(number, self._stop) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Restore the handlers, and remove an empty folder."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._remove_empty()
+
+    def end_now(self, status: int) -> NoReturn:
+        """End the process whatever its threads do, without temporary folders left."""
+        remove_all()
+        self._remove_empty()
+        self._console.show_cursor()  # which a progress bar hides
+        sys.stdout.flush()
+        os._exit(status)
+
+    def _stop(self, number: int, _: FrameType | None) -> NoReturn:
+        status = 128 + number
+        if self._ending:
+            self.end_now(status)
+        self._ending = True
+        timer = Timer(_CLEANUP_SECONDS, self.end_now, (status,))
+        timer.daemon = True
+        timer.start()
+        self._console.print("Stopping …")
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + number)
+        raise SystemExit(status)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def not_left_empty(folder: Path) -> Iterator[None]:
-    """Remove a folder at the end of the block, if it was made in the block and is empty.
-
-    Args:
-        folder: It may not exist.
-    """
-    existed = folder.exists()
-    try:
-        yield
-    finally:
-        if not existed:
+    def _remove_empty(self) -> None:
+        if self._new is not None:
             with suppress(OSError):  # it is not empty, or was not made
-                folder.rmdir()
-
-
-def end_soon(console: Console, status: int) -> None:
-    """End the process as `end_now`, but let it clean up first, for a moment."""
-    timer = Timer(_CLEANUP_SECONDS, end_now, (console, status))
-    timer.daemon = True
-    timer.start()
-
-
-def end_now(console: Console, status: int) -> NoReturn:
-    """End the process whatever its threads do, without temporary folders left.
-
-    Args:
-        console: Its cursor is shown again, which a progress bar hides.
-        status: Exit status.
-    """
-    remove_all()
-    console.show_cursor()
-    sys.stdout.flush()
-    os._exit(status)
+                self._new.rmdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,14 +31,17 @@ sys.exit(status)
 
 def imported(image: Path, out: Path, *arguments: object) -> set[str]:
     """The modules that a run of an image has loaded at its end."""
+    (image.parent / "tmp").mkdir()
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "run", image, "--out", out, *map(str, arguments)],
+        env=os.environ | {"TMPDIR": str(image.parent / "tmp")},
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert list((image.parent / "tmp").iterdir()) == []  # onnxruntime's telemetry leaves a file
     assert (out / f"{image.name}.geojson").is_file()
     return set(done.stderr.splitlines()[-1].split())
 

@@ -88,6 +88,7 @@ def open_session(file: ModelFile, *, cpu_only: bool) -> Session:
 
 @lru_cache(2)
 def _open(file: ModelFile, cpu_only: bool) -> Session:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports its use to its makers else
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError as error:
