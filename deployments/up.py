@@ -73,7 +73,8 @@ def up(console: Console, local_roots: Sequence[Path]) -> int:
         for name, value in record.environment.items():
             console.print(f"  export {name}='{value}'", soft_wrap=True)
         console.print(
-            f"\n  jobs             {address(record.ui_url, JOBS)}\n"
+            f"\n  Prefect UI       {record.ui_url}\n"
+            f"  jobs             {address(record.ui_url, JOBS)}\n"
             f"  without success  {address(record.ui_url, INCOMPLETE_JOBS)}\n"
             f"  queue            {record.queue_url}\n"
             f"  dead letters     {record.dead_letter_url}\n"

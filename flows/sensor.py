@@ -40,7 +40,7 @@ So a backlog stays on the queue, where its depth can be watched, and does not fi
 
 _NO_QUEUE = (
     "There is no queue to drain, so the sensor's schedule was paused: set SWATH_QUEUE_URL for the "
-    "worker, then resume the schedule."
+    "worker, then resume the schedule and run the sensor."
 )
 _SLOT_TIMEOUT = 600.0  # seconds in which the sensor before this one must have ended
 _LONGEST_OUTAGE = 600.0  # seconds without an answer of Prefect or SQS, after which a sensor fails
@@ -66,7 +66,7 @@ def sensor(until: datetime | None = None) -> State[int]:
         Number of image runs created.
     """
     others = SensorRuns() if until is None else None
-    if settings().queue_url is None and others is not None:
+    if not settings().queue_url and others is not None:
         others.pause()
         return Completed(name="No queue", message=_NO_QUEUE, data=0)
     queue = open_queue(settings().queue_url)

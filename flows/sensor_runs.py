@@ -86,7 +86,10 @@ class SensorRuns:
     def _postpone_standby(self, client: SyncPrefectClient) -> None:
         later: State[None] = Scheduled(scheduled_time=datetime.now(UTC) + STANDBY_DELAY)
         assert self._deployment is not None
-        if standby := self._standby(client):
+        standby = self._standby(client)
+        for run in standby[1:]:  # two sensors, at a handover, may have created one each
+            client.delete_flow_run(run.id)
+        if standby:
             client.set_flow_run_state(standby[0].id, later)
         else:
             client.create_flow_run_from_deployment(
@@ -98,8 +101,9 @@ class SensorRuns:
             client.delete_flow_run(run.id)
 
     def _standby(self, client: SyncPrefectClient) -> list[FlowRun]:
-        """The run that stands by, if any; more than one if two sensors have created one at once."""
-        return self._read(client, StateType.SCHEDULED, FlowRunFilterTags(all_=[STANDBY_TAG]))
+        """The runs that stand by, in an order that is the same for every sensor."""
+        found = self._read(client, StateType.SCHEDULED, FlowRunFilterTags(all_=[STANDBY_TAG]))
+        return sorted(found, key=lambda run: run.id)
 
     def _read(
         self, client: SyncPrefectClient, state: StateType, tags: FlowRunFilterTags | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,7 +160,20 @@ def test_the_form_of_a_job_is_filled_in_with_a_valid_example(place: str) -> None
     assert set(required) <= set(found.parameters["request"])
     with get_client(sync_client=True) as client:
         as_it_is = client.create_flow_run_from_deployment(found.id)
+        form = {"request": as_form(found.parameters["request"]), "image_url": None}
+        submitted = client.create_flow_run_from_deployment(found.id, parameters=form)
     assert as_it_is.parameters["request"] == found.parameters["request"]
+    asked = Request.model_validate(submitted.parameters["request"])
+    assert asked == Request.model_validate(found.parameters["request"])
+
+
+def as_form(request: dict[str, Any]) -> dict[str, Any]:
+    """A request as the page sends it: null for what is left empty, and JSON fields as text."""
+    as_json = {
+        name: [{"__prefect_kind": "json", "value": json.dumps(each)} for each in request[name]]
+        for name in ("outputs", "postProcessing")
+    }
+    return request | as_json | {"jobName": None, "imageNodata": None}
 
 
 @pytest.mark.usefixtures("deployed")

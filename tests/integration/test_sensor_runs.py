@@ -103,6 +103,14 @@ def test_while_a_sensor_works_one_run_stands_by_and_is_postponed(watch: Deployme
     assert later.next_scheduled_start_time > first.next_scheduled_start_time
 
 
+def test_of_two_runs_that_stand_by_one_remains(watch: Deployment) -> None:
+    with get_client(sync_client=True) as client:
+        for _ in range(2):
+            client.create_flow_run_from_deployment(watch.id, tags=[STANDBY_TAG])
+    watch.run()
+    assert len(watch.standby()) == 1
+
+
 def test_after_the_last_sign_of_life_the_run_that_stands_by_is_started(watch: Deployment) -> None:
     watch.run()
     died = datetime.now(UTC)
@@ -159,10 +167,12 @@ def test_a_sensor_ends_when_its_schedule_is_paused_and_nothing_stands_by(
     assert watch.standby() == []
 
 
-@pytest.fixture
-def no_queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(params=["", None], ids=["empty", "unset"])
+def no_queue(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
     """The settings of a worker for which no queue is set."""
     monkeypatch.delenv("SWATH_QUEUE_URL", raising=False)
+    if request.param is not None:
+        monkeypatch.setenv("SWATH_QUEUE_URL", request.param)
     settings.cache_clear()
     yield
     settings.cache_clear()
