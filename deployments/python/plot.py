@@ -59,7 +59,7 @@ def plot_features(
 
     Args:
         axes: Axes in pixels, whose limits are kept.
-        features: With the columns `class` and `image_geometry`.
+        features: In pixels, with the column `class`.
         legend: Whether to add a legend with the classes and their number of features.
         style: Arguments of `GeoSeries.plot`.
     """
@@ -69,7 +69,7 @@ def plot_features(
     for (name, number), levels in zip(numbers.items(), cycle(CLASS_COLOURS), strict=False):
         colour = "#{:02x}{:02x}{:02x}".format(*levels)
         group = features[features["class"] == name]
-        outlines = group.set_geometry("image_geometry", crs=None).geometry
+        outlines = group.geometry.copy()
         areas = outlines.geom_type.isin(["Polygon", "MultiPolygon"])
         outlines[areas] = outlines[areas].boundary
         outlines.plot(ax=axes, color=colour, aspect=None, **style)

@@ -76,15 +76,23 @@ class Result:
         """The features, a row each, with the columns of the published GeoParquet.
 
         The geometry is in longitude and latitude (EPSG:4326); of an image without a georeference it
-        is in pixels of the image, corner-origin, and `crs` is None. `image_geometry` has the
-        outline in pixels for every image.
+        is in pixels, as in `features_in_pixels`.
 
         Raises:
             StackError: geopandas is not installed.
         """
         frame = _read_frame(self.files["parquet"], _image_geometries)
-        frame["image_geometry"] = _from_wkb(frame["image_geometry"])
-        return frame
+        return frame.drop(columns="image_geometry")
+
+    @cached_property
+    def features_in_pixels(self) -> geopandas.GeoDataFrame:
+        """The same rows with the geometry in pixels of the image, corner-origin, and no `crs`.
+
+        Raises:
+            StackError: geopandas is not installed.
+        """
+        frame = _read_frame(self.files["parquet"], _image_geometries, always=True)
+        return frame.drop(columns="image_geometry")
 
     @cached_property
     def ledger(self) -> geopandas.GeoDataFrame:
@@ -137,7 +145,7 @@ class Result:
             StackError: geopandas or matplotlib is not installed.
             ImageError: The image cannot be read, or was replaced.
         """
-        features, ledger, image = self.features, self.ledger, self._image
+        features, ledger, image = self.features_in_pixels, self.ledger, self._image
         try:
             from deployments.python import plot
         except ImportError as error:
@@ -183,12 +191,15 @@ class Result:
         return with_nodata(image, request.image_nodata)
 
 
-def _read_frame(path: Path, in_pixels: Callable[[pa.Table], Geometries]) -> geopandas.GeoDataFrame:
+def _read_frame(
+    path: Path, in_pixels: Callable[[pa.Table], Geometries], *, always: bool = False
+) -> geopandas.GeoDataFrame:
     """A file of GeoParquet with its geometry or, where no place is known, with another in pixels.
 
     Args:
         path: The file.
         in_pixels: Makes the geometries in pixels.
+        always: Whether the geometries are in pixels wherever the image is.
     """
     try:
         import geopandas
@@ -200,7 +211,7 @@ def _read_frame(path: Path, in_pixels: Callable[[pa.Table], Geometries]) -> geop
     with pq.ParquetFile(path) as file:
         geo = orjson.loads(file.metadata.metadata[b"geo"])["columns"]["geometry"]
         table = file.read()
-    georeferenced = "crs" not in geo
+    georeferenced = "crs" not in geo and not always
     geometry = _from_wkb(table["geometry"]) if georeferenced else in_pixels(table)
     frame = table.drop_columns(["geometry", "bbox"]).to_pandas()
     crs = _WORLD if georeferenced else None

@@ -98,7 +98,12 @@ def test_the_result_has_tables_a_plot_a_picture_and_files(
     assert result.features.crs == "EPSG:4326"
     assert result.features.geometry.to_wkb().tolist() == published.geometry.to_wkb().tolist()
     assert result.features["id"].tolist() == published["id"].tolist()
-    assert result.features["image_geometry"].map(shapely.is_valid).all()
+    result.features.to_file(tmp_path / "features.gpkg")
+    result.features.to_parquet(tmp_path / "features.parquet")
+    assert geopandas.read_file(tmp_path / "features.gpkg")["score"].min() > 0
+    in_pixels = result.features_in_pixels
+    assert in_pixels.crs is None
+    assert in_pixels.geometry.bounds.values.tolist() == in_pixels[BOX].values.tolist()
     assert len(json.loads(saved["geojson"].read_text())["features"]) == 24
 
     assert result.ledger["state"].value_counts().to_dict() == {"inferred": 19, "blank": 1}
@@ -237,7 +242,7 @@ def test_polygons_have_their_place_on_the_earth() -> None:
     )
     (feature,) = result.features.itertuples()
     assert feature.geometry.bounds == pytest.approx((4.01, 51.95, 4.05, 51.99))
-    assert feature.image_geometry.equals(triangle)
+    assert result.features_in_pixels.geometry[0].equals(triangle)
     assert result.features["class"].tolist() == ["roof"]
 
 

@@ -24,7 +24,7 @@ from deployments.run.options import MergingOptions, RunOptions, TilingOptions
 from tasks.errors import ImageError, RequestError
 
 SLOW = {
-    *("boto3", "cyclopts", "geopandas", "matplotlib", "numba", "numpy", "onnxruntime", "pandas"),
+    *("botocore", "cyclopts", "geopandas", "matplotlib", "numba", "numpy", "onnxruntime", "pandas"),
     *("prefect", "pyarrow", "pydantic", "rasterio", "rich", "scipy", "shapely"),
 }
 SQUARE = shapely.box(4, 51, 5, 52)
