@@ -32,16 +32,19 @@ class TiffWriter:
 
     def __call__(self, tile: TilePixels) -> bytes:
         """Encode a tile."""
-        bands, height, width = tile.pixels.shape
+        bands, height, width = tile.shape
         if (bands, height, width) not in self._headers:
             self._headers[bands, height, width] = self._template(tile)
         template, fields = self._headers[bands, height, width]
         header = bytearray(template)
         if not self._geotags.write(header, fields, tile.tile.window):
             return gtiff(self._image, self._geotags, "NONE", tile)
-        pixels = np.empty((height, width, bands), tile.pixels.dtype.newbyteorder("<"))
-        for band in range(bands):
-            pixels[..., band] = tile.pixels[band]
+        pixels = np.empty((height, width, bands), tile.dtype.newbyteorder("<"))
+        row = 0
+        for part in tile.parts:
+            rows = slice(row, row := row + part.shape[1])
+            for band in range(bands):
+                pixels[rows, :, band] = part[band]
         return b"".join((header, pixels.data))
 
     def _template(self, tile: TilePixels) -> tuple[bytes, dict[int, int]]:
@@ -64,7 +67,7 @@ class NitfWriter:
         window = tile.tile.window
         corners = self._geotags.corners(window)
         extensions = self._geotags.extensions(window, corners)
-        key = (tile.pixels.shape, corners is None)
+        key = (tile.shape, corners is None)
         if key not in self._headers:
             self._headers[key] = self._template(tile, len(extensions), located=corners is not None)
         header = self._headers[key]

@@ -1,24 +1,23 @@
 """Reads a region's tiles in strips, so that each block is fetched and decoded only once.
 
-A strip is one row of tiles, extended down to the end of its last row of blocks. Rows that the next
-strip needs again are copied in memory. A second thread, with its own dataset, reads the next strip
-while the tiles of the current one are processed: about three strips are in memory.
+A strip is one row of tiles, extended down to the end of its last row of blocks. It consists of
+bands of pixels; bands that the next strip needs again are kept, so a tile may lie in several. A
+second thread reads the next strip while the tiles of the current one are processed: about three
+strips are in memory. A third thread decodes half of each strip.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from functools import partial
 from itertools import groupby
 from threading import Event
-from typing import Any
 
 import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
-from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -27,12 +26,19 @@ from tasks.errors import ImageChangedError, ImageError
 from tasks.grid.tiles import Tile
 from tasks.imagery.environment import MEBIBYTE, gdal_environment
 from tasks.imagery.image import Image
-from tasks.imagery.opening.dataset import check_unchanged, open_dataset
+from tasks.imagery.opening.dataset import check_unchanged
+from tasks.imagery.reading.bands import Band, Strip
 from tasks.imagery.reading.blocks import absent_blocks_are_blank, any_stored
 from tasks.imagery.reading.buffers import BufferPool
-from tasks.imagery.reading.tile_pixels import AbsentTile, ReadTile, TilePixels, UnreadTile
-from tasks.imagery.reading.validity import valid_pixels
-from tasks.imagery.reading.windows import block_cache, gaps, intersection, slices, spans
+from tasks.imagery.reading.decoder import Decoder
+from tasks.imagery.reading.tile_pixels import AbsentTile, ReadTile, UnreadTile
+from tasks.imagery.reading.validity import needs_mask, valid_by_value
+from tasks.imagery.reading.windows import (
+    block_cache,
+    gaps,
+    halves,
+    spans,
+)
 
 _ATTEMPTS = 3
 _MAX_FAILING = 240.0  # seconds that failed reads of a region may take in total
@@ -59,8 +65,11 @@ def read_tiles(
         ImageChangedError: The image is no longer the version that was opened.
     """
     rows = (list(row) for _, row in groupby(tiles, key=lambda tile: tile.window.row_off))
-    with ThreadPoolExecutor(1, thread_name_prefix="strips") as thread:
-        reader = _StripReader(image, read_role)
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="strips-second") as second,
+        ThreadPoolExecutor(1, thread_name_prefix="strips") as thread,
+    ):
+        reader = _StripReader(image, read_role, second)
         try:
             ahead = None
             for row in rows:
@@ -74,52 +83,25 @@ def read_tiles(
             thread.submit(reader.close).result()
 
 
-@dataclass(frozen=True, slots=True)
-class _Strip:
-    """The pixels of a window of the image.
-
-    Attributes:
-        window: The window in pixels of the full image.
-        pixels: (bands, rows, columns) in the pixel type of the image.
-        valid: (rows, columns), False for pixels without data; None if all pixels are valid.
-    """
-
-    window: Window
-    pixels: NDArray[Any]
-    valid: NDArray[np.bool_] | None
-
-    def tile(self, tile: Tile) -> TilePixels:
-        """The pixels of a tile inside the strip, as a view."""
-        rows, columns = slices(tile.window, self.window)
-        valid = None if self.valid is None else self.valid[rows, columns]
-        return TilePixels(tile, self.pixels[:, rows, columns], valid)
-
-    def copy_overlap(self, old: _Strip) -> tuple[int, int] | None:
-        """Copy the pixels shared with an older strip; return their column range, or None."""
-        window = intersection(self.window, old.window)
-        if window is None or old.window.row_off > self.window.row_off:
-            return None
-        here, there = slices(window, self.window), slices(window, old.window)
-        self.pixels[:, *here] = old.pixels[:, *there]
-        if self.valid is not None and old.valid is not None:
-            self.valid[here] = old.valid[there]
-        return window.col_off, window.col_off + window.width
-
-
 class _StripReader:
     """Reads one row of tiles after the other, always in the same thread.
+
+    Args:
+        image: The image.
+        read_role: IAM role to read S3 with, or None for the process's own identity.
+        second: A thread that decodes half of each window.
 
     Attributes:
         stop: Set when the caller needs no more tiles.
     """
 
-    def __init__(self, image: Image, read_role: str | None) -> None:
+    def __init__(self, image: Image, read_role: str | None, second: Executor) -> None:
         self.stop = Event()
         self._image = image
         self._read_role = read_role
-        self._dataset: Any = None
-        self._open = ExitStack()
-        self._previous: list[_Strip] = []
+        self._decoder, self._second_decoder = (Decoder(image, read_role) for _ in range(2))
+        self._second = second
+        self._previous: list[Strip] = []
         self._memory = BufferPool()
         self._key: str | None = None
         self._failing = 0.0  # seconds spent in failed reads
@@ -146,18 +128,17 @@ class _StripReader:
         return single
 
     def close(self) -> None:
-        """Close the dataset; must be called in the thread that used it."""
-        self._open.close()
-        self._open, self._dataset, self._previous = ExitStack(), None, []
+        """Close the datasets; must be called in the thread that reads."""
+        self._decoder.close()
+        self._second.submit(self._second_decoder.close).result()
+        self._previous = []
 
     def _attempt(self, row: list[Tile]) -> tuple[list[ReadTile], str]:
         """Read one row of tiles; on failure return no tiles and the reason."""
         began = time.monotonic()
         try:
-            # entered for each strip, so that credentials are renewed before they expire
-            image, cache = self._image, block_cache(row, self._image)
-            chunk = MEBIBYTE // 8 if image.driver == "GTiff" else MEBIBYTE
-            with gdal_environment(self._read_role, s3=image.in_s3, cache=cache, chunk=chunk):
+            self._cache = block_cache(row, self._image)
+            with self._environment():
                 return self._row(row), ""
         except ImageChangedError:
             raise
@@ -176,13 +157,17 @@ class _StripReader:
                 self._unreachable = f"{self._failing:.0f} s of failed reads, the last one: {reason}"
             return [], reason
 
+    def _environment(self) -> AbstractContextManager[None]:
+        """Entered for each strip, so that credentials are renewed before they expire."""
+        image = self._image
+        chunk = MEBIBYTE // 8 if image.driver == "GTiff" else MEBIBYTE
+        return gdal_environment(self._read_role, s3=image.in_s3, cache=self._cache, chunk=chunk)
+
     def _row(self, row: list[Tile]) -> list[ReadTile]:
         key = clients.access_key(self._read_role) if self._image.in_s3 else None
         if key != self._key:
             self.close()  # the open dataset keeps the key with which it was opened
             self._key = key
-        if self._dataset is None:
-            self._dataset = self._open.enter_context(open_dataset(self._image, self._read_role))
         parts = spans(row, self._image)
         strips = [self._strip(window) for window, _ in parts]
         check_unchanged(self._image, self._read_role)
@@ -200,31 +185,66 @@ class _StripReader:
         fetched.
         """
         image = self._image
-        return absent_blocks_are_blank(image) and not any_stored(image, self._dataset, tile.window)
-
-    def _strip(self, window: Window) -> _Strip:
-        """Read a window of the image; pixels that the previous strips contain are copied."""
-        image = self._image
-        shape = (window.height, window.width)
-        strip = _Strip(
-            window,
-            self._memory.empty((image.bands, *shape), image.dtype),
-            self._memory.empty(shape, np.bool_) if image.masked else None,
+        return absent_blocks_are_blank(image) and not any_stored(
+            image, self._decoder.dataset, tile.window
         )
-        kept = [columns for old in self._previous if (columns := strip.copy_overlap(old))]
-        bottom = window.row_off + window.height
-        known = self._previous[0].window if kept else window
-        split = min(bottom, known.row_off + known.height) if kept else window.row_off
-        for start, stop in gaps(kept, window) if kept else []:
-            self._read(strip, Window(start, window.row_off, stop - start, split - window.row_off))
-        if split < bottom:
-            self._read(strip, Window(window.col_off, split, window.width, bottom - split))
-        return strip
 
-    def _read(self, strip: _Strip, window: Window) -> None:
-        """Decode a window of the image into its part of a strip."""
-        here = slices(window, strip.window)
-        pixels = strip.pixels[:, *here]
-        self._dataset.read(window=window, out=pixels)
-        if strip.valid is not None:
-            strip.valid[here] = valid_pixels(self._image, self._dataset, pixels, window)
+    def _strip(self, window: Window) -> Strip:
+        """A strip of the image; of rows that the previous strips contain, nothing is read."""
+        image = self._image
+        by_value = (
+            partial(valid_by_value, image) if image.masked and not needs_mask(image) else None
+        )
+        containing = [old for old in self._previous if old.contains_columns(window)]
+        if containing:
+            bands = [band for band in containing[0].bands if band.bottom > window.row_off]
+        else:
+            bands = self._joined_band(window)
+        top = bands[-1].bottom if bands else window.row_off
+        bottom = window.row_off + window.height
+        if top < bottom:
+            bands.append(self._new_band(window.col_off, top, window.width, bottom - top))
+            self._decode(bands[-1].window, bands[-1])
+        return Strip(window, bands, partial(valid_by_value, image) if by_value else None)
+
+    def _joined_band(self, window: Window) -> list[Band]:
+        """The rows of a window that begin in previous strips with some of its columns, as one band.
+
+        The shared columns are copied, the others are read. The list is empty if none are shared.
+        """
+        sharing = [old for old in self._previous if old.columns_shared(window)]
+        if not sharing:
+            return []
+        known = sharing[0].window
+        bottom = min(window.row_off + window.height, known.row_off + known.height)
+        band = self._new_band(window.col_off, window.row_off, window.width, bottom - window.row_off)
+        for old in sharing:
+            for each in old.bands:
+                band.copy_overlap(each)
+        kept = [columns for old in sharing if (columns := old.columns_shared(window))]
+        for start, stop in gaps(kept, window):
+            self._decode(Window(start, window.row_off, stop - start, bottom - window.row_off), band)
+        return [band]
+
+    def _new_band(self, *window: int) -> Band:
+        """A band of a window (first column and row, width, height), with arbitrary contents."""
+        _, _, width, height = window
+        image, shape = self._image, (height, width)
+        pixels = self._memory.empty((image.bands, *shape), image.dtype)
+        mask = self._memory.empty(shape, np.bool_) if needs_mask(image) else None
+        return Band(Window(*window), pixels, mask)
+
+    def _decode(self, window: Window, band: Band) -> None:
+        """Decode a window of the image into its part of a band, half of it in the second thread."""
+        half, *other = halves(window, self._image)
+        helping = [self._second.submit(self._decode_second, each, band) for each in other]
+        try:
+            self._decoder.decode(half, band)
+        finally:
+            wait(helping)
+        for each in helping:
+            each.result()
+
+    def _decode_second(self, window: Window, band: Band) -> None:
+        with self._environment():
+            self._second_decoder.decode(window, band)

@@ -62,14 +62,31 @@ def valid_pixels(
         bool (rows, columns), True where at least one band holds data; the single value True if all
         pixels do.
     """
+    if needs_mask(image):
+        return np.asarray(dataset.dataset_mask(out_shape=pixels.shape[1:], window=window) != 0)
+    return valid_by_value(image, pixels) if image.masked else True
+
+
+def needs_mask(image: Image) -> bool:
+    """Whether a mask in the file decides which pixels hold data, not their own values."""
+    return image.has_mask and image.nodata is None and not image.alpha
+
+
+def valid_by_value(image: Image, pixels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Decide by nodata or alpha which pixels hold data, for an image with one of them.
+
+    Args:
+        image: The image.
+        pixels: (bands, rows, columns) in the pixel type of the image.
+
+    Returns:
+        bool (rows, columns), True where at least one band holds data.
+    """
     if image.nodata is not None:
         bands = [band for number, band in enumerate(pixels, 1) if number != image.alpha]
         return _any_differs(bands, image.nodata)
-    if image.alpha:
-        return np.asarray(pixels[image.alpha - 1] != 0)
-    if image.has_mask:
-        return np.asarray(dataset.dataset_mask(out_shape=pixels.shape[1:], window=window) != 0)
-    return True
+    assert image.alpha
+    return np.asarray(pixels[image.alpha - 1] != 0)
 
 
 def _any_differs(bands: list[NDArray[Any]], nodata: float) -> NDArray[np.bool_]:

@@ -9,11 +9,13 @@ from rasterio.windows import Window
 from tasks.grid.tiles import Tile
 from tasks.imagery.environment import MEBIBYTE
 from tasks.imagery.image import Image
+from tasks.imagery.reading.validity import needs_mask
 
 _PIXEL_MEMORY = 528 * MEBIBYTE  # for strips and GDAL's block cache; a region's run has 1 GiB
 _LIVE_STRIPS = 3  # one that is read, one that waits, one whose tiles are sent to the model
 _MIN_CACHE = 16 * MEBIBYTE  # of GDAL's block cache
 _SAMPLE_WIDTH = 1 << 20  # pixels, for computing bytes per pixel: beyond the effect of minimums
+_MIN_DIVIDED = 4 * MEBIBYTE  # of a window's pixels: less is not worth a second thread
 _TALL_BLOCK = 1024  # rows: strips are not extended to whole blocks that are taller
 
 
@@ -42,11 +44,12 @@ def max_region_width(image: Image, tile_height: int) -> int:
 def reading_bytes(image: Image, tile_height: int, width: int) -> int:
     """Bytes that the strips of a region and GDAL's block cache need, for a width in pixels."""
     block_height, block_width = image.block_shape
-    rows, cache = tile_height + block_height - 1, _MIN_CACHE
+    extension, cache = block_height - 1, _MIN_CACHE  # of the last strip to whole blocks
     if block_height > _TALL_BLOCK:
-        rows = tile_height
+        extension = 0
         cache = max(_MIN_CACHE, (width + 3 * block_width) * block_height * image.pixel_bytes)
-    return _LIVE_STRIPS * rows * width * (image.pixel_bytes + image.masked) + cache
+    rows = _LIVE_STRIPS * tile_height + extension
+    return rows * width * (image.pixel_bytes + needs_mask(image)) + cache
 
 
 def spans(row: list[Tile], image: Image) -> list[tuple[Window, list[Tile]]]:
@@ -74,6 +77,29 @@ def bounding_window(tiles: list[Tile], bottom: int | None = None) -> Window:
     first, last = tiles[0].window, tiles[-1].window
     height = first.height if bottom is None else bottom - first.row_off
     return Window(first.col_off, first.row_off, last.col_off + last.width - first.col_off, height)
+
+
+def halves(window: Window, image: Image) -> list[Window]:
+    """Two windows of about equal size that share no block and cover a window; or that window alone.
+
+    It is not divided if it is small, or one block, or if GDAL decodes its format in one piece.
+    """
+    if image.driver != "GTiff" or window.width * window.height * image.pixel_bytes < _MIN_DIVIDED:
+        return [window]
+    height, width = image.block_shape
+    x, y, right, bottom = _edges(window)
+    middle = (x // width - (-right // width)) // 2 * width
+    if middle > x:
+        return [Window(x, y, middle - x, bottom - y), Window(middle, y, right - middle, bottom - y)]
+    middle = (y // height - (-bottom // height)) // 2 * height
+    if middle > y:
+        return [Window(x, y, right - x, middle - y), Window(x, middle, right - x, bottom - middle)]
+    return [window]
+
+
+def _edges(window: Window) -> tuple[int, int, int, int]:
+    x, y = window.col_off, window.row_off
+    return x, y, x + window.width, y + window.height
 
 
 def gaps(kept: list[tuple[int, int]], window: Window) -> Iterator[tuple[int, int]]:
