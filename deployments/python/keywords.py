@@ -33,9 +33,10 @@ def naming_keywords() -> Iterator[None]:
     try:
         yield
     except SwathError as error:
-        text = in_options(str(error))
-        named = _OPTIONS.sub(lambda option: _KEYWORDS[option.group()], text)
-        error.args = (named, *error.args[1:])
+        if error.args and isinstance(error.args[0], str):  # of a failed job it is the summary
+            text = in_options(error.args[0])
+            named = _OPTIONS.sub(lambda option: _KEYWORDS[option.group()], text)
+            error.args = (named, *error.args[1:])
         raise
 
 

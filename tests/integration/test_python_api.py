@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -253,6 +254,7 @@ def test_a_job_that_fails_raises_what_the_function_raised(scene: Path, temporary
     with pytest.raises(swath.SwathError, match="broken: KeyError: 'weights'") as caught:
         swath.run(scene, model=broken, **TILES)
     assert isinstance(caught.value.__cause__, KeyError)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # process pools
     assert caught.value.summary.status is JobStatus.FAILED  # type: ignore[attr-defined]
     del caught
     gc.collect()
