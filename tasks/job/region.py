@@ -104,8 +104,10 @@ def work_region(
         concurrency(client),
     ):
         began = time.monotonic()
+        # in a thread, small batches cost nothing, and the observer is notified more often
+        least = settings().batch_size if submit else 1
         infer_batch = submit or (lambda batch: thread.submit(infer, batch))
-        results = gather(_infer_tiles(plan, region, client, infer_batch, observer))
+        results = gather(_infer_tiles(plan, region, client, infer_batch, least, observer))
         seconds = time.monotonic() - began
     _settle_and_store(plan, region, results, work_uri)
     tiles = coverage.count(results.ledger)
@@ -127,10 +129,18 @@ def _open_client(plan: Plan, region: Region, open_endpoint: OpenEndpoint) -> Inf
     )
 
 
-def _infer_tiles(
-    plan: Plan, region: Region, client: InferenceClient, submit: Submit, observer: Observer
+def _infer_tiles(  # noqa: PLR0917 - a region, and how it is worked
+    plan: Plan,
+    region: Region,
+    client: InferenceClient,
+    submit: Submit,
+    least: int,
+    observer: Observer,
 ) -> Iterator[TileResults]:
-    """The results of each batch; while its calls are in flight, the next one is read."""
+    """The results of each batch; while its calls are in flight, the next one is read.
+
+    A batch has at least `least` tiles.
+    """
 
     def done(results: TileResults) -> TileResults:
         if len(results.ledger):
@@ -139,7 +149,7 @@ def _infer_tiles(
 
     inside, outside = plan.split_by_roi(region)
     yield done(without_detections(outside, TileState.OUTSIDE))
-    size = batch_size(len(inside), settings().batch_size, client.tiles_per_call)
+    size = batch_size(len(inside), least, client.tiles_per_call)
     open_batches: deque[BatchResult] = deque()
     sent = 0
     with closing(plan.read(inside)) as tiles:

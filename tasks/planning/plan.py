@@ -116,9 +116,10 @@ class Plan:
     def text(self, regions: int) -> str:
         """The plan in one line."""
         image, grid = self.image, self.grid
+        tiles, where = _counted(len(grid), "tile"), _counted(regions, "region")
         return (
-            f"{image.width} × {image.height} pixels, {image.bands} × {image.dtype}: {len(grid)} "
-            f"tiles of {grid.tile_width} × {grid.tile_height} in {regions} regions"
+            f"{image.width} × {image.height} pixels, {image.bands} × {image.dtype}: {tiles} of "
+            f"{grid.tile_width} × {grid.tile_height} in {where}"
         )
 
 
@@ -177,3 +178,7 @@ def divide_into_regions(
     """
     rows = region_rows or settings().region_size
     return plan.regions(rows) if rows else plan.regions_for(throughput())
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -154,6 +154,7 @@ def test_results_do_not_depend_on_regions_and_batches(
 def test_a_plan_has_a_text_of_one_line(folder: Path) -> None:
     plan = plan_of(ask(folder))
     assert plan.text(4) == "230 × 170 pixels, 3 × uint8: 30 tiles of 48 × 48 in 4 regions"
+    assert plan.text(1).endswith("in 1 region")
 
 
 def test_a_plan_that_can_be_processed_passes(folder: Path) -> None:
