@@ -37,13 +37,17 @@ app = App(
     result_action="return_value",
     default_parameter=Parameter(negative=()),
 )
-models = App(name="models", help="Models: describe an ONNX file; list or serve the built-in ones.")
+models = App(
+    name="models",
+    sort_key=3,
+    help="Models: describe an ONNX file; list or serve the built-in ones.",
+)
 app.command(models)
 
 console = Console(stderr=True, highlight=False, markup=False)
 
 
-@app.command
+@app.command(sort_key=7)
 def demo(
     *,
     image: Annotated[Path | None, Parameter(help="Your own image in place of the harbour.")] = None,
@@ -58,11 +62,15 @@ def demo(
     return show(image, out, keep_running=keep_running, console=console)
 
 
-@app.command
+@app.command(sort_key=6)
 def up(
     *,
     root: Annotated[
-        tuple[Path, ...], Parameter(help="Folder in which requests may name images and outputs.")
+        tuple[Path, ...],
+        Parameter(
+            help="Folder in which requests may name images and outputs. May be repeated.",
+            show_default=lambda _: "your home and the current folder",
+        ),
     ] = (Path.home(), Path()),
 ) -> int:
     """Run the local stack (AWS, Prefect, worker, models) until Ctrl-C.
@@ -75,11 +83,12 @@ def up(
     return up(console, root)
 
 
-@app.command
+@app.command(sort_key=4)
 def submit(
     request: Annotated[
         Path, Parameter(help="A file; - for standard input.", allow_leading_hyphen=True)
     ],
+    /,
     *,
     wait: Annotated[
         bool,
@@ -95,7 +104,7 @@ def submit(
     return submit(request, console, wait=wait)
 
 
-@app.command(usage="Usage: swath run IMAGES... --model STR --out PATH [OPTIONS]")
+@app.command(sort_key=1, usage="Usage: swath run IMAGES... --model STR --out PATH [OPTIONS]")
 def run(
     *images: Annotated[str, Parameter(help=IMAGES_HELP)],
     model: Annotated[str, Parameter(group=MODEL, help="The model's name, URL, or ONNX file.")],
@@ -146,6 +155,8 @@ def run(
 ) -> int:
     """Run a model over images, without a queue and without a server.
 
+    Example: swath run june --model ships.onnx --conf 0.25 --classes ship,barge --out results
+
     Exit status: 0 for SUCCESS, 3 for PARTIAL, 1 for FAILED or refused, 2 for an unknown or missing
     option, 130 after Ctrl-C; of several images, that of the worst.
     """
@@ -165,7 +176,7 @@ def run(
     return run(options, console, prefect=prefect, json=json)
 
 
-@app.command(usage="Usage: swath plan IMAGES... [OPTIONS]")
+@app.command(sort_key=2, usage="Usage: swath plan IMAGES... [OPTIONS]")
 def plan(
     *images: Annotated[str, Parameter(help=IMAGES_HELP)],
     tiling: TilingOptions = DEFAULT_TILING,
@@ -185,7 +196,7 @@ def plan(
     return 0
 
 
-@app.command
+@app.command(sort_key=5)
 def schema() -> int:
     """Print the JSON Schema of the request message."""
     import json
