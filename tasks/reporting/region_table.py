@@ -62,17 +62,19 @@ _COLUMNS: Mapping[str, Callable[[RegionRow], str]] = {
     "not sent<br>(tiles)": lambda row: _number(row.not_sent),
     "columns<br>(px)": lambda row: _span(row.region.x, row.region.width),
     "rows<br>(px)": lambda row: _span(row.region.y, row.region.height),
-    "detections<br>(before merge)": lambda row: _number(row.detections),
+    "detections": lambda row: _number(row.detections),
     "duration<br>(s)": lambda row: _decimal(row.seconds),
     "rate<br>(tiles/s)": lambda row: _decimal(row.tiles_per_second),
 }
 _LEFT_ALIGNED = ("region", "state")
+_PLACES = ("columns<br>(px)", "rows<br>(px)")
 
 
 def region_table(rows: Sequence[RegionRow]) -> str:
     """The page of an image's regions: those with the most failed tiles first, then by number.
 
-    Columns that would be empty are left out.
+    Columns that would be empty are left out, and the columns or rows of pixels if all regions have
+    the same. Detections are counted before the merge.
 
     Args:
         rows: All regions.
@@ -83,10 +85,13 @@ def region_table(rows: Sequence[RegionRow]) -> str:
         head: cells
         for head, cell in _COLUMNS.items()
         if any(cells := [cell(row) for row in listed])
+        and (head not in _PLACES or len(set(cells)) > 1)
     }
     aligned = [" --- |" if head in _LEFT_ALIGNED else " ---: |" for head in columns]
     lines = [
         "# Regions",
+        "",
+        "Detections are counted before the merge.",
         "",
         f"| {' | '.join(columns)} |",
         f"|{''.join(aligned)}",

@@ -112,7 +112,7 @@ def test_the_run_has_a_summary_and_a_table_of_regions(allowed: Path) -> None:
     with Picture.open(io.BytesIO(b64decode(picture[1]))) as drawn:
         assert drawn.size[0] == 640
     table = str(shown["regions"].data).splitlines()
-    assert [line.split(" | ")[0] for line in table[4:]] == [
+    assert [line.split(" | ")[0] for line in table[6:]] == [
         f"| [{number}](../../runs/flow-run/{run.id})"
         for number, run in enumerate(sorted(regions_of(end), key=lambda run: run.name), 1)
     ]
