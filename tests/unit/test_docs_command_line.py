@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
 from rich.console import Console
 
 from deployments.cli import app
@@ -53,3 +54,11 @@ def test_every_field_of_a_request_that_is_named_exists() -> None:
     for cells in table("option").values():
         for field in re.findall(r"`(\w+)(?:\.\w+)?`", cells[-1]):
             assert f"'{field}'" in schema
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "submit", "up", "demo", "schema"])
+def test_no_option_has_a_twin_that_means_nothing(command: str) -> None:
+    sink = io.StringIO()
+    app.help_print([command], console=Console(file=sink, width=80))
+    assert set(re.findall(r"--(?:empty|no)-[a-z-]+", sink.getvalue())) <= {"--no-prefect"}
+    assert max(map(len, sink.getvalue().splitlines())) <= 80
