@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ import pytest
 import rasterio
 from affine import Affine
 from prefect import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Scheduled
 
 from deployments.local.aws import start_aws, wait_for_aws
 from deployments.local.loopback import free_port
@@ -32,6 +33,7 @@ from deployments.local.prefect_server import start_server
 from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
 from flows.image import image
+from flows.sensor_runs import STANDBY_DELAY, STANDBY_TAG
 from tasks.aws import clients
 from tasks.queue.sqs import send
 from tasks.request import Request
@@ -283,6 +285,34 @@ def test_concurrent_tasks_give_the_same_results_as_one_process(
     assert published(cloud, request, "chain") == in_one_process(request)
     wait_for(lambda: len(statuses(cloud, "chain")) >= 3)  # the last is published after the end
     assert statuses(cloud, "chain") == ["STARTED", "IN_PROGRESS", "SUCCESS"]
+
+
+def standby() -> list[FlowRun]:
+    """The run that stands by for the sensor, as long as it is scheduled."""
+    with get_client(sync_client=True) as prefect:
+        runs = prefect.read_flow_runs()
+    return [
+        run
+        for run in runs
+        if STANDBY_TAG in run.tags and run.state is not None and run.state.is_scheduled()
+    ]
+
+
+def test_a_killed_sensor_is_replaced_by_the_run_that_stands_by(cloud: Cloud) -> None:
+    wait_for(standby)
+    (sensor,) = cloud.agent.running("-sensor")
+    sensor.kill()
+    wait_for(lambda: sensor.exit_code is not None)
+    (next_one,) = standby()
+    assert next_one.next_scheduled_start_time is not None
+    assert next_one.next_scheduled_start_time <= datetime.now(UTC) + STANDBY_DELAY
+    cloud.send(cloud.request("without-a-sensor", "nowhere.tif"))
+    with get_client(sync_client=True) as prefect:  # the test does not wait for three minutes
+        now: State[None] = Scheduled(scheduled_time=datetime.now(UTC))
+        prefect.set_flow_run_state(next_one.id, now)
+    wait_for(lambda: "FAILED" in statuses(cloud, "without-a-sensor"))
+    assert statuses(cloud, "without-a-sensor") == ["STARTED", "FAILED"]
+    wait_for(standby)  # for the sensor that stood by
 
 
 def test_a_killed_region_is_detected_and_runs_again(
