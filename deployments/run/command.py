@@ -43,8 +43,8 @@ def run(
         try:
             with naming_options():
                 request, server = _start(options, console, find_server(prefect))
-        except SwathError:
-            _print_failed(options, json=json)
+        except SwathError as error:
+            _print_failed(options, error, json=json)
             raise
         several = len(request.image_urls) > 1
         ends = []
@@ -61,7 +61,7 @@ def run(
                         json=json,
                     )
             except SwathError as error:
-                _print_failed(options, url, json=json)
+                _print_failed(options, error, url, json=json)
                 if isinstance(error, StackError) or not several:
                     raise
                 console.print(f"swath: {error}", soft_wrap=True)
@@ -111,7 +111,7 @@ def _work(
 
     def stop(error: StackError) -> NoReturn:
         console.print(f"swath: {error}", soft_wrap=True)
-        _print_failed(options, url, json=json)
+        _print_failed(options, error, url, json=json)
         interruption.end_now(EXIT[JobStatus.FAILED])
 
     return on_prefect.run_image(
@@ -146,9 +146,11 @@ def _preview(
         print(path, file=sys.stderr if json else sys.stdout, flush=True)
 
 
-def _print_failed(options: RunOptions, url: str | None = None, *, json: bool) -> None:
+def _print_failed(
+    options: RunOptions, error: SwathError, url: str | None = None, *, json: bool
+) -> None:
     if json:
-        print(json_text.dumps(_failed_outcome(options, url)), flush=True)
+        print(json_text.dumps(_failed_outcome(options, error, url)), flush=True)
 
 
 _OUTCOME = {
@@ -160,10 +162,10 @@ _OUTCOME = {
 def _outcome(summary: Summary) -> dict[str, Any]:
     """The outcome as `--json` prints it."""
     fields = summary.model_dump(mode="json", include=_OUTCOME)
-    return fields | {"covered": summary.covered}
+    return fields | {"covered": summary.covered, "message": summary.message}
 
 
-def _failed_outcome(options: RunOptions, url: str | None) -> dict[str, Any]:
+def _failed_outcome(options: RunOptions, error: SwathError, url: str | None) -> dict[str, Any]:
     return {
         "job_id": options.job_id,
         "image": url,
@@ -176,4 +178,5 @@ def _failed_outcome(options: RunOptions, url: str | None) -> dict[str, Any]:
         "tiles": dict.fromkeys(("inferred", "blank", "outside", "failed"), 0),
         "outputs": {},
         "covered": 0.0,
+        "message": str(error),
     }

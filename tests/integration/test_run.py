@@ -72,6 +72,7 @@ def test_an_image_is_run_without_a_server(scene: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     outcome = last_object(done)
     assert outcome.pop("seconds") > 0
+    assert outcome.pop("message").startswith("9 features; 100 % of the area covered")
     assert outcome == {
         "job_id": "job-7",
         "image": str(scene),

@@ -14,6 +14,7 @@ from shapely import wkt
 
 from deployments.cli import app
 from tests.job_scene import corner, features, paint
+from tests.pages import read
 
 TILES = ["--tile-size", "256", "--overlap", "64"]
 
@@ -49,6 +50,9 @@ def test_each_image_has_a_line_and_the_worst_sets_the_exit_status(
     assert outcomes["scene.tif"]["status"] == "SUCCESS"
     assert outcomes["scene.tif"]["features"] > 10
     assert outcomes["damaged.tif"]["status"] == "FAILED"
+    assert outcomes["damaged.tif"]["message"].startswith(f"{june}/damaged.tif")
+    assert outcomes["damaged.tif"].keys() == outcomes["scene.tif"].keys()
+    assert all(f"`{key}`" in read("command-line") for key in outcomes["scene.tif"])
     assert len({each["job_id"] for each in outcomes.values()}) == 1
     assert f"1 file is skipped, not being an image by name: {june}/notes.txt" in printed.err
     assert f"swath: {june}/damaged.tif" in printed.err
