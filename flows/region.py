@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from functools import partial
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -20,7 +23,8 @@ from tasks.errors import ImageChangedError, SwathError
 from tasks.grid.tiles import Region
 from tasks.inference.client import InferenceClient
 from tasks.job.region import RegionOutcome, work_region
-from tasks.planning.plan import make_plan
+from tasks.job.shared_client import SharedClient
+from tasks.planning.plan import Plan, make_plan
 from tasks.request import Request
 from tasks.results.coverage import TileState
 from tasks.settings import settings
@@ -31,6 +35,33 @@ ENDPOINT_DOWN = "Endpoint down"
 
 IMAGE_REPLACED = "Image replaced"
 """Name of the failed state of a region's run that found another version of the image."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the run of an image gives to a region's run in its own process.
+
+    Attributes:
+        shared: The client of the endpoint, for all regions of the image.
+        was_read: Is called when the next region may begin.
+    """
+
+    shared: SharedClient
+    was_read: Callable[[], None]
+
+
+TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)
+"""Set for the regions of an image that run in its process; a parameter must be JSON."""
+
+
+def client_of(request: Request) -> SharedClient:
+    """A client of a request's endpoint, whose calls are limited by slots in Prefect."""
+
+    def concurrency(client: InferenceClient) -> AbstractContextManager[None]:
+        default = settings().endpoint_concurrency
+        return endpoint_slots(request, client.endpoint, client.limiter, default_limit=default)
+
+    return SharedClient(concurrency)
 
 
 def _name() -> str:
@@ -54,20 +85,8 @@ def region(
     Returns:
         Number of tiles in each state.
     """
-
-    def concurrency(client: InferenceClient) -> AbstractContextManager[None]:
-        default = settings().endpoint_concurrency
-        return endpoint_slots(request, client.endpoint, client.limiter, default_limit=default)
-
     try:
-        outcome = work_region(
-            make_plan(request, image_url, etag),
-            region,
-            work_uri,
-            RegionProgress(region),
-            concurrency=concurrency,
-            submit=submit_batch,
-        )
+        outcome = _work(make_plan(request, image_url, etag), region, work_uri)
     except ImageChangedError as error:
         return Failed(name=IMAGE_REPLACED, message=str(error), data=error)
     except SwathError as error:  # its message is complete without a traceback
@@ -85,6 +104,13 @@ def _failures(outcome: RegionOutcome, tiles: int) -> str | None:
         return None
     failed, why = outcome.tiles[TileState.FAILED], outcome.reasons[0][0]
     return f"{failed} of {tiles} tiles failed, most often because: {why}"
+
+
+def _work(plan: Plan, region: Region, work_uri: str) -> RegionOutcome:
+    work = partial(work_region, plan, region, work_uri, RegionProgress(region), submit=submit_batch)
+    if turn := TURN.get():
+        return work(shared=turn.shared, was_read=turn.was_read)
+    return work(open_client=partial(client_of, plan.request))
 
 
 def _record_metrics(outcome: RegionOutcome) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, cast
 
 from prefect import tags
 from prefect.client.schemas.objects import State
@@ -12,10 +14,12 @@ from prefect.states import Failed
 
 from flows.image_runs import tags as tags_of
 from flows.progress import image_progress
+from flows.region import TURN, Turn, client_of
 from flows.region import region as region_flow
 from flows.region_attempt import AbortSignal, run_region
 from tasks.errors import SwathError
 from tasks.grid.tiles import Region
+from tasks.job.turns import MAX_AT_A_TIME, work_in_turn
 from tasks.planning.plan import Plan
 from tasks.settings import settings
 
@@ -44,7 +48,7 @@ def run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> dict[in
 
 
 def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
-    """Run the regions on the work pool, or one after the other in this process.
+    """Run the regions on the work pool, or in turn in this process.
 
     A single region runs in this process too, because no machine has to start for it.
 
@@ -55,7 +59,7 @@ def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any
     abort = AbortSignal()
     if settings().region_deployment is None or len(work) == 1:
         with tags("region", *tags_of(plan.request)):
-            return [_run_here(region, abort) for region in work]
+            return _run_here(work, abort)
     attempt = run_region.with_options(
         retries=settings().region_attempts - 1,
         retry_condition_fn=lambda *_: not abort.reason,
@@ -65,21 +69,34 @@ def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any
     return [future.state for future in futures]
 
 
-def _run_here(work: tuple[Any, ...], abort: AbortSignal) -> State[Any]:
-    """Run a region in this process, with as many attempts as on the work pool.
+def _run_here(work: Sequence[tuple[Any, ...]], abort: AbortSignal) -> list[State[Any]]:
+    """Run regions in this process, with as many attempts as on the work pool.
 
-    It does not start if an earlier region has set the reason of `abort`.
+    The next region starts when the last one has read its tiles. None starts after the reason of
+    `abort` is set.
 
     Returns:
-        The final state of its last attempt.
+        The final state of each region's last attempt.
     """
-    end: State[Any] = Failed(message=abort.reason)
-    for _ in range(settings().region_attempts):
-        if abort.reason or end.is_completed():
-            break
-        end = region_flow(*work, return_state=True)
-        abort.observe(end)
-    return end
+    ends: list[State[Any] | None] = [None] * len(work)
+    attempts = [0] * len(work)
+    with (
+        ThreadPoolExecutor(MAX_AT_A_TIME, thread_name_prefix="regions") as threads,
+        closing(client_of(work[0][0])) as shared,
+    ):
+
+        def run(number: int, was_read: Callable[[], None]) -> bool:
+            if abort.reason:
+                ends[number] = ends[number] or Failed(message=abort.reason)
+                return False
+            TURN.set(Turn(shared, was_read))
+            end = ends[number] = region_flow(*work[number], return_state=True)
+            abort.observe(end)
+            attempts[number] += 1
+            return not end.is_completed() and attempts[number] < settings().region_attempts
+
+        work_in_turn(range(len(work)), run, threads)
+    return cast("list[State[Any]]", ends)
 
 
 def _reason(end: State[Any]) -> str:

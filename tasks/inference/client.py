@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Event
 from typing import Any
 
 import pyarrow as pa
@@ -98,10 +99,26 @@ class InferenceClient:
         self._budget, self._breaker = RetryBudget(tiles), CircuitBreaker(retry_seconds)
         # a model in this process is limited by the number of threads alone
         self._permit = nullcontext if endpoint.local else limiter.permit
-        self._closed = False
+        self._closed, self._cancelled = Event(), False
         self._in_memory = BoundedSemaphore(max_calls)
         threads = min(max_calls, endpoint.capacity or max_calls) if endpoint.local else max_calls
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="calls")
+
+    def for_region(self, tiles: int) -> InferenceClient:
+        """A client for another region, which shares all but `first_answer` and the retries.
+
+        Args:
+            tiles: Number of tiles in that region, which may make as many retries.
+        """
+        client = copy(self)
+        client.first_answer = None
+        client._budget = RetryBudget(tiles)  # noqa: SLF001 - of this class
+        return client
+
+    @property
+    def answered(self) -> bool:
+        """Whether the endpoint has answered a call of this region, and seems to be up."""
+        return self.first_answer is not None and not (self._breaker.half_open or self.stop_reason)
 
     @property
     def stop_reason(self) -> str:
@@ -125,9 +142,13 @@ class InferenceClient:
         future.add_done_callback(lambda _: self._in_memory.release())
         return future
 
+    def cancel(self) -> None:
+        """End the calls of this region alone: those in flight are waited for, none is made anew."""
+        self._cancelled = True
+
     def close(self) -> None:
-        """End all calls at once, those in flight too."""
-        self._closed = True
+        """End all calls at once, those in flight too, of every region that shares the endpoint."""
+        self._closed.set()
         self._breaker.opened.set()
         self.limiter.close()
         self.endpoint.close()
@@ -183,7 +204,7 @@ class InferenceClient:
             CancelledError: The client was closed.
         """
         while True:
-            if self._closed:
+            if self._closed.is_set() or self._cancelled:
                 raise CancelledError
             if self._breaker.reason:
                 raise PermanentError(self._breaker.reason)
@@ -254,7 +275,9 @@ class InferenceClient:
         return Outcome(record, read.detections)
 
     def _record_failure(self, tile: Tile, error: SwathError) -> None:
-        if not self._closed:  # closing makes calls fail, whatever the state of the endpoint
+        if (
+            not self._closed.is_set()
+        ):  # closing makes calls fail, whatever the state of the endpoint
             self._breaker.record_failure(tile.index, error, self.limiter.in_flight)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,8 +19,10 @@ from tasks.errors import ImageChangedError, PublishError, RequestError, SwathErr
 from tasks.grid.tiles import Grid, Region
 from tasks.imagery import Image
 from tasks.inference import OpenEndpoint, open_with_retries
-from tasks.job.observer import SILENT, Observer
+from tasks.job.observer import SILENT, Observer, OneCallAtATime
 from tasks.job.region import RegionOutcome, work_region
+from tasks.job.shared_client import SharedClient
+from tasks.job.turns import MAX_AT_A_TIME, work_in_turn
 from tasks.merge import merge as merge_detections
 from tasks.planning.plan import Plan, divide_into_regions, make_plan
 from tasks.planning.throughput import Throughput
@@ -88,10 +92,7 @@ def work_image(
     regions = divide_into_regions(plan, region_rows, Throughput)
     observer.planned(plan, regions)
     with work_folder(objects.join(settings().work_uri, uuid4().hex)) as uri:
-        work = partial(
-            work_region, plan, work_uri=uri, observer=observer, open_endpoint=open_endpoint
-        )
-        lost = _work_regions(regions, work, observer)
+        lost = _work_regions(plan, regions, uri, observer, open_endpoint)
         return finish_image(plan, regions, lost, uri, started).summary
 
 
@@ -229,40 +230,57 @@ def _publish(
 
 
 def _work_regions(
-    regions: Sequence[Region], work: Callable[[Region], RegionOutcome], observer: Observer
+    plan: Plan,
+    regions: Sequence[Region],
+    work_uri: str,
+    observer: Observer,
+    open_endpoint: OpenEndpoint,
 ) -> dict[int, str]:
-    """Work one region after the other; returns the index of each lost one, with the reason.
+    """Work the regions in turn; returns the index of each lost one, with the reason."""
+    with (
+        ThreadPoolExecutor(MAX_AT_A_TIME, thread_name_prefix="regions") as threads,
+        closing(SharedClient(open_endpoint=open_endpoint)) as shared,
+    ):
+        observer = OneCallAtATime(observer)
+        work = partial(work_region, plan, work_uri=work_uri, observer=observer, shared=shared)
+        attempts = _Attempts(work, observer)
+        work_in_turn(regions, attempts.attempt, threads)
+    return attempts.lost
+
+
+class _Attempts:
+    """The attempts at the regions of an image.
 
     After the endpoint was given up or the image was replaced, no further region begins.
+
+    Attributes:
+        lost: Index of each region that stored no results, with the reason.
     """
-    lost: dict[int, str] = {}
-    stop = ""
-    for region in regions:
-        if stop:
-            lost[region.index] = stop
-            continue
+
+    def __init__(self, work: Callable[..., RegionOutcome], observer: Observer) -> None:
+        self.lost: dict[int, str] = {}
+        self._work, self._observer = work, observer
+        self._stop = ""
+        self._attempts: Counter[int] = Counter()
+
+    def attempt(self, region: Region, was_read: Callable[[], None]) -> bool:
+        """Work a region once; returns whether it must be tried again."""
+        if self._stop:
+            self.lost[region.index] = self._stop
+            return False
+        self._attempts[region.index] += 1
+        self._observer.region_began(region)
+        reason = ""
         try:
-            stop = _work_with_attempts(region, work, observer)
+            self._stop = self._work(region=region, was_read=was_read).endpoint_down or self._stop
         except ImageChangedError as error:
-            stop = lost[region.index] = str(error)
+            reason = self._stop = str(error)
         except SwathError as error:
-            lost[region.index] = str(error)
-        observer.region_ended(region, lost.get(region.index, ""))
-    return lost
-
-
-def _work_with_attempts(
-    region: Region, work: Callable[[Region], RegionOutcome], observer: Observer
-) -> str:
-    """Work a region, with retries; returns why the endpoint was given up, or an empty text."""
-    for attempts_left in reversed(range(settings().region_attempts)):
-        observer.region_began(region)
-        try:
-            return work(region).endpoint_down
-        except ImageChangedError:
-            raise
-        except SwathError as error:
-            if not attempts_left:
-                raise
-            logger.warning("%s is tried again: %s", region.name, error)
-    raise AssertionError("SWATH_REGION_ATTEMPTS is 1 or more")
+            reason = str(error)
+            if self._attempts[region.index] < settings().region_attempts and not self._stop:
+                logger.warning("%s is tried again: %s", region.name, error)
+                return True
+        if reason:
+            self.lost[region.index] = reason
+        self._observer.region_ended(region, reason)
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Protocol
 
 from tasks.grid.tiles import Region
@@ -10,7 +11,10 @@ from tasks.planning.plan import Plan
 
 
 class Observer(Protocol):
-    """Is notified of the progress of a job, in the job's own thread: its methods must be quick."""
+    """Is notified of the progress of a job, one call at a time, in any of the job's threads.
+
+    Its methods must be quick. The next region may begin before the last one has ended.
+    """
 
     def planned(self, plan: Plan, regions: Sequence[Region]) -> None:
         """The image was opened and divided into regions."""
@@ -52,3 +56,30 @@ class SilentObserver:
 
 
 SILENT: Observer = SilentObserver()
+
+
+class OneCallAtATime:
+    """Passes on the calls of several threads, so that an observer needs no lock of its own."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer, self._lock = observer, Lock()
+
+    def planned(self, plan: Plan, regions: Sequence[Region]) -> None:
+        """Pass it on."""
+        with self._lock:
+            self._observer.planned(plan, regions)
+
+    def region_began(self, region: Region) -> None:
+        """Pass it on."""
+        with self._lock:
+            self._observer.region_began(region)
+
+    def tiles_done(self, region: Region, tiles: int) -> None:
+        """Pass it on."""
+        with self._lock:
+            self._observer.tiles_done(region, tiles)
+
+    def region_ended(self, region: Region, lost: str) -> None:
+        """Pass it on."""
+        with self._lock:
+            self._observer.region_ended(region, lost)

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -14,11 +14,10 @@ from typing import Protocol
 import pyarrow as pa
 
 from tasks.grid.tiles import Region
-from tasks.inference import OpenEndpoint, open_with_retries
-from tasks.inference.batch import Batch, batch_size, infer, max_calls
+from tasks.inference.batch import Batch, batch_size, infer
 from tasks.inference.client import InferenceClient
-from tasks.inference.limiter import Limiter
 from tasks.job.observer import SILENT, Observer
+from tasks.job.shared_client import SharedClient
 from tasks.merge import passes_filter, settle
 from tasks.planning.plan import Plan
 from tasks.planning.throughput import RegionTiming
@@ -41,8 +40,11 @@ class BatchResult(Protocol):
 Submit = Callable[[Batch], BatchResult]
 """Starts to collect the results of a batch, while its tiles are still being read."""
 
-Concurrency = Callable[[InferenceClient], AbstractContextManager[None]]
-"""Opens a context that sets how many calls may be in flight (`Limiter.max_in_flight`)."""
+_MOST_HELD = 32 << 20
+"""Bytes of detections that a region may hold while the next one is read.
+
+Settling takes some times as much; a region that holds more is stored before the next one begins.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,22 +66,16 @@ class RegionOutcome:
     first_answer: float | None
 
 
-@contextmanager
-def own_concurrency(client: InferenceClient) -> Iterator[None]:
-    """Allow as many calls as the endpoint takes: no other process calls it."""
-    client.limiter.max_in_flight = client.endpoint.capacity or settings().endpoint_concurrency
-    yield
-
-
 def work_region(
     plan: Plan,
     region: Region,
     work_uri: str,
     observer: Observer = SILENT,
     *,
-    concurrency: Concurrency = own_concurrency,
+    shared: SharedClient | None = None,
+    open_client: Callable[[], SharedClient] = SharedClient,
     submit: Submit | None = None,
-    open_endpoint: OpenEndpoint = open_with_retries,
+    was_read: Callable[[], None] = lambda: None,
 ) -> RegionOutcome:
     """Detect the objects of one region and store them for the merge.
 
@@ -88,26 +84,32 @@ def work_region(
         region: The region.
         work_uri: Folder or s3:// prefix where the region stores its results.
         observer: Is called when tiles are done.
-        concurrency: Limits the calls in flight; by default, as if no other region called the
-            endpoint.
+        shared: The client of the endpoint; None for one of this region alone.
+        open_client: Makes that one, which is closed after the last answer.
         submit: Runs a batch; None for a thread of this process.
-        open_endpoint: Opens the endpoint.
+        was_read: Is called when another region may be read in this process, unless this region
+            holds many detections or the endpoint does not answer: after its last tile was read.
 
     Raises:
         ImageChangedError: The image was replaced meanwhile.
         SwathError: The image cannot be read, the endpoint not opened, or the results not stored.
     """
-    with (
-        # outermost: after an error, its batches end only when the client is closed
-        ThreadPoolExecutor(1, thread_name_prefix="batches") as thread,
-        closing(_open_client(plan, region, open_endpoint)) as client,
-        concurrency(client),
-    ):
+    with ExitStack() as own:
+        thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        # after an error, a batch ends only when its calls in flight do
+        own.callback(thread.shutdown, wait=False)
+        shared = shared or own.enter_context(closing(open_client()))
+        client = shared.for_region(plan, region)
+        own.callback(client.cancel)
         began = time.monotonic()
         # in a thread, small batches cost nothing, and the observer is notified more often
         least = settings().batch_size if submit else 1
         infer_batch = submit or (lambda batch: thread.submit(infer, batch))
-        results = gather(_infer_tiles(plan, region, client, infer_batch, least, observer))
+        results = gather(
+            _infer_tiles(
+                plan, region, client, infer_batch, observer, least=least, was_read=was_read
+            )
+        )
         seconds = time.monotonic() - began
     _settle_and_store(plan, region, results, work_uri)
     tiles = coverage.count(results.ledger)
@@ -117,35 +119,32 @@ def work_region(
     return RegionOutcome(tiles, client.stop_reason, timing, reasons, client.first_answer)
 
 
-def _open_client(plan: Plan, region: Region, open_endpoint: OpenEndpoint) -> InferenceClient:
-    endpoint = open_endpoint(plan.request, plan.image)
-    return InferenceClient(
-        endpoint,
-        Limiter(0),
-        tiles=len(region),
-        max_calls=max_calls(plan.tile_bytes * endpoint.tiles_per_call),
-        attempts=settings().tile_attempts,
-        retry_seconds=settings().endpoint_patience,
-    )
-
-
-def _infer_tiles(  # noqa: PLR0917 - a region, and how it is worked
+def _infer_tiles(
     plan: Plan,
     region: Region,
     client: InferenceClient,
     submit: Submit,
-    least: int,
     observer: Observer,
+    *,
+    least: int,
+    was_read: Callable[[], None],
 ) -> Iterator[TileResults]:
     """The results of each batch; while its calls are in flight, the next one is read.
 
     A batch has at least `least` tiles.
     """
+    held = 0
 
     def done(results: TileResults) -> TileResults:
+        nonlocal held
+        held += results.detections.nbytes
         if len(results.ledger):
             observer.tiles_done(region, len(results.ledger))
         return results
+
+    def let_next_begin() -> None:
+        if client.answered and held <= _MOST_HELD:
+            was_read()
 
     inside, outside = plan.split_by_roi(region)
     yield done(without_detections(outside, TileState.OUTSIDE))
@@ -160,8 +159,10 @@ def _infer_tiles(  # noqa: PLR0917 - a region, and how it is worked
                 sent += batch.fill(islice(tiles, size), client)
             while open_batches and open_batches[0].done():
                 yield done(open_batches.popleft().result())
-    for each in open_batches:
-        yield done(each.result())
+    let_next_begin()
+    while open_batches:
+        yield done(open_batches.popleft().result())
+        let_next_begin()
     yield done(without_detections(inside[sent:], TileState.FAILED, client.stop_reason))
 
 

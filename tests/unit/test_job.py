@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -22,6 +23,7 @@ from tasks.imagery import ReadTile, TilePixels
 from tasks.inference.builtin.endpoint import create_model
 from tasks.job import work_image, work_region
 from tasks.job.observer import SilentObserver
+from tasks.job.shared_client import SharedClient
 from tasks.planning.plan import Plan, make_plan
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
@@ -265,9 +267,10 @@ def test_an_observer_is_told_of_the_plan_of_regions_and_of_every_tile(allowed: P
     scene, recorder = paint(allowed / "scene.tif"), Recorder()
     asked = request(scene, allowed / "out", regionOfInterest=corner(scene))
     work_image(asked, asked.image_urls[0], recorder, region_rows=300)
-    events = [event for event in recorder.heard if event[0] != "tiles"]
-    each = [(event, index) for index in range(2) for event in ("began", "ended")]
-    assert events == [("planned", 2), *each]
+    planned, *events = [event for event in recorder.heard if event[0] != "tiles"]
+    assert planned == ("planned", 2)
+    for event in ("began", "ended"):
+        assert [index for heard, index in events if heard == event] == [0, 1]
     assert sum(tiles for event, tiles in recorder.heard if event == "tiles") == 20
     assert [event for event, _ in recorder.heard].count("tiles") > 4  # not only once a region
     assert recorder.reasons == ["", ""]
@@ -334,7 +337,7 @@ class Hanging:
     capacity: int | None = 4
 
     def __init__(self) -> None:
-        self.called, self._closed = Event(), Event()
+        self.called, self.left, self._closed = Event(), Event(), Event()
         self.ended: list[bool] = []
 
     def prepare(self, tile: TilePixels) -> TilePixels:
@@ -343,6 +346,7 @@ class Hanging:
     def ask(self, prepared: Sequence[TilePixels]) -> Sequence[object]:  # noqa: ARG002
         self.called.set()
         self.ended.append(self._closed.wait(5))
+        self.left.set()
         raise UnreachableError("the connection is closed")
 
     def close(self) -> None:
@@ -361,10 +365,12 @@ def test_an_error_while_tiles_are_read_ends_the_calls_in_flight(
         raise ImageChangedError("the image was replaced")
 
     monkeypatch.setattr(Plan, "read", read_two)
-    with pytest.raises(ImageChangedError):
-        work_region(
-            plan, plan.regions(4096)[0], str(allowed / "work"), open_endpoint=lambda *_: model
-        )
+    with (
+        closing(SharedClient(open_endpoint=lambda *_: model)) as shared,
+        pytest.raises(ImageChangedError),
+    ):
+        work_region(plan, plan.regions(4096)[0], str(allowed / "work"), shared=shared)
+    assert model.left.wait(5)
     assert model.ended == [True]
 
 

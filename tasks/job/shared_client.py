@@ -1,0 +1,81 @@
+"""One client of the endpoint for all regions of an image that this process works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextvars import copy_context
+
+from tasks.grid.tiles import Region
+from tasks.inference import OpenEndpoint, open_with_retries
+from tasks.inference.batch import max_calls
+from tasks.inference.client import InferenceClient
+from tasks.inference.limiter import Limiter
+from tasks.planning.plan import Plan
+from tasks.settings import settings
+
+Concurrency = Callable[[InferenceClient], AbstractContextManager[None]]
+"""Opens a context that sets how many calls may be in flight (`Limiter.max_in_flight`)."""
+
+
+@contextmanager
+def own_concurrency(client: InferenceClient) -> Iterator[None]:
+    """Allow as many calls as the endpoint takes: no other process calls it."""
+    client.limiter.max_in_flight = client.endpoint.capacity or settings().endpoint_concurrency
+    yield
+
+
+class SharedClient:
+    """The client of an endpoint, which the first region opens and the later ones use too.
+
+    So connections are kept, and what was learned about the endpoint holds for the later regions:
+    how many calls it takes at a time, and whether it is down.
+    """
+
+    def __init__(
+        self,
+        concurrency: Concurrency = own_concurrency,
+        open_endpoint: OpenEndpoint = open_with_retries,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            concurrency: Limits the calls in flight, in the present context; by default, as if no
+                other process called the endpoint.
+            open_endpoint: Opens the endpoint.
+        """
+        self._concurrency, self._open_endpoint = concurrency, open_endpoint
+        self._context, self._open = copy_context(), ExitStack()
+        self._client: InferenceClient | None = None
+
+    def for_region(self, plan: Plan, region: Region) -> InferenceClient:
+        """The client for a region's calls; two threads must not call this at the same time.
+
+        Args:
+            plan: The plan of the image.
+            region: The region.
+
+        Raises:
+            SwathError: The endpoint cannot be opened.
+        """
+        if self._client is None:
+            self._client = self._context.run(self._opened, plan)
+        return self._client.for_region(len(region))
+
+    def close(self) -> None:
+        """End all calls at once, and close the endpoint."""
+        self._context.run(self._open.close)
+
+    def _opened(self, plan: Plan) -> InferenceClient:
+        endpoint = self._open_endpoint(plan.request, plan.image)
+        client = InferenceClient(
+            endpoint,
+            Limiter(0),
+            max_calls=max_calls(plan.tile_bytes * endpoint.tiles_per_call),
+            tiles=0,
+            attempts=settings().tile_attempts,
+            retry_seconds=settings().endpoint_patience,
+        )
+        self._open.enter_context(closing(client))
+        self._open.enter_context(self._concurrency(client))
+        return client
