@@ -115,7 +115,14 @@ def _work(
         interruption.end_now(EXIT[JobStatus.FAILED])
 
     return on_prefect.run_image(
-        request, url, server, console, roots=options.roots(), region_rows=rows, on_stopped=stop
+        request,
+        url,
+        server,
+        console,
+        roots=options.roots(),
+        region_rows=rows,
+        interruption=interruption,
+        on_stopped=stop,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
@@ -17,6 +18,7 @@ from tasks.storage.temporary import remove_all
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CLEANUP_SECONDS = 1.0  # in which the run may end by itself, before its process is ended
+_LAST_SECONDS = 0.6  # for the last step
 
 
 class Interruption:
@@ -31,6 +33,9 @@ class Interruption:
         console: Where to say that the run is stopping.
         out: Folder for the results; it is removed at the end if it was made in the context and is
             empty.
+
+    Attributes:
+        last_step: What is still done, for a moment, before the process is ended without waiting.
     """
 
     def __init__(self, console: Console, out: Path) -> None:
@@ -38,6 +43,7 @@ class Interruption:
         self._new = None if out.exists() else out
         self._handlers: dict[signal.Signals, Any] = {}
         self._ending = False
+        self.last_step: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
         """Install the handlers of the signals."""
@@ -57,10 +63,13 @@ class Interruption:
 
     def end_now(self, status: int) -> NoReturn:
         """End the process whatever its threads do, without temporary folders left."""
+        step = Thread(target=self.last_step, daemon=True)
+        step.start()
         remove_all()
         self._remove_empty()
         self._console.show_cursor()  # which a progress bar hides
         sys.stdout.flush()
+        step.join(_LAST_SECONDS)
         os._exit(status)
 
     def _stop(self, number: int, _: FrameType | None) -> NoReturn:

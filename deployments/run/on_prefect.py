@@ -6,14 +6,17 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from rich.console import Console
 
 from deployments.local.prefect_server import CLIENT_SETTINGS, reachable
+from deployments.run.interruption import Interruption
 from deployments.run.server import Server
 from tasks.errors import StackError, SwathError
 from tasks.reporting.summary import IncompleteJobError, Summary
@@ -45,6 +48,7 @@ def run_image(
     *,
     roots: Sequence[Path],
     region_rows: int | None = None,
+    interruption: Interruption,
     on_stopped: Callable[[StackError], None],
 ) -> Summary:
     """Detect the objects of an image and publish them, as flow runs in this process.
@@ -56,6 +60,7 @@ def run_image(
         console: Where the address of the run and its progress are printed.
         roots: Local folders in which the request may name files and outputs.
         region_rows: As for `deployments.run.job.run_image`.
+        interruption: Ends the process early; the run is then marked as Crashed.
         on_stopped: Is called, in another thread, when the server stops while the image is run. It
             has to end the process, as Prefect itself waits for minutes.
 
@@ -74,26 +79,29 @@ def run_image(
             os.environ["SWATH_LOCAL_ROOTS"] = json.dumps([str(root) for root in roots])
             os.environ["SWATH_WORK_URI"] = str(work)
             settings.cache_clear()
-            return _run_flow(request, image_url, console, region_rows)
+            return _run_flow(request, image_url, console, interruption, region_rows)
     except httpx.HTTPError as error:
         raise _stopped(server) from error
 
 
 def _run_flow(
-    request: Request, image_url: str, console: Console, region_rows: int | None
+    request: Request,
+    image_url: str,
+    console: Console,
+    interruption: Interruption,
+    region_rows: int | None,
 ) -> Summary:
-    from prefect import tags
     from prefect.utilities.urls import url_for
 
     from deployments.watch import show_progress
     from flows.image import image
-    from flows.image_runs import tags as tags_of
 
     def print_address(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
         console.print(f"Follow it at {url_for(flow_run)}", soft_wrap=True)
+        interruption.last_step = partial(_mark_crashed, flow_run.id)
 
     flow = image.with_options(on_running=[print_address])
-    with tags(*tags_of(request)), show_progress(request.job_id, console):
+    with show_progress(request.job_id, console):
         state: State[Any] = flow(request, image_url, region_rows, return_state=True)
     summary: Summary | Exception = state.result(raise_on_failure=False)
     if isinstance(summary, IncompleteJobError):
@@ -101,6 +109,16 @@ def _run_flow(
     if isinstance(summary, Exception):
         raise SwathError(str(summary)) from summary
     return summary
+
+
+def _mark_crashed(run_id: UUID) -> None:
+    """End a run in Prefect, whose process ends before Prefect's own code has done that."""
+    from prefect.states import Crashed
+
+    from flows.run_records import client_without_retries
+
+    with suppress(Exception), client_without_retries() as client:
+        client.set_flow_run_state(run_id, Crashed(message="It was interrupted."), force=True)
 
 
 @contextmanager
