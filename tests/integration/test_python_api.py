@@ -195,7 +195,7 @@ def test_a_function_finds_what_the_same_model_finds_as_onnx(scene: Path, tmp_pat
             for kept in [labels == 1]  # 0 is the background
         ]
 
-    as_onnx = swath.run(scene, model=file, **TILES)
+    as_onnx = swath.run(scene, model=file, region_size=300, **TILES)
     as_function = swath.run(scene, model=function, class_names={1: "ship"}, **TILES)
     assert len(as_onnx.features) > 5
     assert table(as_function) == table(as_onnx)
@@ -338,7 +338,7 @@ def slow(tiles):
     return [[] for _ in tiles]
 
 try:
-    swath.run(sys.argv[1], model=slow, tile_size=16, overlap=0, batch_size=1)
+    swath.run(sys.argv[1], model=slow, tile_size=16, overlap=0, batch_size=1, region_size=100)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
