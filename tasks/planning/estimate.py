@@ -16,7 +16,7 @@ from tasks.grid.tiles import Region
 from tasks.imagery import gdal_environment
 from tasks.imagery.opening.dataset import open_dataset
 from tasks.imagery.reading.blocks import absent_blocks_are_blank, block_sizes, block_slices
-from tasks.imagery.reading.preview import Preview, read_preview
+from tasks.imagery.reading.data_mask import DataMask, read_data_mask
 from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.batch import max_calls
 from tasks.planning.plan import Plan, divide_into_regions
@@ -132,19 +132,19 @@ def _assumed_throughput() -> Throughput:
 def _count_tiles(plan: Plan, regions: Sequence[Region]) -> tuple[Counter[str], int, str]:
     """Tiles by state, bytes to read, and how blank tiles are determined."""
     image, role = plan.image, plan.request.image_read_role
-    preview = read_preview(image, plan.request.tile_size, role)
+    data_mask = read_data_mask(image, plan.request.tile_size, role)
     tiles: Counter[str] = Counter()
     to_read = 0
     with gdal_environment(role, s3=image.in_s3):
         try:
             with open_dataset(image, role) as dataset:
                 for region in regions:
-                    states, size = _count_region(plan, region, dataset, preview)
+                    states, size = _count_region(plan, region, dataset, data_mask)
                     tiles += states
                     to_read += size
         except RasterioError as error:
             raise ImageError(f"{image.url}: its index cannot be read ({error}).") from error
-    if preview:
+    if data_mask:
         return tiles, to_read, "estimated"
     return tiles, to_read, "unknown" if image.masked else "counted"
 
@@ -153,7 +153,7 @@ def _count_region(
     plan: Plan,
     region: Region,
     dataset: Any,  # noqa: ANN401 - rasterio has no types
-    preview: Preview | None,
+    data_mask: DataMask | None,
 ) -> tuple[Counter[str], int]:
     """Tiles of a region by state, and bytes of the blocks that it reads."""
     image, inside = plan.image, plan.tiles_in_roi(region)
@@ -171,6 +171,6 @@ def _count_region(
         blocks = block_slices(image, tile.window, window)
         absent = absent_is_blank and not sizes[blocks].any()
         needed[blocks] |= not absent
-        blank = absent or (preview is not None and preview.blank(tile.window))
+        blank = absent or (data_mask is not None and data_mask.blank(tile.window))
         states["blank" if blank else "inferred"] += 1
     return states, int(sizes[needed].sum())

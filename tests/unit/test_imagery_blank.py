@@ -18,7 +18,7 @@ from rasterio.features import rasterize
 from tasks.errors import RequestError
 from tasks.grid.tiles import Grid, Tile
 from tasks.imagery import AbsentTile, Image, TilePixels, open_image, read_tiles, with_nodata
-from tasks.imagery.reading.preview import read_preview
+from tasks.imagery.reading.data_mask import read_data_mask
 
 WIDTH, HEIGHT = 330, 270
 KINDS = ["nodata", "mask", "alpha", "nan", "sparse", "undeclared"]
@@ -171,7 +171,7 @@ def test_an_averaged_overview_shows_every_valid_pixel(
     ):
         dataset.build_overviews([2, 4, 8], Resampling.average)
     image = open_image(str(tmp_path / "a.tif"), roots=[tmp_path])
-    overview = read_preview(image, 64, None)
+    overview = read_data_mask(image, 64, None)
     assert overview is not None
     for row in range(0, HEIGHT - 64, 23):
         for column in range(0, WIDTH - 64, 23):
@@ -180,8 +180,8 @@ def test_an_averaged_overview_shows_every_valid_pixel(
             assert not (overview.blank(window) and valid[rows, columns].any())
 
 
-def test_no_preview_without_overviews_or_if_all_pixels_are_valid(tmp_path: Path) -> None:
+def test_no_data_mask_without_overviews_or_if_all_pixels_are_valid(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", valid_of([]), "nodata", 64)
     write(tmp_path / "b.tif", valid_of([]), "undeclared", 64)
     for name in ("a.tif", "b.tif"):
-        assert read_preview(open_image(str(tmp_path / name), roots=[tmp_path]), 64, None) is None
+        assert read_data_mask(open_image(str(tmp_path / name), roots=[tmp_path]), 64, None) is None

@@ -17,7 +17,7 @@ from rasterio.enums import Resampling
 from tasks.errors import RequestError
 from tasks.grid.tiles import Grid
 from tasks.imagery import Image, TilePixels, open_image, read_tiles, with_nodata
-from tasks.imagery.reading.preview import read_preview
+from tasks.imagery.reading.data_mask import read_data_mask
 
 FLOAT32, FLOAT64 = np.finfo(np.float32), np.finfo(np.float64)
 PLACE = {"crs": "EPSG:32618", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}
@@ -221,7 +221,7 @@ def test_absent_blocks_and_overviews_are_blank_by_a_shortened_nodata(tmp_path: P
     (region,) = grid.regions(10**6)
     tiles = list(read_tiles(image, grid.tiles(region)))
     assert [isinstance(tile, TilePixels) and tile.blank for tile in tiles] == [False] + [True] * 15
-    preview = read_preview(image, 64, None)
-    assert preview is not None
-    assert preview.blank(rasterio.windows.Window(128, 128, 64, 64))
-    assert not preview.blank(rasterio.windows.Window(0, 0, 64, 64))
+    data_mask = read_data_mask(image, 64, None)
+    assert data_mask is not None
+    assert data_mask.blank(rasterio.windows.Window(128, 128, 64, 64))
+    assert not data_mask.blank(rasterio.windows.Window(0, 0, 64, 64))

@@ -23,7 +23,7 @@ _DILATION = 3  # width of the filter in pixels: one on each side
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class DataMask:
     """An estimate of which parts of an image hold data.
 
     An overview made by nearest neighbour loses single pixels, and files do not say how their
@@ -45,7 +45,7 @@ class Preview:
         return not self.valid[rows, columns].any()
 
 
-def read_preview(image: Image, tile_size: int, read_role: str | None) -> Preview | None:
+def read_data_mask(image: Image, tile_size: int, read_role: str | None) -> DataMask | None:
     """Read an overview of an image; None if no overview fits, or if all pixels are valid.
 
     Args:
@@ -70,4 +70,4 @@ def read_preview(image: Image, tile_size: int, read_role: str | None) -> Preview
         except RasterioError:
             return None
     scale = window.height / image.height, window.width / image.width
-    return Preview(maximum_filter(valid, _DILATION), scale)
+    return DataMask(maximum_filter(valid, _DILATION), scale)
