@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from deployments.image.build import build
+
 TOOLS = ("podman", "crun", "debootstrap")
+SWATH = "localhost/swath-test"
 BUILD = (
     "--isolation=chroot",  # needs only a mount namespace
     "--network=host",
     "--layers=false",  # a gigabyte is packed once, not for every step
+)
+LIMITS = (
+    "--cgroups=disabled",
+    "--ulimit=nofile=1024:4096",  # lower than podman's default, which some machines do not allow
+    "--ulimit=nproc=2048:2048",
 )
 CONFINED = (
     "--rm",
@@ -26,9 +36,7 @@ CONFINED = (
     "--security-opt=no-new-privileges",
     "--network=none",
     "--no-healthcheck",  # podman needs systemd for it
-    "--cgroups=disabled",
-    "--ulimit=nofile=1024:4096",  # lower than podman's default, which some machines do not allow
-    "--ulimit=nproc=2048:2048",
+    *LIMITS,
 )
 # crun refuses a machine with both versions of control groups, even with --cgroups=disabled
 _WITHOUT_CGROUPS = (
@@ -39,6 +47,7 @@ _WITHOUT_CGROUPS = (
     'mount -t tmpfs none /sys/fs/cgroup && exec "$@"',
     "sh",
 )
+_PODMAN_COMPOSE = "podman-compose==1.6.0"  # Debian's does not know all that the file uses
 _PACKAGES = "python3,python3-venv,ca-certificates"
 
 
@@ -63,6 +72,35 @@ def debian() -> str:
             _run_or_skip(["sh", "-c", tar], "podman import")
     _run_or_skip(confined(name, "python3", "-c", "import venv"), "a container")
     return name
+
+
+def swath() -> str:
+    """The name of Swath's image, built once in a test session, also if it has several processes.
+
+    Skips the test as `debian` does.
+    """
+    base, session = debian(), os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    with (Path(tempfile.gettempdir()) / "swath-test-image").open("a+") as built:
+        fcntl.flock(built, fcntl.LOCK_EX)
+        built.seek(0)
+        if built.read() != session:
+            build(with_engine="podman", tag=SWATH, base=base, more=BUILD)
+            built.truncate(0)
+            built.write(session)
+    return SWATH
+
+
+def podman_compose() -> str:
+    """The program podman-compose; installed in CI, elsewhere the test is skipped without it."""
+    found = shutil.which("podman-compose")
+    if found is None:
+        folder = Path(tempfile.gettempdir()) / "swath-podman-compose"
+        if os.environ.get("CI", "false") == "false":
+            pytest.skip("not installed: podman-compose (with CI=true, the test installs it)")
+        _run_or_skip([sys.executable, "-m", "venv", str(folder)], "venv")
+        _run_or_skip([f"{folder}/bin/pip", "install", "--quiet", _PODMAN_COMPOSE], "pip install")
+        found = f"{folder}/bin/podman-compose"
+    return found
 
 
 def _install() -> None:

@@ -18,11 +18,9 @@ import pytest
 import rasterio
 from affine import Affine
 
-from deployments.image.build import build
-from tests.containers import BUILD, confined, debian
+from tests.containers import SWATH, confined, swath
 
 ROOT = Path(__file__).parents[2]
-TAG = "localhost/swath-test"
 IN_CONTAINER = ROOT / "tests" / "in_container.py"
 PROGRAM = (f"--volume={IN_CONTAINER}:/in_container.py:ro",)
 
@@ -30,7 +28,11 @@ PROGRAM = (f"--volume={IN_CONTAINER}:/in_container.py:ro",)
 def run(*command: str, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """A command in a container of the image, as it is meant to be run."""
     return subprocess.run(
-        confined(TAG, *command, more=more), capture_output=True, text=True, timeout=300, check=False
+        confined(SWATH, *command, more=more),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
@@ -44,8 +46,7 @@ def told(*command: str, more: tuple[str, ...] = PROGRAM) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def image() -> None:
-    base = debian()
-    build(with_engine="podman", tag=TAG, base=base, more=BUILD)
+    swath()
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_commands_are_given_as_they_are(command: tuple[str, ...], says: str) -> 
 
 @pytest.fixture(scope="module")
 def described(image: None) -> dict[str, Any]:
-    asked = ["podman", "image", "inspect", TAG]
+    asked = ["podman", "image", "inspect", SWATH]
     found: list[dict[str, Any]] = json.loads(
         subprocess.run(asked, capture_output=True, check=True).stdout
     )
