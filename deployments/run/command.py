@@ -16,6 +16,7 @@ from deployments.run.options import RunOptions
 from deployments.run.preview import check_preview, preview_path, write_preview
 from deployments.run.progress import ProgressBar
 from deployments.run.server import Server, find_server
+from deployments.run.without_pandas import leave_pandas_out
 from tasks.errors import StackError, SwathError
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
@@ -104,6 +105,7 @@ def _work(
     console.print(f"{url} · {request.job_id}", soft_wrap=True)
     rows = options.tiling.region_size
     if server is None:
+        leave_pandas_out()
         with ProgressBar(console) as progress:
             return run_image(request, url, progress, roots=options.roots(), region_rows=rows)
 
