@@ -56,7 +56,7 @@ class SensorRuns:
             return ""
         with get_client(sync_client=True) as client:
             found = client.read_deployment(self._deployment)
-            if is_paused(found):
+            if _is_paused(found):
                 self._remove_standby(client)
                 return f"the schedule of {found.name} is paused"
             if self._younger(client) >= settings().sensors_per_queue:
@@ -117,6 +117,6 @@ class SensorRuns:
         )
 
 
-def is_paused(found: DeploymentResponse) -> bool:
+def _is_paused(found: DeploymentResponse) -> bool:
     """Whether no schedule of a deployment starts runs."""
     return found.paused or not any(schedule.active for schedule in found.schedules)
