@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite, nan
@@ -12,7 +12,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
 from deployments.run.images import Images, absolute_path, find_images
 from deployments.run.option_names import naming_options
@@ -46,6 +46,19 @@ def _default(name: str, *, of_algorithm: bool = False, before: str = "") -> Call
     return show
 
 
+def _whole_pixels(_: object, tokens: Sequence[Token]) -> int:
+    """Reads a number of pixels; the parser itself would round the ratio 0.2 to 0.
+
+    Raises:
+        ValueError: It is not written as a whole number.
+    """
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number; give pixels, such as 128") from None
+
+
 @Parameter(name="*")  # its fields are options of the command itself
 @dataclass(frozen=True, kw_only=True)
 class TilingOptions:
@@ -56,6 +69,7 @@ class TilingOptions:
         Parameter(
             group=TILES,
             help="Side of a tile in pixels.",
+            converter=_whole_pixels,
             show_default=_default("tile_size", before="the model's, or "),
         ),
     ] = None
@@ -64,6 +78,7 @@ class TilingOptions:
         Parameter(
             group=TILES,
             help="Minimum overlap of tiles in pixels.",
+            converter=_whole_pixels,
             show_default=_default("tile_overlap"),
         ),
     ] = None
@@ -86,7 +101,9 @@ class TilingOptions:
     region_size: Annotated[
         int | None,
         Parameter(
-            group=TILES, help="Approximate height of a region in pixels; it changes no result."
+            group=TILES,
+            help="Approximate height of a region in pixels; it changes no result.",
+            converter=_whole_pixels,
         ),
     ] = None
     roi: Annotated[

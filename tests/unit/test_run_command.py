@@ -132,6 +132,18 @@ def test_an_error_of_the_run_names_the_option(
         run(june / "scene.tif", "--roi", "POLYGON ((0 0, 1 0, 1 1, 0 0))", out=tmp_path / "out")
 
 
+@pytest.mark.parametrize("option", ["--tile-size", "--overlap", "--region-size"])
+def test_a_fraction_of_pixels_is_not_rounded(
+    option: str, june: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app(["plan", str(june / "scene.tif"), option, "200.2"])
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert option in printed.out + printed.err
+    assert "'200.2' is not a whole number" in printed.out + printed.err
+
+
 def test_a_plan_of_several_images_is_one_for_each(
     june: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
