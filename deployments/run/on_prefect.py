@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ def run_image(
             has to end the process, as Prefect itself waits for minutes.
 
     Raises:
-        StackError: The server stopped answering.
+        StackError: The server stopped answering, or refused.
         SwathError: The request cannot be processed, or the results cannot be published.
     """
     os.environ["PREFECT_API_URL"] = server.api_url
@@ -80,6 +81,8 @@ def run_image(
             os.environ["SWATH_WORK_URI"] = str(work)
             settings.cache_clear()
             return _run_flow(request, image_url, console, interruption, region_rows)
+    except httpx.HTTPStatusError as error:
+        raise _refused(server, error.response.status_code) from error
     except httpx.HTTPError as error:
         raise _stopped(server) from error
 
@@ -141,6 +144,19 @@ def _watch(server: Server, on_stopped: Callable[[StackError], None], ended: Even
         elif time.monotonic() > answered + _PATIENCE:
             on_stopped(_stopped(server))
             return
+
+
+def _refused(server: Server, status: int) -> StackError:
+    remedy = (
+        "set PREFECT_API_AUTH_STRING to the server's password, or PREFECT_API_KEY to a key of "
+        "Prefect Cloud"
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        else "its log says why"
+    )
+    return StackError(
+        f"The Prefect server {server.api_url}, named by {server.named_by}, refused a call with "
+        f"status {status}: {remedy}. `--no-prefect` runs the image without a server."
+    )
 
 
 def _stopped(server: Server) -> StackError:

@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import ceil
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import UUID
 
@@ -245,6 +247,35 @@ def test_a_prefect_server_that_does_not_answer_is_named_with_the_remedy(
     assert f"The Prefect server {nobody}, named by PREFECT_API_URL, does not answer" in done.stderr
     assert "--no-prefect" in done.stderr
     assert swath(*words, "--no-prefect", PREFECT_API_URL=nobody).returncode == 0
+
+
+class WithPassword(BaseHTTPRequestHandler):
+    """A Prefect server to a client without its password."""
+
+    def do_GET(self) -> None:
+        self.answer(200 if self.path.endswith("/health") else 401)
+
+    def do_POST(self) -> None:
+        self.answer(401)
+
+    def answer(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+
+def test_a_prefect_server_with_a_password_asks_for_it(scene: Path, tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), WithPassword) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        done = swath(
+            "run", scene, "--model", "centerpoint", "--out", tmp_path / "out",
+            PREFECT_API_URL=f"http://127.0.0.1:{server.server_port}/api",
+        )  # fmt: skip
+        server.shutdown()
+    assert done.returncode == 1
+    assert "refused a call with status 401: set PREFECT_API_AUTH_STRING" in done.stderr
+    assert "stopped answering" not in done.stderr
 
 
 def test_prefect_has_to_name_a_server(scene: Path, tmp_path: Path) -> None:
