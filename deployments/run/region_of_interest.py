@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _WKT = re.compile(r"\s*(MULTI)?POLYGON\b", re.IGNORECASE)
 _GEOJSON = {".geojson", ".json"}
 _WGS84 = "OGC:CRS84"
+_MOST_DEGREES = 540.0  # of a longitude, half a turn beyond the antimeridian
 _SEGMENTS = 64  # along the extent: edges that are straight on a map may bend in degrees
 
 
@@ -72,6 +73,7 @@ def _read_geojson(path: Path) -> _Features:
         named = crs["properties"]["name"] if crs else _WGS84
     except (
         *(OSError, ValueError, TypeError, LookupError, AttributeError),
+        RecursionError,  # of lists within lists
         ShapelyError,  # of rings that are none
     ) as error:
         raise RequestError(f"--roi: {path} is not GeoJSON ({error}); correct it.") from error
@@ -167,18 +169,24 @@ def _united(polygons: list[shapely.Geometry], crs: str, text: str) -> shapely.Ge
         west, south, east, north = area.bounds
         area = shapely.segmentize(area, max(east - west, north - south) / _SEGMENTS)
     parts = [_in_degrees(part, to_degrees, projected) for part in shapely.get_parts(area)]
+    nowhere = RequestError(
+        f"--roi: a part of {text} has no position in longitude and latitude, or is around a pole; "
+        "check that its coordinates are in the reference system that it declares."
+    )
     if not all(part is not None and part.is_valid for part in parts):
-        raise RequestError(
-            f"--roi: a part of {text} has no position in longitude and latitude, or is around a "
-            "pole; check that its coordinates are in the reference system that it declares."
-        )
+        raise nowhere
     globe = shapely.box(-180, -90, 180, 90)
     turned = [
         shapely.transform(part, lambda positions, turn=turn: positions + np.array([turn, 0]))
         for part in parts
         for turn in (-360, 0, 360)
     ]
-    return shapely.union_all(shapely.intersection(turned, globe))
+    inside = shapely.get_parts(shapely.union_all(shapely.intersection(turned, globe)))
+    # what ends at the antimeridian touches the globe's other edge, turned, along a line
+    areas = [part for part in inside if part.geom_type == "Polygon"]
+    if not areas:
+        raise nowhere
+    return shapely.union_all(areas)
 
 
 def _in_degrees(
@@ -203,4 +211,5 @@ def _in_degrees(
         centre, _ = to_degrees.transform((west + east) / 2, (south + north) / 2)
         longitude = wrap_near(longitude, centre)
     positions = np.stack([longitude, latitude], axis=1)
-    return shapely.set_coordinates(part, positions) if np.isfinite(positions).all() else None
+    known = (np.abs(positions) <= _MOST_DEGREES).all()  # which NaN is not
+    return shapely.set_coordinates(part, positions) if known else None

@@ -112,6 +112,33 @@ def test_a_polygon_across_the_antimeridian_is_cut_there(tmp_path: Path) -> None:
         assert (right[2], left[0]) == pytest.approx((-179.5, 179.5), abs=0.05)
 
 
+@pytest.mark.parametrize("west", [-180, 170, 180])
+def test_a_polygon_that_ends_at_the_antimeridian_is_a_polygon(tmp_path: Path, west: int) -> None:
+    path = geojson(tmp_path / "roi.json", feature(shapely.box(west, 0, west + 10, 1)))
+    wanted = shapely.box(170, 0, 180, 1) if west == 170 else shapely.box(-180, 0, -170, 1)
+    assert read(path).geom_type == "Polygon"
+    assert read(path).equals(wanted)
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        shapely.box(1000, 0, 1001, 1),
+        shapely.box(0, 90, 1, 91),
+        shapely.Polygon([(0, 0), (1e300, 0), (1, 1e300)]),
+    ],
+)
+def test_a_polygon_beyond_the_globe_is_refused(tmp_path: Path, polygon: shapely.Geometry) -> None:
+    path = geojson(tmp_path / "roi.json", feature(polygon))
+    assert "has no position in longitude and latitude" in refusal(path)
+
+
+def test_geojson_of_endless_depth_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "roi.json"
+    path.write_text("[" * 100_000 + "]" * 100_000, encoding="utf-8")
+    assert f"{path} is not GeoJSON" in refusal(path)
+
+
 def test_a_polygon_around_the_globe_is_not_turned(tmp_path: Path) -> None:
     whole = shapely.box(-180, -60, 180, 60)
     assert read(geojson(tmp_path / "roi.geojson", feature(whole))).equals(whole)
