@@ -84,7 +84,7 @@ def _start(
         console.print(options.found.skipped_text, soft_wrap=True)
     options.make_folder()
     if options.preview is not None:
-        check_preview(options.preview)
+        check_preview(options.preview, request)
     if server is not None:
         server.check()
         console.print(f"On the Prefect server {server.api_url} ({server.named_by})", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
 _ENCODINGS: dict[str, Literal["PNG", "JPEG"]] = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
-def check_preview(path: Path) -> None:
-    """Check that a preview can be written, before any tile costs money.
+def check_preview(path: Path, request: Request) -> None:
+    """Check that the previews can be written, before any tile costs money.
+
+    Args:
+        path: As the option names it.
+        request: The message.
 
     Raises:
-        RequestError: The name has no known ending, or its folder cannot be made.
+        RequestError: The name has no known ending or is that of an image, or its folder cannot be
+            made.
     """
     if path.suffix.lower() not in _ENCODINGS:
         raise RequestError(
@@ -32,6 +38,15 @@ def check_preview(path: Path) -> None:
             f"--preview: the folder of {path} cannot be made ({error}); give one that you may "
             "write to."
         ) from error
+    pictures = (preview_path(path, request, url) for url in request.image_urls)
+    existing = [picture for picture in pictures if picture.exists()]
+    images = {os.path.realpath(url) for url in request.image_urls} if existing else set()
+    for picture in existing:
+        if os.path.realpath(picture) in images:
+            raise RequestError(
+                f"--preview: {picture} is an image of this run, which would be overwritten; give "
+                "another file."
+            )
 
 
 def preview_path(path: Path, request: Request, url: str) -> Path:

@@ -166,8 +166,22 @@ def test_a_preview_that_cannot_be_written_is_refused_at_once(
 ) -> None:
     monkeypatch.chdir(Path(image).parent)
     with pytest.raises(RequestError) as caught:
-        check_preview(Path(name))
+        check_preview(Path(name), request(image))
     assert str(caught.value).startswith(reason)
+
+
+@pytest.mark.parametrize("name", ["scene.png", "link.png", "../images/scene.png"])
+def test_a_preview_never_overwrites_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "scene.png").touch()
+    (folder / "link.png").symlink_to("scene.png")
+    monkeypatch.chdir(folder)
+    check_preview(Path("other.png"), request("scene.png"))
+    with pytest.raises(RequestError, match=r"--preview: .* is an image of this run"):
+        check_preview(Path(name), request("link.png"))
 
 
 @pytest.mark.parametrize(
