@@ -332,6 +332,27 @@ def test_the_schema_is_printed() -> None:
     assert {"jobId", "imageUrls", "imageProcessor"} <= set(schema["properties"])
 
 
+@pytest.mark.parametrize("command", ["schema", "run"])
+def test_a_reader_of_the_output_that_has_ended_causes_no_traceback(
+    scene: Path, tmp_path: Path, command: str
+) -> None:
+    options = [str(scene), "--model", "bright-targets", "--out", str(tmp_path / "out"), "--json"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as output:
+        done = subprocess.run(
+            [SWATH, command, *(options if command == "run" else [])],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "Error" not in done.stderr
+    assert command == "schema" or "SUCCESS" in done.stderr
+
+
 def test_an_invalid_request_is_not_sent(tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text('{"jobId": "x"}')
