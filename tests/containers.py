@@ -47,7 +47,9 @@ _WITHOUT_CGROUPS = (
     'mount -t tmpfs none /sys/fs/cgroup && exec "$@"',
     "sh",
 )
-_PODMAN_COMPOSE = "podman-compose==1.6.0"  # Debian's does not know all that the file uses
+PODMAN_COMPOSE = str(Path(sys.executable).with_name("podman-compose"))
+"""Installed with what the tests need: Debian's does not know all that the file uses."""
+
 _PACKAGES = "python3,python3-venv,ca-certificates"
 
 
@@ -88,19 +90,6 @@ def swath() -> str:
             built.truncate(0)
             built.write(session)
     return SWATH
-
-
-def podman_compose() -> str:
-    """The program podman-compose; installed in CI, elsewhere the test is skipped without it."""
-    found = shutil.which("podman-compose")
-    if found is None:
-        folder = Path(tempfile.gettempdir()) / "swath-podman-compose"
-        if os.environ.get("CI", "false") == "false":
-            pytest.skip("not installed: podman-compose (with CI=true, the test installs it)")
-        _run_or_skip([sys.executable, "-m", "venv", str(folder)], "venv")
-        _run_or_skip([f"{folder}/bin/pip", "install", "--quiet", _PODMAN_COMPOSE], "pip install")
-        found = f"{folder}/bin/podman-compose"
-    return found
 
 
 def _install() -> None:

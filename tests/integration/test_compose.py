@@ -24,7 +24,7 @@ from affine import Affine
 
 from deployments.local.loopback import free_port
 from deployments.local.prefect_server import SERVER_SETTINGS
-from tests.containers import BUILD, LIMITS, debian, podman_compose, swath
+from tests.containers import BUILD, LIMITS, PODMAN_COMPOSE, debian, swath
 from tests.pages import ROOT, blocks, read
 
 FILE = ROOT / "deployments" / "compose" / "compose.yaml"
@@ -132,7 +132,7 @@ def machine(
     tmp_path_factory: pytest.TempPathFactory, namespace: tuple[str, ...]
 ) -> Iterator[Machine]:
     """The services of the file, started."""
-    base, program, image = debian(), podman_compose(), swath()
+    base, image = debian(), swath()
     folder = tmp_path_factory.mktemp("compose")
     data = folder / "data"
     data.mkdir()
@@ -146,7 +146,7 @@ def machine(
     here = Machine(
         (
             *namespace,
-            program,
+            PODMAN_COMPOSE,
             f"--project-name={PROJECT}",
             f"--env-file={folder / '.env'}",
             f"--file={FILE}",
