@@ -24,7 +24,8 @@ _CLASSES = (RunOptions, TilingOptions, MergingOptions)
 _KEYWORDS = {"IMAGES": "image", "--parameter": "parameters"} | {
     "--" + field.name.replace("_", "-"): field.name for each in _CLASSES for field in fields(each)
 }
-_OPTIONS = re.compile("|".join(rf"{option}\b(?!-)" for option in _KEYWORDS))
+_COMMAND = r"swath models describe .*? --out\b"  # to be pasted into a terminal
+_OPTIONS = re.compile("|".join((_COMMAND, *(rf"{option}\b(?!-)" for option in _KEYWORDS))))
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def naming_keywords() -> Iterator[None]:
     except SwathError as error:
         if error.args and isinstance(error.args[0], str):  # of a failed job it is the summary
             text = in_options(error.args[0])
-            named = _OPTIONS.sub(lambda option: _KEYWORDS[option.group()], text)
+            named = _OPTIONS.sub(lambda found: _KEYWORDS.get(found.group(), found.group()), text)
             error.args = (named, *error.args[1:])
         raise
 

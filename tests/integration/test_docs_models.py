@@ -189,13 +189,14 @@ def test_a_yolo_runs_as_it_is_exported(tmp_path: Path) -> None:
     answering(tmp_path / "best.onnx", {"output0": output}, metadata=of_ultralytics())
     answering(tmp_path / "ships.onnx", {"output": output})
     (tmp_path / "names.txt").write_text("ship\nbarge\n")
-    described, best, drafted, ships = pasted("I have a YOLO", tmp_path)
+    described, best, written, drafted, ships = pasted("I have a YOLO", tmp_path)
     assert "No description is needed" in described.stderr
     assert best.returncode == 0, best.stderr
     found = properties(tmp_path / "results")
     assert {each["featureClasses"][0]["iri"] for each in found} == {"barge"}
     # 448 pixels in tiles of 64, as exported, with the default overlap of 50: 29 in each direction
     assert len(found) == 29 * 29
+    assert "best.json is written" in written.stderr
     assert "Nothing is left to fill in" in drafted.stderr
     assert ships.returncode == 0, ships.stderr
 

@@ -147,6 +147,13 @@ def test_a_region_of_interest_needs_a_reference_system() -> None:
         keywords.roi_text(geopandas.GeoSeries([SQUARE]))
 
 
+def test_an_error_names_keywords_and_leaves_a_command_as_it_is() -> None:
+    command = "swath models describe a b.onnx --out a b.json"
+    with pytest.raises(RequestError) as raised, keywords.naming_keywords():
+        raise RequestError(f"imageProcessorTileSize: too large for --out: {command}")
+    assert str(raised.value) == f"tile_size: too large for out: {command}"
+
+
 @pytest.mark.parametrize(
     "dtype", ["uint8", "int8", "uint16", ">u2", "int16", "int64", "float32", "float64", "complex64"]
 )

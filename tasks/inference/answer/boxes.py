@@ -87,8 +87,9 @@ def _reason(answer: Boxes, ordinal: int) -> str:
     box, score = answer.boxes[ordinal].tolist(), float(answer.scores[ordinal])
     return (
         f"feature {ordinal}: it needs a finite box with an area in the tile or a point in it, a "
-        f"score from 0 to 1 and a class from 0 to {len(answer.names) - 1}; its box is {box}, its "
-        f"score is {score}, its class is {answer.classes[ordinal]}"
+        f"score from 0 to 1 and a class from 0 to {len(answer.names) - 1}; its box is {box} "
+        f"(x_min, y_min, x_max, y_max), its score is {score}, its class is "
+        f"{answer.classes[ordinal]}"
     )
 
 
