@@ -109,21 +109,20 @@ def run(
             type=type if function is None else "BUILTIN",
             parameters=keywords.parameter_texts(parameters),
             tiling=TilingOptions(
-                tile_size=tile_size,
-                overlap=overlap,
                 tile_format=tile_format,
                 tile_compression=tile_compression,
-                region_size=region_size,
                 roi=keywords.roi_text(roi),
-                nodata=nodata,
                 read_role=read_role,
+                **keywords.numbers(
+                    tile_size=tile_size, overlap=overlap, region_size=region_size, nodata=nodata
+                ),
             ),
             merging=MergingOptions(
                 conf=keywords.conf_texts(conf),
                 classes=keywords.class_texts(classes),
                 merge=merge,
-                iou=iou,
                 class_agnostic=class_agnostic,
+                **keywords.numbers(iou=iou),
             ),
             job_id=new_job_id() if job_id is None else job_id,
         )
@@ -175,13 +174,12 @@ def plan(
 
     with keywords.naming_keywords():
         tiling = TilingOptions(
-            tile_size=tile_size,
-            overlap=overlap,
             tile_format=tile_format,
             tile_compression=tile_compression,
-            region_size=region_size,
             roi=keywords.roi_text(roi),
-            nodata=nodata,
             read_role=read_role,
+            **keywords.numbers(
+                tile_size=tile_size, overlap=overlap, region_size=region_size, nodata=nodata
+            ),
         )
         return call.estimate(image, tiling, transform=transform, crs=crs)

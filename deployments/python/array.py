@@ -83,6 +83,13 @@ def _pixels(array: object, nodata: float | None) -> NDArray[Any]:
                 "image: the array is masked; give the value of its masked pixels as nodata, one "
                 "that no other pixel has."
             )
+        if array.dtype.kind in "iu" and nodata not in range(
+            np.iinfo(array.dtype).min, np.iinfo(array.dtype).max + 1
+        ):
+            raise ImageError(
+                f"nodata: {nodata} is not a value of a masked array of type {array.dtype}; give "
+                "one that it may have, and that no other pixel has."
+            )
         array = array.filled(nodata)
     pixels = np.asarray(array)
     if pixels.ndim == 2:

@@ -98,6 +98,22 @@ def roi_text(roi: Any) -> str | None:  # noqa: ANN401 - a class of another libra
     )
 
 
+def numbers(**arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - a number of any library
+    """Arguments as numbers of Python, which those of NumPy are not; None stays.
+
+    Raises:
+        RequestError: One is no number.
+    """
+    plain = {
+        name: value.item() if getattr(value, "ndim", None) == 0 else value
+        for name, value in arguments.items()
+    }
+    for name, value in plain.items():
+        if not isinstance(value, int | float | None):
+            raise RequestError(f"{name}: {value!r:.100} is not a number; give one.")
+    return plain
+
+
 def parameter_texts(parameters: Mapping[str, object] | None) -> tuple[str, ...]:
     """The parameters of a model, each NAME=VALUE."""
     return tuple(f"{name}={value}" for name, value in (parameters or {}).items())

@@ -203,10 +203,10 @@ class MergingOptions:
         """
         if self.iou is not None and not isfinite(self.iou):
             raise RequestError(f"--iou: {self.iou} is not a finite number; give 0 to 1.")
-        classes = list(_words(self.classes))
+        classes = list(_words("--classes", self.classes))
         if self.classes and not classes:
             raise RequestError("--classes: names no class; give ship,barge, or leave it out.")
-        threshold, by_class = _thresholds(_words(self.conf))
+        threshold, by_class = _thresholds(_words("--conf", self.conf))
         algorithm = {
             "algorithmType": self.merge,
             "iouThreshold": self.iou,
@@ -219,10 +219,21 @@ class MergingOptions:
         return {"postProcessing": [{"algorithm": given}]} if given else {}
 
 
-def _words(options: Iterable[str]) -> Iterator[str]:
-    """Words separated by commas; a word with a comma is given in double quotes."""
-    for words in csv.reader(options, skipinitialspace=True):
-        yield from filter(None, map(str.strip, words))
+def _words(option: str, values: Iterable[str]) -> Iterator[str]:
+    """Words separated by commas; a word with a comma is given in double quotes.
+
+    Raises:
+        RequestError: A quote is not closed, or there is a line break.
+    """
+    for value in values:
+        try:
+            for words in csv.reader([value], skipinitialspace=True, strict=True):
+                yield from filter(None, map(str.strip, words))
+        except csv.Error as error:
+            raise RequestError(
+                f"{option}: {value!r:.100} is no list of words ({error}); separate them by commas, "
+                "and put one that has a comma or begins with a quote in double quotes."
+            ) from error
 
 
 def _thresholds(words: Iterable[str]) -> tuple[float | None, dict[str, float]]:

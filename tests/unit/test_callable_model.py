@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -203,6 +204,8 @@ def test_a_batch_needs_an_answer_for_each_tile(answer: Any, reason: str) -> None
         {"batch_size": True},
         {"class_names": "ship"},
         {"class_names": [1]},
+        {"class_names": 1},
+        {"class_names": {"0": "ship"}},
     ],
 )
 def test_wrong_arguments_are_named(options: dict[str, Any]) -> None:
@@ -253,6 +256,27 @@ def test_an_error_fails_the_tile_that_it_is_about_and_is_kept() -> None:
     assert rows[2]["reason"] == "model: ZeroDivisionError: a dark tile"
     assert len(results.detections) == 5
     assert isinstance(chosen.error, ZeroDivisionError)
+
+
+def _raising(batch: NDArray[Any]) -> Iterator[list[Any]]:
+    yield []
+    raise ZeroDivisionError("a dark tile")
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (_raising, "_raising: ZeroDivisionError: a dark tile"),
+        (lambda batch: [{"polygons": 3} for _ in batch], "<lambda>: TypeError: 'int' object"),
+    ],
+)
+def test_an_error_while_the_answer_is_read_is_that_of_the_function(
+    model: Function, reason: str
+) -> None:
+    chosen = CallableModel(model)
+    rows = infer_tiles(tiles(1), chosen.open(None, None)).ledger.to_pylist()  # type: ignore[arg-type]
+    assert rows[0]["reason"].startswith(reason)
+    assert type(chosen.error).__name__ in reason
 
 
 def test_an_error_is_not_retried() -> None:

@@ -154,6 +154,15 @@ def test_every_option_has_an_invalid_value_above() -> None:
     assert options - tried == {"images", "tiling", "merging", "class_agnostic", "preview"}
 
 
+@pytest.mark.parametrize("option", ["classes", "conf"])
+@pytest.mark.parametrize("word", ['"ship', "sh\nip", "x" * 200_000])
+def test_a_quote_that_is_not_closed_does_not_reach_into_the_next_option(
+    image: str, option: str, word: str
+) -> None:
+    with pytest.raises(RequestError, match=f"--{option}: .* is no list of words"):
+        algorithm(image, **{option: (word, "barge")})
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

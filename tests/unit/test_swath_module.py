@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -66,6 +67,10 @@ def test_plan_has_the_words_of_the_command_line() -> None:
         ({"conf": {"ship": 2.0}}, "conf ship"),
         ({"merge": "BEST"}, "merge"),
         ({"region_size": 0}, "region_size"),
+        ({"region_size": "all"}, "region_size: 'all' is not a number"),
+        ({"iou": "0.5"}, "iou: '0.5' is not a number"),
+        ({"nodata": np.zeros(2)}, "nodata: array([0., 0.]) is not a number"),
+        ({"classes": ["a\nb"]}, r"classes: 'a\nb' is no list of words"),
         ({"roi": "POINT (1 2)"}, "roi"),
         ({"roi": 3}, "roi: int"),
         ({"job_id": "a/b"}, "job_id"),
@@ -106,6 +111,18 @@ def test_an_error_names_the_argument(
     assert "--" not in message
     assert "imageProcessor" not in message
     assert list(tmp_path.iterdir()) == [image]
+
+
+def test_numbers_may_be_of_numpy() -> None:
+    given = {
+        "tile_size": np.int64(64),
+        "iou": np.float32(0.5),
+        "nodata": np.array(0),
+        "overlap": None,
+    }
+    found = keywords.numbers(**given)
+    assert found == {"tile_size": 64, "iou": 0.5, "nodata": 0, "overlap": None}
+    assert json.dumps(found)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +200,13 @@ def test_masked_pixels_become_nodata(tmp_path: Path) -> None:
         assert read.read(1).tolist() == [[1, 9], [3, 9]]
     with pytest.raises(ImageError, match="masked; give the value of its masked pixels as nodata"):
         write_array(tmp_path / "b.tif", array)
+
+
+@pytest.mark.parametrize("nodata", [-1, 256, 0.5, float("nan")])
+def test_masked_pixels_need_a_value_of_their_type(tmp_path: Path, nodata: float) -> None:
+    array = np.ma.masked_equal(np.array([[1, 2]], np.uint8), 2)
+    with pytest.raises(ImageError, match="is not a value of a masked array of type uint8"):
+        write_array(tmp_path / "a.tif", array, nodata=nodata)
 
 
 @pytest.mark.parametrize(

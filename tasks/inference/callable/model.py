@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,9 +76,10 @@ class CallableModel:
             raise PermanentError(f"{self.name}: {type(error).__name__}: {reason}") from error
         try:
             return read_batch(answer, count, self._names)
-        except AnswerError as error:
+        except Exception as error:  # any: a generator may raise, and so may what it returned
             self.error = self.error or error
-            raise AnswerError(f"{self.name}: {error}") from error
+            kind = "" if isinstance(error, AnswerError) else f"{type(error).__name__}: "
+            raise AnswerError(f"{self.name}: {kind}{error}") from error
 
 
 class CallableEndpoint:
@@ -129,8 +131,11 @@ class CallableEndpoint:
 
 
 def _by_number(names: Sequence[str] | Mapping[int, str]) -> dict[int, str]:
-    given = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
-    if isinstance(names, str) or not all(isinstance(name, str) for name in given.values()):
+    listed = isinstance(names, Iterable) and not isinstance(names, str)
+    given = dict(names) if isinstance(names, Mapping) else dict(enumerate(names if listed else ()))
+    if not listed or not all(
+        isinstance(number, Integral) and isinstance(name, str) for number, name in given.items()
+    ):
         raise RequestError(
             f"class_names: {names!r} is not a list of names, nor a dict of names by class number; "
             "give for example ['ship', 'barge'] or {1: 'ship'}."
