@@ -28,17 +28,20 @@ _LONG, _LONG8 = 4, 16  # types of BigTIFF
 _ENTRY = 20  # bytes
 
 
-def repeat_blocks(scene: Path, path: Path, size: int, codec: str) -> None:
-    """Write an image of `size` × `size` pixels that repeats a scene, without nodata.
+def repeat_blocks(
+    scene: Path, path: Path, size: int, codec: str, nodata: float | None = None
+) -> None:
+    """Write an image of `size` × `size` pixels that repeats a scene.
 
     Args:
         scene: An image whose sides are multiples of `BLOCK`.
         path: Where to write it.
         size: Pixels of each side.
         codec: A key of `CODECS`.
+        nodata: Its nodata value, or None.
     """
     with rasterio.open(scene) as source:
-        options = {"driver": "GTiff", "bigtiff": "yes", "interleave": "pixel", "nodata": None}
+        options = {"driver": "GTiff", "bigtiff": "yes", "interleave": "pixel", "nodata": nodata}
         blocks = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK}
         with rasterio.open(path, "w", **source.profile | options | blocks | CODECS[codec]) as sink:
             sink.write(source.read())
