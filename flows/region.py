@@ -43,11 +43,11 @@ class Turn:
 
     Attributes:
         shared: The client of the endpoint, for all regions of the image.
-        was_read: Is called when the next region may begin.
+        next_may_begin: Is called when the next region may begin.
     """
 
     shared: SharedClient
-    was_read: Callable[[], None]
+    next_may_begin: Callable[[], None]
 
 
 TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)
@@ -109,7 +109,7 @@ def _failures(outcome: RegionOutcome, tiles: int) -> str | None:
 def _work(plan: Plan, region: Region, work_uri: str) -> RegionOutcome:
     work = partial(work_region, plan, region, work_uri, RegionProgress(region), submit=submit_batch)
     if turn := TURN.get():
-        return work(shared=turn.shared, was_read=turn.was_read)
+        return work(shared=turn.shared, next_may_begin=turn.next_may_begin)
     return work(open_client=partial(client_of, plan.request))
 
 

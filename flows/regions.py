@@ -85,11 +85,11 @@ def _run_here(work: Sequence[tuple[Any, ...]], abort: AbortSignal) -> list[State
         closing(client_of(work[0][0])) as shared,
     ):
 
-        def run(number: int, was_read: Callable[[], None]) -> bool:
+        def run(number: int, next_may_begin: Callable[[], None]) -> bool:
             if abort.reason:
                 ends[number] = ends[number] or Failed(message=abort.reason)
                 return False
-            TURN.set(Turn(shared, was_read))
+            TURN.set(Turn(shared, next_may_begin))
             end = ends[number] = region_flow(*work[number], return_state=True)
             abort.observe(end)
             attempts[number] += 1

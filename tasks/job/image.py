@@ -263,7 +263,7 @@ class _Attempts:
         self._stop = ""
         self._attempts: Counter[int] = Counter()
 
-    def attempt(self, region: Region, was_read: Callable[[], None]) -> bool:
+    def attempt(self, region: Region, next_may_begin: Callable[[], None]) -> bool:
         """Work a region once; returns whether it must be tried again."""
         if self._stop:
             self.lost[region.index] = self._stop
@@ -272,7 +272,9 @@ class _Attempts:
         self._observer.region_began(region)
         reason = ""
         try:
-            self._stop = self._work(region=region, was_read=was_read).endpoint_down or self._stop
+            self._stop = (
+                self._work(region=region, next_may_begin=next_may_begin).endpoint_down or self._stop
+            )
         except ImageChangedError as error:
             reason = self._stop = str(error)
         except SwathError as error:

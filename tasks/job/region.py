@@ -40,6 +40,8 @@ class BatchResult(Protocol):
 Submit = Callable[[Batch], BatchResult]
 """Starts to collect the results of a batch, while its tiles are still being read."""
 
+_HEAD_START = 3.0  # seconds before the last tile of a region is read that the next one may begin
+
 _MOST_HELD = 32 << 20
 """Bytes of detections that a region may hold while the next one is read.
 
@@ -75,7 +77,7 @@ def work_region(
     shared: SharedClient | None = None,
     open_client: Callable[[], SharedClient] = SharedClient,
     submit: Submit | None = None,
-    was_read: Callable[[], None] = lambda: None,
+    next_may_begin: Callable[[], None] = lambda: None,
 ) -> RegionOutcome:
     """Detect the objects of one region and store them for the merge.
 
@@ -87,8 +89,9 @@ def work_region(
         shared: The client of the endpoint; None for one of this region alone.
         open_client: Makes that one, which is closed after the last answer.
         submit: Runs a batch; None for a thread of this process.
-        was_read: Is called when another region may be read in this process, unless this region
-            holds many detections or the endpoint does not answer: after its last tile was read.
+        next_may_begin: Is called, once or more often, when another region may begin in this
+            process: shortly before the last tile is read, unless this region holds many detections
+            or the endpoint does not answer.
 
     Raises:
         ImageChangedError: The image was replaced meanwhile.
@@ -101,13 +104,22 @@ def work_region(
         shared = shared or own.enter_context(closing(open_client()))
         client = shared.for_region(plan, region)
         own.callback(client.cancel)
+        turn = own.enter_context(ExitStack())
+        turn.enter_context(shared.reading)
         began = time.monotonic()
         # in a thread, small batches cost nothing, and the observer is notified more often
         least = settings().batch_size if submit else 1
         infer_batch = submit or (lambda batch: thread.submit(infer, batch))
         results = gather(
             _infer_tiles(
-                plan, region, client, infer_batch, observer, least=least, was_read=was_read
+                plan,
+                region,
+                client,
+                infer_batch,
+                observer,
+                least=least,
+                next_may_begin=next_may_begin,
+                was_read=turn.close,
             )
         )
         seconds = time.monotonic() - began
@@ -127,13 +139,15 @@ def _infer_tiles(
     observer: Observer,
     *,
     least: int,
+    next_may_begin: Callable[[], None],
     was_read: Callable[[], None],
 ) -> Iterator[TileResults]:
     """The results of each batch; while its calls are in flight, the next one is read.
 
-    A batch has at least `least` tiles.
+    A batch has at least `least` tiles. `was_read` is called after the last tile was read, and
+    `next_may_begin` shortly before that.
     """
-    held = 0
+    held, began = 0, time.monotonic()
 
     def done(results: TileResults) -> TileResults:
         nonlocal held
@@ -144,7 +158,7 @@ def _infer_tiles(
 
     def let_next_begin() -> None:
         if client.answered and held <= _MOST_HELD:
-            was_read()
+            next_may_begin()
 
     inside, outside = plan.split_by_roi(region)
     yield done(without_detections(outside, TileState.OUTSIDE))
@@ -159,6 +173,9 @@ def _infer_tiles(
                 sent += batch.fill(islice(tiles, size), client)
             while open_batches and open_batches[0].done():
                 yield done(open_batches.popleft().result())
+            if (time.monotonic() - began) * (len(inside) - sent) < _HEAD_START * sent:
+                let_next_begin()
+    was_read()
     let_next_begin()
     while open_batches:
         yield done(open_batches.popleft().result())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from contextvars import copy_context
+from threading import Lock
 
 from tasks.grid.tiles import Region
 from tasks.inference import OpenEndpoint, open_with_retries
@@ -30,6 +31,9 @@ class SharedClient:
 
     So connections are kept, and what was learned about the endpoint holds for the later regions:
     how many calls it takes at a time, and whether it is down.
+
+    Attributes:
+        reading: Held by the one region whose tiles are read, as a region's strips fill the memory.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class SharedClient:
             open_endpoint: Opens the endpoint.
         """
         self._concurrency, self._open_endpoint = concurrency, open_endpoint
+        self.reading = Lock()
         self._context, self._open = copy_context(), ExitStack()
         self._client: InferenceClient | None = None
 

@@ -1,7 +1,8 @@
 """Regions that overlap in time: the next is read while the last one is settled and stored.
 
-One region at a time is read. When its last tile has been read, the next one begins, and the end of
-the first (its last answers, settling, storing, the end of its run) needs little of the processor.
+One region at a time is read. Shortly before its last tile is read, the next one begins, so that it
+is ready to be read at once. The end of the first (its last answers, settling, storing, the end of
+its run) needs little of the processor.
 """
 
 from __future__ import annotations
