@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tasks.errors import StackError
+from tasks.errors import PublishError, StackError
 from tasks.storage.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Result:
 
         Raises:
             StackError: geopandas is not installed.
+            PublishError: The file is gone.
         """
         frame = _read_frame(self.files["parquet"], _image_geometries)
         return frame.drop(columns="image_geometry")
@@ -90,6 +91,7 @@ class Result:
 
         Raises:
             StackError: geopandas is not installed.
+            PublishError: The file is gone.
         """
         frame = _read_frame(self.files["parquet"], _image_geometries, always=True)
         return frame.drop(columns="image_geometry")
@@ -100,6 +102,7 @@ class Result:
 
         Raises:
             StackError: geopandas is not installed.
+            PublishError: The file is gone.
         """
         return _read_frame(self.files["coverage"], _windows)
 
@@ -200,7 +203,16 @@ def _read_frame(
         path: The file.
         in_pixels: Makes the geometries in pixels.
         always: Whether the geometries are in pixels wherever the image is.
+
+    Raises:
+        StackError: geopandas is not installed.
+        PublishError: The file is gone.
     """
+    if not path.exists():
+        raise PublishError(
+            f"{path} is gone. Without out, the files of a result end with the process that made "
+            "it: give out, or use the tables there."
+        )
     try:
         import geopandas
     except ImportError as error:

@@ -22,6 +22,8 @@ _held: set[Path] = set()  # the folders of this process
 def temporary_folder() -> Iterator[Path]:
     """A folder in `TMPDIR` that is removed when the context is left.
 
+    A fork of this process that leaves the context too removes nothing.
+
     Raises:
         OSError: It cannot be made.
     """
@@ -29,10 +31,12 @@ def temporary_folder() -> Iterator[Path]:
     _remove_abandoned(root)
     folder, lock = _make_locked(root)
     _held.add(folder)
+    owner = os.getpid()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
         _held.discard(folder)
         os.close(lock)
 

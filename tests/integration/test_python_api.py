@@ -261,6 +261,18 @@ def test_a_job_that_fails_raises_what_the_function_raised(scene: Path, temporary
     assert list(temporary.iterdir()) == []
 
 
+def test_a_result_of_another_process_says_what_it_needs(scene: Path, temporary: Path) -> None:
+    found = []
+    for out in (None, temporary / "out"):
+        result = swath.run(scene, model="bright-targets", out=out, **TILES)
+        found.append(pickle.loads(pickle.dumps(result)))
+        del result
+        gc.collect()
+    with pytest.raises(swath.SwathError, match="is gone. .* give out, or use the tables there"):
+        _ = found[0].features
+    assert len(found[1].features)
+
+
 def test_a_job_that_is_partial_warns_and_has_the_rest(scene: Path) -> None:
     def half(tiles: NDArray[Any]) -> list[Any]:
         if not (tiles[0] == 0).any():

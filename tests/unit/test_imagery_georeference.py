@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,16 @@ def test_an_image_without_a_crs_has_no_georeference(tmp_path: Path) -> None:
 def test_an_engineering_crs_gives_no_georeference(tmp_path: Path) -> None:
     local = 'LOCAL_CS["bench",UNIT["metre",1]]'
     assert georeference(tmp_path, crs=local, transform=Affine(2, 0, 7, 0, -2, 7)) is None
+
+
+@pytest.mark.parametrize(
+    "transform", [Affine(0, 0, 5, 0, 0, 5), Affine(1, 1, 0, 1, 1, 0), Affine(nan, 0, 0, 0, 1, 0)]
+)
+def test_a_geotransform_that_defines_no_mapping_is_refused(
+    tmp_path: Path, transform: Affine
+) -> None:
+    with pytest.raises(ImageError, match=r"image: Its geotransform .* one position, or none"):
+        georeference(tmp_path, crs="EPSG:32631", transform=transform)
 
 
 def test_nitf_corners_are_igeolo(tmp_path: Path) -> None:

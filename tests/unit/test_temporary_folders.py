@@ -40,6 +40,20 @@ def test_a_folder_is_removed_when_its_context_is_left(tmp: Path) -> None:
     assert list(tmp.iterdir()) == []
 
 
+def test_a_fork_leaves_the_folder_of_its_parent(tmp: Path) -> None:
+    program = """
+import os
+from tasks.storage.temporary import temporary_folder
+with temporary_folder() as folder:
+    if child := os.fork():
+        os.waitpid(child, 0)
+        print(folder.is_dir())
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert run.stdout == b"True\n"
+    assert list(tmp.iterdir()) == []
+
+
 def test_all_folders_are_removed_when_the_process_ends_early(tmp: Path) -> None:
     with temporary_folder() as folder:
         (folder / "file").touch()

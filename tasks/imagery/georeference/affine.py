@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from tasks.errors import ImageError
 from tasks.imagery.georeference.transformers import Axis, Points, Projected, nan_where_not_finite
 
 
@@ -34,7 +37,16 @@ class AffineGeoreference:
             size: Width and height of the image in pixels.
             kind: "affine" or "igeolo".
             note: Value of `text`; None for the default.
+
+        Raises:
+            ImageError: The transform gives different pixels one position, or none.
         """
+        if transform.is_degenerate or not isfinite(transform.determinant):
+            raise ImageError(
+                f"Its geotransform {transform.to_gdal()} gives different pixels one position, or "
+                "none: correct it, with gdal_edit.py -a_ullr, or remove it, with gdal_edit.py "
+                "-unsetgt, to get pixel coordinates only."
+            )
         self.kind = kind
         self.transform = transform
         self.crs = crs
