@@ -268,7 +268,7 @@ def test_a_result_of_another_process_says_what_it_needs(scene: Path, temporary: 
         found.append(pickle.loads(pickle.dumps(result)))
         del result
         gc.collect()
-    with pytest.raises(swath.SwathError, match="is gone. .* give out, or use the tables there"):
+    with pytest.raises(swath.SwathError, match=r"is gone\. .* give out, or use the tables"):
         _ = found[0].features
     assert len(found[1].features)
 
