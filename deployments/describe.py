@@ -86,8 +86,13 @@ def _signature(model: str) -> ModelSignature:
     from tasks.inference.description.load import find_file
     from tasks.inference.onnx.opening import signature
     from tasks.inference.onnx.session import MAX_MODEL_BYTES, open_session
-    from tasks.request.model_files import export_remedy
+    from tasks.request.model_files import export_remedy, is_web_file
 
+    if is_web_file(model):
+        raise RequestError(
+            f"{model}: models are not read from the web; download it with curl -fLO, and give its "
+            "path."
+        )
     if remedy := export_remedy(model):
         raise RequestError(f"{model}: is not an ONNX file, and Swath runs no other; {remedy}.")
     remote = "://" in model

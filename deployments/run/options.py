@@ -362,6 +362,10 @@ class RunOptions:
 
 def kind_of(model: str) -> str:
     """The kind of endpoint that a model's name suggests."""
+    from tasks.request.model_files import is_web_file
+
+    if is_web_file(model):
+        return "ONNX"  # is refused as such, before its server is sent tiles
     if model.startswith(("http://", "https://")):
         return "OIP_ENDPOINT" if "/v2/models/" in model else "HTTP_ENDPOINT"
     return "ONNX" if model.lower().endswith(".onnx") else "BUILTIN"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 
 _TORCH = (
@@ -35,6 +36,13 @@ _EXPORTS = {
     ".json": "it only describes a model: give the .onnx file beside it",
 }
 _ALIKE = {".yml": ".yaml", ".trt": ".engine", ".mlmodel": ".mlpackage", ".jit": ".torchscript"}
+
+_WEB_FILE = re.compile(r"https?://[^?#]*\.(onnx|pt)([?#]|$)", re.IGNORECASE)
+
+
+def is_web_file(name: str) -> bool:
+    """Whether a name is the web address of a model's file, and not of an endpoint."""
+    return _WEB_FILE.match(name) is not None
 
 
 def export_remedy(name: str) -> str | None:

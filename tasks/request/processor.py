@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from tasks.request.field_types import RoleArn, printable
 from tasks.request.locations import file_name, s3_object
 from tasks.request.message_object import MessageObject
-from tasks.request.model_files import export_remedy
+from tasks.request.model_files import export_remedy, is_web_file
 from tasks.request.secret_references import find_references
 
 _ROUTES = {"infer", "invocations", "invoke", "predict"}  # ends of URLs, which name no model
@@ -135,5 +135,10 @@ def _check_onnx(name: str) -> None:
     _check_exported(name)
     if name.startswith("s3://"):
         s3_object(name)
+    elif is_web_file(name):
+        raise ValueError(
+            "is a file on the web, and models are not read from there; download it with curl -fLO, "
+            "and give its path"
+        )
     elif "://" in name or not name.lower().endswith(".onnx"):
         raise ValueError("is not an ONNX file; give s3://bucket/key or a path that ends in .onnx")

@@ -359,6 +359,7 @@ def test_a_refusal_names_field_value_and_remedy(fields: dict[str, Any], reason: 
         ({"name": "ftp://h", "type": "OIP_ENDPOINT"}, "is not a URL, which OIP_ENDPOINT needs"),
         ({"name": "http://h:99999", "type": "HTTP_ENDPOINT"}, "is not a URL"),
         ({"name": "ships.pt", "type": "ONNX"}, "is not an ONNX file"),
+        ({"name": "https://h/ships.onnx", "type": "ONNX"}, "is a file on the web"),
         ({"name": "s3://models", "type": "ONNX"}, "does not name an object"),
     ],
 )

@@ -122,6 +122,8 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
     ({"model": ""}, "--model: '' is empty; give at least 1 character"),
     ({"type": "MAGIC"}, "--type: 'MAGIC' is not one of "),
     ({"type": "HTTP_ENDPOINT"}, "--model: 'centerpoint' "),
+    ({"model": "https://h/a.onnx?b=1"}, "--model: 'https://h/a.onnx?b=1' is a file on the web"),
+    ({"model": "https://h/best.pt"}, "--model: 'https://h/best.pt' is not an ONNX file, and "),
     ({"parameters": ("count",)}, "--parameter: 'count' is not NAME=VALUE"),
     ({"parameters": ("a b=3",)}, "--parameter "),
     ({"job_id": "a/b"}, "--job-id: 'a/b' cannot be a part of a path; give a name without slashes"),
