@@ -101,7 +101,8 @@ class Summary(BaseModel):
     @property
     def message(self) -> str:
         """The outcome in one line."""
-        parts = [f"{self.features} features", f"{percent(self.covered)} of the area covered"]
+        features = "1 feature" if self.features == 1 else f"{self.features} features"
+        parts = [features, f"{percent(self.covered)} of the area covered"]
         if self.reasons:
             why = f"most often because: {self.reasons[0][0]}"
             parts.append(f"{self.failed_text}, {why}")

@@ -57,6 +57,10 @@ def test_the_status_follows_from_the_tiles(
     assert status_of(tiles) == status
 
 
+def test_one_feature_is_no_plural() -> None:
+    assert Summary(**WHOLE | {"features": 1}).message.startswith("1 feature; 100 % of")
+
+
 def test_a_success_in_one_line() -> None:
     line = Summary(**WHOLE).message
     assert line == (
