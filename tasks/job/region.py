@@ -40,7 +40,7 @@ class BatchResult(Protocol):
 Submit = Callable[[Batch], BatchResult]
 """Starts to collect the results of a batch, while its tiles are still being read."""
 
-_HEAD_START = 3.0  # seconds before the last tile of a region is read that the next one may begin
+_HEAD_START = 10.0  # seconds before the last tile of a region is read that the next one may begin
 
 _MOST_HELD = 32 << 20
 """Bytes of detections that a region may hold while the next one is read.
