@@ -82,7 +82,7 @@ def gdal_path(url: str, roots: Sequence[Path]) -> str:
         allowed = ", ".join(str(root) for root in roots) or "none"
         raise ImageError(
             f"{shown} is not under one of the local roots ({allowed}): the operator allows folders "
-            'with SWATH_LOCAL_ROOTS=["/folder"]; or put the image in S3.'
+            'with SWATH_LOCAL_ROOTS=["/folder"] (swath up: with --root); or put the image in S3.'
         )
     if not regular or not _is_text(str(file)):
         raise ImageError(f"{shown} is not a file: check the path.")
