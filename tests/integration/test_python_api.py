@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -346,7 +345,7 @@ import sys, time, swath
 
 def slow(tiles):
     print("called", flush=True)
-    time.sleep(0.2)
+    time.sleep(float(sys.argv[2]))
     return [[] for _ in tiles]
 
 try:
@@ -356,15 +355,21 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupted_run_stops_and_leaves_nothing(scene: Path, temporary: Path) -> None:
+@pytest.mark.parametrize("seconds", ["0.2", "600"])
+def test_an_interrupted_run_stops_and_leaves_nothing(
+    scene: Path, temporary: Path, seconds: str
+) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, scene], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTED, scene, seconds], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        lines: Iterator[str] = iter(process.stdout.readline, "")
-        assert next(lines) == "called\n"
+        assert process.stdout.readline() == "called\n"
         process.send_signal(signal.SIGINT)
-        assert list(lines)[-1] == "interrupted\n"
+        try:
+            printed, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert printed.endswith("interrupted\n")
     assert process.returncode == 0
     assert list(temporary.iterdir()) == []
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from contextlib import suppress
 from numbers import Integral
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 Function = Callable[[NDArray[Any]], Any]
 """Takes a batch of tiles (n, bands, height, width) in the pixel type of the image; returns n
 answers, one a tile, in a form that `answers.read_batch` understands."""
+
+_Answers = Future[list[object]]
 
 
 class CallableModel:
@@ -85,7 +89,8 @@ class CallableModel:
 class CallableEndpoint:
     """Calls a function with one batch of tiles after the other, in one thread of its own.
 
-    Functions are rarely made to be called from several threads at a time.
+    Functions are rarely made to be called from several threads at a time. The process may end while
+    the thread still runs, for the thread is a daemon, which those of an executor are not.
 
     Attributes:
         tiles_per_call: Maximum number of tiles in a batch.
@@ -98,8 +103,9 @@ class CallableEndpoint:
         """Set up, without a call."""
         self.tiles_per_call = tiles_per_call
         self._call = call
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._waiting: SimpleQueue[tuple[_Answers, NDArray[Any]] | None] = SimpleQueue()
         self._closed: Future[None] = Future()
+        Thread(target=self._work, name="model", daemon=True).start()
 
     def prepare(self, tile: TilePixels) -> NDArray[Any]:
         """A contiguous copy of the tile's pixels, so that the strip's memory can be reused."""
@@ -113,10 +119,10 @@ class CallableEndpoint:
             PermanentError: The function raised an error.
             AnswerError: Its answer cannot be read.
         """
-        try:
-            call = self._thread.submit(self._call, np.stack(prepared))
-        except RuntimeError as error:  # the thread was shut down
-            raise TransientError("The model was closed.") from error
+        if self._closed.done():
+            raise TransientError("The model was closed.")
+        call: _Answers = Future()
+        self._waiting.put((call, np.stack(prepared)))
         either: list[Future[Any]] = [call, self._closed]
         wait(either, return_when=FIRST_COMPLETED)
         if not call.done():
@@ -125,9 +131,18 @@ class CallableEndpoint:
 
     def close(self) -> None:
         """End the call in progress for its caller: nothing can end the function itself."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-        with suppress(Exception):
+        with suppress(InvalidStateError):  # it is closed already
             self._closed.set_result(None)
+        self._waiting.put(None)
+
+    def _work(self) -> None:
+        """Call the function for one batch after the other, until the endpoint is closed."""
+        while (waiting := self._waiting.get()) and not self._closed.done():
+            call, tiles = waiting
+            try:
+                call.set_result(self._call(tiles))
+            except BaseException as error:  # SystemExit, too, is for the caller
+                call.set_exception(error)
 
 
 def _by_number(names: Sequence[str] | Mapping[int, str]) -> dict[int, str]:
