@@ -207,6 +207,8 @@ class MergingOptions:
         if self.classes and not classes:
             raise RequestError("--classes: names no class; give ship,barge, or leave it out.")
         threshold, by_class = _thresholds(_words("--conf", self.conf))
+        if self.conf and threshold is None and not by_class:
+            raise RequestError("--conf: has no score; give 0.25 or ship=0.4, or leave it out.")
         algorithm = {
             "algorithmType": self.merge,
             "iouThreshold": self.iou,

@@ -51,7 +51,8 @@ def _stretched(band: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.uint8
     """A band as uint8."""
     if band.dtype == np.uint8:
         return band.copy()
-    values = (np.abs(band) if np.iscomplexobj(band) else band).astype(np.float32)
+    with np.errstate(over="ignore"):  # such a value is shown as infinity is
+        values = (np.abs(band) if np.iscomplexobj(band) else band).astype(np.float32)
     seen = values[valid & np.isfinite(values)]
     if not len(seen):
         return np.zeros(band.shape, np.uint8)

@@ -199,6 +199,17 @@ def test_sixteen_bits_and_floats_are_stretched_and_nodata_is_grey(tmp_path: Path
         assert 120 < rgb[50, 100, 0] < 135
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_number_beyond_float32_is_white(tmp_path: Path) -> None:
+    pixels = np.tile(np.linspace(0, 1, 200), (1, 100, 1))
+    pixels[0, :10] = 1e300
+    reduced = read_reduced(write(tmp_path / "a.tif", pixels), 200)
+    assert reduced is not None
+    rgb = to_rgb(reduced, None, (64, 64, 64))
+    assert rgb[:10].min() == 255
+    assert 120 < rgb[50, 100, 0] < 135
+
+
 def test_bands_are_shown_as_they_are_described(tmp_path: Path) -> None:
     pixels = np.zeros((4, 64, 64), np.uint8)
     pixels[2] = 200

@@ -99,6 +99,7 @@ MERGING: list[tuple[dict[str, Any], str]] = [
         "--conf: names 'ship', which is not in --classes; add it there, or remove it here",
     ),
     ({"classes": ("a\tb\x01",)}, "--classes: 'a\\tb\\x01' holds the control character U+0009"),
+    ({"conf": (" , ",)}, "--conf: has no score; give 0.25 or ship=0.4, or leave it out"),
     ({"classes": (" , ",)}, "--classes: names no class; give ship,barge, or leave it out"),
     ({"iou": 2.0}, "--iou: 2.0 is above 1; give at most 1"),
     ({"iou": float("nan")}, "--iou: nan is not a finite number; give 0 to 1"),
