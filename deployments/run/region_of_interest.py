@@ -160,9 +160,14 @@ def _united(polygons: list[shapely.Geometry], crs: str, text: str) -> shapely.Ge
         to_degrees = Transformer.from_crs(system, _WGS84, always_xy=True)
     except ProjError as error:
         raise RequestError(
-            f"--roi: the coordinate reference system of {text} is not known ({error}); reproject "
-            "it: ogr2ogr -t_srs EPSG:4326."
+            f"--roi: the coordinate reference system of {text} is not known ({error!s:.200}); "
+            "reproject it: ogr2ogr -t_srs EPSG:4326."
         ) from error
+    if not (system.is_geographic or system.is_projected):
+        raise RequestError(
+            f"--roi: the coordinate reference system of {text}, {system.name}, is not that of a "
+            "map; reproject it: ogr2ogr -t_srs EPSG:4326."
+        )
     projected = not system.is_geographic
     area = shapely.union_all(polygons)
     if projected:

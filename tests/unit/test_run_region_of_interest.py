@@ -192,6 +192,10 @@ BOWTIE = shapely.Polygon([(4, 51), (5, 52), (5, 51), (4, 52), (4, 51)])
             feature(UNITED) | {"crs": {"type": "name", "properties": {"name": "local"}}},
             "the coordinate reference system of .* is not known",
         ),
+        (  # of heights
+            feature(UNITED) | {"crs": {"type": "name", "properties": {"name": "EPSG:5773"}}},
+            "the coordinate reference system of .*, EGM96 height, is not that of a map",
+        ),
     ],
 )
 def test_a_file_that_gives_no_area_is_refused(tmp_path: Path, document: Any, reason: str) -> None:
