@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -317,7 +318,9 @@ class RunOptions:
             "imageProcessor": {"name": self._location(self.model), "type": self._type},
             "imageProcessorParameters": self._parameters(),
         }
-        return build_request(self.found, self.tiling.message() | self.merging.message() | fields)
+        request = build_request(self.found, self.tiling.message() | self.merging.message() | fields)
+        self._check_roi_stays(request)
+        return request
 
     def roots(self) -> list[Path]:
         """The local roots to allow: the folders of the results and of every file in the options.
@@ -345,6 +348,20 @@ class RunOptions:
                 f"--out: {self.out} is not a usable folder ({error}); give a folder that you may "
                 "write to."
             ) from error
+
+    def _check_roi_stays(self, request: Request) -> None:
+        """Refuse a file with the region of interest that the results would overwrite."""
+        roi = Path(os.path.realpath(self.tiling.roi or ""))
+        if not self.tiling.roi or roi.parent != self.out.resolve():
+            return
+        from tasks.publish.formats import FILE_ENDINGS
+
+        stems = request.file_names().values()
+        if roi.name in {f"{stem}.{ending}" for stem in stems for ending in FILE_ENDINGS.values()}:
+            raise RequestError(
+                f"--roi: {self.tiling.roi} would be overwritten by the results; rename it, or give "
+                "another folder for --out."
+            )
 
     def _parameters(self) -> dict[str, str]:
         pairs = dict(_name_and_value(option) for option in self.parameters)

@@ -182,6 +182,15 @@ def test_a_preview_that_cannot_be_written_is_refused_at_once(
     assert str(caught.value).startswith(reason)
 
 
+def test_results_never_overwrite_the_region_of_interest(tmp_path: Path, image: str) -> None:
+    roi = tmp_path / "scene.tif.geojson"
+    roi.write_text('{"type": "Polygon", "coordinates": [[[4, 51], [5, 51], [5, 52], [4, 51]]]}')
+    tiling = TilingOptions(roi=str(roi))
+    assert request(image, tiling=tiling, out=tmp_path / "out").region_of_interest
+    with pytest.raises(RequestError, match=r"--roi: .*geojson would be overwritten by the results"):
+        request(image, tiling=tiling, out=tmp_path)
+
+
 @pytest.mark.parametrize("name", ["scene.png", "link.png", "../images/scene.png"])
 def test_a_preview_never_overwrites_an_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
