@@ -98,16 +98,19 @@ def run(
         SwathError: An argument has an invalid value, or the image cannot be processed.
     """
     from deployments.python import call, keywords
+    from deployments.run.model import ModelOptions
     from deployments.run.options import MergingOptions, RunOptions, TilingOptions, new_job_id
 
     with keywords.naming_keywords():
         function = keywords.function_model(model, type, parameters, class_names, batch_size)
         options = RunOptions(
             images=(),
-            model=str(model) if function is None else function.name,
+            model=ModelOptions(
+                str(model) if function is None else function.name,
+                type if function is None else "BUILTIN",
+                keywords.parameter_texts(parameters),
+            ),
             out=Path(),
-            type=type if function is None else "BUILTIN",
-            parameters=keywords.parameter_texts(parameters),
             tiling=TilingOptions(
                 tile_format=tile_format,
                 tile_compression=tile_compression,
@@ -140,6 +143,9 @@ def run(
 def plan(
     image: object,
     *,
+    model: str | PathLike[str] | None = None,
+    type: str | None = None,  # noqa: A002 - the option's name
+    parameters: Mapping[str, object] | None = None,
     tile_size: int | None = None,
     overlap: int | None = None,
     tile_format: str | None = None,
@@ -155,6 +161,9 @@ def plan(
 
     Args:
         image: As for `run`, and so are the others.
+        model: Gives the size of tiles if it says one; it is not called.
+        type: Kind of endpoint.
+        parameters: Parameters of the model.
         tile_size: Side of a tile in pixels.
         overlap: Minimum overlap of tiles in pixels.
         tile_format: NITF, GTIFF, PNG, JPEG or NPY.
@@ -170,6 +179,7 @@ def plan(
         SwathError: An argument has an invalid value, or the image cannot be processed.
     """
     from deployments.python import call, keywords
+    from deployments.run.model import ModelOptions
     from deployments.run.options import TilingOptions
 
     with keywords.naming_keywords():
@@ -182,4 +192,6 @@ def plan(
                 tile_size=tile_size, overlap=overlap, region_size=region_size, nodata=nodata
             ),
         )
-        return call.estimate(image, tiling, transform=transform, crs=crs)
+        named = None if model is None else str(model)
+        chosen = ModelOptions.if_any(named, type, keywords.parameter_texts(parameters))
+        return call.estimate(image, tiling, chosen, transform=transform, crs=crs)

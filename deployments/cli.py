@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from rich.console import Console
 
+from deployments.run.model import ModelOptions
 from deployments.run.options import (
     MODEL,
     RESULTS,
@@ -28,6 +29,18 @@ DEFAULT_TILING, DEFAULT_MERGING = TilingOptions(), MergingOptions()
 IMAGES_HELP = (
     "Paths of images, folders of images, patterns in quotes ('june/*.tif'), or s3://bucket/key."
 )
+EndpointKind = Annotated[
+    Literal["BUILTIN", "HTTP_ENDPOINT", "SM_ENDPOINT", "OIP_ENDPOINT", "ONNX"] | None,
+    Parameter(group=MODEL, help="Kind of endpoint.", show_default=lambda _: "by the model"),
+]
+ModelParameters = Annotated[
+    tuple[str, ...],
+    Parameter(
+        group=MODEL,
+        help="NAME=VALUE of imageProcessorParameters. May be repeated.",
+        show_default=False,
+    ),
+]
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 app = App(
@@ -109,18 +122,8 @@ def submit(
 def run(
     *images: Annotated[str, Parameter(help=IMAGES_HELP)],
     model: Annotated[str, Parameter(group=MODEL, help="The model's name, URL, or ONNX file.")],
-    type: Annotated[  # noqa: A002 - the option's name
-        Literal["BUILTIN", "HTTP_ENDPOINT", "SM_ENDPOINT", "OIP_ENDPOINT", "ONNX"] | None,
-        Parameter(group=MODEL, help="Kind of endpoint.", show_default=lambda _: "by the model"),
-    ] = None,
-    parameter: Annotated[
-        tuple[str, ...],
-        Parameter(
-            group=MODEL,
-            help="NAME=VALUE of imageProcessorParameters. May be repeated.",
-            show_default=False,
-        ),
-    ] = (),
+    type: EndpointKind = None,  # noqa: A002 - the option's name
+    parameter: ModelParameters = (),
     tiling: TilingOptions = DEFAULT_TILING,
     merging: MergingOptions = DEFAULT_MERGING,
     out: Annotated[Path, Parameter(group=RESULTS, help="Folder for the results.")],
@@ -165,10 +168,8 @@ def run(
 
     options = RunOptions(
         images=images,
-        model=model,
+        model=ModelOptions(model, type, parameter),
         out=out,
-        type=type,
-        parameters=parameter,
         tiling=tiling,
         merging=merging,
         job_id=new_job_id() if job_id is None else job_id,
@@ -180,6 +181,15 @@ def run(
 @app.command(sort_key=2, usage="Usage: swath plan IMAGES... [OPTIONS]")
 def plan(
     *images: Annotated[str, Parameter(help=IMAGES_HELP)],
+    model: Annotated[
+        str | None,
+        Parameter(
+            group=MODEL,
+            help="The model, which gives the size of tiles if it says one; it is not called.",
+        ),
+    ] = None,
+    type: EndpointKind = None,  # noqa: A002 - the option's name
+    parameter: ModelParameters = (),
     tiling: TilingOptions = DEFAULT_TILING,
     json: Annotated[
         bool,
@@ -193,7 +203,7 @@ def plan(
     """Estimate the cost of images before they are run: tiles, model calls, bytes, memory."""
     from deployments.plan import plan
 
-    plan(images, tiling, console, json=json)
+    plan(images, tiling, console, model=ModelOptions.if_any(model, type, parameter), json=json)
     return 0
 
 

@@ -7,15 +7,17 @@ import json as json_text
 from rich.console import Console
 
 from deployments.run.images import find_images
+from deployments.run.model import ModelOptions
 from deployments.run.option_names import naming_options
 from deployments.run.options import TilingOptions, build_request
 from tasks.imagery import check_encodable
+from tasks.inference.tile_size import resolve_tile_size
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import make_plan
 from tasks.request import Request
 from tasks.settings import settings
 
-_NO_MODEL = {"name": "centerpoint", "type": "BUILTIN"}  # required by the request, not called
+_ANY_MODEL = ModelOptions("centerpoint")  # required by the request, not called
 _NO_OUTPUT = [{"type": "S3", "bucket": "not-written", "prefix": ""}]  # required, not written
 
 _BLANK = {
@@ -32,8 +34,22 @@ _STRIPS = (
 _SIZED = "for {:g} s per tile; a run uses the measured throughput of its model"
 
 
-def plan(images: tuple[str, ...], tiling: TilingOptions, console: Console, *, json: bool) -> None:
+def plan(
+    images: tuple[str, ...],
+    tiling: TilingOptions,
+    console: Console,
+    *,
+    model: ModelOptions | None = None,
+    json: bool = False,
+) -> None:
     """Print the estimate for each image, as text or as JSON: an object, or a list of several.
+
+    Args:
+        images: Paths of images or folders, patterns, and s3:// URLs.
+        tiling: Options for reading the images and cutting them into tiles.
+        console: Where messages are printed.
+        model: The model, which may have a tile size of its own; None for any.
+        json: Whether to print JSON.
 
     Raises:
         SwathError: An image cannot be processed with these options.
@@ -41,7 +57,7 @@ def plan(images: tuple[str, ...], tiling: TilingOptions, console: Console, *, js
     found = find_images(images)
     if found.skipped:
         console.print(found.skipped_text, soft_wrap=True)
-    estimates = [estimate_image(url, tiling) for url in found.urls]
+    estimates = [estimate_image(url, tiling, model) for url in found.urls]
     if json:
         figures = [estimated.model_dump(mode="json") for _, estimated in estimates]
         print(json_text.dumps(figures if len(figures) > 1 else figures[0], indent=2))
@@ -49,19 +65,26 @@ def plan(images: tuple[str, ...], tiling: TilingOptions, console: Console, *, js
         print("\n\n".join(_text(*each) for each in estimates))
 
 
-def estimate_image(image: str, tiling: TilingOptions) -> tuple[Request, Estimate]:
+def estimate_image(
+    image: str, tiling: TilingOptions, model: ModelOptions | None = None
+) -> tuple[Request, Estimate]:
     """A request for an image, and the estimate of what it will take.
+
+    Args:
+        image: Path or s3:// URL.
+        tiling: Options for reading it and cutting it into tiles.
+        model: The model, which may have a tile size of its own; None for any.
 
     Raises:
         SwathError: The image cannot be processed with these options.
     """
     images = find_images([image])
-    fields = {"jobId": "plan", "imageProcessor": _NO_MODEL, "outputs": _NO_OUTPUT}
-    request = build_request(images, tiling.message() | fields)
-    with (
-        naming_options(),
-        settings.override(local_roots=images.roots),
-    ):
+    model = model or _ANY_MODEL
+    fields = {"jobId": "plan", "outputs": _NO_OUTPUT}
+    request = build_request(images, fields | tiling.message() | model.message())
+    roots = [*images.roots, *model.folders()]
+    with naming_options(), settings.override(local_roots=roots):
+        request = resolve_tile_size(request)
         found = make_plan(request, request.image_urls[0])
         check_encodable(found.image, request.tile_format, request.tile_compression)
         return request, estimate(found, tiling.region_size)

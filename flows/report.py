@@ -62,7 +62,7 @@ def _create_summary(plan: Plan, finished: FinishedImage, runs: Sequence[FlowRun]
     if len(runs) > 1:
         text += f"; median of {len(runs)} regions: {medians(list(map(startup_of, runs)))}"
     summary = finished.summary
-    features = f"{summary.features:,} features"
+    features = f"{summary.features:,} feature{'' if summary.features == 1 else 's'}"
     create_markdown_artifact(
         summary_page(summary, picture, text),
         key="summary",

@@ -17,6 +17,7 @@ from deployments.python.array import write_array
 from deployments.python.notebook import NotebookBar
 from deployments.python.result import Result, ResultFolder
 from deployments.run.job import run_image
+from deployments.run.model import ModelOptions
 from deployments.run.options import RunOptions, TilingOptions
 from deployments.run.progress import ProgressBar
 from tasks.errors import ImageError, RequestError
@@ -80,11 +81,18 @@ def result_of_run(
     return Result(summary, request, folder)
 
 
-def estimate(image: object, tiling: TilingOptions, *, transform: object, crs: object) -> Estimate:
+def estimate(
+    image: object,
+    tiling: TilingOptions,
+    model: ModelOptions | None,
+    *,
+    transform: object,
+    crs: object,
+) -> Estimate:
     """Estimate what an image will take; arguments and errors are those of `result_of_run`."""
     with temporary_folder() as folder:
         file, tiling = image_file(image, tiling, folder, transform, crs)
-        return estimate_image(file, tiling)[1]
+        return estimate_image(file, tiling, model)[1]
 
 
 def image_file(

@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deployments.run.model import ModelOptions
 from deployments.run.option_names import in_options
 from deployments.run.options import MergingOptions, RunOptions, TilingOptions
 from tasks.errors import RequestError, SwathError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tasks.inference.callable import CallableModel
 
 
-_CLASSES = (RunOptions, TilingOptions, MergingOptions)
+_CLASSES = (RunOptions, ModelOptions, TilingOptions, MergingOptions)
 _KEYWORDS = {"IMAGES": "image", "--parameter": "parameters"} | {
     "--" + field.name.replace("_", "-"): field.name for each in _CLASSES for field in fields(each)
 }

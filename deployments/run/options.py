@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token
 
-from deployments.run.images import Images, absolute_path, find_images
+from deployments.run.images import Images, find_images
+from deployments.run.model import ModelOptions
 from deployments.run.option_names import naming_options
 from deployments.run.region_of_interest import region_of_interest
 from tasks.errors import PublishError, RequestError
@@ -30,8 +31,6 @@ IMAGE = Group.create_ordered("Image")
 TILES = Group.create_ordered("Tiles")
 MERGING = Group.create_ordered("Filter and merge")
 RESULTS = Group.create_ordered("Results")
-
-_WITH_FILES = {"ONNX", "OIP_ENDPOINT"}  # endpoints that read a model or description from a file
 
 
 def _default(name: str, *, of_algorithm: bool = False, before: str = "") -> Callable[[object], str]:
@@ -277,10 +276,8 @@ class RunOptions:
 
     Attributes:
         images: Paths of images or folders, patterns, and s3:// URLs.
-        model: The model's name, URL, or ONNX file.
+        model: The model.
         out: Folder for the results.
-        type: Kind of endpoint; derived from the model if None.
-        parameters: Parameters of the model, each NAME=VALUE.
         tiling: Options for reading the images and cutting them into tiles.
         merging: Options for filtering and merging detections.
         job_id: Identifier of the job; else a random one.
@@ -288,10 +285,8 @@ class RunOptions:
     """
 
     images: tuple[str, ...]
-    model: str
+    model: ModelOptions
     out: Path
-    type: str | None = None
-    parameters: tuple[str, ...] = ()
     tiling: TilingOptions = TilingOptions()
     merging: MergingOptions = MergingOptions()
     job_id: str = field(default_factory=new_job_id)
@@ -312,28 +307,18 @@ class RunOptions:
         Raises:
             SwathError: An option has an invalid value.
         """
-        fields = {
+        fields: dict[str, Any] = {
             "jobId": self.job_id,
             "outputs": [{"type": "File", "path": str(self.out.resolve())}],
-            "imageProcessor": {"name": self._location(self.model), "type": self._type},
-            "imageProcessorParameters": self._parameters(),
         }
-        request = build_request(self.found, self.tiling.message() | self.merging.message() | fields)
+        fields |= self.model.message() | self.tiling.message() | self.merging.message()
+        request = build_request(self.found, fields)
         self._check_roi_stays(request)
         return request
 
     def roots(self) -> list[Path]:
-        """The local roots to allow: the folders of the results and of every file in the options.
-
-        That of a file that does not exist too, so that the error says so.
-        """
-        named = [self._location(self.model), self._parameters().get("description", "")]
-        local = [Path(name) for name in named if name and "://" not in name]
-        files = [file for file in local if self._type in _WITH_FILES]
-        # of a link both folders: its target is read, and a model's description is found beside it
-        folders = [file.absolute().parent for file in files]
-        folders += [file.resolve().parent for file in files if file.exists()]
-        return [self.out.resolve(), *self.found.roots, *folders]
+        """The local roots to allow: the folders of the results and of every file in the options."""
+        return [self.out.resolve(), *self.found.roots, *self.model.folders()]
 
     def make_folder(self) -> None:
         """Make the folder for the results, unless it exists.
@@ -362,39 +347,6 @@ class RunOptions:
                 f"--roi: {self.tiling.roi} would be overwritten by the results; rename it, or give "
                 "another folder for --out."
             )
-
-    def _parameters(self) -> dict[str, str]:
-        pairs = dict(_name_and_value(option) for option in self.parameters)
-        if "description" in pairs:
-            pairs["description"] = self._location(pairs["description"])
-        return pairs
-
-    @property
-    def _type(self) -> str:
-        return self.type or kind_of(self.model)
-
-    def _location(self, name: str) -> str:
-        """A model file as an absolute path; any other name unchanged."""
-        is_file = self._type in _WITH_FILES and "://" not in name
-        return str(absolute_path(name)) if is_file else name
-
-
-def kind_of(model: str) -> str:
-    """The kind of endpoint that a model's name suggests."""
-    from tasks.request.model_files import is_web_file
-
-    if is_web_file(model):
-        return "ONNX"  # is refused as such, before its server is sent tiles
-    if model.startswith(("http://", "https://")):
-        return "OIP_ENDPOINT" if "/v2/models/" in model else "HTTP_ENDPOINT"
-    return "ONNX" if model.lower().endswith(".onnx") else "BUILTIN"
-
-
-def _name_and_value(option: str) -> tuple[str, str]:
-    name, equals, value = option.partition("=")
-    if not name or not equals:
-        raise RequestError(f"--parameter: {option!r} is not NAME=VALUE.")
-    return name, value
 
 
 def build_request(images: Images, fields: dict[str, Any]) -> Request:

@@ -12,6 +12,8 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from tests.onnx_models import answering, of_ultralytics
+
 SWATH = Path(sys.executable).with_name("swath")
 
 
@@ -71,8 +73,8 @@ def test_region_size_sets_the_height_of_regions(scene: Path) -> None:
     [
         (["--tile-format", "JPEG"], "uint16"),
         (["--roi", "POLYGON((0 0, 1 0, 1 1, 0 0))"], "do not meet"),
-        (["--roi", "POLYGON((0 0, 1 0"], "regionOfInterest"),
-        (["--nodata", "-1"], "imageNodata"),
+        (["--roi", "POLYGON((0 0, 1 0"], "--roi"),
+        (["--nodata", "-1"], "--nodata"),
         (["--region-size", "0"], "--region-size"),
     ],
 )
@@ -84,3 +86,29 @@ def test_an_invalid_option_is_refused_in_one_line(
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_the_tiles_of_a_plan_have_the_size_of_the_model(scene: Path) -> None:
+    model = scene.with_name("best.onnx")
+    answering(model, {"output0": np.zeros((1, 6, 84), np.float32)}, metadata=of_ultralytics())
+    done = plan(scene, "--model", model, "--overlap", 16)
+    assert done.returncode == 0, done.stderr
+    assert "of 64 × 64 pixels" in done.stdout
+    assert "of 128 × 128 pixels" in plan(scene, "--model", model, "--tile-size", 128).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--type", "ONNX"], "--type: is of a model; give --model too"),
+        (["--parameter", "a=b"], "--parameter: is of a model"),
+        (["--model", "none.onnx"], "none.onnx: there is no such file"),
+        (["--model", "best.pt"], "yolo export model=best.pt"),
+    ],
+)
+def test_a_model_of_a_plan_that_cannot_be_used_is_refused(
+    scene: Path, options: list[str], reason: str
+) -> None:
+    done = plan(scene, *options)
+    assert done.returncode == 1
+    assert reason in done.stderr

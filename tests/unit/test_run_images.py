@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deployments.run.images import Images, find_images
+from deployments.run.model import ModelOptions
 from deployments.run.options import RunOptions
 from tasks.errors import ImageError
 
@@ -86,7 +87,7 @@ def test_images_of_one_name_have_results_of_their_own(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "scene.tif").touch()
     given = (str(tmp_path / "a"), str(tmp_path / "b" / "scene.tif"))
-    request = RunOptions(images=given, model="centerpoint", out=tmp_path).request()
+    request = RunOptions(images=given, model=ModelOptions("centerpoint"), out=tmp_path).request()
     assert [*request.file_names().values()] == ["scene.tif", "scene-2.tif"]
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import pytest
 
+from deployments.run.model import ModelOptions
 from deployments.run.option_names import in_options
 from deployments.run.options import MergingOptions, RunOptions, TilingOptions
 from deployments.run.preview import check_preview
@@ -25,8 +26,10 @@ def algorithm(image: str, **options: Any) -> Algorithm:
 
 
 def request(image: str, **options: Any) -> Request:
-    chosen: dict[str, Any] = {"model": "centerpoint", "out": Path("/results")} | options
-    return RunOptions(images=(image,), **chosen).request()
+    named = {name: options.pop(name) for name in ("type", "parameters") if name in options}
+    model = ModelOptions(options.pop("model", "centerpoint"), **named)
+    chosen: dict[str, Any] = {"out": Path("/results")} | options
+    return RunOptions(images=(image,), model=model, **chosen).request()
 
 
 def test_without_options_the_message_has_its_defaults(image: str) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import swath
 from deployments.python import keywords
 from deployments.python.array import write_array
+from deployments.run.model import ModelOptions
 from deployments.run.options import MergingOptions, RunOptions, TilingOptions
 from tasks.errors import ImageError, RequestError
 
@@ -48,13 +49,13 @@ def test_it_is_imported_without_any_slow_library() -> None:
 
 def test_run_has_the_words_of_the_command_line() -> None:
     own = {"image", "class_names", "batch_size", "transform", "crs", "progress"}
-    words = names(RunOptions, TilingOptions, MergingOptions)
+    words = names(RunOptions, ModelOptions, TilingOptions, MergingOptions)
     assert set(inspect.signature(swath.run).parameters) == words | own
 
 
 def test_plan_has_the_words_of_the_command_line() -> None:
     own = {"image", "transform", "crs"}
-    assert set(inspect.signature(swath.plan).parameters) == names(TilingOptions) | own
+    assert set(inspect.signature(swath.plan).parameters) == names(ModelOptions, TilingOptions) | own
 
 
 @pytest.mark.parametrize(
