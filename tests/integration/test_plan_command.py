@@ -76,6 +76,10 @@ def test_region_size_sets_the_height_of_regions(scene: Path) -> None:
         (["--roi", "POLYGON((0 0, 1 0"], "--roi"),
         (["--nodata", "-1"], "--nodata"),
         (["--region-size", "0"], "--region-size"),
+        (["--type", "ONNX"], "--type: is of a model; give --model too"),
+        (["--parameter", "a=b"], "--parameter: is of a model"),
+        (["--model", "none.onnx"], "none.onnx: there is no such file"),
+        (["--model", "best.pt"], "yolo export model=best.pt"),
     ],
 )
 def test_an_invalid_option_is_refused_in_one_line(
@@ -95,20 +99,3 @@ def test_the_tiles_of_a_plan_have_the_size_of_the_model(scene: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "of 64 × 64 pixels" in done.stdout
     assert "of 128 × 128 pixels" in plan(scene, "--model", model, "--tile-size", 128).stdout
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (["--type", "ONNX"], "--type: is of a model; give --model too"),
-        (["--parameter", "a=b"], "--parameter: is of a model"),
-        (["--model", "none.onnx"], "none.onnx: there is no such file"),
-        (["--model", "best.pt"], "yolo export model=best.pt"),
-    ],
-)
-def test_a_model_of_a_plan_that_cannot_be_used_is_refused(
-    scene: Path, options: list[str], reason: str
-) -> None:
-    done = plan(scene, *options)
-    assert done.returncode == 1
-    assert reason in done.stderr
