@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 import flows.secret_blocks  # noqa: F401 - so that requests may name Secret blocks
+from flows.capacity import capacity_metrics, earlier_estimate
 from flows.image_runs import region_run_name
 from flows.progress import RegionProgress
 from flows.run_records import log_errors, write_metrics
@@ -22,6 +23,7 @@ from flows.startup import startup
 from tasks.errors import ImageChangedError, SwathError
 from tasks.grid.tiles import Region
 from tasks.inference.client import InferenceClient
+from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.job.region import RegionOutcome, work_region
 from tasks.job.shared_client import SharedClient
 from tasks.planning.plan import Plan, make_plan
@@ -54,14 +56,19 @@ TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)
 """Set for the regions of an image that run in its process; a parameter must be JSON."""
 
 
-def client_of(request: Request) -> SharedClient:
-    """A client of a request's endpoint, whose calls are limited by slots in Prefect."""
+def client_of(request: Request, earlier: CapacityEstimate | None = None) -> SharedClient:
+    """A client of a request's endpoint, whose calls are limited by slots in Prefect.
+
+    Args:
+        request: Names the endpoint.
+        earlier: An earlier estimate of its capacity, to start with.
+    """
 
     def concurrency(client: InferenceClient) -> AbstractContextManager[None]:
         default = settings().endpoint_concurrency
         return endpoint_slots(request, client.endpoint, client.limiter, default_limit=default)
 
-    return SharedClient(concurrency)
+    return SharedClient(concurrency, earlier=earlier)
 
 
 def _name() -> str:
@@ -110,11 +117,16 @@ def _work(plan: Plan, region: Region, work_uri: str) -> RegionOutcome:
     work = partial(work_region, plan, region, work_uri, RegionProgress(region), submit=submit_batch)
     if turn := TURN.get():
         return work(shared=turn.shared, next_may_begin=turn.next_may_begin)
-    return work(open_client=partial(client_of, plan.request))
+    return work(open_client=lambda: client_of(plan.request, earlier_estimate()))
 
 
 def _record_metrics(outcome: RegionOutcome) -> None:
-    """Log how this run started; record that and its timing on the run, for later plans."""
+    """Log how this run started; record that, its timing and the endpoint's capacity on the run.
+
+    Later plans use the timing, later regions of the image the capacity.
+    """
     start = startup(outcome.first_answer)
     get_run_logger().info("Start-up: %s", start)
-    write_metrics(start.stages | asdict(outcome.timing))
+    alone = TURN.get() is None  # others have what they learned in common
+    capacity = capacity_metrics(outcome.capacity) if alone and outcome.capacity else {}
+    write_metrics(start.stages | asdict(outcome.timing) | capacity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from math import isfinite
@@ -68,6 +68,12 @@ def read_metric(run: FlowRun, name: str) -> float | None:
     if isinstance(value, int | float) and isfinite(value) and value >= 0:
         return float(value)
     return None
+
+
+def read_positive_metrics(run: FlowRun, names: Sequence[str]) -> list[float]:
+    """Read metrics from a run's labels; empty unless all of them exist and are positive."""
+    positive = [metric for name in names if (metric := read_metric(run, name))]
+    return positive if len(positive) == len(names) else []
 
 
 def children_of(run_id: UUID) -> FlowRunFilter:

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.image_runs import tags
-from flows.run_records import PREFECT_ERRORS, read_metric
+from flows.run_records import PREFECT_ERRORS, read_positive_metrics
 from tasks.grid.tiles import Grid
 from tasks.planning.throughput import RegionTiming, Throughput, tile_seconds
 from tasks.request import Request
@@ -80,9 +80,8 @@ def _model(run: FlowRun) -> object:
 
 def _timing(run: FlowRun) -> RegionTiming | None:
     """The timing in a run's metrics; None unless all of them exist and are positive."""
-    metrics = [read_metric(run, name) for name in RegionTiming.__slots__]
-    positive = [metric for metric in metrics if metric]
-    return RegionTiming(*positive) if len(positive) == len(metrics) else None
+    metrics = read_positive_metrics(run, RegionTiming.__slots__)
+    return RegionTiming(*metrics) if metrics else None
 
 
 def _workers(client: SyncPrefectClient, name: str) -> int:

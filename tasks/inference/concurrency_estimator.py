@@ -15,6 +15,7 @@ Jacobson, "Congestion Avoidance and Control" (1988); Brakmo and Peterson, "TCP V
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 
 START = 4  # calls at a time before any measurement
@@ -28,6 +29,19 @@ _CHANGED = 1.25  # times slower with fewer calls: the endpoint has changed, the 
 _HALF_LIFE = 60.0  # seconds: how long the latency of difficult tiles counts as usual
 _NEGLIGIBLE = 0.005  # seconds: differences below are due to this process's own threads
 _TIMED_OUT_FACTOR = 0.7  # by which the estimate is multiplied after a time-out
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityEstimate:
+    """What was learned about an endpoint; both values are above 0 and finite.
+
+    Attributes:
+        concurrency: Calls that it takes at a time.
+        latency: Seconds of a call without a queue, the lowest mean over a round trip.
+    """
+
+    concurrency: float
+    latency: float
 
 
 class _Round:
@@ -64,27 +78,36 @@ class ConcurrencyEstimator:
         limit: Calls at a time, 1 or more.
     """
 
-    def __init__(self) -> None:
-        """Start with a few calls, growing."""
-        self.limit = START
-        self._step = START  # calls to gain in this round trip; 0 while the estimate holds
+    def __init__(self, earlier: CapacityEstimate | None = None) -> None:
+        """Start with a few calls, growing fast; or with an earlier estimate, growing by one.
+
+        Without the latency of the earlier estimate, a queue that its calls cause would seem usual.
+        """
+        self.limit = max(1, int(earlier.concurrency)) if earlier else START
+        self._step = 1 if earlier else START  # calls to gain in this round trip; 0 during a hold
         self._credit = 0.0  # fraction of a call gained so far
-        self._left = START  # answers to the end of this round trip
+        self._left = self.limit  # answers to the end of this round trip
         self._answers = 0  # since the hold began
         self._hold_began = -inf
-        self._round = _Round(START)
+        self._round = _Round(max(_MIN_ROUND, self.limit) if earlier else START)
         self._lowered = (
             -inf
         )  # time of the last lowering; earlier calls do not count for the new limit
         self._test: _Round | None = None  # the slow round that led to the running test
         self._queued = False
-        self._lowest_latency = inf
+        self._lowest_latency = earlier.latency if earlier else inf
         self._difficult = 0.0, 0.0  # latency found to be due to difficult tiles, and when
 
     @property
     def reach(self) -> int:
         """The limit that one more round trip could lead to."""
         return self.limit + self._step
+
+    @property
+    def estimate(self) -> CapacityEstimate | None:
+        """What is known about the endpoint; None before the answers of one round trip."""
+        known = self._lowest_latency < inf
+        return CapacityEstimate(self.limit, self._lowest_latency) if known else None
 
     def answered(self, now: float, seconds: float, others: int, *, saturated: bool) -> None:
         """Learn from a call that was answered.

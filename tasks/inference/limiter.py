@@ -8,7 +8,7 @@ from threading import Lock
 from types import TracebackType
 
 from tasks.errors import EndpointTimeoutError, SwathError, ThrottledError
-from tasks.inference.concurrency_estimator import START, ConcurrencyEstimator
+from tasks.inference.concurrency_estimator import CapacityEstimate, ConcurrencyEstimator
 
 _DEMAND_SECONDS = 2.0  # length of an interval; a peak of demand counts for one or two intervals
 
@@ -68,19 +68,21 @@ class Limiter:
             answers = endpoint.ask(prepared)
     """
 
-    def __init__(self, max_in_flight: int) -> None:
+    def __init__(self, max_in_flight: int, earlier: CapacityEstimate | None = None) -> None:
         """Start without a call.
 
         Args:
             max_in_flight: Calls that may be in flight at a time, 0 or more.
+            earlier: An earlier estimate of the endpoint's capacity, to start with.
         """
         self._lock = Lock()
         self._waiting: deque[Permit] = deque()
-        self._estimator = ConcurrencyEstimator()
+        self._estimator = ConcurrencyEstimator(earlier)
         self._max_in_flight = max_in_flight
         self._in_flight = 0
         self._closed = False
-        self._peaks = START, 0  # of demand: in the last interval, in the present one
+        # of demand: in the last interval, in the present one
+        self._peaks = self._estimator.limit, 0
         self._interval_began = time.monotonic()
 
     def permit(self) -> Permit:
@@ -109,6 +111,12 @@ class Limiter:
         with self._lock:
             self._note_demand()
             return min(self._estimator.reach, max(self._peaks))
+
+    @property
+    def estimate(self) -> CapacityEstimate | None:
+        """What is known about the endpoint's capacity; None if too few calls were answered."""
+        with self._lock:
+            return self._estimator.estimate
 
     def close(self) -> None:
         """Grant no further permits, and end all waiting; calls in flight are not affected."""

@@ -16,6 +16,7 @@ import pyarrow as pa
 from tasks.grid.tiles import Region
 from tasks.inference.batch import Batch, batch_size, infer
 from tasks.inference.client import InferenceClient
+from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.job.observer import SILENT, Observer
 from tasks.job.shared_client import SharedClient
 from tasks.merge import passes_filter, settle
@@ -59,6 +60,8 @@ class RegionOutcome:
         timing: Its timing, for planning later images of the same model.
         reasons: Reasons why tiles failed with the number of tiles, most frequent first.
         first_answer: When the model first answered, in seconds since 1970; None if it never did.
+        capacity: What was learned about the endpoint, for later regions; None if too few calls
+            were answered, or if the model is in this process.
     """
 
     tiles: dict[str, int]
@@ -66,6 +69,7 @@ class RegionOutcome:
     timing: RegionTiming
     reasons: list[tuple[str, int]]
     first_answer: float | None
+    capacity: CapacityEstimate | None
 
 
 def work_region(
@@ -123,12 +127,13 @@ def work_region(
             )
         )
         seconds = time.monotonic() - began
+        capacity = client.limiter.estimate
     _settle_and_store(plan, region, results, work_uri)
     tiles = coverage.count(results.ledger)
     pixels = plan.grid.tile_width * plan.grid.tile_height
     timing = RegionTiming(tiles[TileState.INFERRED], pixels, seconds)
     reasons = coverage.reasons(results.ledger)
-    return RegionOutcome(tiles, client.stop_reason, timing, reasons, client.first_answer)
+    return RegionOutcome(tiles, client.stop_reason, timing, reasons, client.first_answer, capacity)
 
 
 def _infer_tiles(

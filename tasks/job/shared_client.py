@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from contextvars import copy_context
+from dataclasses import replace
 from threading import Lock
 
 from tasks.grid.tiles import Region
 from tasks.inference import OpenEndpoint, open_with_retries
 from tasks.inference.batch import max_calls
 from tasks.inference.client import InferenceClient
+from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.limiter import Limiter
 from tasks.planning.plan import Plan
 from tasks.settings import settings
@@ -40,6 +42,7 @@ class SharedClient:
         self,
         concurrency: Concurrency = own_concurrency,
         open_endpoint: OpenEndpoint = open_with_retries,
+        earlier: CapacityEstimate | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -47,8 +50,10 @@ class SharedClient:
             concurrency: Limits the calls in flight, in the present context; by default, as if no
                 other process called the endpoint.
             open_endpoint: Opens the endpoint.
+            earlier: An earlier estimate of the endpoint's capacity, to start with.
         """
         self._concurrency, self._open_endpoint = concurrency, open_endpoint
+        self._earlier = earlier
         self.reading = Lock()
         self._context, self._open = copy_context(), ExitStack()
         self._client: InferenceClient | None = None
@@ -73,10 +78,14 @@ class SharedClient:
 
     def _opened(self, plan: Plan) -> InferenceClient:
         endpoint = self._open_endpoint(plan.request, plan.image)
+        most = max_calls(plan.tile_bytes * endpoint.tiles_per_call)
+        earlier = self._earlier and replace(
+            self._earlier, concurrency=min(self._earlier.concurrency, most)
+        )
         client = InferenceClient(
             endpoint,
-            Limiter(0),
-            max_calls=max_calls(plan.tile_bytes * endpoint.tiles_per_call),
+            Limiter(0, earlier),
+            max_calls=most,
             tiles=0,
             attempts=settings().tile_attempts,
             retry_seconds=settings().endpoint_patience,

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.inference.concurrency_estimator import START, ConcurrencyEstimator
+from tasks.inference.concurrency_estimator import START, CapacityEstimate, ConcurrencyEstimator
 
 TRAVEL = 0.001  # seconds from the endpoint to the caller and back
 Latency = Callable[[float, Random], float]
@@ -69,9 +69,10 @@ class World:
         callers: int = 1,
         queues: bool = False,
         demand: int = 1000,
+        earlier: CapacityEstimate | None = None,
     ) -> None:
         self.limit, self.latency, self.queues, self.demand = limit, latency, queues, demand
-        self.estimators = [ConcurrencyEstimator() for _ in range(callers)]
+        self.estimators = [ConcurrencyEstimator(earlier) for _ in range(callers)]
         self.in_flight = [0] * callers
         self.now = 0.0
         self._at_work = 0
@@ -211,6 +212,76 @@ def test_a_queue_before_an_endpoint_that_slows_down_gets_shorter() -> None:
     settled = world.run(30)
     assert settled.used > 0.95
     assert world.estimators[0].limit < 8 * 4
+
+
+def learned(limit: int, *, queues: bool = False, earlier: CapacityEstimate | None = None) -> World:
+    """A world after ten seconds with one caller."""
+    world = World(limit, queues=queues, earlier=earlier)
+    world.run(10)
+    return world
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_later_caller_uses_the_endpoint_from_its_first_second(limit: int) -> None:
+    world = World(limit, earlier=learned(limit).estimators[0].estimate)
+    first = world.run(1)
+    assert first.used > 0.9
+    assert first.throttled <= 4
+
+
+def test_a_later_caller_begins_where_the_earlier_one_ended() -> None:
+    found = learned(32).estimators[0]
+    assert found.estimate is not None
+    later = ConcurrencyEstimator(found.estimate)
+    assert later.limit == found.limit > START
+    assert later.estimate == found.estimate  # also if it makes no call
+
+
+def test_callers_that_begin_with_shares_of_what_one_learned_are_rarely_throttled() -> None:
+    found = learned(32).estimators[0].estimate
+    assert found is not None
+    share = CapacityEstimate(found.concurrency / 8, found.latency)
+    first = World(32, callers=8, earlier=share).run(1)
+    assert first.used > 0.95
+    assert first.refused < 0.03
+
+
+def test_many_callers_that_begin_with_too_much_back_off_at_once() -> None:
+    world = World(32, callers=8, demand=8, earlier=learned(32).estimators[0].estimate)
+    world.run(0.5)
+    assert sum(estimator.limit for estimator in world.estimators) < 2 * 32
+    world.run(3)
+    settled = world.run(20)
+    assert settled.used > 0.95
+    assert settled.refused < 0.02
+
+
+def test_a_queue_does_not_grow_from_caller_to_caller() -> None:
+    estimate = None
+    for _ in range(8):
+        world = learned(10, queues=True, earlier=estimate)
+        estimate = world.estimators[0].estimate
+    assert world.run(20).slowness < 2.5
+
+
+def test_an_endpoint_that_became_slower_is_found_to_be_so() -> None:
+    world = World(32, lambda *_: 1.0, demand=64, earlier=CapacityEstimate(32, 0.05))
+    world.run(60)
+    assert world.run(60).used > 0.95
+
+
+@pytest.mark.parametrize(("earlier", "limit"), [(0.2, 1), (1.0, 1), (7.9, 7)])
+def test_an_earlier_estimate_is_a_whole_number_of_calls(earlier: float, limit: int) -> None:
+    assert ConcurrencyEstimator(CapacityEstimate(earlier, 0.05)).limit == limit
+
+
+def test_nothing_is_known_before_the_first_round_trip() -> None:
+    estimator = ConcurrencyEstimator()
+    for _ in range(START - 1):
+        estimator.answered(1.0, 0.05, 3, saturated=True)
+    assert estimator.estimate is None
+    estimator.answered(1.0, 0.05, 3, saturated=True)
+    assert estimator.estimate == CapacityEstimate(estimator.limit, 0.05)
 
 
 @pytest.mark.parametrize("latency", [by_content, in_stretches, after_a_cold_start])

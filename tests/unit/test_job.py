@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from tasks.errors import ImageChangedError, SwathError, UnreachableError
 from tasks.grid.tiles import Region, Tile
 from tasks.imagery import ReadTile, TilePixels
+from tasks.inference.batch import max_calls
 from tasks.inference.builtin.endpoint import create_model
+from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.job import work_image, work_region
 from tasks.job.observer import SilentObserver
 from tasks.job.shared_client import SharedClient
@@ -372,6 +374,18 @@ def test_an_error_while_tiles_are_read_ends_the_calls_in_flight(
         work_region(plan, plan.regions(4096)[0], str(allowed / "work"), shared=shared)
     assert model.left.wait(5)
     assert model.ended == [True]
+
+
+@pytest.mark.parametrize("concurrency", [7, 1e300])
+def test_calls_begin_with_an_earlier_estimate_within_the_memory(
+    allowed: Path, concurrency: float
+) -> None:
+    asked = request(paint(allowed / "scene.tif"), allowed / "out")
+    plan = make_plan(asked, asked.image_urls[0])
+    earlier = CapacityEstimate(concurrency, 0.05)
+    with closing(SharedClient(open_endpoint=lambda *_: Hanging(), earlier=earlier)) as shared:
+        limiter = shared.for_region(plan, plan.regions(4096)[0]).limiter
+        assert limiter.demand == min(concurrency, max_calls(plan.tile_bytes))
 
 
 def test_an_interrupted_publication_leaves_no_part_of_the_results(

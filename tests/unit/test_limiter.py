@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tasks.errors import EndpointTimeoutError, PermanentError, ThrottledError, TransientError
-from tasks.inference.concurrency_estimator import ConcurrencyEstimator
+from tasks.inference.concurrency_estimator import CapacityEstimate, ConcurrencyEstimator
 from tasks.inference.limiter import Limiter, LimiterClosedError
 
 TIMEOUT = 60.0  # seconds
@@ -77,7 +77,7 @@ class Permits(RuleBasedStateMachine):
         super().__init__()
         self.estimator = ConcurrencyEstimator()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tasks.inference.limiter.ConcurrencyEstimator", lambda: self.estimator)
+            patch.setattr("tasks.inference.limiter.ConcurrencyEstimator", lambda _: self.estimator)
             self.limiter = Limiter(3)
         self.under_way: list[Call] = []
         self.queue: deque[Call] = deque()
@@ -212,6 +212,25 @@ def test_demand_grows_beyond_what_max_in_flight_allows() -> None:
     limiter.max_in_flight = 100
     for call in calls[10:]:
         assert call.let_in.wait(TIMEOUT)
+        call.end(None)
+
+
+def test_calls_begin_with_an_earlier_estimate_within_what_is_allowed() -> None:
+    limiter = Limiter(0, CapacityEstimate(10, 0.05))
+    assert limiter.demand == 10
+    calls = [Call(limiter) for _ in range(20)]
+    assert limiter.in_flight == 0
+    limiter.max_in_flight = 6
+    assert limiter.in_flight == 6
+    limiter.max_in_flight = 100
+    assert limiter.in_flight == 10
+    until(lambda: sum(call.let_in.is_set() for call in calls) == 10)
+    first, *_ = [call for call in calls if call.let_in.is_set()]
+    first.end(ThrottledError("429"))
+    assert limiter.in_flight == 9
+    assert limiter.estimate == CapacityEstimate(9, 0.05)
+    limiter.close()
+    for call in calls:
         call.end(None)
 
 
