@@ -29,10 +29,10 @@ _REGIONS = "concurrent_regions"  # name of the metric: regions that ran when the
 
 def capacity_metrics(estimate: CapacityEstimate) -> dict[str, float]:
     """The metrics of this run that `earlier_estimate` reads; none if Prefect does not answer."""
-    image = flow_run.parent_flow_run_id
-    if image is None:
-        return {}
     try:
+        image = flow_run.parent_flow_run_id  # read from Prefect
+        if image is None:
+            return {}
         with client_without_retries() as client:
             return asdict(estimate) | {_REGIONS: _running(client, image)}
     except PREFECT_ERRORS:
@@ -48,10 +48,10 @@ def earlier_estimate() -> CapacityEstimate | None:
     Returns:
         None if no region has completed, if that one learned nothing, or if Prefect does not answer.
     """
-    image = flow_run.parent_flow_run_id
-    if image is None:
-        return None
     try:
+        image = flow_run.parent_flow_run_id
+        if image is None:
+            return None
         with client_without_retries() as client:
             last = client.read_flow_runs(
                 flow_run_filter=_regions(image, "Completed"),  # not those that gave up the endpoint
