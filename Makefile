@@ -41,7 +41,7 @@ demo: setup ## the whole system on a generated harbour; IMAGE=path/to/any.tif fo
 	@exec $(BIN)/swath demo $(if $(IMAGE),--image "$(IMAGE)")
 
 unit: setup .venv/test ## unit tests: no server, about a minute on two cores; after each change
-	@$(BIN)/pytest tests/unit --numprocesses=3 --dist=worksteal
+	@$(BIN)/pytest tests/unit --numprocesses=3 --dist=worksteal --hypothesis-profile=quick
 
 test: setup .venv/test ## unit, integration and fault tests
 	@$(BIN)/pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder # the quick unit tests last

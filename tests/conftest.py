@@ -16,6 +16,7 @@ os.environ["DO_NOT_TRACK"] = "1"
 os.environ.pop("PREFECT_API_URL", None)
 
 settings.register_profile("any-machine", deadline=None)  # how busy the machine is decides no test
+settings.register_profile("quick", deadline=None, max_examples=20)  # `make unit`
 settings.load_profile("any-machine")
 
 

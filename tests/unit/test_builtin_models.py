@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
@@ -17,6 +17,7 @@ from tasks.errors import RequestError, ThrottledError, TransientError
 from tasks.inference import builtin
 from tasks.inference.builtin.failure import BadAnswerError
 from tasks.inference.tile_decoding import decode_tile
+from tests.examples import examples
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -163,7 +164,7 @@ def test_the_score_rises_with_contrast() -> None:
     assert scores == sorted(scores)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(0.25)
 @given(seed=st.integers(0, 10**6), dtype=st.sampled_from(["uint8", "uint16", "float32"]))
 def test_clutter_and_nodata_alone_give_no_target(seed: int, dtype: str) -> None:
     pixels = sea(dtype, seed=seed)

@@ -12,7 +12,7 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.rpc import RPC
@@ -28,6 +28,7 @@ from tasks.imagery.georeference.rpc import RpcGeoreference
 from tasks.planning.plan import make_plan
 from tasks.request import Request
 from tasks.settings import settings as operator_settings
+from tests.examples import examples
 
 GEOD = pyproj.Geod(ellps="WGS84")
 SIZE = (2000, 2000)
@@ -117,7 +118,7 @@ def test_heights_are_bilinear_between_cells_and_over_blocks(dem: str) -> None:
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32618", "EPSG:3413", "EPSG:4269"])
-@settings(max_examples=25, deadline=None)
+@examples(0.25)
 @given(seed=st.integers(0, 9999))
 def test_a_plane_stays_a_plane_in_any_crs(
     tmp_path_factory: pytest.TempPathFactory, crs: str, seed: int

@@ -10,7 +10,7 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
@@ -22,6 +22,7 @@ from tasks.imagery import Georeference, open_image
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.imagery.georeference.rpc import RpcGeoreference
 from tasks.imagery.georeference.spline import SplineGeoreference
+from tests.examples import examples
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -47,7 +48,7 @@ def georeference(tmp_path: Path, driver: str = "GTiff", **profile: Any) -> Geore
 
 
 @pytest.mark.parametrize("epsg", [32618, 3857, 4326, 4269, 3413, 2154])
-@settings(max_examples=25, deadline=None)
+@examples(0.25)
 @given(
     angle=st.floats(-180, 180),
     scale=st.floats(0.1, 30),

@@ -15,7 +15,7 @@ import pyproj
 import pytest
 import rasterio
 import rasterio.shutil
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
@@ -29,6 +29,7 @@ from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, encoder, open_image
 from tasks.imagery.encoding.rpc00b import rpc00b
 from tasks.imagery.georeference.rpc import RpcGeoreference
+from tests.examples import examples
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SICD = DATA / "sicd_50x50.nitf"
@@ -257,7 +258,7 @@ def test_a_chip_of_a_chip_refers_to_the_full_image(compression: str, tmp_path: P
     assert apart(tile, image, Window(141, 232, 64, 48), grid(window)) < 0.2
 
 
-@settings(max_examples=20, deadline=None)
+@examples(0.2)
 @given(
     scale=st.sampled_from([0.5, 1, 2, 4]),
     x=st.integers(0, 4000),
@@ -286,7 +287,7 @@ def test_a_nitf_that_is_a_chip_is_read_by_its_ichipb(
     assert apart(tile, image, WINDOWS[1], grid(WINDOWS[1])) < 0.05
 
 
-@settings(max_examples=40, deadline=None)
+@examples(0.4)
 @given(
     offsets=st.tuples(*[st.floats(-2000, 60_000)] * 2),
     scales=st.tuples(*[st.floats(100, 30_000)] * 2),

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.grid.tiles import Grid
@@ -18,6 +18,7 @@ from tasks.merge.distillation import distil
 from tasks.request import Algorithm
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileRecord, TileState
+from tests.examples import examples
 
 GRID = Grid(200, 200, 64, 16)
 STATES = [TileState.INFERRED] * 8 + [TileState.FAILED, TileState.BLANK]
@@ -128,7 +129,7 @@ filters = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@examples(0.6)
 @given(
     st.integers(0, 10**6),
     st.sampled_from(KINDS),
@@ -354,7 +355,7 @@ def _outlines(seed: int, count: int) -> pa.Table:
     return table(*sorted(rows, key=lambda each: (each["tile"], each["ordinal"])))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(0.6)
 @given(
     st.integers(0, 10**6),
     st.integers(1, 60),

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import shapely
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -19,6 +19,7 @@ from tasks.merge.cut_objects.largest_view import SHARED_IOU, keep_largest_views
 from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED
 from tasks.merge.shapes import Shapes, shapes_of
 from tasks.results.detections import SCHEMA
+from tests.examples import examples
 from tests.greedy_pairs import decide
 
 OFF = (MARGIN - TOLERANCE) / 2  # px that detectors may be off by
@@ -211,7 +212,7 @@ def test_no_detections_give_no_decisions() -> None:
     assert len(largest_views(nothing, SQUARE)) == 0
 
 
-@settings(deadline=None, max_examples=300)
+@examples(3)
 @given(grids(), st.data())
 def test_no_object_is_lost_whatever_its_size_and_whichever_tiles_were_inferred(
     grid: Grid, data: st.DataObject
@@ -229,7 +230,7 @@ def test_no_object_is_lost_whatever_its_size_and_whichever_tiles_were_inferred(
     assert not len(tiles) or (largest_views(seen, grid, decisions) == KEPT).any()
 
 
-@settings(deadline=None, max_examples=200)
+@examples(2)
 @given(grids(), st.data())
 def test_of_an_object_smaller_than_the_overlap_only_whole_views_stay(
     grid: Grid, data: st.DataObject
@@ -243,7 +244,7 @@ def test_of_an_object_smaller_than_the_overlap_only_whole_views_stay(
     assert (decisions == KEPT).any()
 
 
-@settings(deadline=None, max_examples=200)
+@examples(2)
 @given(grids(), st.data())
 def test_knowing_more_tiles_changes_no_decision_already_made(
     grid: Grid, data: st.DataObject
@@ -256,7 +257,7 @@ def test_knowing_more_tiles_changes_no_decision_already_made(
     assert ((before == after) | (before == UNDECIDED)).all()
 
 
-@settings(deadline=None, max_examples=200)
+@examples(2)
 @given(grids(), st.data())
 def test_rows_and_columns_are_treated_alike(grid: Grid, data: st.DataObject) -> None:
     boxes, tiles = views(grid, data.draw(objects(grid, grid.width, grid.height)))
@@ -340,7 +341,7 @@ def test_two_long_objects_side_by_side_across_an_edge_both_stay() -> None:
     assert found.tolist() == [DROPPED, KEPT, DROPPED, KEPT]
 
 
-@settings(deadline=None, max_examples=200)
+@examples(2)
 @given(grids(most=0.25), st.data())
 def test_of_an_object_no_larger_than_a_tile_no_piece_stays_beside_another_view(
     grid: Grid, data: st.DataObject
@@ -432,7 +433,7 @@ def by_definition(seen: Seen, grid: Grid, decisions: Verdicts) -> Verdicts:
 seeds = st.integers(0, 2**32 - 1)  # a crowd may have more views than hypothesis can draw values
 
 
-@settings(deadline=None, max_examples=200)
+@examples(2)
 @given(crowds())
 def test_pieces_are_dropped_by_their_definition(crowd: tuple[Grid, Seen]) -> None:
     grid, seen = crowd
@@ -442,7 +443,7 @@ def test_pieces_are_dropped_by_their_definition(crowd: tuple[Grid, Seen]) -> Non
     np.testing.assert_array_equal(largest_views(seen, grid, decisions), expected)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(2)
 @given(crowds(), seeds)
 def test_deferred_views_are_decided_as_if_all_were_given_at_once(
     crowd: tuple[Grid, Seen], seed: int
@@ -459,7 +460,7 @@ def test_deferred_views_are_decided_as_if_all_were_given_at_once(
     np.testing.assert_array_equal(kept, together == KEPT)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(2)
 @given(crowds(), seeds)
 def test_an_undecided_view_that_is_dropped_later_drops_nothing(
     crowd: tuple[Grid, Seen], seed: int
@@ -490,7 +491,7 @@ def merged(
     return largest_views(seen, grid, decisions)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(2)
 @given(crowds(), st.integers(20, 200), st.data())
 def test_regions_and_one_merge_give_the_answer_of_all_at_once(
     crowd: tuple[Grid, Seen], size: int, data: st.DataObject

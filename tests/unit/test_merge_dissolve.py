@@ -20,6 +20,7 @@ from tasks.merge.algorithms.nms import labels_of
 from tasks.merge.deferral import clusters
 from tasks.merge.dissolve import dissolve as dissolve_labelled
 from tasks.results.detections import SCHEMA, boxes, concatenate
+from tests.examples import examples
 
 Mask = NDArray[np.bool_]
 
@@ -384,7 +385,7 @@ def match(one: dict[str, Any], two: dict[str, Any], grid: Grid, iou: float) -> b
     )
 
 
-@settings(deadline=None, max_examples=150)
+@examples(1.5)
 @given(drawings, thresholds)
 def test_objects_are_what_the_definition_makes_of_every_pair(drawn: Any, iou: float) -> None:
     rows, grid = drawn

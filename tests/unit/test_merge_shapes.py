@@ -17,6 +17,7 @@ from tasks.merge.shapes.from_detections import CHUNK
 from tasks.merge.shapes.overlap import intersection_area, iou
 from tasks.merge.shapes.parts import convex_parts
 from tasks.results.detections import SCHEMA
+from tests.examples import examples
 
 GRID = Grid(400_000, 2_000, 2_000, 0)  # one row; tile k begins at x = 2000 k
 FAR = 100  # the tile that begins at 200,000 px
@@ -112,7 +113,7 @@ any_shape = (outlines | hulls | holed | several | upright).filter(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@examples(3)
 @given(any_shape, any_shape, st.sampled_from([0, FAR]))
 def test_the_common_area_of_two_shapes_equals_shapelys(
     one: shapely.Geometry, other: shapely.Geometry, tile: int
@@ -214,7 +215,7 @@ def test_long_slivers_overlap_within_bounds() -> None:
         assert mine == pytest.approx(common, rel=1e-4, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(2)
 @given(st.one_of(any_shape, masks), st.sampled_from([0, FAR]))
 def test_parts_cover_their_surface_without_overlap(shape: shapely.Geometry, tile: int) -> None:
     parts = convex_parts(in_tile([shape], tile))

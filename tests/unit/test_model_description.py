@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.description import Description, load_description
 from tasks.inference.description.properties import Properties
+from tests.examples import examples
 from tests.onnx_models import describe, write_json
 
 YOLOX = {"type": "yolox"}
@@ -325,7 +326,7 @@ class TestPlacing:
         assert (prepared.tensor[:, :50] == 9).all()
         assert (prepared.tensor[:, 50:] == 1).all()
 
-    @settings(max_examples=60, deadline=None)
+    @examples(0.6)
     @given(
         height=st.integers(1, 90),
         width=st.integers(1, 90),
@@ -338,7 +339,7 @@ class TestPlacing:
         tensor = description.prepare(tile(np.full((3, height, width), 200, np.uint8))).tensor
         np.testing.assert_allclose(tensor, 200, rtol=1e-5)
 
-    @settings(max_examples=60, deadline=None)
+    @examples(0.6)
     @given(height=st.integers(1, 90), width=st.integers(1, 90))
     def test_linear_resizing_follows_its_definition(self, height: int, width: int) -> None:
         """Pixel centres aligned, edges replicated: compared with a plain loop over a few pixels."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -28,6 +28,7 @@ from tasks.inference.description.inspection import (
 from tasks.inference.description.load import description_of
 from tasks.inference.description.placeholders import find_placeholders
 from tasks.inference.description.signature import ModelSignature, TensorSpec
+from tests.examples import examples
 from tests.onnx_models import COCO, SHARED, YOLOX, answering, of_ultralytics, yolox_nano
 
 CLOUDS = SHARED / "models" / "cloudmask_4b_l1c.onnx"
@@ -168,7 +169,7 @@ METADATA = st.dictionaries(
 )
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(inputs=TENSORS, outputs=TENSORS, metadata=METADATA)
 def test_whatever_a_file_declares_is_described_or_refused(
     inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec], metadata: dict[str, str]

@@ -18,6 +18,7 @@ from tasks.imagery import TilePixels
 from tasks.inference.description import Description, PreparedTile
 from tasks.inference.description.properties import Properties
 from tasks.inference.endpoint import Boxes
+from tests.examples import examples
 from tests.onnx_models import describe
 
 CLASSES = ("ship", "aircraft", "car")
@@ -300,7 +301,7 @@ class TestBatches:
             read(YOLOX, outputs, output=None)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(2)
 @given(
     tile=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     corner=st.tuples(st.floats(-0.5, 1), st.floats(-0.5, 1)),

@@ -14,7 +14,6 @@ import pytest
 import rasterio
 import shapely
 from hypothesis import given
-from hypothesis import settings as effort
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
@@ -29,6 +28,7 @@ from tasks.results import coverage, detections
 from tasks.results.coverage import TileState, check_complete
 from tasks.results.stored import TileResults, gather, without_detections
 from tasks.settings import settings
+from tests.examples import examples
 from tests.infer_tiles import infer_tiles
 
 WIDTH, HEIGHT, PIXEL = 230, 170, 0.001
@@ -138,7 +138,7 @@ def test_the_ledger_adds_up_to_the_image(folder: Path, roi: str | None) -> None:
     assert touched.all()
 
 
-@effort(max_examples=20, deadline=None)
+@examples(0.2)
 @given(st.integers(1, 400), st.integers(1, 60), st.sampled_from([None, ROI]), st.booleans())
 def test_results_do_not_depend_on_regions_and_batches(
     folder: Path, region_size: int, batch_size: int, roi: str | None, backwards: bool

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import PublishError
@@ -28,6 +28,7 @@ from tasks.request import FileOutput
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.detections import SCHEMA
+from tests.examples import examples
 
 METADATA = FeatureMetadata("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
 UTM = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (20_000, 20_000))
@@ -81,7 +82,7 @@ def whole(count: int) -> dict[str, bytes]:
         return published(Path(folder), lambda: [detections(count)])
 
 
-@settings(max_examples=10)
+@examples(0.1)
 @given(st.lists(st.integers(0, ROWS), max_size=40))
 def test_the_same_rows_give_the_same_bytes_however_they_are_split_into_tables(
     places: list[int],

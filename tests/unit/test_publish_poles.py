@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import shapely
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyproj import Transformer
@@ -22,6 +22,7 @@ from tasks.imagery.georeference.rpc import RpcGeoreference
 from tasks.imagery.georeference.spline import SplineGeoreference
 from tasks.publish import geolocate
 from tasks.results.detections import SCHEMA
+from tests.examples import examples
 
 SIZE = 1000  # pixels of each image, whose middle is on the pole or the antimeridian
 
@@ -167,7 +168,7 @@ def check_places(
 
 
 @pytest.mark.parametrize("name", IMAGES)
-@settings(max_examples=40, deadline=None)
+@examples(0.4)
 @given(
     x=st.floats(100, 700), y=st.floats(100, 700), side=st.floats(1, 200), corners=st.integers(4, 9)
 )

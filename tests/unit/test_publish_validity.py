@@ -14,7 +14,7 @@ import pytest
 import shapely
 import shapely.geometry
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -28,6 +28,7 @@ from tasks.request import FileOutput
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.detections import SCHEMA
+from tests.examples import examples
 
 METADATA = FeatureMetadata("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
 
@@ -164,7 +165,7 @@ coordinates = st.tuples(st.floats(0, 3), st.floats(0, 3))
 rings = st.lists(coordinates, min_size=3, max_size=8)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(1.5)
 @given(st.lists(rings, min_size=1, max_size=4), st.sampled_from([0.01, 0.5, 1e-4]))
 def test_whatever_a_model_outlines_every_published_geometry_is_valid(
     outlines: list[list[tuple[float, float]]], metres: float
