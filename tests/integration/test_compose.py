@@ -7,8 +7,7 @@ import os
 import re
 import subprocess
 import sysconfig
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +25,7 @@ from deployments.local.loopback import free_port
 from deployments.local.prefect_server import SERVER_SETTINGS
 from tests.containers import BUILD, LIMITS, PODMAN_COMPOSE, debian, swath
 from tests.pages import ROOT, blocks, read
+from tests.polling import until
 
 FILE = ROOT / "deployments" / "compose" / "compose.yaml"
 TEXT = FILE.read_text(encoding="utf-8")
@@ -207,13 +207,6 @@ def _differences(base: str) -> dict[str, Any]:
     return {"services": services, "networks": {"default": network}}
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.5)
-
-
 def answers(url: str) -> bool:
     try:
         return httpx.get(url, trust_env=False, timeout=5).is_success
@@ -222,8 +215,8 @@ def answers(url: str) -> bool:
 
 
 def test_a_request_on_the_queue_is_published_and_kept(machine: Machine) -> None:
-    wait_for(lambda: answers(f"{machine.aws}/_ministack/health"), "the emulator")
-    wait_for(lambda: answers(f"{machine.prefect}/api/ready"), "the Prefect server")
+    until(lambda: answers(f"{machine.aws}/_ministack/health"))
+    until(lambda: answers(f"{machine.prefect}/api/ready"))
     profile = {"width": 600, "height": 600, "count": 3, "dtype": "uint8", "crs": "EPSG:32633"}
     transform = Affine(1, 0, 500_000, 0, -1, 5_400_000)
     with rasterio.open(
@@ -241,18 +234,18 @@ def test_a_request_on_the_queue_is_published_and_kept(machine: Machine) -> None:
         "imageProcessorTileSize": 256,
         "imageProcessorTileOverlap": 64,
     }
-    wait_for(lambda: len(machine.client("sqs").list_queues().get("QueueUrls", [])) == 3, "queues")
+    until(lambda: len(machine.client("sqs").list_queues().get("QueueUrls", [])) == 3)
     machine.client("sqs").send_message(
         QueueUrl=machine.queue("swath"), MessageBody=json.dumps(request)
     )
     published = machine.data / "results" / "scene.tif.geojson"
-    wait_for(published.exists, "the features")
+    until(published.exists)
     assert len(json.loads(published.read_bytes())["features"]) == 9
     assert statuses(machine, 3)[-1] == "SUCCESS"
 
     machine.runs("stop", "aws")
     machine.runs("start", "aws")
-    wait_for(lambda: answers(f"{machine.aws}/_ministack/health"), "the emulator")
+    until(lambda: answers(f"{machine.aws}/_ministack/health"))
     stored = machine.client("s3").get_object(Bucket="swath-results", Key="first/scene.tif.geojson")
     assert stored["Body"].read() == published.read_bytes()
     assert statuses(machine, 3)[-1] == "SUCCESS"
@@ -275,6 +268,6 @@ def statuses(machine: Machine, count: int) -> list[str]:
         found.update({each["MessageId"]: each for each in answer.get("Messages", [])})
         return len(found) >= count
 
-    wait_for(look, "the statuses")
+    until(look)
     ordered = sorted(found.values(), key=lambda each: int(each["Attributes"]["SentTimestamp"]))
     return [each["MessageAttributes"]["status"]["StringValue"] for each in ordered]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,9 +40,9 @@ from tasks.settings import settings
 from tasks.storage import objects
 from tests.ecs_agent import EcsAgent, Task
 from tests.model_server import start as start_models
+from tests.polling import until
 from tests.stacks import Stack, make_network, make_stack
 
-TIMEOUT = 600.0  # seconds for a job on a busy machine
 MANY, FEW = 4, 2  # numbers of regions of the images
 START = 90.0  # seconds for the start of a task on two busy cores
 
@@ -107,13 +106,6 @@ def image_run(job_id: str) -> FlowRun:
     return run
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.3)
-
-
 def at_work(cloud: Cloud, job_id: str, number: int) -> list[Task]:
     """The tasks of a job's regions, when `number` of them are running."""
 
@@ -121,7 +113,7 @@ def at_work(cloud: Cloud, job_id: str, number: int) -> list[Task]:
         regions = [run for run in runs_of(job_id) if "region" in run.parameters]
         return sum(run.state_name == "Running" for run in regions) >= number
 
-    wait_for(running)
+    until(running)
     return cloud.regions(job_id)
 
 
@@ -167,7 +159,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
             serving() as models_url,
             temporary_settings({PREFECT_API_URL: server.api_url}),
         ):
-            wait_for(lambda: agent.running("-sensor"))
+            until(lambda: agent.running("-sensor"))
             yield Cloud(agent, stack, listen(stack.outputs["StatusTopicArn"]), models_url)
     forget()
 
@@ -276,14 +268,14 @@ def test_concurrent_tasks_give_the_same_results_as_one_process(
     regions = partial(cloud.agent.of, "-region")
     cloud.agent.has_room = lambda family: "region" not in family or len(regions()) >= MANY
     cloud.send(request)
-    wait_for(lambda: ended("chain"))
+    until(lambda: ended("chain"))
     assert image_run("chain").state_name == "Completed"
     assert len(regions()) == MANY
-    wait_for(lambda: all(task.exit_code is not None for task in regions()))
+    until(lambda: all(task.exit_code is not None for task in regions()))
     assert max(task.started for task in regions()) < min(task.ended for task in regions())
     assert {(task.cpu, task.memory) for task in regions()} == {(2048, 4096)}
     assert published(cloud, request, "chain") == in_one_process(request)
-    wait_for(lambda: len(statuses(cloud, "chain")) >= 3)  # the last is published after the end
+    until(lambda: len(statuses(cloud, "chain")) >= 3)  # the last is published after the end
     assert statuses(cloud, "chain") == ["STARTED", "IN_PROGRESS", "SUCCESS"]
 
 
@@ -299,10 +291,10 @@ def standby() -> list[FlowRun]:
 
 
 def test_a_killed_sensor_is_replaced_by_the_run_that_stands_by(cloud: Cloud) -> None:
-    wait_for(standby)
+    until(standby)
     (sensor,) = cloud.agent.running("-sensor")
     sensor.kill()
-    wait_for(lambda: sensor.exit_code is not None)
+    until(lambda: sensor.exit_code is not None)
     (next_one,) = standby()
     assert next_one.next_scheduled_start_time is not None
     assert next_one.next_scheduled_start_time <= datetime.now(UTC) + STANDBY_DELAY
@@ -310,9 +302,9 @@ def test_a_killed_sensor_is_replaced_by_the_run_that_stands_by(cloud: Cloud) -> 
     with get_client(sync_client=True) as prefect:  # the test does not wait for three minutes
         now: State[None] = Scheduled(scheduled_time=datetime.now(UTC))
         prefect.set_flow_run_state(next_one.id, now)
-    wait_for(lambda: "FAILED" in statuses(cloud, "without-a-sensor"))
+    until(lambda: "FAILED" in statuses(cloud, "without-a-sensor"))
     assert statuses(cloud, "without-a-sensor") == ["STARTED", "FAILED"]
-    wait_for(standby)  # for the sensor that stood by
+    until(standby)  # for the sensor that stood by
 
 
 def test_a_killed_region_is_detected_and_runs_again(
@@ -322,8 +314,8 @@ def test_a_killed_region_is_detected_and_runs_again(
     cloud.send(request)
     victim = at_work(cloud, "killed", 1)[0]
     victim.kill()
-    wait_for(lambda: ended("killed"))
-    wait_for(lambda: victim.exit_code is not None)
+    until(lambda: ended("killed"))
+    until(lambda: victim.exit_code is not None)
     assert victim.exit_code == 128 + 9
     assert image_run("killed").state_name == "Completed"
     assert len(cloud.regions("killed")) == FEW + 1
@@ -336,12 +328,12 @@ def test_tasks_that_never_start_are_stopped_and_a_region_is_retried(
     full = {"-region"}
     cloud.agent.has_room = lambda family: family[family.rindex("-") :] not in full
     cloud.send(cloud.request("waiting", "blue.tif"))
-    wait_for(lambda: cloud.regions("waiting"))
+    until(lambda: cloud.regions("waiting"))
     full.add("-image")
     cloud.send(cloud.request("nowhere", "blue.tif"))
-    wait_for(lambda: any(task.stopped_by for task in cloud.regions("waiting")))
+    until(lambda: any(task.stopped_by for task in cloud.regions("waiting")))
     full.remove("-region")
-    wait_for(lambda: ended("waiting"))
+    until(lambda: ended("waiting"))
     assert image_run("waiting").state_name == "Completed"
     never = [task for task in cloud.regions("waiting") if task.guard is None]
     assert never
@@ -351,10 +343,10 @@ def test_tasks_that_never_start_are_stopped_and_a_region_is_retried(
     assert {run.state_name for run in lost} == {"Cancelled"}
     assert all(run.state and "SWATH_START_TIMEOUT" in str(run.state.message) for run in lost)
 
-    wait_for(lambda: "FAILED" in statuses(cloud, "nowhere"))
+    until(lambda: "FAILED" in statuses(cloud, "nowhere"))
     full.clear()
     (task,) = [task for task in cloud.agent.of("-image") if task.guard is None]
-    wait_for(lambda: task.stopped_by)
+    until(lambda: task.stopped_by)
     assert image_run("nowhere").state_name == "Crashed"
     assert statuses(cloud, "nowhere") == ["FAILED"]
 
@@ -364,12 +356,12 @@ def test_cancelling_an_image_stops_the_tasks_of_its_regions(cloud: Cloud) -> Non
     regions = at_work(cloud, "cancelled", FEW)
     with get_client(sync_client=True) as prefect:
         prefect.set_flow_run_state(image_run("cancelled").id, Cancelling())
-    wait_for(lambda: all(task.exit_code is not None for task in regions))
+    until(lambda: all(task.exit_code is not None for task in regions))
     assert [task.stopped_by for task in regions] == ["Swath: its image's run ended"] * FEW
-    wait_for(lambda: ended("cancelled"))
+    until(lambda: ended("cancelled"))
     assert image_run("cancelled").state_name == "Cancelled"
-    wait_for(lambda: all(run.state and run.state.is_final() for run in runs_of("cancelled")))
-    wait_for(lambda: "FAILED" in statuses(cloud, "cancelled"))
+    until(lambda: all(run.state and run.state.is_final() for run in runs_of("cancelled")))
+    until(lambda: "FAILED" in statuses(cloud, "cancelled"))
     assert cloud.regions("cancelled") == regions
 
 
@@ -385,8 +377,8 @@ def test_the_regions_of_a_killed_image_are_stopped_and_its_end_is_announced_once
     ]
     cloud.agent.heard = False  # the event is lost, so the sensor must find out from ECS
     task.kill()
-    wait_for(lambda: all(task.exit_code is not None for task in regions))
+    until(lambda: all(task.exit_code is not None for task in regions))
     assert all(task.stopped_by for task in regions)
-    wait_for(lambda: "FAILED" in statuses(cloud, "shot"))
+    until(lambda: "FAILED" in statuses(cloud, "shot"))
     assert "Essential container in task exited" in str(image_run("shot").state)
     assert statuses(cloud, "shot") == ["STARTED", "IN_PROGRESS", "FAILED"]

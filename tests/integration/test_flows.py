@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from PIL import Image as Picture
 from prefect import get_client, tags
 from prefect.client.schemas.filters import (
     ArtifactFilter,
+    ArtifactFilterFlowRunId,
     ArtifactFilterKey,
     DeploymentFilter,
     DeploymentFilterId,
@@ -49,6 +49,7 @@ from tasks.reporting.summary import IncompleteJobError
 from tasks.request import Request
 from tasks.settings import settings
 from tests.job_scene import corner, features, lines, paint, request
+from tests.polling import until
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -97,7 +98,8 @@ def test_the_run_has_a_summary_and_a_table_of_regions(allowed: Path) -> None:
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs()
         (mine,) = [run for run in runs if run.id == end.state_details.flow_run_id]
-        shown = {a.key: a for a in client.read_artifacts() if a.flow_run_id == mine.id}
+        its = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[mine.id]))
+        shown = {a.key: a for a in client.read_artifacts(artifact_filter=its)}
     assert mine.name == "scene.tif - job-artifacts"
     assert shown.keys() == {"progress", "summary", "regions"}
     page = str(shown["summary"].data).splitlines()
@@ -216,14 +218,13 @@ def test_a_run_has_the_tags_of_its_job_whoever_started_it(allowed: Path) -> None
         end = run(request(paint(allowed / "scene.tif"), allowed / "out", jobId="job-tags"))
     with get_client(sync_client=True) as client:
         mine = client.read_flow_run(UUID(str(end.state_details.flow_run_id)))
-        names = {
-            task.name
-            for task in client.read_task_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[mine.id]))
-            )
-        }
+        its = FlowRunFilter(id=FlowRunFilterId(any_=[mine.id]))
+
+        def names() -> set[str]:
+            return {task.name for task in client.read_task_runs(flow_run_filter=its)}
+
+        until(lambda: names() >= {"plan", "merge", "publish"}, names)  # recorded from events
     assert set(mine.tags) == {"mine", "image", "job:job-tags", "model:bright-targets"}
-    assert names >= {"plan", "merge", "publish"}
 
 
 def test_every_image_of_a_request_is_published(allowed: Path) -> None:
@@ -263,12 +264,11 @@ def test_what_tasks_log_is_in_the_log_of_the_run(prefect_api: str, tmp_path: Pat
     with get_client(sync_client=True) as client:
         (logged,) = client.read_flow_runs(flow_filter=named)
         its = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[logged.id]))
-        for _ in range(240):  # logs are sent in the background
-            messages = [log.message for log in client.read_logs(log_filter=its)]
-            if "the folder cannot be removed" in messages:
-                break
-            time.sleep(0.5)
-    assert "the folder cannot be removed" in messages
+
+        def messages() -> list[str]:
+            return [log.message for log in client.read_logs(log_filter=its)]
+
+        until(lambda: "the folder cannot be removed" in messages(), messages)
 
 
 @pytest.fixture

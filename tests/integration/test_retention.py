@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +29,7 @@ from deployments.local.loopback import free_port
 from deployments.local.prefect_server import PREFECT, PrefectServer, server_environment
 from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
+from tests.polling import until
 
 KEPT = timedelta(days=30)
 
@@ -106,13 +106,6 @@ class Runs:
         self._client.create_logs([line])
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def test_an_old_run_goes_with_its_regions_and_a_recent_or_unfinished_one_stays(
     server: PrefectServer,
 ) -> None:
@@ -123,7 +116,7 @@ def test_an_old_run_goes_with_its_regions_and_a_recent_or_unfinished_one_stays(
         old, recent = runs.image(Completed()), runs.image(Completed())
         unfinished = runs.image(Running())
         regions = [runs.region(parent) for parent in (old, recent)]
-        wait_for(lambda: all(runs.traces(run) for run in (old, recent, unfinished, *regions)))
+        until(lambda: all(runs.traces(run) for run in (old, recent, unfinished, *regions)))
 
         runs.end(regions[1], KEPT + day)  # its image's run is kept, and so is the region's
         runs.end(recent, KEPT - day)
@@ -131,8 +124,8 @@ def test_an_old_run_goes_with_its_regions_and_a_recent_or_unfinished_one_stays(
         runs.end(old, KEPT + day)
 
         gone = (old, regions[0])
-        wait_for(lambda: not any(map(runs.exists, gone)))
-        wait_for(lambda: not any(map(runs.traces, gone)))
+        until(lambda: not any(map(runs.exists, gone)))
+        until(lambda: not any(map(runs.traces, gone)))
         for run in (recent, unfinished, regions[1]):
             assert runs.exists(run)
             assert runs.traces(run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,7 @@ from tasks.inference.builtin import create_model
 from tasks.inference.endpoint import Endpoint, JsonText
 from tasks.inference.sagemaker import open_sagemaker, resolve_variant
 from tasks.request import Request
+from tests.polling import until
 from tests.sagemaker_runtime import Fault, Hosted, Refusal, SageMaker, sagemaker
 
 SIDE = 64
@@ -355,17 +355,10 @@ def test_closing_ends_the_calls_of_other_threads(
     server.endpoints["ships"].fault = fault
     with ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(failure, endpoint) for _ in range(4)]
-        wait_until(lambda: len(server.calls) == 4)
+        until(lambda: len(server.calls) == 4)
         endpoint.close()
         assert {type(call.result(10)) for call in calls} == {UnreachableError}
     assert type(failure(endpoint)) is UnreachableError
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 # --- credentials
@@ -702,7 +695,7 @@ def test_a_missing_asynchronous_answer_times_out_and_is_removed_on_closing(
     assert "1 s, SWATH_ASYNC_TIMEOUT" in str(error)
     assert objects(queue) == []  # the tile is gone: nobody works on it any more
     server.go.set()
-    wait_until(lambda: objects(queue) != [])
+    until(lambda: objects(queue) != [])
     endpoint.close()
     assert objects(queue) == []
 
@@ -724,7 +717,7 @@ def test_closing_ends_the_wait_for_asynchronous_answers_and_leaves_no_tile(
     endpoint = opened("slow", options=options(queue, 60.0))
     with ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(failure, endpoint) for _ in range(4)]
-        wait_until(lambda: len(waiting) == 4)  # a call on its way would end otherwise
+        until(lambda: len(waiting) == 4)  # a call on its way would end otherwise
         endpoint.close()
         assert {type(call.result(30)) for call in calls} == {TransientError}
     assert objects(queue) == []
@@ -749,7 +742,7 @@ def test_one_listing_serves_all_waiting_threads(
     endpoint = opened("slow", options=options(queue))
     with ThreadPoolExecutor(16) as threads:
         calls = [threads.submit(answer, endpoint) for _ in range(16)]
-        wait_until(lambda: asked["list_objects_v2"] >= 8)
+        until(lambda: asked["list_objects_v2"] >= 8)
         listed = asked["list_objects_v2"]
         server.go.set()
         assert all(call.result(30) for call in calls)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -45,6 +45,7 @@ from flows.slots import endpoint_slots, limit_name
 from tasks.imagery import TilePixels
 from tasks.inference.limiter import Limiter, LimiterClosedError
 from tasks.request import Request
+from tests.polling import until
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 TIMEOUT = 150.0  # seconds; a lease lasts 60, on a busy machine longer
@@ -237,13 +238,6 @@ def let_go_of_server() -> None:
     """Have Prefect's threads send what they have, and begin anew with the next flow run."""
     APILogHandler().flush()
     EventsWorker.drain_all(timeout=10, at_exit=False)
-
-
-def until(condition: Callable[[], bool], what: Callable[[], Any] = lambda: "") -> None:
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end, f"it never came true: {what()}"
-        time.sleep(0.05)
 
 
 def test_the_limit_is_created_with_the_capacity_and_kept_as_the_operator_set_it(
