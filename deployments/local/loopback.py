@@ -7,10 +7,14 @@ import os
 import socket
 from functools import cache
 from http.client import HTTPConnection, HTTPException
+from random import SystemRandom
 
 from deployments.local.folders import cache_folder
 
 HOST = "127.0.0.1"
+_PORTS = range(10_000, 32_000)
+"""Below the ports that Linux gives to outgoing connections, and to whoever asks for any port:
+such a one may be taken before the program that it was chosen for listens on it."""
 _ATTEMPTS = 20
 
 
@@ -26,15 +30,16 @@ def free_port(preferred: int = 0) -> int:
     Raises:
         OSError: No port is free.
     """
-    for port in (preferred, *[0] * _ATTEMPTS):
+    others = SystemRandom().sample(_PORTS, _ATTEMPTS)
+    for port in (preferred, *others) if preferred else others:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            if _reserve(free := int(probe.getsockname()[1])):
-                return free
+        if _reserve(port):
+            return port
     raise OSError(f"No free port on {HOST}.")
 
 

@@ -232,6 +232,13 @@ def test_the_answer_of_another_program_on_the_port_does_not_count(tmp_path: Path
             second.wait_until(lambda: second.answers(port, "/"), timeout=120)
 
 
+def test_no_outgoing_connection_takes_a_port_that_was_chosen() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    if first < 32_000:
+        pytest.skip("this machine gives outgoing connections other ports than Linux does")
+    assert max(free_port() for _ in range(20)) < first
+
+
 def test_a_port_is_given_to_one_process() -> None:
     port = free_port()
     ask = f"from deployments.local.loopback import free_port; print(free_port({port}))"
