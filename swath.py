@@ -98,8 +98,9 @@ def run(
         SwathError: An argument has an invalid value, or the image cannot be processed.
     """
     from deployments.python import call, keywords
+    from deployments.run.merging import MergingOptions
     from deployments.run.model import ModelOptions
-    from deployments.run.options import MergingOptions, RunOptions, TilingOptions, new_job_id
+    from deployments.run.options import RunOptions, TilingOptions, new_job_id
 
     with keywords.naming_keywords():
         function = keywords.function_model(model, type, parameters, class_names, batch_size)

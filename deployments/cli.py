@@ -14,15 +14,10 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 from rich.console import Console
 
+from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
-from deployments.run.options import (
-    MODEL,
-    RESULTS,
-    MergingOptions,
-    RunOptions,
-    TilingOptions,
-    new_job_id,
-)
+from deployments.run.option_help import MODEL, RESULTS
+from deployments.run.options import RunOptions, TilingOptions, new_job_id
 from tasks.errors import StackError, SwathError
 
 DEFAULT_TILING, DEFAULT_MERGING = TilingOptions(), MergingOptions()

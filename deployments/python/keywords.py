@@ -12,9 +12,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
 from deployments.run.option_names import in_options
-from deployments.run.options import MergingOptions, RunOptions, TilingOptions
+from deployments.run.options import RunOptions, TilingOptions
 from tasks.errors import RequestError, SwathError
 
 if TYPE_CHECKING:

@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite, nan
+from math import isfinite
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Parameter, Token
 
 from deployments.run.images import Images, find_images
+from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
+from deployments.run.option_help import IMAGE, TILES, message_default
 from deployments.run.option_names import naming_options
 from deployments.run.region_of_interest import region_of_interest
 from tasks.errors import PublishError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tasks.request import Request
-
-MODEL = Group.create_ordered("Model")
-IMAGE = Group.create_ordered("Image")
-TILES = Group.create_ordered("Tiles")
-MERGING = Group.create_ordered("Filter and merge")
-RESULTS = Group.create_ordered("Results")
-
-
-def _default(name: str, *, of_algorithm: bool = False, before: str = "") -> Callable[[object], str]:
-    """Shows the default of a field of the message in the help of its option."""
-
-    def show(_: object) -> str:
-        from tasks.request import Algorithm, Request
-
-        fields = Request.model_fields
-        default = getattr(Algorithm(), name) if of_algorithm else fields[name].default
-        return f"{before}{default}"
-
-    return show
 
 
 def _whole_pixels(_: object, tokens: Sequence[Token]) -> int:
@@ -70,7 +50,7 @@ class TilingOptions:
             group=TILES,
             help="Side of a tile in pixels.",
             converter=_whole_pixels,
-            show_default=_default("tile_size", before="the model's, or "),
+            show_default=message_default("tile_size", before="the model's, or "),
         ),
     ] = None
     overlap: Annotated[
@@ -79,7 +59,7 @@ class TilingOptions:
             group=TILES,
             help="Minimum overlap of tiles in pixels.",
             converter=_whole_pixels,
-            show_default=_default("tile_overlap"),
+            show_default=message_default("tile_overlap"),
         ),
     ] = None
     tile_format: Annotated[
@@ -87,7 +67,7 @@ class TilingOptions:
         Parameter(
             group=TILES,
             help="NITF, GTIFF, PNG, JPEG or NPY.",
-            show_default=_default("tile_format"),
+            show_default=message_default("tile_format"),
         ),
     ] = None
     tile_compression: Annotated[
@@ -95,7 +75,7 @@ class TilingOptions:
         Parameter(
             group=TILES,
             help="NONE, LZW, ZSTD, JPEG or J2K.",
-            show_default=_default("tile_compression"),
+            show_default=message_default("tile_compression"),
         ),
     ] = None
     region_size: Annotated[
@@ -149,122 +129,6 @@ class TilingOptions:
         return {name: value for name, value in fields.items() if value is not None}
 
 
-@Parameter(name="*", group=MERGING)
-@dataclass(frozen=True, kw_only=True)
-class MergingOptions:
-    """The options for filtering and merging detections; None or empty if not given."""
-
-    conf: Annotated[
-        tuple[str, ...],
-        Parameter(
-            help="Score below which detections are dropped, 0 to 1; CLASS=SCORE for one class. May "
-            "be repeated.",
-            allow_leading_hyphen=True,
-            show_default=_default("skip_box_threshold", of_algorithm=True),
-        ),
-    ] = ()
-    classes: Annotated[
-        tuple[str, ...],
-        Parameter(
-            help="Classes to keep, separated by commas; the others are dropped before the merge.",
-            show_default=lambda _: "all",
-        ),
-    ] = ()
-    merge: Annotated[
-        Literal["NMS", "SOFT_NMS", "NMM", "WBF", "DISSOLVE", "NONE"] | None,
-        Parameter(
-            help="How duplicates of overlapping tiles are removed.",
-            show_default=_default("algorithm_type", of_algorithm=True),
-        ),
-    ] = None
-    iou: Annotated[
-        float | None,
-        Parameter(
-            help="Intersection over union above which two detections are one object; 0.2 for "
-            "DISSOLVE unless given.",
-            allow_leading_hyphen=True,
-            show_default=_default("iou_threshold", of_algorithm=True),
-        ),
-    ] = None
-    class_agnostic: Annotated[
-        bool,
-        Parameter(
-            negative=(),
-            help="Let detections of different classes be one object.",
-            show_default=False,
-        ),
-    ] = False
-
-    def message(self) -> dict[str, Any]:
-        """The fields of the request message for the options that are given.
-
-        Raises:
-            RequestError: --conf, --classes or --iou has an invalid value.
-        """
-        if self.iou is not None and not isfinite(self.iou):
-            raise RequestError(f"--iou: {self.iou} is not a finite number; give 0 to 1.")
-        classes = list(_words("--classes", self.classes))
-        if self.classes and not classes:
-            raise RequestError("--classes: names no class; give ship,barge, or leave it out.")
-        threshold, by_class = _thresholds(_words("--conf", self.conf))
-        if self.conf and threshold is None and not by_class:
-            raise RequestError("--conf: has no score; give 0.25 or ship=0.4, or leave it out.")
-        algorithm = {
-            "algorithmType": self.merge,
-            "iouThreshold": self.iou,
-            "skipBoxThreshold": threshold,
-            "classes": classes,
-            "classThresholds": by_class,
-            "classAgnostic": self.class_agnostic or None,
-        }
-        given = {name: value for name, value in algorithm.items() if value not in (None, [], {})}
-        return {"postProcessing": [{"algorithm": given}]} if given else {}
-
-
-def _words(option: str, values: Iterable[str]) -> Iterator[str]:
-    """Words separated by commas; a word with a comma is given in double quotes.
-
-    Raises:
-        RequestError: A quote is not closed, or there is a line break.
-    """
-    for value in values:
-        try:
-            for words in csv.reader([value], skipinitialspace=True, strict=True):
-                yield from filter(None, map(str.strip, words))
-        except csv.Error as error:
-            raise RequestError(
-                f"{option}: {value!r:.100} is no list of words ({error}); separate them by commas, "
-                "and put one that has a comma or begins with a quote in double quotes."
-            ) from error
-
-
-def _thresholds(words: Iterable[str]) -> tuple[float | None, dict[str, float]]:
-    """The score for all classes, if there is one, and those for single classes."""
-    for_all: float | None = None
-    by_class: dict[str, float] = {}
-    for word in words:
-        name, equals, text = word.rpartition("=")
-        try:
-            score = float(text)
-        except ValueError:
-            score = nan
-        if not isfinite(score):
-            raise RequestError(
-                f"--conf: {word!r} is neither a score nor CLASS=SCORE; give 0.25 or ship=0.4."
-            )
-        if equals and (not name or name in by_class):
-            raise RequestError(f"--conf: {word!r} names no class, or one that has a score already.")
-        if not equals and for_all is not None:
-            raise RequestError(
-                f"--conf: {for_all:g} and {score:g} are both for all classes; give one of them."
-            )
-        if equals:
-            by_class[name.strip()] = score
-        else:
-            for_all = score
-    return for_all, by_class
-
-
 def new_job_id() -> str:
     """An identifier for a job that was given none."""
     return f"run-{token_hex(4)}"
@@ -288,7 +152,7 @@ class RunOptions:
     model: ModelOptions
     out: Path
     tiling: TilingOptions = TilingOptions()
-    merging: MergingOptions = MergingOptions()
+    merging: MergingOptions = field(default_factory=MergingOptions)
     job_id: str = field(default_factory=new_job_id)
     preview: Path | None = None
 

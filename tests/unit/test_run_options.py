@@ -7,9 +7,10 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import pytest
 
+from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
 from deployments.run.option_names import in_options
-from deployments.run.options import MergingOptions, RunOptions, TilingOptions
+from deployments.run.options import RunOptions, TilingOptions
 from deployments.run.preview import check_preview
 from tasks.errors import RequestError
 from tasks.request import Algorithm, AlgorithmType, Request

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 import swath
 from deployments.python import keywords
 from deployments.python.array import write_array
+from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
-from deployments.run.options import MergingOptions, RunOptions, TilingOptions
+from deployments.run.options import RunOptions, TilingOptions
 from tasks.errors import ImageError, RequestError
 
 SLOW = {
