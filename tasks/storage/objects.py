@@ -5,19 +5,18 @@ Writes are atomic: a reader finds the whole object, or none.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from uuid import uuid4
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.aws.clients import client
 from tasks.errors import PublishError
+from tasks.storage.parts import part_file, write_synchronised
 
 _SCHEME = "s3://"
 
@@ -43,8 +42,8 @@ def put(uri: str, body: bytes | Path, role_arn: str | None = None) -> None:
     Raises:
         PublishError: The object could not be stored; a previous one is unchanged.
     """
-    with _storage_errors("write", uri):
-        if not uri.startswith(_SCHEME):
+    with storage_errors("write", uri):
+        if not is_s3(uri):
             _put_local(Path(uri), body)
             return
         bucket, key = split_s3(uri)
@@ -61,8 +60,8 @@ def get(uri: str, role_arn: str | None = None) -> bytes:
     Raises:
         PublishError: The object does not exist, or cannot be read.
     """
-    with _storage_errors("read", uri):
-        if not uri.startswith(_SCHEME):
+    with storage_errors("read", uri):
+        if not is_s3(uri):
             return Path(uri).read_bytes()
         bucket, key = split_s3(uri)
         with client("s3", role_arn).get_object(Bucket=bucket, Key=key)["Body"] as stream:
@@ -75,8 +74,8 @@ def exists(uri: str, role_arn: str | None = None) -> bool:
     Raises:
         PublishError: It could not be determined: no permission, or no connection.
     """
-    with _storage_errors("check", uri):
-        if not uri.startswith(_SCHEME):
+    with storage_errors("check", uri):
+        if not is_s3(uri):
             return Path(uri).is_file()
         bucket, key = split_s3(uri)
         try:
@@ -94,8 +93,8 @@ def remove(uri: str, role_arn: str | None = None) -> None:
     Raises:
         PublishError: An object could not be removed.
     """
-    with _storage_errors("remove", uri):
-        if not uri.startswith(_SCHEME):
+    with storage_errors("remove", uri):
+        if not is_s3(uri):
             if Path(uri).exists():
                 shutil.rmtree(uri)
             return
@@ -117,8 +116,8 @@ def remove_object(uri: str, role_arn: str | None = None) -> None:
     Raises:
         PublishError: The object could not be removed.
     """
-    with _storage_errors("remove", uri):
-        if not uri.startswith(_SCHEME):
+    with storage_errors("remove", uri):
+        if not is_s3(uri):
             Path(uri).unlink(missing_ok=True)
             return
         bucket, key = split_s3(uri)
@@ -142,26 +141,19 @@ def split_s3(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
+def is_s3(uri: str) -> bool:
+    """Whether a URI is one of S3, not a local path."""
+    return uri.startswith(_SCHEME)
+
+
 def _put_local(path: Path, body: bytes | Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f".{uuid4().hex}.part"
-    try:
-        # open(), unlike tempfile, creates the file with the permissions of the umask
-        with part.open("xb") as sink:
-            if isinstance(body, Path):
-                with body.open("rb") as source:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-            else:
-                sink.write(body)
-            sink.flush()
-            os.fsync(sink.fileno())
+    with part_file(path.parent) as (part, sink):
+        write_synchronised(sink, body)
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager
-def _storage_errors(action: str, uri: str) -> Iterator[None]:
+def storage_errors(action: str, uri: str) -> Iterator[None]:
     """Raise errors of S3 and the file system as PublishError with the object and a remedy."""
     try:
         yield

@@ -1,0 +1,221 @@
+"""Objects that are written or removed only if nobody has changed them meanwhile.
+
+In S3 the server compares ETags (`If-Match`, `If-None-Match`). Locally a lock on the folder keeps
+apart the processes that use this module.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from botocore.exceptions import ClientError
+
+from tasks.aws.clients import client
+from tasks.storage.objects import is_s3, split_s3, storage_errors
+from tasks.storage.parts import part_file, write_synchronised
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+_T = TypeVar("_T")
+
+_PART_BYTES = 16 << 20  # of a multipart upload; larger if there would be too many parts
+_MAX_PARTS = 10_000
+_UPLOADS = 4  # parts that are in memory at the same time
+_CHANGED = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of an object.
+
+    Attributes:
+        tag: Differs from that of any other version: S3's ETag; of a local file its inode, size and
+            modification time.
+        size: Bytes of the object.
+    """
+
+    tag: str
+    size: int
+
+
+def version_of(uri: str) -> Version | None:
+    """The version of an object, or None if there is none.
+
+    Raises:
+        PublishError: It could not be determined.
+    """
+    with storage_errors("check", uri):
+        if not is_s3(uri):
+            return _local_version(Path(uri))
+        bucket, key = split_s3(uri)
+        head = _unless_absent(lambda: client("s3").head_object(Bucket=bucket, Key=key))
+        return head and Version(head["ETag"], head["ContentLength"])
+
+
+def read(uri: str) -> tuple[bytes, Version] | None:
+    """The bytes of an object and their version, or None if there is no such object.
+
+    Raises:
+        PublishError: It cannot be read.
+    """
+    with storage_errors("read", uri):
+        if not is_s3(uri):
+            try:
+                with Path(uri).open("rb") as source:
+                    return source.read(), _version(os.fstat(source.fileno()))
+            except FileNotFoundError:
+                return None
+        bucket, key = split_s3(uri)
+        found = _unless_absent(lambda: client("s3").get_object(Bucket=bucket, Key=key))
+        if found is None:
+            return None
+        with found["Body"] as stream:
+            return bytes(stream.read()), Version(found["ETag"], found["ContentLength"])
+
+
+def put_if(uri: str, body: bytes | Path, version: Version | None) -> bool:
+    """Store an object if the one at its URI is still the given version.
+
+    Like `objects.put`, it is atomic.
+
+    Args:
+        uri: `s3://bucket/key` or a local path; missing local folders are created.
+        body: The bytes, or the path of a file with them.
+        version: What has to be there; None for nothing.
+
+    Returns:
+        Whether it was stored. False means that there was another version, or that an earlier try of
+        the same call stored it although its answer was lost.
+
+    Raises:
+        PublishError: The object could not be stored; a previous one is unchanged.
+    """
+    with storage_errors("write", uri):
+        if not is_s3(uri):
+            return _put_local(Path(uri), body, version)
+        bucket, key = split_s3(uri)
+        condition = {"IfMatch": version.tag} if version else {"IfNoneMatch": "*"}
+        target = {"Bucket": bucket, "Key": key}
+        if isinstance(body, bytes) or body.stat().st_size <= _PART_BYTES:
+            content = body if isinstance(body, bytes) else body.read_bytes()
+            return _unless_changed(
+                lambda: client("s3").put_object(**target, **condition, Body=content)
+            )
+        return _put_in_parts(target, condition, body)
+
+
+def remove_if(uri: str, version: Version) -> bool:
+    """Remove an object if it is still the given version.
+
+    Returns:
+        Whether it was removed; False if there was another version, or none.
+
+    Raises:
+        PublishError: It could not be removed.
+    """
+    with storage_errors("remove", uri):
+        if not is_s3(uri):
+            path = Path(uri)
+            with _locked(path.parent):
+                unchanged = _local_version(path) == version
+                if unchanged:
+                    path.unlink()
+                return unchanged
+        bucket, key = split_s3(uri)
+        return _unless_changed(
+            lambda: client("s3").delete_object(Bucket=bucket, Key=key, IfMatch=version.tag)
+        )
+
+
+def _put_local(path: Path, body: bytes | Path, version: Version | None) -> bool:
+    with part_file(path.parent) as (part, sink):
+        write_synchronised(sink, body)
+        with _locked(path.parent):
+            unchanged = _local_version(path) == version
+            if unchanged:
+                part.replace(path)
+        return unchanged
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on a folder; without effect on a file system that has no locks on folders."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _local_version(path: Path) -> Version | None:
+    try:
+        return _version(path.stat())
+    except FileNotFoundError:
+        return None
+
+
+def _version(status: os.stat_result) -> Version:
+    return Version(f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}", status.st_size)
+
+
+def _put_in_parts(target: dict[str, str], condition: dict[str, str], body: Path) -> bool:
+    """Upload a file in parts; it appears when the upload is completed under the condition."""
+    s3: Any = client("s3")  # its types do not allow for arguments from a dictionary
+    size = body.stat().st_size
+    part_bytes = max(_PART_BYTES, -(-size // _MAX_PARTS))
+    upload = target | {"UploadId": s3.create_multipart_upload(**target)["UploadId"]}
+
+    def put_part(number: int) -> CompletedPartTypeDef:
+        with body.open("rb") as source:
+            source.seek((number - 1) * part_bytes)
+            content = source.read(part_bytes)
+        part = s3.upload_part(**upload, PartNumber=number, Body=content)
+        return {"ETag": part["ETag"], "PartNumber": number}
+
+    stored = False
+    try:
+        with ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload") as threads:
+            parts = list(threads.map(put_part, range(1, -(-size // part_bytes) + 1)))
+        stored = _unless_changed(
+            lambda: s3.complete_multipart_upload(
+                **upload, **condition, MultipartUpload={"Parts": parts}
+            )
+        )
+    finally:
+        if not stored:
+            with suppress(ClientError):
+                s3.abort_multipart_upload(**upload)
+    return stored
+
+
+def _unless_changed(call: Callable[[], object]) -> bool:
+    """Whether a conditional call was made; False if its condition did not hold."""
+    try:
+        call()
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status in _CHANGED and error.response["Error"]["Code"] != "NoSuchBucket":
+            return False
+        raise
+    return True
+
+
+def _unless_absent(call: Callable[[], _T]) -> _T | None:
+    """What a call returns, or None if there is no such object."""
+    try:
+        return call()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"404", "NoSuchKey"}:
+            return None
+        raise

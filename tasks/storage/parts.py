@@ -1,0 +1,68 @@
+"""Files that are being written under a temporary name, and removal of those of killed processes.
+
+A process holds a lock on each of its part files, and the lock ends with the process. So a part file
+without a lock was left by a process that was killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+_ENDING = ".part"
+
+
+@contextmanager
+def part_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file in a folder, to be renamed when it is complete; else removed at the end.
+
+    Args:
+        folder: Where the complete file will lie; it is created if it is missing.
+
+    Yields:
+        Its path, and the file open for writing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, sink = _open_locked(folder)
+    try:
+        with sink:
+            yield path, sink
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the part files of killed processes; those that may not be opened are left."""
+    for path in folder.glob(f".*{_ENDING}"):
+        with suppress(OSError), path.open("r+b") as part:  # its owner removes it meanwhile
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _open_locked(folder: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        path = folder / f".{uuid4().hex}{_ENDING}"
+        # open(), unlike tempfile, creates the file with the permissions of the umask
+        sink = path.open("xb")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(sink, fcntl.LOCK_EX)
+        if path.exists():  # otherwise another process removed it before it was locked
+            return path, sink
+        sink.close()
+
+
+def write_synchronised(sink: BinaryIO, body: bytes | Path) -> None:
+    """Write bytes, or those of a file, and have them on the disk."""
+    if isinstance(body, Path):
+        with body.open("rb") as source:
+            shutil.copyfileobj(source, sink, 1 << 20)
+    else:
+        sink.write(body)
+    sink.flush()
+    os.fsync(sink.fileno())
