@@ -1,6 +1,6 @@
 # Each target does its own set-up, once; it needs only Python 3.11 to 3.14, make and git.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo unit test lint bench lock image sbom clean
+.PHONY: help setup demo unit test faults lint bench lock image sbom clean
 
 BIN := .venv/bin
 IN_RANGE := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
@@ -43,8 +43,11 @@ demo: setup ## the whole system on a generated harbour; IMAGE=path/to/any.tif fo
 unit: setup .venv/test ## unit tests: no server, about a minute on two cores; after each change
 	@$(BIN)/pytest tests/unit --numprocesses=3 --dist=worksteal --hypothesis-profile=quick
 
-test: setup .venv/test ## unit, integration and fault tests
-	@$(BIN)/pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder # the quick unit tests last
+test: setup .venv/test ## unit and integration tests, and the quick fault tests
+	@$(BIN)/pytest -m "not slow_fault" --numprocesses=4 --dist=loadfile --no-loadscope-reorder # the quick unit tests last
+
+faults: setup .venv/test ## the slow fault tests: processes of the whole chain are killed
+	@$(BIN)/pytest tests/faults -m slow_fault --numprocesses=2 --dist=loadfile
 
 lint: setup .venv/test .venv/lint ## ruff, ruff format, mypy --strict, import-linter, hadolint
 	@$(BIN)/ruff check
