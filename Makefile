@@ -1,6 +1,6 @@
 # Each target does its own set-up, once; it needs only Python 3.11 to 3.14, make and git.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo unit test faults lint bench lock image sbom clean
+.PHONY: help setup demo unit test faults soak lint bench lock image sbom clean
 
 BIN := .venv/bin
 IN_RANGE := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
@@ -11,6 +11,9 @@ NEEDS_PYTHON = test -n "$(PYTHON)" && "$(PYTHON)" $(IN_RANGE) || { \
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 INSTALLED = $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock | sort -u)
+SEED ?= $(shell date +%s)
+JOBS ?= 50
+FAULTS ?= $(JOBS)
 IMAGE ?=
 BASE ?=
 
@@ -48,6 +51,9 @@ test: setup .venv/test ## unit and integration tests, and the quick fault tests
 
 faults: setup .venv/test ## the slow fault tests: processes of the whole chain are killed
 	@$(BIN)/pytest tests/faults -m slow_fault --numprocesses=2 --dist=loadfile
+
+soak: setup .venv/test ## JOBS=50 jobs with FAULTS=50 faults, drawn from SEED=… and printed, so that they can be repeated
+	@SOAK_SEED=$(SEED) SOAK_JOBS=$(JOBS) SOAK_FAULTS=$(FAULTS) $(BIN)/pytest tests/soak -q -s
 
 lint: setup .venv/test .venv/lint ## ruff, ruff format, mypy --strict, import-linter, hadolint
 	@$(BIN)/ruff check
