@@ -136,6 +136,14 @@ def run(
             group=RESULTS, help="Identifier of the job.", show_default=lambda _: "a random one"
         ),
     ] = None,
+    fresh: Annotated[
+        bool,
+        Parameter(
+            group=RESULTS,
+            show_default=False,
+            help="Ask for all tiles, also those that an earlier run into the folder was answered.",
+        ),
+    ] = False,
     prefect: Annotated[
         bool | None,
         Parameter(
@@ -169,6 +177,7 @@ def run(
         merging=merging,
         job_id=new_job_id() if job_id is None else job_id,
         preview=preview,
+        fresh=fresh,
     )
     return run(options, console, prefect=prefect, json=json)
 

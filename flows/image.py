@@ -7,8 +7,7 @@ from functools import partial
 from typing import Any, cast
 
 from prefect import flow
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.flows import Flow
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -23,14 +22,14 @@ from flows.report import PICTURE_SIZE, report
 from flows.run_form import RequestInForm
 from flows.throughput import throughput_of
 from tasks.errors import SwathError
-from tasks.job.image import finish_image, work_folder
-from tasks.planning.plan import Plan, divide_into_regions
+from tasks.job.division import lasting_division
+from tasks.job.image import finish_image, not_asked
+from tasks.job.kept import kept_of, kept_without_asking
+from tasks.planning.plan import Plan
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import IncompleteJobError, Summary
 from tasks.request import Request
-from tasks.settings import settings
 from tasks.steps import merge_step, plan_step, publish_step
-from tasks.storage import objects
 
 _SEVERITY = [JobStatus.SUCCESS, JobStatus.PARTIAL, JobStatus.FAILED]
 _TASKS = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=MAX_CONCURRENT))
@@ -42,11 +41,6 @@ def _name() -> str:
     return run_name(image_url, request.job_id)
 
 
-def _remove_work_folder(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Remove the stored results of a cancelled run's regions: a hook, as its process was killed."""
-    objects.remove(_work_uri(flow_run.id))
-
-
 @flow(
     name="image",
     flow_run_name=_name,
@@ -54,10 +48,13 @@ def _remove_work_folder(flow: Flow[..., Any], flow_run: FlowRun, state: State[An
     on_completion=[announce_end],
     on_failure=[cancel_regions, announce_end],
     on_crashed=[cancel_regions, announce_end],
-    on_cancellation=[cancel_regions, announce_end, _remove_work_folder],
+    on_cancellation=[cancel_regions, announce_end],
 )
 def image(
-    request: RequestInForm, image_url: str | None = None, region_size: int | None = None
+    request: RequestInForm,
+    image_url: str | None = None,
+    region_size: int | None = None,
+    ask: bool = True,
 ) -> State[Summary]:
     """Detect the objects of an image and publish them.
 
@@ -66,48 +63,46 @@ def image(
         image_url: One of the request's images; None for all of them, one after the other.
         region_size: Approximate height of a region in pixels; None for the operator's setting. If
             that is not set either, the height follows from the expected throughput.
+        ask: Whether to ask the model for tiles that were not answered yet; if not, the results are
+            made of the answers that are kept.
     """
     add_tags(request)
     if image_url is None and len(request.image_urls) > 1:
-        return _each(request, region_size)
+        return _each(request, region_size, ask=ask)
     try:
-        return _work(request, image_url or request.image_urls[0], region_size)
+        return _work(request, image_url or request.image_urls[0], region_size, ask=ask)
     except SwathError as error:  # its message is complete without a traceback
         return Failed(message=str(error), data=error)
 
 
-def _work(request: Request, url: str, region_size: int | None) -> State[Summary]:
+def _work(request: Request, url: str, region_size: int | None, *, ask: bool) -> State[Summary]:
     began = datetime.now(UTC)
     announce_start(request, url)
-    plan: Plan = plan_step(request, url)
+    plan: Plan = plan_step(request, url, ask=ask)
+    kept = kept_of(plan) if ask else kept_without_asking(plan)
     throughput = partial(throughput_of, plan.request, plan.grid, MAX_CONCURRENT)
-    regions = divide_into_regions(plan, region_size, throughput)
+    regions = lasting_division(plan, kept, region_size, throughput)
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
-    with work_folder(_work_uri(flow_run.id)) as work_uri:
-        lost = run_regions(plan, regions, work_uri)
-        started = flow_run.get_scheduled_start_time()
-        finished = finish_image(
-            plan,
-            regions,
-            lost,
-            work_uri,
-            started,
-            began=began,
-            merge=merge_step,
-            publish=partial(publish_step, preview_size=PICTURE_SIZE),
-        )
+    unfinished = kept.unfinished(plan.request, regions)
+    lost = run_regions(plan, regions, unfinished, kept) if ask else not_asked(unfinished)
+    finished = finish_image(
+        plan,
+        regions,
+        lost,
+        kept,
+        flow_run.get_scheduled_start_time(),
+        began=began,
+        merge=merge_step,
+        publish=partial(publish_step, preview_size=PICTURE_SIZE),
+    )
     report(plan, regions, finished)
     return _final_state(finished.summary)
 
 
-def _work_uri(run_id: object) -> str:
-    return objects.join(settings().work_uri, str(run_id))
-
-
-def _each(request: Request, region_size: int | None) -> State[Summary]:
+def _each(request: Request, region_size: int | None, *, ask: bool) -> State[Summary]:
     """Run every image of a request in a run of its own; returns the worst of their states."""
     ends: list[State[Any]] = [
-        image(request, url, region_size, return_state=True) for url in request.image_urls
+        image(request, url, region_size, ask, return_state=True) for url in request.image_urls
     ]
     worst = max(ends, key=lambda end: _SEVERITY.index(status_of(end)))
     # a copy: of the state of another run, Prefect would keep the type alone

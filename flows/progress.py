@@ -48,6 +48,10 @@ class RegionProgress(SilentObserver):
             self._updated = time.monotonic()
             self._update()
 
+    def tiles_kept(self, region: Region, tiles: int) -> None:
+        """Count tiles that were answered before."""
+        self.tiles_done(region, tiles)
+
     def _update(self) -> None:
         """Create or update the artifact; if Prefect is down, the tiles do not wait for it."""
         with log_errors("The progress of this region"), client_without_retries() as client:
@@ -59,15 +63,17 @@ class RegionProgress(SilentObserver):
 
 
 @contextmanager
-def image_progress(regions: Sequence[Region]) -> Iterator[None]:
+def image_progress(regions: Sequence[Region], unfinished: Sequence[Region]) -> Iterator[None]:
     """While it is open, show on the image's run the tiles that are done in all its regions.
 
     Args:
         regions: All regions of the image.
+        unfinished: Those that no earlier run has completed.
     """
     tiles = sum(len(region) for region in regions)
+    before = tiles - sum(len(region) for region in unfinished)
     image_run, ended = UUID(flow_run.id), Event()
-    watch = partial(_watch, image_run, tiles, ended)
+    watch = partial(_watch, image_run, tiles, before, ended)
     # the context of this run, so that it uses the same Prefect server
     watcher = Thread(target=copy_context().run, args=(watch,), daemon=True)
     watcher.start()
@@ -78,15 +84,22 @@ def image_progress(regions: Sequence[Region]) -> Iterator[None]:
         watcher.join()
 
 
-def _watch(image_run: UUID, tiles: int, ended: Event) -> None:
-    """Show the image's progress until `ended` is set, and once after that."""
+def _watch(image_run: UUID, tiles: int, before: int, ended: Event) -> None:
+    """Show the image's progress until `ended` is set, and once after that.
+
+    Args:
+        image_run: The run of the image.
+        tiles: Number of its tiles.
+        before: Number of those that were done before this run.
+        ended: Set when the regions have ended.
+    """
     rate, last = TileRate(tiles), False
     artifact: UUID | None = None
     with log_errors("The progress of this image"), client_without_retries() as client:
         while not last:
             last = ended.wait(_INTERVAL)
             try:
-                done = _tiles_done(client, image_run)
+                done = before + _tiles_done(client, image_run)
                 progress = _progress(done, tiles, rate.text(done))
                 if artifact is None:
                     artifact = _create(client, "progress", progress)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -24,6 +23,8 @@ from tasks.errors import ImageChangedError, SwathError
 from tasks.grid.tiles import Region
 from tasks.inference.client import InferenceClient
 from tasks.inference.concurrency_estimator import CapacityEstimate
+from tasks.job.asking import Asking
+from tasks.job.kept import Kept
 from tasks.job.region import RegionOutcome, work_region
 from tasks.job.shared_client import SharedClient
 from tasks.planning.plan import Plan, make_plan
@@ -87,7 +88,7 @@ def region(
         image_url: One of its images.
         etag: The image version, which must be the same for all regions.
         region: The region, whose tiles are sent to the model.
-        work_uri: Folder or s3:// prefix that the image's run merges from.
+        work_uri: Folder or s3:// prefix where answers are kept, and the image's run merges from.
 
     Returns:
         Number of tiles in each state.
@@ -114,10 +115,12 @@ def _failures(outcome: RegionOutcome, tiles: int) -> str | None:
 
 
 def _work(plan: Plan, region: Region, work_uri: str) -> RegionOutcome:
-    work = partial(work_region, plan, region, work_uri, RegionProgress(region), submit=submit_batch)
+    asking = Asking(RegionProgress(region), submit=submit_batch)
     if turn := TURN.get():
-        return work(shared=turn.shared, next_may_begin=turn.next_may_begin)
-    return work(open_client=lambda: client_of(plan.request, earlier_estimate()))
+        asking = replace(asking, shared=turn.shared, next_may_begin=turn.next_may_begin)
+    else:
+        asking = replace(asking, open_client=lambda: client_of(plan.request, earlier_estimate()))
+    return work_region(plan, region, Kept(work_uri), asking)
 
 
 def _record_metrics(outcome: RegionOutcome) -> None:

@@ -77,7 +77,7 @@ def run_region(
         image_url: One of its images.
         etag: The image version.
         region: The region.
-        work_uri: Folder or s3:// prefix where the region's results are stored.
+        work_uri: Folder or s3:// prefix where answers are kept, and what regions come to.
         abort: Shared by the regions of the image.
 
     Raises:

@@ -19,6 +19,7 @@ from flows.region import region as region_flow
 from flows.region_attempt import AbortSignal, run_region
 from tasks.errors import SwathError
 from tasks.grid.tiles import Region
+from tasks.job.kept import Kept
 from tasks.job.turns import MAX_AT_A_TIME, work_in_turn
 from tasks.planning.plan import Plan
 from tasks.settings import settings
@@ -27,22 +28,27 @@ MAX_CONCURRENT = 32
 """Region runs that an image's run waits for at a time; their deployment may run fewer of them."""
 
 
-def run_regions(plan: Plan, regions: Sequence[Region], work_uri: str) -> dict[int, str]:
-    """Run the regions of an image and show the progress on the image's run.
+def run_regions(
+    plan: Plan, regions: Sequence[Region], unfinished: Sequence[Region], kept: Kept
+) -> dict[int, str]:
+    """Run the unfinished regions of an image and show the progress on the image's run.
 
     Args:
         plan: The plan of the image.
         regions: All its regions.
-        work_uri: Folder or s3:// prefix where they store their results.
+        unfinished: Those that no earlier run has completed.
+        kept: Where answers are kept, and what the regions come to.
 
     Returns:
-        Index of each region that stored no results, with the reason.
+        Index of each region that did not come to its end, with the reason.
     """
-    with image_progress(regions):
-        ends = _run(plan, regions, work_uri)
+    if not unfinished:
+        return {}
+    with image_progress(regions, unfinished):
+        ends = _run(plan, unfinished, kept.folder)
     return {
         region.index: _reason(end)
-        for region, end in zip(regions, ends, strict=True)
+        for region, end in zip(unfinished, ends, strict=True)
         if not end.is_completed()
     }
 

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -34,6 +34,16 @@ class Settings(BaseSettings):
     work_uri: str = Field(
         default_factory=lambda: str(Path(tempfile.gettempdir()) / "swath"),
         description="Where regions store their results: s3://bucket/prefix or a folder.",
+    )
+    keep_by_job: bool = Field(
+        True,
+        description="Whether what a model answered is kept for each job apart; if not, another job "
+        "with the same question is not asked anew.",
+    )
+    storage_patience: NonNegativeFloat = Field(
+        30.0,
+        description="Seconds for which a read or write in S3 or on a disk is repeated if it may "
+        "succeed later: after a refusal, on a full disk, without a connection.",
     )
     image_deployment: str = Field(
         "image/image-local", description="Deployment that the sensor runs for each image."

@@ -20,7 +20,6 @@ from tasks.inference.batch import Batch, infer
 from tasks.job.image import check_plan
 from tasks.merge import merge
 from tasks.request import Request
-from tasks.results.stored import TileResults
 
 if TYPE_CHECKING:
     from tasks.publish import Published, ReadDetections
@@ -53,17 +52,17 @@ def publish_step(
 class InferRun:
     """A task run of `infer_step`."""
 
-    future: PrefectConcurrentFuture[TileResults]
+    future: PrefectConcurrentFuture[int]
 
     def done(self) -> bool:
         """Whether `result` returns at once."""
         return self.future.wrapped_future.done()
 
-    def result(self) -> TileResults:
-        """Wait for the results of the batch."""
+    def result(self) -> int:
+        """Wait for the batch; the number of its tiles."""
         return self.future.result()
 
 
 def submit_batch(batch: Batch) -> InferRun:
-    """Start a task run that collects the answers of a batch."""
-    return InferRun(cast("PrefectConcurrentFuture[TileResults]", infer_step.submit(batch)))
+    """Start a task run that waits for the answers to a batch."""
+    return InferRun(cast("PrefectConcurrentFuture[int]", infer_step.submit(batch)))

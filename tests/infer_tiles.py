@@ -11,7 +11,13 @@ from tasks.inference.batch import Batch, infer
 from tasks.inference.client import InferenceClient
 from tasks.inference.limiter import Limiter
 from tasks.results.coverage import TileState
-from tasks.results.stored import TileResults, gather, without_detections
+from tasks.results.tile_results import (
+    Outcome,
+    TileResults,
+    gather,
+    results_of,
+    without_detections,
+)
 
 
 def infer_tiles(
@@ -23,7 +29,7 @@ def infer_tiles(
     max_calls: int = 8,
 ) -> TileResults:
     """The results of an endpoint for tiles."""
-    given = list(tiles)
+    given, outcomes = list(tiles), list[Outcome]()
     calls = InferenceClient(
         endpoint,
         Limiter(max_calls),
@@ -31,11 +37,14 @@ def infer_tiles(
         max_calls=max_calls,
         attempts=attempts,
         retry_seconds=retry_seconds,
+        keep=outcomes.extend,
     )
     with closing(calls):
         batch = Batch()
         with closing(batch):
             filled = batch.fill(iter(given), calls)
-        found = infer(batch)
+        assert infer(batch) == filled
     not_called = [tile.tile for tile in given[filled:]]
-    return gather([found, without_detections(not_called, TileState.FAILED, calls.stop_reason)])
+    return gather(
+        [results_of(outcomes), without_detections(not_called, TileState.FAILED, calls.stop_reason)]
+    )

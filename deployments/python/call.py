@@ -63,6 +63,7 @@ def result_of_run(
         folder = ResultFolder()
         undo.callback(folder.remove)
         file, tiling = image_file(image, options.tiling, folder.path, transform, crs)
+        lasting = out is not None
         out = out or folder.path / "results"
         options = replace(options, images=(file,), tiling=tiling, out=out)
         request = options.request()
@@ -75,6 +76,7 @@ def result_of_run(
                 roots=options.roots(),
                 region_rows=tiling.region_size,
                 open_endpoint=None if function is None else function.open,
+                answers=None if function or not lasting else options.answers,
             )
         _check_status(summary, None if function is None else function.error)
         undo.pop_all()

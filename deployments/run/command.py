@@ -107,7 +107,15 @@ def _work(
     if server is None:
         leave_pandas_out()
         with ProgressBar(console) as progress:
-            return run_image(request, url, progress, roots=options.roots(), region_rows=rows)
+            return run_image(
+                request,
+                url,
+                progress,
+                roots=options.roots(),
+                region_rows=rows,
+                answers=options.answers,
+                fresh=options.fresh,
+            )
 
     from deployments.run import on_prefect
 
@@ -121,8 +129,7 @@ def _work(
         url,
         server,
         console,
-        roots=options.roots(),
-        region_rows=rows,
+        options=options,
         interruption=interruption,
         on_stopped=stop,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ def run_image(
     roots: Sequence[Path],
     region_rows: int | None = None,
     open_endpoint: OpenEndpoint | None = None,
+    answers: Path | None = None,
+    fresh: bool = False,
 ) -> Summary:
     """Detect the objects of an image and publish them, in this process alone.
 
@@ -39,6 +41,9 @@ def run_image(
         region_rows: Approximate height of a region in pixels; None for the operator's setting, or
             else for regions of some minutes each.
         open_endpoint: Opens the endpoint; None for the one that the request names.
+        answers: Folder in which the model's answers are kept, and those of an earlier run are
+            found; None to keep none.
+        fresh: Whether to forget the answers that are kept of this image.
 
     Returns:
         The outcome, also if its status is FAILED; its `outputs` are the paths of the published
@@ -48,9 +53,11 @@ def run_image(
         SwathError: The request cannot be processed, or the results cannot be published.
     """
     from tasks.inference import open_with_retries
-    from tasks.job import work_image
+    from tasks.job import forget_image, work_image
 
-    with local_settings(roots):
+    with local_settings(roots, answers):
+        if fresh:
+            forget_image(request.job_id, image_url)
         return work_image(
             request,
             image_url,
@@ -61,14 +68,17 @@ def run_image(
 
 
 @contextmanager
-def local_settings(roots: Sequence[Path]) -> Iterator[None]:
-    """Set allowed roots and a temporary work folder in this thread's settings, and regions here.
+def local_settings(roots: Sequence[Path], answers: Path | None) -> Iterator[None]:
+    """Set allowed roots and the work folder in this thread's settings, and regions here.
 
     Args:
         roots: Local folders in which requests may name files and outputs.
+        answers: Folder in which answers are kept, of all jobs together; None for a temporary one.
     """
     with (
-        temporary_folder() as work,
-        settings.override(local_roots=list(roots), work_uri=str(work), region_deployment=None),
+        nullcontext(answers) if answers else temporary_folder() as work,
+        settings.override(
+            local_roots=list(roots), work_uri=str(work), keep_by_job=False, region_deployment=None
+        ),
     ):
         yield

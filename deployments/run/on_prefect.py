@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,11 +17,11 @@ from rich.console import Console
 
 from deployments.local.prefect_server import CLIENT_SETTINGS, reachable
 from deployments.run.interruption import Interruption
+from deployments.run.options import RunOptions
 from deployments.run.server import Server
 from tasks.errors import StackError, SwathError
 from tasks.reporting.summary import IncompleteJobError, Summary
 from tasks.settings import settings
-from tasks.storage.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
@@ -47,8 +46,7 @@ def run_image(
     server: Server,
     console: Console,
     *,
-    roots: Sequence[Path],
-    region_rows: int | None = None,
+    options: RunOptions,
     interruption: Interruption,
     on_stopped: Callable[[StackError], None],
 ) -> Summary:
@@ -59,8 +57,7 @@ def run_image(
         image_url: One of its images.
         server: Where the runs are recorded.
         console: Where the address of the run and its progress are printed.
-        roots: Local folders in which the request may name files and outputs.
-        region_rows: As for `deployments.run.job.run_image`.
+        options: What to run.
         interruption: Ends the process early; the run is then marked as Crashed.
         on_stopped: Is called, in another thread, when the server stops while the image is run. It
             has to end the process, as Prefect itself waits for minutes.
@@ -75,12 +72,18 @@ def run_image(
         os.environ.setdefault(name, value)
     import httpx
 
+    from tasks.job import forget_image
+
     try:
-        with temporary_folder() as work, _watched(server, on_stopped):
-            os.environ["SWATH_LOCAL_ROOTS"] = json.dumps([str(root) for root in roots])
-            os.environ["SWATH_WORK_URI"] = str(work)
+        with _watched(server, on_stopped):
+            os.environ["SWATH_LOCAL_ROOTS"] = json.dumps([str(root) for root in options.roots()])
+            os.environ["SWATH_WORK_URI"] = str(options.answers)
+            os.environ["SWATH_KEEP_BY_JOB"] = "false"
             settings.cache_clear()
-            return _run_flow(request, image_url, console, interruption, region_rows)
+            if options.fresh:
+                forget_image(request.job_id, image_url)
+            rows = options.tiling.region_size
+            return _run_flow(request, image_url, console, interruption, rows)
     except httpx.HTTPStatusError as error:
         raise _refused(server, error.response.status_code) from error
     except httpx.HTTPError as error:

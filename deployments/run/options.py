@@ -146,6 +146,7 @@ class RunOptions:
         merging: Options for filtering and merging detections.
         job_id: Identifier of the job; else a random one.
         preview: File for a picture of the image with its features, .png or .jpg; None for none.
+        fresh: Whether to ask for all tiles, also those that an earlier run was answered.
     """
 
     images: tuple[str, ...]
@@ -155,6 +156,7 @@ class RunOptions:
     merging: MergingOptions = field(default_factory=MergingOptions)
     job_id: str = field(default_factory=new_job_id)
     preview: Path | None = None
+    fresh: bool = False
 
     @cached_property
     def found(self) -> Images:
@@ -183,6 +185,11 @@ class RunOptions:
     def roots(self) -> list[Path]:
         """The local roots to allow: the folders of the results and of every file in the options."""
         return [self.out.resolve(), *self.found.roots, *self.model.folders()]
+
+    @property
+    def answers(self) -> Path:
+        """Where the model's answers are kept, for the next run into the folder."""
+        return self.out.resolve() / ".swath"
 
     def make_folder(self) -> None:
         """Make the folder for the results, unless it exists.

@@ -41,6 +41,7 @@ class ProgressBar(SilentObserver):
         self._task: TaskID | None = None
         self._rate = TileRate(0)
         self._done: dict[int, int] = {}  # tiles by region, of its latest attempt
+        self._kept = 0
         self._printed = 0.0
 
     def __enter__(self) -> Self:
@@ -56,9 +57,15 @@ class ProgressBar(SilentObserver):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the bar from the terminal."""
+        """Remove the bar from the terminal, and say how many tiles were not asked for."""
         if self._task is not None:
             self._bar.stop()
+        if self._kept:
+            self._console.print(
+                f"{self._kept:,} tile{'' if self._kept == 1 else 's'} answered before "
+                "(--fresh asks for all of them)",
+                soft_wrap=True,
+            )
 
     def planned(self, plan: Plan, regions: Sequence[Region]) -> None:
         """Show the plan, and how many tiles there are."""
@@ -77,6 +84,11 @@ class ProgressBar(SilentObserver):
         """Count further tiles."""
         self._done[region.index] = self._done.get(region.index, 0) + tiles
         self._show()
+
+    def tiles_kept(self, region: Region, tiles: int) -> None:
+        """Count tiles that were answered before."""
+        self._kept += tiles
+        self.tiles_done(region, tiles)
 
     def region_ended(self, region: Region, lost: str) -> None:  # noqa: ARG002 - lost tiles are done
         """Count all tiles of a region."""

@@ -80,6 +80,12 @@ class Region(BaseModel):
         return self.index + 1
 
     @property
+    def block(self) -> str:
+        """Its tile rows and columns: the same in every division of the image that has the block."""
+        rows = f"{self.row_start}-{self.row_stop}"
+        return f"{rows}x{self.column_start}-{self.column_stop}"
+
+    @property
     def name(self) -> str:
         """Its number and pixels, as shown to users: columns only if it has not all of them."""
         rows = f"rows {self.y}-{self.y + self.height - 1}"

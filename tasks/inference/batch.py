@@ -8,9 +8,7 @@ from itertools import islice
 from queue import SimpleQueue
 
 from tasks.imagery import ReadTile
-from tasks.inference.client import InferenceClient, Outcome
-from tasks.results import coverage, detections
-from tasks.results.stored import TileResults
+from tasks.inference.client import InferenceClient
 
 MAX_BATCHES = 32  # of a region: more task runs would load Prefect without showing more
 MAX_PIXEL_BYTES = 64 * 1024 * 1024  # in all calls of a region that are in memory
@@ -39,11 +37,11 @@ def max_calls(call_bytes: int) -> int:
 
 
 class Batch:
-    """The outcomes of a batch's tiles, which are submitted while further tiles are read."""
+    """The calls for a batch's tiles, which are submitted while further tiles are read."""
 
     def __init__(self) -> None:
         """Start without a tile."""
-        self._futures: SimpleQueue[Future[list[Outcome]] | None] = SimpleQueue()
+        self._futures: SimpleQueue[Future[int] | None] = SimpleQueue()
 
     def fill(self, tiles: Iterator[ReadTile], calls: InferenceClient) -> int:
         """Submit tiles as they are read, until all are submitted or the endpoint is given up.
@@ -65,16 +63,12 @@ class Batch:
         """Mark the batch as complete: iteration ends after the tiles submitted so far."""
         self._futures.put(None)
 
-    def __iter__(self) -> Iterator[Outcome]:
-        """Yield the outcome of each tile in the order submitted; can be iterated over only once."""
+    def __iter__(self) -> Iterator[int]:
+        """Yield the number of tiles of each call once they are done; iterate over it only once."""
         while future := self._futures.get():
-            yield from future.result()
+            yield future.result()
 
 
-def infer(batch: Batch) -> TileResults:
-    """Wait for the outcomes of all of a batch's tiles, and return them as one table and ledger."""
-    outcomes = list(batch)
-    found = [outcome.detections for outcome in outcomes if outcome.detections is not None]
-    table = detections.concatenate(found)
-    ledger = coverage.ledger(outcome.record for outcome in outcomes)
-    return TileResults(table, coverage.with_detections(ledger, table["tile"].to_numpy()))
+def infer(batch: Batch) -> int:
+    """Wait until all of a batch's tiles are done, and return their number."""
+    return sum(batch)

@@ -7,15 +7,13 @@ flight.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
 from threading import BoundedSemaphore, Event
 from typing import Any
-
-import pyarrow as pa
 
 from tasks.errors import (
     AnswerError,
@@ -31,21 +29,12 @@ from tasks.inference.endpoint import Endpoint
 from tasks.inference.limiter import Limiter, LimiterClosedError
 from tasks.inference.retry import CircuitBreaker, RetryBudget, RetryState
 from tasks.results.coverage import TileRecord, TileState
+from tasks.results.tile_results import Outcome
+
+Keep = Callable[[Sequence[Outcome]], None]
+"""Takes the outcomes of the tiles of a call, in the thread of the call."""
 
 _LONGEST_REASON = 500  # characters of the text of an unexpected error
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result of inference on one tile.
-
-    Attributes:
-        record: The tile's row of the ledger.
-        detections: Table of `detections.SCHEMA`; None if it would be empty.
-    """
-
-    record: TileRecord
-    detections: pa.Table | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +68,7 @@ class InferenceClient:
         max_calls: int,
         attempts: int,
         retry_seconds: float,
+        keep: Keep = lambda _: None,
     ) -> None:
         """Start without a call.
 
@@ -91,10 +81,12 @@ class InferenceClient:
             attempts: Maximum number of failed calls for one tile; throttled calls do not count.
             retry_seconds: Seconds from a tile's first failed call during which it is retried; also
                 the seconds without any answer after which the endpoint is given up.
+            keep: Is given the outcomes.
         """
         self.endpoint, self.limiter = endpoint, limiter
         self.tiles_per_call = endpoint.tiles_per_call
         self.first_answer: float | None = None
+        self._keep = keep
         self._attempts, self._retry_seconds = attempts, retry_seconds
         self._budget, self._breaker = RetryBudget(tiles), CircuitBreaker(retry_seconds)
         # a model in this process is limited by the number of threads alone
@@ -104,14 +96,16 @@ class InferenceClient:
         threads = min(max_calls, endpoint.capacity or max_calls) if endpoint.local else max_calls
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="calls")
 
-    def for_region(self, tiles: int) -> InferenceClient:
-        """A client for another region, which shares all but `first_answer` and the retries.
+    def for_region(self, tiles: int, keep: Keep) -> InferenceClient:
+        """A client for another region, which shares all but the outcomes and the retries.
 
         Args:
             tiles: Number of tiles in that region, which may make as many retries.
+            keep: Is given the outcomes.
         """
         client = copy(self)
         client.first_answer = None
+        client._keep = keep  # noqa: SLF001 - of this class
         client._budget = RetryBudget(tiles)  # noqa: SLF001 - of this class
         return client
 
@@ -125,7 +119,7 @@ class InferenceClient:
         """The reason for giving up the endpoint, after which no tile need be read; else empty."""
         return self._breaker.reason
 
-    def submit(self, tiles: list[ReadTile]) -> Future[list[Outcome]]:
+    def submit(self, tiles: list[ReadTile]) -> Future[int]:
         """Start one call for these tiles in another thread.
 
         Blocks while `max_calls` calls are in memory.
@@ -135,7 +129,7 @@ class InferenceClient:
                 tiles are views of strips of pixels, whose memory is then free.
 
         Returns:
-            The outcome of each tile, in the order of the grid.
+            The number of tiles, once their outcomes were given to `keep`.
         """
         self._in_memory.acquire()
         future = self._threads.submit(self._work, tiles)
@@ -154,8 +148,8 @@ class InferenceClient:
         self.endpoint.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _work(self, tiles: list[ReadTile]) -> list[Outcome]:
-        """The outcome of each tile; a tile that fails is recorded, no error is raised for it."""
+    def _work(self, tiles: list[ReadTile]) -> int:
+        """Keep the outcome of each tile; one that fails is recorded, no error is raised for it."""
         prepared = list(map(self._prepare, tiles))
         tiles.clear()
         ready = [each for each in prepared if isinstance(each, _Ready)]
@@ -163,7 +157,8 @@ class InferenceClient:
         if ready:
             state = RetryState(self._attempts, self._retry_seconds, self._budget)
             outcomes += self._infer(ready, state)
-        return sorted(outcomes, key=lambda outcome: outcome.record.tile.index)
+        self._keep(outcomes)
+        return len(outcomes)
 
     def _prepare(self, tile: ReadTile) -> _Ready | Outcome:
         """The value to send for a tile; or its outcome, if nothing has to be sent."""

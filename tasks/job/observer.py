@@ -30,6 +30,14 @@ class Observer(Protocol):
             tiles: Number of tiles since the last call.
         """
 
+    def tiles_kept(self, region: Region, tiles: int) -> None:
+        """Tiles of a region are not asked for, as their answers are kept from an earlier attempt.
+
+        Args:
+            region: The region.
+            tiles: Number of these tiles.
+        """
+
     def region_ended(self, region: Region, lost: str) -> None:
         """A region has ended.
 
@@ -49,6 +57,9 @@ class SilentObserver:
         """Ignore it."""
 
     def tiles_done(self, region: Region, tiles: int) -> None:
+        """Ignore it."""
+
+    def tiles_kept(self, region: Region, tiles: int) -> None:
         """Ignore it."""
 
     def region_ended(self, region: Region, lost: str) -> None:
@@ -78,6 +89,11 @@ class OneCallAtATime:
         """Pass it on."""
         with self._lock:
             self._observer.tiles_done(region, tiles)
+
+    def tiles_kept(self, region: Region, tiles: int) -> None:
+        """Pass it on."""
+        with self._lock:
+            self._observer.tiles_kept(region, tiles)
 
     def region_ended(self, region: Region, lost: str) -> None:
         """Pass it on."""

@@ -11,7 +11,7 @@ from threading import Lock
 from tasks.grid.tiles import Region
 from tasks.inference import OpenEndpoint, open_with_retries
 from tasks.inference.batch import max_calls
-from tasks.inference.client import InferenceClient
+from tasks.inference.client import InferenceClient, Keep
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.limiter import Limiter
 from tasks.planning.plan import Plan
@@ -58,19 +58,20 @@ class SharedClient:
         self._context, self._open = copy_context(), ExitStack()
         self._client: InferenceClient | None = None
 
-    def for_region(self, plan: Plan, region: Region) -> InferenceClient:
+    def for_region(self, plan: Plan, region: Region, keep: Keep) -> InferenceClient:
         """The client for a region's calls; two threads must not call this at the same time.
 
         Args:
             plan: The plan of the image.
             region: The region.
+            keep: Is given the outcomes of its tiles.
 
         Raises:
             SwathError: The endpoint cannot be opened.
         """
         if self._client is None:
             self._client = self._context.run(self._opened, plan)
-        return self._client.for_region(len(region))
+        return self._client.for_region(len(region), keep)
 
     def close(self) -> None:
         """End all calls at once, and close the endpoint."""

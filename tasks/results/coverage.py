@@ -142,6 +142,11 @@ def inferred(table: pa.Table, grid: Grid) -> NDArray[np.int8]:
     return states
 
 
+def failed(table: pa.Table) -> NDArray[np.bool_]:
+    """(n,) whether the tile of each row of a ledger failed."""
+    return np.asarray(_is(table, TileState.FAILED).to_numpy())
+
+
 def count(table: pa.Table) -> dict[str, int]:
     """Number of tiles in each state; every state has an entry."""
     found = pc.value_counts(table["state"]).to_pylist()

@@ -1,87 +1,152 @@
-"""The results of tiles, and of regions as they are stored for the merge: Parquet files."""
+"""What regions came to, stored for the merge: Parquet files, and one small object that names them.
+
+Each attempt at a region writes files of its own. The object that names them is written last, and
+only if no other attempt that began with the same knowledge has ended before: so the files of two
+attempts are never mixed, even if one of the two was thought dead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.errors import PublishError
-from tasks.grid.tiles import Grid, Region, Tile
+from tasks.grid.tiles import Grid, Region
 from tasks.results import coverage, detections
-from tasks.results.coverage import TileRecord, TileState
+from tasks.results.coverage import TileState
 from tasks.storage import objects
 
-_DECIDED = "decided"  # metadata of the deferred table: the number of decided detections
+_NAME = re.compile(r"(\d+-\d+x\d+-\d+)\.(\d+)\.json")
+
+
+class StoredRegion(BaseModel):
+    """What a region came to in one attempt.
+
+    Attributes:
+        parts: First part of the names of its files.
+        number: 1 for the first attempt that ended, 2 for the next that began after that, and so on.
+        tiles: Number of tiles in each state.
+        decided: Number of detections that are final.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parts: str
+    number: int
+    tiles: dict[str, int]
+    decided: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether no tile failed."""
+        return self.tiles[TileState.FAILED] == 0
 
 
 @dataclass(frozen=True)
-class TileResults:
-    """The detections and the ledger of a batch of tiles, or of a region.
+class RegionStore:
+    """The store of what the regions of an image came to, for one way of merging.
+
+    The methods raise `PublishError` if the store does not answer.
 
     Attributes:
-        detections: Table of `detections.SCHEMA`, in pixels of the full image.
-        ledger: Table of `coverage.SCHEMA`.
+        folder: Folder or s3:// prefix.
     """
 
-    detections: pa.Table
-    ledger: pa.Table
+    folder: str
 
+    def latest(self, regions: Sequence[Region]) -> dict[int, StoredRegion]:
+        """What each region came to last, by its index; regions that came to nothing are left out.
 
-def gather(results: Iterable[TileResults]) -> TileResults:
-    """Several results as one, in the order of the grid."""
-    parts = list(results)
-    return TileResults(
-        detections.concatenate([part.detections for part in parts]),
-        coverage.concatenate([part.ledger for part in parts]),
-    )
+        Args:
+            regions: Any regions of the image.
+        """
+        numbers: dict[str, int] = {}
+        for name in objects.list_names(self.folder):
+            if found := _NAME.fullmatch(name):
+                numbers[found[1]] = max(int(found[2]), numbers.get(found[1], 0))
+        return {
+            region.index: self._read(region, numbers[region.block])
+            for region in regions
+            if region.block in numbers
+        }
 
+    def save(
+        self,
+        region: Region,
+        number: int,
+        decided: Iterable[pa.Table],
+        deferred: pa.Table,
+        ledger: pa.Table,
+    ) -> StoredRegion:
+        """Store what a region came to, unless another attempt with the same number has ended.
 
-def without_detections(tiles: Iterable[Tile], state: TileState, reason: str = "") -> TileResults:
-    """The results of tiles that were not sent to the model, or whose region was lost."""
-    records = [TileRecord(tile, state, reason) for tile in tiles]
-    return TileResults(detections.SCHEMA.empty_table(), coverage.ledger(records))
+        Args:
+            region: The region.
+            number: One more than that of `latest` when this attempt began; 1 if there was none.
+            decided: Tables of `detections.SCHEMA`, by tile and ordinal: detections that are final.
+            deferred: Table of `detections.SCHEMA`: detections that the merge decides.
+            ledger: Table of `coverage.SCHEMA`, of the whole region.
 
+        Returns:
+            What counts: this attempt's, or that of the other.
+        """
+        sink, count = pa.BufferOutputStream(), 0
+        with pq.ParquetWriter(sink, detections.SCHEMA, compression="zstd") as writer:
+            for table in decided:
+                writer.write_table(table)
+                count += len(table)
+        tiles = coverage.count(ledger)
+        parts = f"{region.block}.{uuid4().hex}"
+        mine = StoredRegion(parts=parts, number=number, tiles=tiles, decided=count)
+        objects.put(self._uri(mine, "decided"), bytes(sink.getvalue()))
+        objects.put(self._uri(mine, "deferred"), _parquet(deferred))
+        objects.put(self._uri(mine, "ledger"), _parquet(ledger))
+        if objects.put_new(self._name(region, number), mine.model_dump_json().encode()):
+            return mine
+        counted = self._read(region, number)
+        if counted != mine:  # it is equal if only the answer of the store was lost
+            for part in ("decided", "deferred", "ledger"):
+                objects.remove_object(self._uri(mine, part))
+        return counted
 
-def save(
-    decided: Iterable[pa.Table], deferred: pa.Table, ledger: pa.Table, work_uri: str, region: Region
-) -> None:
-    """Store the results of a region. The ledger is last: a region without one is unfinished.
+    def ledger(self, stored: StoredRegion) -> pa.Table:
+        """The ledger of a region, `coverage.SCHEMA`."""
+        return self.load(stored, "ledger")
 
-    Args:
-        decided: Tables of `detections.SCHEMA`, by tile and ordinal: detections that are final.
-        deferred: Table of `detections.SCHEMA`: detections that the merge decides.
-        ledger: Table of `coverage.SCHEMA`, of the whole region.
-        work_uri: Folder or s3:// prefix of the image's run.
-        region: The region.
+    def load(self, stored: StoredRegion, part: str) -> pa.Table:
+        """A file of a region: `decided`, `deferred` or `ledger`."""
+        uri = self._uri(stored, part)
+        try:
+            return pq.read_table(pa.BufferReader(objects.get(uri)))
+        except (OSError, pa.ArrowException) as error:
+            raise PublishError(
+                f"Cannot read {uri}, the stored results of a region: {error}. Send the request "
+                "again."
+            ) from error
 
-    Raises:
-        PublishError: They cannot be stored.
-    """
-    sink, count = pa.BufferOutputStream(), 0
-    with pq.ParquetWriter(sink, detections.SCHEMA, compression="zstd") as writer:
-        for table in decided:
-            writer.write_table(table)
-            count += len(table)
-    objects.put(_uri(work_uri, region, "decided"), bytes(sink.getvalue()))
-    objects.put(
-        _uri(work_uri, region, "deferred"),
-        _parquet(deferred.replace_schema_metadata({_DECIDED: str(count)})),
-    )
-    objects.put(_uri(work_uri, region, "ledger"), _parquet(ledger))
+    def _read(self, region: Region, number: int) -> StoredRegion:
+        name = self._name(region, number)
+        try:
+            return StoredRegion.model_validate_json(objects.get(name))
+        except ValidationError as error:
+            raise PublishError(
+                f"Cannot read {name}, the stored results of a region: {error}. Remove it, and send "
+                "the request again."
+            ) from error
 
+    def _name(self, region: Region, number: int) -> str:
+        return objects.join(self.folder, f"{region.block}.{number:05}.json")
 
-def load_ledger(work_uri: str, region: Region) -> pa.Table:
-    """The stored ledger of a region.
-
-    Raises:
-        PublishError: It does not exist, or cannot be read.
-    """
-    return _load(work_uri, region, "ledger")
+    def _uri(self, stored: StoredRegion, part: str) -> str:
+        return objects.join(self.folder, f"{stored.parts}.{part}.parquet")
 
 
 @dataclass(frozen=True)
@@ -89,20 +154,25 @@ class StoredResults:
     """The stored results of an image's regions, read a part at a time to save memory.
 
     Attributes:
-        work_uri: Folder or s3:// prefix of the image's run.
+        store: Where they are stored.
         regions: The regions that stored results, by index.
+        stored: What each of them came to, by its index.
         grid: All tiles of the image.
     """
 
-    work_uri: str
+    store: RegionStore
     regions: Sequence[Region]
+    stored: Mapping[int, StoredRegion]
     grid: Grid
 
-    def deferred(self) -> tuple[pa.Table, int]:
-        """All deferred detections, for the merge, and the number of decided ones."""
-        tables = [_load(self.work_uri, region, "deferred") for region in self.regions]
-        decided = sum(int(table.schema.metadata[_DECIDED.encode()]) for table in tables)
-        return detections.concatenate([t.replace_schema_metadata() for t in tables]), decided
+    def deferred(self) -> pa.Table:
+        """All deferred detections, for the merge."""
+        return detections.concatenate([self._load(region, "deferred") for region in self.regions])
+
+    @property
+    def decided(self) -> int:
+        """The number of decided detections."""
+        return sum(self.stored[region.index].decided for region in self.regions)
 
     def all_detections(self, merged: pa.Table) -> Iterator[pa.Table]:
         """The detections of the image by tile and ordinal: one table for each row of regions.
@@ -114,23 +184,12 @@ class StoredResults:
         start = 0
         for row_stop, side_by_side in groupby(self.regions, lambda region: region.row_stop):
             stop = int(np.searchsorted(tiles, row_stop * across))
-            decided = [_load(self.work_uri, region, "decided") for region in side_by_side]
+            decided = [self._load(region, "decided") for region in side_by_side]
             yield detections.concatenate([merged.slice(start, stop - start), *decided])
             start = stop
 
-
-def _load(work_uri: str, region: Region, part: str) -> pa.Table:
-    uri = _uri(work_uri, region, part)
-    try:
-        return pq.read_table(pa.BufferReader(objects.get(uri)))
-    except (OSError, pa.ArrowException) as error:
-        raise PublishError(
-            f"Cannot read {uri}, the stored results of a region: {error}. Send the request again."
-        ) from error
-
-
-def _uri(work_uri: str, region: Region, part: str) -> str:
-    return objects.join(work_uri, f"region-{region.index:05}.{part}.parquet")
+    def _load(self, region: Region, part: str) -> pa.Table:
+        return self.store.load(self.stored[region.index], part)
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -1,15 +1,17 @@
 """Reading, writing and removing objects at `s3://bucket/key` or at a local path.
 
-Writes are atomic: a reader finds the whole object, or none.
+Writes are atomic: a reader finds the whole object, or none. What may succeed later, after a refusal
+for lack of permission too, is tried again for `SWATH_STORAGE_PATIENCE`.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tasks.aws.clients import client
 from tasks.errors import PublishError
 from tasks.storage.parts import part_file, write_synchronised
+from tasks.storage.patience import patiently
 
 _SCHEME = "s3://"
 
@@ -43,15 +46,27 @@ def put(uri: str, body: bytes | Path, role_arn: str | None = None) -> None:
         PublishError: The object could not be stored; a previous one is unchanged.
     """
     with storage_errors("write", uri):
-        if not is_s3(uri):
-            _put_local(Path(uri), body)
-            return
-        bucket, key = split_s3(uri)
-        s3 = client("s3", role_arn)
-        if isinstance(body, Path):
-            s3.upload_file(str(body), bucket, key)
-        else:
-            s3.upload_fileobj(BytesIO(body), bucket, key)
+        patiently(_put, uri, body, role_arn)
+
+
+def put_new(uri: str, body: bytes, role_arn: str | None = None) -> bool:
+    """Store an object unless one is there; of several processes, one alone succeeds.
+
+    In S3 it is a conditional write (`If-None-Match: *`), locally an exclusive link (POSIX `link`).
+
+    Args:
+        uri: `s3://bucket/key` or a local path; missing local folders are created.
+        body: The bytes.
+        role_arn: IAM role to assume for S3; None for this process's own credentials.
+
+    Returns:
+        False if there is an object. That may be this one, if an earlier answer of S3 was lost.
+
+    Raises:
+        PublishError: It could not be stored.
+    """
+    with storage_errors("write", uri):
+        return patiently(_put_new, uri, body, role_arn)
 
 
 def get(uri: str, role_arn: str | None = None) -> bytes:
@@ -61,11 +76,17 @@ def get(uri: str, role_arn: str | None = None) -> bytes:
         PublishError: The object does not exist, or cannot be read.
     """
     with storage_errors("read", uri):
-        if not is_s3(uri):
-            return Path(uri).read_bytes()
-        bucket, key = split_s3(uri)
-        with client("s3", role_arn).get_object(Bucket=bucket, Key=key)["Body"] as stream:
-            return bytes(stream.read())
+        return patiently(_get, uri, role_arn)
+
+
+def list_names(uri: str, role_arn: str | None = None) -> list[str]:
+    """The names of the objects directly in a folder or under a prefix, sorted; it need not exist.
+
+    Raises:
+        PublishError: They cannot be listed.
+    """
+    with storage_errors("list", uri):
+        return sorted(patiently(_list_names, uri, role_arn))
 
 
 def exists(uri: str, role_arn: str | None = None) -> bool:
@@ -85,6 +106,16 @@ def exists(uri: str, role_arn: str | None = None) -> bool:
                 return False
             raise
         return True
+
+
+def list_folders(uri: str, role_arn: str | None = None) -> list[str]:
+    """The names of the folders directly in a folder or under a prefix, sorted; it need not exist.
+
+    Raises:
+        PublishError: They cannot be listed.
+    """
+    with storage_errors("list", uri):
+        return sorted(patiently(_list_folders, uri, role_arn))
 
 
 def remove(uri: str, role_arn: str | None = None) -> None:
@@ -146,10 +177,71 @@ def is_s3(uri: str) -> bool:
     return uri.startswith(_SCHEME)
 
 
-def _put_local(path: Path, body: bytes | Path) -> None:
-    with part_file(path.parent) as (part, sink):
-        write_synchronised(sink, body)
-        part.replace(path)
+def _put(uri: str, body: bytes | Path, role_arn: str | None) -> None:
+    if not is_s3(uri):
+        with part_file(Path(uri).parent) as (part, sink):
+            write_synchronised(sink, body)
+            part.replace(uri)
+        return
+    bucket, key = split_s3(uri)
+    s3 = client("s3", role_arn)
+    if isinstance(body, Path):
+        s3.upload_file(str(body), bucket, key)
+    else:
+        s3.upload_fileobj(BytesIO(body), bucket, key)
+
+
+def _put_new(uri: str, body: bytes, role_arn: str | None) -> bool:
+    try:
+        if is_s3(uri):
+            bucket, key = split_s3(uri)
+            client("s3", role_arn).put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
+        else:
+            with part_file(Path(uri).parent) as (part, sink):
+                write_synchronised(sink, body)
+                Path(uri).hardlink_to(part)
+    except FileExistsError:
+        return False
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"PreconditionFailed", "412"}:
+            return False
+        raise
+    return True
+
+
+def _get(uri: str, role_arn: str | None) -> bytes:
+    if not is_s3(uri):
+        return Path(uri).read_bytes()
+    bucket, key = split_s3(uri)
+    with client("s3", role_arn).get_object(Bucket=bucket, Key=key)["Body"] as stream:
+        return bytes(stream.read())
+
+
+def _list_names(uri: str, role_arn: str | None) -> list[str]:
+    if not is_s3(uri):
+        inside = Path(uri).iterdir() if Path(uri).is_dir() else []
+        return [path.name for path in inside if path.is_file() and not path.name.startswith(".")]
+    pages = _pages(uri, role_arn)
+    return [found["Key"].rpartition("/")[2] for page in pages for found in page.get("Contents", [])]
+
+
+def _list_folders(uri: str, role_arn: str | None) -> list[str]:
+    if not is_s3(uri):
+        inside = Path(uri).iterdir() if Path(uri).is_dir() else []
+        return [path.name for path in inside if path.is_dir()]
+    pages = _pages(uri, role_arn)
+    found = [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", [])]
+    return [prefix.rstrip("/").rpartition("/")[2] for prefix in found]
+
+
+def _pages(uri: str, role_arn: str | None) -> Iterable[dict[str, Any]]:
+    bucket, prefix = split_s3(uri)
+    pages: Iterable[dict[str, Any]] = (
+        client("s3", role_arn)
+        .get_paginator("list_objects_v2")
+        .paginate(Bucket=bucket, Prefix=prefix.rstrip("/") + "/", Delimiter="/")
+    )
+    return pages
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from tasks.grid.cells import Cells
-from tasks.results.stored import TileResults
+from tasks.results.tile_results import Outcome
 from tests.null_model import null_model
 
 GIBIBYTE = 1 << 30
@@ -79,6 +79,7 @@ def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
     from tasks.planning.plan import make_plan
     from tasks.request import Request
     from tasks.results import coverage
+    from tasks.results.tile_results import results_of
 
     request = Request.model_validate(
         {
@@ -95,13 +96,21 @@ def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
     region = plan.regions(4096)[0]
     most = max_calls(plan.tile_bytes)
     endpoint = open_endpoint(request, plan.image, 60)
+    outcomes: list[Outcome] = []
     calls = InferenceClient(
-        endpoint, Limiter(most), tiles=most_tiles, max_calls=most, attempts=1, retry_seconds=9
+        endpoint,
+        Limiter(most),
+        tiles=most_tiles,
+        max_calls=most,
+        attempts=1,
+        retry_seconds=9,
+        keep=outcomes.extend,
     )
     batch, tiles = Batch(), plan.read(plan.tiles_in_roi(region))
     with closing(batch):
         batch.fill(islice(tiles, most_tiles), calls)
-    asked = coverage.count(infer(batch).ledger)["inferred"]
+    infer(batch)
+    asked = coverage.count(results_of(outcomes).ledger)["inferred"]
     calls.close()
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]), asked
@@ -151,7 +160,8 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
     from tasks.merge import settle
     from tasks.request import Algorithm
     from tasks.results import coverage
-    from tasks.results.stored import gather, save
+    from tasks.results.answers import AnswerKeeper
+    from tasks.results.stored import RegionStore
 
     grid = Grid(side * 64, side * 64, 64, 0)
     (region,) = grid.regions(side * 64)
@@ -159,22 +169,27 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
     pixels = np.full((1, 64, 64), 9, np.uint8)
     read = (TilePixels(tile, pixels, None) for tile in grid.tiles(region))
     flood = BuiltinEndpoint("flood", {"count": per_tile})
-    calls = InferenceClient(
-        flood, Limiter(8), tiles=tiles, max_calls=8, attempts=1, retry_seconds=9
-    )
-
-    def batches() -> Iterator[TileResults]:
+    with AnswerKeeper(str(folder / "answers"), region, 0) as keeper:
+        calls = InferenceClient(
+            flood,
+            Limiter(8),
+            tiles=tiles,
+            max_calls=8,
+            attempts=1,
+            retry_seconds=9,
+            keep=keeper.add,
+        )
         for _ in range(32):
             batch = Batch()
             with closing(batch):
                 batch.fill(islice(read, -(-tiles // 32)), calls)
-            yield infer(batch)
-
-    found = gather(batches())
-    calls.close()
+            infer(batch)
+        calls.close()
+    found = keeper.results()
     algorithm = Algorithm.model_validate({"algorithmType": "NMS"})
     settled = settle(found.detections, algorithm, grid, coverage.inferred(found.ledger, grid))
-    save(settled.batches(), settled.deferred, found.ledger, str(folder), region)
+    store = RegionStore(str(folder / "regions"))
+    store.save(region, 1, settled.batches(), settled.deferred, found.ledger)
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]), len(found.detections)
 
@@ -262,7 +277,7 @@ def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
     from tasks.results import coverage
     from tasks.results.coverage import TileRecord, TileState
     from tasks.results.detections import SCHEMA, boxes
-    from tasks.results.stored import StoredResults, load_ledger, save
+    from tasks.results.stored import RegionStore, StoredResults
 
     pitch, half = 32, 10
     grid = Grid(90 * 384 + 128, 400 * 384 + 128, 512, 128)
@@ -294,20 +309,20 @@ def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
         }
         return pa.table(table, schema=SCHEMA)
 
-    detections = 0
+    detections, store = 0, RegionStore(str(folder))
     for region in regions:
         records = [TileRecord(tile, TileState.INFERRED) for tile in grid.tiles(region)]
         ledger, found = coverage.ledger(records), seen(region)
         detections += len(found)
         looked = coverage.inferred(ledger, grid)
         settled = settle(found, algorithm, grid, looked, grid.interior(region))
-        save(settled.batches(), settled.deferred, ledger, str(folder), region)
+        store.save(region, 1, settled.batches(), settled.deferred, ledger)
         del found, settled
 
-    kept = StoredResults(str(folder), regions, grid)
-    deferred, _ = kept.deferred()
-    ledger = coverage.concatenate([load_ledger(str(folder), region) for region in regions])
-    merged = merge(deferred, algorithm, grid, ledger)
+    stored = store.latest(regions)
+    kept = StoredResults(store, regions, stored, grid)
+    ledger = coverage.concatenate([store.ledger(stored[region.index]) for region in regions])
+    merged = merge(kept.deferred(), algorithm, grid, ledger)
     times = np.zeros((rows, columns), np.int16)
     for band in kept.all_detections(merged):
         corners = boxes(band)

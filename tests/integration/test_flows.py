@@ -47,6 +47,7 @@ from tasks.job import work_image
 from tasks.planning.plan import make_plan
 from tasks.reporting.summary import IncompleteJobError
 from tasks.request import Request
+from tasks.results.stored import RegionStore, StoredRegion
 from tasks.settings import settings
 from tests.job_scene import corner, features, lines, paint, request
 from tests.polling import until
@@ -317,15 +318,15 @@ def test_an_image_of_one_region_is_processed_in_its_own_run(allowed: Path, elsew
 def test_a_single_region_that_is_lost_is_tried_again(
     allowed: Path, elsewhere: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, calls = allowed / "work", []
+    save, failed = RegionStore.save, []
 
-    def find(_: object) -> dict[str, Any]:
-        """Have no folder to store results in, at the first attempt."""
-        calls.append(1)
-        work.unlink() if len(calls) == 2 else work.write_text("no folder")
-        return {"type": "FeatureCollection", "features": []}
+    def save_late(*args: Any) -> StoredRegion:
+        if not failed:
+            failed.append(True)
+            raise PublishError("the store does not answer")
+        return save(*args)
 
-    monkeypatch.setattr("tasks.inference.builtin.endpoint.create_model", lambda *_: find)
+    monkeypatch.setattr(RegionStore, "save", save_late)
     scene = paint(allowed / "scene.tif")
     end = run(request(scene, allowed / "out", imageProcessorTileSize=1024))
     assert states_of(end) == ["Failed", "Completed"]
@@ -336,8 +337,10 @@ def test_a_single_region_that_is_lost_is_tried_again(
 def test_a_single_region_has_as_many_attempts_as_any(
     allowed: Path, elsewhere: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (allowed / "file").write_text("where regions cannot store their results")
-    monkeypatch.setenv("SWATH_WORK_URI", str(allowed / "file" / "work"))
+    def never(*_: object) -> StoredRegion:
+        raise PublishError("the store does not answer")
+
+    monkeypatch.setattr(RegionStore, "save", never)
     monkeypatch.setenv("SWATH_REGION_ATTEMPTS", "2")
     settings.cache_clear()
     end = run(request(paint(allowed / "scene.tif"), allowed / "out", imageProcessorTileSize=1024))

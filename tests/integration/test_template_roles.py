@@ -29,7 +29,8 @@ from tasks.queue.sqs import Queue, open_queue, send
 from tasks.request import Request
 from tasks.results.coverage import TileState
 from tasks.results.detections import SCHEMA
-from tasks.results.stored import load_ledger, save, without_detections
+from tasks.results.stored import RegionStore
+from tasks.results.tile_results import without_detections
 from tasks.settings import settings
 from tasks.storage import objects
 from tests.stacks import Stack, make_network, make_stack
@@ -248,8 +249,10 @@ def test_a_region_can_only_read_images_and_write_working_files(stack: Stack) -> 
             assert isinstance(tile, TilePixels)
             findings = without_detections(plan.tiles_in_roi(region), TileState.FAILED, "a test")
             work = objects.join(settings().work_uri, "run")
-            save([], SCHEMA.empty_table(), findings.ledger, work, region)
-            assert len(load_ledger(work, region)) == len(plan.grid)
+            store = RegionStore(work)
+            stored = store.save(region, 1, [], SCHEMA.empty_table(), findings.ledger)
+            assert store.latest([region]) == {region.index: stored}
+            assert len(store.ledger(stored)) == len(plan.grid)
         with pytest.raises(SwathError, match="there is no such object"):
             make_plan(
                 request_of(stack, f"s3://{images}/none.tif", results), f"s3://{images}/none.tif"

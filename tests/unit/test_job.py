@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
+from uuid import uuid4
 
 import geopandas
 import numpy as np
@@ -17,19 +18,22 @@ import rasterio
 import rasterio.warp
 from numpy.typing import NDArray
 
-from tasks.errors import ImageChangedError, SwathError, UnreachableError
+from tasks.errors import ImageChangedError, PublishError, SwathError, UnreachableError
 from tasks.grid.tiles import Region, Tile
 from tasks.imagery import ReadTile, TilePixels
 from tasks.inference.batch import max_calls
 from tasks.inference.builtin.endpoint import create_model
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.job import work_image, work_region
+from tasks.job.asking import Asking
+from tasks.job.kept import Kept
 from tasks.job.observer import SilentObserver
 from tasks.job.shared_client import SharedClient
 from tasks.planning.plan import Plan, make_plan
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
 from tasks.request import Request
+from tasks.results.stored import RegionStore, StoredRegion
 from tasks.settings import settings
 from tasks.storage import objects
 from tests.job_scene import corner, features, ledger, lines, paint, request
@@ -48,7 +52,9 @@ def allowed(tmp_path: Path) -> Iterator[Path]:
 
 
 def run(request: Request, region_rows: int | None = None) -> Summary:
-    return work_image(request, request.image_urls[0], region_rows=region_rows)
+    """The outcome of a request, with no answers kept from another one."""
+    with settings.override(work_uri=objects.join(settings().work_uri, uuid4().hex)):
+        return work_image(request, request.image_urls[0], region_rows=region_rows)
 
 
 def test_the_result_does_not_depend_on_the_regions(allowed: Path) -> None:
@@ -161,14 +167,23 @@ def test_only_the_tiles_in_the_roi_of_a_lost_region_failed(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = paint(allowed / "scene.tif")
-    (allowed / "file").write_text("where regions cannot store their results")
-    monkeypatch.setenv("SWATH_WORK_URI", str(allowed / "file" / "work"))
-    settings.cache_clear()
+    monkeypatch.setattr("tasks.job.image.make_plan", plan_and_replace)
     summary = run(request(scene, allowed / "out", regionOfInterest=corner(scene)))
     assert summary.status is JobStatus.FAILED
     assert summary.tiles["outside"] > summary.tiles["failed"] > 0
     assert summary.tiles["inferred"] == summary.tiles["blank"] == 0
     assert summary.covered == 0
+
+
+def test_a_store_that_cannot_be_written_is_found_before_the_model_is_called(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (allowed / "file").write_text("where answers cannot be kept")
+    monkeypatch.setenv("SWATH_WORK_URI", str(allowed / "file" / "work"))
+    settings.cache_clear()
+    monkeypatch.setattr("tasks.job.regions.work_region", pytest.fail)
+    with pytest.raises(PublishError, match="Not a directory"):
+        run(request(paint(allowed / "scene.tif"), allowed / "out"))
 
 
 def test_failed_tiles_make_a_partial_result_with_the_reason(allowed: Path) -> None:
@@ -278,21 +293,28 @@ def test_an_observer_is_told_of_the_plan_of_regions_and_of_every_tile(allowed: P
     assert recorder.reasons == ["", ""]
 
 
-def test_a_lost_region_is_tried_again(allowed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work, calls, recorder = allowed / "work", [], Recorder()
+def test_a_lost_region_is_tried_again_without_a_call(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, calls, recorder = RegionStore.save, [], Recorder()
 
     def find(_: object) -> dict[str, Any]:
-        """Have no folder to store results in, at the first attempt."""
         calls.append(1)
-        work.unlink() if len(calls) == 2 else work.write_text("no folder")
         return {"type": "FeatureCollection", "features": []}
 
+    def save_late(*args: Any) -> StoredRegion:
+        if [event for event, _ in recorder.heard].count("began") < 2:
+            raise PublishError("the store does not answer")
+        return save(*args)
+
     monkeypatch.setattr("tasks.inference.builtin.endpoint.create_model", lambda *_: find)
-    asked = request(paint(allowed / "scene.tif"), allowed / "out", imageProcessorTileSize=1024)
+    monkeypatch.setattr(RegionStore, "save", save_late)
+    asked = request(paint(allowed / "scene.tif"), allowed / "out")
     summary = work_image(asked, asked.image_urls[0], recorder)
     assert summary.status is JobStatus.SUCCESS
     assert [event for event, _ in recorder.heard].count("began") == 2
     assert recorder.reasons == [""]
+    assert len(calls) == summary.tiles["inferred"]
 
 
 def test_no_region_begins_once_the_endpoint_was_given_up(allowed: Path) -> None:
@@ -308,28 +330,24 @@ def test_no_region_begins_once_the_endpoint_was_given_up(allowed: Path) -> None:
     assert all("127.0.0.1:9" in line["reason"] for line in failed)
 
 
+def plan_and_replace(request: Request, image_url: str) -> Plan:
+    """Make a plan of an image, which is replaced by another version at once."""
+    plan = make_plan(request, image_url)
+    with rasterio.open(image_url, "r+") as sink:
+        sink.write(np.full((3, 9, 9), 7, np.uint8), window=rasterio.windows.Window(0, 0, 9, 9))
+    return plan
+
+
 def test_no_region_begins_once_the_image_was_replaced(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene, recorder = paint(allowed / "scene.tif"), Recorder()
-
-    def plan_and_replace(*asked: Any) -> Plan:
-        plan = make_plan(*asked)
-        with rasterio.open(scene, "r+") as sink:
-            sink.write(np.full((3, 9, 9), 7, np.uint8), window=rasterio.windows.Window(0, 0, 9, 9))
-        return plan
-
     monkeypatch.setattr("tasks.job.image.make_plan", plan_and_replace)
     asked = request(scene, allowed / "out")
     summary = work_image(asked, asked.image_urls[0], recorder, region_rows=300)
     assert summary.status is JobStatus.FAILED
     assert "replaced" in summary.message
     assert [event for event, _ in recorder.heard].count("began") == 1
-
-
-def test_the_work_folder_is_empty_afterwards(allowed: Path) -> None:
-    run(request(paint(allowed / "scene.tif"), allowed / "out"))
-    assert list((allowed / "work").iterdir()) == []
 
 
 class Hanging:
@@ -367,11 +385,12 @@ def test_an_error_while_tiles_are_read_ends_the_calls_in_flight(
         raise ImageChangedError("the image was replaced")
 
     monkeypatch.setattr(Plan, "read", read_two)
+    (region,), kept = plan.regions(4096), Kept(str(allowed / "work"))
     with (
         closing(SharedClient(open_endpoint=lambda *_: model)) as shared,
         pytest.raises(ImageChangedError),
     ):
-        work_region(plan, plan.regions(4096)[0], str(allowed / "work"), shared=shared)
+        work_region(plan, region, kept, Asking(shared=shared))
     assert model.left.wait(5)
     assert model.ended == [True]
 
@@ -384,7 +403,7 @@ def test_calls_begin_with_an_earlier_estimate_within_the_memory(
     plan = make_plan(asked, asked.image_urls[0])
     earlier = CapacityEstimate(concurrency, 0.05)
     with closing(SharedClient(open_endpoint=lambda *_: Hanging(), earlier=earlier)) as shared:
-        limiter = shared.for_region(plan, plan.regions(4096)[0]).limiter
+        limiter = shared.for_region(plan, plan.regions(4096)[0], lambda _: None).limiter
         assert limiter.demand == min(concurrency, max_calls(plan.tile_bytes))
 
 
@@ -402,4 +421,3 @@ def test_an_interrupted_publication_leaves_no_part_of_the_results(
     with pytest.raises(KeyboardInterrupt):
         run(request(scene, allowed / "out"))
     assert list((allowed / "out").iterdir()) == []
-    assert list((allowed / "work").iterdir()) == []

@@ -13,13 +13,13 @@ import pytest
 from tasks.errors import PublishError, UnreachableError
 from tasks.grid.tiles import Region
 from tasks.imagery import TilePixels
-from tasks.inference.client import InferenceClient
+from tasks.inference.client import InferenceClient, Keep
 from tasks.inference.limiter import Limiter
 from tasks.job import work_image
 from tasks.job.observer import SilentObserver
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
-from tasks.results import stored
+from tasks.results.stored import RegionStore, StoredRegion
 from tasks.settings import settings
 from tests.job_scene import features, lines, paint, request
 
@@ -67,14 +67,14 @@ def saved_late(monkeypatch: pytest.MonkeyPatch) -> Callable[[Order], list[int]]:
     def wait_for(order: Order) -> list[int]:
         regions: list[int] = []
 
-        def save(*args: Any) -> None:
-            region: Region = args[-1]
+        def save_late(store: RegionStore, region: Region, *args: Any) -> StoredRegion:
             if region.index == 0 and not regions:
                 assert order.second_began.wait(LONG)
             regions.append(region.index)
-            stored.save(*args)
+            return save(store, region, *args)
 
-        monkeypatch.setattr("tasks.job.region.save", save)
+        save = RegionStore.save
+        monkeypatch.setattr(RegionStore, "save", save_late)
         return regions
 
     return wait_for
@@ -88,10 +88,11 @@ def test_the_result_does_not_depend_on_the_overlap(
     scene, order, results = paint(allowed / "scene.tif"), Order(), []
     regions = saved_late(order)
     for number, most_held in enumerate((1 << 30, -1)):
-        monkeypatch.setattr("tasks.job.region._MOST_HELD", most_held)
+        monkeypatch.setattr("tasks.job.asking._MOST_HELD", most_held)
         out = allowed / str(number)
         asked = request(scene, out)
-        assert work_image(asked, asked.image_urls[0], order, region_rows=ROWS).covered == 1
+        with settings.override(work_uri=str(allowed / "work" / str(number))):
+            assert work_image(asked, asked.image_urls[0], order, region_rows=ROWS).covered == 1
         results.append((features(out, "scene.tif"), lines(out)))
     assert sorted(regions) == [0, 0, 1, 1]
     assert order.events.index(("began", 1)) < order.events.index(("ended", 0))
@@ -102,7 +103,7 @@ def test_the_result_does_not_depend_on_the_overlap(
 def test_a_region_that_holds_many_detections_is_stored_before_the_next_begins(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.job.region._MOST_HELD", -1)
+    monkeypatch.setattr("tasks.job.asking._MOST_HELD", -1)
     asked, order = request(paint(allowed / "scene.tif"), allowed / "out"), Order()
     work_image(asked, asked.image_urls[0], order, region_rows=ROWS)
     assert order.events == [("began", 0), ("ended", 0), ("began", 1), ("ended", 1)]
@@ -112,17 +113,16 @@ def test_a_region_that_fails_while_the_next_is_read_is_tried_again(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, order = request(paint(allowed / "scene.tif"), allowed / "out"), Order()
-    failed: list[int] = []
+    failed, save = list[int](), RegionStore.save
 
-    def save(*args: Any) -> None:
-        region: Region = args[-1]
+    def save_late(store: RegionStore, region: Region, *args: Any) -> StoredRegion:
         if region.index == 0 and not failed:
             assert order.second_began.wait(LONG)
             failed.append(region.index)
             raise PublishError("the store does not answer")
-        stored.save(*args)
+        return save(store, region, *args)
 
-    monkeypatch.setattr("tasks.job.region.save", save)
+    monkeypatch.setattr(RegionStore, "save", save_late)
     summary = work_image(asked, asked.image_urls[0], order, region_rows=ROWS)
     assert failed == [0]
     assert summary.status is JobStatus.SUCCESS
@@ -193,9 +193,9 @@ def test_what_was_learned_about_the_endpoint_is_kept_for_the_next_region(
     limiters: list[Limiter] = []
     for_region = InferenceClient.for_region
 
-    def note(client: InferenceClient, tiles: int) -> InferenceClient:
+    def note(client: InferenceClient, tiles: int, keep: Keep) -> InferenceClient:
         limiters.append(client.limiter)
-        return for_region(client, tiles)
+        return for_region(client, tiles, keep)
 
     monkeypatch.setattr(InferenceClient, "for_region", note)
     asked = request(paint(allowed / "scene.tif"), allowed / "out")

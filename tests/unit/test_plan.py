@@ -26,7 +26,7 @@ from tasks.planning.plan import Plan, make_plan
 from tasks.request import Request
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileState, check_complete
-from tasks.results.stored import TileResults, gather, without_detections
+from tasks.results.tile_results import TileResults, gather, without_detections
 from tasks.settings import settings
 from tests.examples import examples
 from tests.infer_tiles import infer_tiles

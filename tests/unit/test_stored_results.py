@@ -13,14 +13,8 @@ from tasks.errors import PublishError
 from tasks.grid.tiles import Grid, Tile
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileRecord, TileState
-from tasks.results.stored import (
-    StoredResults,
-    TileResults,
-    gather,
-    load_ledger,
-    save,
-    without_detections,
-)
+from tasks.results.stored import RegionStore, StoredResults
+from tasks.results.tile_results import TileResults, gather, without_detections
 
 GRID = Grid(100, 100, 20, 0)
 REGIONS = GRID.regions(40)
@@ -88,39 +82,69 @@ def test_stored_results_are_loaded_bit_for_bit(tmp_path: Path) -> None:
     found = pa.Table.from_pylist(rows, detections.SCHEMA)
     record = TileRecord(GRID.tile(0, 3), TileState.FAILED, "ü\u2028?", attempts=4)
     ledger = coverage.ledger([record])
-    save([found.slice(0, 1), found.slice(1, 1)], found.slice(2), ledger, str(tmp_path), REGIONS[0])
-    save([], NONE, NO_LINES, str(tmp_path), REGIONS[1])
-    stored = StoredResults(str(tmp_path), REGIONS[:2], GRID)
-    deferred, decided = stored.deferred()
-    assert (deferred.equals(found.slice(2)), decided) == (True, 2)
-    assert pa.concat_tables(stored.all_detections(deferred)).equals(found)
-    assert load_ledger(str(tmp_path), REGIONS[0]).equals(ledger)
+    store = RegionStore(str(tmp_path))
+    first = store.save(
+        REGIONS[0], 1, [found.slice(0, 1), found.slice(1, 1)], found.slice(2), ledger
+    )
+    second = store.save(REGIONS[1], 1, [], NONE, NO_LINES)
+    assert (first.complete, second.complete) == (False, True)
+    stored = StoredResults(store, REGIONS[:2], store.latest(REGIONS), GRID)
+    assert (stored.deferred().equals(found.slice(2)), stored.decided) == (True, 2)
+    assert pa.concat_tables(stored.all_detections(stored.deferred())).equals(found)
+    assert store.ledger(first).equals(ledger)
 
 
 def test_bands_are_in_the_order_of_tiles_however_regions_lie(tmp_path: Path) -> None:
     found = pa.Table.from_pylist([row(tile, 0) for tile in range(len(GRID))], detections.SCHEMA)
-    tiles = found["tile"].to_numpy()
+    tiles, store = found["tile"].to_numpy(), RegionStore(str(tmp_path))
     for region in REGIONS:
         own = found.filter(pa.array(np.isin(tiles, [t.index for t in GRID.tiles(region)])))
         even = pa.array(own["tile"].to_numpy() % 2 == 0)
-        save([own.filter(even)], NONE, NO_LINES, str(tmp_path), region)
+        store.save(region, 1, [own.filter(even)], NONE, NO_LINES)
     merged = found.filter(pa.array(tiles % 2 == 1))
-    assert pa.concat_tables(
-        StoredResults(str(tmp_path), REGIONS, GRID).all_detections(merged)
-    ).equals(found)
+    stored = StoredResults(store, REGIONS, store.latest(REGIONS), GRID)
+    assert pa.concat_tables(stored.all_detections(merged)).equals(found)
 
 
-def test_a_region_without_stored_results_is_an_error(tmp_path: Path) -> None:
-    save([], NONE, NO_LINES, str(tmp_path), REGIONS[0])
-    with pytest.raises(PublishError, match="region-00001"):
-        load_ledger(str(tmp_path), REGIONS[1])
+def test_a_region_that_came_to_nothing_is_left_out(tmp_path: Path) -> None:
+    store = RegionStore(str(tmp_path / "missing"))
+    assert store.latest(REGIONS) == {}
+    stored = store.save(REGIONS[1], 1, [], NONE, NO_LINES)
+    assert store.latest(REGIONS) == {REGIONS[1].index: stored}
 
 
-@pytest.mark.parametrize("part", ["decided", "deferred"])
+def test_of_attempts_that_began_together_the_first_to_end_counts(tmp_path: Path) -> None:
+    found = pa.Table.from_pylist([row(0, 0)], detections.SCHEMA)
+    store = RegionStore(str(tmp_path))
+    ended = store.save(REGIONS[0], 1, [found], NONE, NO_LINES)
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert store.save(REGIONS[0], 1, [], found, NO_LINES) == ended
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    assert store.load(ended, "decided").equals(found)
+
+
+def test_an_attempt_that_begins_later_replaces_what_there_was(tmp_path: Path) -> None:
+    store = RegionStore(str(tmp_path))
+    store.save(REGIONS[0], 1, [], NONE, NO_LINES)
+    later = store.save(REGIONS[0], 2, [], NONE, NO_LINES)
+    store.save(REGIONS[0], 1, [], NONE, NO_LINES)  # it was thought dead
+    assert store.latest(REGIONS) == {REGIONS[0].index: later}
+
+
+@pytest.mark.parametrize("part", ["decided", "deferred", "ledger"])
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, part: str) -> None:
-    save([], NONE, NO_LINES, str(tmp_path), REGIONS[0])
+    store = RegionStore(str(tmp_path))
+    stored = store.save(REGIONS[0], 1, [], NONE, NO_LINES)
     (damaged,) = tmp_path.glob(f"*.{part}.parquet")
     damaged.write_bytes(b"PAR1 and no more")
-    stored = StoredResults(str(tmp_path), REGIONS[:1], GRID)
-    with pytest.raises(PublishError, match=f"region-00000.{part}.parquet"):
-        list(stored.all_detections(stored.deferred()[0]))
+    with pytest.raises(PublishError, match=damaged.name):
+        store.load(stored, part)
+
+
+def test_a_damaged_outcome_is_an_error_that_names_it(tmp_path: Path) -> None:
+    store = RegionStore(str(tmp_path))
+    store.save(REGIONS[0], 1, [], NONE, NO_LINES)
+    (named,) = tmp_path.glob("*.json")
+    named.write_text('{"parts": 7}')
+    with pytest.raises(PublishError, match=named.name):
+        store.latest(REGIONS)

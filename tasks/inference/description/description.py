@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ class Description:
     properties: Properties
     bands: tuple[int, ...] | None = None
     tile_bytes: int = 0
+
+    @property
+    def version(self) -> str:
+        """A digest of its content."""
+        return sha256(self.properties.model_dump_json().encode()).hexdigest()[:16]
 
     @property
     def batched(self) -> bool:

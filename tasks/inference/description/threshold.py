@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tasks.inference.description.description import Description
+from tasks.inference.description.detectors.detector import Detector
 from tasks.request import Algorithm
 
 
@@ -15,12 +16,26 @@ def lower_threshold(description: Description, algorithm: Algorithm) -> Descripti
     before the merge, so that the model's answers do not depend on them.
     """
     detector = description.properties.detector
-    if "score_threshold" in detector.model_fields_set:
+    lowest = score_threshold(detector, algorithm)
+    if lowest == detector.score_threshold:
         return description
-    wanted = list(algorithm.class_thresholds.values())
-    if "skip_box_threshold" in algorithm.model_fields_set:
-        wanted.append(algorithm.skip_box_threshold)
-    lowest = min([detector.score_threshold, *wanted])
     lowered = detector.model_copy(update={"score_threshold": lowest})
     properties = description.properties.model_copy(update={"detector": lowered})
     return replace(description, properties=properties)
+
+
+def score_threshold(detector: Detector | None, algorithm: Algorithm) -> float:
+    """The score below which a detector drops boxes for a request.
+
+    Args:
+        detector: As its description has it; None for a model that describes itself, whose metadata
+            give no threshold.
+        algorithm: The request's.
+    """
+    if detector is not None and "score_threshold" in detector.model_fields_set:
+        return detector.score_threshold
+    default: float = Detector.model_fields["score_threshold"].default
+    wanted = list(algorithm.class_thresholds.values())
+    if "skip_box_threshold" in algorithm.model_fields_set:
+        wanted.append(algorithm.skip_box_threshold)
+    return min([default, *wanted])

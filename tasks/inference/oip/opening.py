@@ -11,7 +11,7 @@ from tasks.imagery import Image
 from tasks.inference.description import Description, load_description
 from tasks.inference.description.classes import check_classes
 from tasks.inference.description.load import DESCRIPTION_PARAMETER
-from tasks.inference.description.threshold import lower_threshold
+from tasks.inference.description.threshold import lower_threshold, score_threshold
 from tasks.inference.oip.endpoint import OipEndpoint
 
 if TYPE_CHECKING:
@@ -50,6 +50,24 @@ def described_tile_size(request: Request, roots: Sequence[Path]) -> int | None:
         RequestError: See `open_oip`.
     """
     return _load(request, roots).tile_size
+
+
+def description_version(request: Request, roots: Sequence[Path]) -> str:
+    """The version of a model's description.
+
+    Raises:
+        RequestError: See `open_oip`.
+    """
+    return _load(request, roots).version
+
+
+def least_score(request: Request, roots: Sequence[Path]) -> float:
+    """The score below which the model's boxes are left out of its answers.
+
+    Raises:
+        RequestError: See `open_oip`.
+    """
+    return score_threshold(_load(request, roots).properties.detector, request.algorithm)
 
 
 def _load(request: Request, roots: Sequence[Path]) -> Description:

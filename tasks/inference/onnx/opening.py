@@ -19,7 +19,7 @@ from tasks.inference.description.load import (
     find_file,
 )
 from tasks.inference.description.signature import ModelSignature
-from tasks.inference.description.threshold import lower_threshold
+from tasks.inference.description.threshold import lower_threshold, score_threshold
 from tasks.inference.onnx.endpoint import OnnxEndpoint
 from tasks.inference.onnx.session import MAX_MODEL_BYTES, Session, open_session
 
@@ -88,6 +88,28 @@ def model_tile_size(request: Request, roots: Sequence[Path]) -> int | None:
     if not is_export(model):
         raise described
     return tile_size_of_export(model) or _describe(model, by_name=True).tile_size
+
+
+def file_versions(request: Request, roots: Sequence[Path]) -> list[str]:
+    """The versions of a model's file and of its description, if it has one.
+
+    Raises:
+        RequestError: See `open_onnx`.
+    """
+    described = _load_description(request, roots)
+    versions = [_find_model(request, roots).version]
+    return versions + ([described.version] if isinstance(described, Description) else [])
+
+
+def least_score(request: Request, roots: Sequence[Path]) -> float:
+    """The score below which the model's boxes are left out of its answers.
+
+    Raises:
+        RequestError: See `open_onnx`.
+    """
+    described = _load_description(request, roots)
+    detector = described.properties.detector if isinstance(described, Description) else None
+    return score_threshold(detector, request.algorithm)
 
 
 def signature(name: str, session: Session) -> ModelSignature:

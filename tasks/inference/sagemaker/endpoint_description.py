@@ -51,6 +51,7 @@ class EndpointDescription:
     Attributes:
         arn: ARN of the endpoint.
         variants: Its production variants.
+        configuration: Name of its configuration, which changes with its models; empty if unknown.
         asynchronous: Whether tiles and answers go through S3.
         instance_concurrency: Calls that each instance of an asynchronous endpoint takes at a time;
             None if its configuration does not say.
@@ -59,6 +60,7 @@ class EndpointDescription:
 
     arn: str
     variants: tuple[Variant, ...]
+    configuration: str = ""
     asynchronous: bool = False
     instance_concurrency: int | None = None
     has_failure_path: bool = False
@@ -85,6 +87,7 @@ def describe(name: str, role_arn: str | None) -> EndpointDescription | None:
     return EndpointDescription(
         found["EndpointArn"],
         tuple(_variant(each) for each in found.get("ProductionVariants", [])),
+        configuration=found.get("EndpointConfigName", ""),
         asynchronous=bool(config),
         instance_concurrency=config.get("ClientConfig", {}).get(
             "MaxConcurrentInvocationsPerInstance"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from itertools import accumulate
 from typing import Any
 
@@ -20,7 +21,7 @@ _SELECTS = ("TargetVariant", "InferenceComponentName")
 def resolve_variant(request: Request, image_url: str) -> Request:
     """The request, with the variant of its SageMaker endpoint that is used for one image.
 
-    The variant is chosen by a digest of the request and the image, in proportion to the variants'
+    The variant is chosen by a digest of the job and the image, in proportion to the variants'
     current weights: all regions of an image, and a rerun, use the same one. The request is returned
     unchanged if it names a variant or an inference component, if the endpoint has only one variant
     or is asynchronous, or if the endpoint may not be described. In the last case SageMaker chooses
@@ -45,10 +46,14 @@ def resolve_variant(request: Request, image_url: str) -> Request:
         logger.warning("%s: SageMaker chooses a variant for each call.", processor.name)
     if described is None or described.asynchronous or len(described.variants) < 2:
         return request
-    name = choose_variant(described.variants, request.identity(image_url))
+    name = choose_variant(described.variants, _digest(request.job_id, image_url))
     logger.info("%s is sent to variant %s of %s.", image_url, name, processor.name)
     named = {**parameters, "TargetVariant": name}
     return request.model_copy(update={"image_processor_parameters": named})
+
+
+def _digest(job_id: str, image_url: str) -> str:
+    return sha256(f"{job_id}\n{image_url}".encode()).hexdigest()
 
 
 def choose_variant(variants: Sequence[Variant], digest: str) -> str:

@@ -1,0 +1,156 @@
+"""Where the answers of an image of a job are kept, and which question they answer.
+
+    <SWATH_WORK_URI>/jobs/<job>/<image>/<question>/question.json
+                                                  /answers/        `tasks.results.answers`
+                                                  /<merge>/        `tasks.results.stored`
+
+The question is what the answers depend on: the image's version, its tiles and how they are encoded,
+the model with its parameters. The merge is what the results of regions depend on beyond that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from tasks.errors import RequestError
+from tasks.grid.tiles import Region
+from tasks.inference.model_version import model_version
+from tasks.planning.plan import Plan
+from tasks.request import Request
+from tasks.request.locations import file_name
+from tasks.results.stored import RegionStore
+from tasks.settings import settings
+from tasks.storage import objects
+
+_QUESTION = "question.json"
+_LONGEST_NAME = 60  # characters of an image's name in that of its folder
+
+
+def image_folder(job_id: str, image_url: str) -> str:
+    """The folder or s3:// prefix of all that is kept of an image of a job."""
+    name = re.sub(r"[^\w.-]+", "-", file_name(image_url), flags=re.ASCII)[-_LONGEST_NAME:]
+    name = f"{name.lstrip('.')}-{_digest(image_url)}"
+    of_job = ("jobs", job_id) if settings().keep_by_job else ()
+    return objects.join(settings().work_uri, *of_job, name)
+
+
+def forget_image(job_id: str, image_url: str) -> None:
+    """Remove all that is kept of an image of a job.
+
+    Raises:
+        PublishError: It cannot be removed.
+    """
+    objects.remove(image_folder(job_id, image_url))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of the answers to a question.
+
+    Attributes:
+        folder: Folder or s3:// prefix.
+    """
+
+    folder: str
+
+    @property
+    def answers(self) -> str:
+        """The folder of the answers."""
+        return objects.join(self.folder, "answers")
+
+    def regions(self, request: Request) -> RegionStore:
+        """The store of what regions came to, as a request merges."""
+        algorithm = request.algorithm.model_dump(mode="json")
+        return RegionStore(
+            objects.join(self.folder, _digest([algorithm, request.region_of_interest]))
+        )
+
+    def unfinished(self, request: Request, regions: Sequence[Region]) -> list[Region]:
+        """The regions that no run has completed, with no failed tile, as a request merges.
+
+        Raises:
+            PublishError: The store does not answer.
+        """
+        latest = self.regions(request).latest(regions)
+        return [
+            region
+            for region in regions
+            if region.index not in latest or not latest[region.index].complete
+        ]
+
+
+def kept_of(plan: Plan) -> Kept:
+    """Where the answers to a plan's question are kept.
+
+    Raises:
+        PublishError: The store does not answer.
+        RequestError: A file of the model, or its endpoint, does not exist.
+        EndpointError: SageMaker did not say which configuration the endpoint has.
+    """
+    question = _question(plan) | {"version": model_version(plan.request)}
+    folder = objects.join(_folder(plan), _digest(question))
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    objects.put_new(
+        objects.join(folder, _QUESTION),
+        json.dumps({"question": question, "since": since}).encode(),
+    )
+    return Kept(folder)
+
+
+def kept_without_asking(plan: Plan) -> Kept:
+    """Where answers to a plan's question are kept, whichever version of the model gave them.
+
+    Of several, it is the last one that was asked. The model is not looked up: it may exist no more.
+
+    Raises:
+        RequestError: No answers are kept.
+        PublishError: The store does not answer.
+    """
+    found: list[tuple[str, str]] = []
+    for name in objects.list_folders(_folder(plan)):
+        folder = objects.join(_folder(plan), name)
+        if _QUESTION not in objects.list_names(folder):
+            continue
+        kept = json.loads(objects.get(objects.join(folder, _QUESTION)))
+        if _without_version(kept["question"]) == _without_version(_question(plan)):
+            found.append((kept["since"], folder))
+    if not found:
+        raise RequestError(
+            f"No answers are kept for {plan.image.url} in job {plan.request.job_id}, with this "
+            "version of the image and these tiles: send the request again, which asks the model."
+        )
+    return Kept(max(found)[1])
+
+
+def _folder(plan: Plan) -> str:
+    return image_folder(plan.request.job_id, plan.image.url)
+
+
+def _question(plan: Plan) -> dict[str, Any]:
+    request, grid = plan.request, plan.grid
+    processor = request.image_processor
+    return {
+        "image": plan.image.url,
+        "etag": plan.image.etag,
+        "grid": [grid.width, grid.height, grid.tile_size, grid.overlap],
+        "tile": [str(request.tile_format), str(request.tile_compression), request.image_nodata],
+        "model": [str(processor.type), processor.name, processor.assumed_role],
+        # a digest, as a header may hold a secret
+        "parameters": _digest(request.image_processor_parameters),
+    }
+
+
+def _without_version(question: Mapping[str, Any]) -> dict[str, Any]:
+    """A question without what depends on the model's version, its variant among the parameters."""
+    return {name: question[name] for name in question.keys() - {"version", "parameters"}}
+
+
+def _digest(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()[:16]

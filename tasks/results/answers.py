@@ -1,0 +1,256 @@
+"""What the model answered, kept for whoever asks the same question next.
+
+A part is one object with the detections of some tiles, as the model gave them, and their lines of
+the ledger. It is stored whole or not at all, under a name of the attempt that wrote it, so that
+two attempts at a region never share one.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tasks.errors import PublishError
+from tasks.grid.tiles import Region, Tile
+from tasks.results import coverage, detections
+from tasks.results.tile_results import Outcome, TileResults, gather, results_of
+from tasks.storage import objects
+
+logger = logging.getLogger(__name__)
+
+LONGEST = 20.0
+"""Seconds between two writes at the most, if the store takes them."""
+
+_SHORTEST = 0.25  # seconds between two writes
+_SHARE = 0.05  # of a processor that storing may take
+_PART_BYTES, _PART_TILES = 1 << 20, 4096  # a part of so many is not written again
+_LEAST_SCORE = b"least_score"  # metadata of a part's ledger
+_NAME = re.compile(r"(\d+)-(\d+)x(\d+)-(\d+)\.[0-9a-f]+\.\d+\.arrow")
+_NOT_A_PART = (pa.ArrowException, KeyError, TypeError, ValueError)
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+class AnswerKeeper:
+    """Stores the answers to an attempt at a region while they come in; a context manager.
+
+    They are stored about four times a second, so that an attempt that is killed loses few more
+    answers than those in flight. While a part is small, it is written anew with what has come
+    since.
+
+    Attributes:
+        bytes: Size of the detections that were added.
+    """
+
+    def __init__(self, folder: str, region: Region, least_score: float) -> None:
+        """Store nothing yet.
+
+        Args:
+            folder: Folder or s3:// prefix of the kept answers to a question.
+            region: The region whose tiles are asked for.
+            least_score: The score from which on the model's detections are complete.
+        """
+        self.bytes = 0
+        self._folder, self._least_score = folder, least_score
+        self._prefix = f"{region.block}.{uuid4().hex}"
+        self._lock = Lock()
+        self._waiting: list[Outcome] = []
+        self._part: list[TileResults] = []  # of the part that is still written anew
+        self._stored = True  # whether all of it is stored
+        self._whole: list[str] = []  # names of the parts before
+        self._ended = Event()
+        self._thread = Thread(target=self._store_as_they_come, name="answers", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin to store."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Store what is not stored yet.
+
+        Raises:
+            PublishError: It cannot be stored; after another error, that is only logged.
+        """
+        self._ended.set()
+        self._thread.join()
+        try:
+            self._store()
+        except PublishError:
+            if error is None:
+                raise
+            logger.warning("The last answers are lost", exc_info=True)
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Take the outcomes of tiles, in any thread."""
+        with self._lock:
+            self._waiting += outcomes
+            for outcome in outcomes:
+                if outcome.detections is not None:
+                    self.bytes += outcome.detections.nbytes
+
+    def results(self) -> TileResults:
+        """All that was added, once the context is left.
+
+        Raises:
+            PublishError: A part cannot be read.
+        """
+        whole = (_decode(objects.get(objects.join(self._folder, name))) for name in self._whole)
+        return gather([*(part.results for part in whole), *self._part])
+
+    def _store_as_they_come(self) -> None:
+        pause = _SHORTEST
+        while not self._ended.wait(pause):
+            began = time.thread_time()
+            try:
+                self._store()
+            except PublishError as error:
+                logger.warning("Answers are held until they can be stored: %s", error)
+            pause = min(max(_SHORTEST, (time.thread_time() - began) / _SHARE), LONGEST)
+
+    def _store(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._part.append(results_of(waiting))
+            self._stored = False
+        if self._stored:
+            return
+        results = gather(self._part)
+        self._part = [results]
+        body = _encode(results, self._least_score)
+        name = f"{self._prefix}.{len(self._whole):05}.arrow"
+        objects.put(objects.join(self._folder, name), body)
+        self._stored = True
+        if len(body) > _PART_BYTES or len(results.ledger) > _PART_TILES:
+            self._whole.append(name)
+            self._part = []
+
+
+@dataclass(frozen=True)
+class KeptAnswers:
+    """What is kept of a region's tiles.
+
+    Attributes:
+        answered: The results of the tiles that need not be asked for again: inferred or blank.
+        failed: The ledger of tiles that were asked for, and never answered.
+    """
+
+    answered: TileResults
+    failed: pa.Table
+
+
+def kept_answers(
+    folder: str, region: Region, tiles: Sequence[Tile], least_score: float
+) -> KeptAnswers:
+    """The answers that are kept for tiles, in whichever division of the image they were asked for.
+
+    If two attempts were answered for the same tile, one of them is taken as a whole.
+
+    Args:
+        folder: Folder or s3:// prefix of the kept answers to a question.
+        region: The region that the tiles are of.
+        tiles: The tiles.
+        least_score: The score from which on the model's detections have to be complete.
+
+    Raises:
+        PublishError: The store does not answer.
+    """
+    wanted = np.array([tile.index for tile in tiles], np.int64)
+    parts = [_of_tiles(part, wanted) for part in _parts(folder, region, least_score)]
+    ledger = pa.concat_tables([coverage.SCHEMA.empty_table(), *(part.ledger for part in parts)])
+    numbers = np.repeat(np.arange(len(parts)), [len(part.ledger) for part in parts])
+    indices, failed = ledger["tile"].to_numpy(), coverage.failed(ledger)
+    # the first row of each tile in this order: one that was answered, of the earliest part
+    order = np.lexsort([numbers, failed, indices])
+    chosen = order[np.unique(indices[order], return_index=True)[1]]
+    answered = chosen[~failed[chosen]]
+    found = [
+        _in(part.detections, indices[answered[numbers[answered] == number]])
+        for number, part in enumerate(parts)
+    ]
+    return KeptAnswers(
+        TileResults(detections.concatenate(found), ledger.take(answered)),
+        ledger.take(chosen[failed[chosen]]),
+    )
+
+
+def _parts(folder: str, region: Region, least_score: float) -> Iterator[TileResults]:
+    """The results in each part that may have some of a region."""
+    for name in objects.list_names(folder):
+        block = _NAME.fullmatch(name)
+        if block is None or not _meets(region, *map(int, block.groups())):
+            continue
+        body = objects.get(objects.join(folder, name))
+        try:
+            part = _decode(body)
+        except _NOT_A_PART as error:
+            logger.warning("The tiles of %s/%s are asked for again: %r", folder, name, error)
+            continue
+        if part.least_score <= least_score:
+            yield part.above(least_score)
+
+
+@dataclass(frozen=True)
+class _Part:
+    results: TileResults
+    least_score: float
+
+    def above(self, least_score: float) -> TileResults:
+        """The results as if the model had been asked for detections from a higher score on."""
+        if self.least_score == least_score:
+            return self.results
+        table = self.results.detections
+        table = table.filter(pa.array(table["score"].to_numpy() >= least_score))
+        ledger = coverage.with_detections(self.results.ledger, table["tile"].to_numpy())
+        return TileResults(table, ledger)
+
+
+def _decode(body: bytes) -> _Part:
+    source = pa.BufferReader(body)
+    ledger = pa.ipc.open_stream(source).read_all()
+    table = pa.ipc.open_stream(source).read_all()
+    least_score = float(ledger.schema.metadata[_LEAST_SCORE])
+    return _Part(TileResults(table, ledger.replace_schema_metadata()), least_score)
+
+
+def _encode(results: TileResults, least_score: float) -> bytes:
+    sink = pa.BufferOutputStream()
+    for table in (
+        results.ledger.replace_schema_metadata({_LEAST_SCORE: str(least_score)}),
+        results.detections,
+    ):
+        with pa.ipc.new_stream(sink, table.schema, options=_COMPRESSED) as writer:
+            writer.write_table(table.combine_chunks())
+    return bytes(sink.getvalue())
+
+
+def _of_tiles(results: TileResults, tiles: NDArray[np.int64]) -> TileResults:
+    return TileResults(_in(results.detections, tiles), _in(results.ledger, tiles))
+
+
+def _in(table: pa.Table, tiles: NDArray[np.int64]) -> pa.Table:
+    inside = np.isin(table["tile"].to_numpy(), tiles)
+    return table if inside.all() else table.filter(pa.array(inside))
+
+
+def _meets(region: Region, *block: int) -> bool:
+    """Whether a region shares tiles with a block of tile rows and columns."""
+    row_start, row_stop, column_start, column_stop = block
+    in_rows = region.row_start < row_stop and row_start < region.row_stop
+    return in_rows and region.column_start < column_stop and column_start < region.column_stop
