@@ -43,6 +43,7 @@ from deployments.local.prefect_server import client_environment
 from flows.announce import status_of
 from flows.image import image
 from flows.region import region
+from tasks.errors import PublishError
 from tasks.job import work_image
 from tasks.planning.plan import make_plan
 from tasks.reporting.summary import IncompleteJobError
@@ -318,7 +319,7 @@ def test_an_image_of_one_region_is_processed_in_its_own_run(allowed: Path, elsew
 def test_a_single_region_that_is_lost_is_tried_again(
     allowed: Path, elsewhere: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, failed = RegionStore.save, []
+    save, failed = RegionStore.save, list[bool]()
 
     def save_late(*args: Any) -> StoredRegion:
         if not failed:
