@@ -5,7 +5,8 @@ SwathError
 │   ├── NoSuchFileError           a file of a model does not exist
 │   └── UnsupportedTaskError      the model is for a task that Swath does not run
 ├── ImageError                    the image cannot be read, or not safely
-│   └── ImageChangedError         the image was replaced while it was being read
+│   ├── ImageChangedError         the image was replaced while it was being read
+│   └── ImageUnreachableError     its file cannot be fetched: absent, denied, or no answer
 ├── EndpointError                 the model did not answer a call
 │   ├── ThrottledError            it is overloaded: 429, 503
 │   ├── TransientError            a later call may succeed: 408, 425, other 5xx
@@ -51,6 +52,10 @@ class ImageError(SwathError):
 
 class ImageChangedError(ImageError):
     """The image was replaced while it was being read."""
+
+
+class ImageUnreachableError(ImageError):
+    """The file of the image cannot be fetched: it is absent, access is denied, or no answer."""
 
 
 class EndpointError(SwathError):

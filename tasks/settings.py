@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         description="Regions that run at the same time, if neither their deployment nor its work "
         "pool has a concurrency limit.",
     )
+    read_patience: PositiveFloat = Field(
+        300.0,
+        description="Seconds for which an image in S3 that cannot be read is asked for again, "
+        "counted from the last part of it that was read.",
+    )
     max_tiles: PositiveInt = Field(2_000_000, description="Maximum number of tiles of one image.")
     region_attempts: PositiveInt = Field(3, description="Maximum number of runs of one region.")
     region_timeout: PositiveFloat = Field(3600.0, description="Maximum seconds of a region's run.")

@@ -24,6 +24,7 @@ settings.load_profile("any-machine")
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
     """A small S3 server, which this process's clients use as S3."""
     from tasks.aws import clients
+    from tasks.settings import settings
 
     with RangeServer() as server:
         thread = Thread(target=server.serve_forever, args=(0.05,))
@@ -34,8 +35,11 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "known")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("SWATH_READ_PATIENCE", "0.5")
         clients.renew_credentials()
+        settings.cache_clear()
         yield server
         clients.renew_credentials()
+        settings.cache_clear()
         server.shutdown()
         thread.join()

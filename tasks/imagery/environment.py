@@ -24,7 +24,9 @@ _OPTIONS = {
     "CPL_VSIL_CURL_CACHE_SIZE": 64 * MEBIBYTE,
     # An object may be replaced between two jobs of one process.
     "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
-    "GDAL_HTTP_MAX_RETRY": 2,  # per request, in addition to the attempts per strip
+    # Per request, in addition to the attempts per strip: a strip takes many requests, so while S3
+    # throttles some of them, it is complete only if each is repeated.
+    "GDAL_HTTP_MAX_RETRY": 5,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
     "GDAL_HTTP_TIMEOUT": 60,

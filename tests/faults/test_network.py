@@ -174,7 +174,6 @@ def test_an_image_whose_header_cannot_be_fetched_completely_is_refused(
 def test_a_server_that_hangs_does_not_hold_the_job_tile_by_tile(
     s3: RangeServer, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.imagery.reading.strips._MAX_FAILING", 2.0)
     monkeypatch.setitem(environment._OPTIONS, "GDAL_HTTP_LOW_SPEED_TIME", 1)
     monkeypatch.setitem(environment._OPTIONS, "GDAL_HTTP_MAX_RETRY", 0)
     s3.objects[KEY], pixels = files["deflate"]

@@ -44,6 +44,7 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
         "region_size": 8192,
         "region_seconds": 120.0,
         "region_workers": 20,
+        "read_patience": 30.0,
         "max_tiles": 1000,
         "region_attempts": 5,
         "region_timeout": 1.5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import get_ident
+from threading import Event, get_ident
 from typing import Any
 
 import rasterio
@@ -22,17 +22,19 @@ _TAG_NOT_READ = "IO error during reading of"  # libtiff's warning
 
 
 @contextmanager
-def open_dataset(image: Image, read_role: str | None) -> Iterator[Any]:
+def open_dataset(image: Image, read_role: str | None, stop: Event | None = None) -> Iterator[Any]:
     """Open an image for reading in one thread, inside a `gdal_environment`.
 
     Args:
         image: The image, with the version that must not have changed.
         read_role: IAM role to read S3 with, or None for the process's own identity.
+        stop: Ends the repetitions of a request that S3 does not answer.
 
     Raises:
         ImageChangedError: The image was replaced since it was opened.
+        ImageUnreachableError: Its file cannot be fetched.
     """
-    check_unchanged(image, read_role)
+    check_unchanged(image, read_role, stop)
     height, width = image.block_shape
     blocks = -(-image.height // height) * -(-image.width // width)
     # With deferred loading, a part of the index that cannot be fetched costs one time-out for
@@ -45,13 +47,14 @@ def open_dataset(image: Image, read_role: str | None) -> Iterator[Any]:
         yield dataset
 
 
-def check_unchanged(image: Image, read_role: str | None) -> None:
+def check_unchanged(image: Image, read_role: str | None, stop: Event | None = None) -> None:
     """Check that an image is still the version that was opened.
 
     Raises:
         ImageChangedError: The image was replaced since it was opened.
+        ImageUnreachableError: Its file cannot be fetched.
     """
-    now = find_stored_file(image.url, image.path, read_role).etag
+    now = find_stored_file(image.url, image.path, read_role, stop).etag
     if now != image.etag:
         raise ImageChangedError(
             f"{image.url} was replaced while it was read (version {image.etag}, now {now}): "

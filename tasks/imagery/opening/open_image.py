@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +28,8 @@ from tasks.imagery.opening.main_image import find_main_image
 from tasks.imagery.opening.source_metadata import header_tags, source_metadata
 from tasks.imagery.opening.stored_file import RangeReader, StoredFile, find_stored_file
 
+_S3_ATTEMPTS = 4
+_PAUSE = 0.25  # seconds before the second attempt; twice as long before each further one
 _EXACT_INTEGERS = 1 << 53  # below, a float64 holds every integer
 
 
@@ -49,10 +52,27 @@ def open_image(
         dem: Elevation model (path or S3 URI) for images with a sensor model, or None.
 
     Raises:
+        ImageUnreachableError: The file does not exist, access is denied, or S3 does not answer.
         ImageError: The image is not allowed or cannot be opened; the message has the URL, the
             reason and the remedy.
     """
     path = gdal_path(url, roots)
+    attempts = _S3_ATTEMPTS if path.startswith("/vsis3/") else 1
+    for attempt in range(attempts):
+        try:
+            return _open(url, path, read_role, dem)
+        except _UnreadableHeaderError as error:
+            if attempt == attempts - 1:
+                raise ImageError(str(error)) from error
+            time.sleep(_PAUSE * 2**attempt)  # a response may have been lost or cut short
+    raise AssertionError
+
+
+class _UnreadableHeaderError(Exception):
+    """GDAL cannot read the header: the file is damaged, or was not fetched whole."""
+
+
+def _open(url: str, path: str, read_role: str | None, dem: str | None) -> Image:
     found = find_stored_file(url, path, read_role)
     driver = driver_of(url, found.head)
     with gdal_environment(read_role, s3=path.startswith("/vsis3/")):
@@ -69,7 +89,7 @@ def open_image(
                 image = _describe(url, path, dataset, found, _georeference(url, dataset, dem))
                 return replace(image, prefix=prefix)
         except (RasterioError, ValueError) as error:  # ValueError: a damaged CRS or text
-            raise ImageError(
+            raise _UnreadableHeaderError(
                 f"{url} cannot be read as {driver} ({error}): it is damaged or cut short, "
                 "or could not be fetched; check that it opens elsewhere, and send it again."
             ) from error

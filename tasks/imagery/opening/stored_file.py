@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import IncompleteReadError
 
 from tasks.aws import clients
-from tasks.errors import ImageError
+from tasks.errors import ImageError, ImageUnreachableError
 from tasks.imagery.opening.allowed_inputs import bucket_and_key
+from tasks.imagery.opening.s3_retry import empty_file, until_answered
 
 ReadBytes = Callable[[int, int], bytes]
 """Reads bytes of a file, by offset and count; returns fewer at the end of the file."""
@@ -21,15 +23,7 @@ ReadBytes = Callable[[int, int], bytes]
 _HEAD = 64  # bytes: longer than the signature of any format
 _CHUNK = 64 << 10  # bytes of one request
 _CHUNKS = 64  # number of chunks kept in memory
-
-_REMEDIES = {  # by S3 error code: the reason, and what the user can do
-    "NoSuchBucket": "there is no such bucket: check the URL",
-    "NoSuchKey": "there is no such object: check the URL",
-    "AccessDenied": "access denied: grant s3:GetObject on it, or name a role in imageReadRole",
-    "InvalidObjectState": "it is archived: restore it first",
-    "ExpiredToken": "the credentials have expired: renew them",
-    "InvalidRange": "it is empty: upload it again",
-}
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +41,25 @@ class StoredFile:
     head: bytes
 
 
-def find_stored_file(url: str, path: str, read_role: str | None) -> StoredFile:
+def find_stored_file(
+    url: str, path: str, read_role: str | None, stop: Event | None = None
+) -> StoredFile:
     """Look up the version, size and first bytes of an image's file.
 
     Args:
         url: URL of the image, from the request.
         path: Path of the file, if it is not in S3.
         read_role: IAM role to read S3 with, or None for the process's own identity.
+        stop: Ends the repetitions of a request that S3 does not answer.
 
     Raises:
-        ImageError: The file does not exist, is empty, or access is denied.
+        ImageUnreachableError: The file does not exist, access is denied, or S3 does not answer.
+        ImageError: The file is empty.
     """
-    address = bucket_and_key(url)
-    found = _s3_object(url, *address, read_role) if address else _local_file(url, path)
+    in_s3 = bucket_and_key(url) is not None
+    found = _s3_object(url, read_role, stop) if in_s3 else _local_file(url, path)
     if not found.size:
-        raise ImageError(f"{url}: {_REMEDIES['InvalidRange']}.")
+        raise ImageError(empty_file(url))
     return found
 
 
@@ -71,7 +69,9 @@ class RangeReader:
     Made for headers: their fields lie close together and are read several times.
     """
 
-    def __init__(self, url: str, path: str, read_role: str | None, size: int) -> None:
+    def __init__(
+        self, url: str, path: str, read_role: str | None, size: int, stop: Event | None = None
+    ) -> None:
         """Read nothing yet.
 
         Args:
@@ -79,18 +79,21 @@ class RangeReader:
             path: Path of the file, if it is not in S3.
             read_role: IAM role to read S3 with, or None for the process's own identity.
             size: Size of the file in bytes.
+            stop: Ends the repetitions of a request that S3 does not answer.
         """
         self._url = url
         self._path = path
         self._read_role = read_role
         self._size = size
+        self._stop = stop
         self._chunk = lru_cache(_CHUNKS)(self._fetch)
 
     def __call__(self, start: int, count: int) -> bytes:
         """Read `count` bytes from offset `start`; fewer at the end of the file.
 
         Raises:
-            ImageError: The file no longer exists, or access is denied.
+            ImageUnreachableError: The file no longer exists, access is denied, or S3 does not
+                answer.
         """
         stop = min(start + count, self._size)
         if start >= stop:
@@ -105,9 +108,9 @@ class RangeReader:
         return body[start - first * _CHUNK : stop - first * _CHUNK]
 
     def _fetch(self, start: int, stop: int) -> bytes:
-        address = bucket_and_key(self._url)
-        if address:
-            answer = _get(self._url, *address, self._read_role, f"bytes={start}-{stop - 1}")
+        if bucket_and_key(self._url):
+            byte_range = f"bytes={start}-{stop - 1}"
+            answer = _get(self._url, self._read_role, byte_range, self._stop)
             return bytes(answer["Body"])
         return _read_local(self._url, self._path, start, stop - start)
 
@@ -116,7 +119,7 @@ def _local_file(url: str, path: str) -> StoredFile:
     try:
         state = Path(path).stat()
     except OSError as error:
-        raise ImageError(f"{url} cannot be read: {error.strerror}.") from error
+        raise ImageUnreachableError(f"{url} cannot be read: {error.strerror}.") from error
     head = _read_local(url, path, 0, _HEAD)
     return StoredFile(f"{state.st_size}-{state.st_mtime_ns}", state.st_size, head)
 
@@ -127,33 +130,31 @@ def _read_local(url: str, path: str, start: int, count: int) -> bytes:
             file.seek(start)
             return file.read(count)
     except OSError as error:
-        raise ImageError(f"{url} cannot be read: {error.strerror}.") from error
+        raise ImageUnreachableError(f"{url} cannot be read: {error.strerror}.") from error
 
 
-def _get(url: str, bucket: str, key: str, read_role: str | None, byte_range: str) -> dict[str, Any]:
+def _get(url: str, read_role: str | None, byte_range: str, stop: Event | None) -> dict[str, Any]:
     """S3's answer to GetObject for a byte range, with the body read."""
-    try:
-        answer = clients.client("s3", read_role).get_object(
-            Bucket=bucket, Key=key, Range=byte_range
-        )
-        return {**answer, "Body": answer["Body"].read()}
-    except ClientError as error:
-        raise ImageError(f"{url}: {_reason(error, read_role)}.") from error
-    except BotoCoreError as error:
-        raise ImageError(f"{url}: S3 cannot be reached as configured: {error}") from error
+    address = bucket_and_key(url)
+    assert address
+    bucket, key = address
+
+    def request() -> dict[str, Any]:
+        s3 = clients.client("s3", read_role, attempts=1)  # `until_answered` repeats the request
+        answer = s3.get_object(Bucket=bucket, Key=key, Range=byte_range)
+        body = answer["Body"].read()
+        if match := _CONTENT_RANGE.match(answer.get("ContentRange", "")):
+            expected = int(match[2]) - int(match[1]) + 1
+            if len(body) != expected:
+                raise IncompleteReadError(actual_bytes=len(body), expected_bytes=expected)
+        return {**answer, "Body": body}
+
+    return until_answered(request, url, read_role, stop)
 
 
-def _s3_object(url: str, bucket: str, key: str, read_role: str | None) -> StoredFile:
+def _s3_object(url: str, read_role: str | None, stop: Event | None) -> StoredFile:
     # one request gives version, size and format, and needs only the permission s3:GetObject
-    answer = _get(url, bucket, key, read_role, f"bytes=0-{_HEAD - 1}")
-    total = re.search(r"/(\d+)$", answer.get("ContentRange", ""))
-    size = int(total[1]) if total else int(answer["ContentLength"])
+    answer = _get(url, read_role, f"bytes=0-{_HEAD - 1}", stop)
+    total = _CONTENT_RANGE.match(answer.get("ContentRange", ""))
+    size = int(total[3]) if total else int(answer["ContentLength"])
     return StoredFile(str(answer["ETag"]).strip('"'), size, answer["Body"])
-
-
-def _reason(error: ClientError, read_role: str | None) -> str:
-    """Why S3 or STS refused, and the remedy."""
-    code = str(error.response.get("Error", {}).get("Code", "unknown"))
-    if error.operation_name == "AssumeRole":
-        return f"imageReadRole {read_role} cannot be assumed ({code}): check its trust policy"
-    return _REMEDIES.get(code, f"S3 refused to read it ({code})")

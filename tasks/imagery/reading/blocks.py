@@ -44,6 +44,30 @@ def any_stored(image: Image, dataset: Any, window: Window) -> bool:  # noqa: ANN
     return image.driver != "GTiff" or any(_stored_size(dataset, *block) for block in blocks)
 
 
+def stored_ranges(image: Image, dataset: Any, window: Window) -> list[tuple[int, int]]:  # noqa: ANN401
+    """Where the blocks that intersect a window are stored.
+
+    Args:
+        image: The image.
+        dataset: The image's open dataset.
+        window: Window in pixels of the full image.
+
+    Returns:
+        Offset and count of bytes of each block that is stored, in the order of the file. In formats
+        without a block index, one range: the share of the file that the window's rows would have
+        if all rows took as many bytes.
+    """
+    if image.driver != "GTiff":
+        first = image.stored_bytes * window.row_off // image.height
+        return [(first, -(-image.stored_bytes * window.height // image.height))]
+    ranges = (
+        (_item(dataset, "OFFSET", *block, band), _item(dataset, "SIZE", *block, band))
+        for block in _each(*_block_range(image, window))
+        for band in _stored_bands(dataset)
+    )
+    return sorted((offset, size) for offset, size in ranges if size)
+
+
 def block_slices(image: Image, window: Window, within: Window) -> tuple[slice, slice]:
     """Slices that select the blocks of `window` in an array of the blocks of `within`."""
     rows, columns = _block_range(image, window)
@@ -73,7 +97,15 @@ def _each(rows: slice, columns: slice) -> Iterator[tuple[int, int]]:
 
 def _stored_size(dataset: Any, row: int, column: int) -> int:  # noqa: ANN401
     """Stored bytes of a block of a TIFF, summed over the bands if each has its own blocks."""
+    return sum(_item(dataset, "SIZE", row, column, band) for band in _stored_bands(dataset))
+
+
+def _stored_bands(dataset: Any) -> range:  # noqa: ANN401
+    """The bands of a TIFF that have blocks of their own: the first stands for all that share."""
     separate = dataset.interleaving is not None and dataset.interleaving.name == "band"
-    item = f"BLOCK_SIZE_{column}_{row}"
-    bands = range(1, dataset.count + 1 if separate else 2)
-    return sum(int(dataset.get_tag_item(item, "TIFF", bidx=band) or 0) for band in bands)
+    return range(1, dataset.count + 1 if separate else 2)
+
+
+def _item(dataset: Any, name: str, row: int, column: int, band: int) -> int:  # noqa: ANN401
+    """An entry of the block index of a TIFF: OFFSET or SIZE in bytes; 0 for an absent block."""
+    return int(dataset.get_tag_item(f"BLOCK_{name}_{column}_{row}", "TIFF", bidx=band) or 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from threading import Event
 from typing import Any
 
 from rasterio.windows import Window
@@ -16,8 +17,8 @@ from tasks.imagery.reading.windows import slices
 class Decoder:
     """Decodes windows of an image, always in the same thread, with a dataset of its own."""
 
-    def __init__(self, image: Image, read_role: str | None) -> None:
-        self._image, self._read_role = image, read_role
+    def __init__(self, image: Image, read_role: str | None, stop: Event) -> None:
+        self._image, self._read_role, self._stop = image, read_role, stop
         self._dataset: Any = None
         self._open = ExitStack()
 
@@ -25,7 +26,8 @@ class Decoder:
     def dataset(self) -> Any:  # noqa: ANN401 - rasterio has no types
         """The open dataset, inside a `gdal_environment`."""
         if self._dataset is None:
-            self._dataset = self._open.enter_context(open_dataset(self._image, self._read_role))
+            opened = open_dataset(self._image, self._read_role, self._stop)
+            self._dataset = self._open.enter_context(opened)
         return self._dataset
 
     def decode(self, window: Window, band: Band) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import groupby
+from itertools import count, groupby
 from threading import Event
 
 import numpy as np
@@ -22,15 +22,17 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from tasks.aws import clients
-from tasks.errors import ImageChangedError, ImageError
+from tasks.errors import ImageChangedError, ImageError, ImageUnreachableError
 from tasks.grid.tiles import Tile
 from tasks.imagery.environment import MEBIBYTE, gdal_environment
 from tasks.imagery.image import Image
 from tasks.imagery.opening.dataset import check_unchanged
+from tasks.imagery.opening.stored_file import RangeReader
 from tasks.imagery.reading.bands import Band, Strip
-from tasks.imagery.reading.blocks import absent_blocks_are_blank, any_stored
+from tasks.imagery.reading.blocks import absent_blocks_are_blank, any_stored, stored_ranges
 from tasks.imagery.reading.buffers import BufferPool
 from tasks.imagery.reading.decoder import Decoder
+from tasks.imagery.reading.failed_reads import FailedReads
 from tasks.imagery.reading.tile_pixels import AbsentTile, ReadTile, UnreadTile
 from tasks.imagery.reading.validity import needs_mask, valid_by_value
 from tasks.imagery.reading.windows import (
@@ -39,10 +41,16 @@ from tasks.imagery.reading.windows import (
     halves,
     spans,
 )
+from tasks.settings import settings
 
 _ATTEMPTS = 3
-_MAX_FAILING = 240.0  # seconds that failed reads of a region may take in total
+_DAMAGED_ATTEMPTS = 5  # of a tile whose bytes arrived from S3 whole before each of them
 _PAUSE = 0.25  # seconds before the second attempt; four times as long before each further one
+_LONGEST_PAUSE = 4.0
+_MOST_RANGES = 16  # that are fetched of a tile, evenly spread over its blocks
+_MOST_BYTES = 8 << 20  # of such a range
+_ONCE = Event()  # set: ends the repetitions of a request before they begin
+_ONCE.set()
 
 
 def read_tiles(
@@ -59,7 +67,8 @@ def read_tiles(
 
     Yields:
         The pixels of each tile; or an `AbsentTile` if the file stores no block of it; or an
-        `UnreadTile` with the reason, after three failed attempts.
+        `UnreadTile` with the reason, if the file is damaged there, or could not be fetched for
+        `SWATH_READ_PATIENCE`.
 
     Raises:
         ImageChangedError: The image is no longer the version that was opened.
@@ -99,33 +108,64 @@ class _StripReader:
         self.stop = Event()
         self._image = image
         self._read_role = read_role
-        self._decoder, self._second_decoder = (Decoder(image, read_role) for _ in range(2))
+        self._decoder, self._second_decoder = (
+            Decoder(image, read_role, self.stop) for _ in range(2)
+        )
         self._second = second
         self._previous: list[Strip] = []
         self._memory = BufferPool()
         self._key: str | None = None
-        self._failing = 0.0  # seconds spent in failed reads
-        self._unreachable = ""  # the reason why the image cannot be read any more, or ""
+        self._failed = FailedReads(settings().read_patience)
 
     def read(self, row: list[Tile]) -> list[ReadTile]:
         """Read one row of tiles as a strip; if that fails, read each tile by itself."""
-        reason = ""
         for attempt in range(_ATTEMPTS):
-            if self._unreachable:
-                break
-            if attempt:
-                self.stop.wait(_PAUSE * 4 ** (attempt - 1))
-            found, reason = self._attempt(row)
+            found, _ = self._attempt(row)
             if found or self.stop.is_set():
                 return found
-        if self._unreachable or len(row) == 1:
-            return [UnreadTile(tile, self._unreachable or reason) for tile in row]
-        single: list[ReadTile] = []
-        for tile in row:  # one damaged block must not fail the tiles beside it
-            found, reason = ([], self._unreachable) if self._unreachable else self._attempt([tile])
-            single += found or [UnreadTile(tile, reason)]
+            if self._failed.exhausted:
+                break
+            self._pause(attempt)
+        single = [self._read_alone(tile) for tile in row]  # a damaged block fails only its tiles
         self._previous = []
         return single
+
+    def _read_alone(self, tile: Tile) -> ReadTile:
+        """Read a tile, as often as its bytes cannot be fetched and the patience lasts."""
+        whole = 0
+        for attempt in count():
+            found, reason = self._attempt([tile])
+            if found:
+                return found[0]
+            if self._failed.exhausted or self.stop.is_set():
+                return UnreadTile(tile, reason, unreachable=True)
+            whole += self._arrives(tile)
+            if whole == (_DAMAGED_ATTEMPTS if self._image.in_s3 else 1):
+                self._failed.clear()
+                break
+            self._pause(attempt)
+        return UnreadTile(tile, reason)
+
+    def _arrives(self, tile: Tile) -> bool:
+        """Whether the stored bytes of a tile can be fetched whole, so that they are damaged.
+
+        GDAL's errors do not tell.
+        """
+        image = self._image
+        if not image.in_s3:
+            return True
+        fetch = RangeReader(image.url, image.path, self._read_role, image.stored_bytes, _ONCE)
+        try:
+            with self._environment():
+                ranges = stored_ranges(image, self._decoder.dataset, tile.window)
+            for first, size in ranges[:: -(-len(ranges) // _MOST_RANGES) or 1]:
+                fetch(first, min(size, _MOST_BYTES))
+        except (ImageUnreachableError, RasterioError, BotoCoreError, ClientError):
+            return False
+        return True
+
+    def _pause(self, attempt: int) -> None:
+        self.stop.wait(min(_LONGEST_PAUSE, _PAUSE * 4.0 ** min(attempt, 9)))
 
     def close(self) -> None:
         """Close the datasets; must be called in the thread that reads."""
@@ -135,27 +175,27 @@ class _StripReader:
 
     def _attempt(self, row: list[Tile]) -> tuple[list[ReadTile], str]:
         """Read one row of tiles; on failure return no tiles and the reason."""
+        if self._failed.given_up or self.stop.is_set():
+            return [], self._failed.given_up
         began = time.monotonic()
         try:
             self._cache = block_cache(row, self._image)
             with self._environment():
-                return self._row(row), ""
+                found = self._row(row)
         except ImageChangedError:
             raise
-        except (ImageError, BotoCoreError, ClientError) as error:
+        except ImageError as error:  # S3 was asked again for as long as it may help
             self.close()
-            # the S3 client has retried already: for the next tile it would wait as long again
-            self._unreachable = str(error)
-            return [], self._unreachable
+            self._failed.given_up = str(error)
+            return [], str(error)
+        except (BotoCoreError, ClientError) as error:
+            return [], self._failed.add(f"no credentials to read S3 with: {error}", began)
         except RasterioError as error:
             self.close()
             cause = error.__cause__ or error.__context__
-            reason = f"{error} ({cause})" if cause else str(error)
-            self._failing += time.monotonic() - began
-            # an unresponsive server must not block the job for hours
-            if self._failing > _MAX_FAILING:
-                self._unreachable = f"{self._failing:.0f} s of failed reads, the last one: {reason}"
-            return [], reason
+            return [], self._failed.add(f"{error} ({cause})" if cause else str(error), began)
+        self._failed.clear()
+        return found, ""
 
     def _environment(self) -> AbstractContextManager[None]:
         """Entered for each strip, so that credentials are renewed before they expire."""
@@ -170,7 +210,7 @@ class _StripReader:
             self._key = key
         parts = spans(row, self._image)
         strips = [self._strip(window) for window, _ in parts]
-        check_unchanged(self._image, self._read_role)
+        check_unchanged(self._image, self._read_role, self.stop)
         self._previous = strips
         return [
             AbsentTile(tile) if self._absent(tile) else strip.tile(tile)

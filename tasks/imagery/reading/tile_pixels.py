@@ -88,10 +88,13 @@ class UnreadTile:
     Attributes:
         tile: The tile.
         reason: The reason for the last failed attempt.
+        unreachable: Whether the file could not be fetched, so that a later attempt may succeed;
+            otherwise it was fetched and is damaged.
     """
 
     tile: Tile
     reason: str
+    unreachable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
