@@ -16,6 +16,7 @@ from rich.text import Text
 from deployments.watch import progress_text
 from flows.announce import status_of
 from flows.image_runs import find_run
+from flows.restarts import has_ended
 from tasks.errors import StackError
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
@@ -48,7 +49,7 @@ def _wait(request: Request, url: str, message_id: str, console: Console) -> JobS
     with get_client(sync_client=True) as client, console.status("") as status:
         for run in _records(client, request, url, message_id):
             now = _progress(client, run)
-            if now != text and not (run and run.state and run.state.is_final()):
+            if now != text and not (run and has_ended(run)):
                 text = now
                 status.update(Text(f"{url}: {text}"))
                 if not console.is_terminal:
@@ -77,7 +78,7 @@ def _records(
             )
             answered = time.monotonic()
             yield run
-            if run and run.state and run.state.is_final():
+            if run and has_ended(run):
                 return
         except (httpx.HTTPError, ObjectNotFound) as error:
             if time.monotonic() > answered + _PATIENCE or isinstance(error, ObjectNotFound):

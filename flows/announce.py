@@ -1,20 +1,29 @@
 """Status messages of image runs on the operator's SNS topic.
 
-Each run publishes STARTED, IN_PROGRESS, and one final status: SUCCESS, PARTIAL or FAILED.
+Each run publishes STARTED, IN_PROGRESS, and one final status: SUCCESS, PARTIAL or FAILED. A run
+that is started again publishes STARTED again.
+
+Who publishes the final status claims that first, by a label of the run which changes as long as the
+claimant lives: the run's own hook, or a sensor if no hook did, or if the claimant died.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.runtime import flow_run as this_flow_run
+from prefect.types import KeyValueLabels
 
+from flows.alive import beating
+from flows.run_records import write_labels
 from tasks.reporting.status import JobStatus, Status, image_id_of, publish_status
 from tasks.request import Request
 from tasks.settings import settings
@@ -25,12 +34,29 @@ PARTIAL = "Partial"
 ANNOUNCED = "swath.announced"
 """Label of a flow run: whether its final status was published."""
 
+CLAIM = "swath.announcing"
+"""Label of a flow run: who is publishing its final status, and a sign of that one's life."""
+
+RESTARTS = "swath.restarts"
+"""Label of a flow run: how often a sensor has started it again, as its process had died."""
+
+_SETTLE = 1.0  # seconds after which a claim is read again, as another sensor may have made one
+
 
 def announce_start(request: Request, image_url: str) -> None:
     """Publish STARTED for this image's run; a retry of the run in Prefect publishes it again."""
-    if this_flow_run.run_count > 1:  # then its final status has to be published again too
-        _label(UUID(this_flow_run.id), announced=False)
+    if this_flow_run.run_count > 1:
+        _forget_end(UUID(this_flow_run.id))
     announce(request, image_url, JobStatus.STARTED, "the image is being opened")
+
+
+def _forget_end(run_id: UUID) -> None:
+    """Have the end of a run that is started again published again; a user's retry has all tries."""
+    with get_client(sync_client=True) as client:
+        new: KeyValueLabels = {ANNOUNCED: False, CLAIM: ""}
+        if client.read_flow_run(run_id).labels.get(ANNOUNCED):
+            new[RESTARTS] = 0
+        write_labels(client, run_id, new)
 
 
 def announce(request: Request, image_url: str, status: JobStatus, message: str) -> None:
@@ -59,18 +85,57 @@ def announce_end(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[An
 
     If that fails, the run does not get the label `ANNOUNCED`, and the sensor publishes it later.
     """
-    request = flow_run.parameters.get("request")
+    with get_client(sync_client=True) as client:
+        labels = client.read_flow_run(flow_run.id).labels
+        if not labels.get(ANNOUNCED) and not labels.get(CLAIM):
+            _announce_as(_claim(client, flow_run), client, flow_run, state)
+
+
+def announce_missed_end(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Publish the final status of a run whose own process did not.
+
+    Args:
+        client: Client of Prefect.
+        run: The run as it was read. If its end was claimed, then by one who died.
+    """
+    now = client.read_flow_run(run.id)
+    if (
+        now.state is None
+        or now.labels.get(ANNOUNCED)
+        or now.labels.get(CLAIM) != run.labels.get(CLAIM)
+    ):
+        return  # another sensor has announced it since, or is about to
+    claim = _claim(client, now)
+    time.sleep(_SETTLE)
+    if str(client.read_flow_run(run.id).labels.get(CLAIM)).startswith(claim):
+        _announce_as(claim, client, now, now.state)
+
+
+def _claim(client: SyncPrefectClient, run: FlowRun) -> str:
+    """Claim the end of a run; returns what the value of the label begins with."""
+    claim = f"{uuid4()} "
+    write_labels(client, run.id, {CLAIM: claim})
+    return claim
+
+
+def _announce_as(claim: str, client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:
+    """Publish the final status of a run, and label the run if that succeeded."""
+    with beating(run.id, CLAIM, who=claim):
+        announced = _publish_end(run, state)
+    write_labels(client, run.id, {ANNOUNCED: announced, CLAIM: ""})
+
+
+def _publish_end(run: FlowRun, state: State[Any]) -> bool:
+    request = run.parameters.get("request")
     fields = request if isinstance(request, dict) else {}
     urls = fields.get("imageUrls") or [""]
-    image_url = flow_run.parameters.get("image_url")
-    announced = True
-    if image_url is not None or len(urls) == 1:  # otherwise each image has a run of its own
-        job_id = str(fields.get("jobId", ""))
-        image_id = image_id_of(job_id, image_url or urls[0])
-        message = state.message or state.name or "no reason is known"
-        started = flow_run.expected_start_time
-        announced = _publish(job_id, image_id, status_of(state), message, started)
-    _label(flow_run.id, announced=announced)
+    image_url = run.parameters.get("image_url")
+    if image_url is None and len(urls) > 1:
+        return True  # each image has a run of its own
+    job_id = str(fields.get("jobId", ""))
+    image_id = image_id_of(job_id, image_url or urls[0])
+    message = state.message or state.name or "no reason is known"
+    return _publish(job_id, image_id, status_of(state), message, run.expected_start_time)
 
 
 def status_of(state: State[Any] | None) -> JobStatus:
@@ -80,11 +145,6 @@ def status_of(state: State[Any] | None) -> JobStatus:
     if state.name == PARTIAL:  # of any type: it was COMPLETED in Swath 0.2
         return JobStatus.PARTIAL
     return JobStatus.SUCCESS if state.is_completed() else JobStatus.FAILED
-
-
-def _label(run_id: UUID, *, announced: bool) -> None:
-    with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(run_id, {ANNOUNCED: announced})
 
 
 def _publish(

@@ -29,7 +29,12 @@ UNFINISHED = [
 
 
 def cancel_regions(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001
-    """Cancel all regions of an image's run that ended early: a hook of its flow.
+    """Cancel all regions of an image's run that ended early: a hook of its flow."""
+    cancel_children(flow_run)
+
+
+def cancel_children(flow_run: FlowRun) -> None:
+    """Cancel all regions of an image's run.
 
     Raises:
         Exception: The first error, raised after all other regions were cancelled.

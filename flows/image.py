@@ -14,11 +14,13 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import flows.secret_blocks  # noqa: F401 - so that requests may name Secret blocks
+from flows.alive import alive
 from flows.announce import PARTIAL, announce, announce_end, announce_start, status_of
-from flows.cancel import cancel_regions
+from flows.cancel import cancel_children, cancel_regions
 from flows.image_runs import add_tags, run_name
 from flows.regions import MAX_CONCURRENT, run_regions
 from flows.report import PICTURE_SIZE, report
+from flows.restarts import end_crashed
 from flows.run_form import RequestInForm
 from flows.throughput import throughput_of
 from tasks.errors import SwathError
@@ -47,7 +49,7 @@ def _name() -> str:
     task_runner=_TASKS,
     on_completion=[announce_end],
     on_failure=[cancel_regions, announce_end],
-    on_crashed=[cancel_regions, announce_end],
+    on_crashed=[end_crashed],
     on_cancellation=[cancel_regions, announce_end],
 )
 def image(
@@ -67,12 +69,13 @@ def image(
             made of the answers that are kept.
     """
     add_tags(request)
-    if image_url is None and len(request.image_urls) > 1:
-        return _each(request, region_size, ask=ask)
-    try:
-        return _work(request, image_url or request.image_urls[0], region_size, ask=ask)
-    except SwathError as error:  # its message is complete without a traceback
-        return Failed(message=str(error), data=error)
+    with alive(on_cancel=cancel_children):
+        if image_url is None and len(request.image_urls) > 1:
+            return _each(request, region_size, ask=ask)
+        try:
+            return _work(request, image_url or request.image_urls[0], region_size, ask=ask)
+        except SwathError as error:  # its message is complete without a traceback
+            return Failed(message=str(error), data=error)
 
 
 def _work(request: Request, url: str, region_size: int | None, *, ask: bool) -> State[Summary]:

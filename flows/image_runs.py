@@ -1,4 +1,4 @@
-"""The runs of the image deployment: the sensor creates them, and marks lost ones as Crashed."""
+"""The runs of the image deployment: the sensor creates them, and replaces those that were lost."""
 
 from __future__ import annotations
 
@@ -25,20 +25,15 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run as this_flow_run
-from prefect.states import Crashed
 
-from flows.announce import ANNOUNCED, announce_end, status_of
-from flows.cancel import cancel_regions, never_started, stop_task
-from flows.run_records import log_errors, read_pages
-from tasks.aws import ecs
+from flows.announce import ANNOUNCED, announce_missed_end
+from flows.cancel import cancel_children
+from flows.restarts import RunObserver, has_ended, replace_lost, will_restart
+from flows.run_records import log_errors, read_pages, write_labels
 from tasks.errors import RequestError
 from tasks.grid.tiles import Region
-from tasks.reporting.status import JobStatus
 from tasks.request import Request
 from tasks.request.locations import file_name
-
-HOOKS = timedelta(seconds=30)
-"""How long a run's own hooks may take after its end to announce it."""
 
 FIRST_CHECK = timedelta(days=1)
 """How long ago a run may have ended for a sensor's first check to announce it."""
@@ -48,7 +43,6 @@ IMAGE_TAG = "image"
 
 _LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks
 _INTERVAL = 5.0  # seconds between two checks
-_MESSAGE = "swath.message"  # label: id of the message that a run was created for
 _SOON = timedelta(minutes=1)  # a run that is due later than this was postponed by a user
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
 _SHARED_QUEUE = "default"  # work queue of all deployments that name none
@@ -97,6 +91,7 @@ class ImageRuns:
     def __init__(self, name: str) -> None:
         self.name = name
         self._reconciled = -_INTERVAL  # seconds of the monotonic clock
+        self._observer = RunObserver()
 
     def waiting(self) -> int:
         """Count the runs that wait to start: for a slot of the deployment's limit, or a worker.
@@ -119,8 +114,8 @@ class ImageRuns:
         """Create the run of one image, or find it if it exists.
 
         The idempotency key is the identity of the work and the number of the attempt, so a message
-        that is delivered or sent twice has one run. A new message for work that ended without
-        SUCCESS has a new run.
+        that is delivered or sent twice has one run. A new message for work that has ended, with
+        SUCCESS too, has a new run: it asks the model only for what is missing.
 
         Returns:
             The flow run's id.
@@ -132,12 +127,17 @@ class ImageRuns:
         attempts = (
             self._create(request, image_url, message_id, key) for key in _keys(request, image_url)
         )
-        return next(run.id for run in attempts if _serves(run, message_id))
+        run = next(run for run in attempts if _serves(run, message_id))
+        if not run.labels.get(_label_of(message_id)):  # it serves another message too
+            with get_client(sync_client=True) as client:
+                write_labels(client, run.id, {_label_of(message_id): True})
+        return run.id
 
     def reconcile(self) -> None:
         """Correct runs whose record in Prefect differs from what happened to them.
 
-        - A run that does not start in time, or whose ECS task has stopped, is ended as Crashed.
+        - A run that does not start in time, whose ECS task has stopped, or whose process shows no
+          life, is started again or ended as Crashed (`flows/restarts.py`).
         - A run that has ended without its hooks announcing it is announced, and its regions are
           cancelled.
         - The deployment's work queue gets the deployment's concurrency limit.
@@ -152,14 +152,26 @@ class ImageRuns:
         started = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         with get_client(sync_client=True) as client:
             # all are read first: ending a run would change the pages that follow
-            for run in list(self._read(client, started)):
-                self._try(_end_lost, client, run)
+            runs = list(self._read(client, started))
+            for run in runs:
+                self._try(self._replace_lost, client, run)
             # page by page to save memory: each run has the whole request as a parameter
             for run in self._read(client, _ENDED, ended):
-                hooks_may_run = run.end_time is None or run.end_time > now - HOOKS
-                if run.run_count == 0 or not hooks_may_run:  # a run that never began has no hooks
-                    self._try(_announce_missed_end, client, run)
+                self._try(self._finish, client, run)
             self._limit_work_queue(client)  # last, so that an error in it affects no run
+
+    def _replace_lost(self, client: SyncPrefectClient, run: FlowRun) -> None:
+        """Replace a run that has not ended if its process is gone."""
+        if reason := self._observer.reason_lost(run):
+            replace_lost(client, run, reason)
+
+    def _finish(self, client: SyncPrefectClient, run: FlowRun) -> None:
+        """Start a run that crashed again, or announce an end that nobody announces."""
+        if will_restart(run):
+            replace_lost(client, run, (run.state and run.state.message) or "it crashed")
+        elif not run.labels.get(ANNOUNCED) and self._observer.nobody_announces(run):
+            cancel_children(run)
+            announce_missed_end(client, run)
 
     def _limit_work_queue(self, client: SyncPrefectClient) -> None:
         """Set the limit of the deployment's work queue to the deployment's.
@@ -227,7 +239,7 @@ class ImageRuns:
                     name=run_name(image_url, request.job_id),
                     tags=tags(request),
                     idempotency_key=key,
-                    labels={_MESSAGE: message_id},
+                    labels={_label_of(message_id): True},
                 )
             except PrefectHTTPStatusError as error:
                 if error.response.status_code in _REFUSED:
@@ -261,31 +273,13 @@ def _keys(request: Request, image_url: str) -> Iterator[str]:
 
 
 def _serves(run: FlowRun, message_id: str) -> bool:
-    """Whether a message needs no further run: this one is its own, has not ended, or succeeded."""
-    if run.labels.get(_MESSAGE) == message_id or run.state is None or not run.state.is_final():
-        return True
-    return status_of(run.state) is JobStatus.SUCCESS
+    """Whether a message needs no further run: this one is its own, or has not ended.
+
+    One whose process died has not ended, as it is started again or ended as Crashed.
+    """
+    return bool(run.labels.get(_label_of(message_id))) or not has_ended(run)
 
 
-def _end_lost(client: SyncPrefectClient, run: FlowRun) -> None:
-    """End a run as Crashed that did not start in time, or whose ECS task has stopped."""
-    reason = ""
-    if run.state and run.state.is_pending():
-        reason = never_started(run, run.state.timestamp)
-    if not reason and ecs.is_task(run.infrastructure_pid):
-        if not (stopped := ecs.stopped(run.infrastructure_pid)):
-            return
-        run = client.read_flow_run(run.id)  # it may have ended by itself meanwhile
-        reason = f"its ECS task stopped: {stopped}"
-    if reason and run.state and not run.state.is_final():
-        client.set_flow_run_state(run.id, Crashed(message=reason), force=True)
-        stop_task(run, reason)
-
-
-def _announce_missed_end(client: SyncPrefectClient, run: FlowRun) -> None:
-    """Announce a run's end, if that was not done, and cancel its regions that have not ended."""
-    if run.labels.get(ANNOUNCED) or client.read_flow_run(run.id).labels.get(ANNOUNCED):
-        return  # read again, as another sensor may have announced it since
-    if run.state:
-        cancel_regions(None, run, run.state)
-        announce_end(None, run, run.state)
+def _label_of(message_id: str) -> str:
+    """The label of a run that serves a message."""
+    return f"swath.message.{message_id}"

@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 import flows.secret_blocks  # noqa: F401 - so that requests may name Secret blocks
+from flows.alive import alive
 from flows.capacity import capacity_metrics, earlier_estimate
 from flows.image_runs import region_run_name
 from flows.progress import RegionProgress
@@ -94,7 +95,8 @@ def region(
         Number of tiles in each state.
     """
     try:
-        outcome = _work(make_plan(request, image_url, etag), region, work_uri)
+        with alive():
+            outcome = _work(make_plan(request, image_url, etag), region, work_uri)
     except ImageChangedError as error:
         return Failed(name=IMAGE_REPLACED, message=str(error), data=error)
     except SwathError as error:  # its message is complete without a traceback

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from math import isfinite
+from threading import Lock
 from typing import TypeVar
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from prefect.types import KeyValueLabels
 
 _PREFIX = "swath."
 _TIMEOUT = 10.0  # seconds in which Prefect must answer a call that is not retried
+_LABELS = Lock()
 _PAGE = 200  # rows in one answer of Prefect's server, at the most
 
 PREFECT_ERRORS = (httpx.HTTPError, PrefectException, ValueError)
@@ -59,7 +61,17 @@ def write_metrics(metrics: Mapping[str, float]) -> None:
     """Write metrics to the labels of the current flow run; an error is logged."""
     labels: KeyValueLabels = {_PREFIX + name: value for name, value in metrics.items()}
     with log_errors("The metrics of this run"), get_client(sync_client=True) as client:
-        client.update_flow_run_labels(UUID(flow_run.id), labels)
+        write_labels(client, UUID(flow_run.id), labels)
+
+
+def write_labels(client: SyncPrefectClient, run_id: UUID, labels: KeyValueLabels) -> None:
+    """Add labels to a run, or change them.
+
+    One at a time in this process: the server reads all labels of a run, and writes them with the
+    new ones, so that of two at once it may lose one.
+    """
+    with _LABELS:
+        client.update_flow_run_labels(run_id, labels)
 
 
 def read_metric(run: FlowRun, name: str) -> float | None:

@@ -22,10 +22,10 @@ from prefect.states import Completed
 from flows.announce import announce_refusal
 from flows.image_runs import ImageRuns
 from flows.run_records import PREFECT_ERRORS
-from flows.sensor_runs import SensorRuns
+from flows.sensor_runs import SensorRuns, stood_by
 from tasks.errors import RequestError
 from tasks.queue import read_arrivals, request_for
-from tasks.queue.sqs import LONGEST_POLL, VISIBILITY, Message, Queue, open_queue
+from tasks.queue.sqs import VISIBILITY, Message, Queue, open_queue
 from tasks.request import Request
 from tasks.settings import settings
 
@@ -43,7 +43,9 @@ _NO_QUEUE = (
     "worker, then resume the schedule and run the sensor."
 )
 _SLOT_TIMEOUT = 600.0  # seconds in which the sensor before this one must have ended
+_STANDBY_TIMEOUT = 1.0  # the same for one that stood by, which works without a slot too
 _LONGEST_OUTAGE = 600.0  # seconds without an answer of Prefect or SQS, after which a sensor fails
+_POLL = 10.0  # seconds of one receive: between two, the sensor shows that it lives
 _PAUSE = 0.5  # seconds between two counts of the waiting runs
 _LONGEST_PAUSE = 16.0  # seconds between two tries while Prefect or SQS does not answer
 _NO_ANSWER = (*PREFECT_ERRORS, BotoCoreError, ClientError)
@@ -55,9 +57,10 @@ def sensor(until: datetime | None = None) -> State[int]:
     """Drain the queue of requests, creating one image run for each image.
 
     A schedule starts a sensor every hour, which takes over from the one before it. If a sensor is
-    killed, a run that stands by takes over within minutes (`flows/sensor_runs.py`). A concurrency
+    killed, a run that stands by takes over within a minute (`flows/sensor_runs.py`). A concurrency
     limit in Prefect, held by lease, lets `SWATH_SENSORS_PER_QUEUE` of them drain a queue at a time,
-    one by default; and no message is deleted before its runs exist in Prefect.
+    one by default; and no message is deleted before its runs exist in Prefect. A run that stood by
+    does not wait for the slot of the sensor that died, whose lease may last for another minute.
 
     Args:
         until: When to end. None to end when the next sensor has started, or the schedule is paused.
@@ -71,8 +74,9 @@ def sensor(until: datetime | None = None) -> State[int]:
         return Completed(name="No queue", message=_NO_QUEUE, data=0)
     queue = open_queue(settings().queue_url)
     time_left = partial(_seconds_until, until)
-    with _slot(queue, min(time_left(), _SLOT_TIMEOUT)) as acquired:
-        if not acquired:
+    patience = _STANDBY_TIMEOUT if stood_by() else _SLOT_TIMEOUT
+    with _slot(queue, min(time_left(), patience)) as acquired:
+        if not acquired and not stood_by():
             return Completed(message="Another sensor drains the queue.", data=0)
         return _drain(queue, time_left, others)
 
@@ -88,7 +92,7 @@ def _drain(queue: Queue, time_left: Callable[[], float], others: SensorRuns | No
             if others is not None and (ends := others.reason_to_end()):
                 reason, last_error = ends, None
                 break
-            created += _poll(queue, runs, min(time_left(), LONGEST_POLL))
+            created += _poll(queue, runs, min(time_left(), _POLL))
             failures, last_error, answered = 0, None, time.monotonic()
         except _NO_ANSWER as error:
             get_run_logger().warning("Prefect or SQS does not answer: %r", error)

@@ -1,4 +1,4 @@
-"""The runs of the sensor's deployment: which of them drain the queue, and which stands by."""
+"""The runs of the sensor's deployment: which of them drain the queue, and which stand by."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ from prefect.states import Scheduled
 from tasks.settings import settings
 
 STANDBY_TAG = "standby"
-"""Tag of the run that stands by."""
+"""Tag of the runs that stand by."""
 
-STANDBY_DELAY = timedelta(minutes=3)
-"""How long after the last sign of life of the sensors the run that stands by is started."""
+STANDBY_DELAYS = (timedelta(seconds=40), timedelta(seconds=55))
+"""How long after the last sign of life of the sensors each run that stands by is started.
 
-_POSTPONE = 60.0  # seconds between two postponements of the run that stands by
+Longer than a sensor takes between two signs, which is 20 s, and the 10 s that a worker submits a
+run before it is due. There are two, because one that is submitted may be killed with the sensor.
+"""
+
 _CHECK = 10.0  # seconds between two checks whether a run has to end
 
 
@@ -37,18 +40,19 @@ class SensorRuns:
     """The runs of the deployment of the current run, a sensor; none if it has no deployment.
 
     Prefect's schedule starts a sensor every hour, and the one before it ends then. For a sensor
-    that is killed before, there is a run that stands by: it is scheduled in three minutes, and
-    postponed every minute while a sensor works.
+    that is killed before, two runs stand by: they are due in less than a minute, and postponed
+    again and again while a sensor works.
 
     The methods raise `httpx.HTTPError` or `ValueError` if Prefect does not answer.
     """
 
     def __init__(self) -> None:
         self._deployment = UUID(deployment.id) if deployment.id else None
-        self._checked = self._postponed = -_POSTPONE  # seconds of the monotonic clock
+        self._checked = -_CHECK  # seconds of the monotonic clock
+        self._took_over = False
 
     def reason_to_end(self) -> str:
-        """Why the current run has to end, or an empty text; then the run that stands by waits on.
+        """Why the current run has to end, or an empty text; then the runs that stand by wait on.
 
         Prefect is asked every ten seconds at most.
         """
@@ -61,9 +65,7 @@ class SensorRuns:
                 return f"the schedule of {found.name} is paused"
             if self._younger(client) >= settings().sensors_per_queue:
                 return "a younger sensor has started"
-            if time.monotonic() >= self._postponed + _POSTPONE:
-                self._postpone_standby(client)
-                self._postponed = time.monotonic()
+            self._postpone_standby(client)
         self._checked = time.monotonic()
         return ""
 
@@ -84,17 +86,25 @@ class SensorRuns:
         return sum(started is not None and time > started for time in times)
 
     def _postpone_standby(self, client: SyncPrefectClient) -> None:
-        later: State[None] = Scheduled(scheduled_time=datetime.now(UTC) + STANDBY_DELAY)
+        """Postpone the runs that stand by, or create them.
+
+        A sensor begins with new ones, as every postponement adds a state to a run's history.
+        """
         assert self._deployment is not None
-        standby = self._standby(client)
-        for run in standby[1:]:  # two sensors, at a handover, may have created one each
+        found = self._standby(client)
+        kept = found[: len(STANDBY_DELAYS)] if self._took_over else []
+        now = datetime.now(UTC)
+        for number, delay in enumerate(STANDBY_DELAYS):
+            later: State[None] = Scheduled(scheduled_time=now + delay)
+            if number < len(kept):
+                client.set_flow_run_state(kept[number].id, later)
+            else:
+                client.create_flow_run_from_deployment(
+                    self._deployment, name="sensor standby", tags=[STANDBY_TAG], state=later
+                )
+        for run in found[len(kept) :]:  # two sensors, at a handover, may have created some each
             client.delete_flow_run(run.id)
-        if standby:
-            client.set_flow_run_state(standby[0].id, later)
-        else:
-            client.create_flow_run_from_deployment(
-                self._deployment, name="sensor standby", tags=[STANDBY_TAG], state=later
-            )
+        self._took_over = True
 
     def _remove_standby(self, client: SyncPrefectClient) -> None:
         for run in self._standby(client):
@@ -115,6 +125,11 @@ class SensorRuns:
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])), tags=tags
             ),
         )
+
+
+def stood_by() -> bool:
+    """Whether the current run stood by: it starts when the sensors show no sign of life."""
+    return STANDBY_TAG in (flow_run.tags or [])
 
 
 def _is_paused(found: DeploymentResponse) -> bool:

@@ -71,6 +71,11 @@ class Settings(BaseSettings):
         "counted from the last part of it that was read.",
     )
     max_tiles: PositiveInt = Field(2_000_000, description="Maximum number of tiles of one image.")
+    image_attempts: PositiveInt = Field(
+        3,
+        description="Maximum number of starts of an image's run: one whose process dies is started "
+        "again.",
+    )
     region_attempts: PositiveInt = Field(3, description="Maximum number of runs of one region.")
     region_timeout: PositiveFloat = Field(3600.0, description="Maximum seconds of a region's run.")
     start_timeout: PositiveFloat = Field(

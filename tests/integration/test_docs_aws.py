@@ -14,7 +14,7 @@ import yaml
 from cfnlint.decode import decode
 
 from deployments.aws.pool import WORK_POOL
-from flows import image_runs, sensor
+from flows import image_runs, restarts, sensor
 from tasks.queue.sqs import VISIBILITY
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
@@ -155,7 +155,7 @@ def test_times_match_the_code_and_the_template(template: dict[str, Any]) -> None
         f"`it was tried {receives} times: …`",
         f"its slot is free after {sensor.LEASE:.0f} s",
         f"its message is delivered again after {VISIBILITY} s",
-        f"{image_runs.HOOKS.seconds} s later the sensor",
+        f"{restarts.HOOKS.seconds} s later the sensor",
         "if no sensor runs for a day",
     ):
         assert told in prose, told

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect import flow, get_client
+from prefect import flow, get_client, runtime
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State
@@ -18,7 +18,7 @@ from prefect.flows import Flow
 from prefect.states import Crashed, Running
 
 from flows.sensor import sensor
-from flows.sensor_runs import STANDBY_DELAY, STANDBY_TAG, SensorRuns
+from flows.sensor_runs import STANDBY_DELAYS, STANDBY_TAG, SensorRuns
 from tasks.settings import settings
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "always_checked")
@@ -26,16 +26,43 @@ pytestmark = pytest.mark.usefixtures("prefect_api", "always_checked")
 
 @pytest.fixture
 def always_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have each call ask Prefect, and postpone the run that stands by."""
+    """Have each call ask Prefect, and postpone the runs that stand by."""
     monkeypatch.setattr("flows.sensor_runs._CHECK", 0.0)
-    monkeypatch.setattr("flows.sensor_runs._POSTPONE", 0.0)
+
+
+def due_at(run: FlowRun) -> datetime:
+    """When a run that stands by is started."""
+    assert run.next_scheduled_start_time is not None
+    return run.next_scheduled_start_time
+
+
+def standing_by(deployment: UUID) -> list[FlowRun]:
+    """The runs that stand by, the one that is due first before the other."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+        )
+    return sorted(
+        [run for run in runs if STANDBY_TAG in run.tags and run.state_name == "Scheduled"],
+        key=due_at,
+    )
 
 
 @flow
-def watching(checks: int = 1) -> list[str]:
-    """A sensor that does nothing but check some times whether it has to end."""
-    others = SensorRuns()
-    return [others.reason_to_end() for _ in range(checks)]
+def watching() -> list[str]:
+    """A sensor that does nothing but check whether it has to end."""
+    return [SensorRuns().reason_to_end()]
+
+
+@flow
+def watching_twice() -> list[list[tuple[UUID, datetime]]]:
+    """A sensor that checks twice; returns which runs stood by after each check, and until when."""
+    others, seen = SensorRuns(), []
+    for _ in range(2):
+        others.reason_to_end()
+        standby = standing_by(UUID(runtime.deployment.id))
+        seen.append([(run.id, due_at(run)) for run in standby])
+    return seen
 
 
 class Deployment:
@@ -66,12 +93,8 @@ class Deployment:
         return state
 
     def standby(self) -> list[FlowRun]:
-        """The runs that stand by."""
-        with get_client(sync_client=True) as client:
-            runs = client.read_flow_runs(
-                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[self.id]))
-            )
-        return [run for run in runs if STANDBY_TAG in run.tags]
+        """The runs that stand by, the one that is due first before the other."""
+        return standing_by(self.id)
 
     def due(self, moment: datetime) -> set[UUID]:
         """The runs that a worker is given at a moment."""
@@ -92,35 +115,50 @@ def watch() -> Deployment:
     return Deployment(watching)
 
 
-def test_while_a_sensor_works_one_run_stands_by_and_is_postponed(watch: Deployment) -> None:
-    assert watch.run().result() == [""]
-    (first,) = watch.standby()
-    assert watch.run(checks=2).result() == ["", ""]
-    (later,) = watch.standby()
-    assert later.id == first.id
-    assert later.next_scheduled_start_time is not None
-    assert first.next_scheduled_start_time is not None
-    assert later.next_scheduled_start_time > first.next_scheduled_start_time
+def test_while_a_sensor_works_two_runs_stand_by_and_are_postponed() -> None:
+    first, later = Deployment(watching_twice).run().result()
+    assert [run for run, _ in first] == [run for run, _ in later]
+    assert len(first) == len(STANDBY_DELAYS) == 2
+    assert all(old < new for (_, old), (_, new) in zip(first, later, strict=True))
 
 
-def test_of_two_runs_that_stand_by_one_remains(watch: Deployment) -> None:
+def test_a_sensor_begins_with_runs_that_stand_by_of_its_own(watch: Deployment) -> None:
+    """So that the history of a run that is never needed does not grow without an end."""
+    watch.run()
+    before = {run.id for run in watch.standby()}
+    watch.run()
+    assert len(watch.standby()) == 2
+    assert before.isdisjoint(run.id for run in watch.standby())
+
+
+def test_of_many_runs_that_stand_by_two_remain(watch: Deployment) -> None:
     with get_client(sync_client=True) as client:
-        for _ in range(2):
+        for _ in range(4):
             client.create_flow_run_from_deployment(watch.id, tags=[STANDBY_TAG])
     watch.run()
-    assert len(watch.standby()) == 1
+    assert len(watch.standby()) == 2
 
 
-def test_after_the_last_sign_of_life_the_run_that_stands_by_is_started(watch: Deployment) -> None:
+def test_within_a_minute_of_the_last_sign_of_life_both_runs_that_stand_by_are_started(
+    watch: Deployment,
+) -> None:
     watch.run()
     died = datetime.now(UTC)
-    (standby,) = watch.standby()
-    assert standby.id not in watch.due(died + timedelta(minutes=1))  # it would be postponed before
-    assert standby.id in watch.due(died + STANDBY_DELAY)
-    assert watch.run(standby).result() == [""]
-    (next_one,) = [run for run in watch.standby() if run.id != standby.id]
-    assert next_one.state is not None
-    assert next_one.state.is_scheduled()
+    first, second = watch.standby()
+    postponed = died + timedelta(seconds=30)  # a sensor that lives has postponed them before
+    assert {first.id, second.id}.isdisjoint(watch.due(postponed))
+    assert first.id in watch.due(died + STANDBY_DELAYS[0])
+    assert second.id in watch.due(died + STANDBY_DELAYS[1])
+    assert max(STANDBY_DELAYS) < timedelta(minutes=1)
+
+
+def test_if_a_run_that_stood_by_is_killed_too_the_other_takes_over(watch: Deployment) -> None:
+    watch.run()
+    first, second = watch.standby()
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(first.id, Crashed(), force=True)
+    assert watch.run(second).result() == [""]
+    assert len(watch.standby()) == 2
 
 
 def test_a_sensor_ends_when_a_younger_one_has_started(watch: Deployment) -> None:
@@ -129,7 +167,7 @@ def test_a_sensor_ends_when_a_younger_one_has_started(watch: Deployment) -> None
     assert watch.run(young).result() == [""]
     watch.create(Running())
     assert watch.run(old).result() == ["a younger sensor has started"]
-    assert len(watch.standby()) == 1  # it waits on until the younger one postpones it
+    assert len(watch.standby()) == 2  # they wait on until the younger one postpones them
 
 
 def test_a_younger_sensor_that_has_ended_takes_nothing_over(watch: Deployment) -> None:

@@ -46,6 +46,7 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
         "region_workers": 20,
         "read_patience": 30.0,
         "max_tiles": 1000,
+        "image_attempts": 2,
         "region_attempts": 5,
         "region_timeout": 1.5,
         "start_timeout": 2.0,

@@ -1,0 +1,173 @@
+"""Proof of life of runs: their processes show that they live, and end when others ended the run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from datetime import UTC, datetime
+from functools import partial
+from threading import Event, Thread
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.context import FlowRunContext
+from prefect.logging.handlers import APILogWorker
+from prefect.logging.loggers import flow_run_logger
+
+from flows.run_records import client_without_retries, write_labels
+
+ALIVE = "swath.alive"
+"""Label of a flow run, which the run's process changes while it lives."""
+
+BEAT = 10.0
+"""Seconds between two changes of a label that shows life."""
+
+SILENCE = 75.0
+"""Seconds without a change of its label, after which a process counts as dead.
+
+Long enough for several changes to fail, as an overloaded Prefect server may refuse some.
+"""
+
+_CHECK = 3.0  # seconds between two reads of the own run's state
+_GRACE = 3.0  # seconds in which the worker of a cancelled run may end its process
+_LONGEST_GAP = 30.0  # seconds between two observations that count as time observed
+
+_MOST_RUNS = 10_000  # runs that an observer remembers
+
+_logger = logging.getLogger(__name__)
+
+Check = Callable[[SyncPrefectClient, Event], None]
+"""Is called with a client of Prefect, and the event that ends the calls."""
+
+
+class LifeSigns:
+    """Finds out which processes show no more sign of life, by signs that no longer change.
+
+    An observer compares signs with earlier ones, never with a clock of another machine. Time in
+    which it did not observe, for example because Prefect did not answer, does not count.
+    """
+
+    def __init__(self) -> None:
+        self._signs: dict[UUID, tuple[Hashable, float, float]] = {}
+
+    def silent(self, run: UUID, sign: Hashable) -> bool:
+        """Observe a run: whether its sign has not changed for `SILENCE` seconds of observation.
+
+        Args:
+            run: Id of the run.
+            sign: Its sign of life as just read.
+        """
+        now = time.monotonic()
+        last, seconds, observed = self._signs.get(run, (None, 0.0, now))
+        seconds = seconds + min(now - observed, _LONGEST_GAP) if sign == last else 0.0
+        self._signs[run] = (sign, seconds, now)
+        if len(self._signs) > _MOST_RUNS:  # the one that was observed first is over by now
+            self._signs.pop(next(iter(self._signs)))
+        return seconds >= SILENCE
+
+
+def sign_of(run: FlowRun) -> Hashable:
+    """The sign of life of a run as it was read: new with each beat and with each state."""
+    return (run.state_id, run.labels.get(ALIVE))
+
+
+@contextmanager
+def alive(on_cancel: Callable[[FlowRun], None] = lambda _: None) -> Iterator[None]:
+    """While it is open, show that this run's process lives; end the process if the run was ended.
+
+    Runs of deployments only: no other is restarted. The process owns its run as long as the run is
+    in the `Running` state that this process set. If it was cancelled, crashed, scheduled again or
+    taken over by another process, this process ends at once, without another call of the model,
+    anything published, or a state of its own set.
+
+    Args:
+        on_cancel: Is called with the run before the process ends because that was cancelled.
+    """
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None or run.deployment_id is None or run.state is None:
+        yield
+        return
+    with beating(run.id, ALIVE, partial(_end_if_lost, run, on_cancel)):
+        yield
+
+
+@contextmanager
+def beating(
+    run_id: UUID, label: str, check: Check | None = None, *, who: str = ""
+) -> Iterator[None]:
+    """While it is open, change a label of a run every ten seconds, in a thread.
+
+    Args:
+        run_id: The run.
+        label: Name of the label.
+        check: Is called every three seconds.
+        who: Of a claim: the value begins with it, the time follows, and the label has it already.
+    """
+    closed = Event()
+    beat = partial(_beat, run_id, label, check, who, closed)
+    # the context of this run, so that it uses the same Prefect server
+    Thread(target=copy_context().run, args=(beat,), name=label, daemon=True).start()
+    try:
+        yield
+    finally:
+        closed.set()
+
+
+def _beat(run_id: UUID, label: str, check: Check | None, who: str, closed: Event) -> None:
+    """Change the label and call `check` until the event is set; the next try may succeed."""
+    due = time.monotonic() + (BEAT if who else 0.0)  # who claims something has just said so
+    with client_without_retries() as client:
+        while not closed.is_set():
+            try:
+                if time.monotonic() >= due:
+                    write_labels(client, run_id, {label: who + datetime.now(UTC).isoformat()})
+                    due = time.monotonic() + BEAT
+                if check is not None:
+                    check(client, closed)
+            except Exception:
+                _logger.debug("The label %s is not changed", label, exc_info=True)
+            closed.wait(_CHECK)
+
+
+def _end_if_lost(
+    run: FlowRun, on_cancel: Callable[[FlowRun], None], client: SyncPrefectClient, closed: Event
+) -> None:
+    """End this process if its run is no longer in the state that it was given.
+
+    Args:
+        run: The run, as this process got it.
+        on_cancel: As of `alive`.
+        client: Client of Prefect.
+        closed: Set when the flow's function has returned: then the state may be its own again.
+    """
+    states = client.read_flow_run_states(run.id)
+    if (states and states[-1].id == run.state_id) or closed.is_set():
+        return
+    state = states[-1] if states else None
+    reason = f"it is {state.name}" if state else "it was deleted in Prefect"
+    flow_run_logger(run).warning("This process ends, as others ended its run: %s", reason)
+    if state is None or state.type in {StateType.CANCELLING, StateType.CANCELLED}:
+        try:
+            on_cancel(run)
+        except Exception:
+            _logger.debug("The cancelling of %s failed", run.name, exc_info=True)
+    if state is not None and state.is_cancelling():
+        time.sleep(_GRACE)
+    _end_process(run)
+
+
+def _end_process(run: FlowRun) -> None:
+    """End this process, if it was started for a run, without any other code of it running.
+
+    It ends as if it had succeeded: after any other exit status, Prefect would set the state
+    Crashed, although the run may be another process's by now.
+    """
+    if os.environ.get("PREFECT__FLOW_RUN_ID") == str(run.id):
+        APILogWorker.drain_all(timeout=1)
+        os._exit(0)
