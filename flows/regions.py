@@ -17,7 +17,7 @@ from flows.progress import image_progress
 from flows.region import TURN, Turn, client_of
 from flows.region import region as region_flow
 from flows.region_attempt import AbortSignal, run_region
-from tasks.errors import SwathError
+from tasks.errors import ImageUnreachableError, SwathError
 from tasks.grid.tiles import Region
 from tasks.job.kept import Kept
 from tasks.job.turns import MAX_AT_A_TIME, work_in_turn
@@ -99,7 +99,12 @@ def _run_here(work: Sequence[tuple[Any, ...]], abort: AbortSignal) -> list[State
             end = ends[number] = region_flow(*work[number], return_state=True)
             abort.observe(end)
             attempts[number] += 1
-            return not end.is_completed() and attempts[number] < settings().region_attempts
+            if end.is_completed() or attempts[number] < settings().region_attempts:
+                return not end.is_completed()
+            error = end.result(raise_on_failure=False)
+            if isinstance(error, ImageUnreachableError) and not error.partly:
+                abort.reason = str(error)
+            return False
 
         work_in_turn(range(len(work)), run, threads)
     return cast("list[State[Any]]", ends)

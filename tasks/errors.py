@@ -55,7 +55,15 @@ class ImageChangedError(ImageError):
 
 
 class ImageUnreachableError(ImageError):
-    """The file of the image cannot be fetched: it is absent, access is denied, or no answer."""
+    """The file of the image cannot be fetched: it is absent, access is denied, or no answer.
+
+    Attributes:
+        partly: Whether other parts of it could be fetched.
+    """
+
+    def __init__(self, message: str, *, partly: bool = False) -> None:
+        super().__init__(message)
+        self.partly = partly
 
 
 class EndpointError(SwathError):

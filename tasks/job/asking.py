@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from tasks.errors import ImageUnreachableError
 from tasks.grid.tiles import Region, Tile
+from tasks.imagery import ReadTile, UnreadTile
 from tasks.inference.batch import Batch, batch_size, infer
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.model_version import least_score
@@ -99,8 +101,11 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
 
     Raises:
         ImageChangedError: The image was replaced meanwhile.
-        SwathError: The image cannot be read, the endpoint not opened, or the answers not stored.
+        ImageUnreachableError: Tiles could not be fetched. The others were asked for, so that
+            another attempt asks for these alone.
+        SwathError: The endpoint cannot be opened, or the answers not be stored.
     """
+    unreachable: list[str] = []
     with ExitStack() as own:
         thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         # after an error, a batch ends only when its calls in flight do
@@ -123,7 +128,8 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
         size = batch_size(len(tiles), least, client.tiles_per_call)
         batches: deque[BatchEnd] = deque()
         sent = 0
-        with closing(plan.read(tiles)) as pixels:
+        with closing(plan.read(tiles)) as read:
+            pixels = _noting_unreachable(read, unreachable)
             while sent < len(tiles) and not client.stop_reason:
                 batch = Batch()
                 with closing(batch):  # if this run is cancelled, nothing may wait for more tiles
@@ -143,7 +149,20 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
             asking.observer.tiles_done(region, len(not_sent))
         seconds = time.monotonic() - began
         capacity = client.limiter.estimate
+    if unreachable and not client.stop_reason:
+        raise ImageUnreachableError(
+            f"{len(unreachable)} of {len(tiles)} tiles could not be fetched: {unreachable[-1]}",
+            partly=len(unreachable) < len(tiles),
+        )
     return Answers(keeper.results(), seconds, client.stop_reason, client.first_answer, capacity)
+
+
+def _noting_unreachable(tiles: Iterable[ReadTile], reasons: list[str]) -> Iterator[ReadTile]:
+    """The tiles; the reasons why some could not be fetched are added to a list."""
+    for tile in tiles:
+        if isinstance(tile, UnreadTile) and tile.unreachable:
+            reasons.append(tile.reason)
+        yield tile
 
 
 def _failed(tiles: Sequence[Tile], reason: str) -> list[Outcome]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from tasks.errors import ImageChangedError, SwathError
+from tasks.errors import ImageChangedError, ImageUnreachableError, SwathError
 from tasks.grid.tiles import Region
 from tasks.inference import OpenEndpoint
 from tasks.job.asking import Asking
@@ -61,7 +61,8 @@ Work = Callable[[Region, Callable[[], None]], RegionOutcome]
 class _Attempts:
     """The attempts at the regions of an image.
 
-    After the endpoint was given up or the image was replaced, no further region begins.
+    After the endpoint was given up, the image was replaced, or nothing of it could be fetched in
+    all attempts at a region, no further region begins.
 
     Attributes:
         lost: Index of each region that stored no results, with the reason.
@@ -90,6 +91,8 @@ class _Attempts:
             if self._attempts[region.index] < settings().region_attempts and not self._stop:
                 logger.warning("%s is tried again: %s", region.name, error)
                 return True
+            if isinstance(error, ImageUnreachableError) and not error.partly:
+                self._stop = reason
         if reason:
             self.lost[region.index] = reason
         self._observer.region_ended(region, reason)
