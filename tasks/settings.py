@@ -6,11 +6,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ForeignResults(StrEnum):
+    """What happens where the results of another job have the name that a job's would get."""
+
+    VERSION = "version"
+    REPLACE = "replace"
 
 
 class Settings(BaseSettings):
@@ -44,6 +52,12 @@ class Settings(BaseSettings):
         30.0,
         description="Seconds for which a read or write in S3 or on a disk is repeated if it may "
         "succeed later: after a refusal, on a full disk, without a connection.",
+    )
+    foreign_results: ForeignResults = Field(
+        ForeignResults.VERSION,
+        description="Where the results of another job have the name that a job's would get: "
+        "version, the job's own get its identifier in their name; replace, the other's are "
+        "replaced.",
     )
     image_deployment: str = Field(
         "image/image-local", description="Deployment that the sensor runs for each image."

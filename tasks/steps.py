@@ -7,7 +7,6 @@ run name, as Prefect appends a hash to those that it makes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
@@ -22,7 +21,7 @@ from tasks.merge import merge
 from tasks.request import Request
 
 if TYPE_CHECKING:
-    from tasks.publish import Published, ReadDetections
+    from tasks.publish import Provenance, Published, ReadDetections
 
 plan_step = task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)(check_plan)
 infer_step = task(name="infer", task_run_name="batch", cache_policy=NO_CACHE)(infer)
@@ -35,7 +34,7 @@ def publish_step(
     image: Image,
     read_detections: ReadDetections | None,
     ledger: pa.Table,
-    inferred: datetime,
+    provenance: Provenance,
     *,
     preview_size: int | None = None,
 ) -> Published:
@@ -44,7 +43,7 @@ def publish_step(
     from tasks.publish import publish_image  # noqa: PLC0415
 
     return publish_image(
-        request, image, read_detections, ledger, inferred, preview_size=preview_size
+        request, image, read_detections, ledger, provenance, preview_size=preview_size
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.job.observer import SILENT
-from tasks.settings import settings
+from tasks.settings import ForeignResults, settings
 from tasks.storage.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def run_image(
 def local_settings(roots: Sequence[Path], answers: Path | None) -> Iterator[None]:
     """Set allowed roots and the work folder in this thread's settings, and regions here.
 
+    Results of an earlier run under the same names are replaced, whichever job they are of.
+
     Args:
         roots: Local folders in which requests may name files and outputs.
         answers: Folder in which answers are kept, of all jobs together; None for a temporary one.
@@ -78,7 +80,11 @@ def local_settings(roots: Sequence[Path], answers: Path | None) -> Iterator[None
     with (
         nullcontext(answers) if answers else temporary_folder() as work,
         settings.override(
-            local_roots=list(roots), work_uri=str(work), keep_by_job=False, region_deployment=None
+            local_roots=list(roots),
+            work_uri=str(work),
+            keep_by_job=False,
+            foreign_results=ForeignResults.REPLACE,
+            region_deployment=None,
         ),
     ):
         yield

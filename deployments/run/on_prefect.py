@@ -21,7 +21,7 @@ from deployments.run.options import RunOptions
 from deployments.run.server import Server
 from tasks.errors import StackError, SwathError
 from tasks.reporting.summary import IncompleteJobError, Summary
-from tasks.settings import settings
+from tasks.settings import ForeignResults, settings
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
@@ -79,6 +79,7 @@ def run_image(
             os.environ["SWATH_LOCAL_ROOTS"] = json.dumps([str(root) for root in options.roots()])
             os.environ["SWATH_WORK_URI"] = str(options.answers)
             os.environ["SWATH_KEEP_BY_JOB"] = "false"
+            os.environ["SWATH_FOREIGN_RESULTS"] = ForeignResults.REPLACE
             settings.cache_clear()
             if options.fresh:
                 forget_image(request.job_id, image_url)

@@ -33,7 +33,7 @@ from tasks.results.tile_results import without_detections
 from tasks.settings import settings
 
 if TYPE_CHECKING:
-    from tasks.publish import Published, ReadDetections
+    from tasks.publish import Provenance, Published, ReadDetections
     from tasks.publish.preview import FeatureLayer
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _NOT_ASKED = "the model was not asked for it, as only kept answers were to be us
 Merge = Callable[[pa.Table, Algorithm, Grid, pa.Table], pa.Table]
 """`tasks.merge.merge`, or a step of an orchestrator that calls it."""
 
-Publish = Callable[[Request, Image, "ReadDetections | None", pa.Table, datetime], "Published"]
+Publish = Callable[[Request, Image, "ReadDetections | None", pa.Table, "Provenance"], "Published"]
 """`tasks.publish.publish_image`, or a step of an orchestrator that calls it."""
 
 
@@ -189,7 +189,7 @@ def finish_image(
     merged = plan.clip_to_roi(merged)
     failed = status is JobStatus.FAILED
     read_detections = None if failed else partial(results.all_detections, merged)
-    published = _publish(plan, read_detections, ledger, started, publish)
+    published = _publish(plan, read_detections, ledger, publish, status=status, started=started)
     summary = summarise(
         ledger,
         job_id=plan.request.job_id,
@@ -226,19 +226,23 @@ def _publish(
     plan: Plan,
     read_detections: ReadDetections | None,
     ledger: pa.Table,
-    started: datetime,
     publish: Publish | None,
+    *,
+    status: JobStatus,
+    started: datetime,
 ) -> Published:
     """Publish the results of an image.
 
     If every tile failed, an error of the publication is only logged: the reason why the tiles
     failed matters more to users.
     """
-    from tasks.publish import Published, publish_image  # noqa: PLC0415 - late, as in `check_plan`
+    # late, as in `check_plan`
+    from tasks.publish import Provenance, Published, publish_image  # noqa: PLC0415
 
     publish = publish or publish_image
+    provenance = Provenance.of(plan.request, plan.image, ledger, status, started)
     try:
-        return publish(plan.request, plan.image, read_detections, ledger, started)
+        return publish(plan.request, plan.image, read_detections, ledger, provenance)
     except PublishError as error:
         if read_detections is not None:
             raise

@@ -6,20 +6,17 @@
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.features import Features, geolocate
 from tasks.publish.formats import FILE_ENDINGS
+from tasks.publish.image_results import ImageResults, ReadDetections
 from tasks.publish.outputs import check_outputs
-from tasks.publish.publication import (
-    ImageResults,
-    Published,
-    ReadDetections,
-    publish,
-    publish_image,
-)
+from tasks.publish.provenance import Provenance
+from tasks.publish.publication import Published, publish, publish_image
 
 __all__ = [
     "FILE_ENDINGS",
     "FeatureMetadata",
     "Features",
     "ImageResults",
+    "Provenance",
     "Published",
     "ReadDetections",
     "check_outputs",

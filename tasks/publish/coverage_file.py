@@ -14,6 +14,7 @@ from tasks.imagery import Georeference
 from tasks.imagery.georeference.transformers import wrap_near
 from tasks.publish.features import to_world
 from tasks.publish.geoparquet import GEOMETRY_FIELDS, ROW_GROUP, Columns, rows_file
+from tasks.publish.provenance import Provenance
 from tasks.results.coverage import MEASURED
 
 SCHEMA = pa.schema([*MEASURED, *GEOMETRY_FIELDS])
@@ -23,7 +24,9 @@ _TOLERANCE = 0.5  # pixels between a footprint and its tile's edge
 _SAMPLE = 1000  # tiles of a batch, from which the number of segments is chosen
 
 
-def write_coverage(path: Path, ledger: pa.Table, georeference: Georeference | None) -> None:
+def write_coverage(
+    path: Path, ledger: pa.Table, georeference: Georeference | None, provenance: Provenance
+) -> None:
     """Write a ledger as GeoParquet in bounded memory, one row for each tile.
 
     A footprint is the tile's window on the ground, cut at the antimeridian (RFC 7946 §3.1.9). Its
@@ -34,8 +37,9 @@ def write_coverage(path: Path, ledger: pa.Table, georeference: Georeference | No
         path: File to write; its folder exists.
         ledger: Table of `coverage.MEASURED` with all tiles of the image.
         georeference: The image's georeference, or None.
+        provenance: The origin of the file.
     """
-    with rows_file(path, SCHEMA, georeferenced=georeference is not None) as write_rows:
+    with rows_file(path, SCHEMA, provenance, georeferenced=georeference is not None) as write_rows:
         for geometry, columns in _batches(ledger, georeference):
             write_rows(geometry, columns)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from hashlib import sha256
 from math import isfinite
 from typing import Any
 
 import orjson
 import pyarrow as pa
+
+from tasks.publish.provenance import Provenance
 
 RESERVED = frozenset(
     {
@@ -32,27 +33,18 @@ class FeatureMetadata:
     """The metadata that all features of an image share.
 
     Attributes:
-        job_id: Job of the request.
-        image_url: Image that the features were detected in.
-        inference_time: Time of inference, ISO 8601 in UTC to the second: `2026-11-22T10:17:48Z`.
+        provenance: The job, the image and the run; its time is the features' time of inference.
         source_metadata: Metadata read from the image, in OSML's form.
         feature_properties: The request's objects, merged into every feature's properties.
     """
 
-    job_id: str
-    image_url: str
-    inference_time: str
+    provenance: Provenance
     source_metadata: Sequence[Mapping[str, Any]] = ()
     feature_properties: Sequence[Mapping[str, Any]] = ()
 
-    def __post_init__(self) -> None:
-        """Refuse a time without a UTC offset, which would be ambiguous."""
-        if datetime.fromisoformat(self.inference_time).tzinfo is None:
-            raise ValueError(f"inference_time {self.inference_time!r} needs an offset: add a Z.")
-
     def ids_of(self, table: pa.Table) -> list[str]:
         """Ids of detections, 32 hexadecimal digits: the same in every run of the same request."""
-        image = sha256(f"{self.job_id}\0{self.image_url}".encode(errors="replace"))
+        image = sha256(f"{self.provenance.job}\0{self.provenance.image}".encode(errors="replace"))
         ids = []
         for tile, ordinal in zip(*_lists(table, "tile", "ordinal"), strict=True):
             digest = image.copy()

@@ -7,10 +7,11 @@ To add a format:
    file when the context is left. An image can have more features than fit in memory, so a writer
    keeps no more than a few batches. `FeatureBatch` documents its contents: every geometry is valid
    and not empty, or None if the image has no georeference.
-2. Add a line to `FORMATS`: the format's name, the ending of its files and the writer.
+2. Add its name to `FeatureFormat` of `tasks.request`, which outputs name it by.
+3. Add a line to `FORMATS`: the format's name, the ending of its files and the writer.
 
-Each S3 and File output then gets the file, `publish` reports its URI under the
-format's name, and a later run of the same job replaces or removes it. The tests in
+Each S3 and File output that names the format then gets the file, `publish` reports its URI under
+the format's name, and a later run of the same job replaces or removes it. The tests in
 `tests/unit/test_publish_formats.py` run for every line of `FORMATS`; add tests of what is special
 to the format, such as that a reader of the format opens the file. docs/how-it-works.md lists what
 is published.
@@ -27,6 +28,7 @@ from tasks.publish.feature_batches import WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.geojson import geojson_file
 from tasks.publish.geoparquet import geoparquet_file
+from tasks.request import FeatureFormat
 
 
 class OpenWriter(Protocol):
@@ -63,8 +65,8 @@ class Format:
 
 
 FORMATS = {
-    "geojson": Format("geojson", geojson_file),
-    "parquet": Format("parquet", geoparquet_file),
+    FeatureFormat.GEOJSON.value: Format("geojson", geojson_file),
+    FeatureFormat.PARQUET.value: Format("parquet", geoparquet_file),
 }
 """Every format that features are written in, by its name."""
 

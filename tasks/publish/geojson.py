@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +33,7 @@ def geojson_file(
 ) -> Iterator[WriteBatch]:
     """Write features as one FeatureCollection; the same features give the same bytes.
 
-    The foreign member `swath` (RFC 7946 §6.1) has the version of Swath that wrote the file. The
+    The foreign member `swath` (RFC 7946 §6.1), the first one, has the file's provenance. The
     collection's `bbox` is its last member, since it is known only when all features are
     written. It is left out if a feature crosses the antimeridian or no feature is geolocated.
 
@@ -58,7 +57,7 @@ def geojson_file(
                 separator = b",\n"
             extent.add(rounded.bboxes)
 
-        sink.write(OPENING.replace(b"{", b'{"swath":{"version":"%s"},' % version("swath").encode()))
+        sink.write(b'{"swath":' + metadata.provenance.json_bytes + b"," + OPENING[1:])
         yield write
         sink.write(b"\n" + CLOSING.replace(b"}", extent.member + b"}\n"))
 
@@ -106,8 +105,8 @@ class _Rounded(NamedTuple):
 def _lines(batch: FeatureBatch, rounded: _Rounded, metadata: FeatureMetadata) -> Iterator[bytes]:
     shared: dict[str, Any] = {
         "inferenceMetadata": {
-            "jobId": metadata.job_id,
-            "inferenceDT": metadata.inference_time,
+            "jobId": metadata.provenance.job,
+            "inferenceDT": metadata.provenance.time,
         },
         "sourceMetadata": list(metadata.source_metadata),
     }

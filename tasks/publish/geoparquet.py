@@ -1,6 +1,6 @@
 """GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/), a row for each feature or tile.
 
-The metadata of a file has, beside `geo`, the version of Swath that wrote it, as `swath`.
+The metadata of a file has, beside `geo`, its provenance, as `swath`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.publish.provenance import Provenance
 
 ROW_GROUP = 1 << 15  # rows: small enough that a reader of a bbox skips most of a large file
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -71,13 +71,13 @@ def geoparquet_file(
     Yields:
         A function that appends a batch. The file is complete when the context is left.
     """
-    with rows_file(path, SCHEMA, georeferenced=georeferenced) as write_rows:
+    with rows_file(path, SCHEMA, metadata.provenance, georeferenced=georeferenced) as write_rows:
         yield lambda batch: write_rows(batch.features.geometry, _columns(batch, metadata))
 
 
 @contextmanager
 def rows_file(
-    path: Path, schema: pa.Schema, *, georeferenced: bool
+    path: Path, schema: pa.Schema, provenance: Provenance, *, georeferenced: bool
 ) -> Iterator[Callable[[NDArray[np.object_], Columns], None]]:
     """Write rows with a geometry as GeoParquet, in row groups of at least `ROW_GROUP` rows.
 
@@ -88,6 +88,7 @@ def rows_file(
     Args:
         path: File to write; its folder exists.
         schema: Schema of the file, `GEOMETRY_FIELDS` included.
+        provenance: The origin of the file.
         georeferenced: Whether the image has a georeference.
 
     Yields:
@@ -115,7 +116,7 @@ def rows_file(
         if pending:
             write_group()
         geo = _geo(types, extents, georeferenced=georeferenced)
-        writer.add_key_value_metadata({"geo": orjson.dumps(geo), "swath": version("swath")})
+        writer.add_key_value_metadata({"geo": orjson.dumps(geo), "swath": provenance.json_bytes})
 
 
 def _geometry_columns(geometry: NDArray[np.object_]) -> Columns:
@@ -158,7 +159,7 @@ def _columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
     features = batch.features
     table, count = features.table, len(features)
     missing = shapely.is_missing(features.geometry)
-    time = datetime.fromisoformat(metadata.inference_time)
+    time = datetime.fromisoformat(metadata.provenance.time)
     source_metadata = orjson.dumps(list(metadata.source_metadata)).decode()
     return {
         "id": batch.ids,
@@ -172,8 +173,8 @@ def _columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
         "image_geometry": shapely.to_wkb(features.image_geometry, byte_order=1),
         "center_longitude": pa.array(features.centers[:, 0], mask=missing),
         "center_latitude": pa.array(features.centers[:, 1], mask=missing),
-        "job_id": pa.repeat(metadata.job_id, count),
-        "image_url": pa.repeat(metadata.image_url, count),
+        "job_id": pa.repeat(metadata.provenance.job, count),
+        "image_url": pa.repeat(metadata.provenance.image, count),
         "inference_dt": pa.repeat(pa.scalar(time, pa.timestamp("ms", tz="UTC")), count),
         "source_metadata": pa.repeat(source_metadata, count),
         "properties": pa.array(batch.properties, pa.string()),

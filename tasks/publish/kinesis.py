@@ -55,7 +55,7 @@ def write_kinesis(
         PublishError: The stream cannot be written, refused a record at every attempt, or a feature
             is too long for a record.
     """
-    key = metadata.job_id[:_MAX_KEY_LENGTH]
+    key = metadata.provenance.job[:_MAX_KEY_LENGTH]
     max_records = min(batch_size or _MAX_CALL_RECORDS, _MAX_CALL_RECORDS)
     records: list[dict[str, Any]] = []
     size = 0

@@ -1,66 +1,38 @@
 """Publish an image's features and its ledger of tiles to every output of the request.
 
-The files that an image has in one folder or prefix belong together. Files of an earlier run under
-the same names that this run does not replace are removed first, for example the features if now
-every tile failed; then the features are written, and the ledger last.
+The files that an image has in one folder or prefix belong together, and a manifest names them
+(`tasks.publish.claim` says how). Files of an earlier run under the same names that this run does
+not replace are removed first, for example the features if now every tile failed; then the features
+are written, then the ledger, and the manifest last.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tasks.errors import PublishError, SwathError
-from tasks.imagery import Georeference, Image
-from tasks.publish.coverage_file import write_coverage
-from tasks.publish.feature_batches import FeatureBatch, feature_batches
+from tasks.imagery import Image
+from tasks.publish.claim import Claim, claim
 from tasks.publish.feature_metadata import FeatureMetadata
-from tasks.publish.formats import COVERAGE, FILE_ENDINGS, FORMATS
+from tasks.publish.formats import COVERAGE, FILE_ENDINGS
+from tasks.publish.image_results import CountedBatches, ImageResults, ReadDetections
 from tasks.publish.kinesis import write_kinesis
-from tasks.publish.outputs import file_uri
-from tasks.request import FileOutput, KinesisOutput, Output, Request, S3Output
-from tasks.settings import settings
-from tasks.storage import objects
-from tasks.storage.temporary import temporary_folder
+from tasks.publish.local_files import sha256_of, staging_folder, write_files
+from tasks.publish.manifest import PublishedFile
+from tasks.publish.provenance import Provenance
+from tasks.request import KinesisOutput, Output, Request
+from tasks.settings import ForeignResults, settings
 
 if TYPE_CHECKING:
     from tasks.publish.preview import FeatureLayer
-
-ReadDetections = Callable[[], Iterable[pa.Table]]
-"""Reads the merged detections from the beginning: tables of `detections.SCHEMA`."""
-
-
-@dataclass(frozen=True)
-class ImageResults:
-    """The results of an image's run, ready to be published.
-
-    Attributes:
-        read_detections: Reads the merged detections each time it is called: tables of
-            `detections.SCHEMA` by tile and ordinal, each loaded only after the one before it was
-            used. None if every tile failed.
-        metadata: What all features have in common.
-        ledger: Table of `coverage.MEASURED` with all tiles of the image.
-        georeference: The image's georeference, or None.
-    """
-
-    read_detections: ReadDetections | None
-    metadata: FeatureMetadata
-    ledger: pa.Table
-    georeference: Georeference | None
-
-    def batches(self) -> Iterator[FeatureBatch]:
-        """The features, in the order of tile and ordinal."""
-        tables = () if self.read_detections is None else self.read_detections()
-        return feature_batches(tables, self.georeference, self.metadata)
 
 
 @dataclass(frozen=True)
@@ -87,7 +59,7 @@ def publish_image(
     image: Image,
     read_detections: ReadDetections | None,
     ledger: pa.Table,
-    inferred: datetime,
+    provenance: Provenance,
     *,
     preview_size: int | None = None,
 ) -> Published:
@@ -98,21 +70,14 @@ def publish_image(
         image: Its georeference places the detections on the Earth.
         read_detections: As in `ImageResults`.
         ledger: Table of `coverage.MEASURED`.
-        inferred: Time of inference for all features: the start of the run, so that repeating the
-            publication gives the same bytes.
+        provenance: The origin of the results, which every file has.
         preview_size: Pixels of the longer side of a preview whose features are collected on the
             way; None for no preview.
 
     Raises:
         PublishError: As `publish`.
     """
-    metadata = FeatureMetadata(
-        job_id=request.job_id,
-        image_url=image.url,
-        inference_time=inferred.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        source_metadata=image.source_metadata,
-        feature_properties=request.feature_properties,
-    )
+    metadata = FeatureMetadata(provenance, image.source_metadata, request.feature_properties)
     results = ImageResults(read_detections, metadata, ledger, image.georeference)
     stem = request.file_names()[image.url]
     new_layer: Callable[[], FeatureLayer] | None = None
@@ -121,7 +86,8 @@ def publish_image(
         from tasks.publish.preview import FeatureLayer  # noqa: PLC0415
 
         new_layer = partial(FeatureLayer, image.size, preview_size)
-    return publish(request.outputs, results, stem, settings().local_roots, new_layer)
+    roots, foreign = settings().local_roots, settings().foreign_results
+    return publish(request.outputs, results, stem, roots, new_layer, foreign=foreign)
 
 
 def publish(
@@ -130,6 +96,8 @@ def publish(
     stem: str,
     roots: Sequence[Path] = (),
     new_layer: Callable[[], FeatureLayer] | None = None,
+    *,
+    foreign: ForeignResults = ForeignResults.VERSION,
 ) -> Published:
     """Write results to every output; an output that fails does not stop the others.
 
@@ -139,24 +107,25 @@ def publish(
         stem: File name without the ending of the format: the image's own file name.
         roots: Folders that the operator allows local outputs in.
         new_layer: Makes an empty layer of a preview, which the features are added to; or None.
+        foreign: What happens to the results of another job under the same name.
 
     Raises:
         PublishError: At least one output failed; the message names them and what was published.
     """
     uris: dict[str, str] = {}
     failed: list[str] = []
-    batches = _CountedBatches(results, new_layer)
-    with temporary_folder() as folder, _withdrawn_if_interrupted(uris):
-        to_files = any(output.type != "Kinesis" for output in outputs)
-        files = _write_files(folder, results, batches) if to_files else {}
+    batches = CountedBatches(results, new_layer)
+    with staging_folder() as folder, _given_up_if_interrupted() as claims:
+        content = _Content.write(folder, results, batches, outputs)
         for number, output in enumerate(outputs, start=1):
             try:
-                written = (
-                    _put_records(output, results, batches)
-                    if isinstance(output, KinesisOutput)
-                    else _put_files(output, files, stem, roots)
-                )
-                for name, uri in written:
+                if isinstance(output, KinesisOutput):
+                    written = _put_records(output, results, batches)
+                else:
+                    provenance = results.metadata.provenance
+                    claims.append(claim(output, stem, provenance, roots=roots, foreign=foreign))
+                    written = content.put(claims[-1], output.formats)
+                for name, uri in written.items():
                     uris[f"{name}-{number}" if name in uris else name] = uri
             except SwathError as error:
                 failed.append(f"outputs[{number - 1}]: {error}")
@@ -168,112 +137,87 @@ def publish(
 
 
 @contextmanager
-def _withdrawn_if_interrupted(uris: Mapping[str, str]) -> Iterator[None]:
-    """Remove the files that were written if the process is being ended: some would be missing.
+def _given_up_if_interrupted() -> Iterator[list[Claim]]:
+    """Give up claims if the process is being ended: some of their files would be missing.
 
-    Args:
-        uris: As in `Published`; files are added to it as they are written.
+    Yields:
+        A list that claims are added to as they are taken.
     """
+    claims: list[Claim] = []
     try:
-        yield
+        yield claims
     except (KeyboardInterrupt, SystemExit):
-        for name, uri in uris.items():
-            if not name.startswith("kinesis"):
-                objects.remove_object(uri)
+        for claimed in claims:
+            with suppress(PublishError):  # it was lost, or the storage does not answer
+                claimed.give_up()
         raise
 
 
-class _CountedBatches:
-    """The features of an image, for one or more passes.
+@dataclass(frozen=True)
+class _Content:
+    """The files of an image, to be put in each output.
 
     Attributes:
-        repaired: Features with a repaired geometry, as the last complete pass found.
-        classes: Features of each class, as the last complete pass found.
-        layer: The features for a preview, from the last complete pass; or None.
+        files: Path of each kind of file, features before the ledger.
+        digests: SHA-256 digest of each, in hexadecimal digits.
+        counts: What the manifest says of the features.
     """
 
-    def __init__(self, results: ImageResults, new_layer: Callable[[], FeatureLayer] | None) -> None:
-        self._results = results
-        self._new_layer = new_layer
-        self.repaired = 0
-        self.classes: Counter[str] = Counter()
-        self.layer = new_layer and new_layer()
+    files: Mapping[str, Path]
+    digests: Mapping[str, str]
+    counts: Mapping[str, object]
 
-    def __iter__(self) -> Iterator[FeatureBatch]:
-        repaired, classes = 0, Counter[str]()
-        layer = self._new_layer and self._new_layer()
-        for batch in self._results.batches():
-            table = batch.features.table
-            repaired += int(batch.features.repaired.sum())
-            for each in pc.value_counts(table["class_name"]).to_pylist():
-                classes[each["values"]] += each["counts"]
-            if layer is not None:
-                layer.add(table)
-            yield batch
-        self.repaired, self.classes, self.layer = repaired, classes, layer
-
-
-def _write_files(
-    folder: Path, results: ImageResults, batches: Iterable[FeatureBatch]
-) -> dict[str, Path]:
-    """Write each kind of file once, into a local folder, for all outputs."""
-    try:
-        return {
-            **(
-                {} if results.read_detections is None else _write_features(folder, results, batches)
-            ),
-            COVERAGE: _write_coverage(folder, results),
+    @classmethod
+    def write(
+        cls,
+        folder: Path,
+        results: ImageResults,
+        batches: CountedBatches,
+        outputs: Sequence[Output],
+    ) -> Self:
+        """Write the files that the outputs need, in the union of their formats, into a folder."""
+        formats = [output.formats for output in outputs if not isinstance(output, KinesisOutput)]
+        if not formats:
+            return cls({}, {}, {})
+        files = write_files(folder, results, batches, {*chain(*formats)})
+        classes = dict(batches.classes.most_common())
+        counts = {
+            "features": sum(classes.values()),
+            "classes": classes,
+            "repaired": batches.repaired,
         }
-    except OSError as error:
-        raise PublishError(
-            f"Cannot write the results to {folder} before they are published: {error}. "
-            "Make room there, or point TMPDIR at a larger disk."
-        ) from error
+        return cls(files, {kind: sha256_of(path) for kind, path in files.items()}, counts)
 
+    def put(self, claimed: Claim, formats: Collection[str]) -> dict[str, str]:
+        """Put the ledger, and the features in some formats; returns the URI of each file.
 
-def _write_features(
-    folder: Path, results: ImageResults, batches: Iterable[FeatureBatch]
-) -> dict[str, Path]:
-    """Write all formats side by side, so that detections are read and geolocated once."""
-    files = {name: folder / name for name in FORMATS}
-    georeferenced = results.georeference is not None
-    with ExitStack() as open_files:
-        writers = [
-            open_files.enter_context(
-                FORMATS[name].open_writer(path, results.metadata, georeferenced=georeferenced)
-            )
-            for name, path in files.items()
-        ]
-        for batch in batches:
-            for write in writers:
-                write(batch)
-    return files
+        If one cannot be written, the others are removed, as they would not be whole.
+        """
+        files = {
+            kind: path for kind, path in self.files.items() if kind in formats or kind == COVERAGE
+        }
+        for kind in FILE_ENDINGS.keys() - files.keys():
+            claimed.remove(kind)
+        try:
+            uris = {kind: claimed.put(kind, path) for kind, path in files.items()}
+            claimed.complete([self._described(kind, claimed) for kind in files], self.counts)
+        except PublishError:
+            with suppress(PublishError):
+                claimed.withdraw()
+            raise
+        return uris
 
-
-def _write_coverage(folder: Path, results: ImageResults) -> Path:
-    path = folder / COVERAGE
-    write_coverage(path, results.ledger, results.georeference)
-    return path
-
-
-def _put_files(
-    output: S3Output | FileOutput, files: Mapping[str, Path], stem: str, roots: Sequence[Path]
-) -> Iterator[tuple[str, str]]:
-    """Write the files of one output; yields the name and URI of each when it is complete."""
-    uris = {
-        name: file_uri(output, f"{stem}.{ending}", roots) for name, ending in FILE_ENDINGS.items()
-    }
-    for name in uris.keys() - files.keys():
-        objects.remove_object(uris[name])
-    for name, path in files.items():
-        objects.put(uris[name], path)
-        yield name, uris[name]
+    def _described(self, kind: str, claimed: Claim) -> PublishedFile:
+        name = f"{claimed.names.stem}.{FILE_ENDINGS[kind]}"
+        size = self.files[kind].stat().st_size
+        return PublishedFile(kind=kind, name=name, bytes=size, sha256=self.digests[kind])
 
 
 def _put_records(
-    output: KinesisOutput, results: ImageResults, batches: Iterable[FeatureBatch]
-) -> Iterator[tuple[str, str]]:
-    """Write the features to a stream; yields its name and URI. The ledger is for files only."""
-    if results.read_detections is not None:
-        write_kinesis(output.stream, batches, results.metadata, output.batch_size)
-        yield "kinesis", f"kinesis://{output.stream}"
+    output: KinesisOutput, results: ImageResults, batches: CountedBatches
+) -> dict[str, str]:
+    """Write the features to a stream; returns its URI. The ledger is for files only."""
+    if results.read_detections is None:
+        return {}
+    write_kinesis(output.stream, batches, results.metadata, output.batch_size)
+    return {"kinesis": f"kinesis://{output.stream}"}

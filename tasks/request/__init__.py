@@ -6,7 +6,7 @@ OversightML Model Runner 3, so that its producers work unchanged.
 """
 
 from tasks.request.message import Request, describe_errors
-from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
+from tasks.request.outputs import FeatureFormat, FileOutput, KinesisOutput, Output, S3Output
 from tasks.request.post_processing import Algorithm, AlgorithmType, PostProcessing
 from tasks.request.processor import EndpointType, ImageProcessor
 from tasks.request.schema import request_schema
@@ -16,6 +16,7 @@ __all__ = [
     "Algorithm",
     "AlgorithmType",
     "EndpointType",
+    "FeatureFormat",
     "FileOutput",
     "ImageProcessor",
     "KinesisOutput",

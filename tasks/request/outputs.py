@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -23,6 +24,29 @@ def _stream_name(text: str) -> str:
     return text
 
 
+class FeatureFormat(StrEnum):
+    """A file format for features."""
+
+    GEOJSON = "geojson"
+    PARQUET = "parquet"
+
+
+def _in_order(formats: tuple[FeatureFormat, ...]) -> tuple[FeatureFormat, ...]:
+    """Each format once, so that the same files are the same request."""
+    return tuple(each for each in FeatureFormat if each in formats)
+
+
+Formats = Annotated[
+    tuple[FeatureFormat, ...],
+    AfterValidator(_in_order),
+    Field(
+        description="File formats of the features; the ledger of tiles is always written.",
+        examples=[["parquet"]],
+    ),
+]
+_DEFAULT_FORMATS = (FeatureFormat.GEOJSON, FeatureFormat.PARQUET)
+
+
 class S3Output(MessageObject):
     """Files in an S3 bucket."""
 
@@ -34,6 +58,7 @@ class S3Output(MessageObject):
         "bucket's root.",
         examples=["harbour/2024-06-01/"],
     )
+    formats: Formats = _DEFAULT_FORMATS
 
 
 class KinesisOutput(MessageObject):
@@ -60,6 +85,7 @@ class FileOutput(MessageObject):
         description="Absolute path of a folder under a root that the operator allows.",
         examples=["/data/results"],
     )
+    formats: Formats = _DEFAULT_FORMATS
 
 
 Output = Annotated[S3Output | KinesisOutput | FileOutput, Field(discriminator="type")]

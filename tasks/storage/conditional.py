@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,7 +29,8 @@ _T = TypeVar("_T")
 _PART_BYTES = 16 << 20  # of a multipart upload; larger if there would be too many parts
 _MAX_PARTS = 10_000
 _UPLOADS = 4  # parts that are in memory at the same time
-_CHANGED = {HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}
+_ABSENT = {"404", "NoSuchKey"}
+_CHANGED = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict", *_ABSENT}
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,7 @@ def _unless_changed(call: Callable[[], object]) -> bool:
     try:
         call()
     except ClientError as error:
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status in _CHANGED and error.response["Error"]["Code"] != "NoSuchBucket":
+        if error.response["Error"]["Code"] in _CHANGED:
             return False
         raise
     return True
@@ -216,6 +215,6 @@ def _unless_absent(call: Callable[[], _T]) -> _T | None:
     try:
         return call()
     except ClientError as error:
-        if error.response["Error"]["Code"] in {"404", "NoSuchKey"}:
+        if error.response["Error"]["Code"] in _ABSENT:
             return None
         raise

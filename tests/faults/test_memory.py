@@ -23,6 +23,7 @@ from rasterio.windows import Window
 from tasks.grid.cells import Cells
 from tasks.results.tile_results import Outcome
 from tests.null_model import null_model
+from tests.provenance import provenance
 
 GIBIBYTE = 1 << 30
 PLACE = {"crs": "EPSG:32618", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}
@@ -244,7 +245,7 @@ def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
     record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
     ledger = coverage.measure(coverage.ledger([record]), Cells.of(grid, None))
     place = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (100_000,) * 2)
-    metadata = FeatureMetadata("memory", "x.tif", "2026-11-22T10:17:48Z")
+    metadata = FeatureMetadata(provenance())
     results = ImageResults(all_detections, metadata, ledger, place)
     start = high_water()
     publish([FileOutput(type="File", path=str(folder))], results, "x", [folder])

@@ -32,8 +32,9 @@ from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.detections import SCHEMA
 from tasks.storage import objects
+from tests.provenance import provenance
 
-METADATA = FeatureMetadata("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+METADATA = FeatureMetadata(provenance())
 
 
 DEGREES = AffineGeoreference(Affine(1e-3, 0, 0, 0, 1e-3, 0), "EPSG:4326", (200, 100))
@@ -173,7 +174,8 @@ def test_one_output_that_fails_does_not_prevent_the_others(bucket: str) -> None:
     with pytest.raises(PublishError) as raised:
         publish(outputs, results(detections(3)), "x.tif")
     message = str(raised.value)
-    assert "outputs[0]: Cannot write s3://no-such-bucket/x.tif.geojson" in message
+    assert "outputs[0]: Cannot read s3://no-such-bucket/x.tif.swath.json" in message
+    assert "Create the bucket" in message
     assert "outputs[1]: Cannot write to Kinesis stream no-such-stream" in message
     assert f"Published nevertheless: s3://{bucket}/a/x.tif.geojson" in message
     assert objects.exists(f"s3://{bucket}/a/x.tif.parquet")
@@ -190,6 +192,7 @@ def test_a_run_that_fails_leaves_no_features_of_an_earlier_run(bucket: str) -> N
     assert [found["Key"] for found in left] == [
         "a/x.tif.coverage.parquet",
         "a/x.tif.geojson.txt",
+        "a/x.tif.swath.json",
         "a/y.tif.parquet",
         "x.tif.geojson",
     ]

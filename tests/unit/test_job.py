@@ -35,7 +35,8 @@ from tasks.reporting.summary import Summary
 from tasks.request import Request
 from tasks.results.stored import RegionStore, StoredRegion
 from tasks.settings import settings
-from tasks.storage import objects
+from tasks.storage import conditional
+from tasks.storage.conditional import Version
 from tests.job_scene import corner, features, ledger, lines, paint, request
 
 
@@ -215,8 +216,9 @@ def test_if_the_model_never_answers_only_the_ledger_is_published(allowed: Path) 
     assert summary.status is JobStatus.FAILED
     assert "127.0.0.1:9" in summary.reasons[0][0]
     assert "; 0 % of the area covered; 100 % failed in 1 tile, most often" in summary.message
-    (published,) = (allowed / "out").glob("*")
-    assert summary.outputs == {"coverage": str(published)}
+    ledger_file, manifest = sorted((allowed / "out").iterdir())
+    assert summary.outputs == {"coverage": str(ledger_file)}
+    assert json.loads(manifest.read_text())["status"] == "FAILED"
     (line,) = ledger(allowed / "out").to_dict("records")
     assert (line["state"], line["area_px"]) == ("failed", 900 * 700)
     assert "127.0.0.1:9" in line["reason"]
@@ -410,14 +412,14 @@ def test_calls_begin_with_an_earlier_estimate_within_the_memory(
 def test_an_interrupted_publication_leaves_no_part_of_the_results(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene, put = paint(allowed / "scene.tif"), objects.put
+    scene, put = paint(allowed / "scene.tif"), conditional.put_if
 
-    def put_features_only(uri: str, body: bytes | Path, role_arn: str | None = None) -> None:
+    def put_features_only(uri: str, body: bytes | Path, version: Version | None) -> bool:
         if uri.endswith("coverage.parquet"):
             raise KeyboardInterrupt
-        put(uri, body, role_arn)
+        return put(uri, body, version)
 
-    monkeypatch.setattr("tasks.publish.publication.objects.put", put_features_only)
+    monkeypatch.setattr("tasks.publish.claim.conditional.put_if", put_features_only)
     with pytest.raises(KeyboardInterrupt):
         run(request(scene, allowed / "out"))
     assert list((allowed / "out").iterdir()) == []

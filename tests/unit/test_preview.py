@@ -28,6 +28,7 @@ from tasks.publish.preview import FeatureLayer, draw, preview, preview_of_files
 from tasks.request import FileOutput
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileRecord, TileState
+from tests.provenance import provenance
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 YELLOW, CYAN, RED = (255, 221, 0), (0, 229, 255), (255, 32, 32)
@@ -115,7 +116,7 @@ def test_the_published_files_give_the_picture_of_the_detections(
     records = map(TileRecord, tiles, [TileState.INFERRED, TileState.FAILED])
     ledger = coverage.ledger(records).append_column("area_px", pa.array([3e5, 3e5]))
     results = ImageResults(
-        lambda: [table], FeatureMetadata("j", black.url, "2026-01-01T00:00:00Z"), ledger, None
+        lambda: [table], FeatureMetadata(provenance(image=black.url)), ledger, None
     )
     publish([FileOutput(type="File", path=str(tmp_path))], results, "out", [tmp_path])
     files = tmp_path / "out.parquet", tmp_path / "out.coverage.parquet"

@@ -23,14 +23,15 @@ from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import FeatureMetadata, ImageResults, publish
-from tasks.publish.publication import ReadDetections
+from tasks.publish.image_results import ReadDetections
 from tasks.request import FileOutput
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.detections import SCHEMA
 from tests.examples import examples
+from tests.provenance import provenance
 
-METADATA = FeatureMetadata("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+METADATA = FeatureMetadata(provenance())
 UTM = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (20_000, 20_000))
 ROWS = 5000
 

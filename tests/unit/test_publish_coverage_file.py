@@ -25,6 +25,7 @@ from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish.coverage_file import write_coverage
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
+from tests.provenance import provenance
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 STATES = list(TileState)
@@ -38,7 +39,7 @@ def ledger(grid: Grid) -> pa.Table:
 
 
 def written(folder: Path, grid: Grid, georeference: Georeference | None) -> geopandas.GeoDataFrame:
-    write_coverage(folder / "x.parquet", ledger(grid), georeference)
+    write_coverage(folder / "x.parquet", ledger(grid), georeference, provenance())
     return geopandas.read_parquet(folder / "x.parquet")
 
 

@@ -19,8 +19,9 @@ from rasterio.transform import Affine
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import FeatureMetadata, geolocate
 from tasks.results.detections import SCHEMA
+from tests.provenance import provenance
 
-METADATA = FeatureMetadata("job", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+METADATA = FeatureMetadata(provenance())
 
 
 def projected(epsg: int, west: float, north: float, metres: float) -> AffineGeoreference:
@@ -178,15 +179,13 @@ def test_ids_differ_and_come_back() -> None:
     assert len(set(ids)) == 100
     assert all(len(identity) == 32 for identity in ids)
     assert METADATA.ids_of(table.slice(40, 10)) == ids[40:50]
-    other = FeatureMetadata("job", "s3://images/y.tif", METADATA.inference_time)
+    other = FeatureMetadata(provenance(image="s3://images/y.tif"))
     assert set(other.ids_of(table)).isdisjoint(ids)
 
 
 def test_the_request_wins_over_the_model_and_swath_over_both() -> None:
     metadata = FeatureMetadata(
-        "job",
-        "s3://images/x.tif",
-        "2026-11-22T10:17:48Z",
+        provenance(),
         feature_properties=[{"colour": "red", "imageBBox": 1}, {"mission": 7}],
     )
     table = detections(row(colour="grey", heading=12.5, inferenceMetadata={"jobId": "?"}))
@@ -204,4 +203,4 @@ def test_values_that_json_cannot_hold_are_replaced() -> None:
 
 def test_a_time_needs_its_offset() -> None:
     with pytest.raises(ValueError, match="add a Z"):
-        FeatureMetadata("job", "x.tif", "2026-11-22T10:17:48")
+        provenance(time="2026-11-22T10:17:48")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,10 @@ from tasks.request import FileOutput
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.detections import SCHEMA
+from tests.provenance import provenance
 
 SOURCE = [{"sourceDT": "2026-01-01T00:00:00Z"}]
-METADATA = FeatureMetadata(
-    "job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z", SOURCE, [{"mission": "Ω"}]
-)
+METADATA = FeatureMetadata(provenance(), SOURCE, [{"mission": "Ω"}])
 
 
 Place = Georeference | None
@@ -136,7 +134,7 @@ def test_a_line_of_the_file_is_a_feature(tmp_path: Path, georeference: Place) ->
     collection, _ = written(tmp_path, detections(), georeference)
     first, *lines, last = (tmp_path / "x.geojson").read_text().splitlines()
     around = json.loads(first + last)
-    assert around["swath"] == {"version": version("swath")}
+    assert around["swath"] == json.loads(METADATA.provenance.json_bytes)
     assert (around["type"], around["features"]) == ("FeatureCollection", [])
     assert [json.loads(line.removesuffix(",")) for line in lines] == collection["features"]
 
@@ -197,7 +195,6 @@ def test_geoparquet_is_read_by_bbox(tmp_path: Path) -> None:
 def test_geoparquet_metadata(tmp_path: Path) -> None:
     written(tmp_path, detections(), DEGREES)
     file = pq.read_metadata(tmp_path / "x.parquet")
-    assert file.metadata[b"swath"].decode() == version("swath")
     geo = json.loads(file.metadata[b"geo"])
     column = geo["columns"]["geometry"]
     assert (geo["version"], geo["primary_column"]) == ("1.1.0", "geometry")
@@ -243,7 +240,8 @@ def test_files_are_published_under_the_roots(tmp_path: Path, georeference: Place
 def test_where_every_tile_failed_the_ledger_alone_is_published(tmp_path: Path) -> None:
     done = publish([folder_output(tmp_path)], results(None), "x.tif", roots=[tmp_path]).uris
     assert done == {"coverage": str(tmp_path / "x.tif.coverage.parquet")}
-    assert [str(path) for path in tmp_path.iterdir()] == list(done.values())
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"x.tif.coverage.parquet", "x.tif.swath.json"}
 
 
 def test_a_run_that_fails_leaves_no_features_of_an_earlier_run(tmp_path: Path) -> None:
@@ -254,7 +252,7 @@ def test_a_run_that_fails_leaves_no_features_of_an_earlier_run(tmp_path: Path) -
     publish(outputs, results(detections()), "x.tif", roots=[tmp_path])
     done = publish(outputs, results(None), "x.tif", roots=[tmp_path]).uris
     ledger = Path(done["coverage"])
-    assert sorted(tmp_path.iterdir()) == sorted([*others, ledger])
+    assert sorted(tmp_path.iterdir()) == sorted([*others, ledger, tmp_path / "x.tif.swath.json"])
     assert all(other.read_text() == "kept" for other in others)
 
 
@@ -278,4 +276,5 @@ def test_one_output_that_fails_does_not_prevent_the_others(
         publish(outputs, results(detections(), georeference), "x.tif", roots)
     assert not (tmp_path / "elsewhere").exists()
     names = {path.name for path in roots[0].iterdir()}
-    assert names == {"x.tif.geojson", "x.tif.parquet", "x.tif.coverage.parquet"}
+    endings = ("geojson", "parquet", "coverage.parquet", "swath.json")
+    assert names == {f"x.tif.{ending}" for ending in endings}

@@ -15,8 +15,9 @@ from tasks.publish import FeatureMetadata
 from tasks.publish.feature_batches import feature_batches
 from tasks.publish.formats import FILE_ENDINGS, FORMATS
 from tasks.results.detections import SCHEMA
+from tests.provenance import provenance
 
-METADATA = FeatureMetadata("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+METADATA = FeatureMetadata(provenance())
 UTM = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (10_000, 10_000))
 
 

@@ -29,8 +29,9 @@ from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.detections import SCHEMA
 from tests.examples import examples
+from tests.provenance import provenance
 
-METADATA = FeatureMetadata("job-1", "s3://images/x.tif", "2026-11-22T10:17:48Z")
+METADATA = FeatureMetadata(provenance())
 
 
 def utm(metres: float) -> AffineGeoreference:

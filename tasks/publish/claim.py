@@ -1,0 +1,199 @@
+"""The right to write the files of an image in one folder or prefix.
+
+The manifest there names the publication that has it. A publication claims the manifest, writes the
+files, and completes the manifest. Each file is written on the condition that it has not changed
+since the claim was last seen to hold: a process that was thought dead and goes on cannot put its
+files between those of its successor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Self
+
+from tasks.errors import PublishError
+from tasks.publish.formats import FILE_ENDINGS
+from tasks.publish.manifest import MANIFEST, Manifest, ManifestState, PublishedFile
+from tasks.publish.outputs import file_uri
+from tasks.publish.provenance import Provenance
+from tasks.request import FileOutput, S3Output
+from tasks.settings import ForeignResults
+from tasks.storage import conditional
+from tasks.storage.conditional import Version
+from tasks.storage.parts import remove_abandoned
+
+_MAX_STEM = 230  # bytes; file systems take 255 for a name with its ending
+
+
+@dataclass(frozen=True)
+class FileNames:
+    """The URIs of an image's files in one output.
+
+    Attributes:
+        stem: Name of the files without their endings.
+        manifest: URI of the manifest.
+        files: URI of each kind of file.
+    """
+
+    stem: str
+    manifest: str
+    files: Mapping[str, str]
+
+    @classmethod
+    def of(cls, output: S3Output | FileOutput, stem: str, roots: Sequence[Path]) -> Self:
+        """Names with a stem.
+
+        Raises:
+            RequestError: The output is outside the folders that the operator allows.
+        """
+        manifest = file_uri(output, f"{stem}.{MANIFEST}", roots)
+        endings = FILE_ENDINGS.items()
+        files = {kind: file_uri(output, f"{stem}.{ending}", roots) for kind, ending in endings}
+        return cls(stem, manifest, files)
+
+
+def stems(stem: str, job: str) -> tuple[str, str]:
+    """The names that a job's files may have: the image's own, and one if that is another job's."""
+    versioned = f"{stem}.{job}"
+    if len(versioned.encode()) > _MAX_STEM:
+        versioned = f"{stem}.{sha256(job.encode()).hexdigest()[:16]}"
+    return stem, versioned
+
+
+class Claim:
+    """The claim of one publication.
+
+    Attributes:
+        names: The files that it may write.
+    """
+
+    def __init__(self, names: FileNames, manifest: Manifest, version: Version | None) -> None:
+        """Take it with `claim`."""
+        self.names = names
+        self._manifest, self._version = manifest, version
+        self._written: list[str] = []
+
+    def put(self, kind: str, path: Path) -> str:
+        """Write a file; returns its URI.
+
+        Raises:
+            PublishError: It cannot be written, or the claim is lost.
+        """
+        uri = self.names.files[kind]
+        while True:
+            version = conditional.version_of(uri)
+            self._check()
+            if conditional.put_if(uri, path, version):
+                self._written.append(uri)
+                return uri
+
+    def remove(self, kind: str) -> None:
+        """Remove a file; it need not exist.
+
+        Raises:
+            PublishError: It cannot be removed, or the claim is lost.
+        """
+        self._remove(self.names.files[kind])
+
+    def complete(self, files: Sequence[PublishedFile], counts: Mapping[str, object]) -> None:
+        """Write the complete manifest.
+
+        Args:
+            files: All files that were written.
+            counts: Further fields of the manifest.
+
+        Raises:
+            PublishError: It cannot be written, or the claim is lost.
+        """
+        update = {"state": ManifestState.COMPLETE, "files": tuple(files), **counts}
+        complete = self._manifest.model_copy(update=update)
+        while True:
+            self._check()
+            if conditional.put_if(self.names.manifest, complete.text, self._version):
+                return
+
+    def withdraw(self) -> None:
+        """Remove the files that were written, as others are missing; the claim remains."""
+        while self._written:
+            self._remove(self._written.pop())
+
+    def give_up(self) -> None:
+        """Remove all files of the image, and the claim."""
+        for uri in self.names.files.values():
+            self._remove(uri)
+        self._check()
+        if self._version:
+            conditional.remove_if(self.names.manifest, self._version)
+
+    def _remove(self, uri: str) -> None:
+        while version := conditional.version_of(uri):
+            self._check()
+            if conditional.remove_if(uri, version):
+                return
+
+    def _check(self) -> None:
+        """Check that the manifest is still that of this publication."""
+        found = conditional.read(self.names.manifest)
+        owner = found and Manifest.parse(found[0])
+        if found is None or owner is None or owner.publication != self._manifest.publication:
+            by = f"job {owner.job}" if owner else "nobody"
+            raise PublishError(
+                f"{self.names.manifest} was taken over meanwhile (it belongs to {by} now): "
+                "the files there are not of this run. Publish again if they should be."
+            )
+        self._version = found[1]
+
+
+def claim(
+    output: S3Output | FileOutput,
+    stem: str,
+    provenance: Provenance,
+    *,
+    roots: Sequence[Path],
+    foreign: ForeignResults,
+) -> Claim:
+    """Claim the files of an image in an output.
+
+    Files without a manifest belong to nobody and are replaced. Those of another job are replaced
+    only if `foreign` says so; otherwise the files get names with the job's identifier. What a
+    killed process left half written in a local folder is removed.
+
+    Args:
+        output: Folder or prefix.
+        stem: The image's own file name.
+        provenance: Of the files that will be written.
+        roots: Folders that the operator allows local outputs in.
+        foreign: What happens to the results of another job under the same name.
+
+    Raises:
+        RequestError: The output is outside the folders that the operator allows.
+        PublishError: The manifest cannot be written, or both names belong to other jobs.
+    """
+    manifest = Manifest.begin(provenance)
+    for each in stems(stem, provenance.job):
+        names = FileNames.of(output, each, roots)
+        if isinstance(output, FileOutput):
+            remove_abandoned(Path(names.manifest).parent)
+        if taken := _take(names, manifest, foreign):
+            return taken
+    raise PublishError(
+        f"{names.manifest} belongs to another job, and so does {stem}.{MANIFEST} beside it: "
+        "name another folder, or remove them."
+    )
+
+
+def _take(names: FileNames, manifest: Manifest, foreign: ForeignResults) -> Claim | None:
+    """Write the manifest as a claim; None if it belongs to another job."""
+    while True:
+        found = conditional.read(names.manifest)
+        version = found[1] if found else None
+        owner = Manifest.parse(found[0]) if found else None
+        if owner and owner.publication == manifest.publication:  # its answer was lost
+            return Claim(names, manifest, version)
+        if owner and owner.job != manifest.job and foreign is ForeignResults.VERSION:
+            return None
+        if conditional.put_if(names.manifest, manifest.text, version):
+            return Claim(names, manifest, None)

@@ -1,0 +1,86 @@
+"""The files of an image, written once into a local folder for all outputs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from hashlib import file_digest
+from pathlib import Path
+
+from tasks.errors import PublishError
+from tasks.publish.coverage_file import write_coverage
+from tasks.publish.feature_batches import FeatureBatch
+from tasks.publish.formats import COVERAGE, FORMATS
+from tasks.publish.image_results import ImageResults
+from tasks.storage.temporary import temporary_folder
+
+
+@contextmanager
+def staging_folder() -> Iterator[Path]:
+    """A temporary folder for the files.
+
+    Raises:
+        PublishError: It cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(temporary_folder())
+        except OSError as error:
+            raise _no_room(tempfile.gettempdir(), error) from error
+        yield folder
+
+
+def write_files(
+    folder: Path, results: ImageResults, batches: Iterable[FeatureBatch], formats: Collection[str]
+) -> dict[str, Path]:
+    """Write each kind of file: the features in some formats, unless every tile failed; the ledger.
+
+    The formats are written side by side, so that detections are read and geolocated once.
+
+    Args:
+        folder: Where to write; it exists.
+        results: The results.
+        batches: Their features.
+        formats: Names in `FORMATS`.
+
+    Returns:
+        The path of each file by its kind, the ledger last.
+
+    Raises:
+        PublishError: The folder cannot be written.
+    """
+    kinds = [] if results.read_detections is None else [name for name in FORMATS if name in formats]
+    files = {kind: folder / kind for kind in (*kinds, COVERAGE)}
+    georeferenced = results.georeference is not None
+    try:
+        with ExitStack() as open_files:
+            writers = [
+                open_files.enter_context(
+                    FORMATS[kind].open_writer(
+                        files[kind], results.metadata, georeferenced=georeferenced
+                    )
+                )
+                for kind in kinds
+            ]
+            for batch in batches if kinds else ():
+                for write in writers:
+                    write(batch)
+        provenance = results.metadata.provenance
+        write_coverage(files[COVERAGE], results.ledger, results.georeference, provenance)
+    except OSError as error:
+        raise _no_room(folder, error) from error
+    return files
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 digest of a file, in hexadecimal digits."""
+    with path.open("rb") as source:
+        return file_digest(source, "sha256").hexdigest()
+
+
+def _no_room(folder: Path | str, error: OSError) -> PublishError:
+    return PublishError(
+        f"Cannot write the results to {folder} before they are published: {error}. "
+        "Make room there, or point TMPDIR at a larger disk."
+    )

@@ -1,0 +1,81 @@
+"""The manifest beside an image's files: whose they are, and whether they are complete."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.publish.provenance import Provenance
+
+MANIFEST = "swath.json"
+"""The ending of a manifest's name, without the leading dot."""
+
+
+class ManifestState(StrEnum):
+    """Whether the files of a publication are complete."""
+
+    PUBLISHING = "publishing"
+    COMPLETE = "complete"
+
+
+class PublishedFile(BaseModel):
+    """A file of a complete publication.
+
+    Attributes:
+        kind: `geojson`, `parquet` or `coverage`.
+        name: Its name in the manifest's own folder.
+        bytes: Its size.
+        sha256: Digest of its content, in hexadecimal digits.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(Provenance):
+    """The content of `<image file name>.swath.json`, which is written last.
+
+    In state `publishing` it is the claim of a publication: others may not write the files.
+
+    Attributes:
+        state: Whether the files are complete.
+        publication: Identifier of the publication.
+        files: What was published, if it is complete.
+        features: Number of features.
+        classes: Number of features of each class, the most frequent first.
+        repaired: Number of features whose geometry was invalid and was changed to a valid one.
+    """
+
+    state: ManifestState
+    publication: str
+    files: tuple[PublishedFile, ...] = ()
+    features: int = 0
+    classes: dict[str, int] = Field(default_factory=dict)
+    repaired: int = 0
+
+    @classmethod
+    def begin(cls, provenance: Provenance) -> Self:
+        """The claim of a new publication."""
+        return cls(
+            **provenance.model_dump(), state=ManifestState.PUBLISHING, publication=uuid4().hex
+        )
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self | None:
+        """A manifest from its text; None if the text is not one."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError:
+            return None
+
+    @property
+    def text(self) -> bytes:
+        """The manifest as indented JSON."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
