@@ -1,7 +1,7 @@
 """Objects that are written or removed only if nobody has changed them meanwhile.
 
 In S3 the server compares ETags (`If-Match`, `If-None-Match`). Locally a lock on the folder keeps
-apart the processes that use this module.
+apart the processes that use this module. What may succeed later is tried again, as by `objects`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 from tasks.aws.clients import client
 from tasks.storage.objects import is_s3, split_s3, storage_errors
 from tasks.storage.parts import part_file, write_synchronised
+from tasks.storage.patience import patiently
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -54,11 +55,7 @@ def version_of(uri: str) -> Version | None:
         PublishError: It could not be determined.
     """
     with storage_errors("check", uri):
-        if not is_s3(uri):
-            return _local_version(Path(uri))
-        bucket, key = split_s3(uri)
-        head = _unless_absent(lambda: client("s3").head_object(Bucket=bucket, Key=key))
-        return head and Version(head["ETag"], head["ContentLength"])
+        return patiently(_version_of, uri)
 
 
 def read(uri: str) -> tuple[bytes, Version] | None:
@@ -68,18 +65,7 @@ def read(uri: str) -> tuple[bytes, Version] | None:
         PublishError: It cannot be read.
     """
     with storage_errors("read", uri):
-        if not is_s3(uri):
-            try:
-                with Path(uri).open("rb") as source:
-                    return source.read(), _version(os.fstat(source.fileno()))
-            except FileNotFoundError:
-                return None
-        bucket, key = split_s3(uri)
-        found = _unless_absent(lambda: client("s3").get_object(Bucket=bucket, Key=key))
-        if found is None:
-            return None
-        with found["Body"] as stream:
-            return bytes(stream.read()), Version(found["ETag"], found["ContentLength"])
+        return patiently(_read, uri)
 
 
 def put_if(uri: str, body: bytes | Path, version: Version | None) -> bool:
@@ -100,17 +86,7 @@ def put_if(uri: str, body: bytes | Path, version: Version | None) -> bool:
         PublishError: The object could not be stored; a previous one is unchanged.
     """
     with storage_errors("write", uri):
-        if not is_s3(uri):
-            return _put_local(Path(uri), body, version)
-        bucket, key = split_s3(uri)
-        condition = {"IfMatch": version.tag} if version else {"IfNoneMatch": "*"}
-        target = {"Bucket": bucket, "Key": key}
-        if isinstance(body, bytes) or body.stat().st_size <= _PART_BYTES:
-            content = body if isinstance(body, bytes) else body.read_bytes()
-            return _unless_changed(
-                lambda: client("s3").put_object(**target, **condition, Body=content)
-            )
-        return _put_in_parts(target, condition, body)
+        return patiently(_put_if, uri, body, version)
 
 
 def remove_if(uri: str, version: Version) -> bool:
@@ -123,17 +99,57 @@ def remove_if(uri: str, version: Version) -> bool:
         PublishError: It could not be removed.
     """
     with storage_errors("remove", uri):
-        if not is_s3(uri):
-            path = Path(uri)
-            with _locked(path.parent):
-                unchanged = _local_version(path) == version
-                if unchanged:
-                    path.unlink()
-                return unchanged
+        return patiently(_remove_if, uri, version)
+
+
+def _version_of(uri: str) -> Version | None:
+    if not is_s3(uri):
+        return _local_version(Path(uri))
+    bucket, key = split_s3(uri)
+    head = _unless_absent(lambda: client("s3").head_object(Bucket=bucket, Key=key))
+    return head and Version(head["ETag"], head["ContentLength"])
+
+
+def _read(uri: str) -> tuple[bytes, Version] | None:
+    if not is_s3(uri):
+        try:
+            with Path(uri).open("rb") as source:
+                return source.read(), _version(os.fstat(source.fileno()))
+        except FileNotFoundError:
+            return None
+    bucket, key = split_s3(uri)
+    found = _unless_absent(lambda: client("s3").get_object(Bucket=bucket, Key=key))
+    if found is None:
+        return None
+    with found["Body"] as stream:
+        return bytes(stream.read()), Version(found["ETag"], found["ContentLength"])
+
+
+def _put_if(uri: str, body: bytes | Path, version: Version | None) -> bool:
+    if not is_s3(uri):
+        return _put_local(Path(uri), body, version)
+    bucket, key = split_s3(uri)
+    condition = {"IfMatch": version.tag} if version else {"IfNoneMatch": "*"}
+    target = {"Bucket": bucket, "Key": key}
+    if isinstance(body, Path) and body.stat().st_size > _PART_BYTES:
+        return _put_in_parts(target, condition, body)
+    content = body if isinstance(body, bytes) else body.read_bytes()
+    s3: Any = client("s3")  # its types do not allow for arguments from a dictionary
+    return _unless_changed(lambda: s3.put_object(**target, **condition, Body=content))
+
+
+def _remove_if(uri: str, version: Version) -> bool:
+    if is_s3(uri):
         bucket, key = split_s3(uri)
         return _unless_changed(
             lambda: client("s3").delete_object(Bucket=bucket, Key=key, IfMatch=version.tag)
         )
+    path = Path(uri)
+    with _locked(path.parent):
+        unchanged = _local_version(path) == version
+        if unchanged:
+            path.unlink()
+        return unchanged
 
 
 def _put_local(path: Path, body: bytes | Path, version: Version | None) -> bool:
@@ -171,7 +187,7 @@ def _version(status: os.stat_result) -> Version:
 
 def _put_in_parts(target: dict[str, str], condition: dict[str, str], body: Path) -> bool:
     """Upload a file in parts; it appears when the upload is completed under the condition."""
-    s3: Any = client("s3")  # its types do not allow for arguments from a dictionary
+    s3: Any = client("s3")  # as in `_put_if`
     size = body.stat().st_size
     part_bytes = max(_PART_BYTES, -(-size // _MAX_PARTS))
     upload = target | {"UploadId": s3.create_multipart_upload(**target)["UploadId"]}

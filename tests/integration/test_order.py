@@ -38,8 +38,7 @@ from tasks.merge import settle
 from tasks.planning.plan import make_plan
 from tasks.publish import Provenance, publish_image
 from tasks.reporting.status import JobStatus
-from tasks.reporting.summary import IncompleteJobError
-from tasks.reporting.summary import status_of
+from tasks.reporting.summary import IncompleteJobError, status_of
 from tasks.request import Request
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileRecord, TileState

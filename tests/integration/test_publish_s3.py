@@ -31,6 +31,7 @@ from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.detections import SCHEMA
+from tasks.settings import settings
 from tasks.storage import objects
 from tests.provenance import provenance
 
@@ -209,7 +210,10 @@ def test_features_that_may_not_be_removed_are_named_in_the_error(bucket: str) ->
     events, name = client("s3", None).meta.events, "before-call.s3.DeleteObject"
     events.register(name, deny)
     try:
-        with pytest.raises(PublishError, match=r"Cannot remove s3.*AccessDenied.*s3:DeleteObject"):
+        with (
+            settings.override(storage_patience=0),
+            pytest.raises(PublishError, match=r"Cannot remove s3.*AccessDenied.*s3:DeleteObject"),
+        ):
             publish(outputs, results(), "x.tif")
     finally:
         events.unregister(name, deny)

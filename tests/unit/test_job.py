@@ -35,7 +35,7 @@ from tasks.reporting.summary import Summary
 from tasks.request import Request
 from tasks.results.stored import RegionStore, StoredRegion
 from tasks.settings import settings
-from tasks.storage import conditional
+from tasks.storage import conditional, objects
 from tasks.storage.conditional import Version
 from tests.job_scene import corner, features, ledger, lines, paint, request
 
