@@ -129,7 +129,7 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
         batches: deque[BatchEnd] = deque()
         sent = 0
         with closing(plan.read(tiles)) as read:
-            pixels = _noting_unreachable(read, unreachable)
+            pixels = keeper.before_asking(_noting_unreachable(read, unreachable))
             while sent < len(tiles) and not client.stop_reason:
                 batch = Batch()
                 with closing(batch):  # if this run is cancelled, nothing may wait for more tiles

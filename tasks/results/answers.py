@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -29,11 +29,14 @@ from tasks.storage import objects
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 LONGEST = 20.0
 """Seconds between two writes at the most, if the store takes them."""
 
 _SHORTEST = 0.25  # seconds between two writes
 _SHARE = 0.05  # of a processor that storing may take
+_LONGEST_OUTAGE = 600.0  # seconds for which no tile is asked for, as nothing can be stored
 _PART_BYTES, _PART_TILES = 1 << 20, 4096  # a part of so many is not written again
 _LEAST_SCORE = b"least_score"  # metadata of a part's ledger
 _NAME = re.compile(r"(\d+)-(\d+)x(\d+)-(\d+)\.[0-9a-f]+\.\d+\.arrow")
@@ -68,11 +71,18 @@ class AnswerKeeper:
         self._part: list[TileResults] = []  # of the part that is still written anew
         self._stored = True  # whether all of it is stored
         self._whole: list[str] = []  # names of the parts before
-        self._ended = Event()
+        self._ended, self._storing = Event(), Event()
+        self._error: PublishError | None = None  # of the last try to store
         self._thread = Thread(target=self._store_as_they_come, name="answers", daemon=True)
 
     def __enter__(self) -> Self:
-        """Begin to store."""
+        """Begin to store, with a part that has no tile yet.
+
+        Raises:
+            PublishError: It cannot be stored.
+        """
+        self._write()
+        self._storing.set()
         self._thread.start()
         return self
 
@@ -104,6 +114,17 @@ class AnswerKeeper:
                 if outcome.detections is not None:
                     self.bytes += outcome.detections.nbytes
 
+    def before_asking(self, tiles: Iterable[T]) -> Iterator[T]:
+        """Pass tiles on; while answers cannot be stored, wait, as they might be paid for again.
+
+        Raises:
+            PublishError: They could not be stored for ten minutes.
+        """
+        for tile in tiles:
+            if not self._storing.wait(_LONGEST_OUTAGE) and self._error:
+                raise self._error
+            yield tile
+
     def results(self) -> TileResults:
         """All that was added, once the context is left.
 
@@ -119,8 +140,11 @@ class AnswerKeeper:
             began = time.thread_time()
             try:
                 self._store()
+                self._storing.set()
             except PublishError as error:
-                logger.warning("Answers are held until they can be stored: %s", error)
+                logger.warning("No tile is asked for until answers can be stored: %s", error)
+                self._error = error
+                self._storing.clear()
             pause = min(max(_SHORTEST, (time.thread_time() - began) / _SHARE), LONGEST)
 
     def _store(self) -> None:
@@ -131,6 +155,10 @@ class AnswerKeeper:
             self._stored = False
         if self._stored:
             return
+        self._write()
+
+    def _write(self) -> None:
+        """Write the part, with what has come since it was written last."""
         results = gather(self._part)
         self._part = [results]
         body = _encode(results, self._least_score)

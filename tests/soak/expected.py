@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow.parquet as pq
 
@@ -80,7 +81,8 @@ def expected(
     def open_failing(request: Request, image: Image) -> Endpoint:
         return _Failing(open_endpoint(request, image, _SECONDS), failed, digests)
 
-    with settings.override(local_roots=[folder], work_uri=str(folder / "work")):
+    work = folder / uuid4().hex  # a new one, so that nothing is kept of an earlier run
+    with settings.override(local_roots=[folder], work_uri=str(work)):
         try:
             summary = work_image(here, image_url, open_endpoint=open_failing)
         except SwathError:

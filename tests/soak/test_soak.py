@@ -34,7 +34,7 @@ SEED = int(os.environ.get("SOAK_SEED", "1"))
 JOBS = int(os.environ.get("SOAK_JOBS", "6"))
 FAULTS = int(os.environ.get("SOAK_FAULTS", str(JOBS)))
 
-STORING_INTERVAL = 30.0  # seconds after which an answer is stored at the latest
+STORING_INTERVAL = 1.0  # seconds after which an answer is stored, if the store answers
 CALL_SECONDS = 0.5  # that a model takes
 
 
