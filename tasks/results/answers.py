@@ -40,7 +40,7 @@ _LONGEST_OUTAGE = 600.0  # seconds for which no tile is asked for, as nothing ca
 _PART_BYTES, _PART_TILES = 1 << 20, 4096  # a part of so many is not written again
 _LEAST_SCORE = b"least_score"  # metadata of a part's ledger
 _NAME = re.compile(r"(\d+)-(\d+)x(\d+)-(\d+)\.[0-9a-f]+\.\d+\.arrow")
-_NOT_A_PART = (pa.ArrowException, KeyError, TypeError, ValueError)
+_NOT_A_PART = (pa.ArrowException, KeyError, OSError, TypeError, ValueError)
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 

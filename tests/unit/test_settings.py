@@ -38,6 +38,8 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
         "local_roots": ["/data", "/more data"],
         "dem_uri": "s3://dem/world.vrt",
         "work_uri": "s3://work/here",
+        "keep_by_job": False,
+        "storage_patience": 2.0,
         "foreign_results": "replace",
         "image_deployment": "image/image-ecs",
         "region_deployment": "region/region-ecs",
