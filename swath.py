@@ -50,6 +50,7 @@ def run(
     iou: float | None = None,
     class_agnostic: bool = False,
     out: str | PathLike[str] | None = None,
+    fresh: bool = False,
     job_id: str | None = None,
     progress: bool = True,
 ) -> Result:
@@ -86,6 +87,7 @@ def run(
         iou: Intersection over union above which two detections are one object.
         class_agnostic: Whether detections of different classes may be one object.
         out: Folder for the files of the result; a temporary one unless given.
+        fresh: Whether to ask for all tiles, also those that an earlier run into `out` was answered.
         job_id: Identifier of the job; a random one unless given.
         progress: Whether to show the progress on standard error, or below the cell of a notebook.
 
@@ -129,6 +131,7 @@ def run(
                 **keywords.numbers(iou=iou),
             ),
             job_id=new_job_id() if job_id is None else job_id,
+            fresh=fresh,
         )
         return call.result_of_run(
             image,

@@ -41,8 +41,8 @@ class Settings(BaseSettings):
     )
     work_uri: str = Field(
         default_factory=lambda: str(Path(tempfile.gettempdir()) / "swath"),
-        description="Where answers of models and results of regions are kept: s3://bucket/prefix or "
-        "a folder.",
+        description="Where answers of models and results of regions are kept: s3://bucket/prefix "
+        "or a folder.",
     )
     keep_by_job: bool = Field(
         True,

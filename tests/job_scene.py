@@ -16,13 +16,14 @@ from rasterio.transform import from_origin
 from tasks.request import Request
 
 
-def paint(path: Path, width: int = 900, height: int = 700) -> Path:
-    """A dark scene with bright ships, some on seams, and a nodata corner."""
+def paint(path: Path, width: int = 900, height: int = 700, *, blank: bool = True) -> Path:
+    """A dark scene with bright ships, some on seams, and a corner without data if `blank`."""
     random = np.random.default_rng(3)
     pixels = random.integers(20, 40, (3, height, width), dtype=np.uint8)
     for x, y in random.integers(60, (width - 30, height - 30), (25, 2)):
         pixels[:, y : y + 8, x : x + 20] = 230
-    pixels[:, :300, :300] = 0
+    if blank:
+        pixels[:, :300, :300] = 0
     profile = {"width": width, "height": height, "count": 3, "dtype": "uint8", "nodata": 0}
     with rasterio.open(
         path,

@@ -63,7 +63,8 @@ def result_of_run(
         folder = ResultFolder()
         undo.callback(folder.remove)
         file, tiling = image_file(image, options.tiling, folder.path, transform, crs)
-        lasting = out is not None
+        # an array has another name in each run, and a function may have changed
+        lasting = out is not None and function is None and isinstance(image, _PATH)
         out = out or folder.path / "results"
         options = replace(options, images=(file,), tiling=tiling, out=out)
         request = options.request()
@@ -76,7 +77,8 @@ def result_of_run(
                 roots=options.roots(),
                 region_rows=tiling.region_size,
                 open_endpoint=None if function is None else function.open,
-                answers=None if function or not lasting else options.answers,
+                answers=options.answers if lasting else None,
+                fresh=options.fresh,
             )
         _check_status(summary, None if function is None else function.error)
         undo.pop_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any, NoReturn, Self
 
 from rich.console import Console
 
+from deployments.run.options import KEPT
 from tasks.storage.temporary import remove_all
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,8 +33,8 @@ class Interruption:
 
     Args:
         console: Where to say that the run is stopping.
-        out: Folder for the results; it is removed at the end if it was made in the context and is
-            empty.
+        out: Folder for the results; it is removed at the end if it was made in the context and
+            holds neither results nor answers.
 
     Attributes:
         last_step: What is still done, for a moment, before the process is ended without waiting.
@@ -86,6 +88,10 @@ class Interruption:
         raise SystemExit(status)
 
     def _remove_empty(self) -> None:
+        """Remove the folder for the results if it is new and no answer was kept in it."""
         if self._new is not None:
+            kept = self._new / KEPT
+            if not any(kept.rglob("*.arrow")):
+                shutil.rmtree(kept, ignore_errors=True)
             with suppress(OSError):  # it is not empty, or was not made
                 self._new.rmdir()

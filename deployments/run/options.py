@@ -129,6 +129,10 @@ class TilingOptions:
         return {name: value for name, value in fields.items() if value is not None}
 
 
+KEPT = ".swath"
+"""Name of the folder, in that for the results, in which the model's answers are kept."""
+
+
 def new_job_id() -> str:
     """An identifier for a job that was given none."""
     return f"run-{token_hex(4)}"
@@ -189,7 +193,7 @@ class RunOptions:
     @property
     def answers(self) -> Path:
         """Where the model's answers are kept, for the next run into the folder."""
-        return self.out.resolve() / ".swath"
+        return self.out.resolve() / KEPT
 
     def make_folder(self) -> None:
         """Make the folder for the results, unless it exists.

@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psutil
@@ -37,18 +37,35 @@ def silent_model() -> Iterator[tuple[str, Callable[[], None]]]:
             call.close()
 
 
-@contextmanager
 def running(
     folder: Path, *arguments: object, **environment: str
-) -> Iterator[subprocess.Popen[str]]:
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """`swath run` of a scene, with temporary files in `folder`/tmp and results in `folder`/out."""
+    scene = scene_in(folder)
+    command = [SWATH, "run", scene, "--out", folder / "out", "--tile-size", 128, "--overlap", 32]
+    return started(folder, [*command, *arguments], **environment)
+
+
+def calling(folder: Path, model: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A Python program that calls `swath.run` for a scene, with temporary results."""
+    program = f"import swath; swath.run({str(scene_in(folder))!r}, model={model!r}, progress=False)"
+    return started(folder, [sys.executable, "-c", program])
+
+
+def scene_in(folder: Path) -> Path:
     scene = folder / "scene.tif"
     if not scene.exists():
         (folder / "tmp").mkdir()
         paint(scene)
-    command = [SWATH, "run", scene, "--out", folder / "out", "--tile-size", 128, "--overlap", 32]
+    return scene
+
+
+@contextmanager
+def started(
+    folder: Path, command: Sequence[object], **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [str(word) for word in (*command, *arguments)],
+        [str(word) for word in command],
         env=os.environ | {"TMPDIR": str(folder / "tmp"), "PREFECT_HOME": str(folder)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -79,7 +96,7 @@ def left_behind(folder: Path) -> list[str]:
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
     ids=lambda each: getattr(each, "name", str(each)),
 )
-def test_a_signal_ends_a_run_and_leaves_nothing(
+def test_a_signal_ends_a_run_and_leaves_nothing_but_answers(
     tmp_path: Path,
     silent_model: tuple[str, Callable[[], None]],
     number: signal.Signals,
@@ -88,36 +105,33 @@ def test_a_signal_ends_a_run_and_leaves_nothing(
     url, await_call = silent_model
     with running(tmp_path, "--model", url) as process:
         await_call()
-        assert left_behind(tmp_path)
         process.send_signal(number)
         assert "Stopping …" in await_end(process)
         assert process.returncode == status
     assert left_behind(tmp_path) == []
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".swath"]  # blank tiles
 
 
 def test_the_next_run_removes_what_a_killed_one_left(
     tmp_path: Path, silent_model: tuple[str, Callable[[], None]]
 ) -> None:
     url, await_call = silent_model
-    with running(tmp_path, "--model", url) as killed:
+    with calling(tmp_path, url) as killed:
         await_call()
         killed.kill()
         killed.wait(60)
-    (abandoned,) = left_behind(tmp_path)
-    with running(tmp_path, "--model", url) as living:
-        deadline = time.monotonic() + 120
-        while (left := left_behind(tmp_path)) in ([abandoned], []):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        (kept,) = left
+    abandoned = left_behind(tmp_path)
+    assert abandoned
+    with calling(tmp_path, url) as living:
+        await_call()
+        kept = left_behind(tmp_path)
+        assert kept
+        assert not set(kept) & set(abandoned)
         with running(tmp_path, "--model", "centerpoint") as other:
             other.communicate(timeout=240)
             assert other.returncode == 0
-        assert left_behind(tmp_path) == [kept]  # its process is alive
-        living.send_signal(signal.SIGINT)
-        await_end(living)
-    assert left_behind(tmp_path) == []
+        assert left_behind(tmp_path) == kept  # its process is alive
+        living.kill()
 
 
 @pytest.fixture
@@ -157,3 +171,16 @@ def test_a_signal_ends_a_run_on_a_prefect_server_and_leaves_nothing(
         await_end(process)
         assert process.returncode == 130
     assert left_behind(tmp_path) == []
+
+
+def test_an_interrupted_run_without_an_answer_leaves_no_folder(
+    tmp_path: Path, silent_model: tuple[str, Callable[[], None]]
+) -> None:
+    url, await_call = silent_model
+    paint(tmp_path / "scene.tif", blank=False)
+    (tmp_path / "tmp").mkdir()
+    with running(tmp_path, "--model", url) as process:
+        await_call()
+        process.send_signal(signal.SIGINT)
+        await_end(process)
+    assert not (tmp_path / "out").exists()
