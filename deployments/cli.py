@@ -81,15 +81,21 @@ def up(
             show_default=lambda _: "your home and the current folder",
         ),
     ] = (Path.home(), Path()),
+    fresh: Annotated[
+        bool,
+        Parameter(
+            show_default=False, help="Remove the queues, buckets and runs of earlier stacks first."
+        ),
+    ] = False,
 ) -> int:
     """Run the local stack (AWS, Prefect, worker, models) until Ctrl-C.
 
-    Requests may name local images and outputs in your home and the current folder, or in those
-    that --root gives.
+    The next `swath up` goes on with its queues, buckets and runs. Requests may name local images
+    and outputs in your home and the current folder, or in those that --root gives.
     """
     from deployments.up import up
 
-    return up(console, root)
+    return up(console, root, fresh=fresh)
 
 
 @app.command(sort_key=4)

@@ -12,7 +12,6 @@ from pathlib import Path
 from rich.console import Console
 
 from deployments.local.folders import state_folder
-from deployments.local.loopback import free_port
 from deployments.local.process import inherited_environment
 from deployments.local.stack import Stack
 from deployments.saved_filters import INCOMPLETE_JOBS, JOBS, address, save_filters
@@ -38,19 +37,20 @@ class StackWithModels:
 
 @contextmanager
 def stack_with_models(
-    folder: Path, console: Console, local_roots: Sequence[Path] = ()
+    folder: Path, console: Console, local_roots: Sequence[Path] = (), *, fresh: bool = True
 ) -> Iterator[StackWithModels]:
     """Run the local stack, the built-in models and a sensor on the queue while the block lasts.
 
     Args:
-        folder: Folder for logs and the Prefect home.
+        folder: Folder for logs, and for all that is kept: queues, buckets, and Prefect's runs.
         console: Where the start of each part is reported.
         local_roots: Folders in which requests may name images and outputs.
+        fresh: Whether to start empty, or with what the folder has kept.
     """
     report = partial(console.print, soft_wrap=True)
-    with Stack(folder, progress=report, local_roots=local_roots) as stack:
+    with Stack(folder, progress=report, fresh=fresh, local_roots=local_roots) as stack:
         stack.record.adopt()
-        port = free_port(8080)
+        port = stack.kept.port("the model server", 8080)
         models = stack.processes.start(
             "the model server",
             [sys.executable, "-m", "deployments.model_server", "--port", str(port)],
@@ -65,9 +65,9 @@ def stack_with_models(
         yield here
 
 
-def up(console: Console, local_roots: Sequence[Path]) -> int:
+def up(console: Console, local_roots: Sequence[Path], *, fresh: bool) -> int:
     """Run the stack until Ctrl-C; return the exit status."""
-    with stack_with_models(state_folder() / "stack", console, local_roots) as here:
+    with stack_with_models(state_folder() / "stack", console, local_roots, fresh=fresh) as here:
         record = here.stack.record
         console.print("\nThe stack is up; Ctrl-C stops it. For another terminal:", style="bold")
         for name, value in record.environment.items():

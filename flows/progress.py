@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
@@ -22,7 +21,7 @@ from prefect.runtime import flow_run
 
 from flows.run_records import children_of, client_without_retries, log_errors, read_all
 from tasks.grid.tiles import Region
-from tasks.job.observer import SilentObserver
+from tasks.job.observer import Observer, SilentObserver
 from tasks.reporting.rate import TileRate
 
 _logger = logging.getLogger(__name__)
@@ -30,36 +29,19 @@ _logger = logging.getLogger(__name__)
 _INTERVAL = 1.0  # seconds between updates, which cost the server time
 
 
-class RegionProgress(SilentObserver):
-    """Shows on a region's run how many of its tiles are done."""
+@contextmanager
+def region_progress(region: Region) -> Iterator[Observer]:
+    """While it is open, show on a region's run how many of its tiles are done.
 
-    def __init__(self, region: Region) -> None:
-        """Show that no tile is done."""
-        self._tiles = len(region)
-        self._done = 0
-        self._updated = time.monotonic()
-        self._artifact: UUID | None = None
-        self._update()
+    Args:
+        region: The region.
 
-    def tiles_done(self, region: Region, tiles: int) -> None:  # noqa: ARG002 - there is one
-        """Count tiles that are done."""
-        self._done += tiles
-        if self._done == self._tiles or time.monotonic() - self._updated > _INTERVAL:
-            self._updated = time.monotonic()
-            self._update()
-
-    def tiles_kept(self, region: Region, tiles: int) -> None:
-        """Count tiles that were answered before."""
-        self.tiles_done(region, tiles)
-
-    def _update(self) -> None:
-        """Create or update the artifact; if Prefect is down, the tiles do not wait for it."""
-        with log_errors("The progress of this region"), client_without_retries() as client:
-            progress = _progress(self._done, self._tiles, f"{self._done} of {self._tiles} tiles")
-            if self._artifact is None:
-                self._artifact = _create(client, "region-progress", progress)
-            else:
-                client.update_artifact(self._artifact, progress)
+    Yields:
+        The observer that counts them. It never waits for Prefect.
+    """
+    count = _TileCount()
+    with _shown("region-progress", lambda _: _progress(count.done, len(region))):
+        yield count
 
 
 @contextmanager
@@ -70,58 +52,94 @@ def image_progress(regions: Sequence[Region], unfinished: Sequence[Region]) -> I
         regions: All regions of the image.
         unfinished: Those that no earlier run has completed.
     """
-    tiles = sum(len(region) for region in regions)
+    tiles, image_run = sum(len(region) for region in regions), UUID(flow_run.id)
     before = tiles - sum(len(region) for region in unfinished)
-    image_run, ended = UUID(flow_run.id), Event()
-    watch = partial(_watch, image_run, tiles, before, ended)
+    rate = TileRate(tiles)
+
+    def progress(client: SyncPrefectClient) -> ArtifactUpdate:
+        done = before + _tiles_done(client, image_run)
+        return _progress(done, tiles, rate.text(done))
+
+    with _shown("progress", progress):
+        yield
+
+
+class _TileCount(SilentObserver):
+    """Counts the tiles of a region that are done."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def tiles_done(self, region: Region, tiles: int) -> None:  # noqa: ARG002 - there is one
+        """Count further tiles."""
+        self.done += tiles
+
+    def tiles_kept(self, region: Region, tiles: int) -> None:
+        """Count tiles that were answered before."""
+        self.tiles_done(region, tiles)
+
+
+@contextmanager
+def _shown(key: str, progress: Callable[[SyncPrefectClient], ArtifactUpdate]) -> Iterator[None]:
+    """Show a progress on the current run, updated in a thread so that no tile waits for Prefect.
+
+    Args:
+        key: Key of the artifact, which is its title.
+        progress: Returns the content of the artifact.
+    """
+    ended = Event()
+    show = partial(_show, key, progress, UUID(flow_run.id), ended)
     # the context of this run, so that it uses the same Prefect server
-    watcher = Thread(target=copy_context().run, args=(watch,), daemon=True)
-    watcher.start()
+    thread = Thread(target=copy_context().run, args=(show,), daemon=True)
+    thread.start()
     try:
         yield
     finally:
         ended.set()
-        watcher.join()
+        thread.join()
 
 
-def _watch(image_run: UUID, tiles: int, before: int, ended: Event) -> None:
-    """Show the image's progress until `ended` is set, and once after that.
-
-    Args:
-        image_run: The run of the image.
-        tiles: Number of its tiles.
-        before: Number of those that were done before this run.
-        ended: Set when the regions have ended.
-    """
-    rate, last = TileRate(tiles), False
+def _show(
+    key: str,
+    progress: Callable[[SyncPrefectClient], ArtifactUpdate],
+    run: UUID,
+    ended: Event,
+) -> None:
+    """Show a progress until `ended` is set, and once after that."""
     artifact: UUID | None = None
-    with log_errors("The progress of this image"), client_without_retries() as client:
+    shown, last = None, False
+    with log_errors("The progress of this run"), client_without_retries() as client:
         while not last:
-            last = ended.wait(_INTERVAL)
+            last = ended.wait(0.0 if shown is None else _INTERVAL)
             try:
-                done = before + _tiles_done(client, image_run)
-                progress = _progress(done, tiles, rate.text(done))
+                content = progress(client)
+                if content == shown:
+                    continue
                 if artifact is None:
-                    artifact = _create(client, "progress", progress)
+                    artifact = _create(client, key, run, content)
                 else:
-                    client.update_artifact(artifact, progress)
+                    client.update_artifact(artifact, content)
+                shown = content
             except Exception:  # the next update may succeed
-                _logger.debug("The progress of an image is not updated", exc_info=True)
+                _logger.debug("The progress of a run is not updated", exc_info=True)
+                ended.wait(_INTERVAL)
 
 
-def _progress(done: int, tiles: int, text: str) -> ArtifactUpdate:
+def _progress(done: int, tiles: int, text: str = "") -> ArtifactUpdate:
     """The content of a progress artifact: percent of tiles done, and a text."""
-    return ArtifactUpdate(data=round(100 * done / tiles, 2), description=text)
+    return ArtifactUpdate(
+        data=round(100 * done / tiles, 2), description=text or f"{done} of {tiles} tiles"
+    )
 
 
-def _create(client: SyncPrefectClient, key: str, progress: ArtifactUpdate) -> UUID:
-    """Create a progress artifact on the current flow run, under a key that is its title."""
+def _create(client: SyncPrefectClient, key: str, run: UUID, progress: ArtifactUpdate) -> UUID:
+    """Create a progress artifact on a flow run, under a key that is its title."""
     artifact = ArtifactCreate(
         key=key,
         type="progress",
         data=progress.data,
         description=progress.description,
-        flow_run_id=UUID(flow_run.id),
+        flow_run_id=run,
     )
     return client.create_artifact(artifact).id
 

@@ -16,7 +16,7 @@ import flows.secret_blocks  # noqa: F401 - so that requests may name Secret bloc
 from flows.alive import alive
 from flows.capacity import capacity_metrics, earlier_estimate
 from flows.image_runs import region_run_name
-from flows.progress import RegionProgress
+from flows.progress import region_progress
 from flows.run_records import log_errors, write_metrics
 from flows.slots import endpoint_slots
 from flows.startup import startup
@@ -26,6 +26,7 @@ from tasks.inference.client import InferenceClient
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.job.asking import Asking
 from tasks.job.kept import Kept
+from tasks.job.observer import Observer
 from tasks.job.region import RegionOutcome, work_region
 from tasks.job.shared_client import SharedClient
 from tasks.planning.plan import Plan, make_plan
@@ -117,12 +118,15 @@ def _failures(outcome: RegionOutcome, tiles: int) -> str | None:
 
 
 def _work(plan: Plan, region: Region, work_uri: str) -> RegionOutcome:
-    asking = Asking(RegionProgress(region), submit=submit_batch)
+    with region_progress(region) as progress:
+        return work_region(plan, region, Kept(work_uri), _asking(plan, progress))
+
+
+def _asking(plan: Plan, progress: Observer) -> Asking:
+    asking = Asking(progress, submit=submit_batch)
     if turn := TURN.get():
-        asking = replace(asking, shared=turn.shared, next_may_begin=turn.next_may_begin)
-    else:
-        asking = replace(asking, open_client=lambda: client_of(plan.request, earlier_estimate()))
-    return work_region(plan, region, Kept(work_uri), asking)
+        return replace(asking, shared=turn.shared, next_may_begin=turn.next_may_begin)
+    return replace(asking, open_client=lambda: client_of(plan.request, earlier_estimate()))
 
 
 def _record_metrics(outcome: RegionOutcome) -> None:

@@ -93,12 +93,17 @@ class EmbeddedAws:
             client.close()
 
 
-def start_aws(processes: Processes, folder: Path) -> EmbeddedAws:
+def start_aws(
+    processes: Processes, folder: Path, *, port: int | None = None, keep: bool = False
+) -> EmbeddedAws:
     """Start the emulator without waiting; `wait_for_aws` waits until it answers.
 
     Args:
         processes: The supervisor of the process.
-        folder: Folder for the log and temporary files.
+        folder: Folder for the log, temporary files and, if they are kept, queues and buckets.
+        port: Port to listen on; None for any.
+        keep: Whether queues, topics and buckets are kept in the folder `aws`, where the next
+            emulator finds them. Otherwise they are in memory.
 
     Raises:
         StackError: ministack is not installed.
@@ -107,8 +112,8 @@ def start_aws(processes: Processes, folder: Path) -> EmbeddedAws:
         raise StackError(
             "The embedded AWS (ministack) is not installed: run `pip install 'swath[local]'`."
         )
-    port = free_port(4566)
-    temporary = folder / "aws"
+    port = port or free_port(4566)
+    state, temporary = folder / "aws", folder / "temporary"
     temporary.mkdir(parents=True, exist_ok=True)
     settings = {
         "BIND_HOST": HOST,
@@ -116,8 +121,10 @@ def start_aws(processes: Processes, folder: Path) -> EmbeddedAws:
         "GATEWAY_PORT": str(port),
         "IOT_MTLS_ENABLED": "0",  # this and SFTP would listen on every interface
         "SFTP_ENABLED": "0",
-        "PERSIST_STATE": "0",
-        "S3_PERSIST": "0",
+        "PERSIST_STATE": str(int(keep)),
+        "STATE_DIR": str(state),
+        "S3_PERSIST": str(int(keep)),
+        "S3_DATA_DIR": str(state / "objects"),
         "LOG_LEVEL": "WARNING",
         "AWS_ACCESS_KEY_ID": _KEY,
         "AWS_SECRET_ACCESS_KEY": _KEY,
@@ -125,7 +132,7 @@ def start_aws(processes: Processes, folder: Path) -> EmbeddedAws:
     }
     process = processes.start(
         "the embedded AWS",
-        [sys.executable, "-m", "ministack"],
+        [sys.executable, "-m", "deployments.local.aws_program" if keep else "ministack"],
         env=inherited_environment() | settings,
         log=folder / "logs" / "aws.log",
         cwd=temporary,

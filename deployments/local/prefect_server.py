@@ -151,19 +151,19 @@ def start_server(
     *,
     port: int | None = None,
 ) -> PrefectServer:
-    """Start an empty server without waiting; `PrefectServer.wait` waits until it answers.
+    """Start a server without waiting; `PrefectServer.wait` waits until it answers.
 
     Args:
         processes: The supervisor of the process.
-        folder: Folder for the log and for the home, `prefect`, which is replaced.
-        port: Preferred port.
+        folder: Folder for the log and for the home, `prefect`. A database in it is kept, and
+            migrated if an older version of Prefect wrote it.
+        port: Port to listen on; None for any.
     """
     home = folder.absolute() / "prefect"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    if _cached_database().exists():
+    home.mkdir(parents=True, exist_ok=True)
+    if not _database(home).exists() and _cached_database().exists():
         shutil.copyfile(_cached_database(), _database(home))
-    free = free_port(port or 0)
+    free = port or free_port()
     process = processes.start(
         "the Prefect server",
         [*_PREFECT_SERVER, "server", "start", "--host", HOST, "--port", str(free)],

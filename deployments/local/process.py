@@ -19,6 +19,8 @@ from tasks.errors import StackError
 _GUARD = Path(__file__).with_name("guard.py")
 _POLL_INTERVAL = 0.05  # seconds
 _LOG_LINES = 15
+_SHORT_LIFE = 10.0  # seconds; a program that ended sooner after its start may never get further
+_MOST_SHORT_LIVES = 5  # in a row, after which a program is not started again
 
 
 class Process:
@@ -39,28 +41,69 @@ class Process:
         log: Path,
         cwd: Path | None = None,
         grace: float = 5.0,
+        lock: int | None = None,
     ) -> None:
-        self.name = name
-        self.log = log
-        self._grace = grace
+        """Start the program without waiting.
+
+        Args:
+            name: Name of the program in messages.
+            argv: Program and arguments.
+            env: The complete environment.
+            log: File for the output, replaced if it exists.
+            cwd: Working directory; None for the current one.
+            grace: Seconds from SIGTERM to SIGKILL.
+            lock: Descriptor of a locked file, which the guard keeps open: the lock lasts until the
+                program and its descendants have ended, whatever happens to this process.
+        """
+        self.name, self.log = name, log
+        self._argv, self._env, self._cwd = argv, dict(env), cwd
+        self._grace, self._lock = grace, lock
+        self._short_lives = 0
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
+        log.write_bytes(b"")
+        self._start()
+
+    def _start(self) -> None:
+        with self.log.open("ab") as output:
             self._guard = subprocess.Popen(  # noqa: S603 - guard.py of this package
-                [sys.executable, "-I", str(_GUARD), str(grace), *argv],
+                [sys.executable, "-I", str(_GUARD), str(self._grace), *self._argv],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=dict(env),
-                cwd=cwd,
+                env=self._env,
+                cwd=self._cwd,
                 start_new_session=True,  # only this process may get the terminal's Ctrl-C
+                pass_fds=() if self._lock is None else (self._lock,),
             )
         self.pid = self._guard.pid
+        self._started = time.monotonic()
 
     def check(self) -> None:
         """Raise StackError if the program has ended."""
         code = self._guard.poll()
         if code is not None:
             self._fail(f"ended with exit code {code}")
+
+    def start_again(self) -> str:
+        """Start the program again if it has ended; its output is appended to the log.
+
+        Returns:
+            How it ended; empty if it runs.
+
+        Raises:
+            StackError: It ended soon after its start, several times in a row.
+        """
+        code = self._guard.poll()
+        if code is None:
+            return ""
+        end = f"ended with exit code {code}"
+        short = time.monotonic() - self._started < _SHORT_LIFE
+        self._short_lives = self._short_lives + 1 if short else 0
+        if self._short_lives == _MOST_SHORT_LIVES:
+            self._fail(f"{end}, {_MOST_SHORT_LIVES} times in a row soon after it was started")
+        self.release()
+        self._start()
+        return end
 
     def wait_until(self, ready: Callable[[], bool], timeout: float) -> None:
         """Wait until the program is ready.

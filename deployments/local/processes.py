@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
@@ -21,9 +21,19 @@ class Processes:
     They are also stopped after Ctrl-C (once or twice), SIGTERM, SIGHUP or an error; after SIGKILL,
     their guards end them. Within the block, SIGTERM and SIGHUP raise SystemExit, so that the
     program's other cleanup runs too.
+
+    Args:
+        started_again: `watch` starts a child process again that has ended, then calls this with the
+            process and how it ended; None if the end of a child process is an error.
+        lock: Descriptor of a locked file; the lock lasts until all child processes have ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        started_again: Callable[[Process, str], None] | None = None,
+        lock: int | None = None,
+    ) -> None:
+        self._started_again, self._lock = started_again, lock
         self._children: list[Process] = []
         self._handlers: dict[signal.Signals, Any] = {}
 
@@ -72,7 +82,7 @@ class Processes:
             cwd: Working directory; None for the current one.
             grace: Seconds from SIGTERM to SIGKILL.
         """
-        child = Process(name, argv, env=env, log=log, cwd=cwd, grace=grace)
+        child = Process(name, argv, env=env, log=log, cwd=cwd, grace=grace, lock=self._lock)
         self._children.append(child)
         return child
 
@@ -105,18 +115,22 @@ class Processes:
         self._children.remove(child)
 
     def watch(self, seconds: float | None = None) -> None:
-        """Wait, and raise if a child process ends.
+        """Wait, and start child processes again that end, or raise if that is not wanted.
 
         Args:
             seconds: Seconds to wait; 0 checks once, None waits without an end.
 
         Raises:
-            StackError: A child process ended.
+            StackError: A child process ended; or, if they are started again, ended at once several
+                times in a row.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             for child in self._children:
-                child.check()
+                if self._started_again is None:
+                    child.check()
+                elif end := child.start_again():
+                    self._started_again(child, end)
             if deadline is not None and time.monotonic() >= deadline:
                 return
             time.sleep(_POLL_INTERVAL if deadline is not None else 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from deployments.local.folders import state_folder
 from deployments.local.process import inherited_environment
 from tasks.errors import StackError
+
+_LONGEST_END = 20.0  # seconds in which the processes of a stack that was killed have ended
 
 
 class StackRecord(BaseModel):
@@ -66,22 +69,35 @@ def running_stack() -> StackRecord | None:
 
 
 @contextmanager
-def stack_lock() -> Iterator[None]:
+def stack_lock() -> Iterator[int]:
     """Hold the lock that allows one stack for each user, and remove its record at the end.
+
+    Yields:
+        The descriptor of the locked file. Whoever inherits it holds the lock too: so the processes
+        of a stack that was killed have ended before the next one starts.
 
     Raises:
         StackError: Another stack is running, or starting.
     """
     state_folder().mkdir(parents=True, exist_ok=True)
     with (state_folder() / "stack.lock").open("w") as lock:
+        _acquire(lock.fileno())
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StackError(_already_running()) from None
-        try:
-            yield
+            yield lock.fileno()
         finally:
             _path().unlink(missing_ok=True)
+
+
+def _acquire(lock: int) -> None:
+    """Acquire the lock, waiting if the process of its stack has ended: then the others will too."""
+    deadline = time.monotonic() + _LONGEST_END
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if running_stack() is not None or time.monotonic() > deadline:
+                raise StackError(_already_running()) from None
+        time.sleep(0.1)
 
 
 def write_record(record: StackRecord) -> None:
@@ -103,7 +119,7 @@ def _path() -> Path:
 def _already_running() -> str:
     record = running_stack()
     if record is None:
-        return "Another stack is starting: wait for it, or stop it in its terminal."
+        return "Another stack is starting or ending: wait for it, or stop it in its terminal."
     return (
         f"A stack is already running: process {record.pid}, UI {record.ui_url}, "
         f"folder {record.folder}. Use it, or stop it with Ctrl-C in its terminal or "

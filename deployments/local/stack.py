@@ -13,6 +13,8 @@ from typing import Self
 import psutil
 
 from deployments.local import aws, pool, prefect_server
+from deployments.local.kept import Kept
+from deployments.local.process import Process
 from deployments.local.processes import Processes
 from deployments.local.record import StackRecord, stack_lock, write_record
 from deployments.local.resources import (
@@ -26,32 +28,38 @@ PROJECT = Path(__file__).parents[2]
 
 
 class Stack:
-    """The local stack while a `with` block lasts; it starts empty and leaves nothing running.
+    """The local stack while a `with` block lasts; it leaves nothing running.
 
     Args:
-        folder: Folder for logs and the Prefect home.
-        progress: Called with a line for each part that has started.
+        folder: Folder for logs, and for all that is kept: queues, buckets, and Prefect's runs.
+        progress: Called with a line for each part that has started, or was started again.
+        fresh: Whether to start empty, or with what the folder has kept.
         local_roots: Folders in which requests may name images and outputs.
         project: Folder whose `prefect.yaml` is deployed.
 
     Attributes:
-        record: The addresses of the stack; set when the block is entered.
+        record: The addresses of the stack.
         processes: The supervisor, for starting further processes.
+        kept: What the folder has kept, and the ports.
+
+    All of them are set when the block is entered.
     """
 
     record: StackRecord
+    processes: Processes
+    kept: Kept
 
     def __init__(
         self,
         folder: Path,
         *,
         progress: Callable[[str], None],
+        fresh: bool = True,
         local_roots: Sequence[Path] = (),
         project: Path = PROJECT,
     ) -> None:
         self.folder = folder.absolute()
-        self.processes = Processes()
-        self._progress = progress
+        self._progress, self._fresh = progress, fresh
         self._local_roots = [root.absolute() for root in local_roots]
         self._project = project
 
@@ -59,11 +67,13 @@ class Stack:
         """Start everything.
 
         Raises:
-            StackError: A part did not start, or another stack is running.
+            StackError: A part did not start, another stack is running, or the folder was written
+                by newer versions.
         """
         with ExitStack() as exits:
-            exits.enter_context(stack_lock())
-            exits.enter_context(self.processes)
+            lock = exits.enter_context(stack_lock())
+            self.kept = Kept(self.folder, fresh=self._fresh, progress=self._progress)
+            self.processes = exits.enter_context(Processes(self._report_end, lock))
             self.record = self._start()
             write_record(self.record)
             self._exits = exits.pop_all()
@@ -79,20 +89,25 @@ class Stack:
         self._exits.close()
 
     def watch(self, seconds: float | None = None) -> None:
-        """Wait, and raise if a part of the stack ends.
+        """Wait; meanwhile a part of the stack that ends is started again.
 
         Args:
             seconds: Seconds to wait; 0 checks once, None waits without an end.
 
         Raises:
-            StackError: A part of the stack ended.
+            StackError: A part of the stack ended soon after its start, several times in a row.
         """
         self.processes.watch(seconds)
 
+    def _report_end(self, process: Process, end: str) -> None:
+        self._progress(f"{process.name} {end}: it is started again. Its log: {process.log}")
+
     def _start(self) -> StackRecord:
         # Prefect takes longest to start; everything that does not need it is done meanwhile
-        server = prefect_server.start_server(self.processes, self.folder, port=4200)
-        cloud = aws.start_aws(self.processes, self.folder)
+        port = self.kept.port("Prefect", 4200)
+        server = prefect_server.start_server(self.processes, self.folder, port=port)
+        port = self.kept.port("the embedded AWS", 4566)
+        cloud = aws.start_aws(self.processes, self.folder, port=port, keep=True)
         aws.wait_for_aws(cloud)
         resources = create_resources(cloud.client)
         self._progress(f"AWS (SQS, SNS, S3) on {cloud.endpoint_url}")
