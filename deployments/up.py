@@ -60,7 +60,8 @@ def stack_with_models(
         models.wait_until(partial(models.answers, port, "/ping"), timeout=60)
         here = StackWithModels(stack, f"http://127.0.0.1:{port}")
         report(f"Models on {here.models_url}/MODEL/invocations")
-        start_sensor("sensor/sensor-local", stack.record.api_url)
+        stack.worker_started = partial(start_sensor, "sensor/sensor-local", stack.record.api_url)
+        stack.worker_started()
         save_filters(stack.record.api_url)
         yield here
 

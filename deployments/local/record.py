@@ -61,7 +61,8 @@ def running_stack() -> StackRecord | None:
     """The record of this user's running stack; None if its process does not run."""
     try:
         record = StackRecord.model_validate_json(_path().read_bytes())
-        if psutil.Process(record.pid).create_time() == record.started:
+        process = psutil.Process(record.pid)
+        if process.create_time() == record.started and process.status() != psutil.STATUS_ZOMBIE:
             return record
     except (FileNotFoundError, ValidationError, psutil.NoSuchProcess):
         pass

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import httpx
 import psutil
 
 from deployments.local import aws, pool, prefect_server
 from deployments.local.kept import Kept
+from deployments.local.lost_runs import settle_lost_runs
 from deployments.local.process import Process
 from deployments.local.processes import Processes
 from deployments.local.record import StackRecord, stack_lock, write_record
@@ -23,8 +27,10 @@ from deployments.local.resources import (
     WORK_BUCKET,
     create_resources,
 )
+from tasks.errors import StackError
 
 PROJECT = Path(__file__).parents[2]
+_INTERVAL = 0.5  # seconds between two looks at the processes
 
 
 class Stack:
@@ -41,8 +47,9 @@ class Stack:
         record: The addresses of the stack.
         processes: The supervisor, for starting further processes.
         kept: What the folder has kept, and the ports.
+        worker_started: Called by `watch` when the worker was started again.
 
-    All of them are set when the block is entered.
+    All of them but the last are set when the block is entered.
     """
 
     record: StackRecord
@@ -60,6 +67,8 @@ class Stack:
     ) -> None:
         self.folder = folder.absolute()
         self._progress, self._fresh = progress, fresh
+        self.worker_started: Callable[[], None] = lambda: None
+        self._worker_ended: datetime | None = None  # until its runs are settled
         self._local_roots = [root.absolute() for root in local_roots]
         self._project = project
 
@@ -97,10 +106,27 @@ class Stack:
         Raises:
             StackError: A part of the stack ended soon after its start, several times in a row.
         """
-        self.processes.watch(seconds)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            self.processes.watch(0)
+            if self._worker_ended and prefect_server.reachable(self.record.api_url):
+                self._settle_lost_runs(self._worker_ended)
+            left = _INTERVAL if deadline is None else min(_INTERVAL, deadline - time.monotonic())
+            if left <= 0:
+                return
+            time.sleep(left)
 
     def _report_end(self, process: Process, end: str) -> None:
         self._progress(f"{process.name} {end}: it is started again. Its log: {process.log}")
+        if process is self._worker:
+            self._worker_ended = datetime.now(UTC)
+
+    def _settle_lost_runs(self, ended: datetime) -> None:
+        """Settle the runs of a worker that has ended; if Prefect does not answer, do so later."""
+        with suppress(httpx.HTTPError):
+            settle_lost_runs(self.record.api_url, ended)
+            self.worker_started()
+            self._worker_ended = None
 
     def _start(self) -> StackRecord:
         # Prefect takes longest to start; everything that does not need it is done meanwhile
@@ -124,7 +150,13 @@ class Stack:
         server.wait()
         self._progress(f"Prefect on {server.ui_url}")
         pool.create_pool(server)
-        worker = pool.start_worker(self.processes, server, self.folder, environment)
+        try:
+            settle_lost_runs(server.api_url, datetime.now(UTC))
+        except httpx.HTTPError as error:
+            raise StackError(
+                f"The runs of the last time cannot be read: {error}. See {server.process.log}."
+            ) from error
+        self._worker = worker = pool.start_worker(self.processes, server, self.folder, environment)
         pool.deploy(self.processes, server, self.folder, self._project, environment)
         self._progress("Deployments from prefect.yaml")
         worker.wait_until(lambda: pool.worker_online(server), timeout=60)

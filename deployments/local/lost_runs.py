@@ -1,0 +1,92 @@
+"""The runs whose processes ended with the worker of the local stack, as all of them do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import httpx
+
+from deployments.local.pool import WORK_POOL
+
+_IMAGE = "image/image-local"
+_PAGE = 200  # rows in one answer of Prefect's server, at the most
+_REASON = "the worker and its processes had ended"
+
+
+def settle_lost_runs(api_url: str, before: datetime) -> None:
+    """Give the runs of a worker that has ended the states that are true, which frees their places.
+
+    Runs that it had taken but not begun are scheduled again. Those that were cancelled are
+    Cancelled. The others are Crashed, but for the runs of images: the sensor sees that they have no
+    process, and starts them again.
+
+    Args:
+        api_url: URL of the API of a Prefect server.
+        before: When the worker had ended; runs that changed their state later are of the next one.
+
+    Raises:
+        httpx.HTTPError: Prefect does not answer.
+    """
+    with httpx.Client(base_url=api_url, timeout=10, trust_env=False) as api:
+        image = _image_deployment(api)
+        for run in _lost(api, before):
+            if state := _true_state(run, image):
+                answer = api.post(
+                    f"/flow_runs/{run['id']}/set_state", json={"state": state, "force": True}
+                )
+                answer.raise_for_status()
+
+
+def _true_state(run: dict[str, Any], image: str | None) -> dict[str, Any] | None:
+    """The state of a run whose process has ended; None to leave it as it is."""
+    of_image = run["deployment_id"] is not None and run["deployment_id"] == image
+    if run["state"]["type"] == "CANCELLING":
+        return {"type": "CANCELLED", "message": _REASON}
+    if run["state"]["type"] == "PENDING" and of_image:
+        due = {"scheduled_time": datetime.now(UTC).isoformat()}
+        return {"type": "SCHEDULED", "message": _REASON, "state_details": due}
+    return None if of_image else {"type": "CRASHED", "message": _REASON}
+
+
+def _lost(api: httpx.Client, before: datetime) -> list[dict[str, Any]]:
+    """The runs that a worker had before a moment and that have not ended, and their children."""
+    of_worker = [
+        run
+        for run in _unfinished(api, pool=WORK_POOL)
+        if datetime.fromisoformat(run["state"]["timestamp"]) < before
+    ]
+    ids = [run["id"] for run in of_worker]
+    children = _unfinished(api, parents=ids) if ids else ()
+    return list({run["id"]: run for run in (*of_worker, *children)}.values())
+
+
+def _unfinished(
+    api: httpx.Client, *, pool: str | None = None, parents: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """The runs of a work pool, or of some parents, that are taken, running, or being cancelled."""
+    runs: dict[str, Any] = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    if parents:
+        runs["parent_flow_run_id"] = {"any_": list(parents)}
+    for offset in count(0, _PAGE):
+        query = {
+            "flow_runs": runs,
+            "work_pools": {"name": {"any_": [pool]}} if pool else None,
+            "limit": _PAGE,
+            "offset": offset,
+            "sort": "ID_DESC",
+        }
+        page = api.post("/flow_runs/filter", json=query).raise_for_status().json()
+        yield from page
+        if len(page) < _PAGE:
+            return
+
+
+def _image_deployment(api: httpx.Client) -> str | None:
+    """The id of the deployment of images; None if there is none."""
+    answer = api.get(f"/deployments/name/{_IMAGE}")
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        return None
+    return str(answer.raise_for_status().json()["id"])
