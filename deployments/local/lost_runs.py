@@ -16,16 +16,18 @@ _PAGE = 200  # rows in one answer of Prefect's server, at the most
 _REASON = "the worker and its processes had ended"
 
 
-def settle_lost_runs(api_url: str, before: datetime) -> None:
+def settle_lost_runs(api_url: str, before: datetime, *, stopped: bool) -> None:
     """Give the runs of a worker that has ended the states that are true, which frees their places.
 
-    Runs that it had taken but not begun are scheduled again. Those that were cancelled are
-    Cancelled. The others are Crashed, but for the runs of images: the sensor sees that they have no
-    process, and starts them again.
+    Runs of images that it had taken but not begun are scheduled again. Those that were being
+    cancelled are Cancelled. The others are Crashed; the sensor starts a crashed image again, as
+    often as `SWATH_IMAGE_ATTEMPTS` allows.
 
     Args:
         api_url: URL of the API of a Prefect server.
         before: When the worker had ended; runs that changed their state later are of the next one.
+        stopped: Whether it ended with its stack. Then images that had begun are scheduled again
+            too, as often as the stack is stopped.
 
     Raises:
         httpx.HTTPError: Prefect does not answer.
@@ -33,22 +35,24 @@ def settle_lost_runs(api_url: str, before: datetime) -> None:
     with httpx.Client(base_url=api_url, timeout=10, trust_env=False) as api:
         image = _image_deployment(api)
         for run in _lost(api, before):
-            if state := _true_state(run, image):
-                answer = api.post(
-                    f"/flow_runs/{run['id']}/set_state", json={"state": state, "force": True}
-                )
-                answer.raise_for_status()
+            again = run["deployment_id"] == image and (stopped or run["state"]["type"] == "PENDING")
+            change = {"state": _true_state(run, again=again), "force": True}
+            api.post(f"/flow_runs/{run['id']}/set_state", json=change).raise_for_status()
 
 
-def _true_state(run: dict[str, Any], image: str | None) -> dict[str, Any] | None:
-    """The state of a run whose process has ended; None to leave it as it is."""
-    of_image = run["deployment_id"] is not None and run["deployment_id"] == image
+def _true_state(run: dict[str, Any], *, again: bool) -> dict[str, Any]:
+    """The state of a run whose process has ended.
+
+    Args:
+        run: The run.
+        again: Whether it is started again.
+    """
     if run["state"]["type"] == "CANCELLING":
         return {"type": "CANCELLED", "message": _REASON}
-    if run["state"]["type"] == "PENDING" and of_image:
+    if again:
         due = {"scheduled_time": datetime.now(UTC).isoformat()}
         return {"type": "SCHEDULED", "message": _REASON, "state_details": due}
-    return None if of_image else {"type": "CRASHED", "message": _REASON}
+    return {"type": "CRASHED", "message": _REASON}
 
 
 def _lost(api: httpx.Client, before: datetime) -> list[dict[str, Any]]:
@@ -84,9 +88,9 @@ def _unfinished(
             return
 
 
-def _image_deployment(api: httpx.Client) -> str | None:
-    """The id of the deployment of images; None if there is none."""
+def _image_deployment(api: httpx.Client) -> str:
+    """The id of the deployment of images; empty if there is none."""
     answer = api.get(f"/deployments/name/{_IMAGE}")
     if answer.status_code == httpx.codes.NOT_FOUND:
-        return None
+        return ""
     return str(answer.raise_for_status().json()["id"])

@@ -124,7 +124,7 @@ class Stack:
     def _settle_lost_runs(self, ended: datetime) -> None:
         """Settle the runs of a worker that has ended; if Prefect does not answer, do so later."""
         with suppress(httpx.HTTPError):
-            settle_lost_runs(self.record.api_url, ended)
+            settle_lost_runs(self.record.api_url, ended, stopped=False)
             self.worker_started()
             self._worker_ended = None
 
@@ -151,7 +151,7 @@ class Stack:
         self._progress(f"Prefect on {server.ui_url}")
         pool.create_pool(server)
         try:
-            settle_lost_runs(server.api_url, datetime.now(UTC))
+            settle_lost_runs(server.api_url, datetime.now(UTC), stopped=True)
         except httpx.HTTPError as error:
             raise StackError(
                 f"The runs of the last time cannot be read: {error}. See {server.process.log}."
