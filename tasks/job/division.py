@@ -10,7 +10,7 @@ from tasks.job.kept import Kept
 from tasks.planning.plan import Plan, divide_into_regions
 from tasks.planning.throughput import Throughput
 from tasks.settings import settings
-from tasks.storage import objects
+from tasks.storage import conditional, objects
 
 _NAME = "division.json"
 
@@ -39,6 +39,6 @@ def lasting_division(
     if _NAME not in objects.list_names(folder):
         regions = divide_into_regions(plan, None, throughput)
         body = json.dumps([region.model_dump() for region in regions]).encode()
-        if objects.put_new(uri, body):
+        if conditional.put_new(uri, body):
             return regions
     return [Region.model_validate(region) for region in json.loads(objects.get(uri))]

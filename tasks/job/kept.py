@@ -26,7 +26,7 @@ from tasks.request import Request
 from tasks.request.locations import file_name
 from tasks.results.stored import RegionStore
 from tasks.settings import settings
-from tasks.storage import objects
+from tasks.storage import conditional, objects
 
 _QUESTION = "question.json"
 _LONGEST_NAME = 60  # characters of an image's name in that of its folder
@@ -96,7 +96,7 @@ def kept_of(plan: Plan) -> Kept:
     question = _question(plan) | {"version": model_version(plan.request)}
     folder = objects.join(_folder(plan), _digest(question))
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    objects.put_new(
+    conditional.put_new(
         objects.join(folder, _QUESTION),
         json.dumps({"question": question, "since": since}).encode(),
     )

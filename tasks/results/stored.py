@@ -22,7 +22,7 @@ from tasks.errors import PublishError
 from tasks.grid.tiles import Grid, Region
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileState
-from tasks.storage import objects
+from tasks.storage import conditional, objects
 
 _NAME = re.compile(r"(\d+-\d+x\d+-\d+)\.(\d+)\.json")
 
@@ -109,7 +109,7 @@ class RegionStore:
         objects.put(self._uri(mine, "decided"), bytes(sink.getvalue()))
         objects.put(self._uri(mine, "deferred"), _parquet(deferred))
         objects.put(self._uri(mine, "ledger"), _parquet(ledger))
-        if objects.put_new(self._name(region, number), mine.model_dump_json().encode()):
+        if conditional.put_new(self._name(region, number), mine.model_dump_json().encode()):
             return mine
         counted = self._read(region, number)
         if counted != mine:  # it is equal if only the answer of the store was lost

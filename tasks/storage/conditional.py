@@ -6,6 +6,7 @@ apart the processes that use this module. What may succeed later is tried again,
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ _PART_BYTES = 16 << 20  # of a multipart upload; larger if there would be too ma
 _MAX_PARTS = 10_000
 _UPLOADS = 4  # parts that are in memory at the same time
 _ABSENT = {"404", "NoSuchKey"}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}  # of a file system without hard links
 _CHANGED = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict", *_ABSENT}
 
 
@@ -87,6 +89,14 @@ def put_if(uri: str, body: bytes | Path, version: Version | None) -> bool:
     """
     with storage_errors("write", uri):
         return patiently(_put_if, uri, body, version)
+
+
+def put_new(uri: str, body: bytes) -> bool:
+    """Store an object if there is none at its URI, as `put_if`; of several processes, one does.
+
+    Locally this is an exclusive link (POSIX `link`), which holds without locks too.
+    """
+    return put_if(uri, body, None)
 
 
 def remove_if(uri: str, version: Version) -> bool:
@@ -156,10 +166,26 @@ def _put_local(path: Path, body: bytes | Path, version: Version | None) -> bool:
     with part_file(path.parent) as (part, sink):
         write_synchronised(sink, body)
         with _locked(path.parent):
+            if version is None:
+                return _link_new(part, path)
             unchanged = _local_version(path) == version
             if unchanged:
                 part.replace(path)
         return unchanged
+
+
+def _link_new(part: Path, path: Path) -> bool:
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            return False
+        part.replace(path)
+    return True
 
 
 @contextmanager

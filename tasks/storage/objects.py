@@ -49,26 +49,6 @@ def put(uri: str, body: bytes | Path, role_arn: str | None = None) -> None:
         patiently(_put, uri, body, role_arn)
 
 
-def put_new(uri: str, body: bytes, role_arn: str | None = None) -> bool:
-    """Store an object unless one is there; of several processes, one alone succeeds.
-
-    In S3 it is a conditional write (`If-None-Match: *`), locally an exclusive link (POSIX `link`).
-
-    Args:
-        uri: `s3://bucket/key` or a local path; missing local folders are created.
-        body: The bytes.
-        role_arn: IAM role to assume for S3; None for this process's own credentials.
-
-    Returns:
-        False if there is an object. That may be this one, if an earlier answer of S3 was lost.
-
-    Raises:
-        PublishError: It could not be stored.
-    """
-    with storage_errors("write", uri):
-        return patiently(_put_new, uri, body, role_arn)
-
-
 def get(uri: str, role_arn: str | None = None) -> bytes:
     """The bytes of an object.
 
@@ -189,24 +169,6 @@ def _put(uri: str, body: bytes | Path, role_arn: str | None) -> None:
         s3.upload_file(str(body), bucket, key)
     else:
         s3.upload_fileobj(BytesIO(body), bucket, key)
-
-
-def _put_new(uri: str, body: bytes, role_arn: str | None) -> bool:
-    try:
-        if is_s3(uri):
-            bucket, key = split_s3(uri)
-            client("s3", role_arn).put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
-        else:
-            with part_file(Path(uri).parent) as (part, sink):
-                write_synchronised(sink, body)
-                Path(uri).hardlink_to(part)
-    except FileExistsError:
-        return False
-    except ClientError as error:
-        if error.response["Error"]["Code"] in {"PreconditionFailed", "412"}:
-            return False
-        raise
-    return True
 
 
 def _get(uri: str, role_arn: str | None) -> bytes:
