@@ -75,14 +75,14 @@ def _may_have_lost(
     hit: Hit, before: Call, again: Call, hits: Sequence[Hit], storing_interval: float
 ) -> bool:
     """Whether a kill explains that an answer had to be asked for again."""
-    if before.began > hit.began or again.ended < hit.began:
+    if before.began > hit.ended or again.ended < hit.ended:
         return False
     away = sum(
-        max(0.0, min(other.ended, hit.began) - max(other.began, before.ended))
+        max(0.0, min(other.ended, hit.ended) - max(other.began, before.ended))
         for other in hits
         if other.kind in _WITHOUT_S3
     )
-    return hit.began - before.ended - away <= storing_interval + _GRACE
+    return hit.ended - before.ended - away <= storing_interval + _GRACE
 
 
 def statuses(name: str, told: Sequence[str], sent: int) -> Iterator[str]:

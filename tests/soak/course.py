@@ -41,6 +41,7 @@ _MODEL_TROUBLE = {
     FaultKind.UNAVAILABLE: 503,
     FaultKind.BROKEN: 500,
 }
+_KILLS_IMAGES = {FaultKind.IMAGE_KILLED, FaultKind.WORKER_KILLED}
 _ENDED = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
 
 T = TypeVar("T")
@@ -108,6 +109,23 @@ class Course:
         with get_client(sync_client=True) as prefect:
             runs = list(read_pages(partial(prefect.read_flow_runs, flow_run_filter=wanted)))
         return [run for run in runs if _is_work(run)]
+
+    def ended_regions(self) -> list[Hit]:
+        """The runs of regions that were ended because their image's run was killed."""
+        wanted = FlowRunFilter(
+            state=FlowRunFilterState(
+                type=FlowRunFilterStateType(any_=[StateType.CANCELLED, StateType.CRASHED])
+            )
+        )
+        killed = [hit for hit in self.hits if hit.kind in _KILLS_IMAGES]
+        with get_client(sync_client=True) as prefect:
+            runs = list(read_pages(partial(prefect.read_flow_runs, flow_run_filter=wanted)))
+        return [
+            Hit(hit.kind, run.name, hit.began, run.end_time.timestamp(), _jobs_of([run]))
+            for run in runs
+            for hit in killed
+            if _is_region(run) and run.end_time and _jobs_of([run]) <= hit.jobs
+        ]
 
     def processes(self) -> list[str]:
         """The processes of runs of images and regions."""

@@ -36,6 +36,11 @@ FAULTS = int(os.environ.get("SOAK_FAULTS", str(JOBS)))
 
 STORING_INTERVAL = 1.0  # seconds after which an answer is stored, if the store answers
 CALL_SECONDS = 0.5  # that a model takes
+SETTINGS = {
+    "SWATH_REGION_SIZE": "500",
+    "SWATH_ENDPOINT_CONCURRENCY": "4",
+    "SWATH_SENSORS_PER_QUEUE": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     print(*soak.faults, sep="\n", flush=True)
     folder = tmp_path_factory.mktemp("soak")
     with (
-        running_chain(folder, SWATH_REGION_SIZE="500", SWATH_ENDPOINT_CONCURRENCY="4") as chain,
+        running_chain(folder, **SETTINGS) as chain,
         faulty_proxy(chain.models.address) as proxy,
     ):
         works = [
@@ -132,7 +137,7 @@ def test_no_answer_is_asked_for_again_but_what_a_kill_lost(outcome: Outcome) -> 
     job_of = {
         digest: work.job.id for work in outcome.works for digest in work.fault_free.digests.values()
     }
-    hits = outcome.course.hits
+    hits = [*outcome.course.hits, *outcome.course.ended_regions()]
     assert not list(audit.repeated_calls(outcome.calls.all(), job_of, hits, STORING_INTERVAL))
 
 
