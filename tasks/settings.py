@@ -60,6 +60,16 @@ class Settings(BaseSettings):
         "version, the job's own get its identifier in their name; replace, the other's are "
         "replaced.",
     )
+    keep_after_success: PositiveFloat = Field(
+        24.0,
+        description="Hours for which the model's answers are kept after an image ended with "
+        "SUCCESS.",
+    )
+    keep_answers: PositiveFloat = Field(
+        14.0,
+        description="Days without a further answer for which those of any other image are kept, "
+        "and the record of every image.",
+    )
     image_deployment: str = Field(
         "image/image-local", description="Deployment that the sensor runs for each image."
     )

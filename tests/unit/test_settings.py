@@ -41,6 +41,8 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
         "keep_by_job": False,
         "storage_patience": 2.0,
         "foreign_results": "replace",
+        "keep_after_success": 12.0,
+        "keep_answers": 30.0,
         "image_deployment": "image/image-ecs",
         "region_deployment": "region/region-ecs",
         "sensors_per_queue": 2,
