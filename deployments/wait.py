@@ -1,9 +1,11 @@
-"""Waits for the outcome of a request that is on the queue."""
+"""Waits for the outcome of the runs of images."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from uuid import UUID
 
 import httpx
 from prefect import get_client
@@ -39,15 +41,47 @@ def wait_for_images(request: Request, message_id: str, console: Console) -> JobS
     Raises:
         StackError: Prefect does not answer any more.
     """
-    statuses = [_wait(request, url, message_id, console) for url in request.image_urls]
+    finders: dict[str, _Find] = {
+        url: partial(find_run, request=request, image_url=url, message_id=message_id)
+        for url in request.image_urls
+    }
+    return _wait_for_all(finders, console)
+
+
+def wait_for_runs(runs: Mapping[str, UUID], console: Console) -> JobStatus:
+    """Wait until runs of images have ended, and print the outcome of each.
+
+    Args:
+        runs: Id of the run of each image, by the image's URL.
+        console: Where to print progress and outcomes.
+
+    Returns:
+        The worst of their statuses.
+
+    Raises:
+        StackError: Prefect does not answer any more.
+    """
+    finders: dict[str, _Find] = {
+        url: partial(SyncPrefectClient.read_flow_run, flow_run_id=run_id)
+        for url, run_id in runs.items()
+    }
+    return _wait_for_all(finders, console)
+
+
+_Find = Callable[[SyncPrefectClient], FlowRun | None]
+"""Finds the run of an image, or None before there is one."""
+
+
+def _wait_for_all(finders: Mapping[str, _Find], console: Console) -> JobStatus:
+    statuses = [_wait(url, find, console) for url, find in finders.items()]
     order = [JobStatus.SUCCESS, JobStatus.PARTIAL, JobStatus.FAILED]
     return max(statuses, key=order.index)
 
 
-def _wait(request: Request, url: str, message_id: str, console: Console) -> JobStatus:
+def _wait(url: str, find: _Find, console: Console) -> JobStatus:
     text = ""
     with get_client(sync_client=True) as client, console.status("") as status:
-        for run in _records(client, request, url, message_id):
+        for run in _records(client, url, find):
             now = _progress(client, run)
             if now != text and not (run and has_ended(run)):
                 text = now
@@ -61,9 +95,7 @@ def _wait(request: Request, url: str, message_id: str, console: Console) -> JobS
     return ended
 
 
-def _records(
-    client: SyncPrefectClient, request: Request, url: str, message_id: str
-) -> Iterator[FlowRun | None]:
+def _records(client: SyncPrefectClient, url: str, find: _Find) -> Iterator[FlowRun | None]:
     """Read the run of an image every second, None before there is one, until it has ended.
 
     Raises:
@@ -73,9 +105,7 @@ def _records(
     while True:
         try:
             # found once: if it ends in failure, the sensor may create no other for this message
-            run = (
-                client.read_flow_run(run.id) if run else find_run(client, request, url, message_id)
-            )
+            run = client.read_flow_run(run.id) if run else find(client)
             answered = time.monotonic()
             yield run
             if run and has_ended(run):
@@ -84,7 +114,7 @@ def _records(
             if time.monotonic() > answered + _PATIENCE or isinstance(error, ObjectNotFound):
                 raise StackError(
                     f"--wait: the outcome of {url} cannot be read from Prefect any more: {error}. "
-                    f"The request {request.job_id} was sent, and need not be sent again."
+                    "The request was sent, and need not be sent again."
                 ) from error
         time.sleep(_POLL_INTERVAL)
 

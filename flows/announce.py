@@ -24,6 +24,7 @@ from prefect.types import KeyValueLabels
 
 from flows.alive import beating
 from flows.run_records import write_labels
+from tasks.job.record import CANCELLED, Recorder
 from tasks.reporting.status import JobStatus, Status, image_id_of, publish_status
 from tasks.request import Request
 from tasks.settings import settings
@@ -135,7 +136,10 @@ def _publish_end(run: FlowRun, state: State[Any]) -> bool:
     job_id = str(fields.get("jobId", ""))
     image_id = image_id_of(job_id, image_url or urls[0])
     message = state.message or state.name or "no reason is known"
-    return _publish(job_id, image_id, status_of(state), message, run.expected_start_time)
+    status = status_of(state)
+    recorder = Recorder(job_id, image_url or urls[0], str(run.id))
+    recorder.ended(CANCELLED if state.is_cancelled() else status, message)
+    return _publish(job_id, image_id, status, message, run.expected_start_time)
 
 
 def status_of(state: State[Any] | None) -> JobStatus:

@@ -27,6 +27,7 @@ from tasks.errors import SwathError
 from tasks.job.division import lasting_division
 from tasks.job.image import finish_image, not_asked
 from tasks.job.kept import kept_of, kept_without_asking
+from tasks.job.record import Recorder
 from tasks.planning.plan import Plan
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import IncompleteJobError, Summary
@@ -80,11 +81,14 @@ def image(
 
 def _work(request: Request, url: str, region_size: int | None, *, ask: bool) -> State[Summary]:
     began = datetime.now(UTC)
+    recorder = Recorder(request.job_id, url, flow_run.id)
+    recorder.began(request)
     announce_start(request, url)
     plan: Plan = plan_step(request, url, ask=ask)
     kept = kept_of(plan) if ask else kept_without_asking(plan)
     throughput = partial(throughput_of, plan.request, plan.grid, MAX_CONCURRENT)
     regions = lasting_division(plan, kept, region_size, throughput)
+    recorder.planned(plan.image.etag, kept, len(plan.grid))
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     unfinished = kept.unfinished(plan.request, regions)
     lost = run_regions(plan, regions, unfinished, kept) if ask else not_asked(unfinished)
@@ -98,6 +102,7 @@ def _work(request: Request, url: str, region_size: int | None, *, ask: bool) -> 
         merge=merge_step,
         publish=partial(publish_step, preview_size=PICTURE_SIZE),
     )
+    recorder.finished(finished.summary)
     report(plan, regions, finished)
     return _final_state(finished.summary)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from itertools import count
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 from prefect import get_client, get_run_logger
@@ -133,6 +133,30 @@ class ImageRuns:
                 write_labels(client, run.id, {_label_of(message_id): True})
         return run.id
 
+    def create_again(self, request: Request, image_url: str, *, ask: bool) -> UUID:
+        """Create a further run of one image, whatever its earlier runs have come to.
+
+        It is one more attempt at the request: a message with the same request that is sent while it
+        waits or works has no other run.
+
+        Args:
+            request: The message.
+            image_url: One of its images.
+            ask: Whether the model may be called; False to use kept answers alone.
+
+        Returns:
+            The flow run's id.
+
+        Raises:
+            RequestError: Prefect does not accept the request as a parameter.
+        """
+        message_id = str(uuid4())
+        attempts = (
+            self._create(request, image_url, message_id, key, ask=ask)
+            for key in _keys(request, image_url)
+        )
+        return next(run.id for run in attempts if run.labels.get(_MESSAGE) == message_id)
+
     def reconcile(self) -> None:
         """Correct runs whose record in Prefect differs from what happened to them.
 
@@ -226,7 +250,9 @@ class ImageRuns:
     def _filter(self) -> DeploymentFilter:
         return DeploymentFilter(id=DeploymentFilterId(any_=[self._id]))
 
-    def _create(self, request: Request, image_url: str, message_id: str, key: str) -> FlowRun:
+    def _create(
+        self, request: Request, image_url: str, message_id: str, key: str, *, ask: bool = True
+    ) -> FlowRun:
         with get_client(sync_client=True) as client:
             try:
                 return client.create_flow_run_from_deployment(
@@ -235,7 +261,8 @@ class ImageRuns:
                         # a tile size that is not given is that of the model
                         "request": request.model_dump(mode="json", exclude_unset=True),
                         "image_url": image_url,
-                    },
+                    }
+                    | ({} if ask else {"ask": False}),
                     name=run_name(image_url, request.job_id),
                     tags=tags(request),
                     idempotency_key=key,

@@ -21,6 +21,7 @@ from prefect.states import Completed
 
 from flows.announce import announce_refusal
 from flows.image_runs import ImageRuns
+from flows.retention import Sweeper
 from flows.run_records import PREFECT_ERRORS
 from flows.sensor_runs import SensorRuns, stood_by
 from tasks.errors import RequestError
@@ -83,7 +84,7 @@ def sensor(until: datetime | None = None) -> State[int]:
 
 def _drain(queue: Queue, time_left: Callable[[], float], others: SensorRuns | None) -> State[int]:
     """Handle messages until this run has to end; its state has the number of image runs created."""
-    runs = ImageRuns(settings().image_deployment)
+    runs, sweeper = ImageRuns(settings().image_deployment), Sweeper()
     created, failures, answered = 0, 0, time.monotonic()
     last_error: Exception | None = None
     reason = "its time is over"
@@ -92,6 +93,7 @@ def _drain(queue: Queue, time_left: Callable[[], float], others: SensorRuns | No
             if others is not None and (ends := others.reason_to_end()):
                 reason, last_error = ends, None
                 break
+            sweeper.start_if_due()
             created += _poll(queue, runs, min(time_left(), _POLL))
             failures, last_error, answered = 0, None, time.monotonic()
         except _NO_ANSWER as error:

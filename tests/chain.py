@@ -189,7 +189,7 @@ class Chain:
         with (self.folder / "logs" / "sensor.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", _SENSOR],
-                env=self._environment() | {"VISIBILITY": str(visibility)} | variables,
+                env=self.environment() | {"VISIBILITY": str(visibility)} | variables,
                 stdout=log,
                 stderr=log,
                 cwd=PROJECT,
@@ -204,7 +204,7 @@ class Chain:
         """Start the worker and wait until it polls; its runs have these variables too."""
         assert self._worker is None
         self._worker = pool.start_worker(
-            self.processes, self.server, self.folder, self._environment() | variables
+            self.processes, self.server, self.folder, self.environment() | variables
         )
         self._worker.wait_until(lambda: pool.worker_online(self.server), timeout=300)
 
@@ -220,10 +220,10 @@ class Chain:
     def deploy(self) -> None:
         """Deploy the flows."""
         pool.deploy(
-            self.processes, self.server, self.folder, PROJECT, self._environment(proxied=False)
+            self.processes, self.server, self.folder, PROJECT, self.environment(proxied=False)
         )
 
-    def _environment(self, *, proxied: bool = True) -> dict[str, str]:
+    def environment(self, *, proxied: bool = True) -> dict[str, str]:
         """The environment of the chain's processes."""
         own = self.server.environment | self.cloud.environment | self.variables
         if proxied:

@@ -22,6 +22,7 @@ _OPTIONS = {  # patterns of the message's fields, the longer of two that begin a
     "imageReadRole": "--read-role",
     "imageNodata": "--nodata",
     "regionOfInterest": "--roi",
+    r"outputs\[\d+\]\.formats(\[\d+\])?": "--formats",
     r"outputs\[0\](\.path)?": "--out",
     "jobId": "--job-id",
     _ALGORITHM + "algorithmType": "--merge",

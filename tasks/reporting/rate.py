@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 
@@ -33,6 +34,12 @@ class TileRate:
         return (
             f"{counted} · {_number(rate)} tiles/s · {_duration((self._tiles - done) / rate)} left"
         )
+
+
+def parse_tiles(text: str) -> tuple[int, int] | None:
+    """Tiles done and tiles in all, from a text of `TileRate`; None if there are none in it."""
+    found = re.match(r"(\d+) of (\d+) tiles", text)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _number(rate: float) -> str:

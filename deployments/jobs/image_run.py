@@ -1,0 +1,45 @@
+"""The run of an image in Prefect, as the commands for jobs know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+WAITING, RUNNING, CANCELLING = "WAITING", "RUNNING", "CANCELLING"
+"""The statuses of an image whose run has not ended."""
+
+UNFINISHED = frozenset({WAITING, RUNNING, CANCELLING})
+
+
+@dataclass(frozen=True)
+class ImageRun:
+    """The newest run of an image of a job.
+
+    Attributes:
+        id: Of the flow run.
+        job_id: The job.
+        image_url: The image.
+        request: The message as JSON.
+        status: WAITING, RUNNING, CANCELLING, CANCELLED, SUCCESS, PARTIAL or FAILED.
+        text: What it waits for, or its outcome.
+        began: When it began; None before.
+        changed: When its state changed last.
+        deployment: Id of its deployment, if it has one.
+    """
+
+    id: UUID
+    job_id: str
+    image_url: str
+    request: dict[str, Any]
+    status: str
+    text: str
+    began: datetime | None
+    changed: datetime | None
+    deployment: UUID | None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it waits or works."""
+        return self.status in UNFINISHED

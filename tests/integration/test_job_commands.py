@@ -1,0 +1,150 @@
+"""`swath jobs`, `status` and `cancel` on the whole chain, as commands of a desk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.chain import Chain, running_chain
+from tests.counting_model import CountingModel
+from tests.job_scene import paint
+from tests.polling import until
+
+IMAGE = "scene.tif"
+URL = f"s3://swath-images/{IMAGE}"
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    folder = tmp_path_factory.mktemp("jobs")
+    with running_chain(folder) as chain, chain.sensor():
+        chain.upload(paint(folder / IMAGE), IMAGE)
+        yield chain
+
+
+@pytest.fixture
+def job() -> str:
+    return f"job-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def model(chain: Chain) -> Iterator[CountingModel]:
+    model = chain.models.model()
+    yield model
+    model.answer_all()
+
+
+def swath(chain: Chain, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What a command of `swath` on this machine comes to, with the chain's server and store."""
+    own = chain.environment(proxied=False) | variables
+    return subprocess.run(
+        [Path(sys.executable).with_name("swath"), *words],
+        env={name: value for name, value in own.items() if value},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+
+
+def status(chain: Chain, job: str) -> dict[str, Any]:
+    """What `swath status --json` says."""
+    done = swath(chain, "status", job, "--json")
+    found: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+    return found
+
+
+def test_a_job_is_followed_from_its_first_tiles_to_its_results(
+    chain: Chain, job: str, model: CountingModel
+) -> None:
+    model.answer_only(20)
+    chain.send(job, model, IMAGE)
+    until(lambda: status(chain, job).get("images", [{}])[0].get("done"), interval=1.0)
+    (image,) = status(chain, job)["images"]
+    assert (image["image"], image["status"], image["attempts"]) == (URL, "RUNNING", 1)
+    assert 0 < image["done"] < image["tiles"]
+    listed = swath(chain, "jobs", "--status", "RUNNING").stdout.splitlines()
+    (line,) = [line.split() for line in listed if line.startswith(job)]
+    assert line[1:3] == ["1", "RUNNING"]
+    refused = swath(chain, "redrive", job)
+    assert refused.returncode == 1
+    assert f"{URL} is RUNNING; wait until it has ended" in refused.stderr
+    model.answer_all()
+    watched = swath(chain, "status", job, "--watch")
+    assert watched.returncode == 0
+    assert f"{job}: SUCCESS, 100 % done; images: 1 SUCCESS" in watched.stdout
+    assert f"    s3://swath-results/{job}/{IMAGE}.geojson" in watched.stdout.splitlines()
+    (image,) = status(chain, job)["images"]
+    assert image["features"] == len(chain.features(job, IMAGE)) > 0
+    assert (image["failed"], image["covered"]) == (0, 1.0)
+    assert swath(chain, "redrive", job).stderr.startswith(f"{job}: ended with SUCCESS")
+
+
+def test_the_reasons_of_failed_tiles_are_shown(
+    chain: Chain, job: str, model: CountingModel
+) -> None:
+    model.fail(status=400, tiles=2)
+    chain.send(job, model, IMAGE)
+    assert chain.await_end(job) == "PARTIAL"
+    until(lambda: status(chain, job)["status"] == "PARTIAL", interval=1.0)
+    (image,) = status(chain, job)["images"]
+    assert image["failed"] == 2
+    assert sum(tiles for _, tiles in image["reasons"]) == 2
+    assert "HTTP 400" in image["reasons"][0][0]
+    assert swath(chain, "status", job, "--watch").returncode == 3
+    told = swath(chain, "status", job, PREFECT_API_URL="")  # from the records alone
+    assert told.returncode == 0
+    assert told.stderr.startswith("No Prefect server is named")
+    assert f"{job}: PARTIAL" in told.stdout
+    assert "2 tiles failed: " in told.stdout
+    (found,) = [
+        each for each in json.loads(swath(chain, "jobs", "--json").stdout) if each["job_id"] == job
+    ]
+    assert (found["status"], found["failed"], found["done"]) == ("PARTIAL", 2, 1.0)
+
+
+def test_images_at_work_and_images_that_wait_are_cancelled(
+    chain: Chain, job: str, model: CountingModel
+) -> None:
+    names = [chain.upload(chain.folder / IMAGE, f"{job}/{number}.tif") for number in range(4)]
+    model.answer_only(0)
+    chain.send(job, model, *names)
+    until(lambda: model.figures().in_flight, interval=0.5)
+    until(lambda: len(chain.image_runs(job)) == len(names), interval=0.5)
+    first = chain.image_runs(job)[-1].parameters["image_url"]
+    one = swath(chain, "cancel", job, first)
+    assert one.returncode == 0, one.stderr
+    assert len(one.stderr.splitlines()) == 1
+    rest = swath(chain, "cancel", job)
+    assert len(rest.stderr.splitlines()) == len(names) - 1
+    watched = swath(chain, "status", job, "--watch")
+    assert watched.returncode == 1
+    assert f"{job}: CANCELLED, 100 % done; images: 4 CANCELLED" in watched.stdout
+    again = swath(chain, "cancel", job)
+    assert (again.returncode, again.stderr) == (
+        0,
+        f"{job}: nothing that was named waits or works.\n",
+    )
+    assert chain.published(job) == []
+
+
+@pytest.mark.parametrize("command", ["status", "cancel", "redrive", "remerge", "publish"])
+def test_a_job_that_is_not_known_is_refused(chain: Chain, command: str) -> None:
+    done = swath(chain, command, "no-such-job")
+    assert done.returncode == 1
+    assert done.stderr.startswith("swath: no-such-job: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["cancel", "redrive", "remerge", "publish"])
+def test_what_needs_a_server_is_refused_without_one(chain: Chain, command: str) -> None:
+    done = swath(chain, command, "no-such-job", PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert done.returncode == 1
+    assert "the Prefect server http://127.0.0.1:9/api, named by PREFECT_API_URL" in done.stderr
