@@ -11,6 +11,7 @@ from tasks.errors import StackError
 from tasks.settings import settings
 
 _TIMEOUT = 10.0  # seconds; a busy server may take some
+_PATIENCE = "2"  # seconds for which a work store that cannot be read is tried: somebody waits
 _NONE = (
     "no Prefect server is named: set PREFECT_API_URL, choose a profile of Prefect that sets it, or "
     "start `swath up`"
@@ -29,12 +30,14 @@ def connect() -> str:
     from deployments.local.prefect_server import CLIENT_SETTINGS, reachable
     from deployments.local.record import running_stack
 
-    server = configured_server()
+    stack = None if (server := configured_server()) else running_stack()
+    if stack is not None:
+        stack.adopt()
+    os.environ.setdefault("SWATH_STORAGE_PATIENCE", _PATIENCE)
+    settings.cache_clear()
     if server is not None:
         api_url, named_by = server.api_url, server.named_by
-    elif stack := running_stack():
-        stack.adopt()
-        settings.cache_clear()
+    elif stack is not None:
         api_url, named_by = stack.api_url, "the running `swath up`"
     else:
         return _NONE

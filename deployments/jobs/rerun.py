@@ -14,7 +14,7 @@ from deployments.jobs.image_run import ImageRun
 from deployments.run.command import EXIT
 from deployments.run.option_names import naming_options
 from tasks.errors import RequestError, StackError
-from tasks.job.record import ImageRecord, image_folder_uri, read_records
+from tasks.job.record import ImageRecord, read_records
 from tasks.reporting.status import JobStatus
 from tasks.settings import settings
 from tasks.storage import objects
@@ -68,10 +68,7 @@ class _Image:
 
     def _has_answers(self) -> bool:
         assert self.record is not None
-        if self.record.question is None:
-            return False
-        folder = image_folder_uri(self.record.job_id, self.url)
-        return bool(objects.list_names(objects.join(folder, self.record.question, "answers")))
+        return self.record.answers is not None and bool(objects.list_names(self.record.answers))
 
 
 def redrive(job_id: str, image: str | None, console: Console, *, wait: bool = False) -> int:

@@ -36,8 +36,14 @@ def image_folder(job_id: str, image_url: str) -> str:
     """The folder or s3:// prefix of all that is kept of an image of a job."""
     name = re.sub(r"[^\w.-]+", "-", file_name(image_url), flags=re.ASCII)[-_LONGEST_NAME:]
     name = f"{name.lstrip('.')}-{_digest(image_url)}"
-    of_job = ("jobs", job_id) if settings().keep_by_job else ()
-    return objects.join(settings().work_uri, *of_job, name)
+    if settings().keep_by_job:
+        return objects.join(jobs_folder(), job_id, name)
+    return objects.join(settings().work_uri, name)
+
+
+def jobs_folder() -> str:
+    """The folder or s3:// prefix with the folder of each job, if what is kept is kept by job."""
+    return objects.join(settings().work_uri, "jobs")
 
 
 def forget_image(job_id: str, image_url: str) -> None:

@@ -16,11 +16,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.job.folders import JOBS, image_folder
+from tasks.job.kept import Kept, image_folder, jobs_folder
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
 from tasks.request import Request
-from tasks.settings import settings
 from tasks.storage import conditional, objects
 
 CANCELLED: Literal["CANCELLED"] = "CANCELLED"
@@ -50,7 +49,7 @@ class ImageRecord(BaseModel):
         updated: When this record was last written.
         ended: When the last run ended; None before.
         etag: The version of the image; None before it is known.
-        question: Name of the folder with the answers; None before it is known.
+        answers: Folder or s3:// prefix of the kept answers; None before it is known.
         planned: Number of tiles in the plan; None before.
         tiles: Number of tiles by state, at the end.
         covered: Share (0 to 1) of the area that did not fail; None before the end.
@@ -73,7 +72,7 @@ class ImageRecord(BaseModel):
     updated: datetime
     ended: datetime | None = None
     etag: str | None = None
-    question: str | None = None
+    answers: str | None = None
     planned: int | None = None
     tiles: dict[str, int] = {}
     covered: float | None = None
@@ -115,19 +114,19 @@ class Recorder:
                     began=now,
                     updated=now,
                     etag=last.etag if last else None,
-                    question=last.question if last else None,
+                    answers=last.answers if last else None,
                 )
             )
 
-    def planned(self, etag: str, question: str, tiles: int) -> None:
+    def planned(self, etag: str, kept: Kept, tiles: int) -> None:
         """The image is planned.
 
         Args:
             etag: The version of the image.
-            question: Name of the folder with the answers.
+            kept: Where its answers are kept.
             tiles: Number of tiles.
         """
-        self._update(status=JobStatus.IN_PROGRESS, etag=etag, question=question, planned=tiles)
+        self._update(status=JobStatus.IN_PROGRESS, etag=etag, answers=kept.answers, planned=tiles)
 
     def finished(self, summary: Summary) -> None:
         """The results are published."""
@@ -154,18 +153,13 @@ class Recorder:
             write_record(last.model_copy(update=fields | {"updated": datetime.now(UTC)}))
 
 
-def image_folder_uri(job_id: str, image_url: str) -> str:
-    """The folder of an image of a job in the work store, as a path or `s3://` URI."""
-    return objects.join(settings().work_uri, image_folder(job_id, image_url))
-
-
 def read_record(job_id: str, image_url: str) -> ImageRecord | None:
     """The record of an image; None if there is none, or it is not valid.
 
     Raises:
         PublishError: The work store cannot be read.
     """
-    return read_record_at(image_folder_uri(job_id, image_url))
+    return read_record_at(image_folder(job_id, image_url))
 
 
 def read_record_at(folder: str) -> ImageRecord | None:
@@ -202,13 +196,11 @@ def image_folders(job_id: str | None = None) -> Iterator[str]:
     Raises:
         PublishError: The work store cannot be read.
     """
-    top = objects.join(settings().work_uri, JOBS)
-    if job_id is None:
-        jobs = [objects.join(top, name) for name in objects.list_names(top)]
-    else:
-        jobs = [image_folder_uri(job_id, "").rpartition("/")[0]]
+    top = jobs_folder()
+    jobs = objects.list_folders(top) if job_id is None else [job_id]
     for job in jobs:
-        yield from (objects.join(job, name) for name in objects.list_names(job))
+        folder = objects.join(top, job)
+        yield from (objects.join(folder, name) for name in objects.list_folders(folder))
 
 
 def write_record(record: ImageRecord) -> None:
@@ -218,7 +210,7 @@ def write_record(record: ImageRecord) -> None:
         PublishError: It cannot be stored.
     """
     body = record.model_dump_json(indent=1).encode()
-    objects.put(objects.join(image_folder_uri(record.job_id, record.image_url), NAME), body)
+    objects.put(objects.join(image_folder(record.job_id, record.image_url), NAME), body)
 
 
 @contextmanager
@@ -227,5 +219,5 @@ def _log_errors(recorder: Recorder) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        folder = image_folder_uri(recorder.job_id, recorder.image_url)
+        folder = image_folder(recorder.job_id, recorder.image_url)
         logger.warning("The record in %s is not written: %s", folder, error)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from tasks.errors import PublishError
-from tasks.job.record import NAME, ImageRecord, image_folders, read_record_at, write_record
+from tasks.job.record import ImageRecord, image_folders, read_record_at, write_record
 from tasks.reporting.status import JobStatus
 from tasks.settings import settings
 from tasks.storage import objects
@@ -50,9 +50,8 @@ def _sweep(folder: str, now: datetime, is_live: Callable[[ImageRecord], bool]) -
     if record and _succeeded_before(record, now - timedelta(hours=settings().keep_after_success)):
         if is_live(record):
             return False
-        for name in objects.list_names(folder):
-            if name != NAME:
-                objects.remove(objects.join(folder, name))
+        for question in objects.list_folders(folder):
+            objects.remove(objects.join(folder, question))
         write_record(record.model_copy(update={"answers_removed": now}))
         return True
     oldest = now - timedelta(days=settings().keep_answers)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tasks.job.kept import Kept, image_folder
 from tasks.job.record import (
     CANCELLED,
     ImageRecord,
     Recorder,
-    image_folder_uri,
     read_record,
     read_records,
 )
@@ -26,6 +26,7 @@ from tests.job_scene import request
 
 URL = "s3://images/harbour.tif"
 SECRET = "{{ prefect.blocks.secret.ships.token }}"
+KEPT = Kept("/work/question-1")
 NOW = datetime.now(UTC)
 
 
@@ -73,7 +74,7 @@ def test_a_record_follows_a_run_from_its_start_to_its_end() -> None:
     assert (known().status, known().attempts, known().ended) == ("STARTED", 1, None)
     assert known().request["imageProcessorParameters"] == {"Authorization": SECRET}
     assert "tileOverlap" not in known().request  # as in the message
-    recorder.planned("etag-1", "question-1", 5)
+    recorder.planned("etag-1", KEPT, 5)
     assert (known().status, known().etag, known().planned) == ("IN_PROGRESS", "etag-1", 5)
     recorder.finished(summary())
     last = known()
@@ -94,11 +95,11 @@ def test_the_end_of_a_run_that_published_nothing_is_recorded(status: JobStatus) 
 
 def test_a_run_that_another_has_followed_writes_no_more() -> None:
     dead = begin()
-    dead.planned("etag-1", "question-1", 5)
+    dead.planned("etag-1", KEPT, 5)
     begin(run="run-2")
     dead.finished(summary())
     assert (known().run, known().attempts, known().status) == ("run-2", 2, "STARTED")
-    assert known().question == "question-1"  # so that its answers are found
+    assert known().answers == "/work/question-1/answers"  # so that its answers are found
 
 
 def test_what_cannot_be_written_fails_no_job(work: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -119,7 +120,7 @@ def test_records_are_listed_by_job(work: Path) -> None:
 
 def answers(url: str = URL, job: str = "job-1") -> Path:
     """A kept answer of an image."""
-    path = Path(image_folder_uri(job, url)) / "question-1" / "answers" / "a.arrow"
+    path = Path(image_folder(job, url)) / "question-1" / "answers" / "a.arrow"
     objects.put(str(path), b"answer")
     return path
 
@@ -169,7 +170,7 @@ def test_answers_of_an_image_without_success_go_when_nothing_was_written_for_lon
 def test_a_part_that_is_new_keeps_the_others() -> None:
     begin()
     answers()
-    age(Path(image_folder_uri("job-1", URL)), 40)
+    age(Path(image_folder("job-1", URL)), 40)
     newest = answers().with_name("b.arrow")
     objects.put(str(newest), b"answer")
     record = known().model_copy(update={"updated": NOW - timedelta(days=40)})
@@ -190,8 +191,8 @@ def test_what_cannot_be_removed_stops_no_sweep(
     work: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = answers()
-    stray = path.parents[3] / "0"
-    stray.write_text("no folder of an image")
+    broken = path.parents[3] / "0" / "record.json"
+    broken.mkdir(parents=True)  # no file, so it cannot be read
     assert sweep(NOW + timedelta(days=15), ended) == 1
-    assert (stray.exists(), path.exists()) == (True, False)
+    assert (broken.exists(), path.exists()) == (True, False)
     assert "is not removed" in caplog.text
