@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from itertools import count
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 from prefect import get_client, get_run_logger
@@ -110,12 +110,20 @@ class ImageRuns:
                 ),
             )
 
-    def create(self, request: Request, image_url: str, message_id: str) -> UUID:
+    def create(
+        self, request: Request, image_url: str, message_id: str, *, ask: bool = True
+    ) -> UUID:
         """Create the run of one image, or find it if it exists.
 
         The idempotency key is the identity of the work and the number of the attempt, so a message
         that is delivered or sent twice has one run. A new message for work that has ended, with
         SUCCESS too, has a new run: it asks the model only for what is missing.
+
+        Args:
+            request: The message.
+            image_url: One of its images.
+            message_id: Its id on the queue, or any other of who wants the run.
+            ask: Whether the model may be called; if not, kept answers alone are used.
 
         Returns:
             The flow run's id.
@@ -125,37 +133,14 @@ class ImageRuns:
                 its size.
         """
         attempts = (
-            self._create(request, image_url, message_id, key) for key in _keys(request, image_url)
+            self._create(request, image_url, message_id, key, ask=ask)
+            for key in _keys(request, image_url)
         )
         run = next(run for run in attempts if _serves(run, message_id))
         if not run.labels.get(_label_of(message_id)):  # it serves another message too
             with get_client(sync_client=True) as client:
                 write_labels(client, run.id, {_label_of(message_id): True})
         return run.id
-
-    def create_again(self, request: Request, image_url: str, *, ask: bool) -> UUID:
-        """Create a further run of one image, whatever its earlier runs have come to.
-
-        It is one more attempt at the request: a message with the same request that is sent while it
-        waits or works has no other run.
-
-        Args:
-            request: The message.
-            image_url: One of its images.
-            ask: Whether the model may be called; False to use kept answers alone.
-
-        Returns:
-            The flow run's id.
-
-        Raises:
-            RequestError: Prefect does not accept the request as a parameter.
-        """
-        message_id = str(uuid4())
-        attempts = (
-            self._create(request, image_url, message_id, key, ask=ask)
-            for key in _keys(request, image_url)
-        )
-        return next(run.id for run in attempts if run.labels.get(_MESSAGE) == message_id)
 
     def reconcile(self) -> None:
         """Correct runs whose record in Prefect differs from what happened to them.
@@ -251,7 +236,7 @@ class ImageRuns:
         return DeploymentFilter(id=DeploymentFilterId(any_=[self._id]))
 
     def _create(
-        self, request: Request, image_url: str, message_id: str, key: str, *, ask: bool = True
+        self, request: Request, image_url: str, message_id: str, key: str, *, ask: bool
     ) -> FlowRun:
         with get_client(sync_client=True) as client:
             try:

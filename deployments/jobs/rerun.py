@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
 
 from rich.console import Console
 
@@ -20,8 +21,6 @@ from tasks.settings import settings
 from tasks.storage import objects
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from tasks.request import Request
 
 _GONE = (
@@ -203,7 +202,7 @@ def _create(
         try:
             deployment = ImageRuns(name)
             return {
-                url: deployment.create_again(request, url, ask=ask)
+                url: deployment.create(request, url, str(uuid4()), ask=ask)
                 for url, request in requests.items()
             }
         except ObjectNotFound as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -30,11 +31,13 @@ from prefect.states import Cancelling
 from deployments.jobs.image_run import CANCELLING, RUNNING, WAITING, ImageRun
 from flows.announce import status_of
 from flows.cancel import UNFINISHED
+from flows.restarts import will_restart
 from flows.run_records import PREFECT_ERRORS, read_pages
 from tasks.errors import StackError
 from tasks.job.record import CANCELLED
 
 _MOST_RUNS = 2000  # to look at for all jobs
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _AT_A_TIME = 100  # progress artifacts in one question
 _WAITS = {
     "AwaitingConcurrencySlot": "waits until fewer images run",
@@ -63,8 +66,10 @@ def runs_of(client: SyncPrefectClient, job_id: str | None = None) -> list[ImageR
         client: Of the server.
         job_id: The job; None for all, of which the newest 2,000 runs are looked at.
     """
+    runs = islice(_read(client, job_id), _MOST_RUNS if job_id is None else None)
     found: dict[tuple[str, str], ImageRun] = {}
-    for run in islice(_read(client, job_id), _MOST_RUNS if job_id is None else None):
+    # one that was postponed may be expected to start after one that was created later
+    for run in sorted(runs, key=lambda run: run.created or _LONG_AGO, reverse=True):
         for each in _images(run):
             found.setdefault((each.job_id, each.image_url), each)
     return list(found.values())
@@ -159,6 +164,8 @@ def _status(run: FlowRun) -> tuple[str, str]:
     state = run.state
     if state is None or state.is_scheduled() or state.is_pending() or state.is_paused():
         return WAITING, _WAITS.get(state.name or "" if state else "", "waits for a worker")
+    if will_restart(run):
+        return WAITING, _WAITS["AwaitingRetry"]
     if state.is_cancelling():
         return CANCELLING, ""
     if state.is_cancelled():

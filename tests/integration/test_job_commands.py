@@ -1,4 +1,4 @@
-"""`swath jobs`, `status` and `cancel` on the whole chain, as commands of a desk."""
+"""The commands for jobs on the whole chain, as somebody at a desk gives them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from deployments.local.resources import RESULT_BUCKET
+from tasks.aws.clients import client
+from tasks.job.record import read_records
+from tasks.job.retention import sweep
 from tests.chain import Chain, running_chain
 from tests.counting_model import CountingModel
 from tests.job_scene import paint
@@ -108,6 +113,72 @@ def test_the_reasons_of_failed_tiles_are_shown(
         each for each in json.loads(swath(chain, "jobs", "--json").stdout) if each["job_id"] == job
     ]
     assert (found["status"], found["failed"], found["done"]) == ("PARTIAL", 2, 1.0)
+
+
+def test_a_job_is_redriven_merged_and_published_again_without_needless_calls(
+    chain: Chain, job: str, model: CountingModel
+) -> None:
+    model.fail(status=400, tiles=2)
+    chain.send(job, model, IMAGE)
+    assert chain.await_end(job) == "PARTIAL"
+    model.work()
+    calls = model.figures().total
+    done = swath(chain, "redrive", job, "--wait")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"{URL}: a further run of {job} is created")
+    assert model.figures().total == calls + 2
+    assert status(chain, job)["images"][0]["attempts"] == 2
+    whole = chain.features(job, IMAGE)
+
+    none = swath(chain, "remerge", job, IMAGE, "--conf", "0.95", "--wait")
+    assert none.returncode == 0, none.stderr
+    assert chain.features(job, IMAGE) == []
+    again = swath(chain, "remerge", job, "--conf", "0", "--iou", "0.2", "--merge", "NMM", "--wait")
+    assert again.returncode == 0, again.stderr
+    assert {str(each) for each in chain.features(job, IMAGE)} != set()
+
+    for each in chain.published(job):
+        client("s3").delete_object(Bucket=RESULT_BUCKET, Key=f"{job}/{each}")
+    back = swath(chain, "remerge", job, "--iou", "0.75", "--merge", "NMS", "--wait")
+    assert back.returncode == 0, back.stderr
+    assert chain.features(job, IMAGE) == whole
+    client("s3").delete_object(Bucket=RESULT_BUCKET, Key=f"{job}/{IMAGE}.geojson")
+    published = swath(chain, "publish", job, "--wait")
+    assert published.returncode == 0, published.stderr
+    assert chain.features(job, IMAGE) == whole
+    assert model.figures().total == calls + 2
+    (last,) = read_records(job)
+    assert last.request["postProcessing"] == [
+        {"algorithm": {"algorithmType": "NMS", "iouThreshold": 0.75, "skipBoxThreshold": 0.0}}
+    ]
+
+    refused = swath(chain, "remerge", job, "--iou", "7")
+    assert refused.returncode == 1
+    assert "--iou" in refused.stderr
+    assert sweep(datetime.now(UTC) + timedelta(hours=25), lambda record: record.job_id != job) == 1
+    for command in ("remerge", "publish"):
+        gone = swath(chain, command, job)
+        assert gone.returncode == 1
+        assert f"{job}: {URL}: its answers are no longer kept" in gone.stderr
+
+
+def test_an_image_that_never_began_is_redriven(
+    chain: Chain, job: str, model: CountingModel
+) -> None:
+    names = [chain.upload(chain.folder / IMAGE, f"{job}/{number}.tif") for number in range(3)]
+    model.answer_only(0)
+    chain.send(job, model, *names)
+    until(lambda: model.figures().in_flight, interval=0.5)
+    until(lambda: len(chain.image_runs(job)) == len(names), interval=0.5)
+    assert swath(chain, "cancel", job).returncode == 0
+    until(lambda: status(chain, job)["status"] == "CANCELLED", interval=1.0)
+    model.answer_all()
+    done = swath(chain, "redrive", job, "--wait")
+    assert done.returncode == 0, done.stderr
+    assert swath(chain, "status", job).stdout.startswith(f"{job}: SUCCESS")
+    assert [name for name in chain.published(job) if name.endswith(".geojson")] == [
+        f"{number}.tif.geojson" for number in range(3)
+    ]
 
 
 def test_images_at_work_and_images_that_wait_are_cancelled(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,13 @@ from tasks.aws.clients import client
 from tasks.errors import SwathError
 from tasks.imagery import TilePixels
 from tasks.job.image import check_plan
+from tasks.job.kept import image_folder, jobs_folder
+from tasks.job.record import Recorder, read_record, read_records
+from tasks.job.retention import sweep
 from tasks.planning.plan import make_plan
 from tasks.publish.kinesis import stream_status
 from tasks.queue.sqs import Queue, open_queue, send
+from tasks.reporting.status import JobStatus
 from tasks.request import Request
 from tasks.results.coverage import TileState
 from tasks.results.detections import SCHEMA
@@ -227,6 +232,28 @@ def test_the_sensor_reads_requests_and_templates_and_publishes_refusals(stack: S
         assert refused(lambda: open_queue(stack.outputs["ObserverQueueUrl"]))
     aside = client("sqs").receive_message(QueueUrl=queue.dead_letter_url)["Messages"]
     assert [message["Body"] for message in aside] == [second.body]
+
+
+def test_the_sensor_ends_records_and_removes_old_answers(stack: Stack) -> None:
+    url = f"s3://{stack.outputs['ImageBucket']}/incoming/a.tif"
+    message = {
+        "jobId": "old",
+        "imageUrls": [url],
+        "outputs": [{"type": "S3", "bucket": "published", "prefix": "a"}],
+        "imageProcessor": {"name": "ships", "type": "SM_ENDPOINT"},
+    }
+    recorder = Recorder("old", url, "run-1")
+    with acting_as(stack, "ImageRole"):
+        recorder.began(Request.parse(json.dumps(message)))
+        objects.put(objects.join(image_folder("old", url), "question", "answers", "a"), b"x")
+    with acting_as(stack, "SensorRole"):
+        recorder.ended(JobStatus.FAILED, "its task was killed")
+        (record,) = read_records("old")
+        assert (record.status, record.message) == ("FAILED", "its task was killed")
+        assert read_record("old", "s3://images/other.tif") is None
+        assert sweep(datetime.now(UTC) + timedelta(days=13), lambda _: False) == 0
+        assert sweep(datetime.now(UTC) + timedelta(days=15), lambda _: False) == 1
+        assert objects.list_folders(jobs_folder()) == []
 
 
 def two_requests(queue: Queue) -> list[Any]:

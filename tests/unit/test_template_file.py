@@ -164,9 +164,20 @@ def test_working_files_and_unfinished_uploads_expire(resources: dict[str, Any]) 
     expiring = [
         r for of_bucket in rules.values() for r in of_bucket.values() if "ExpirationInDays" in r
     ]
-    (left,) = expiring  # nothing but working files expires
-    assert (left["Prefix"], left["ExpirationInDays"]) == ("work/", 3)
-    assert rules["ResultsBucket"]["working-files-of-killed-runs"] is left
+    kept, sent = expiring  # nothing but working files expires
+    assert (kept["Prefix"], kept["ExpirationInDays"]) == ("work/", {"Ref": "WorkExpirationDays"})
+    assert (sent["Prefix"], sent["ExpirationInDays"]) == ("work/async/", 3)
+    assert rules["ResultsBucket"]["kept-answers"] is kept
+
+
+def test_answers_are_kept_as_long_as_the_settings_say_and_expire_later(
+    template: dict[str, Any],
+) -> None:
+    defaults = {name: value.get("Default") for name, value in template["Parameters"].items()}
+    fields = Settings.model_fields
+    assert defaults["KeepAfterSuccessHours"] == fields["keep_after_success"].default
+    assert defaults["KeepAnswersDays"] == fields["keep_answers"].default
+    assert defaults["WorkExpirationDays"] >= 2 * defaults["KeepAnswersDays"]
 
 
 @pytest.mark.parametrize(
