@@ -8,6 +8,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -22,6 +23,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 
+from deployments.local.lost_runs import settle_lost_runs
+from deployments.sensor import start_sensor
 from flows.cancel import UNFINISHED
 from flows.run_records import read_pages
 from tasks.queue.sqs import send
@@ -29,6 +32,7 @@ from tasks.results.coverage import TileState
 from tests.chain import Chain, kill, processes_of
 from tests.faulty_proxy import Call as AnyCall
 from tests.faulty_proxy import status
+from tests.polling import until
 from tests.soak.audit import ENDS, Hit
 from tests.soak.calls import Calls
 from tests.soak.drawing import AT_ONCE, Fault, FaultKind, Soak
@@ -41,7 +45,8 @@ _MODEL_TROUBLE = {
     FaultKind.UNAVAILABLE: 503,
     FaultKind.BROKEN: 500,
 }
-_KILLS_IMAGES = {FaultKind.IMAGE_KILLED, FaultKind.WORKER_KILLED}
+_KILLS_WORKERS = {FaultKind.WORKER_KILLED, FaultKind.STACK_WORKER_KILLED}
+_KILLS_IMAGES = {FaultKind.IMAGE_KILLED, *_KILLS_WORKERS}
 _ENDED = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
 
 T = TypeVar("T")
@@ -176,17 +181,32 @@ class Course:
         time.sleep(fault.delay)
         if not (targets := self._targets(fault.kind)):
             return False
-        if fault.kind is FaultKind.WORKER_KILLED:
+        if fault.kind in _KILLS_WORKERS:
             text, jobs = "all runs", _jobs_of([run for run, _ in self._processes(_is_work)])
             began = time.time()
-            self._chain.kill_worker()
-            self._chain.start_worker()
+            self._replace_worker(as_stack=fault.kind is FaultKind.STACK_WORKER_KILLED)
         else:
             run, processes = _chosen(targets, fault)
             text, jobs, began = run.name, _jobs_of([run]), time.time()
             kill(processes)
         self._record(fault, text, began, jobs)
         return True
+
+    def _replace_worker(self, *, as_stack: bool) -> None:
+        self._chain.kill_worker()
+        ended = datetime.now(UTC)
+        self._chain.start_worker()
+        if as_stack:
+            until(partial(self._settled, ended))
+
+    def _settled(self, ended: datetime) -> bool:
+        """Do what `swath up` does after the worker has ended; False if Prefect does not answer."""
+        api_url = self._chain.server.api_url
+        with suppress(httpx.HTTPError):
+            settle_lost_runs(api_url, ended, stopped=False)
+            start_sensor("sensor/sensor-local", api_url)
+            return True
+        return False
 
     def _targets(self, kind: FaultKind) -> list[tuple[FlowRun, list[psutil.Process]]]:
         """The runs that a fault may kill, with their processes."""
@@ -196,6 +216,7 @@ class Course:
                 FaultKind.IMAGE_KILLED: lambda run: _is_work(run) and not _is_region(run),
                 FaultKind.SENSOR_KILLED: lambda run: not _is_work(run),
                 FaultKind.WORKER_KILLED: _is_work,
+                FaultKind.STACK_WORKER_KILLED: _is_work,
             }[kind]
         )
 

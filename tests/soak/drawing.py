@@ -27,6 +27,7 @@ class FaultKind(StrEnum):
     REGION_KILLED = "kill -9 of a region's run"
     IMAGE_KILLED = "kill -9 of an image's run"
     WORKER_KILLED = "kill -9 of the worker with all its runs"
+    STACK_WORKER_KILLED = "the same, and it is replaced as `swath up` does"
     SENSOR_KILLED = "kill -9 of the sensor"
     THROTTLED = "the models answer 429"
     UNAVAILABLE = "the models answer 503"
@@ -42,6 +43,7 @@ AT_ONCE = {
     FaultKind.REGION_KILLED,
     FaultKind.IMAGE_KILLED,
     FaultKind.WORKER_KILLED,
+    FaultKind.STACK_WORKER_KILLED,
     FaultKind.SENSOR_KILLED,
     FaultKind.SENT_AGAIN,
 }
