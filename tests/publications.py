@@ -106,18 +106,22 @@ def assert_whole(uri: str, stem: str = STEM) -> dict[str, Any]:
 
 @contextmanager
 def publishing(
-    uri: str, features: int, job: str = "job-1", before: Sequence[str] = (), **environment: str
+    output: Mapping[str, Any],
+    features: int,
+    job: str = "job-1",
+    before: Sequence[str] = (),
+    **environment: str,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that publishes to a folder or prefix.
+    """A process that publishes to one output.
 
     Args:
-        uri: The folder or prefix.
+        output: The output.
         features: Number of features.
         job: Job of the results.
         before: What runs the command, such as `unshare`.
         environment: Variables.
     """
-    words = [sys.executable, "-m", "tests.publications", uri, str(features), job]
+    words = [sys.executable, "-m", "tests.publications", json.dumps(output), str(features), job]
     process = subprocess.Popen(
         [*before, *words],
         env=os.environ | {"SWATH_STORAGE_PATIENCE": "1"} | environment,
@@ -134,6 +138,6 @@ def publishing(
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(published(output_to(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))
+        print(json.dumps(published(json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))
     except SwathError as error:
         print(f"{type(error).__name__}: {error}")

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.local.aws import start_aws, wait_for_aws
 from deployments.local.prefect_server import start_server
 from deployments.local.processes import Processes
-from tasks.aws import clients
 from tasks.settings import settings
+from tests.emulated_aws import emulated_aws
 from tests.model_server import start
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -22,14 +21,8 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data"
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint URL of an emulated AWS, which this process's clients use."""
-    with Processes() as processes, pytest.MonkeyPatch.context() as patch:
-        cloud = start_aws(processes, tmp_path_factory.mktemp("aws"))
-        wait_for_aws(cloud, timeout=60)
-        for name, value in cloud.environment.items():
-            patch.setenv(name, value)
-        _forget_clients()
-        yield cloud.endpoint_url
-    _forget_clients()
+    with emulated_aws(tmp_path_factory.mktemp("aws")) as endpoint_url:
+        yield endpoint_url
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +53,3 @@ def allowed(tmp_path: Path) -> Iterator[Path]:
         settings.cache_clear()
         yield tmp_path
     settings.cache_clear()
-
-
-def _forget_clients() -> None:
-    clients.renew_credentials()

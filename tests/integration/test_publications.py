@@ -154,7 +154,8 @@ def test_jobs_that_publish_at_once_each_name_their_own_files(folder: str) -> Non
 
 def test_jobs_of_two_processes_that_publish_at_once_each_name_their_own_files(folder: str) -> None:
     jobs = {"job-1": 2000, "job-2": 3000}
-    with publishing(folder, 2000, "job-1") as one, publishing(folder, 3000, "job-2") as two:
+    output = output_to(folder)
+    with publishing(output, 2000, "job-1") as one, publishing(output, 3000, "job-2") as two:
         told = {"job-1": one.communicate(timeout=120)[0], "job-2": two.communicate(timeout=120)[0]}
     for job, features in jobs.items():
         stem = Path(json.loads(told[job])["geojson"]).name.removesuffix(".geojson")
