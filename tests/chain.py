@@ -11,13 +11,14 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
@@ -42,7 +43,7 @@ from tasks.queue.sqs import send
 from tasks.settings import settings
 from tasks.storage import objects
 from tests.counting_model import CountingModel, CountingModels, counting_models
-from tests.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.faulty_proxy import Call, FaultyProxy, faulty_proxy
 from tests.inbox import received
 from tests.polling import until
 
@@ -102,9 +103,19 @@ class Chain:
         send(self.resources.queue_url, body)
         return body
 
+    def resend(self, message: str) -> None:
+        """Send a message again."""
+        send(self.resources.queue_url, message)
+
     def upload(self, image: Path, name: str) -> str:
         """Put an image into the image bucket; returns its name."""
         objects.put(f"s3://{IMAGE_BUCKET}/{name}", image)
+        return name
+
+    def copy(self, image: str, name: str) -> str:
+        """Put an image of the image bucket there under another name; returns that."""
+        source = {"Bucket": IMAGE_BUCKET, "Key": image}
+        client("s3").copy_object(CopySource=source, Bucket=IMAGE_BUCKET, Key=name)
         return name
 
     def statuses(self, job: str) -> list[str]:
@@ -150,6 +161,28 @@ class Chain:
         body = objects.get(f"s3://{RESULT_BUCKET}/{job}/{Path(image).name}.geojson")
         return places(json.loads(body))
 
+    def download(self, job: str, name: str) -> Path:
+        """A copy of a published file."""
+        path = self.folder / f"{job}-{name}"
+        path.write_bytes(objects.get(f"s3://{RESULT_BUCKET}/{job}/{name}"))
+        return path
+
+    def stored_tiles(self, job: str) -> int:
+        """Number of a job's tiles whose answers by the model are stored."""
+        s3, tiles = client("s3"), set[int]()
+        kept = s3.list_objects_v2(Bucket=WORK_BUCKET, Prefix=f"jobs/{job}/").get("Contents", [])
+        for key in [each["Key"] for each in kept if "/answers/" in each["Key"]]:
+            body = s3.get_object(Bucket=WORK_BUCKET, Key=key)["Body"].read()
+            lines = pa.ipc.open_stream(body).read_all().to_pylist()
+            tiles |= {line["tile"] for line in lines if line["state"] == "inferred"}
+        return len(tiles)
+
+    def writes_results(self, job: str) -> Callable[[Call], bool]:
+        """Whether a call writes a file of a job's results."""
+        return lambda call: (
+            call.method in {"PUT", "POST"} and call.path.startswith(f"/{RESULT_BUCKET}/{job}/")
+        )
+
     # What runs
 
     def image_runs(self, job: str) -> list[FlowRun]:
@@ -179,7 +212,7 @@ class Chain:
         return found
 
     @contextmanager
-    def sensor(self, visibility: int = 8, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    def sensor(self, visibility: int = 15, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
         """A sensor in a process of its own; killed when the block ends.
 
         Args:

@@ -94,7 +94,7 @@ class CountingModel:
         """Answer otherwise than with what is in the tile.
 
         Args:
-            answer: `status`, `hang up`, `late`, or the name of a body (`_bodies`).
+            answer: `status`, `hang up`, `late`, or the name of a body (`_body`).
             times: Number of calls; None without an end.
             tiles: Only calls for that many tiles, the first ones that are asked for; None for all.
             options: Of `status`, `status` and `headers`; of `late`, `seconds`.
@@ -258,7 +258,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "huge":
                 self._send_huge()
             case str(name):
-                self._send(200, _bodies(tile)[name])
+                self._send(200, _body(name, tile))
             case _:
                 self._send(200, _collection(_objects(tile)))
 
@@ -315,23 +315,29 @@ def _collection(boxes: list[tuple[float, float, float, float]], score: Any = 0.9
         }
         for box in boxes
     ]
-    return json.dumps({"type": "FeatureCollection", "features": features}).encode()
+    collection = {"type": "FeatureCollection", "features": features}
+    return json.dumps(collection, separators=(",", ":")).encode()
 
 
-def _bodies(tile: bytes) -> dict[str, bytes]:
-    """Answers with status 200 that are not what is in the tile, by name."""
-    boxes = _objects(tile)
-    size = float(decode_tile(tile).shape[1])
-    corners = np.random.default_rng(0).uniform(0, size - 5, (100_000, 2))
-    flood = [(x, y, x + 4, y + 4) for x, y in corners.tolist()]
-    return {
-        "malformed": _collection(boxes)[:-9] + b"}",
-        "wrong schema": b'{"predictions": [[0, 0, 9, 9]]}',
-        "nan": _collection([*boxes, (1.0, float("nan"), 9.0, 9.0)]),
-        "outside": _collection([*boxes, (size + 90, 5.0, size + 99, 9.0)]),
-        "flood": _collection(flood),
-        "nothing": _collection([]),
-    }
+def _body(name: str, tile: bytes) -> bytes:
+    """An answer with status 200 that is not what is in the tile."""
+    boxes, size = _objects(tile), float(decode_tile(tile).shape[1])
+    match name:
+        case "malformed":
+            return _collection(boxes)[:-9] + b"}"
+        case "wrong schema":
+            return b'{"predictions": [[0, 0, 9, 9]]}'
+        case "nan":
+            return _collection([*boxes, (1.0, float("nan"), 9.0, 9.0)])
+        case "outside":
+            return _collection([*boxes, (size + 90, 5.0, size + 99, 9.0)])
+        case "flood":
+            corners = np.random.default_rng(0).uniform(0, size - 5, (100_000, 2))
+            return _collection([(x, y, x + 4, y + 4) for x, y in corners.round().tolist()])
+        case "nothing":
+            return _collection([])
+        case _:
+            raise ValueError(f"there is no answer {name!r}")
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ class FaultyProxy(ThreadingHTTPServer):
     @contextmanager
     def failing(
         self, matches: Callable[[Call], bool], fault: Fault, times: int | None = None
-    ) -> Iterator[None]:
+    ) -> Iterator[Faults]:
         """While the block lasts, have a fault answer the calls that match.
 
         Args:
@@ -81,49 +81,81 @@ class FaultyProxy(ThreadingHTTPServer):
             fault: The fault.
             times: Number of calls that it answers; None for all.
         """
-        left = [times]
-        before = self.fault
+        faults, before = Faults(), self.fault
 
         def first(call: Call, forward: Forward) -> Answer | None:
-            if not matches(call) or left[0] == 0:
+            if faults.calls == times or not matches(call):
                 return before(call, forward)
-            if left[0] is not None:
-                left[0] -= 1
+            faults.calls += 1
             return fault(call, forward)
 
         self.fault = first
         try:
-            yield
+            yield faults
         finally:
             self.fault = before
 
     @contextmanager
-    def holding(self, matches: Callable[[Call], bool]) -> Iterator[Hold]:
-        """Hold the calls that match until the block ends or `Hold.go` is set."""
-        hold = Hold()
+    def holding(
+        self, matches: Callable[[Call], bool], times: int | None = None
+    ) -> Iterator[Faults]:
+        """Hold the calls that match until the block ends or `Faults.go` is set; `times` of them."""
+        go = Event()
 
         def fault(_: Call, forward: Forward) -> Answer | None:
-            hold.calls += 1
-            hold.go.wait()
+            go.wait()
             return forward()
 
-        with self.failing(matches, fault):
+        with self.failing(matches, fault, times) as faults:
+            faults.go = go
             try:
-                yield hold
+                yield faults
             finally:
-                hold.go.set()
+                go.set()
+
+    @contextmanager
+    def recording(self, matches: Callable[[Call], bool]) -> Iterator[list[Answer]]:
+        """A list that gets the server's answers to the calls that match."""
+        answers: list[Answer] = []
+
+        def fault(_: Call, forward: Forward) -> Answer:
+            answers.append(forward())
+            return answers[-1]
+
+        with self.failing(matches, fault):
+            yield answers
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Refuse connections, and answer none of the open ones, while the block lasts."""
+        self.stop()
+        with self.failing(lambda _: True, closed):
+            yield
+        self.socket = socket.create_server(self.server_address[:2])
+        self.start()
+
+    def start(self) -> None:
+        """Serve in a thread."""
+        self._thread = Thread(target=self.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Refuse connections."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
 
     def handle_error(self, *_: object) -> None:
         """Ignore clients that were killed."""
 
 
 @dataclass
-class Hold:
-    """Calls that wait at a proxy.
+class Faults:
+    """What a fault did.
 
     Attributes:
-        calls: Number of them so far.
-        go: Lets them pass once it is set.
+        calls: Number of calls that it answered, or holds.
+        go: Lets the calls pass that are held, once it is set.
     """
 
     calls: int = 0
@@ -133,14 +165,12 @@ class Hold:
 @contextmanager
 def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
     """A running proxy before a server."""
-    with FaultyProxy(upstream) as proxy:
-        thread = Thread(target=proxy.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            proxy.shutdown()
-            thread.join()
+    proxy = FaultyProxy(upstream)
+    proxy.start()
+    try:
+        yield proxy
+    finally:
+        proxy.stop()
 
 
 def forwarded(_: Call, forward: Forward) -> Answer:
