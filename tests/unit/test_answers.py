@@ -162,28 +162,45 @@ def test_answers_are_held_until_the_store_takes_them(
             raise PublishError("the store does not answer")
         put(uri, body)
 
-    monkeypatch.setattr(objects, "put", put_late)
     with AnswerKeeper(str(tmp_path), WHOLE, 0) as keeper:
+        monkeypatch.setattr(objects, "put", put_late)
         keeper.add([answer(TILES[0], 0.5)])
         until(refused.is_set)
         answers.set()
         until(lambda: len(found(tmp_path).ledger) == 1)
 
 
-def test_answers_that_cannot_be_stored_are_an_error(tmp_path: Path) -> None:
+def break_store(folder: Path) -> None:
+    """Put a file in place of a folder, so that nothing can be stored in it."""
+    folder.rename(folder.with_name("aside"))
+    folder.touch()
+
+
+def test_a_store_that_takes_nothing_is_found_before_the_first_answer(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(PublishError, match="Not a directory"),
-        AnswerKeeper(str(tmp_path / "file" / "below"), WHOLE, 0) as keeper,
+        AnswerKeeper(str(tmp_path / "file" / "below"), WHOLE, 0),
     ):
+        pytest.fail("an answer would be lost")
+
+
+def test_answers_that_cannot_be_stored_are_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "answers"
+    with (
+        pytest.raises(PublishError, match="Cannot write"),
+        AnswerKeeper(str(folder), WHOLE, 0) as keeper,
+    ):
+        break_store(folder)
         keeper.add([answer(TILES[0], 0.5)])
 
 
 def test_an_error_of_the_work_is_not_hidden_by_one_of_the_store(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+    folder = tmp_path / "answers"
 
     def work() -> None:
-        with AnswerKeeper(str(tmp_path / "file" / "below"), WHOLE, 0) as keeper:
+        with AnswerKeeper(str(folder), WHOLE, 0) as keeper:
+            break_store(folder)
             keeper.add([answer(TILES[0], 0.5)])
             raise KeyError
 
