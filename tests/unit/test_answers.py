@@ -185,27 +185,23 @@ def test_a_store_that_takes_nothing_is_found_before_the_first_answer(tmp_path: P
         pytest.fail("an answer would be lost")
 
 
-def test_answers_that_cannot_be_stored_are_an_error(tmp_path: Path) -> None:
-    folder = tmp_path / "answers"
-    with (
-        pytest.raises(PublishError, match="Cannot write"),
-        AnswerKeeper(str(folder), WHOLE, 0) as keeper,
-    ):
+def keep_in_broken_store(folder: Path, error: type[Exception] | None = None) -> None:
+    """Keep an answer in a store that breaks before it is stored, and raise an error after that."""
+    with AnswerKeeper(str(folder), WHOLE, 0) as keeper:
         break_store(folder)
         keeper.add([answer(TILES[0], 0.5)])
+        if error:
+            raise error
+
+
+def test_answers_that_cannot_be_stored_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PublishError, match="Cannot write"):
+        keep_in_broken_store(tmp_path / "answers")
 
 
 def test_an_error_of_the_work_is_not_hidden_by_one_of_the_store(tmp_path: Path) -> None:
-    folder = tmp_path / "answers"
-
-    def work() -> None:
-        with AnswerKeeper(str(folder), WHOLE, 0) as keeper:
-            break_store(folder)
-            keeper.add([answer(TILES[0], 0.5)])
-            raise KeyError
-
     with pytest.raises(KeyError):
-        work()
+        keep_in_broken_store(tmp_path / "answers", KeyError)
 
 
 @pytest.mark.parametrize("damage", [b"", b"ARROW1", None])
