@@ -55,17 +55,23 @@ def cancel_children(flow_run: FlowRun) -> None:
         raise errors[0]
 
 
-def cancel(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
+def cancel(client: SyncPrefectClient, run: FlowRun, reason: str, *, at_once: bool = False) -> None:
     """Cancel a run, if it has not ended, and stop the ECS task that it is on.
 
     A run on an ECS task, or one that has not started, is Cancelled at once. Any other run is set to
     Cancelling, and its worker ends the process. The ECS task is stopped even if Prefect does not
     accept the state.
+
+    Args:
+        client: Client of Prefect.
+        run: The run as it was last read.
+        reason: Why it is cancelled.
+        at_once: Whether no process is left for a worker to end, nor perhaps a worker.
     """
     try:
         if run.state is None or not run.state.is_final():
             text = f"Cancelled: {reason}."
-            at_once = ecs.is_task(run.infrastructure_pid) or run.start_time is None
+            at_once = at_once or ecs.is_task(run.infrastructure_pid) or run.start_time is None
             state: State[Any] = Cancelled(message=text) if at_once else Cancelling(message=text)
             client.set_flow_run_state(run.id, state, force=True)
     finally:

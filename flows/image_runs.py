@@ -30,6 +30,7 @@ from flows.announce import ANNOUNCED, announce_missed_end
 from flows.cancel import cancel_children
 from flows.restarts import RunObserver, has_ended, replace_lost, will_restart
 from flows.run_records import log_errors, read_pages, write_labels
+from flows.work_queue import limit_work_queue
 from tasks.errors import RequestError
 from tasks.grid.tiles import Region
 from tasks.request import Request
@@ -45,7 +46,6 @@ _LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks
 _INTERVAL = 5.0  # seconds between two checks
 _SOON = timedelta(minutes=1)  # a run that is due later than this was postponed by a user
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
-_SHARED_QUEUE = "default"  # work queue of all deployments that name none
 _REFUSED = {
     httpx.codes.CONFLICT,  # the parameters do not fit the deployment's schema
     httpx.codes.REQUEST_ENTITY_TOO_LARGE,
@@ -167,7 +167,8 @@ class ImageRuns:
             # page by page to save memory: each run has the whole request as a parameter
             for run in self._read(client, _ENDED, ended):
                 self._try(self._finish, client, run)
-            self._limit_work_queue(client)  # last, so that an error in it affects no run
+            # last, so that an error in it affects no run
+            limit_work_queue(client, client.read_deployment_by_name(self.name))
 
     def _replace_lost(self, client: SyncPrefectClient, run: FlowRun) -> None:
         """Replace a run that has not ended if its process is gone."""
@@ -181,24 +182,6 @@ class ImageRuns:
         elif not run.labels.get(ANNOUNCED) and self._observer.nobody_announces(run):
             cancel_children(run)
             announce_missed_end(client, run)
-
-    def _limit_work_queue(self, client: SyncPrefectClient) -> None:
-        """Set the limit of the deployment's work queue to the deployment's.
-
-        A worker is given no more runs than its queue's limit allows. Without one, it is given all
-        that wait, every two seconds, and the server postpones each because of the deployment's
-        limit: thousands of images in one request would keep server and worker busy with that. A
-        work queue that other deployments may use too is left as it is.
-        """
-        deployment = client.read_deployment_by_name(self.name)
-        name, pool = deployment.work_queue_name, deployment.work_pool_name
-        if name is None or pool is None or name == _SHARED_QUEUE:
-            return
-        limit = deployment.global_concurrency_limit
-        slots = limit.limit if limit is not None and limit.active else None
-        queue = client.read_work_queue_by_name(name, pool)
-        if queue.concurrency_limit != slots:
-            client.update_work_queue(queue.id, concurrency_limit=slots)
 
     def _try(
         self,

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import httpx
-from prefect import get_client, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
 
+from flows.abort import AbortSignal
 from flows.cancel import cancel, never_started
 from flows.image_runs import region_run_name, tags
-from flows.region import ENDPOINT_DOWN, IMAGE_REPLACED
+from flows.region_queue import RegionQueue
+from flows.run_records import client_without_retries
 from tasks.errors import RegionLostError
 from tasks.grid.tiles import Region
 from tasks.request import Request
 from tasks.settings import settings
 
 _POLL = 1.0  # seconds between two reads of a region's run
+_LONGEST_SILENCE = 60.0  # seconds without proof of life after which a region's process is dead
 _LONGEST_REFUSAL = 600.0  # seconds for which calls that Prefect refuses are repeated
+ALIVE = "swath.alive"
 _PERMANENT = {
     httpx.codes.NOT_FOUND,
     httpx.codes.CONFLICT,
@@ -40,20 +43,24 @@ _PERMANENT = {
 T = TypeVar("T")
 
 
-@dataclass
-class AbortSignal:
-    """Tells the regions of an image that have not started that they must not start.
+class _Silence:
+    """How long a run has given no proof of life, in seconds in which Prefect answered."""
 
-    Attributes:
-        reason: The endpoint was given up, or the image was replaced; empty while regions may start.
-    """
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._last: tuple[object, ...] = ()
+        self._read = time.monotonic()
 
-    reason: str = ""
+    def observe(self, run: FlowRun) -> None:
+        """Compare a run with what it was when it was last read: a live one writes a label.
 
-    def observe(self, end: State[Any]) -> None:
-        """Set the reason if the final state of a region's run gives one."""
-        if end.name in {ENDPOINT_DOWN, IMAGE_REPLACED}:
-            self.reason = end.message or end.name or ""
+        No clocks of two machines are compared. While Prefect did not answer, the run could not
+        write to it either: such a time counts as one poll.
+        """
+        now, proof = time.monotonic(), (run.state_type, run.labels.get(ALIVE))
+        since = min(now - self._read, 2 * _POLL)
+        self.seconds = self.seconds + since if proof == self._last else 0.0
+        self._last, self._read = proof, now
 
 
 @task(
@@ -69,6 +76,7 @@ def run_region(
     work_uri: str,
     *,
     abort: AbortSignal,
+    queue: RegionQueue,
 ) -> None:
     """Run one region on the work pool and wait for it; each attempt is a run of its own.
 
@@ -79,14 +87,13 @@ def run_region(
         region: The region.
         work_uri: Folder or s3:// prefix where answers are kept, and what regions come to.
         abort: Shared by the regions of the image.
+        queue: Likewise; holds the region back while others of the image wait for a place.
 
     Raises:
-        RegionLostError: The run failed, crashed, was cancelled or deleted, did not start, or took
-            too long; or it was not started, because of `abort`. A run that had not ended was
+        RegionLostError: The run failed, crashed, was cancelled or deleted, did not start, died, or
+            took too long; or it was not started, because of `abort`. A run that had not ended was
             cancelled.
     """
-    if abort.reason:
-        raise RegionLostError(abort.reason)
     deployment = settings().region_deployment
     assert deployment is not None
     start = partial(
@@ -108,7 +115,9 @@ def run_region(
         timeout=0,
     )
     # a repeated call has the same key, so a lost answer creates no second run
-    run = _await(cast("FlowRun", _call(start)))  # a coroutine only in an event loop
+    with queue.submission():
+        run = cast("FlowRun", _call(start, abort))  # a coroutine only in an event loop
+    run = _await(run, abort, queue)
     if run.state is not None:
         abort.observe(run.state)
     if run.state is None or not run.state.is_completed():
@@ -116,23 +125,27 @@ def run_region(
         raise RegionLostError(abort.reason or f"{run.name} {ended}")
 
 
-def _await(run: FlowRun) -> FlowRun:
+def _await(run: FlowRun, abort: AbortSignal, queue: RegionQueue) -> FlowRun:
     """Wait for a region's run to end.
 
     It may wait for a worker or a slot without a limit. Once submitted, it must start and end in
-    time.
+    time, and give proof of life.
 
     Returns:
         The run as it ended.
 
     Raises:
-        RegionLostError: It was cancelled, because it did not start or end in time, was deleted, or
-            cannot be read.
+        RegionLostError: It was cancelled, because it did not start or end in time, died, was
+            deleted, or cannot be read, or because the image's run has ended.
     """
     submitted: datetime | None = None
     late = False
-    with get_client(sync_client=True) as client:
+    silence = _Silence()
+    with ExitStack() as waits, client_without_retries() as client:
+        waits.callback(queue.leave)
         while run.state is None or not run.state.is_final():
+            if run.state is not None and not run.state.is_scheduled():
+                waits.close()
             if run.state is not None and run.state.is_pending():
                 submitted = (
                     submitted or run.state.timestamp
@@ -143,30 +156,38 @@ def _await(run: FlowRun) -> FlowRun:
                     "%s waits for a worker, or for a slot of its work pool, %r",
                     *(run.name, run.work_pool_name),
                 )
-            reason = never_started(run, submitted) or _worked_too_long(run)
+            silence.observe(run)
+            died = _died(run, silence)
+            reason = never_started(run, submitted) or died or _worked_too_long(run)
             if not reason:
-                time.sleep(_POLL)
                 try:
-                    run = _call(partial(client.read_flow_run, run.id))
+                    abort.wait(_POLL)
+                    run = _call(partial(client.read_flow_run, run.id), abort)
+                except RegionLostError as error:
+                    reason = str(error)
+                    with suppress(Exception):  # it may have started since
+                        run = client.read_flow_run(run.id)
                 except ObjectNotFound:
                     reason = "its run was deleted in Prefect"
                 except Exception as error:
                     reason = f"its run cannot be read in Prefect: {error}"
             if reason:
-                _cancel(client, run, reason)
+                _cancel(partial(cancel, client, run, reason, at_once=bool(died)), run, abort)
                 raise RegionLostError(f"{run.name}: {reason}")
     return run
 
 
-def _call(call: Callable[[], T]) -> T:
+def _call(call: Callable[[], T], abort: AbortSignal) -> T:
     """Call Prefect, and repeat the call while Prefect does not answer.
 
     A region's run goes on without Prefect, so a missing answer is no reason to start a second run.
 
     Args:
         call: A call that may be repeated.
+        abort: Ends the repetition.
 
     Raises:
+        RegionLostError: The image's run has ended.
         Exception: No later call can succeed (`_PERMANENT`); or for ten minutes Prefect has refused
             the call (401, 403), or something other than Prefect has answered, such as a proxy.
     """
@@ -184,21 +205,29 @@ def _call(call: Callable[[], T]) -> T:
                 refused_since = refused_since or time.monotonic()
                 if time.monotonic() - refused_since > _LONGEST_REFUSAL:
                     raise
-        time.sleep(_POLL)
+        abort.wait(_POLL)
 
 
-def _cancel(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
+def _cancel(cancel_run: Callable[[], None], run: FlowRun, abort: AbortSignal) -> None:
     """Cancel a run before the region's next attempt, if Prefect allows it.
 
     Args:
-        client: Client of Prefect.
+        cancel_run: Cancels it; may be repeated.
         run: The run as it was last read; it may have been deleted since.
-        reason: Why it is cancelled.
+        abort: Ends the tries.
     """
     try:
-        _call(partial(cancel, client, run, reason))
+        _call(cancel_run, abort)
     except Exception as error:
         get_run_logger().warning("%s cannot be cancelled in Prefect: %r", run.name, error)
+
+
+def _died(run: FlowRun, silence: _Silence) -> str:
+    if run.state_type not in {StateType.RUNNING, StateType.CANCELLING}:
+        return ""
+    if silence.seconds < _LONGEST_SILENCE:
+        return ""
+    return f"its process gave no proof of life for {_LONGEST_SILENCE:g} s"
 
 
 def _worked_too_long(run: FlowRun) -> str:

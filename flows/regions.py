@@ -12,11 +12,13 @@ from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Failed
 
+from flows.abort import AbortSignal
 from flows.image_runs import tags as tags_of
 from flows.progress import image_progress
 from flows.region import TURN, Turn, client_of
 from flows.region import region as region_flow
-from flows.region_attempt import AbortSignal, run_region
+from flows.region_attempt import run_region
+from flows.region_queue import RegionQueue
 from tasks.errors import ImageUnreachableError, SwathError
 from tasks.grid.tiles import Region
 from tasks.job.kept import Kept
@@ -63,15 +65,21 @@ def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any
     """
     work = [(plan.request, plan.image.url, plan.image.etag, region, work_uri) for region in regions]
     abort = AbortSignal()
-    if settings().region_deployment is None or len(work) == 1:
+    deployment = settings().region_deployment
+    if deployment is None or len(work) == 1:
         with tags("region", *tags_of(plan.request)):
             return _run_here(work, abort)
     attempt = run_region.with_options(
         retries=settings().region_attempts - 1,
         retry_condition_fn=lambda *_: not abort.reason,
     )
-    futures = [attempt.submit(*region, abort=abort) for region in work]
-    wait(futures)
+    queue = RegionQueue(deployment, abort)
+    try:
+        futures = [attempt.submit(*region, abort=abort, queue=queue) for region in work]
+        wait(futures)
+    except BaseException:  # a signal ends this run
+        abort.end("the run of its image has ended")
+        raise
     return [future.state for future in futures]
 
 

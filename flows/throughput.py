@@ -13,6 +13,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.image_runs import tags
@@ -39,7 +40,9 @@ def throughput_of(request: Request, grid: Grid, max_workers: int) -> Throughput:
     try:
         with get_client(sync_client=True) as client:
             timings = _timings(client, request)
-            workers = _workers(client, deployment) if deployment else 1
+            workers = (
+                places(client, client.read_deployment_by_name(deployment)) if deployment else 1
+            )
     except PREFECT_ERRORS as error:
         log.warning("The timing of earlier regions cannot be read: %r", error)
     pixels = grid.tile_width * grid.tile_height
@@ -84,9 +87,8 @@ def _timing(run: FlowRun) -> RegionTiming | None:
     return RegionTiming(*metrics) if metrics else None
 
 
-def _workers(client: SyncPrefectClient, name: str) -> int:
+def places(client: SyncPrefectClient, deployment: DeploymentResponse) -> int:
     """Regions that a deployment runs at a time: the lowest of its limits, or else the setting."""
-    deployment = client.read_deployment_by_name(name)
     limits: list[int | None] = []
     if (own := deployment.global_concurrency_limit) and own.active:
         limits.append(own.limit)

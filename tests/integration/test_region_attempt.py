@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from threading import Event, Thread
 from typing import Any
@@ -21,11 +20,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Completed, Pending, Running
+from prefect.states import Cancelling, Completed, Pending, Running
 
+from flows.abort import AbortSignal
 from flows.cancel import cancel_regions
 from flows.region import region as region_flow
-from flows.region_attempt import AbortSignal, run_region
+from flows.region_attempt import run_region
+from flows.region_queue import RegionQueue
 from tasks.grid.tiles import Grid
 from tasks.request import Request
 from tasks.settings import settings
@@ -45,8 +46,10 @@ REQUEST = Request.model_validate(
 REGION = Grid(500, 500, 256, 0).regions(10_000)[0]
 
 
-def attempt() -> State[None]:
+def attempt(abort: AbortSignal | None = None) -> State[None]:
     """The final state of one attempt at a region, in a run that stands for an image's."""
+    abort = abort or AbortSignal()
+    queue = RegionQueue(settings().region_deployment or "", abort)
 
     @flow
     def waiting() -> None:
@@ -56,7 +59,8 @@ def attempt() -> State[None]:
             "1",
             REGION,
             "/tmp/work",
-            abort=AbortSignal(),
+            abort=abort,
+            queue=queue,
             return_state=True,
         )
         ends.append(end)
@@ -234,7 +238,7 @@ def test_a_run_that_prefect_does_not_show_for_long_is_cancelled_and_its_task_sto
 def test_a_run_that_cannot_be_cancelled_at_once_is_cancelled_before_a_second_may_start(
     deployment: str, stopped: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SWATH_START_TIMEOUT", "60")
+    monkeypatch.setenv("SWATH_START_TIMEOUT", "1")
     settings.cache_clear()
     failures = count()
 
@@ -243,7 +247,7 @@ def test_a_run_that_cannot_be_cancelled_at_once_is_cancelled_before_a_second_may
         return refusal(500) if cancels and next(failures) < 3 else None
 
     def work(run: FlowRun) -> None:
-        set_state(run, Pending(timestamp=datetime.now(UTC) - timedelta(minutes=2)))
+        set_state(run, Pending())
 
     with worker(deployment, work), prefect_answers(fault):
         end = attempt()
@@ -278,6 +282,103 @@ def test_a_deployment_that_does_not_exist_is_not_waited_for(
     monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/nowhere")
     settings.cache_clear()
     assert attempt().is_failed()
+
+
+def write_proof_of_life(run: FlowRun, proof: str) -> None:
+    with get_client(sync_client=True) as client:
+        client.update_flow_run_labels(run.id, {"swath.alive": proof})
+
+
+def test_a_run_that_gives_no_proof_of_life_any_more_is_replaced(
+    deployment: str, stopped: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.region_attempt._LONGEST_SILENCE", 3.0)
+    read = Event()
+
+    def work(run: FlowRun) -> None:
+        on_ecs(run)
+        for proof in range(8):  # together longer than the silence after which it counts as dead
+            write_proof_of_life(run, str(proof))
+            let_read(read)
+            Event().wait(0.5)
+        assert not stopped
+        # and now its process is killed
+
+    with worker(deployment, work), prefect_answers(reads(lambda _: read.set())):
+        end = attempt()
+    assert "no proof of life" in str(end.message)
+    assert stopped == [TASK]
+    (run,) = runs(deployment)
+    assert run.state_name == "Cancelled"
+
+
+def test_a_time_in_which_prefect_did_not_answer_is_no_silence_of_a_run(
+    deployment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.region_attempt._LONGEST_SILENCE", 2.0)
+    stopped, read, answers = Event(), Event(), Event()
+
+    def fail(_: int) -> httpx.Response | None:
+        read.set()
+        if not stopped.is_set():
+            return None
+        answers.wait(120)
+        return None
+
+    def work(run: FlowRun) -> None:
+        set_state(run, Running())
+        let_read(read)
+        stopped.set()
+        Event().wait(3.0)
+        set_state(run, Completed())
+        answers.set()
+
+    with worker(deployment, work), prefect_answers(reads(fail)):
+        end = attempt()
+    assert end.is_completed(), end.message
+
+
+def test_a_run_that_nobody_cancels_although_it_was_asked_for_does_not_block_its_image(
+    deployment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.region_attempt._LONGEST_SILENCE", 2.0)
+
+    def work(run: FlowRun) -> None:
+        set_state(run, Running())
+        set_state(run, Cancelling())
+
+    with worker(deployment, work):
+        end = attempt()
+    assert end.is_failed()
+    (run,) = runs(deployment)
+    assert run.state_name == "Cancelled"
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["Prefect answers", "Prefect does not"])
+def test_the_end_of_the_image_ends_the_waiting_and_cancels_the_region(
+    deployment: str, *, answers: bool
+) -> None:
+    abort, ended = AbortSignal(), Event()
+
+    read = Event()
+
+    def fail(_: int) -> httpx.Response | None:
+        read.set()
+        return refusal(503) if ended.is_set() and not answers else None
+
+    def work(run: FlowRun) -> None:
+        set_state(run, Running())
+        let_read(read)
+        ended.set()
+        abort.end("the image was cancelled")
+
+    with worker(deployment, work), prefect_answers(reads(fail)):
+        end = attempt(abort)
+    assert "the image was cancelled" in str(end.message)
+    (run,) = runs(deployment)
+    assert run.state_name == "Cancelling"
+    assert "the image was cancelled" in str(attempt(abort).message)
+    assert len(runs(deployment)) == 1
 
 
 def test_one_region_that_cannot_be_cancelled_does_not_keep_the_others_at_work() -> None:

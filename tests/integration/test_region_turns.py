@@ -1,0 +1,164 @@
+"""Images take turns on a work pool: the order in which the regions of two images get its places.
+
+The pool and its limit are Prefect's; its worker is a thread here, which sets the states of runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from pathlib import Path
+from threading import Event, Thread
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prefect import flow, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Pending, Running
+
+from flows.region import region as region_flow
+from flows.regions import run_regions
+from tasks.planning.plan import Plan, make_plan
+from tasks.settings import settings
+from tests.job_scene import paint, request
+from tests.polling import until
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+REGIONS = 8  # of each image
+WORK_POLLS = 6  # polls of the worker for which a region takes its place
+
+
+class Worker:
+    """A worker of a work pool.
+
+    Attributes:
+        pool: Name of the pool.
+        started: The image of each region that has started, in the order of the starts.
+    """
+
+    def __init__(self, api: str, pool: str) -> None:
+        self.pool, self.started = pool, list[str]()
+        self._url = f"{api}/work_pools/{pool}"
+        self._running: dict[UUID, int] = {}
+
+    def waiting(self) -> list[str]:
+        """Ids of the runs that wait for a place, whether there is one or not."""
+        filter_ = {
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+            "work_pools": {"name": {"any_": [self.pool]}},
+        }
+        url = self._url.rpartition("/work_pools/")[0] + "/flow_runs/filter"
+        answer = httpx.post(url, json=filter_, timeout=60)
+        return [run["id"] for run in answer.raise_for_status().json()]
+
+    def work(self, ended: Event) -> None:
+        """Start the runs that Prefect gives to a worker; each ends after some polls."""
+        with get_client(sync_client=True) as client:
+
+            def set_state(run: UUID, state: State[None]) -> None:
+                client.set_flow_run_state(run, state, force=True)
+
+            while not ended.wait(0.3):
+                for run in [run for run, polls in self._running.items() if polls == WORK_POLLS]:
+                    set_state(run, Completed())
+                    del self._running[run]
+                answer = httpx.post(f"{self._url}/get_scheduled_flow_runs", json={}, timeout=60)
+                for found in answer.raise_for_status().json():
+                    run = UUID(found["flow_run"]["id"])
+                    set_state(run, Pending())
+                    set_state(run, Running())
+                    self._running[run] = 0
+                    self.started.append(found["flow_run"]["parameters"]["image_url"])
+                self._running = {run: polls + 1 for run, polls in self._running.items()}
+
+
+@contextmanager
+def in_thread(function: Callable[..., object], *arguments: object) -> Iterator[Thread]:
+    """Run a function in another thread, on the same Prefect server."""
+    context: Context = copy_context()
+    thread = Thread(target=context.run, args=(function, *arguments), daemon=True)
+    thread.start()
+    yield thread
+    thread.join()
+
+
+@pytest.fixture
+def pool(
+    request: pytest.FixtureRequest, prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Worker]:
+    """A work pool and the regions' deployment, one of them with the limit of the test."""
+    name, (limited, places) = f"pool-{uuid4().hex[:8]}", request.param
+    with get_client(sync_client=True) as client:
+        pool = WorkPoolCreate(name=name, type="process")
+        client.create_work_pool(
+            pool.model_copy(update={"concurrency_limit": places}) if limited == "pool" else pool
+        )
+        client.create_deployment(
+            client.create_flow(region_flow),
+            name,
+            work_pool_name=name,
+            work_queue_name="regions",
+            concurrency_limit=places if limited == "deployment" else None,
+        )
+    monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", f"region/{name}")
+    settings.cache_clear()
+    yield Worker(prefect_api, name)
+    settings.cache_clear()
+
+
+def plan_of(folder: Path, name: str) -> Plan:
+    asked = request(
+        paint(folder / name, 400, REGIONS * 100),
+        folder / "out",
+        imageProcessorTileSize=100,
+        imageProcessorTileOverlap=0,
+    )
+    return make_plan(asked, asked.image_urls[0])
+
+
+def image(plan: Plan, folder: Path) -> None:
+    """Run the regions of an image in a run that stands for the image's."""
+    regions = plan.regions(100)
+    assert len(regions) == REGIONS
+
+    @flow
+    def running() -> None:
+        run_regions(plan, regions, str(folder))
+
+    running()
+
+
+@pytest.mark.parametrize("pool", [("pool", 2), ("deployment", 2)], indirect=True)
+def test_an_image_that_comes_later_gets_a_place_before_the_regions_of_the_first_are_through(
+    pool: Worker, allowed: Path
+) -> None:
+    first, second = plan_of(allowed, "a.tif"), plan_of(allowed, "b.tif")
+    ended = Event()
+    with in_thread(pool.work, ended), in_thread(image, first, allowed / "a") as one:
+        until(lambda: len(pool.started) >= 2)
+        with in_thread(image, second, allowed / "b") as two:
+            until(lambda: not (one.is_alive() or two.is_alive()), lambda: pool.started)
+        ended.set()
+    order = [Path(url).name for url in pool.started]
+    assert sorted(order) == ["a.tif"] * REGIONS + ["b.tif"] * REGIONS
+    # of the first image the two that had a place, the one that waited, and those meanwhile
+    assert order.index("b.tif") <= 5, order
+    both = order[order.index("b.tif") : -REGIONS]
+    assert both.count("a.tif") <= both.count("b.tif") + 2, order
+
+
+@pytest.mark.parametrize("pool", [("deployment", REGIONS - 1)], indirect=True)
+def test_as_many_regions_as_there_are_free_places_are_submitted_at_once(
+    pool: Worker, allowed: Path
+) -> None:
+    ended = Event()
+    with in_thread(image, plan_of(allowed, "a.tif"), allowed / "a") as one:
+        until(lambda: len(pool.waiting()) == REGIONS - 1, pool.waiting)  # without a worker
+        with in_thread(pool.work, ended):
+            until(lambda: not one.is_alive(), lambda: pool.started)
+            ended.set()
+    assert len(pool.started) == REGIONS
