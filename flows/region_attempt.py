@@ -225,7 +225,7 @@ def _cancel(cancel_run: Callable[[], None], run: FlowRun, abort: AbortSignal) ->
 def _died(run: FlowRun, silence: _Silence) -> str:
     if run.state_type not in {StateType.RUNNING, StateType.CANCELLING}:
         return ""
-    if silence.seconds < _LONGEST_SILENCE:
+    if silence.seconds < _LONGEST_SILENCE or ALIVE not in run.labels:
         return ""
     return f"its process gave no proof of life for {_LONGEST_SILENCE:g} s"
 

@@ -21,6 +21,7 @@ from prefect.states import Completed, Pending, Running
 
 from flows.region import region as region_flow
 from flows.regions import run_regions
+from tasks.job.kept import Kept
 from tasks.planning.plan import Plan, make_plan
 from tasks.settings import settings
 from tests.job_scene import paint, request
@@ -127,7 +128,7 @@ def image(plan: Plan, folder: Path) -> None:
 
     @flow
     def running() -> None:
-        run_regions(plan, regions, str(folder))
+        run_regions(plan, regions, regions, Kept(str(folder)))
 
     running()
 
