@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -22,6 +23,7 @@ class AbortSignal:
     def __init__(self) -> None:
         self.reason = ""
         self._ended = Event()
+        self._at_end: list[Callable[[], object]] = []
 
     def observe(self, end: State[Any]) -> None:
         """Set the reason if the final state of a region's run gives one."""
@@ -32,6 +34,12 @@ class AbortSignal:
         """End all waiting for regions: the image's run was cancelled, or ended by others."""
         self.reason = reason
         self._ended.set()
+        for call in self._at_end:
+            call()
+
+    def at_end(self, call: Callable[[], object]) -> None:
+        """Have a function called by `end`, in its thread."""
+        self._at_end.append(call)
 
     def wait(self, seconds: float) -> None:
         """Wait some seconds.

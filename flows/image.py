@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any, cast
 
 from prefect import flow
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 import flows.secret_blocks  # noqa: F401 - so that requests may name Secret blocks
+from flows.abort import AbortSignal
 from flows.alive import alive
 from flows.announce import PARTIAL, announce, announce_end, announce_start, status_of
 from flows.cancel import cancel_children, cancel_regions
@@ -70,16 +71,25 @@ def image(
             made of the answers that are kept.
     """
     add_tags(request)
-    with alive(on_cancel=cancel_children):
+    abort = AbortSignal()
+
+    def cancel(run: FlowRun) -> None:
+        abort.end("the run of its image was cancelled")
+        cancel_children(run)
+
+    with alive(on_cancel=cancel):
         if image_url is None and len(request.image_urls) > 1:
             return _each(request, region_size, ask=ask)
         try:
-            return _work(request, image_url or request.image_urls[0], region_size, ask=ask)
+            url = image_url or request.image_urls[0]
+            return _work(request, url, region_size, abort, ask=ask)
         except SwathError as error:  # its message is complete without a traceback
             return Failed(message=str(error), data=error)
 
 
-def _work(request: Request, url: str, region_size: int | None, *, ask: bool) -> State[Summary]:
+def _work(
+    request: Request, url: str, region_size: int | None, abort: AbortSignal, *, ask: bool
+) -> State[Summary]:
     began = datetime.now(UTC)
     recorder = Recorder(request.job_id, url, flow_run.id)
     recorder.began(request)
@@ -91,7 +101,9 @@ def _work(request: Request, url: str, region_size: int | None, *, ask: bool) -> 
     recorder.planned(plan.image.etag, kept, len(plan.grid))
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     unfinished = kept.unfinished(plan.request, regions)
-    lost = run_regions(plan, regions, unfinished, kept) if ask else not_asked(unfinished)
+    lost = not_asked(unfinished)
+    if ask:
+        lost = run_regions(plan, regions, unfinished, kept, abort)
     finished = finish_image(
         plan,
         regions,
@@ -103,7 +115,7 @@ def _work(request: Request, url: str, region_size: int | None, *, ask: bool) -> 
         publish=partial(publish_step, preview_size=PICTURE_SIZE),
     )
     recorder.finished(finished.summary)
-    report(plan, regions, finished)
+    report(plan, regions, unfinished, finished)
     return _final_state(finished.summary)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, closing
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 
@@ -95,9 +95,10 @@ def region(
     Returns:
         Number of tiles in each state.
     """
+    calls = ExitStack()
     try:
-        with alive():
-            outcome = _work(make_plan(request, image_url, etag), region, work_uri)
+        with alive(on_cancel=lambda _: calls.close()):
+            outcome = _work(make_plan(request, image_url, etag), region, work_uri, calls)
     except ImageChangedError as error:
         return Failed(name=IMAGE_REPLACED, message=str(error), data=error)
     except SwathError as error:  # its message is complete without a traceback
@@ -117,16 +118,21 @@ def _failures(outcome: RegionOutcome, tiles: int) -> str | None:
     return f"{failed} of {tiles} tiles failed, most often because: {why}"
 
 
-def _work(plan: Plan, region: Region, work_uri: str) -> RegionOutcome:
+def _work(plan: Plan, region: Region, work_uri: str, calls: ExitStack) -> RegionOutcome:
+    """Work the region; closing `calls` ends the calls of a client that it has for itself."""
     with region_progress(region) as progress:
-        return work_region(plan, region, Kept(work_uri), _asking(plan, progress))
+        return work_region(plan, region, Kept(work_uri), _asking(plan, progress, calls))
 
 
-def _asking(plan: Plan, progress: Observer) -> Asking:
+def _asking(plan: Plan, progress: Observer, calls: ExitStack) -> Asking:
     asking = Asking(progress, submit=submit_batch)
     if turn := TURN.get():
         return replace(asking, shared=turn.shared, next_may_begin=turn.next_may_begin)
-    return replace(asking, open_client=lambda: client_of(plan.request, earlier_estimate()))
+
+    def open_client() -> SharedClient:
+        return calls.enter_context(closing(client_of(plan.request, earlier_estimate())))
+
+    return replace(asking, open_client=open_client)
 
 
 def _record_metrics(outcome: RegionOutcome) -> None:

@@ -19,6 +19,7 @@ from prefect.runtime import flow_run as this_flow_run
 from prefect.runtime import task_run as this_task_run
 
 from flows.abort import AbortSignal
+from flows.alive import SILENCE, LifeSigns, sign_of
 from flows.cancel import cancel, never_started
 from flows.image_runs import region_run_name, tags
 from flows.region_queue import RegionQueue
@@ -29,9 +30,7 @@ from tasks.request import Request
 from tasks.settings import settings
 
 _POLL = 1.0  # seconds between two reads of a region's run
-_LONGEST_SILENCE = 60.0  # seconds without proof of life after which a region's process is dead
 _LONGEST_REFUSAL = 600.0  # seconds for which calls that Prefect refuses are repeated
-ALIVE = "swath.alive"
 _PERMANENT = {
     httpx.codes.NOT_FOUND,
     httpx.codes.CONFLICT,
@@ -41,26 +40,6 @@ _PERMANENT = {
 """Status codes of Prefect after which no later call can succeed."""
 
 T = TypeVar("T")
-
-
-class _Silence:
-    """How long a run has given no proof of life, in seconds in which Prefect answered."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._last: tuple[object, ...] = ()
-        self._read = time.monotonic()
-
-    def observe(self, run: FlowRun) -> None:
-        """Compare a run with what it was when it was last read: a live one writes a label.
-
-        No clocks of two machines are compared. While Prefect did not answer, the run could not
-        write to it either: such a time counts as one poll.
-        """
-        now, proof = time.monotonic(), (run.state_type, run.labels.get(ALIVE))
-        since = min(now - self._read, 2 * _POLL)
-        self.seconds = self.seconds + since if proof == self._last else 0.0
-        self._last, self._read = proof, now
 
 
 @task(
@@ -129,7 +108,7 @@ def _await(run: FlowRun, abort: AbortSignal, queue: RegionQueue) -> FlowRun:
     """Wait for a region's run to end.
 
     It may wait for a worker or a slot without a limit. Once submitted, it must start and end in
-    time, and give proof of life.
+    time, and show life.
 
     Returns:
         The run as it ended.
@@ -140,7 +119,7 @@ def _await(run: FlowRun, abort: AbortSignal, queue: RegionQueue) -> FlowRun:
     """
     submitted: datetime | None = None
     late = False
-    silence = _Silence()
+    lives = LifeSigns()
     with ExitStack() as waits, client_without_retries() as client:
         waits.callback(queue.leave)
         while run.state is None or not run.state.is_final():
@@ -156,8 +135,7 @@ def _await(run: FlowRun, abort: AbortSignal, queue: RegionQueue) -> FlowRun:
                     "%s waits for a worker, or for a slot of its work pool, %r",
                     *(run.name, run.work_pool_name),
                 )
-            silence.observe(run)
-            died = _died(run, silence)
+            died = _died(run, lives)
             reason = never_started(run, submitted) or died or _worked_too_long(run)
             if not reason:
                 try:
@@ -222,12 +200,12 @@ def _cancel(cancel_run: Callable[[], None], run: FlowRun, abort: AbortSignal) ->
         get_run_logger().warning("%s cannot be cancelled in Prefect: %r", run.name, error)
 
 
-def _died(run: FlowRun, silence: _Silence) -> str:
-    if run.state_type not in {StateType.RUNNING, StateType.CANCELLING}:
+def _died(run: FlowRun, lives: LifeSigns) -> str:
+    """Why the process of a run counts as dead; empty if it does not, or has not started."""
+    started = run.state_type in {StateType.RUNNING, StateType.CANCELLING}
+    if not started or not lives.silent(run.id, sign_of(run)):
         return ""
-    if silence.seconds < _LONGEST_SILENCE or ALIVE not in run.labels:
-        return ""
-    return f"its process gave no proof of life for {_LONGEST_SILENCE:g} s"
+    return f"its process has shown no life for {SILENCE:g} s"
 
 
 def _worked_too_long(run: FlowRun) -> str:

@@ -31,7 +31,11 @@ MAX_CONCURRENT = 32
 
 
 def run_regions(
-    plan: Plan, regions: Sequence[Region], unfinished: Sequence[Region], kept: Kept
+    plan: Plan,
+    regions: Sequence[Region],
+    unfinished: Sequence[Region],
+    kept: Kept,
+    abort: AbortSignal,
 ) -> dict[int, str]:
     """Run the unfinished regions of an image and show the progress on the image's run.
 
@@ -40,6 +44,7 @@ def run_regions(
         regions: All its regions.
         unfinished: Those that no earlier run has completed.
         kept: Where answers are kept, and what the regions come to.
+        abort: Shared by the regions of the image.
 
     Returns:
         Index of each region that did not come to its end, with the reason.
@@ -47,7 +52,7 @@ def run_regions(
     if not unfinished:
         return {}
     with image_progress(regions, unfinished):
-        ends = _run(plan, unfinished, kept.folder)
+        ends = _run(plan, unfinished, kept.folder, abort)
     return {
         region.index: _reason(end)
         for region, end in zip(unfinished, ends, strict=True)
@@ -55,7 +60,9 @@ def run_regions(
     }
 
 
-def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any]]:
+def _run(
+    plan: Plan, regions: Sequence[Region], work_uri: str, abort: AbortSignal
+) -> list[State[Any]]:
     """Run the regions on the work pool, or in turn in this process.
 
     A single region runs in this process too, because no machine has to start for it.
@@ -64,7 +71,6 @@ def _run(plan: Plan, regions: Sequence[Region], work_uri: str) -> list[State[Any
         The final state of each region's run.
     """
     work = [(plan.request, plan.image.url, plan.image.etag, region, work_uri) for region in regions]
-    abort = AbortSignal()
     deployment = settings().region_deployment
     if deployment is None or len(work) == 1:
         with tags("region", *tags_of(plan.request)):
@@ -98,6 +104,7 @@ def _run_here(work: Sequence[tuple[Any, ...]], abort: AbortSignal) -> list[State
         ThreadPoolExecutor(MAX_AT_A_TIME, thread_name_prefix="regions") as threads,
         closing(client_of(work[0][0])) as shared,
     ):
+        abort.at_end(shared.close)
 
         def run(number: int, next_may_begin: Callable[[], None]) -> bool:
             if abort.reason:

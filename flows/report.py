@@ -9,12 +9,18 @@ from functools import partial
 from uuid import UUID
 
 import pyarrow as pa
-from prefect import get_client, get_run_logger
-from prefect.artifacts import create_markdown_artifact
+from prefect import get_run_logger
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
-from flows.run_records import children_of, log_errors, read_all, write_metrics
+from flows.run_records import (
+    children_of,
+    client_without_retries,
+    log_errors,
+    read_all,
+    write_metrics,
+)
 from flows.startup import medians, startup, startup_of
 from tasks.grid.tiles import Region
 from tasks.job.image import FinishedImage
@@ -24,6 +30,9 @@ from tasks.reporting.region_table import RegionRow, region_table
 from tasks.reporting.summary import percent
 from tasks.results import coverage
 
+EARLIER = "earlier run"
+"""State in the table of a region that an earlier run of the image, or of its job, completed."""
+
 PICTURE_SIZE = 640
 """Pixels of the longer side of the picture in the summary: the width of Prefect's page."""
 
@@ -31,7 +40,9 @@ PICTURE_SIZE = 640
 _PICTURE_BYTES = 100_000
 
 
-def report(plan: Plan, regions: Sequence[Region], finished: FinishedImage) -> None:
+def report(
+    plan: Plan, regions: Sequence[Region], unfinished: Sequence[Region], finished: FinishedImage
+) -> None:
     """Create both artifacts on the current run, with start-up times of the run and its regions.
 
     The results are already published, so an error here is only logged. The keys are the same for
@@ -40,6 +51,7 @@ def report(plan: Plan, regions: Sequence[Region], finished: FinishedImage) -> No
     Args:
         plan: The plan of the image.
         regions: All its regions.
+        unfinished: Those that no earlier run had completed.
         finished: Its published results.
     """
     runs: dict[int, FlowRun] = {}
@@ -48,7 +60,7 @@ def report(plan: Plan, regions: Sequence[Region], finished: FinishedImage) -> No
     with log_errors("The summary of this run"):
         _create_summary(plan, finished, [run for run in runs.values() if _completed(run)])
     with log_errors("The table of regions"):
-        _create_region_table(regions, finished.ledgers, runs)
+        _create_region_table(regions, unfinished, finished.ledgers, runs)
 
 
 def _create_summary(plan: Plan, finished: FinishedImage, runs: Sequence[FlowRun]) -> None:
@@ -63,23 +75,37 @@ def _create_summary(plan: Plan, finished: FinishedImage, runs: Sequence[FlowRun]
         text += f"; median of {len(runs)} regions: {medians(list(map(startup_of, runs)))}"
     summary = finished.summary
     features = f"{summary.features:,} feature{'' if summary.features == 1 else 's'}"
-    create_markdown_artifact(
+    _create(
+        "summary",
         summary_page(summary, picture, text),
-        key="summary",
-        description=f"{summary.status}: {features}, {percent(summary.covered)} of the area covered",
+        f"{summary.status}: {features}, {percent(summary.covered)} of the area covered",
     )
 
 
 def _create_region_table(
-    regions: Sequence[Region], ledgers: Sequence[pa.Table], runs: Mapping[int, FlowRun]
+    regions: Sequence[Region],
+    unfinished: Sequence[Region],
+    ledgers: Sequence[pa.Table],
+    runs: Mapping[int, FlowRun],
 ) -> None:
     rows = [
-        _row(region, ledger, runs.get(region.index))
+        _row(region, ledger, runs.get(region.index), earlier=region not in unfinished)
         for region, ledger in zip(regions, ledgers, strict=True)
     ]
-    create_markdown_artifact(
-        region_table(rows), key="regions", description=f"Regions of the image: {len(rows)}"
+    _create("regions", region_table(rows), f"Regions of the image: {len(rows)}")
+
+
+def _create(key: str, page: str, description: str) -> None:
+    """Create a Markdown artifact; a Prefect that does not answer cannot hold the finished image."""
+    artifact = ArtifactCreate(
+        key=key,
+        type="markdown",
+        data=page,
+        description=description,
+        flow_run_id=UUID(flow_run.id),
     )
+    with client_without_retries() as client:
+        client.create_artifact(artifact)
 
 
 def _picture(plan: Plan, finished: FinishedImage) -> str | None:
@@ -103,7 +129,7 @@ def _picture(plan: Plan, finished: FinishedImage) -> str | None:
 def _region_runs() -> dict[int, FlowRun]:
     """The run of each of this image's regions by the region's index; of several, the last."""
     regions = children_of(UUID(flow_run.id))
-    with get_client(sync_client=True) as client:
+    with client_without_retries() as client:
         runs = read_all(partial(client.read_flow_runs, flow_run_filter=regions))
     runs.sort(key=lambda run: (_completed(run), run.start_time is not None, run.start_time))
     return {Region.model_validate(run.parameters["region"]).index: run for run in runs}
@@ -121,13 +147,14 @@ def _first_tile(run: FlowRun) -> float | None:
     return (run.start_time + timedelta(seconds=seconds)).timestamp()
 
 
-def _row(region: Region, ledger: pa.Table, run: FlowRun | None) -> RegionRow:
+def _row(region: Region, ledger: pa.Table, run: FlowRun | None, *, earlier: bool) -> RegionRow:
+    state = None if run is None else run.state_name
     return RegionRow(
         region=region,
         tiles=coverage.count(ledger),
         detections=coverage.detections(ledger),
         # from both pages of an artifact, whatever the address and the prefix of the UI
         url=None if run is None else f"../../runs/flow-run/{run.id}",
-        state=None if run is None else run.state_name,
+        state=EARLIER if run is None and earlier else state,
         seconds=None if run is None else run.total_run_time.total_seconds(),
     )

@@ -60,7 +60,7 @@ def client_without_retries() -> Iterator[SyncPrefectClient]:
 def write_metrics(metrics: Mapping[str, float]) -> None:
     """Write metrics to the labels of the current flow run; an error is logged."""
     labels: KeyValueLabels = {_PREFIX + name: value for name, value in metrics.items()}
-    with log_errors("The metrics of this run"), get_client(sync_client=True) as client:
+    with log_errors("The metrics of this run"), client_without_retries() as client:
         write_labels(client, UUID(flow_run.id), labels)
 
 

@@ -10,11 +10,10 @@ from statistics import median
 from typing import Any
 from uuid import UUID
 
-from prefect import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
 
-from flows.run_records import PREFECT_ERRORS, read_metric
+from flows.run_records import PREFECT_ERRORS, client_without_retries, read_metric
 
 _CLOCK_SKEW = 1.0  # seconds by which the clocks of this machine and the server may differ
 
@@ -63,7 +62,7 @@ def startup(first_tile: float | None) -> Startup:
             answered for none.
     """
     try:
-        with get_client(sync_client=True) as client:
+        with client_without_retries() as client:
             run = client.read_flow_run(UUID(flow_run.id))
             states = client.read_flow_run_states(run.id)
     except PREFECT_ERRORS:

@@ -23,6 +23,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelling, Completed, Pending, Running
 
 from flows.abort import AbortSignal
+from flows.alive import ALIVE
 from flows.cancel import cancel_regions
 from flows.region import region as region_flow
 from flows.region_attempt import run_region
@@ -284,21 +285,21 @@ def test_a_deployment_that_does_not_exist_is_not_waited_for(
     assert attempt().is_failed()
 
 
-def write_proof_of_life(run: FlowRun, proof: str) -> None:
+def show_life(run: FlowRun, sign: str) -> None:
     with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(run.id, {"swath.alive": proof})
+        client.update_flow_run_labels(run.id, {ALIVE: sign})
 
 
-def test_a_run_that_gives_no_proof_of_life_any_more_is_replaced(
+def test_a_run_that_shows_no_life_any_more_is_replaced(
     deployment: str, stopped: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.region_attempt._LONGEST_SILENCE", 3.0)
+    monkeypatch.setattr("flows.alive.SILENCE", 3.0)
     read = Event()
 
     def work(run: FlowRun) -> None:
         on_ecs(run)
-        for proof in range(8):  # together longer than the silence after which it counts as dead
-            write_proof_of_life(run, str(proof))
+        for sign in range(8):  # together longer than the silence after which it counts as dead
+            show_life(run, str(sign))
             let_read(read)
             Event().wait(0.5)
         assert not stopped
@@ -306,42 +307,16 @@ def test_a_run_that_gives_no_proof_of_life_any_more_is_replaced(
 
     with worker(deployment, work), prefect_answers(reads(lambda _: read.set())):
         end = attempt()
-    assert "no proof of life" in str(end.message)
+    assert "shown no life" in str(end.message)
     assert stopped == [TASK]
     (run,) = runs(deployment)
     assert run.state_name == "Cancelled"
 
 
-def test_a_time_in_which_prefect_did_not_answer_is_no_silence_of_a_run(
-    deployment: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.region_attempt._LONGEST_SILENCE", 2.0)
-    stopped, read, answers = Event(), Event(), Event()
-
-    def fail(_: int) -> httpx.Response | None:
-        read.set()
-        if not stopped.is_set():
-            return None
-        answers.wait(120)
-        return None
-
-    def work(run: FlowRun) -> None:
-        set_state(run, Running())
-        let_read(read)
-        stopped.set()
-        Event().wait(3.0)
-        set_state(run, Completed())
-        answers.set()
-
-    with worker(deployment, work), prefect_answers(reads(fail)):
-        end = attempt()
-    assert end.is_completed(), end.message
-
-
 def test_a_run_that_nobody_cancels_although_it_was_asked_for_does_not_block_its_image(
     deployment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.region_attempt._LONGEST_SILENCE", 2.0)
+    monkeypatch.setattr("flows.alive.SILENCE", 2.0)
 
     def work(run: FlowRun) -> None:
         set_state(run, Running())

@@ -19,6 +19,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Pending, Running
 
+from flows.abort import AbortSignal
 from flows.region import region as region_flow
 from flows.regions import run_regions
 from tasks.job.kept import Kept
@@ -128,7 +129,7 @@ def image(plan: Plan, folder: Path) -> None:
 
     @flow
     def running() -> None:
-        run_regions(plan, regions, regions, Kept(str(folder)))
+        run_regions(plan, regions, regions, Kept(str(folder)), AbortSignal())
 
     running()
 
