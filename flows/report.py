@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 
 from flows.run_records import (
     children_of,
-    client_without_retries,
+    client_for_records,
     log_errors,
     read_all,
     write_metrics,
@@ -104,7 +104,7 @@ def _create(key: str, page: str, description: str) -> None:
         description=description,
         flow_run_id=UUID(flow_run.id),
     )
-    with client_without_retries() as client:
+    with client_for_records() as client:
         client.create_artifact(artifact)
 
 
@@ -129,7 +129,7 @@ def _picture(plan: Plan, finished: FinishedImage) -> str | None:
 def _region_runs() -> dict[int, FlowRun]:
     """The run of each of this image's regions by the region's index; of several, the last."""
     regions = children_of(UUID(flow_run.id))
-    with client_without_retries() as client:
+    with client_for_records() as client:
         runs = read_all(partial(client.read_flow_runs, flow_run_filter=regions))
     runs.sort(key=lambda run: (_completed(run), run.start_time is not None, run.start_time))
     return {Region.model_validate(run.parameters["region"]).index: run for run in runs}

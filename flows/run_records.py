@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.types import KeyValueLabels
 
 _PREFIX = "swath."
-_TIMEOUT = 10.0  # seconds in which Prefect must answer a call that is not retried
+_TIMEOUT = 10.0  # seconds in which Prefect must answer a call of these clients
 _LABELS = Lock()
 _PAGE = 200  # rows in one answer of Prefect's server, at the most
 
@@ -50,8 +50,21 @@ def log_errors(what: str) -> Iterator[None]:
 @contextmanager
 def client_without_retries() -> Iterator[SyncPrefectClient]:
     """A client of Prefect whose calls fail within seconds: the work does not wait for them."""
+    with _client(retries=0) as client:
+        yield client
+
+
+@contextmanager
+def client_for_records() -> Iterator[SyncPrefectClient]:
+    """A client of Prefect for the records of a finished run, which wait half a minute at most."""
+    with _client(retries=2) as client:
+        yield client
+
+
+@contextmanager
+def _client(*, retries: int) -> Iterator[SyncPrefectClient]:
     with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}),
         get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client,
     ):
         yield client
@@ -60,7 +73,7 @@ def client_without_retries() -> Iterator[SyncPrefectClient]:
 def write_metrics(metrics: Mapping[str, float]) -> None:
     """Write metrics to the labels of the current flow run; an error is logged."""
     labels: KeyValueLabels = {_PREFIX + name: value for name, value in metrics.items()}
-    with log_errors("The metrics of this run"), client_without_retries() as client:
+    with log_errors("The metrics of this run"), client_for_records() as client:
         write_labels(client, UUID(flow_run.id), labels)
 
 

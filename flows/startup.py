@@ -13,7 +13,7 @@ from uuid import UUID
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
 
-from flows.run_records import PREFECT_ERRORS, client_without_retries, read_metric
+from flows.run_records import PREFECT_ERRORS, client_for_records, read_metric
 
 _CLOCK_SKEW = 1.0  # seconds by which the clocks of this machine and the server may differ
 
@@ -62,7 +62,7 @@ def startup(first_tile: float | None) -> Startup:
             answered for none.
     """
     try:
-        with client_without_retries() as client:
+        with client_for_records() as client:
             run = client.read_flow_run(UUID(flow_run.id))
             states = client.read_flow_run_states(run.id)
     except PREFECT_ERRORS:
