@@ -14,10 +14,11 @@ from threading import Event, Thread
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.logging.handlers import APILogWorker
 from prefect.logging.loggers import flow_run_logger
+from prefect.states import Cancelled
 
 from flows.run_records import client_without_retries, write_labels
 
@@ -62,13 +63,17 @@ class LifeSigns:
             run: Id of the run.
             sign: Its sign of life as just read.
         """
+        return self.unchanged(run, sign) >= SILENCE
+
+    def unchanged(self, run: UUID, sign: Hashable) -> float:
+        """Observe a run: for how many seconds of observation its sign has not changed."""
         now = time.monotonic()
         last, seconds, observed = self._signs.get(run, (None, 0.0, now))
         seconds = seconds + min(now - observed, _LONGEST_GAP) if sign == last else 0.0
         self._signs[run] = (sign, seconds, now)
         if len(self._signs) > _MOST_RUNS:  # the one that was observed first is over by now
             self._signs.pop(next(iter(self._signs)))
-        return seconds >= SILENCE
+        return seconds
 
 
 def sign_of(run: FlowRun) -> Hashable:
@@ -147,12 +152,18 @@ def _end_if_lost(
         closed: Set when the flow's function has returned: then the state may be its own again.
     """
     states = client.read_flow_run_states(run.id)
-    if (states and states[-1].id == run.state_id) or closed.is_set():
+    if closed.is_set():
         return
+    if states and states[-1].id == run.state_id:
+        if len(states) == 1 or not states[-2].is_cancelled():
+            return
+        # it was cancelled while this process was starting, which Prefect lets it do nevertheless
+        states.pop()
+        client.set_flow_run_state(run.id, Cancelled(message=states[-1].message), force=True)
     state = states[-1] if states else None
     reason = f"it is {state.name}" if state else "it was deleted in Prefect"
     flow_run_logger(run).warning("This process ends, as others ended its run: %s", reason)
-    if state is None or state.type in {StateType.CANCELLING, StateType.CANCELLED}:
+    if state is None or state.is_cancelling() or state.is_cancelled():
         try:
             on_cancel(run)
         except Exception:

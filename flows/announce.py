@@ -47,11 +47,11 @@ _SETTLE = 1.0  # seconds after which a claim is read again, as another sensor ma
 def announce_start(request: Request, image_url: str) -> None:
     """Publish STARTED for this image's run; a retry of the run in Prefect publishes it again."""
     if this_flow_run.run_count > 1:
-        _forget_end(UUID(this_flow_run.id))
+        forget_end(UUID(this_flow_run.id))
     announce(request, image_url, JobStatus.STARTED, "the image is being opened")
 
 
-def _forget_end(run_id: UUID) -> None:
+def forget_end(run_id: UUID) -> None:
     """Have the end of a run that is started again published again; a user's retry has all tries."""
     with get_client(sync_client=True) as client:
         new: KeyValueLabels = {ANNOUNCED: False, CLAIM: ""}

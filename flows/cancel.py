@@ -33,8 +33,12 @@ def cancel_regions(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[
     cancel_children(flow_run)
 
 
-def cancel_children(flow_run: FlowRun) -> None:
+def cancel_children(flow_run: FlowRun, *, at_once: bool = False) -> None:
     """Cancel all regions of an image's run.
+
+    Args:
+        flow_run: The image's run.
+        at_once: As of `cancel`.
 
     Raises:
         Exception: The first error, raised after all other regions were cancelled.
@@ -48,7 +52,7 @@ def cancel_children(flow_run: FlowRun) -> None:
             # the server may have cancelled some, which does not stop their ECS tasks
             if region.state_type in {*UNFINISHED, StateType.CANCELLED}:
                 try:
-                    cancel(client, region, "its image's run ended")
+                    cancel(client, region, "its image's run ended", at_once=at_once)
                 except Exception as error:
                     errors.append(error)
     if errors:
@@ -64,9 +68,10 @@ def cancel(client: SyncPrefectClient, run: FlowRun, reason: str, *, at_once: boo
 
     Args:
         client: Client of Prefect.
-        run: The run as it was last read.
+        run: The run as it was read.
         reason: Why it is cancelled.
-        at_once: Whether no process is left for a worker to end, nor perhaps a worker.
+        at_once: Set any run to Cancelled, as its worker may be gone too. If its process lives, it
+            ends by itself within seconds (`flows/alive.py`).
     """
     try:
         if run.state is None or not run.state.is_final():

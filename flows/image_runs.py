@@ -178,7 +178,8 @@ class ImageRuns:
     def _finish(self, client: SyncPrefectClient, run: FlowRun) -> None:
         """Start a run that crashed again, or announce an end that nobody announces."""
         if will_restart(run):
-            replace_lost(client, run, (run.state and run.state.message) or "it crashed")
+            if self._observer.is_settled(run):
+                replace_lost(client, run, (run.state and run.state.message) or "it crashed")
         elif not run.labels.get(ANNOUNCED) and self._observer.nobody_announces(run):
             cancel_children(run)
             announce_missed_end(client, run)

@@ -21,12 +21,16 @@ from tasks.settings import settings
 HOOKS = timedelta(seconds=30)
 """How long after the end of a run its own hooks may begin to announce it."""
 
+_HOOKED = "swath.hooked"  # label of a crashed run: the state for which its hook was called
+_AFTER_HOOK = 5.0  # seconds after the hook in which a worker sets the state Crashed once more
+_WITHOUT_HOOK = timedelta(seconds=60)  # after which a crashed run has no worker that calls hooks
+
 
 class RunObserver:
     """Finds out which runs lost their process, and whose end nobody announces, by watching them."""
 
     def __init__(self) -> None:
-        self._lives, self._claims = LifeSigns(), LifeSigns()
+        self._lives, self._claims, self._hooks = LifeSigns(), LifeSigns(), LifeSigns()
 
     def reason_lost(self, run: FlowRun) -> str:
         """Why the process of a run that has not ended counts as gone; empty if it does not."""
@@ -41,6 +45,18 @@ class RunObserver:
         if not run.state.is_pending() and self._lives.silent(run.id, sign_of(run)):
             return f"its process has shown no life for {SILENCE:.0f} s"
         return ""
+
+    def is_settled(self, run: FlowRun) -> bool:
+        """Whether a crashed run's worker is through with it, so that it can be started again.
+
+        A worker sets a run whose process ended to Crashed, calls the hook, and sets it to Crashed
+        again, also if it was started again meanwhile.
+        """
+        if ecs.is_task(run.infrastructure_pid) and ecs.stopped(run.infrastructure_pid):
+            return True
+        if run.labels.get(_HOOKED) == str(run.state_id):
+            return self._hooks.unchanged(run.id, run.state_id) >= _AFTER_HOOK
+        return run.end_time is None or run.end_time < datetime.now(UTC) - _WITHOUT_HOOK
 
     def nobody_announces(self, run: FlowRun) -> bool:
         """Whether nobody is about to announce the end of a run that has ended."""
@@ -71,8 +87,11 @@ def end_crashed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
     """
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run.id)
-    if run.state is None or not run.state.is_crashed() or will_restart(run):
-        return
+        if run.state is None or not run.state.is_crashed():
+            return
+        if will_restart(run):
+            write_labels(client, run.id, {_HOOKED: str(run.state_id)})
+            return
     cancel_children(run)
     announce_end(flow, run, state)
 
@@ -103,7 +122,7 @@ def replace_lost(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
 
 def _restart(client: SyncPrefectClient, run: FlowRun, reason: str) -> None:
     """Have a worker start a run again, when nothing of its last try is at work."""
-    cancel_children(run)
+    cancel_children(run, at_once=True)
     stop_task(run, reason)
     # counted first, so that what kills this process here cannot repeat it without an end
     write_labels(client, run.id, {RESTARTS: _restarts(run) + 1})

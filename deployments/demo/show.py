@@ -87,6 +87,7 @@ def _run_request(here: StackWithModels, path: Path, console: Console) -> FlowRun
     from prefect import get_client
 
     from deployments.watch import image_run, show_progress
+    from flows.restarts import has_ended
     from tasks.queue.sqs import send
     from tasks.storage import objects
 
@@ -115,9 +116,7 @@ def _run_request(here: StackWithModels, path: Path, console: Console) -> FlowRun
         show_progress(job_id, console, "Waiting for the sensor …"),
         get_client(sync_client=True) as client,
     ):
-        while (
-            (run := image_run(client, job_id)) is None or not run.state or not run.state.is_final()
-        ):
+        while (run := image_run(client, job_id)) is None or not has_ended(run):
             here.stack.watch(1)
     return run
 
