@@ -44,14 +44,14 @@ class Kept:
 
     def __init__(self, folder: Path, *, fresh: bool, progress: Callable[[str], None]) -> None:
         self._path, self._progress = folder / "kept.json", progress
-        if fresh:
+        self._ports: dict[str, int] = {}
+        if fresh or not self._path.is_file():  # without it, an earlier version left the rest there
             _remove(folder)
             self._path.unlink(missing_ok=True)
-        self._ports: dict[str, int] = {}
-        if self._path.is_file():
-            record = _Record.model_validate_json(self._path.read_bytes())
-            _check_versions(record.versions, folder)
-            self._ports = record.ports
+            return
+        record = _Record.model_validate_json(self._path.read_bytes())
+        _check_versions(record.versions, folder)
+        self._ports = record.ports
 
     def port(self, name: str, preferred: int) -> int:
         """A free port: that of the last time if possible, or the preferred one, or any other.

@@ -35,10 +35,43 @@ close_on_failure()
 asyncio.run(collide(sys.argv[1]))
 """
 
+READ_THEN_WRITE = """
+import asyncio, sys
+from prefect.server.database.configurations import AioSqliteConfiguration
+from sqlalchemy import text
+from deployments.local.prefect_program import lock_at_the_start
+
+async def add(configuration, engine):
+    session = await configuration.session(engine)
+    async with session, configuration.begin_transaction(session):
+        await session.execute(text("SELECT count(*) FROM runs"))
+        await asyncio.sleep(0.2)
+        await session.execute(text("INSERT INTO runs VALUES ('one')"))
+
+async def main(path):
+    configuration = AioSqliteConfiguration(connection_url=f"sqlite+aiosqlite:///{path}")
+    engine = await configuration.engine()
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE runs (name)"))
+    await asyncio.gather(*[add(configuration, engine) for _ in range(3)])
+    await engine.dispose()
+
+lock_at_the_start()
+asyncio.run(main(sys.argv[1]))
+"""
+
 
 def test_a_failed_statement_blocks_neither_the_event_loop_nor_the_holder_of_the_lock(
     tmp_path: Path,
 ) -> None:
-    command = [sys.executable, "-c", COLLISION, str(tmp_path / "runs.db")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    run(COLLISION, tmp_path / "runs.db")
+
+
+def test_transactions_that_read_before_they_write_wait_for_each_other(tmp_path: Path) -> None:
+    run(READ_THEN_WRITE, tmp_path / "runs.db")
+
+
+def run(program: str, database: Path) -> None:
+    command = [sys.executable, "-c", program, str(database)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -56,11 +56,16 @@ def test_a_folder_of_a_newer_version_is_refused_with_the_remedy(tmp_path: Path) 
     kept(tmp_path)
 
 
-def test_a_fresh_start_removes_what_was_kept_and_nothing_else(tmp_path: Path) -> None:
-    kept(tmp_path).port("Prefect", free_port())
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "of an earlier version of Swath"])
+def test_a_start_removes_what_is_not_to_be_kept_and_nothing_else(
+    fresh: bool, tmp_path: Path
+) -> None:
     for name in ("aws/sqs.json", "prefect/prefect.db", "logs/worker.log"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    kept(tmp_path, fresh=True)
+    if fresh:
+        kept(tmp_path / "other").port("Prefect", free_port())
+        (tmp_path / "other" / "kept.json").rename(tmp_path / "kept.json")
+    kept(tmp_path, fresh=fresh)
     left = {path.name for path in tmp_path.iterdir()}
-    assert left - {"cache"} == {"logs"}
+    assert left - {"cache", "other"} == {"logs"}
