@@ -26,6 +26,7 @@ from flows.run_form import RequestInForm
 from flows.throughput import throughput_of
 from tasks.errors import SwathError
 from tasks.job.division import lasting_division
+from tasks.job.earlier import completed_earlier
 from tasks.job.image import finish_image, not_asked
 from tasks.job.kept import kept_of, kept_without_asking
 from tasks.job.record import Recorder
@@ -95,6 +96,11 @@ def _work(
     recorder.began(request)
     announce_start(request, url)
     plan: Plan = plan_step(request, url, ask=ask)
+    if ask and (earlier := completed_earlier(plan)):
+        recorder.finished(earlier)
+        where = ", ".join(earlier.outputs.values())
+        message = f"published already by an earlier run, as {where}: {earlier.message}"
+        return Completed(message=message, data=earlier)
     kept = kept_of(plan) if ask else kept_without_asking(plan)
     throughput = partial(throughput_of, plan.request, plan.grid, MAX_CONCURRENT)
     regions = lasting_division(plan, kept, region_size, throughput)

@@ -3,6 +3,7 @@
 `publish_image` is what a run of an image calls. `tasks.publish.formats` says how to add a format.
 """
 
+from tasks.publish.earlier import EarlierPublication, already_published
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.features import Features, geolocate
 from tasks.publish.formats import FILE_ENDINGS
@@ -13,12 +14,14 @@ from tasks.publish.publication import Published, publish, publish_image
 
 __all__ = [
     "FILE_ENDINGS",
+    "EarlierPublication",
     "FeatureMetadata",
     "Features",
     "ImageResults",
     "Provenance",
     "Published",
     "ReadDetections",
+    "already_published",
     "check_outputs",
     "geolocate",
     "publish",

@@ -125,8 +125,7 @@ def publish(
                     provenance = results.metadata.provenance
                     claims.append(claim(output, stem, provenance, roots=roots, foreign=foreign))
                     written = content.put(claims[-1], output.formats)
-                for name, uri in written.items():
-                    uris[f"{name}-{number}" if name in uris else name] = uri
+                add_uris(uris, written, number)
             except SwathError as error:
                 failed.append(f"outputs[{number - 1}]: {error}")
     if failed:
@@ -134,6 +133,18 @@ def publish(
         raise PublishError(f"{' '.join(failed)} Published nevertheless: {published}.")
     classes = dict(batches.classes.most_common())
     return Published(uris, batches.repaired, classes, batches.layer)
+
+
+def add_uris(uris: dict[str, str], written: Mapping[str, str], number: int) -> None:
+    """Add the URIs of an output to those of the outputs before it, named as in `Published`.
+
+    Args:
+        uris: Of the outputs before it.
+        written: Of the output, by the kind of file.
+        number: Number of the output, from 1.
+    """
+    for name, uri in written.items():
+        uris[f"{name}-{number}" if name in uris else name] = uri
 
 
 @contextmanager

@@ -73,6 +73,24 @@ def test_the_flow_publishes_what_the_plain_job_publishes(allowed: Path, region_r
     assert lines(allowed / "flow") == lines(allowed / "plain")
 
 
+def test_a_message_sent_again_after_success_is_told_where_the_results_are(
+    allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request(paint(allowed / "scene.tif"), allowed / "out")
+    first = run(asked)
+    before = {path: path.read_bytes() for path in (allowed / "out").iterdir()}
+    monkeypatch.setenv("SWATH_WORK_URI", str(allowed / "no answers are kept here"))
+    settings.cache_clear()
+    again = run(asked)
+    assert again.name == "Completed"
+    assert again.result().outputs == first.result().outputs
+    assert (again.message or "").startswith("published already by an earlier run")
+    assert f"{allowed}/out/scene.tif.geojson" in (again.message or "")
+    assert {path: path.read_bytes() for path in (allowed / "out").iterdir()} == before
+    paint(allowed / "scene.tif", height=701)
+    assert run(asked).message != again.message  # the image was replaced
+
+
 def _without_artifacts(send: Any) -> Any:
     """A client of Prefect whose server cannot store artifacts."""
 

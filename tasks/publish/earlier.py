@@ -1,0 +1,93 @@
+"""What an earlier run of the same request has published already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.imagery import Image
+from tasks.publish.claim import FileNames, stems
+from tasks.publish.formats import COVERAGE
+from tasks.publish.manifest import Manifest, ManifestState
+from tasks.publish.publication import Published, add_uris
+from tasks.request import KinesisOutput, Request
+from tasks.results.coverage import MEASURED
+from tasks.settings import settings
+from tasks.storage import conditional, objects
+
+_SUCCESS = "SUCCESS"
+
+
+@dataclass(frozen=True)
+class EarlierPublication:
+    """A publication of an earlier run.
+
+    Attributes:
+        manifest: The manifest in the first output.
+        published: What was published.
+    """
+
+    manifest: Manifest
+    published: Published
+
+    def ledger(self) -> pa.Table:
+        """The published ledger, a table of `coverage.MEASURED`.
+
+        Raises:
+            PublishError: It is gone.
+        """
+        body = objects.get(self.published.uris[COVERAGE])
+        return pq.read_table(pa.BufferReader(body), columns=MEASURED.names).cast(MEASURED)
+
+
+def already_published(request: Request, image: Image) -> EarlierPublication | None:
+    """What an earlier run has published, if nothing is left to be done for a request.
+
+    That is so if every output has a complete manifest of the same job, request and version of the
+    image with status SUCCESS, and its files are there. A stream does not tell what it was given.
+
+    Args:
+        request: The message.
+        image: One of its images.
+
+    Raises:
+        PublishError: An output cannot be read.
+        RequestError: An output is outside the folders that the operator allows.
+    """
+    names_of_image = stems(request.file_names()[image.url], request.job_id)
+    found: list[Manifest] = []
+    uris: dict[str, str] = {}
+    for number, output in enumerate(request.outputs, start=1):
+        if isinstance(output, KinesisOutput):
+            return None
+        for stem in names_of_image:
+            names = FileNames.of(output, stem, settings().local_roots)
+            body = conditional.read(names.manifest)
+            manifest = Manifest.parse(body[0]) if body else None
+            if manifest is None or manifest.job == request.job_id:
+                break
+        if manifest is None or not _is_whole(manifest, names, request, image):
+            return None
+        found.append(manifest)
+        add_uris(uris, {file.kind: names.files[file.kind] for file in manifest.files}, number)
+    first = found[0]
+    return EarlierPublication(first, Published(uris, first.repaired, first.classes))
+
+
+def _is_whole(manifest: Manifest, names: FileNames, request: Request, image: Image) -> bool:
+    """Whether a manifest is that of the request's SUCCESS, and its files are there."""
+    wanted = (request.job_id, request.identity(image.url), image.etag, _SUCCESS)
+    told = (manifest.job, manifest.request, manifest.etag, manifest.status)
+    return (
+        manifest.state is ManifestState.COMPLETE
+        and told == wanted
+        and all(_is_there(names.files.get(file.kind), file.bytes) for file in manifest.files)
+    )
+
+
+def _is_there(uri: str | None, size: int) -> bool:
+    """Whether there is an object of a size; None for a kind of file that this version ignores."""
+    version = conditional.version_of(uri) if uri else None
+    return version is not None and version.size == size
