@@ -258,9 +258,11 @@ def test_every_image_of_a_request_is_published(allowed: Path) -> None:
         "scene-2.tif.coverage.parquet",
         "scene-2.tif.geojson",
         "scene-2.tif.parquet",
+        "scene-2.tif.swath.json",
         "scene.tif.coverage.parquet",
         "scene.tif.geojson",
         "scene.tif.parquet",
+        "scene.tif.swath.json",
     ]
 
 
@@ -387,6 +389,7 @@ def test_regions_without_a_set_size_are_sized_by_throughput(
     scene, cut = paint(allowed / "scene.tif"), {"imageProcessorTileSize": 512}
     assert len(regions_of(run(request(scene, allowed / "one", **cut)))) == 1
     monkeypatch.setenv("SWATH_REGION_SECONDS", "0.001")  # less than any tile takes
+    monkeypatch.setenv("SWATH_WORK_URI", str(allowed / "without the answers of the first"))
     settings.cache_clear()
     assert len(regions_of(run(request(scene, allowed / "four", **cut)))) == 4
     assert features(allowed / "one", "scene.tif") == features(allowed / "four", "scene.tif")
@@ -415,7 +418,8 @@ def test_regions_of_an_image_that_was_replaced_are_tried_once(
 ) -> None:
     scene = paint(allowed / "scene.tif")
 
-    def plan_and_replace(*asked: Any) -> Any:
+    def plan_and_replace(*asked: Any, ask: bool) -> Any:
+        assert ask
         plan = make_plan(*asked)
         with rasterio.open(scene, "r+") as sink:
             sink.write(np.full((3, 9, 9), 7, np.uint8), window=rasterio.windows.Window(0, 0, 9, 9))
