@@ -78,11 +78,13 @@ class PrefectServer:
         port: Port on loopback.
         home: Its `PREFECT_HOME`, with the database.
         process: The supervised server.
+        empty: Whether its database was new when it was started.
     """
 
     port: int
     home: Path
     process: Process
+    empty: bool = False
 
     @property
     def ui_url(self) -> str:
@@ -100,7 +102,7 @@ class PrefectServer:
         return client_environment(self.home, self.port)
 
     def wait(self, timeout: float = 120.0) -> None:
-        """Wait until the server answers, then cache its new database for the next server.
+        """Wait until the server answers, then cache its database for other servers if it is new.
 
         Args:
             timeout: Seconds to wait.
@@ -109,7 +111,7 @@ class PrefectServer:
             StackError: It ended, or did not answer in time.
         """
         self.process.wait_until(partial(self.process.answers, self.port, "/api/health"), timeout)
-        if not _cached_database().exists():
+        if self.empty and not _cached_database().exists():
             _cache_database(_database(self.home))
 
 
@@ -161,7 +163,8 @@ def start_server(
     """
     home = folder.absolute() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
-    if not _database(home).exists() and _cached_database().exists():
+    empty = not _database(home).exists()
+    if empty and _cached_database().exists():
         shutil.copyfile(_cached_database(), _database(home))
     free = port or free_port()
     process = processes.start(
@@ -171,7 +174,7 @@ def start_server(
         log=folder / "logs" / "prefect.log",
         cwd=home,
     )
-    return PrefectServer(free, home, process)
+    return PrefectServer(free, home, process, empty)
 
 
 @contextmanager
