@@ -87,7 +87,15 @@ class TransientError(EndpointError):
 
 
 class UnreachableError(TransientError):
-    """There is no connection to the endpoint, or the connection broke."""
+    """There is no connection to the endpoint, or the connection broke.
+
+    Attributes:
+        connected: Whether there was a connection, so that the call itself may have broken it.
+    """
+
+    def __init__(self, message: str, *, connected: bool = True) -> None:
+        super().__init__(message)
+        self.connected = connected
 
 
 class EndpointTimeoutError(TransientError):

@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         "endpoint; also the seconds from a tile's first failed call during which it is retried.",
     )
     tile_attempts: PositiveInt = Field(
-        4, description="Maximum number of failed calls for one tile."
+        4, description="Maximum number of failed calls for one tile while others are answered."
     )
     ecs_cluster: str | None = Field(None, description="ECS cluster on which the worker runs flows.")
     ecs_family: str = Field(

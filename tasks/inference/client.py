@@ -78,7 +78,8 @@ class InferenceClient:
             tiles: Number of tiles in the region.
             max_calls: Calls in memory at a time, 1 or more: in flight, waiting for a permit, or
                 waiting to be retried.
-            attempts: Maximum number of failed calls for one tile; throttled calls do not count.
+            attempts: Maximum number of failed calls for one tile while others are answered;
+                throttled calls do not count.
             retry_seconds: Seconds from a tile's first failed call during which it is retried; also
                 the seconds without any answer after which the endpoint is given up.
             keep: Is given the outcomes.
@@ -208,7 +209,12 @@ class InferenceClient:
             except _EndpointDown:
                 continue
             except EndpointError as error:
-                delay = state.delay(error, counts=not self._breaker.half_open)
+                others_answered = self.endpoint.local or self._breaker.answers_others(
+                    error, state.failing_since
+                )
+                delay = state.delay(
+                    error, counts=not self._breaker.half_open, others_answered=others_answered
+                )
                 if not self._breaker.half_open:  # otherwise the delay between probes applies
                     self._breaker.opened.wait(delay)
                 timed_out = isinstance(error, EndpointTimeoutError)

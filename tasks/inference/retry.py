@@ -1,10 +1,13 @@
 """When a failed call is retried, when a tile has failed, and when the endpoint is considered down.
 
-A tile that makes the model fail uses up its attempts and fails alone. An endpoint that is down
-fails all tiles: when as many tiles in a row as there are calls in flight got no reply, the circuit
-breaker becomes half open. Then one call at a time probes the endpoint while the others wait, and
-failures do not count as attempts. When the endpoint gives no answer for too long, the breaker
-opens, and all remaining tiles fail at once.
+A tile that makes the model fail, while the endpoint answers others, uses up its attempts and fails
+alone. Where no other tile is answered, one cannot tell a bad tile from an endpoint that is down, so
+the tile is retried for as long as an endpoint may be down.
+
+An endpoint that is down fails all tiles: when as many tiles in a row as there are calls in flight
+got no reply, the circuit breaker becomes half open. Then one call at a time probes the endpoint
+while the others wait, and failures do not count as attempts. When the endpoint gives no answer for
+too long, the breaker opens, and all remaining tiles fail at once.
 """
 
 from __future__ import annotations
@@ -57,16 +60,17 @@ class RetryState:
 
     Attributes:
         calls: Calls made.
-        counted: Failed calls that count as attempts. Throttled calls, and calls while the endpoint
-            is down for all tiles, do not count.
+        counted: Failed calls that count as attempts. Throttled calls, calls without a connection,
+            and calls while the endpoint is down for all tiles, do not count.
         failures: The error of each failed call, with its kind and the seconds that it took.
+        failing_since: When the first failed call began, by `time.monotonic`.
     """
 
     def __init__(self, attempts: int, retry_seconds: float, budget: RetryBudget) -> None:
         """Start without a call.
 
         Args:
-            attempts: Failed calls after which the tile fails; throttled calls do not count.
+            attempts: Failed calls after which the tile fails, if the endpoint answers others.
             retry_seconds: Seconds from the first failure during which calls are retried; three
                 times as many for throttled calls.
             budget: The retries that the region may still make.
@@ -74,8 +78,9 @@ class RetryState:
         self.calls = 0
         self.counted = 0
         self.failures: list[str] = []
+        self.failing_since = float("inf")
         self._attempts, self._retry_seconds, self._budget = attempts, retry_seconds, budget
-        self._throttled = 0
+        self._backoffs = 0
         self._call_began = 0.0
         self._first_failure: dict[bool, float] = {}  # by whether it was throttled
 
@@ -87,6 +92,7 @@ class RetryState:
     def record(self, error: SwathError) -> None:
         """Add the error of the latest call to `failures`."""
         seconds = time.monotonic() - self._call_began
+        self.failing_since = min(self.failing_since, self._call_began)
         self.failures.append(f"{type(error).__name__} after {seconds:.1f} s: {error}")
 
     def with_fresh_attempts(self) -> RetryState:
@@ -95,7 +101,9 @@ class RetryState:
         fresh.calls, fresh.failures = self.calls, list(self.failures)
         return fresh
 
-    def delay(self, error: EndpointError, *, counts: bool = True) -> float:
+    def delay(
+        self, error: EndpointError, *, counts: bool = True, others_answered: bool = True
+    ) -> float:
         """Seconds to wait before the next call: exponential back-off with full jitter.
 
         The seconds of a Retry-After header are added. See Brooker, "Exponential Backoff And
@@ -105,6 +113,8 @@ class RetryState:
             error: The error of the latest call.
             counts: Whether the failure counts as an attempt; False while the endpoint is down for
                 all tiles.
+            others_answered: Whether the endpoint answers other tiles, so that the attempts of this
+                one are limited.
 
         Raises:
             EndpointError: The same error, if no further call may be made.
@@ -114,15 +124,16 @@ class RetryState:
         first = self._first_failure.setdefault(throttled, now)
         if isinstance(error, PermanentError):
             raise error
-        self._throttled += throttled
-        self.counted += counts and not throttled
-        if self.counted >= self._attempts or now - first > _limit(self._retry_seconds, error):
+        self._backoffs += counts or throttled
+        counts = counts and not throttled and not _not_connected(error)
+        self.counted += counts
+        spent = others_answered and self.counted >= self._attempts
+        if spent or now - first > _limit(self._retry_seconds, error):
             raise error
-        if counts and not throttled and not self._budget.spend():
+        if others_answered and counts and not self._budget.spend():
             raise type(error)(f"{error}; the {self._budget.size} retries of this region are spent")
         retry_after = (error.retry_after or 0.0) if isinstance(error, ThrottledError) else 0.0
-        failures = max(1, self.counted + self._throttled)
-        backoff = min(_LONGEST_DELAY, _FIRST_DELAY * 4 ** min(9, failures - 1))
+        backoff = min(_LONGEST_DELAY, _FIRST_DELAY * 4 ** min(9, max(1, self._backoffs) - 1))
         jittered = random.uniform(0, backoff)  # noqa: S311 - not for cryptography
         return min(_LONGEST_RETRY_AFTER, retry_after) + jittered
 
@@ -151,6 +162,7 @@ class CircuitBreaker:
         self._throttled, self._failing = _Streak(), _Streak()
         self._silent: set[int] = set()  # failing tiles that got no reply at all
         self._probes = 0
+        self._last_answer = -float("inf")
 
     @property
     def half_open(self) -> bool:
@@ -159,10 +171,23 @@ class CircuitBreaker:
 
     def record_answer(self) -> None:
         """Note a call that was answered: the endpoint is up."""
+        self._last_answer = time.monotonic()
         if self._failing.tiles or self._throttled.tiles:
             with self._lock:
                 self._throttled, self._failing = _Streak(), _Streak()
                 self._silent, self._probes = set(), 0
+
+    def answers_others(self, error: SwathError, since: float) -> bool:
+        """Whether the endpoint answers other tiles than one whose calls fail.
+
+        For a tile that got a reply, any earlier answer tells that; for one that got none, only an
+        answer since its calls fail.
+
+        Args:
+            error: The error of the tile's latest call.
+            since: When the first of its calls that failed began, by `time.monotonic`.
+        """
+        return self._last_answer >= (since if _silent(error) else 0.0)
 
     def record_failure(self, tile: int, error: SwathError, in_flight: int) -> None:
         """Note a call that failed.
@@ -196,7 +221,7 @@ class CircuitBreaker:
 
     def _record_silence(self, tile: int, error: SwathError, in_flight: int) -> None:
         """Become half open after enough tiles without a reply; any other failure is a reply."""
-        if isinstance(error, UnreachableError | EndpointTimeoutError):
+        if _silent(error):
             self._silent.add(tile)
             if len(self._silent) >= max(_FEWEST_SILENT, in_flight):
                 self._probes = max(self._probes, 1)
@@ -222,6 +247,16 @@ class _Streak:
             self._began = time.monotonic()
         self.tiles.add(tile)
         return time.monotonic() - self._began
+
+
+def _silent(error: SwathError) -> bool:
+    """Whether a call got no reply at all."""
+    return isinstance(error, UnreachableError | EndpointTimeoutError)
+
+
+def _not_connected(error: SwathError) -> bool:
+    """Whether a call could not be made, so that it tells nothing of its tile."""
+    return isinstance(error, UnreachableError) and not error.connected
 
 
 def _limit(retry_seconds: float, error: SwathError) -> float:

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pyreqwest.client import SyncClientBuilder
-from pyreqwest.exceptions import BodyDecodeError, DetailedPyreqwestError, PyreqwestError
+from pyreqwest.exceptions import (
+    BodyDecodeError,
+    DetailedPyreqwestError,
+    PyreqwestError,
+)
 from pyreqwest.request import SyncRequestBuilder
 from pyreqwest.response import SyncResponse
 
@@ -18,6 +22,7 @@ from tasks.request.locations import redact_url
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # decompressed
 _CHUNK = 1 << 20
 _MIN_MASKED = 6  # bytes of a secret: a shorter one would also match ordinary text
+_NOT_CONNECTED = "client error (Connect)"  # in the causes; absent if the connection broke later
 _CONNECTION_BROKE = "reading a body from connection"  # in the causes; absent for a malformed body
 
 
@@ -119,7 +124,8 @@ class Transport:
                 raise UnreachableError(f"{url}: {_cause(error)}") from error
             raise AnswerError(f"{url}: the answer cannot be read: {_cause(error)}") from error
         except PyreqwestError as error:
-            raise UnreachableError(f"{url}: {_cause(error)}") from error
+            connected = _NOT_CONNECTED not in _causes(error)
+            raise UnreachableError(f"{url}: {_cause(error)}", connected=connected) from error
         if len(body) > MAX_ANSWER_BYTES:
             raise AnswerError(f"{url}: the answer has more than {MAX_ANSWER_BYTES} bytes")
         received = Response(response.status, headers, bytes(body))
@@ -175,5 +181,10 @@ def check_sendable(url: str, headers: Mapping[str, str]) -> None:
 
 def _cause(error: PyreqwestError) -> str:
     """The innermost cause of an error, which its message does not include."""
+    return (_causes(error) or [error.message])[-1]
+
+
+def _causes(error: PyreqwestError) -> list[str]:
+    """The causes of an error, the innermost one last."""
     causes = error.details["causes"] if isinstance(error, DetailedPyreqwestError) else None
-    return causes[-1]["message"] if causes else error.message
+    return [cause["message"] for cause in causes or []]

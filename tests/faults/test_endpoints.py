@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from threading import Event, Thread, Timer
@@ -34,8 +34,8 @@ class Server(ThreadingHTTPServer):
     calls = 0
     hung_to_the_end = 0
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.behave: Callable[[int], str] = lambda _: ANSWER
         self.over = Event()
 
@@ -120,6 +120,65 @@ def test_tiles_that_break_the_model_fail_alone(server: Server) -> None:
     failed = [line["tile"] for line in found.ledger.to_pylist() if line["state"] == "failed"]
     assert failed == [3, 40]
     assert found.ledger["attempts"].to_pylist().count(3) == 2
+
+
+@contextmanager
+def started_later(port: int) -> Iterator[None]:
+    """A model that listens on a port after two seconds."""
+    started: list[Server] = []
+
+    def start() -> None:
+        started.append(Server(port))
+        started[0].serve_forever(0.02)
+
+    timer = Timer(2.0, start)
+    timer.start()
+    yield
+    started[0].shutdown()
+    started[0].server_close()
+    timer.join()
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_few_tiles_wait_for_a_model_that_starts_as_long_as_many(count: int) -> None:
+    with Server() as reserved:
+        url, port = reserved.url, reserved.server_port
+    with started_later(port):
+        found = infer_tiles(tiles(count), endpoint(url), attempts=1, retry_seconds=60.0)
+    assert coverage.count(found.ledger)["inferred"] == count
+    assert min(found.ledger["attempts"].to_pylist()) > 1
+
+
+def test_few_tiles_wait_for_a_model_that_restarts_midway() -> None:
+    server, answered, down = Server(), Event(), Event()
+
+    def behave(tile: int) -> str:
+        if tile == 0:
+            answered.set()
+            return ANSWER
+        down.wait(60)
+        return HANG_UP
+
+    def stop() -> None:
+        answered.wait(60)
+        server.shutdown()
+        server.server_close()
+        down.set()
+
+    server.behave = behave
+    for work in (server.serve_forever, stop):
+        Thread(target=work).start()
+    url = server.url
+    with started_later(server.server_port):
+        found = infer_tiles(tiles(4), endpoint(url), attempts=3, retry_seconds=60.0)
+    assert coverage.count(found.ledger)["inferred"] == 4
+
+
+def test_few_tiles_fail_once_the_patience_with_a_dead_model_is_over() -> None:
+    found = infer_tiles(tiles(4), endpoint("http://127.0.0.1:9/"), attempts=1, retry_seconds=2.0)
+    assert coverage.count(found.ledger)["failed"] == 4
+    assert "Connection refused" in coverage.reasons(found.ledger)[0][0]
+    assert 4 < sum(found.ledger["attempts"].to_pylist()) < 100
 
 
 def test_an_endpoint_that_hangs_is_given_up(server: Server) -> None:

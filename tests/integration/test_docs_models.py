@@ -231,7 +231,7 @@ def test_a_server_runs_by_its_url(allowed: Path) -> None:
 def test_the_ledger_has_the_failed_calls_that_the_page_prints(
     allowed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SWATH_TILE_ATTEMPTS", "2")
+    monkeypatch.setenv("SWATH_ENDPOINT_PATIENCE", "0.1")
     settings.cache_clear()
     end = run(
         paint(allowed / "scene.tif"),
@@ -244,8 +244,10 @@ def test_the_ledger_has_the_failed_calls_that_the_page_prints(
     capsys.readouterr()
     exec(code, {})
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("0 failed 2 ['")
-    assert line.count("http://127.0.0.1:9/nobody: ") == 3  # two calls and the reason
+    found = re.match(r"0 failed (\d+) \['", line)
+    assert found
+    assert int(found[1]) > 1
+    assert line.count("http://127.0.0.1:9/nobody: ") == int(found[1]) + 1  # calls, and the reason
 
 
 @pytest.mark.usefixtures("prefect_api")

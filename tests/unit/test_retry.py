@@ -110,6 +110,39 @@ def test_failures_do_not_count_as_attempts_while_the_endpoint_is_down(clock: Clo
         tile.delay(UnreachableError("down"), counts=False)
 
 
+def test_attempts_are_not_limited_while_no_other_tile_is_answered(clock: Clock) -> None:
+    tile = retry_state(attempts=1, tiles=0)
+    for _ in range(200):
+        tile.delay(TransientError("HTTP 500"), others_answered=False)
+    with pytest.raises(TransientError):
+        tile.delay(TransientError("HTTP 500"))
+    clock.now += 61
+    with pytest.raises(TransientError):
+        tile.delay(TransientError("HTTP 500"), others_answered=False)
+
+
+def test_calls_that_found_nobody_listening_are_no_attempts(clock: Clock) -> None:
+    tile = retry_state(attempts=1)
+    for _ in range(50):
+        tile.delay(UnreachableError("refused", connected=False))
+    clock.now += 61
+    with pytest.raises(UnreachableError):
+        tile.delay(UnreachableError("refused", connected=False))
+
+
+def test_whether_others_are_answered_is_known_from_answers(clock: Clock) -> None:
+    breaker = CircuitBreaker(60.0)
+    failing_since = clock.now
+    for error in (TransientError("HTTP 500"), UnreachableError("reset")):
+        assert not breaker.answers_others(error, failing_since)
+    breaker.record_answer()
+    clock.now += 1
+    for error in (TransientError("HTTP 500"), UnreachableError("reset")):
+        assert breaker.answers_others(error, failing_since)
+    assert breaker.answers_others(TransientError("HTTP 500"), clock.now)
+    assert not breaker.answers_others(UnreachableError("reset"), clock.now)
+
+
 def test_a_tile_that_times_out_fails_before_its_attempts_are_spent(clock: Clock) -> None:
     tile = retry_state(attempts=99)
     clock.now += 60
