@@ -64,7 +64,8 @@ def _check_bucket(bucket: str, field: str) -> None:
     except (ClientError, BotoCoreError) as error:
         raise RequestError(
             f"{field}: bucket {bucket!r} cannot be reached ({error}): create it, correct its name, "
-            "or grant this process s3:ListBucket, s3:PutObject and s3:DeleteObject on it."
+            "or grant this process s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject "
+            "on it."
         ) from error
 
 

@@ -155,7 +155,7 @@ def test_the_page_leads_to_a_first_result_without_and_with_a_queue(reader: Reade
         assert "Completed" in reader.runs(block)
     assert len(reader.result("results")) == 1
     assert {path.name for path in (reader.folder / "results").iterdir()} == {
-        f"scene.tif.{ending}" for ending in ("geojson", "parquet", "coverage.parquet")
+        f"scene.tif.{ending}" for ending in ("geojson", "parquet", "coverage.parquet", "swath.json")
     }
 
     settings, first_sensor = section("With a queue")

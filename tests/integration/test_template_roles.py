@@ -37,7 +37,7 @@ from tasks.results.detections import SCHEMA
 from tasks.results.stored import RegionStore
 from tasks.results.tile_results import without_detections
 from tasks.settings import settings
-from tasks.storage import objects
+from tasks.storage import conditional, objects
 from tests.stacks import Stack, make_network, make_stack
 
 ACCOUNT = "000000000000"
@@ -313,7 +313,9 @@ def test_an_image_run_publishes_and_removes_working_files(stack: Stack) -> None:
         for bucket in (results, "published", "gazette"):
             assert check_plan(request_of(stack, url, bucket), url).image.width == 64
             objects.put(f"s3://{bucket}/results/a.geojson", b"x" * (9 << 20))  # in several parts
-            objects.remove_object(f"s3://{bucket}/results/a.geojson")  # of an earlier run
+            earlier = conditional.version_of(f"s3://{bucket}/results/a.geojson")
+            assert earlier is not None
+            assert conditional.remove_if(f"s3://{bucket}/results/a.geojson", earlier)
         assert refused(lambda: check_plan(request_of(stack, url, "secret"), url))
         work = objects.join(settings().work_uri, "run")
         objects.put(f"{work}/region-00000.ledger.parquet", b"x")

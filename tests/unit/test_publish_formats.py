@@ -14,6 +14,7 @@ from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import FeatureMetadata
 from tasks.publish.feature_batches import feature_batches
 from tasks.publish.formats import FILE_ENDINGS, FORMATS
+from tasks.request import FeatureFormat
 from tasks.results.detections import SCHEMA
 from tests.provenance import provenance
 
@@ -48,6 +49,10 @@ def written(name: str, path: Path, tables: list[pa.Table], georeference: Georefe
 
 def test_no_two_kinds_of_files_have_one_ending() -> None:
     assert len(set(FILE_ENDINGS.values())) == len(FILE_ENDINGS) == len(FORMATS) + 1
+
+
+def test_an_output_can_name_every_format() -> None:
+    assert list(FORMATS) == [each.value for each in FeatureFormat]
 
 
 @pytest.mark.parametrize("name", FORMATS)

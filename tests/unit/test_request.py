@@ -19,6 +19,7 @@ from tasks.request import (
     Algorithm,
     AlgorithmType,
     EndpointType,
+    FileOutput,
     KinesisOutput,
     Request,
     S3Output,
@@ -93,7 +94,7 @@ pairs = st.sampled_from(
 outputs = st.one_of(
     st.builds(lambda p: {"type": "S3", "bucket": "results", "prefix": p}, plain),
     st.builds(lambda n: {"type": "Kinesis", "stream": "s", "batchSize": n}, st.integers(1, 500)),
-    st.builds(lambda p: {"type": "File", "path": f"/{p}"}, plain),
+    st.builds(lambda p: {"type": "File", "path": f"/{p}", "formats": ["parquet"]}, plain),
 )
 algorithms = st.fixed_dictionaries(
     {"algorithmType": st.sampled_from([kind.value for kind in AlgorithmType])},
@@ -176,6 +177,18 @@ def test_outputs_are_parsed_by_their_type() -> None:
     assert isinstance(request.outputs[0], S3Output)
     assert isinstance(request.outputs[1], KinesisOutput)
     assert request.outputs[1].batch_size == 1000
+
+
+def test_formats_of_an_output_are_a_set_and_both_unless_given() -> None:
+    def of(**fields: object) -> Request:
+        return parse(outputs=[{"type": "File", "path": "/out"} | fields])
+
+    one, both = of(formats=["parquet", "parquet"]), of(formats=["parquet", "geojson"])
+    assert both == of() == of(formats=[]) == of(formats=None)
+    assert both.identity("x") == of().identity("x") != one.identity("x")
+    (output,) = one.outputs
+    assert isinstance(output, FileOutput)
+    assert output.formats == ("parquet",)
 
 
 def test_the_legacy_fields_become_an_s3_output() -> None:
@@ -303,6 +316,14 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
         ({"outputs": [{"type": "SQS"}]}, "outputs[0].type: 'SQS' is not one of 'S3', 'Kinesis'"),
         ({"outputs": [{"bucket": "b"}]}, "outputs[0].type: missing; give it"),
         ({"outputs": [{"type": "S3"}]}, "outputs[0].bucket: missing; give it, for example"),
+        (
+            {"outputs": [{"type": "File", "path": "/out", "formats": ["shp"]}]},
+            "outputs[0].formats[0]: 'shp' is not one of 'geojson' or 'parquet'; give",
+        ),
+        (
+            {"outputs": [{"type": "Kinesis", "stream": "s", "formats": ["geojson"]}]},
+            "outputs[0].formats: unknown field",
+        ),
         ({"outputs": [{"type": "File", "path": "out"}]}, "outputs[0].path: 'out' is neither"),
         ({"outputs": [{"type": "Kinesis", "stream": "a b"}]}, "outputs[0].stream: 'a b' is not"),
         ({"outputs": [], "outputBucket": "b"}, "outputBucket: 'b' came without outputPrefix"),
