@@ -28,6 +28,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 _READS = {"GET", "HEAD"}
 
 _send_response = emulator._send_response
+_restore_queues = sqs.load_persisted_state
 
 
 class StateFiles:
@@ -82,6 +83,17 @@ def _writes_state(scope: Message) -> bool:
     return not (b"/s3/aws4_request" in signed and scope["path"].strip("/").count("/"))
 
 
+def restore_queues(state: dict[str, Any]) -> None:
+    """Restore the queues, under URLs with the port of this emulator; the last one's may differ."""
+    _restore_queues(state)
+    for (account, region, url), queue in list(sqs._queues.all_items()):
+        here = sqs._queue_url_for_account(account, queue["name"])
+        if here != url:
+            sqs._queues._data[account, region, here] = queue | {"url": here}
+            del sqs._queues._data[account, region, url]
+    sqs._rebuild_queue_name_index()
+
+
 def saved_before_answer(application: Application) -> Application:
     """Wrap an ASGI application so that its state is saved before each answer to a write."""
     files = StateFiles()
@@ -118,6 +130,7 @@ async def send_mapped(
 
 if __name__ == "__main__":
     s3._read_body = read_mapped
+    sqs.load_persisted_state = restore_queues
     emulator._send_response = send_mapped
     emulator.app = saved_before_answer(emulator.app)
     emulator.main()

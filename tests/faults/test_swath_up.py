@@ -27,7 +27,7 @@ def models() -> Iterator[CountingModels]:
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwathUp]:
     folder = tmp_path_factory.mktemp("up")
     paint(folder / "small.tif")
-    paint(folder / "large.tif", 3200, 3200)
+    paint(folder / "large.tif", 2560, 2560)
     with swath_up(folder, SWATH_ENDPOINT_CONCURRENCY="8") as up:
         up.start()
         yield up

@@ -67,3 +67,17 @@ def test_a_message_that_was_not_handled_in_time_counts_its_deliveries_over_a_kil
             QueueUrl=url, WaitTimeSeconds=5, MessageSystemAttributeNames=["ApproximateReceiveCount"]
         )["Messages"]
         assert message["Attributes"]["ApproximateReceiveCount"] == "2"
+
+
+def test_what_was_kept_is_found_on_another_port(tmp_path: Path) -> None:
+    with emulator(tmp_path, free_port()) as aws, aws.client("sqs") as sqs:
+        before = create_resources(aws.client)
+        sqs.send_message(QueueUrl=before.queue_url, MessageBody=f"call {before.queue_url}")
+    with emulator(tmp_path, free_port()) as aws, aws.client("sqs") as sqs:
+        after = create_resources(aws.client)
+        assert after.queue_url == f"{aws.endpoint_url}/000000000000/swath" != before.queue_url
+        (message,) = sqs.receive_message(QueueUrl=after.queue_url)["Messages"]
+        assert message["Body"] == f"call {before.queue_url}"
+        with aws.client("sns") as sns:
+            sns.publish(TopicArn=after.status_topic_arn, Message="told")
+        assert sqs.receive_message(QueueUrl=after.status_queue_url)["Messages"]

@@ -33,13 +33,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.local.prefect_server import (
-    PREFECT,
-    PrefectServer,
-    server_environment,
-    start_server,
-)
-from deployments.local.process import inherited_environment
+from deployments.local.prefect_server import PrefectServer, start_server
 from deployments.local.processes import Processes
 from flows.slots import endpoint_slots, limit_name
 from tasks.imagery import TilePixels
@@ -349,11 +343,6 @@ def test_an_endpoint_in_this_process_takes_no_slots(name: str) -> None:
 KILLED = """
 import sys
 from prefect import flow
-from deployments.local.prefect_server import (
-    PREFECT, PrefectServer, server_environment, start_server
-)
-from deployments.local.process import inherited_environment
-from deployments.local.processes import Processes
 from flows.slots import endpoint_slots
 from tasks.inference.limiter import Limiter
 from tests.integration.test_slots import Endpoint, request
@@ -501,14 +490,7 @@ def test_a_server_that_restarts_and_forgets_its_leases_loses_no_slots(
 
 def start_again(processes: Processes, server: PrefectServer) -> None:
     """A server in place of one that ended, with its database."""
-    process = processes.start(
-        "the Prefect server",
-        [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(server.port)],
-        env=inherited_environment() | server_environment(server.home, server.port),
-        log=server.home / "again.log",
-        cwd=server.home,
-    )
-    PrefectServer(server.port, server.home, process).wait()
+    start_server(processes, server.home.parent, port=server.port).wait()
 
 
 def test_the_server_is_asked_seldom(name: str, prefect_api: str) -> None:
