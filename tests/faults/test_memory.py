@@ -1,6 +1,6 @@
 """A region's run stays under 1 GiB, however wide the image and however it is stored.
 
-Nor does what publishing takes grow with what was found.
+Nor does what keeping answers and publishing takes grow with what was found.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from affine import Affine
 from rasterio.windows import Window
 
 from tasks.grid.cells import Cells
+from tasks.grid.tiles import Tile
 from tasks.results.tile_results import Outcome
 from tests.null_model import null_model
+from tests.polling import until
 from tests.provenance import provenance
 
 GIBIBYTE = 1 << 30
@@ -113,8 +115,13 @@ def peak_of_a_region(file: Path, most_tiles: int, url: str) -> tuple[int, int]:
     infer(batch)
     asked = coverage.count(results_of(outcomes).ledger)["inferred"]
     calls.close()
+    return high_water(), asked
+
+
+def high_water() -> int:
+    """Peak memory of this process so far."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]), asked
+    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
 
 
 def measured(file: Path, most_tiles: int = 10**6) -> tuple[int, int]:
@@ -191,8 +198,7 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
     settled = settle(found.detections, algorithm, grid, coverage.inferred(found.ledger, grid))
     store = RegionStore(str(folder / "regions"))
     store.save(region, 1, settled.batches(), settled.deferred, found.ledger)
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]), len(found.detections)
+    return high_water(), len(found.detections)
 
 
 def test_a_million_detections_in_a_region_take_less_than_a_gibibyte(tmp_path: Path) -> None:
@@ -201,6 +207,52 @@ def test_a_million_detections_in_a_region_take_less_than_a_gibibyte(tmp_path: Pa
     print("million", peak / 2**20)
     assert found == 1_000_000
     assert peak < GIBIBYTE
+
+
+def rise_of_keeping(folder: Path, answers: int, rows: int) -> tuple[int, int]:
+    """The rise of this process's peak memory while answers come in, and their bytes in all."""
+    import pyarrow as pa
+
+    from tasks.grid.tiles import Grid
+    from tasks.results.answers import AnswerKeeper
+    from tasks.results.coverage import TileRecord, TileState
+    from tasks.results.detections import BOX_COLUMNS, SCHEMA
+
+    grid = Grid(64 * answers, 64, 64, 0)
+    (region,) = grid.regions(64, grid.width)
+    random = np.random.default_rng(0)
+
+    def answer_of(tile: Tile) -> Outcome:
+        columns = {
+            "tile": np.full(rows, tile.index),
+            "ordinal": pa.array(np.arange(rows), pa.int32()),
+            **{name: random.random(rows) for name in BOX_COLUMNS},
+            "score": random.random(rows),
+            "class_name": ["ship"] * rows,
+            "geometry": pa.nulls(rows, pa.binary()),
+            "properties": ["{}"] * rows,
+        }
+        table = pa.table(columns, schema=SCHEMA)
+        return Outcome(TileRecord(tile, TileState.INFERRED, attempts=1), table)
+
+    def stored() -> int:
+        return sum(path.stat().st_size for path in folder.glob("*.arrow"))
+
+    start = high_water()
+    with AnswerKeeper(str(folder), region, 0) as keeper:
+        for tile in grid.tiles(region):
+            before = stored()
+            keeper.add([answer_of(tile)])
+            until(lambda before=before: stored() > before)  # type: ignore[misc]
+        return high_water() - start, keeper.bytes
+
+
+def test_answers_that_are_stored_are_not_held(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        rise, added = process.submit(rise_of_keeping, tmp_path, 60, 50_000).result()
+    print("keeping", rise / 2**20, added / 2**20)
+    assert added > 190 << 20
+    assert rise < added / 2
 
 
 def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
@@ -236,10 +288,6 @@ def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
             }
             del outlines
             yield pa.table(columns, schema=SCHEMA)
-
-    def high_water() -> int:
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
 
     grid = Grid(100_000, 100_000, 100_000, 0)
     record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
@@ -329,9 +377,7 @@ def peak_of_a_merge(folder: Path) -> tuple[int, int, int, int]:
         corners = boxes(band)
         places = ((corners[:, :2] + corners[:, 2:]) / 2 / pitch).round().astype(np.int64) - 1
         np.add.at(times, (places[:, 1], places[:, 0]), 1)
-    status = Path("/proc/self/status").read_text()
-    peak = 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
-    return peak, detections, times.size, int((times == 1).sum())
+    return high_water(), detections, times.size, int((times == 1).sum())
 
 
 def test_ten_million_detections_are_merged_in_less_than_two_gibibytes(tmp_path: Path) -> None:
