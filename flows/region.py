@@ -99,12 +99,12 @@ def region(
     try:
         with alive(on_cancel=lambda _: calls.close()):
             outcome = _work(make_plan(request, image_url, etag), region, work_uri, calls)
+            with log_errors("The start-up of this run"):
+                _record_metrics(outcome)
     except ImageChangedError as error:
         return Failed(name=IMAGE_REPLACED, message=str(error), data=error)
     except SwathError as error:  # its message is complete without a traceback
         return Failed(message=str(error), data=error)
-    with log_errors("The start-up of this run"):
-        _record_metrics(outcome)
     if outcome.endpoint_down:
         return Completed(name=ENDPOINT_DOWN, message=outcome.endpoint_down, data=outcome.tiles)
     return Completed(message=_failures(outcome, len(region)), data=outcome.tiles)

@@ -142,6 +142,20 @@ def test_the_run_has_a_summary_and_a_table_of_regions(allowed: Path) -> None:
     assert shown["progress"].description == "20 of 20 tiles"
 
 
+def test_the_table_says_which_regions_an_earlier_run_has_completed(allowed: Path) -> None:
+    again = request(paint(allowed / "scene.tif"), allowed / "out", jobId="job-again")
+    first, second = run(again, 450), run(again, 450)
+    assert (len(regions_of(first)), len(regions_of(second))) == (2, 0)
+    its = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[second.state_details.flow_run_id]),
+        key=ArtifactFilterKey(any_=["regions"]),
+    )
+    with get_client(sync_client=True) as client:
+        (table,) = client.read_artifacts(artifact_filter=its)
+    rows = [line.split(" | ")[:2] for line in str(table.data).splitlines()[6:]]
+    assert rows == [["| 1", "earlier run"], ["| 2", "earlier run"]]
+
+
 def test_a_picture_that_cannot_be_drawn_fails_no_job(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
