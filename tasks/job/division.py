@@ -39,6 +39,6 @@ def lasting_division(
     if _NAME not in objects.list_names(folder):
         regions = divide_into_regions(plan, None, throughput)
         body = json.dumps([region.model_dump() for region in regions]).encode()
-        if conditional.put_new(uri, body):
+        if len(regions) == 1 or conditional.put_new(uri, body):
             return regions
     return [Region.model_validate(region) for region in json.loads(objects.get(uri))]
