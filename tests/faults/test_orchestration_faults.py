@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -11,10 +12,23 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
 
 from tests.chain import Chain, kill
-from tests.faults.conftest import IMAGE, TILES
+from tests.faults.conftest import IMAGE, SMALL, TILES
+from tests.faulty_proxy import Call
 from tests.polling import until
 
 pytestmark = pytest.mark.slow_fault
+
+
+def starts_running(run: FlowRun) -> Any:
+    """Whether a call sets a run to Running."""
+
+    def matches(call: Call) -> bool:
+        return (
+            call.path.endswith(f"/flow_runs/{run.id}/set_state")
+            and json.loads(call.body)["state"]["type"] == "RUNNING"
+        )
+
+    return matches
 
 
 def ended(run: FlowRun) -> bool:
@@ -42,6 +56,22 @@ def test_11_a_region_is_killed(chain: Chain, job: str, expected: list[dict[str, 
         assert chain.await_end(job) == "SUCCESS"
     assert chain.features(job, IMAGE) == expected
     assert model.figures().extra <= in_flight
+
+
+def test_12_the_run_of_the_image_is_killed_after_its_regions_finished(
+    chain: Chain, job: str, expected: list[dict[str, Any]]
+) -> None:
+    model = chain.models.model()
+    with chain.sensor():
+        with chain.aws.holding(chain.writes_results(job)) as held:
+            chain.send(job, model, IMAGE)
+            until(lambda: held.calls)
+            calls = model.figures().total
+            kill(chain.await_processes(job))
+        assert chain.await_end(job) == "SUCCESS"
+    assert chain.features(job, IMAGE) == expected
+    assert model.figures().total == calls == TILES
+    assert chain.statuses(job).count("FAILED") == 0
 
 
 def test_13_a_region_that_is_worked_twice_counts_once(
@@ -82,3 +112,54 @@ def test_14_the_image_is_cancelled(chain: Chain, job: str) -> None:
         until(lambda: all(map(ended, chain.region_runs(job))))
     assert model.figures().total == calls < TILES
     assert chain.published(job) == []
+
+
+def test_15_a_slot_orphaned_by_a_killed_run_comes_back(chain: Chain, job: str) -> None:
+    """Two images may run at a time: both die with their worker, and a third is waiting."""
+    jobs = {f"{job}-{number}": chain.models.model() for number in range(3)}
+    *first, last = jobs
+    with chain.sensor():
+        for each in first:
+            jobs[each].answer_only(3)
+            chain.send(each, jobs[each], SMALL)
+        for each in first:
+            until(lambda model=jobs[each]: model.figures().answered == 3)  # type: ignore[misc]
+            until(lambda each=each: chain.stored_tiles(each) == 3)  # type: ignore[misc]
+        in_flight = [model.figures().in_flight for model in jobs.values()]
+        chain.kill_worker()
+        for each in first:
+            jobs[each].answer_all()
+        chain.send(last, jobs[last], SMALL)
+        chain.start_worker()
+        assert [chain.await_end(each) for each in jobs] == ["SUCCESS"] * 3
+    extra = [model.figures().extra for model in jobs.values()]
+    assert all(more <= most for more, most in zip(extra, in_flight, strict=True))
+
+
+def test_16_infrastructure_that_never_starts(chain: Chain, job: str) -> None:
+    model = chain.models.model()
+    with chain.sensor(SWATH_START_TIMEOUT="5"):
+        chain.send(job, model, SMALL)
+        run = image_run(chain, job)
+        with chain.prefect.holding(starts_running(run)) as held:
+            assert chain.await_end(job) == "FAILED"
+            kill(chain.await_processes(job))
+    assert held.calls
+    assert "SWATH_START_TIMEOUT" in chain.reason(job)
+    assert model.figures().total == 0
+    with chain.sensor():  # the next image is not held up
+        chain.send(f"{job}-next", model, SMALL)
+        assert chain.await_end(f"{job}-next") == "SUCCESS"
+
+
+def test_17_the_worker_is_killed_between_pending_and_running(chain: Chain, job: str) -> None:
+    """The run keeps the slot of its deployment, and no process."""
+    model = chain.models.model()
+    with chain.sensor(SWATH_START_TIMEOUT="20"):
+        chain.send(job, model, SMALL)
+        with chain.prefect.holding(starts_running(image_run(chain, job))) as held:
+            until(lambda: held.calls)
+            chain.kill_worker()
+        chain.start_worker()
+        assert chain.await_end(job) == "SUCCESS"
+    assert model.figures().extra == 0

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,65 @@ import pytest
 from numpy.typing import NDArray
 
 import swath
+from tasks.aws.clients import client
+from tests.chain import Chain, kill, places
 from tests.counting_model import CountingModels
-from tests.faults.conftest import TILES
+from tests.faults.conftest import IMAGE, TILES
+from tests.faulty_proxy import Call
 from tests.job_scene import paint, request
+from tests.polling import until
+
+
+def after_the_first(matches: Callable[[Call], bool]) -> Callable[[Call], bool]:
+    """All calls that match but the first."""
+    numbers = count()
+    return lambda call: matches(call) and next(numbers) > 0
+
+
+@pytest.mark.slow_fault
+def test_29_killed_between_the_upload_of_two_files(
+    chain: Chain, job: str, expected: list[dict[str, Any]]
+) -> None:
+    model = chain.models.model()
+    with chain.sensor():
+        with chain.aws.holding(after_the_first(chain.writes_results(job))) as held:
+            chain.send(job, model, IMAGE)
+            until(lambda: held.calls)
+            kill(chain.await_processes(job))
+        assert chain.await_end(job) == "SUCCESS"
+    assert chain.features(job, IMAGE) == expected
+    assert {f"{IMAGE}.{end}" for end in ("geojson", "parquet", "coverage.parquet")} <= {
+        *chain.published(job)
+    }
+    assert model.figures().total == TILES
+
+
+@pytest.mark.slow_fault
+def test_29_the_bucket_is_missing(chain: Chain, job: str, expected: list[dict[str, Any]]) -> None:
+    """One of two outputs fails; sent again, both are published without a call of the model."""
+    model, s3 = chain.models.model(), client("s3")
+    s3.create_bucket(Bucket=job)
+    outputs = [
+        {"type": "S3", "bucket": "swath-results", "prefix": job},
+        {"type": "S3", "bucket": job, "prefix": "results"},
+    ]
+    model.answer_only(10)
+    with chain.sensor():
+        body = chain.send(job, model, IMAGE, outputs=outputs)
+        until(lambda: model.figures().answered == 10)
+        s3.delete_bucket(Bucket=job)
+        model.answer_all()
+        assert chain.await_end(job) == "FAILED"
+        assert job in chain.reason(job)
+        assert "NoSuchBucket" in chain.reason(job)
+        s3.create_bucket(Bucket=job)
+        chain.resend(body)
+        assert chain.await_end(job, times=2) == "SUCCESS"
+    assert model.figures().total == TILES
+    assert chain.features(job, IMAGE) == expected
+    other = s3.get_object(Bucket=job, Key=f"results/{IMAGE}.geojson")["Body"].read()
+    assert places(json.loads(other)) == expected
+
 
 WORK = """
 import sys

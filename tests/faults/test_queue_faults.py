@@ -47,6 +47,19 @@ def test_01_the_same_message_twice_at_once(chain: Chain, job: str) -> None:
     assert model.figures().extra == 0
 
 
+def test_02_the_same_message_again_after_success(chain: Chain, job: str) -> None:
+    model = chain.models.model()
+    with chain.sensor():
+        body = chain.send(job, model, SMALL)
+        assert chain.await_end(job) == "SUCCESS"
+        calls = model.figures().total
+        before = chain.features(job, SMALL)
+        chain.resend(body)
+        assert chain.await_end(job, times=2) == "SUCCESS"
+    assert model.figures().total == calls > 0
+    assert chain.features(job, SMALL) == before
+
+
 def test_03_a_sensor_killed_between_creating_the_run_and_deleting_the_message(
     chain: Chain, job: str
 ) -> None:
