@@ -154,7 +154,8 @@ def _images(run: FlowRun) -> Iterator[ImageRun]:
             request=request,
             status=status,
             text=text,
-            began=run.start_time,
+            # Prefect gives a start to what was cancelled before it began
+            began=run.start_time if run.run_count else None,
             changed=run.state.timestamp if run.state else run.created,
             deployment=run.deployment_id,
         )

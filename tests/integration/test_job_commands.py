@@ -175,6 +175,7 @@ def test_an_image_that_never_began_is_redriven(
     model.answer_all()
     done = swath(chain, "redrive", job, "--wait")
     assert done.returncode == 0, done.stderr
+    assert "left out" not in done.stderr
     assert swath(chain, "status", job).stdout.startswith(f"{job}: SUCCESS")
     assert [name for name in chain.published(job) if name.endswith(".geojson")] == [
         f"{number}.tif.geojson" for number in range(3)
