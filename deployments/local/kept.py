@@ -36,7 +36,7 @@ class Kept:
     Args:
         folder: Folder of the stack.
         fresh: Whether to remove what it holds.
-        progress: Called with a line about a port of the last time that is not free.
+        progress: Called with a line if something is kept, and about a port that is not free.
 
     Raises:
         StackError: What is kept was written by a newer version of Prefect or of the emulator.
@@ -52,6 +52,7 @@ class Kept:
         record = _Record.model_validate_json(self._path.read_bytes())
         _check_versions(record.versions, folder)
         self._ports = record.ports
+        progress(f"Goes on with the queues, buckets and runs in {folder}; --fresh begins anew")
 
     def port(self, name: str, preferred: int) -> int:
         """A free port: that of the last time if possible, or the preferred one, or any other.

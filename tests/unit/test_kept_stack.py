@@ -28,7 +28,9 @@ def test_a_port_is_the_preferred_one_and_then_that_of_the_last_time(tmp_path: Pa
     lines: list[str] = []
     assert kept(tmp_path, lines).port("Prefect", second) == first
     assert kept(tmp_path, fresh=True).port("Prefect", second) == second
-    assert not lines
+    assert lines == [
+        f"Goes on with the queues, buckets and runs in {tmp_path}; --fresh begins anew"
+    ]
 
 
 def test_a_port_that_is_taken_is_replaced_and_named(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_a_port_that_is_taken_is_replaced_and_named(tmp_path: Path) -> None:
         other.listen()
         after = kept(tmp_path, lines).port("Prefect", before)
     assert after != before
-    assert f"Port {before} is taken, so Prefect listens on {after}" in lines[0]
+    assert f"Port {before} is taken, so Prefect listens on {after}" in lines[1]
     assert kept(tmp_path).port("Prefect", before) == after
 
 
