@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,9 @@ from contextvars import ContextVar
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,6 +21,20 @@ class ForeignResults(StrEnum):
 
     VERSION = "version"
     REPLACE = "replace"
+
+
+def _host_pattern(text: str) -> str:
+    """A host, a host and port, or a pattern for the hosts of a domain, in lower case."""
+    text = text.strip().lower()
+    host, _, port = text.rpartition(":") if re.search(r":[0-9]+$", text) else (text, "", "")
+    if not re.fullmatch(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]", host):
+        raise ValueError(
+            f"{text!r} is no host: give host, host:port, [address] or *.domain, without a scheme"
+        )
+    return (host.strip("[]") + ":" + port) if port else host.strip("[]")
+
+
+HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 
 
 class Settings(BaseSettings):
@@ -139,6 +155,17 @@ class Settings(BaseSettings):
     )
     tile_attempts: PositiveInt = Field(
         4, description="Maximum number of failed calls for one tile while others are answered."
+    )
+    endpoint_hosts: list[HostPattern] | None = Field(
+        None,
+        description="Hosts on which requests may call models over HTTP: `host`, `host:port` or "
+        "`*.domain` (a JSON list); unset, any but link-local addresses and the servers of this "
+        "system.",
+    )
+    endpoint_roles: list[str] | None = Field(
+        None,
+        description="ARNs of the IAM roles that requests may name, for calling models and reading "
+        "images (a JSON list); unset, any.",
     )
     ecs_cluster: str | None = Field(None, description="ECS cluster on which the worker runs flows.")
     ecs_family: str = Field(

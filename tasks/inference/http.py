@@ -8,6 +8,7 @@ from typing import Any
 from tasks.errors import AnswerError, RequestError
 from tasks.imagery import TilePixels
 from tasks.inference.endpoint import JsonText
+from tasks.inference.endpoint_hosts import check_host, checked_addresses
 from tasks.inference.http_status import check_status
 from tasks.inference.secrets import reveal
 from tasks.inference.transport import Response, Transport, check_sendable
@@ -51,16 +52,17 @@ class HttpEndpoint:
             timeout: Seconds that a call may take in all.
 
         Raises:
-            RequestError: The URL or a header is malformed, or a secret cannot be read or may not be
-                sent there.
+            RequestError: Requests may not call the URL, it or a header is malformed, or a secret
+                cannot be read or may not be sent there.
             EndpointError: The store of a secret does not answer; a retry may help.
         """
+        check_host(url)
         revealed = reveal(parameters, url)
         self._headers = {"content-type": media_type} | headers(revealed.parameters)
         check_sendable(url, self._headers)
         self.url = url
         self.prepare = encode
-        self._transport = Transport(timeout, revealed.secrets)
+        self._transport = Transport(timeout, revealed.secrets, checked_addresses)
 
     def ask(self, prepared: Sequence[bytes]) -> Sequence[object]:
         """The endpoint's answer for one tile.

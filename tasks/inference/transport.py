@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +17,7 @@ from pyreqwest.request import SyncRequestBuilder
 from pyreqwest.response import SyncResponse
 
 from tasks.errors import AnswerError, EndpointTimeoutError, RequestError, UnreachableError
+from tasks.inference.pinned_clients import PinnedClients
 from tasks.request.locations import redact_url
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # decompressed
@@ -49,25 +50,23 @@ class Transport:
     (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`).
     """
 
-    def __init__(self, timeout: float, secrets: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        secrets: Collection[str] = (),
+        addresses_of: Callable[[str], list[str]] = lambda _: [],
+    ) -> None:
         """Open no connection yet.
 
         Args:
             timeout: Seconds that a call may take, from connecting to the response's last byte.
             secrets: Texts that are masked in responses, as a server may repeat what it received.
+            addresses_of: Looks up and checks the addresses of a URL, see `PinnedClients`.
         """
         self._timeout = timeout
         masked = [text.encode() for text in secrets if len(text.encode()) >= _MIN_MASKED]
         self._secrets = sorted(masked, key=len, reverse=True)  # one may contain another
-        self._client = (
-            SyncClientBuilder()
-            .timeout(timedelta(seconds=timeout))
-            .follow_redirects(enable=False)
-            .http2(enable=True)
-            .http2_adaptive_window(enabled=True)  # else 64 KiB per round trip
-            .user_agent("swath")
-            .build()
-        )
+        self._clients = PinnedClients(self._builder, addresses_of)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes | bytearray) -> Response:
         """The response to a POST.
@@ -97,13 +96,34 @@ class Transport:
             EndpointTimeoutError: The response was not complete in time.
             UnreachableError: There is no connection, or it broke, or `close` ended it.
             AnswerError: The response is too long, or cannot be decompressed.
+            SwathError: See `addresses_of`.
         """
-        request = self._client.request(method, url).headers(headers)
-        return self._send(url, request if body is None else request.body_bytes(body))
+        clients = self._clients.of(url)
+        for client in clients:
+            request = client.request(method, url).headers(headers)
+            try:
+                return self._send(url, request if body is None else request.body_bytes(body))
+            except UnreachableError as error:
+                if error.connected:
+                    raise
+                self._clients.forget(url, client)
+                if client is clients[-1]:
+                    raise
+        raise AssertionError
 
     def close(self) -> None:
         """Close the connections; calls in flight in other threads end at once."""
-        self._client.close()
+        self._clients.close()
+
+    def _builder(self) -> SyncClientBuilder:
+        return (
+            SyncClientBuilder()
+            .timeout(timedelta(seconds=self._timeout))
+            .follow_redirects(enable=False)
+            .http2(enable=True)
+            .http2_adaptive_window(enabled=True)  # else 64 KiB per round trip
+            .user_agent("swath")
+        )
 
     def _send(self, url: str, request: SyncRequestBuilder) -> Response:
         url = redact_url(url)

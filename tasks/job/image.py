@@ -26,6 +26,7 @@ from tasks.planning.throughput import Throughput
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary, status_of, summarise
 from tasks.request import Algorithm, EndpointType, Request
+from tasks.request.allowed_roles import check_roles
 from tasks.results import coverage
 from tasks.results.coverage import TileState
 from tasks.results.stored import StoredResults
@@ -125,6 +126,7 @@ def check_plan(
 
     if image_url not in request.image_urls:
         raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
+    check_roles(request)
     if ask and request.image_processor.type is EndpointType.SM_ENDPOINT:
         from tasks.inference.sagemaker import resolve_variant  # noqa: PLC0415 - likewise
 

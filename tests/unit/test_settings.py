@@ -63,6 +63,8 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
         "async_uri": "s3://work/async",
         "endpoint_patience": 1.5,
         "tile_attempts": 1,
+        "endpoint_hosts": ["models.example:8080", "*.example.org"],
+        "endpoint_roles": ["arn:aws:iam::123456789012:role/Invoke"],
         "ecs_cluster": "arn:aws:ecs:us-east-1:1:cluster/swath",
         "ecs_family": "prod",
         "ecs_subnets": ["subnet-1", "subnet-2"],

@@ -13,6 +13,7 @@ from tasks.imagery import TilePixels
 from tasks.inference.description import Description, PreparedTile
 from tasks.inference.description.fit import check_fit
 from tasks.inference.endpoint import Boxes
+from tasks.inference.endpoint_hosts import check_host, checked_addresses
 from tasks.inference.http import headers
 from tasks.inference.oip.messages import (
     JSON_LENGTH,
@@ -66,16 +67,18 @@ class OipEndpoint:
             timeout: Seconds that a call may take in total.
 
         Raises:
-            RequestError: There is no such model, it does not take tensors of this kind, or a secret
-                that a parameter names does not exist or may not be sent to this URL.
+            RequestError: Requests may not call the URL, there is no such model, it does not take
+                tensors of this kind, or a secret that a parameter names does not exist or may not
+                be sent to this URL.
             EndpointError: The server does not answer, or the model is not ready yet.
             AnswerError: The server's answer cannot be read.
         """
+        check_host(name)
         revealed = reveal(parameters, name)
         self._headers = _headers(revealed.parameters)
         self._description = description
         inputs = description.inputs([sample])
-        self._transport = Transport(timeout, revealed.secrets)
+        self._transport = Transport(timeout, revealed.secrets, checked_addresses)
         try:
             served = fetch_model(name, self._headers, self._transport)
             check_fit(description, sample, served.url, served.inputs, served.outputs)
