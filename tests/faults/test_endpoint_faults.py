@@ -14,7 +14,7 @@ from tasks.aws import clients
 from tasks.job import work_image
 from tasks.reporting.summary import Summary
 from tasks.settings import settings
-from tests.chain import places
+from tests.chain_jobs import places
 from tests.counting_model import CountingModel, CountingModels
 from tests.job_scene import lines, paint, request
 from tests.polling import until

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 import swath
 from tasks.aws.clients import client
-from tests.chain import Chain, kill, places
+from tests.chain import Chain, kill
+from tests.chain_jobs import places
 from tests.counting_model import CountingModels
 from tests.faults.conftest import IMAGE, TILES
 from tests.faulty_proxy import Call
