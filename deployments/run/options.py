@@ -215,9 +215,10 @@ class RunOptions:
         if not self.tiling.roi or roi.parent != self.out.resolve():
             return
         from tasks.publish.formats import FILE_ENDINGS
+        from tasks.publish.manifest import MANIFEST
 
-        stems = request.file_names().values()
-        if roi.name in {f"{stem}.{ending}" for stem in stems for ending in FILE_ENDINGS.values()}:
+        stems, endings = request.file_names().values(), {*FILE_ENDINGS.values(), MANIFEST}
+        if roi.name in {f"{stem}.{ending}" for stem in stems for ending in endings}:
             raise RequestError(
                 f"--roi: {self.tiling.roi} would be overwritten by the results; rename it, or give "
                 "another folder for --out."

@@ -257,7 +257,7 @@ def test_the_commands_of_the_readme_run_in_a_shell_of_their_own(
     assert done.returncode == 0, done.stderr
     results = {path.name for path in (readme_folder / "results").iterdir()}
     endings = ("geojson", "parquet", "coverage.parquet", "swath.json")
-    assert results == {"scene.png", *(f"scene.tif.{ending}" for ending in endings)}
+    assert results == {".swath", "scene.png", *(f"scene.tif.{ending}" for ending in endings)}
     request = Request.parse((readme_folder / "request.json").read_text())
     assert request.image_urls == (str(readme_folder / "scene.tif"),)
 
