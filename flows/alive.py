@@ -130,11 +130,11 @@ def _beat(run_id: UUID, label: str, check: Check | None, who: str, closed: Event
     with client_without_retries() as client:
         while not closed.is_set():
             try:
+                if check is not None:
+                    check(client, closed)
                 if time.monotonic() >= due:
                     write_labels(client, run_id, {label: who + datetime.now(UTC).isoformat()})
                     due = time.monotonic() + BEAT
-                if check is not None:
-                    check(client, closed)
             except Exception:
                 _logger.debug("The label %s is not changed", label, exc_info=True)
             closed.wait(_CHECK)
