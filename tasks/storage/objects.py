@@ -234,4 +234,5 @@ _REMEDIES = {
     "404": _MISSING,
     "NoSuchKey": _MISSING,
     "NoSuchBucket": "Create the bucket, or correct its name.",
+    "NotImplemented": "Use a store with conditional writes (If-Match, If-None-Match), as S3 has.",
 }

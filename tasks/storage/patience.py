@@ -20,7 +20,15 @@ from tasks.settings import settings
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0  # seconds between two calls
 _NEVER = (NoCredentialsError, ParamValidationError, ProfileNotFound)
-_FINAL = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchUpload", "PreconditionFailed", "412"}
+_FINAL = {
+    "404",
+    "NoSuchKey",
+    "NoSuchBucket",
+    "NoSuchUpload",
+    "PreconditionFailed",
+    "412",
+    "NotImplemented",
+}
 """S3's codes after which no later call can succeed. 403 is not one: a policy may be on its way."""
 _PASSING = {
     errno.ENOSPC,
