@@ -96,7 +96,7 @@ def test_a_stack_that_was_stopped_goes_on_with_its_jobs(
 
 def test_a_fresh_stack_knows_no_earlier_run(up: SwathUp, models: CountingModels) -> None:
     up.submit("fresh", models.model("fresh").url, up.folder / "small.tif")
-    up.await_state("fresh", "Completed")
+    until(lambda: up.runs("fresh"))
     up.stop()
     up.start("--fresh")
     assert up.runs("fresh") == []
