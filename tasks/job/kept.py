@@ -20,10 +20,11 @@ from typing import Any
 
 from tasks.errors import RequestError
 from tasks.grid.tiles import Region
-from tasks.inference.model_version import model_version
+from tasks.inference.model_version import least_score, model_version
 from tasks.planning.plan import Plan
 from tasks.request import Request
 from tasks.request.locations import file_name
+from tasks.results.answers import least_score_kept
 from tasks.results.stored import RegionStore
 from tasks.settings import settings
 from tasks.storage import conditional, objects
@@ -112,10 +113,10 @@ def kept_of(plan: Plan) -> Kept:
 def kept_without_asking(plan: Plan) -> Kept:
     """Where answers to a plan's question are kept, whichever version of the model gave them.
 
-    Of several, it is the last one that was asked. The model is not looked up: it may exist no more.
+    Of several, it is the last one that was asked. The model is not called: it may exist no more.
 
     Raises:
-        RequestError: No answers are kept.
+        RequestError: No answers are kept, or they lack scores that the request wants.
         PublishError: The store does not answer.
     """
     found: list[tuple[str, str]] = []
@@ -131,7 +132,14 @@ def kept_without_asking(plan: Plan) -> Kept:
             f"No answers are kept for {plan.image.url} in job {plan.request.job_id}, with this "
             "version of the image and these tiles: send the request again, which asks the model."
         )
-    return Kept(max(found)[1])
+    kept = Kept(max(found)[1])
+    lowest, wanted = least_score_kept(kept.answers), least_score(plan.request)
+    if wanted < lowest:
+        raise RequestError(
+            f"skipBoxThreshold: {wanted} is below the lowest score that the model was asked for, "
+            f"{lowest}: give that or a higher one, or send the request again, which asks the model."
+        )
+    return kept
 
 
 def _folder(plan: Plan) -> str:

@@ -38,8 +38,7 @@ _SHORTEST = 0.25  # seconds between two writes
 _SHARE = 0.05  # of a processor that storing may take
 _LONGEST_OUTAGE = 600.0  # seconds for which no tile is asked for, as nothing can be stored
 _PART_BYTES, _PART_TILES = 1 << 20, 4096  # a part of so many is not written again
-_LEAST_SCORE = b"least_score"  # metadata of a part's ledger
-_NAME = re.compile(r"(\d+)-(\d+)x(\d+)-(\d+)\.[0-9a-f]+\.\d+\.arrow")
+_NAME = re.compile(r"(\d+)-(\d+)x(\d+)-(\d+)\.from-(.+)\.[0-9a-f]{32}\.\d+\.arrow")
 _NOT_A_PART = (pa.ArrowException, KeyError, OSError, TypeError, ValueError)
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
@@ -64,8 +63,8 @@ class AnswerKeeper:
             least_score: The score from which on the model's detections are complete.
         """
         self.bytes = 0
-        self._folder, self._least_score = folder, least_score
-        self._prefix = f"{region.block}.{uuid4().hex}"
+        self._folder = folder
+        self._prefix = f"{region.block}.from-{least_score}.{uuid4().hex}"
         self._lock = Lock()
         self._waiting: list[Outcome] = []
         self._part: list[TileResults] = []  # of the part that is still written anew
@@ -132,7 +131,7 @@ class AnswerKeeper:
             PublishError: A part cannot be read.
         """
         whole = (_decode(objects.get(objects.join(self._folder, name))) for name in self._whole)
-        return gather([*(part.results for part in whole), *self._part])
+        return gather([*whole, *self._part])
 
     def _store_as_they_come(self) -> None:
         pause = _SHORTEST
@@ -161,7 +160,7 @@ class AnswerKeeper:
         """Write the part, with what has come since it was written last."""
         results = gather(self._part)
         self._part = [results]
-        body = _encode(results, self._least_score)
+        body = _encode(results)
         name = f"{self._prefix}.{len(self._whole):05}.arrow"
         objects.put(objects.join(self._folder, name), body)
         self._stored = True
@@ -218,51 +217,66 @@ def kept_answers(
     )
 
 
-def _parts(folder: str, region: Region, least_score: float) -> Iterator[TileResults]:
-    """The results in each part that may have some of a region."""
-    for name in objects.list_names(folder):
-        block = _NAME.fullmatch(name)
-        if block is None or not _meets(region, *map(int, block.groups())):
-            continue
-        body = objects.get(objects.join(folder, name))
-        try:
-            part = _decode(body)
-        except _NOT_A_PART as error:
-            logger.warning("The tiles of %s/%s are asked for again: %r", folder, name, error)
-            continue
-        if part.least_score <= least_score:
-            yield part.above(least_score)
+def least_score_kept(folder: str) -> float:
+    """The score from which on all kept answers are complete; 0 if none are kept.
+
+    Raises:
+        PublishError: The store does not answer.
+    """
+    return max((name.least_score for name in _names(folder)), default=0.0)
 
 
 @dataclass(frozen=True)
-class _Part:
-    results: TileResults
+class _PartName:
+    """The name of a part, with what it says.
+
+    Attributes:
+        text: The name.
+        block: Tile rows and columns of the region: first row, one after the last, and so on.
+        least_score: The score from which on the model's detections are complete.
+    """
+
+    text: str
+    block: tuple[int, ...]
     least_score: float
 
-    def above(self, least_score: float) -> TileResults:
-        """The results as if the model had been asked for detections from a higher score on."""
-        if self.least_score == least_score:
-            return self.results
-        table = self.results.detections
-        table = table.filter(pa.array(table["score"].to_numpy() >= least_score))
-        ledger = coverage.with_detections(self.results.ledger, table["tile"].to_numpy())
-        return TileResults(table, ledger)
+
+def _names(folder: str) -> Iterator[_PartName]:
+    for text in objects.list_names(folder):
+        if found := _NAME.fullmatch(text):
+            *block, least_score = found.groups()
+            yield _PartName(text, tuple(map(int, block)), float(least_score))
 
 
-def _decode(body: bytes) -> _Part:
+def _parts(folder: str, region: Region, least_score: float) -> Iterator[TileResults]:
+    """The results in each part that may have some of a region."""
+    for name in _names(folder):
+        if name.least_score > least_score or not _meets(region, *name.block):
+            continue
+        body = objects.get(objects.join(folder, name.text))
+        try:
+            part = _decode(body)
+        except _NOT_A_PART as error:
+            logger.warning("The tiles of %s/%s are asked for again: %r", folder, name.text, error)
+            continue
+        yield part if name.least_score == least_score else _above(part, least_score)
+
+
+def _above(part: TileResults, least_score: float) -> TileResults:
+    """Results as if the model had been asked for detections from a higher score on."""
+    table = part.detections.filter(pa.array(part.detections["score"].to_numpy() >= least_score))
+    return TileResults(table, coverage.with_detections(part.ledger, table["tile"].to_numpy()))
+
+
+def _decode(body: bytes) -> TileResults:
     source = pa.BufferReader(body)
     ledger = pa.ipc.open_stream(source).read_all()
-    table = pa.ipc.open_stream(source).read_all()
-    least_score = float(ledger.schema.metadata[_LEAST_SCORE])
-    return _Part(TileResults(table, ledger.replace_schema_metadata()), least_score)
+    return TileResults(pa.ipc.open_stream(source).read_all(), ledger)
 
 
-def _encode(results: TileResults, least_score: float) -> bytes:
+def _encode(results: TileResults) -> bytes:
     sink = pa.BufferOutputStream()
-    for table in (
-        results.ledger.replace_schema_metadata({_LEAST_SCORE: str(least_score)}),
-        results.detections,
-    ):
+    for table in (results.ledger, results.detections):
         with pa.ipc.new_stream(sink, table.schema, options=_COMPRESSED) as writer:
             writer.write_table(table.combine_chunks())
     return bytes(sink.getvalue())

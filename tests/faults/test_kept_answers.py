@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import rasterio
 
 from tasks.errors import RequestError
+from tasks.inference.onnx.endpoint import OnnxEndpoint
 from tasks.job import check_plan, finish_image, work_image
 from tasks.job.image import not_asked
 from tasks.job.kept import forget_image, kept_of, kept_without_asking
@@ -26,6 +28,7 @@ from tasks.results.answers import kept_answers
 from tasks.settings import settings
 from tests.counting_model import CountingModel, CountingModels, counting_models
 from tests.job_scene import corner, features, lines, paint, request
+from tests.onnx_models import answering, of_ultralytics
 from tests.polling import until
 
 TILES = 19  # of the scene's 20, one is blank
@@ -199,6 +202,69 @@ def test_without_kept_answers_a_merge_is_refused(allowed: Path, model: CountingM
     with pytest.raises(RequestError, match="No answers are kept"):
         without_asking(asked(allowed, model))
     assert model.figures().total == 0
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of tiles in each call of an ONNX model, its trial on a blank tile included."""
+    counted, ask = list[int](), OnnxEndpoint.ask
+
+    def count(endpoint: OnnxEndpoint, prepared: Sequence[Any]) -> Sequence[object]:
+        counted.append(len(prepared))
+        return ask(endpoint, prepared)
+
+    monkeypatch.setattr(OnnxEndpoint, "ask", count)
+    return counted
+
+
+def of_onnx(allowed: Path, **algorithm: float) -> Request:
+    """A request for a model that finds two boxes in each tile, with scores of 0.15 and 0.9."""
+    found = np.zeros((1, 6, 2), np.float32)
+    found[0, :, 0], found[0, :, 1] = (10, 10, 8, 8, 0.15, 0), (40, 40, 8, 8, 0, 0.9)
+    file = allowed / "two.onnx"
+    if not file.exists():
+        answering(file, {"output0": found}, metadata=of_ultralytics())
+    step = {"algorithmType": "NONE"} | algorithm
+    return request(
+        allowed / "scene.tif",
+        allowed / "out",
+        imageProcessor={"name": str(file), "type": "ONNX"},
+        imageProcessorTileSize=64,
+        imageProcessorTileOverlap=0,
+        postProcessing=[{"algorithm": step}],
+    )
+
+
+def test_a_lower_score_is_asked_for_and_a_higher_one_is_not(
+    allowed: Path, calls: list[int]
+) -> None:
+    usual = run(of_onnx(allowed))
+    once = sum(calls)
+    low = run(of_onnx(allowed, skipBoxThreshold=0.1))
+    assert sum(calls) == 2 * once
+    assert low.features == 2 * usual.features
+    del calls[:]
+    high = run(of_onnx(allowed, skipBoxThreshold=0.5))
+    again = run(of_onnx(allowed))
+    assert sum(calls) == 2  # the trials on a blank tile alone
+    assert high.features == again.features == usual.features
+
+
+def test_a_merge_with_scores_that_no_answer_has_is_refused(allowed: Path, calls: list[int]) -> None:
+    run(of_onnx(allowed, skipBoxThreshold=0.2))
+    del calls[:]
+    with pytest.raises(RequestError, match=r"0\.1 is below the lowest score .* 0\.2"):
+        without_asking(of_onnx(allowed, skipBoxThreshold=0.1))
+    assert without_asking(of_onnx(allowed, skipBoxThreshold=0.3)).status is JobStatus.SUCCESS
+    assert calls == []
+
+
+def test_an_onnx_file_that_was_replaced_is_asked(allowed: Path, calls: list[int]) -> None:
+    run(of_onnx(allowed))
+    once = sum(calls)
+    (allowed / "two.onnx").unlink()
+    run(of_onnx(allowed))
+    assert sum(calls) == 2 * once
 
 
 def in_a_process(given: Request, work: Path, rows: int) -> BaseProcess:
