@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -41,7 +41,8 @@ CLAIM = "swath.announcing"
 RESTARTS = "swath.restarts"
 """Label of a flow run: how often a sensor has started it again, as its process had died."""
 
-_SETTLE = 1.0  # seconds after which a claim is read again, as another sensor may have made one
+_SETTLE = 3.0  # seconds after which a claim is read again, as another process may have made one
+_PROMPT = timedelta(seconds=15)  # after the end of a run, in which only its hook claims it
 
 
 def announce_start(request: Request, image_url: str) -> None:
@@ -87,9 +88,14 @@ def announce_end(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[An
     If that fails, the run does not get the label `ANNOUNCED`, and the sensor publishes it later.
     """
     with get_client(sync_client=True) as client:
-        labels = client.read_flow_run(flow_run.id).labels
-        if not labels.get(ANNOUNCED) and not labels.get(CLAIM):
-            _announce_as(_claim(client, flow_run), client, flow_run, state)
+        run = client.read_flow_run(flow_run.id)
+        if run.labels.get(ANNOUNCED) or run.labels.get(CLAIM):
+            return
+        claim = _claim(client, flow_run)
+        ended = run.end_time or datetime.now(UTC)
+        # on an overloaded machine a hook may be so late that a sensor claims the end too
+        if datetime.now(UTC) - ended < _PROMPT or _holds(client, run, claim):
+            _announce_as(claim, client, flow_run, state)
 
 
 def announce_missed_end(client: SyncPrefectClient, run: FlowRun) -> None:
@@ -107,8 +113,7 @@ def announce_missed_end(client: SyncPrefectClient, run: FlowRun) -> None:
     ):
         return  # another sensor has announced it since, or is about to
     claim = _claim(client, now)
-    time.sleep(_SETTLE)
-    if str(client.read_flow_run(run.id).labels.get(CLAIM)).startswith(claim):
+    if _holds(client, now, claim):
         _announce_as(claim, client, now, now.state)
 
 
@@ -117,6 +122,13 @@ def _claim(client: SyncPrefectClient, run: FlowRun) -> str:
     claim = f"{uuid4()} "
     write_labels(client, run.id, {CLAIM: claim})
     return claim
+
+
+def _holds(client: SyncPrefectClient, run: FlowRun, claim: str) -> bool:
+    """Whether the end is still to be published, by who claimed it, once later claims are there."""
+    time.sleep(_SETTLE)
+    labels = client.read_flow_run(run.id).labels
+    return str(labels.get(CLAIM)).startswith(claim) and not labels.get(ANNOUNCED)
 
 
 def _announce_as(claim: str, client: SyncPrefectClient, run: FlowRun, state: State[Any]) -> None:

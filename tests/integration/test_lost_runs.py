@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from datetime import timedelta
+from threading import Event, current_thread
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect import get_client
 from prefect.client.schemas.objects import FlowRun, State
@@ -35,6 +37,7 @@ from tasks.settings import settings
 from tests.faulty_proxy import Call, FaultyProxy, faulty_proxy, status
 from tests.inbox import Inbox, open_inbox, received
 from tests.polling import until
+from tests.prefect_faults import prefect_answers
 
 URL = "s3://images/0.tif"
 TRIES = 3
@@ -403,6 +406,31 @@ def test_of_two_sensors_one_tells_an_end(inbox: Inbox, created: UUID) -> None:
         done = [threads.submit(copy_context().run, each.reconcile) for each in sensors]
         for each in done:
             each.result()
+    assert statuses(inbox) == ["SUCCESS"]
+
+
+@pytest.mark.usefixtures("late")
+def test_a_hook_whose_claim_comes_after_a_sensor_has_told_the_end_is_silent(
+    inbox: Inbox, runs: ImageRuns, created: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.announce._PROMPT", timedelta(0))
+    # the sensor is another process
+    monkeypatch.setattr("flows.run_records._LABELS", nullcontext())
+    put(created, Completed())
+    held, told = Event(), Event()
+
+    def hold_claim(request: httpx.Request) -> None:
+        if request.url.path.endswith("/labels") and current_thread().name.startswith("hook"):
+            held.set()
+            told.wait()
+
+    with prefect_answers(hold_claim), ThreadPoolExecutor(1, "hook") as hook:
+        run = copy_context().run
+        end = hook.submit(run, announce_end, None, read(created), Completed())
+        held.wait()
+        observe(runs, 1)
+        told.set()
+        end.result()
     assert statuses(inbox) == ["SUCCESS"]
 
 
