@@ -24,6 +24,7 @@ from flows.run_records import (
 )
 from tasks.inference.concurrency_estimator import CapacityEstimate
 
+_LAST = 3  # regions of an image whose metrics are looked at
 _REGIONS = "concurrent_regions"  # name of the metric: regions that ran when the estimate was made
 
 
@@ -40,13 +41,14 @@ def capacity_metrics(estimate: CapacityEstimate) -> dict[str, float]:
 
 
 def earlier_estimate() -> CapacityEstimate | None:
-    """The estimate of the region that completed last in the image of this run, as a share.
+    """The estimate of the region that learned one last in the image of this run, as a share.
 
     A region that takes the place of another one starts with as many calls as that one made. If
     more regions run by now, each starts with its share of the calls that those made together.
 
     Returns:
-        None if no region has completed, if that one learned nothing, or if Prefect does not answer.
+        None if none of the last regions learned anything, or if Prefect does not answer. A region
+        whose answers are kept learns nothing.
     """
     try:
         image = flow_run.parent_flow_run_id
@@ -56,9 +58,10 @@ def earlier_estimate() -> CapacityEstimate | None:
             last = client.read_flow_runs(
                 flow_run_filter=_regions(image, "Completed"),  # not those that gave up the endpoint
                 sort=FlowRunSort.END_TIME_DESC,
-                limit=1,
+                limit=_LAST,
             )
-            return share_of(last[0], _running(client, image)) if last else None
+            running = _running(client, image) if last else 1
+        return next(filter(None, (share_of(run, running) for run in last)), None)
     except PREFECT_ERRORS as error:
         get_run_logger().warning("The metrics of the last region cannot be read: %r", error)
         return None

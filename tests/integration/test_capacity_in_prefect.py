@@ -187,6 +187,16 @@ def test_the_estimate_of_the_last_region_is_read_from_its_run() -> None:
     assert estimate(LEARNED, "Endpoint down") is None
 
 
+def test_a_region_whose_answers_were_kept_hides_no_estimate() -> None:
+    @flow
+    def of_an_image() -> CapacityEstimate | None:
+        left({f"swath.{name}": value for name, value in LEARNED.items()}, "Completed")
+        left({}, "Completed")
+        return begins()
+
+    assert of_an_image() == CapacityEstimate(12, 0.25)
+
+
 def test_regions_share_what_fewer_learned() -> None:
     ended, ready = Event(), [Event(), Event()]
 
