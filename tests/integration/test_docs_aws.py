@@ -14,7 +14,8 @@ import yaml
 from cfnlint.decode import decode
 
 from deployments.aws.pool import WORK_POOL
-from flows import image_runs, restarts, sensor
+from flows import image_runs, sensor
+from flows.alive import SILENCE
 from tasks.queue.sqs import VISIBILITY
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
@@ -136,26 +137,29 @@ def test_the_table_of_deployments_matches_prefect_yaml() -> None:
 
 def test_times_match_the_code_and_the_template(template: dict[str, Any]) -> None:
     prose = " ".join(OPERATE.split())
-    (rule,) = [
-        rule
+    expires = {
+        rule["Prefix"]: rule["ExpirationInDays"]
         for bucket in of_type(template, "AWS::S3::Bucket").values()
         for rule in bucket["LifecycleConfiguration"]["Rules"]
         if "ExpirationInDays" in rule
-    ]
+    }
+    parameters = {name: each.get("Default") for name, each in template["Parameters"].items()}
     queues = of_type(template, "AWS::SQS::Queue")
     kept = timedelta(seconds=queues["RequestQueue"]["MessageRetentionPeriod"]).days
     waits = timedelta(seconds=queues["ObserverQueue"]["MessageRetentionPeriod"]).days
     database = of_type(template, "AWS::RDS::DBInstance")["Database"]
     receives = queues["RequestQueue"]["RedrivePolicy"]["maxReceiveCount"]
     for told in (
-        f"removes them after {rule['ExpirationInDays']} days",
+        f"under `work/async/`, are removed after {expires['work/async/']} days",
+        f"`WorkExpirationDays` ({parameters[expires['work/']['Ref']]})",
+        f"`KeepAnswersDays` ({parameters['KeepAnswersDays']})",
         f"refused ones, for {kept} days",
         f"state changes of tasks are kept for up to {waits} days",
         f"RDS keeps {database['BackupRetentionPeriod']} days",
         f"`it was tried {receives} times: …`",
-        f"its slot is free after {sensor.LEASE:.0f} s",
+        f"Its slot is free after {sensor.LEASE:.0f} s",
         f"its message is delivered again after {VISIBILITY} s",
-        f"{restarts.HOOKS.seconds} s later the sensor",
+        f"[shows no life](how-it-works.md#runs-whose-process-dies) for {SILENCE:.0f} s",
         "if no sensor runs for a day",
     ):
         assert told in prose, told
