@@ -6,6 +6,7 @@ deployments of `prefect.yaml`, the model server and every flow are the real ones
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 from affine import Affine
@@ -226,12 +228,12 @@ def images(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture
 def in_one_process(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[dict[str, Any]], list[bytes]]:
+) -> Callable[[dict[str, Any]], list[Any]]:
     """The results of a request that is run in this process."""
     monkeypatch.setenv("SWATH_WORK_URI", f"s3://{cloud.stack.outputs['ResultsBucket']}/work")
     settings.cache_clear()
 
-    def work(request: dict[str, Any]) -> list[bytes]:
+    def work(request: dict[str, Any]) -> list[Any]:
         here = {"outputs": [cloud.output("here")]}
         end = image(Request.model_validate(request | here), return_state=True)
         assert end.name == "Completed"
@@ -240,12 +242,13 @@ def in_one_process(
     return work
 
 
-def published(cloud: Cloud, request: dict[str, Any], prefix: str) -> list[bytes]:
-    """The bytes of the results, without times."""
+def published(cloud: Cloud, request: dict[str, Any], prefix: str) -> list[Any]:
+    """The features and the lines of the ledger, without times."""
     name = request["imageUrls"][0].rpartition("/")[2]
     uri = f"s3://{cloud.stack.outputs['ResultsBucket']}/{prefix}/{name}"
-    found = [objects.get(f"{uri}.{ending}") for ending in ("geojson", "coverage.parquet")]
-    return [re.sub(rb'"inferenceDT":"[^"]*"', b"", body) for body in found]
+    features = re.sub(rb'"inferenceDT":"[^"]*"', b'"inferenceDT":""', objects.get(f"{uri}.geojson"))
+    ledger = pq.read_table(io.BytesIO(objects.get(f"{uri}.coverage.parquet")))
+    return [json.loads(features)["features"], ledger.to_pylist()]
 
 
 def statuses(cloud: Cloud, job_id: str) -> list[str]:
@@ -261,7 +264,7 @@ def statuses(cloud: Cloud, job_id: str) -> list[str]:
 
 
 def test_concurrent_tasks_give_the_same_results_as_one_process(
-    cloud: Cloud, in_one_process: Callable[[dict[str, Any]], list[bytes]]
+    cloud: Cloud, in_one_process: Callable[[dict[str, Any]], list[Any]]
 ) -> None:
     request = cloud.request("chain", "harbour.tif")
     regions = partial(cloud.agent.of, "-region")
@@ -301,7 +304,7 @@ def test_a_killed_sensor_is_replaced_by_a_run_that_stands_by(cloud: Cloud) -> No
 
 
 def test_a_killed_region_is_detected_and_runs_again(
-    cloud: Cloud, in_one_process: Callable[[dict[str, Any]], list[bytes]]
+    cloud: Cloud, in_one_process: Callable[[dict[str, Any]], list[Any]]
 ) -> None:
     request = cloud.slow("killed", seconds=2)
     cloud.send(request)
