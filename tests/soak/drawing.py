@@ -27,7 +27,7 @@ class FaultKind(StrEnum):
     REGION_KILLED = "kill -9 of a region's run"
     IMAGE_KILLED = "kill -9 of an image's run"
     WORKER_KILLED = "kill -9 of the worker with all its runs"
-    STACK_WORKER_KILLED = "the same, and it is replaced as `swath up` does"
+    STACK_WORKER_KILLED = "kill -9 of the worker with all its runs, which `swath up` replaces"
     SENSOR_KILLED = "kill -9 of the sensor"
     THROTTLED = "the models answer 429"
     UNAVAILABLE = "the models answer 503"

@@ -84,6 +84,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         course = Course(soak, chain, calls, works)
         start_sensor("sensor/sensor-local", chain.server.api_url)
         course.run()
+        answers = sum(call.paid for call in calls.all())
+        print(f"{answers} answers for {calls.answered} tiles, {len(course.hits)} faults")
         yield Outcome(soak, chain, works, calls, course, folder)
 
 
