@@ -11,14 +11,14 @@ from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event, Thread
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.logging.handlers import APILogWorker
 from prefect.logging.loggers import flow_run_logger
-from prefect.states import Cancelled
 
 from flows.run_records import client_without_retries, write_labels
 
@@ -155,11 +155,12 @@ def _end_if_lost(
     if closed.is_set():
         return
     if states and states[-1].id == run.state_id:
-        if len(states) == 1 or not states[-2].is_cancelled():
+        if len(states) == 1 or not states[-2].is_final():
             return
-        # it was cancelled while this process was starting, which Prefect lets it do nevertheless
+        # it was cancelled or given up while this process was starting, which Prefect lets it do
         states.pop()
-        client.set_flow_run_state(run.id, Cancelled(message=states[-1].message), force=True)
+        end: State[Any] = State(**states[-1].model_dump(include={"type", "name", "message"}))
+        client.set_flow_run_state(run.id, end, force=True)
     state = states[-1] if states else None
     reason = f"it is {state.name}" if state else "it was deleted in Prefect"
     flow_run_logger(run).warning("This process ends, as others ended its run: %s", reason)

@@ -156,6 +156,7 @@ def running_chain(folder: Path, **variables: str) -> Iterator[Chain]:
             "SWATH_WORK_URI": f"s3://{WORK_BUCKET}",
             "SWATH_REGION_DEPLOYMENT": "region/region-local",
             "SWATH_REGION_SIZE": "300",
+            "SWATH_ENDPOINT_TIMEOUT": "900",  # so that a call that a model holds is not repeated
             "SWATH_SENSORS_PER_QUEUE": "9",  # so that a killed one's slot delays none
         } | variables
         exits.enter_context(_own_environment(cloud.environment | given))

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from prefect import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 
-from tests.chain import Chain, kill
+from tests.chain import Chain, kill, processes_of
 from tests.faults.conftest import IMAGE, SMALL, TILES
 from tests.faulty_proxy import Call
 from tests.polling import until
@@ -137,29 +137,34 @@ def test_15_a_slot_orphaned_by_a_killed_run_comes_back(chain: Chain, job: str) -
 
 
 def test_16_infrastructure_that_never_starts(chain: Chain, job: str) -> None:
+    """What starts after all, when the job has been given up, makes no call."""
     model = chain.models.model()
     with chain.sensor(SWATH_START_TIMEOUT="5"):
         chain.send(job, model, SMALL)
         run = image_run(chain, job)
-        with chain.prefect.holding(starts_running(run)) as held:
+        with chain.prefect.holding(starts_running(run)):
             assert chain.await_end(job) == "FAILED"
-            kill(chain.await_processes(job))
-    assert held.calls
-    assert "SWATH_START_TIMEOUT" in chain.reason(job)
-    assert model.figures().total == 0
+        assert "SWATH_START_TIMEOUT" in chain.reason(job)
     with chain.sensor():  # the next image is not held up
-        chain.send(f"{job}-next", model, SMALL)
+        chain.send(f"{job}-next", chain.models.model(), SMALL)
         assert chain.await_end(f"{job}-next") == "SUCCESS"
+    until(lambda: not processes_of([run]))
+    assert model.figures().total == 0
+    assert chain.statuses(job).count("FAILED") == 1
+    assert chain.published(job) == []
 
 
 def test_17_the_worker_is_killed_between_pending_and_running(chain: Chain, job: str) -> None:
     """The run keeps the slot of its deployment, and no process."""
     model = chain.models.model()
-    with chain.sensor(SWATH_START_TIMEOUT="20"):
+    with chain.sensor():
         chain.send(job, model, SMALL)
         with chain.prefect.holding(starts_running(image_run(chain, job))) as held:
             until(lambda: held.calls)
             chain.kill_worker()
+    with chain.sensor(SWATH_START_TIMEOUT="5"):
+        until(lambda: image_run(chain, job).state_type == StateType.SCHEDULED)
+    with chain.sensor():
         chain.start_worker()
         assert chain.await_end(job) == "SUCCESS"
     assert model.figures().extra == 0

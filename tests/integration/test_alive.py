@@ -144,10 +144,11 @@ def test_a_process_whose_run_was_deleted_ends(run: Run) -> None:
     assert not run.did("went on")
 
 
-def test_a_process_that_was_starting_while_its_run_was_cancelled_leaves_it_cancelled(
-    prefect_api: str, tmp_path: Path
+@pytest.mark.parametrize("end", [Cancelled(), Crashed()], ids=["cancelled", "given up"])
+def test_a_process_that_was_starting_while_its_run_was_ended_leaves_it_ended(
+    prefect_api: str, tmp_path: Path, end: State[None]
 ) -> None:
-    run = Run(prefect_api, tmp_path, before=Cancelled())
+    run = Run(prefect_api, tmp_path, before=end)
     assert run.process.wait() == 0
-    assert run.read().state_name == "Cancelled"
+    assert run.read().state_name == end.name
     assert not run.did("went on")
