@@ -19,6 +19,9 @@ from tasks.aws import ecs
 from tasks.errors import StopError
 from tasks.settings import settings
 
+IMAGE_ENDED = "its image's run ended"
+"""Why a region is cancelled with its image's run."""
+
 UNFINISHED = [
     StateType.SCHEDULED,
     StateType.PENDING,
@@ -52,7 +55,7 @@ def cancel_children(flow_run: FlowRun, *, at_once: bool = False) -> None:
             # the server may have cancelled some, which does not stop their ECS tasks
             if region.state_type in {*UNFINISHED, StateType.CANCELLED}:
                 try:
-                    cancel(client, region, "its image's run ended", at_once=at_once)
+                    cancel(client, region, IMAGE_ENDED, at_once=at_once)
                 except Exception as error:
                     errors.append(error)
     if errors:

@@ -17,7 +17,7 @@ import flows.secret_blocks  # noqa: F401 - so that requests may name Secret bloc
 from flows.abort import AbortSignal
 from flows.alive import alive
 from flows.announce import PARTIAL, announce, announce_end, announce_start, status_of
-from flows.cancel import cancel_children, cancel_regions
+from flows.cancel import IMAGE_ENDED, cancel_children, cancel_regions
 from flows.image_runs import add_tags, run_name
 from flows.regions import MAX_CONCURRENT, run_regions
 from flows.report import PICTURE_SIZE, report
@@ -75,7 +75,7 @@ def image(
     abort = AbortSignal()
 
     def cancel(run: FlowRun) -> None:
-        abort.end("the run of its image was cancelled")
+        abort.end(IMAGE_ENDED)
         cancel_children(run)
 
     with alive(on_cancel=cancel):

@@ -13,6 +13,7 @@ from prefect.futures import wait
 from prefect.states import Failed
 
 from flows.abort import AbortSignal
+from flows.cancel import IMAGE_ENDED
 from flows.image_runs import tags as tags_of
 from flows.progress import image_progress
 from flows.region import TURN, Turn, client_of
@@ -84,7 +85,7 @@ def _run(
         futures = [attempt.submit(*region, abort=abort, queue=queue) for region in work]
         wait(futures)
     except BaseException:  # a signal ends this run
-        abort.end("the run of its image has ended")
+        abort.end(IMAGE_ENDED)
         raise
     return [future.state for future in futures]
 
