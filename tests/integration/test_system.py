@@ -199,7 +199,7 @@ def collection(here: StackWithModels, key: str) -> list[dict[str, Any]]:
 
 def test_a_request_becomes_features(here: StackWithModels, outcome: Outcome) -> None:
     assert outcome.statuses["good"] == ["STARTED", "IN_PROGRESS", "SUCCESS"]
-    endings = ["coverage.parquet", "geojson", "parquet"]
+    endings = ["coverage.parquet", "geojson", "parquet", "swath.json"]
     assert published(here, "good") == [f"good/a.tif.{ending}" for ending in endings]
     features = collection(here, "good/a.tif.geojson")
     assert len(features) >= 20
