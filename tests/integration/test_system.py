@@ -279,10 +279,6 @@ def test_the_concurrency_limit_of_image_runs_is_kept(outcome: Outcome) -> None:
     assert 1 <= outcome.most_at_once <= LIMIT
 
 
-def test_the_work_folders_are_removed(here: StackWithModels, outcome: Outcome) -> None:
-    assert "Contents" not in client("s3").list_objects_v2(Bucket="swath-work")
-
-
 def test_a_job_that_failed_may_be_sent_again(
     here: StackWithModels, outcome: Outcome, tmp_path: Path
 ) -> None:
