@@ -143,8 +143,10 @@ def test_the_run_has_a_summary_and_a_table_of_regions(allowed: Path) -> None:
 
 
 def test_the_table_says_which_regions_an_earlier_run_has_completed(allowed: Path) -> None:
-    again = request(paint(allowed / "scene.tif"), allowed / "out", jobId="job-again")
-    first, second = run(again, 450), run(again, 450)
+    scene = paint(allowed / "scene.tif")
+    first, second = (
+        run(request(scene, allowed / out, jobId="job-again"), 450) for out in ("first", "second")
+    )
     assert (len(regions_of(first)), len(regions_of(second))) == (2, 0)
     its = ArtifactFilter(
         flow_run_id=ArtifactFilterFlowRunId(any_=[second.state_details.flow_run_id]),

@@ -158,7 +158,8 @@ def test_every_option_has_an_invalid_value_above() -> None:
         *MergingOptions.__dataclass_fields__,
     }
     # the images and the preview are tested by themselves, and a flag has no value
-    assert options - tried == {"images", "tiling", "merging", "class_agnostic", "preview"}
+    flags = {"class_agnostic", "fresh"}
+    assert options - tried == {"images", "tiling", "merging", "preview"} | flags
 
 
 @pytest.mark.parametrize("option", ["classes", "conf"])
