@@ -91,7 +91,7 @@ class AnswerKeeper:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Store what is not stored yet.
+        """Store what is not stored yet; of an attempt without an outcome, nothing is left.
 
         Raises:
             PublishError: It cannot be stored; after another error, that is only logged.
@@ -100,6 +100,8 @@ class AnswerKeeper:
         self._thread.join()
         try:
             self._store()
+            if not self._whole and not any(len(each.ledger) for each in self._part):
+                objects.remove_object(objects.join(self._folder, self._name))
         except PublishError:
             if error is None:
                 raise
@@ -156,16 +158,20 @@ class AnswerKeeper:
             return
         self._write()
 
+    @property
+    def _name(self) -> str:
+        """The name of the part that is still written anew."""
+        return f"{self._prefix}.{len(self._whole):05}.arrow"
+
     def _write(self) -> None:
         """Write the part, with what has come since it was written last."""
         results = gather(self._part)
         self._part = [results]
         body = _encode(results)
-        name = f"{self._prefix}.{len(self._whole):05}.arrow"
-        objects.put(objects.join(self._folder, name), body)
+        objects.put(objects.join(self._folder, self._name), body)
         self._stored = True
         if len(body) > _PART_BYTES or len(results.ledger) > _PART_TILES:
-            self._whole.append(name)
+            self._whole.append(self._name)
             self._part = []
 
 

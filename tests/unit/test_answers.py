@@ -216,6 +216,11 @@ def test_the_tiles_of_a_damaged_part_are_asked_for_again(
     assert part.name in caplog.text
 
 
+def test_an_attempt_without_an_outcome_leaves_nothing(tmp_path: Path) -> None:
+    keep(tmp_path, WHOLE, [])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / ".swath").mkdir()
