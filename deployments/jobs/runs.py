@@ -23,15 +23,15 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling
+from prefect.states import Cancelled, Cancelling
 
 from deployments.jobs.image_run import CANCELLING, RUNNING, WAITING, ImageRun
 from flows.announce import status_of
 from flows.cancel import UNFINISHED
-from flows.restarts import will_restart
+from flows.restarts import has_ended, will_restart
 from flows.run_records import PREFECT_ERRORS, read_pages
 from tasks.errors import StackError
 from tasks.job.record import CANCELLED
@@ -106,8 +106,9 @@ def deployment_name(client: SyncPrefectClient, runs: Sequence[ImageRun]) -> str 
 def cancel_runs(client: SyncPrefectClient, job_id: str, images: Sequence[str]) -> list[str]:
     """Cancel the runs of images that have not ended, as the pages of Prefect do.
 
-    A run that waits is Cancelled at once, one at work by its worker. A run of several images, which
-    processes one after the other, is cancelled if all of them are meant.
+    A run that waits, also to be started again, is Cancelled at once, one at work by its worker. A
+    run of several images, which processes one after the other, is cancelled if all of them are
+    meant.
 
     Args:
         client: Of the server.
@@ -117,12 +118,18 @@ def cancel_runs(client: SyncPrefectClient, job_id: str, images: Sequence[str]) -
     Returns:
         The names of the cancelled runs.
     """
-    unfinished = FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED))
-    found = list(_read(client, job_id, unfinished))
-    meant = [run for run in found if {each.image_url for each in _images(run)} <= {*images}]
+    types = [*UNFINISHED, StateType.CRASHED]
+    found = list(_read(client, job_id, FlowRunFilterState(type=FlowRunFilterStateType(any_=types))))
+    meant = [
+        run
+        for run in found
+        if not has_ended(run) and {each.image_url for each in _images(run)} <= {*images}
+    ]
     for run in meant:
-        cancelling: State[Any] = Cancelling(message="Cancelled by `swath cancel`.")
-        client.set_flow_run_state(run.id, cancelling)
+        crashed = run.state is not None and run.state.is_crashed()
+        new: State[Any] = Cancelled() if crashed else Cancelling()
+        new.message = "Cancelled by `swath cancel`."
+        client.set_flow_run_state(run.id, new, force=crashed)
     return [run.name for run in meant]
 
 

@@ -26,6 +26,7 @@ from prefect.states import (
     Running,
 )
 
+from deployments.jobs.runs import cancel_runs
 from flows.alive import ALIVE, SILENCE, LifeSigns
 from flows.announce import CLAIM, announce_end, forget_end
 from flows.image import image
@@ -296,6 +297,21 @@ def test_a_cancelled_run_that_its_process_ended_as_crashed_is_not_started_again(
     crash(created)
     observe(runs, 1)
     assert read(created).state_name == "Cancelled"
+
+
+def test_a_job_that_waits_to_be_started_again_can_be_cancelled(
+    inbox: Inbox, runs: ImageRuns, created: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.restarts.HOOKS", timedelta(0))
+    start(created)
+    crash(created)
+    job = str(read(created).parameters["request"]["jobId"])
+    with get_client(sync_client=True) as prefect:
+        assert cancel_runs(prefect, job, [URL]) == [read(created).name]
+        assert cancel_runs(prefect, job, [URL]) == []
+    observe(runs, 1)
+    assert read(created).state_name == "Cancelled"
+    assert statuses(inbox) == ["FAILED"]
 
 
 @pytest.mark.parametrize("state", [Cancelled(), Failed(), Failed(name="Partial"), Completed()])
