@@ -24,7 +24,7 @@ from prefect.types import KeyValueLabels
 
 from flows.alive import beating
 from flows.run_records import write_labels
-from tasks.job.record import CANCELLED, Recorder
+from tasks.records.record import CANCELLED, Recorder
 from tasks.reporting.status import JobStatus, Status, image_id_of, publish_status
 from tasks.request import Request
 from tasks.settings import settings

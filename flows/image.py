@@ -29,8 +29,8 @@ from tasks.job.division import lasting_division
 from tasks.job.earlier import completed_earlier
 from tasks.job.image import finish_image, not_asked
 from tasks.job.kept import kept_of, kept_without_asking
-from tasks.job.record import Recorder
 from tasks.planning.plan import Plan
+from tasks.records.record import Recorder
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import IncompleteJobError, Summary
 from tasks.request import Request
@@ -104,7 +104,7 @@ def _work(
     kept = kept_of(plan) if ask else kept_without_asking(plan)
     throughput = partial(throughput_of, plan.request, plan.grid, MAX_CONCURRENT)
     regions = lasting_division(plan, kept, region_size, throughput)
-    recorder.planned(plan.image.etag, kept, len(plan.grid))
+    recorder.planned(plan.image.etag, kept.answers, len(plan.grid))
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     unfinished = kept.unfinished(plan.request, regions)
     lost = not_asked(unfinished)

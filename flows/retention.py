@@ -18,8 +18,8 @@ from prefect.client.schemas.filters import (
 )
 
 from flows.cancel import UNFINISHED
-from tasks.job.record import ImageRecord
-from tasks.job.retention import sweep
+from tasks.records.record import ImageRecord
+from tasks.records.retention import sweep
 
 _INTERVAL = 3600.0  # seconds between the starts of two sweeps
 

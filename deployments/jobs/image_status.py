@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from deployments.jobs.image_run import CANCELLING, RUNNING, UNFINISHED, WAITING, ImageRun
-from tasks.job.record import CANCELLED, ImageRecord
+from tasks.records.record import CANCELLED, ImageRecord
 from tasks.reporting.rate import parse_tiles
 from tasks.reporting.status import JobStatus
 

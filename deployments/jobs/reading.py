@@ -13,7 +13,7 @@ from rich.console import Console
 from deployments.jobs.image_run import RUNNING, ImageRun
 from deployments.jobs.image_status import STATUSES, ImageStatus, image_status
 from tasks.errors import PublishError
-from tasks.job.record import ImageRecord, read_records
+from tasks.records.record import ImageRecord, read_records
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -15,7 +15,7 @@ from deployments.jobs.image_run import ImageRun
 from deployments.run.command import EXIT
 from deployments.run.option_names import naming_options
 from tasks.errors import RequestError, StackError
-from tasks.job.record import ImageRecord, read_records
+from tasks.records.record import ImageRecord, read_records
 from tasks.reporting.status import JobStatus
 from tasks.settings import settings
 from tasks.storage import objects

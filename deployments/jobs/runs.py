@@ -34,7 +34,7 @@ from flows.cancel import UNFINISHED
 from flows.restarts import has_ended, will_restart
 from flows.run_records import PREFECT_ERRORS, read_pages
 from tasks.errors import StackError
-from tasks.job.record import CANCELLED
+from tasks.records.record import CANCELLED
 
 _MOST_RUNS = 2000  # to look at for all jobs
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)

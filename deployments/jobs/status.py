@@ -12,7 +12,7 @@ from deployments.jobs.reading import Job, read_jobs
 from deployments.jobs.screen import View, show
 from deployments.run.command import EXIT
 from tasks.errors import RequestError
-from tasks.job.record import CANCELLED
+from tasks.records.record import CANCELLED
 from tasks.reporting.status import JobStatus
 from tasks.settings import settings
 

@@ -53,7 +53,8 @@ def run_image(
         SwathError: The request cannot be processed, or the results cannot be published.
     """
     from tasks.inference import open_with_retries
-    from tasks.job import forget_image, work_image
+    from tasks.job import work_image
+    from tasks.records.folders import forget_image
 
     with local_settings(roots, answers):
         if fresh:

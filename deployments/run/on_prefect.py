@@ -72,7 +72,7 @@ def run_image(
         os.environ.setdefault(name, value)
     import httpx
 
-    from tasks.job import forget_image
+    from tasks.records.folders import forget_image
 
     try:
         with _watched(server, on_stopped):

@@ -5,7 +5,6 @@ regions on other machines calls the same functions.
 """
 
 from tasks.job.image import FinishedImage, check_plan, finish_image, work_image
-from tasks.job.kept import forget_image
 from tasks.job.observer import Observer
 from tasks.job.region import RegionOutcome, work_region
 
@@ -15,7 +14,6 @@ __all__ = [
     "RegionOutcome",
     "check_plan",
     "finish_image",
-    "forget_image",
     "work_image",
     "work_region",
 ]

@@ -11,7 +11,6 @@ the model with its parameters. The merge is what the results of regions depend o
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,38 +21,13 @@ from tasks.errors import RequestError
 from tasks.grid.tiles import Region
 from tasks.inference.model_version import least_score, model_version
 from tasks.planning.plan import Plan
+from tasks.records.folders import image_folder
 from tasks.request import Request
-from tasks.request.locations import file_name
 from tasks.results.answers import least_score_kept
 from tasks.results.stored import RegionStore
-from tasks.settings import settings
 from tasks.storage import conditional, objects
 
 _QUESTION = "question.json"
-_LONGEST_NAME = 60  # characters of an image's name in that of its folder
-
-
-def image_folder(job_id: str, image_url: str) -> str:
-    """The folder or s3:// prefix of all that is kept of an image of a job."""
-    name = re.sub(r"[^\w.-]+", "-", file_name(image_url), flags=re.ASCII)[-_LONGEST_NAME:]
-    name = f"{name.lstrip('.')}-{_digest(image_url)}"
-    if settings().keep_by_job:
-        return objects.join(jobs_folder(), job_id, name)
-    return objects.join(settings().work_uri, name)
-
-
-def jobs_folder() -> str:
-    """The folder or s3:// prefix with the folder of each job, if what is kept is kept by job."""
-    return objects.join(settings().work_uri, "jobs")
-
-
-def forget_image(job_id: str, image_url: str) -> None:
-    """Remove all that is kept of an image of a job.
-
-    Raises:
-        PublishError: It cannot be removed.
-    """
-    objects.remove(image_folder(job_id, image_url))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from tasks.errors import RequestError
 from tasks.inference.onnx.endpoint import OnnxEndpoint
 from tasks.job import check_plan, finish_image, work_image
 from tasks.job.image import not_asked
-from tasks.job.kept import forget_image, kept_of, kept_without_asking
+from tasks.job.kept import kept_of, kept_without_asking
+from tasks.records.folders import forget_image
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
 from tasks.request import Request

@@ -15,8 +15,8 @@ import pytest
 
 from deployments.local.resources import RESULT_BUCKET
 from tasks.aws.clients import client
-from tasks.job.record import read_records
-from tasks.job.retention import sweep
+from tasks.records.record import read_records
+from tasks.records.retention import sweep
 from tests.chain import Chain, running_chain
 from tests.counting_model import CountingModel
 from tests.job_scene import paint

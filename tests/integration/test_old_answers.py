@@ -12,8 +12,8 @@ from prefect import get_client
 
 from flows.image import image
 from tasks.aws.clients import client
-from tasks.job.kept import image_folder
-from tasks.job.record import ImageRecord, read_record, write_record
+from tasks.records.folders import image_folder
+from tasks.records.record import ImageRecord, read_record, write_record
 from tasks.reporting.status import JobStatus
 from tasks.storage import objects
 from tests.inbox import open_inbox, sense

@@ -24,12 +24,12 @@ from tasks.aws.clients import client
 from tasks.errors import SwathError
 from tasks.imagery import TilePixels
 from tasks.job.image import check_plan
-from tasks.job.kept import image_folder, jobs_folder
-from tasks.job.record import Recorder, read_record, read_records
-from tasks.job.retention import sweep
 from tasks.planning.plan import make_plan
 from tasks.publish.kinesis import stream_status
 from tasks.queue.sqs import Queue, open_queue, send
+from tasks.records.folders import image_folder, jobs_folder
+from tasks.records.record import Recorder, read_record, read_records
+from tasks.records.retention import sweep
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
 from tasks.results.coverage import TileState

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.job.kept import Kept, image_folder
-from tasks.job.record import (
+from tasks.records.folders import image_folder
+from tasks.records.record import (
     CANCELLED,
     ImageRecord,
     Recorder,
     read_record,
     read_records,
 )
-from tasks.job.retention import sweep
+from tasks.records.retention import sweep
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
 from tasks.settings import settings
@@ -26,7 +26,7 @@ from tests.job_scene import request
 
 URL = "s3://images/harbour.tif"
 SECRET = "{{ prefect.blocks.secret.ships.token }}"
-KEPT = Kept("/work/question-1")
+ANSWERS = "/work/question-1/answers"
 NOW = datetime.now(UTC)
 
 
@@ -74,7 +74,7 @@ def test_a_record_follows_a_run_from_its_start_to_its_end() -> None:
     assert (known().status, known().attempts, known().ended) == ("STARTED", 1, None)
     assert known().request["imageProcessorParameters"] == {"Authorization": SECRET}
     assert "tileOverlap" not in known().request  # as in the message
-    recorder.planned("etag-1", KEPT, 5)
+    recorder.planned("etag-1", ANSWERS, 5)
     assert (known().status, known().etag, known().planned) == ("IN_PROGRESS", "etag-1", 5)
     recorder.finished(summary())
     last = known()
@@ -95,7 +95,7 @@ def test_the_end_of_a_run_that_published_nothing_is_recorded(status: JobStatus) 
 
 def test_a_run_that_another_has_followed_writes_no_more() -> None:
     dead = begin()
-    dead.planned("etag-1", KEPT, 5)
+    dead.planned("etag-1", ANSWERS, 5)
     begin(run="run-2")
     dead.finished(summary())
     assert (known().run, known().attempts, known().status) == ("run-2", 2, "STARTED")

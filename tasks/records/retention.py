@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from tasks.errors import PublishError
-from tasks.job.record import ImageRecord, image_folders, read_record_at, write_record
+from tasks.records.record import ImageRecord, image_folders, read_record_at, write_record
 from tasks.reporting.status import JobStatus
 from tasks.settings import settings
 from tasks.storage import objects

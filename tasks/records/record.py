@@ -12,15 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.job.kept import Kept, image_folder, jobs_folder
+from tasks.records.folders import image_folder, jobs_folder
 from tasks.reporting.status import JobStatus
-from tasks.reporting.summary import Summary
 from tasks.request import Request
 from tasks.storage import conditional, objects
+
+if TYPE_CHECKING:
+    from tasks.reporting.summary import Summary
 
 CANCELLED: Literal["CANCELLED"] = "CANCELLED"
 """Status of a record whose run was cancelled; the status message is FAILED, as in OSML."""
@@ -118,15 +120,15 @@ class Recorder:
                 )
             )
 
-    def planned(self, etag: str, kept: Kept, tiles: int) -> None:
+    def planned(self, etag: str, answers: str, tiles: int) -> None:
         """The image is planned.
 
         Args:
             etag: The version of the image.
-            kept: Where its answers are kept.
+            answers: Folder or s3:// prefix of its kept answers.
             tiles: Number of tiles.
         """
-        self._update(status=JobStatus.IN_PROGRESS, etag=etag, answers=kept.answers, planned=tiles)
+        self._update(status=JobStatus.IN_PROGRESS, etag=etag, answers=answers, planned=tiles)
 
     def finished(self, summary: Summary) -> None:
         """The results are published."""

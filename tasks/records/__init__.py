@@ -1,0 +1,1 @@
+"""Records: what is known about each image of a job, where it is kept, and for how long."""
