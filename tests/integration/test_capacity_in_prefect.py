@@ -130,8 +130,9 @@ def work(plan: Plan, region: Region, folder: Path) -> dict[str, Any]:
 
 
 def stored(folder: Path, region: Region) -> dict[str, bytes]:
-    """The bytes of the files of a region."""
-    return {path.name: path.read_bytes() for path in folder.glob(f"*{region.index:05}*")}
+    """The bytes of the files of a region, by what each is."""
+    files = folder.rglob(f"{region.block}.*.parquet")
+    return {path.name.split(".")[-2]: path.read_bytes() for path in files}
 
 
 def test_a_region_begins_with_as_many_calls_as_the_last_one_learned(

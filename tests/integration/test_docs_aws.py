@@ -157,7 +157,7 @@ def test_times_match_the_code_and_the_template(template: dict[str, Any]) -> None
         f"state changes of tasks are kept for up to {waits} days",
         f"RDS keeps {database['BackupRetentionPeriod']} days",
         f"`it was tried {receives} times: …`",
-        f"Its slot is free after {sensor.LEASE:.0f} s",
+        f"its slot is free after {sensor.LEASE:.0f} s",
         f"its message is delivered again after {VISIBILITY} s",
         f"[shows no life](how-it-works.md#runs-whose-process-dies) for {SILENCE:.0f} s",
         "if no sensor runs for a day",

@@ -268,11 +268,6 @@ def assert_same(out: Path, expected: Path) -> None:
     assert lines.equals(others, check_metadata=True)
 
 
-def left_behind(work: Path) -> list[Path]:
-    """What is under the folder of runs' work."""
-    return list(work.glob("*")) if work.exists() else []
-
-
 @dataclass(frozen=True)
 class Circumstances:
     """All that must not matter.
@@ -352,13 +347,12 @@ def test_the_result_is_the_same_bytes_in_whatever_order_tiles_finish(
     again = request(scene, expected, kind, asked.image_processor.name)
     publish_all_at_once(again, moment(out))
     assert_same(out, expected)
-    assert left_behind(allowed / "work") == []
 
 
-def refuse_the_middle(work: Path) -> None:
-    """Have the disk take no more of the second region, once the first one is there."""
-    for kept in work.glob("*/region-00000.ledger.parquet"):
-        (kept.parent / "region-00001.decided.parquet").mkdir(exist_ok=True)
+def refuse(region: Region, work: Path) -> None:
+    """Have the disk not take what a region came to, once another one is there."""
+    for ended in work.rglob("*.00001.json"):
+        (ended.parent / f"{region.block}.00001.json").mkdir(exist_ok=True)
 
 
 def cut_off(out: Path) -> list[bool]:
@@ -381,7 +375,7 @@ def test_beside_a_lost_region_views_stay_that_its_tiles_would_have_shown_whole(
     def asking_for(out: str) -> Request:
         return request(scene, allowed / out, kind, url, classAgnostic=True)
 
-    with model(on_call=partial(refuse_the_middle, work)) as url:
+    with model(on_call=partial(refuse, lost, work)) as url:
         asked = asking_for("out")
         end: State[Any] = image(asked, region_size=THREE, return_state=True)
     error = end.result(raise_on_failure=False)
@@ -391,8 +385,7 @@ def test_beside_a_lost_region_views_stay_that_its_tiles_would_have_shown_whole(
     assert summary.tiles["failed"] == len(lost)
     ((reason, tiles),) = summary.reasons
     assert tiles == len(lost)
-    assert "region-00001.decided.parquet" in reason
-    assert left_behind(work) == []
+    assert f"{lost.block}.00001.json" in reason
 
     when = moment(allowed / "out")
     publish_all_at_once(asking_for("expected"), when, lost, reason)
@@ -402,21 +395,24 @@ def test_beside_a_lost_region_views_stay_that_its_tiles_would_have_shown_whole(
     assert cut_off(allowed / "whole") == [False, False]
 
 
-def test_publishing_that_fails_leaves_no_work_behind(allowed: Path) -> None:
-    scene, out, work = paint(allowed / "scene.tif"), allowed / "out", allowed / "work"
-    kept: set[str] = set()
+def test_publishing_that_failed_is_done_again_without_a_call(allowed: Path) -> None:
+    scene, out = paint(allowed / "scene.tif"), allowed / "out"
+    calls: list[int] = []
 
-    def look() -> None:
-        kept.update(path.name for path in work.glob("*/*.parquet"))
-        if kept and out.is_dir():
+    def count() -> None:
+        calls.append(1)
+        if out.is_dir():
             out.rmdir()
             out.write_text("no folder")  # the output, gone while the work is done
 
     out.mkdir()
-    with model(on_call=look) as url:
+    with model(on_call=count) as url:
         asked = request(scene, out, "NMS", url)
         end: State[Any] = image(asked, region_size=THREE, return_state=True)
-    assert end.is_failed()
-    assert str(out) in str(end.message)
-    assert {"region-00000.decided.parquet", "region-00000.deferred.parquet"} <= kept
-    assert left_behind(work) == []
+        assert end.is_failed()
+        assert str(out) in str(end.message)
+        made = len(calls)
+        out.unlink()
+        assert image(asked, region_size=THREE, return_state=True).is_completed()
+    assert len(calls) == made
+    assert len(features(out)) > 40
