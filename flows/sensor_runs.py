@@ -33,6 +33,7 @@ Longer than a sensor takes between two signs, which is 20 s, and the 10 s that a
 run before it is due. There are two, because one that is submitted may be killed with the sensor.
 """
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _CHECK = 10.0  # seconds between two checks whether a run has to end
 
 
@@ -111,9 +112,9 @@ class SensorRuns:
             client.delete_flow_run(run.id)
 
     def _standby(self, client: SyncPrefectClient) -> list[FlowRun]:
-        """The runs that stand by, in an order that is the same for every sensor."""
+        """The runs that stand by, the one that is due first before the others."""
         found = self._read(client, StateType.SCHEDULED, FlowRunFilterTags(all_=[STANDBY_TAG]))
-        return sorted(found, key=lambda run: run.id)
+        return sorted(found, key=lambda run: (run.next_scheduled_start_time or _NEVER, run.id))
 
     def _read(
         self, client: SyncPrefectClient, state: StateType, tags: FlowRunFilterTags | None = None
