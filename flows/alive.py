@@ -155,10 +155,12 @@ def _end_if_lost(
     if closed.is_set():
         return
     if states and states[-1].id == run.state_id:
-        if len(states) == 1 or not states[-2].is_final():
+        # several processes of a run may have been starting
+        while states and states[-1].is_running():
+            states.pop()
+        if not states or not states[-1].is_final():
             return
         # it was cancelled or given up while this process was starting, which Prefect lets it do
-        states.pop()
         end: State[Any] = State(**states[-1].model_dump(include={"type", "name", "message"}))
         client.set_flow_run_state(run.id, end, force=True)
     state = states[-1] if states else None
