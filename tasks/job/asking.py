@@ -20,7 +20,7 @@ from tasks.inference.model_version import least_score
 from tasks.job.observer import SILENT, Observer
 from tasks.job.shared_client import SharedClient
 from tasks.planning.plan import Plan
-from tasks.results.answers import AnswerKeeper
+from tasks.results.answer_keeper import AnswerKeeper
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.tile_results import Outcome, TileResults, gather
 from tasks.settings import settings

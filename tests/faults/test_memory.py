@@ -168,7 +168,7 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
     from tasks.merge import settle
     from tasks.request import Algorithm
     from tasks.results import coverage
-    from tasks.results.answers import AnswerKeeper
+    from tasks.results.answer_keeper import AnswerKeeper
     from tasks.results.stored import RegionStore
 
     grid = Grid(side * 64, side * 64, 64, 0)
@@ -214,7 +214,7 @@ def rise_of_keeping(folder: Path, answers: int, rows: int) -> tuple[int, int]:
     import pyarrow as pa
 
     from tasks.grid.tiles import Grid
-    from tasks.results.answers import AnswerKeeper
+    from tasks.results.answer_keeper import AnswerKeeper
     from tasks.results.coverage import TileRecord, TileState
     from tasks.results.detections import BOX_COLUMNS, SCHEMA
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tasks.errors import PublishError
 from tasks.grid.tiles import Grid, Region, Tile
 from tasks.results import coverage, detections
-from tasks.results.answers import AnswerKeeper, kept_answers
+from tasks.results.answer_keeper import AnswerKeeper
+from tasks.results.answers import kept_answers
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.tile_results import Outcome, TileResults, results_of
 from tasks.storage import objects
@@ -142,7 +143,7 @@ def test_an_answer_is_stored_before_the_last_one_comes(tmp_path: Path) -> None:
 def test_small_parts_are_written_anew_and_large_ones_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.results.answers._PART_TILES", 2)
+    monkeypatch.setattr("tasks.results.answer_keeper._PART_TILES", 2)
     with AnswerKeeper(str(tmp_path), WHOLE, 0) as keeper:
         for number, tile in enumerate(TILES[:7], start=1):
             keeper.add([answer(tile, 0.5)])

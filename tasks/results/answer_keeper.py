@@ -1,0 +1,153 @@
+"""Stores what the model answers while it comes in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Self, TypeVar
+
+from tasks.errors import PublishError
+from tasks.grid.tiles import Region
+from tasks.results.answer_parts import decode, encode, names_of_attempt
+from tasks.results.tile_results import Outcome, TileResults, gather, results_of
+from tasks.storage import objects
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_SHORTEST, _LONGEST = 0.25, 20.0  # seconds between two writes, if the store takes them
+_SHARE = 0.05  # of a processor that storing may take
+_LONGEST_OUTAGE = 600.0  # seconds for which no tile is asked for, as nothing can be stored
+_PART_BYTES, _PART_TILES = 1 << 20, 4096  # a part of so many is not written again
+
+
+class AnswerKeeper:
+    """Stores the answers to an attempt at a region while they come in; a context manager.
+
+    They are stored about four times a second, so that an attempt that is killed loses few more
+    answers than those in flight. While a part is small, it is written anew with what has come
+    since.
+
+    Attributes:
+        bytes: Size of the detections that were added.
+    """
+
+    def __init__(self, folder: str, region: Region, least_score: float) -> None:
+        """Store nothing yet.
+
+        Args:
+            folder: Folder or s3:// prefix of the kept answers to a question.
+            region: The region whose tiles are asked for.
+            least_score: The score from which on the model's detections are complete.
+        """
+        self.bytes = 0
+        self._folder = folder
+        self._names = names_of_attempt(region, least_score)
+        self._name = next(self._names)  # of the part that is still written anew
+        self._lock = Lock()
+        self._waiting: list[Outcome] = []
+        self._part: list[TileResults] = []  # of the part that is still written anew
+        self._stored = True  # whether all of it is stored
+        self._whole: list[str] = []  # names of the parts before
+        self._ended, self._storing = Event(), Event()
+        self._error: PublishError | None = None  # of the last try to store
+        self._thread = Thread(target=self._store_as_they_come, name="answers", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin to store, with a part that has no tile yet.
+
+        Raises:
+            PublishError: It cannot be stored.
+        """
+        self._write()
+        self._storing.set()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Store what is not stored yet; of an attempt without an outcome, nothing is left.
+
+        Raises:
+            PublishError: It cannot be stored; after another error, that is only logged.
+        """
+        self._ended.set()
+        self._thread.join()
+        try:
+            self._store()
+            if not self._whole and not any(len(each.ledger) for each in self._part):
+                objects.remove_object(objects.join(self._folder, self._name))
+        except PublishError:
+            if error is None:
+                raise
+            logger.warning("The last answers are lost", exc_info=True)
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Take the outcomes of tiles, in any thread."""
+        with self._lock:
+            self._waiting += outcomes
+            for outcome in outcomes:
+                if outcome.detections is not None:
+                    self.bytes += outcome.detections.nbytes
+
+    def before_asking(self, tiles: Iterable[T]) -> Iterator[T]:
+        """Pass tiles on; while answers cannot be stored, wait, as they might be paid for again.
+
+        Raises:
+            PublishError: They could not be stored for ten minutes.
+        """
+        for tile in tiles:
+            if not self._storing.wait(_LONGEST_OUTAGE) and self._error:
+                raise self._error
+            yield tile
+
+    def results(self) -> TileResults:
+        """All that was added, once the context is left.
+
+        Raises:
+            PublishError: A part cannot be read.
+        """
+        whole = (decode(objects.get(objects.join(self._folder, name))) for name in self._whole)
+        return gather([*whole, *self._part])
+
+    def _store_as_they_come(self) -> None:
+        pause = _SHORTEST
+        while not self._ended.wait(pause):
+            began = time.thread_time()
+            try:
+                self._store()
+                self._storing.set()
+            except PublishError as error:
+                logger.warning("No tile is asked for until answers can be stored: %s", error)
+                self._error = error
+                self._storing.clear()
+            pause = min(max(_SHORTEST, (time.thread_time() - began) / _SHARE), _LONGEST)
+
+    def _store(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._part.append(results_of(waiting))
+            self._stored = False
+        if self._stored:
+            return
+        self._write()
+
+    def _write(self) -> None:
+        """Write the part, with what has come since it was written last."""
+        results = gather(self._part)
+        self._part = [results]
+        body = encode(results)
+        objects.put(objects.join(self._folder, self._name), body)
+        self._stored = True
+        if len(body) > _PART_BYTES or len(results.ledger) > _PART_TILES:
+            self._whole.append(self._name)
+            self._name, self._part = next(self._names), []

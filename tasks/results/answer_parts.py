@@ -1,0 +1,81 @@
+"""The parts in which answers of a model are kept: what their names say, and what they hold.
+
+A part is one object with the detections of some tiles, as the model gave them, and their lines of
+the ledger. It is stored whole or not at all, under a name of the attempt that wrote it, so that
+two attempts at a region never share one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from uuid import uuid4
+
+import pyarrow as pa
+
+from tasks.grid.tiles import Region
+from tasks.results.tile_results import TileResults
+from tasks.storage import objects
+
+NOT_A_PART = (pa.ArrowException, KeyError, OSError, TypeError, ValueError)
+"""What `decode` raises for bytes that are not a part."""
+
+_NAME = re.compile(r"(\d+)-(\d+)x(\d+)-(\d+)\.from-(.+)\.[0-9a-f]{32}\.\d+\.arrow")
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+@dataclass(frozen=True)
+class PartName:
+    """The name of a part, with what it says.
+
+    Attributes:
+        text: The name.
+        block: Tile rows and columns of the region: first row, one after the last, and so on.
+        least_score: The score from which on the model's detections are complete.
+    """
+
+    text: str
+    block: tuple[int, ...]
+    least_score: float
+
+    def meets(self, region: Region) -> bool:
+        """Whether the part may have tiles of a region."""
+        row_start, row_stop, column_start, column_stop = self.block
+        in_rows = region.row_start < row_stop and row_start < region.row_stop
+        return in_rows and region.column_start < column_stop and column_start < region.column_stop
+
+
+def names_of_attempt(region: Region, least_score: float) -> Iterator[str]:
+    """The names of the parts of a new attempt at a region, without an end."""
+    attempt = uuid4().hex
+    return (f"{region.block}.from-{least_score}.{attempt}.{number:05}.arrow" for number in count())
+
+
+def part_names(folder: str) -> Iterator[PartName]:
+    """The names of all parts in a folder or under an s3:// prefix; other objects are left out.
+
+    Raises:
+        PublishError: The store does not answer.
+    """
+    for text in objects.list_names(folder):
+        if found := _NAME.fullmatch(text):
+            *block, least_score = found.groups()
+            yield PartName(text, tuple(map(int, block)), float(least_score))
+
+
+def encode(results: TileResults) -> bytes:
+    """The bytes of a part: the ledger and the detections, each an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    for table in (results.ledger, results.detections):
+        with pa.ipc.new_stream(sink, table.schema, options=_COMPRESSED) as writer:
+            writer.write_table(table.combine_chunks())
+    return bytes(sink.getvalue())
+
+
+def decode(body: bytes) -> TileResults:
+    """The content of a part; raises one of `NOT_A_PART` for other bytes."""
+    source = pa.BufferReader(body)
+    ledger = pa.ipc.open_stream(source).read_all()
+    return TileResults(pa.ipc.open_stream(source).read_all(), ledger)
