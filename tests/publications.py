@@ -38,8 +38,14 @@ STEM = "x.tif"
 DEGREES = AffineGeoreference(Affine(1e-3, 0, 0, 0, 1e-3, 0), "EPSG:4326", (200, 100))
 
 
-def detections(count: int) -> pa.Table:
-    """Ships side by side."""
+def detections(count: int, **properties: Any) -> pa.Table:
+    """Ships side by side.
+
+    Args:
+        count: Number of ships.
+        properties: Further properties of each, as the model gave them.
+    """
+    own = {"featureClasses": [{"iri": "ship", "score": 0.5}]} | properties
     columns = {
         "tile": np.arange(count),
         "ordinal": pa.array(np.zeros(count), pa.int32()),
@@ -50,7 +56,7 @@ def detections(count: int) -> pa.Table:
         "score": np.full(count, 0.5),
         "class_name": ["ship"] * count,
         "geometry": pa.nulls(count, pa.binary()),
-        "properties": ["{}"] * count,
+        "properties": [json.dumps(own)] * count,
     }
     return pa.table(columns, schema=SCHEMA)
 

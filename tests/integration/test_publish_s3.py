@@ -15,7 +15,6 @@ import geopandas
 import numpy as np
 import pyarrow as pa
 import pytest
-from affine import Affine
 from botocore.exceptions import ClientError
 
 from tasks.aws import clients
@@ -23,39 +22,18 @@ from tasks.aws.clients import client
 from tasks.errors import PublishError, RequestError
 from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
-from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import FeatureMetadata, ImageResults, check_outputs, publish
 from tasks.publish.feature_batches import FeatureBatch, feature_batches
 from tasks.publish.kinesis import write_kinesis
 from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
-from tasks.results.detections import SCHEMA
 from tasks.settings import settings
 from tasks.storage import objects
 from tests.provenance import provenance
+from tests.publications import DEGREES, detections
 
 METADATA = FeatureMetadata(provenance())
-
-
-DEGREES = AffineGeoreference(Affine(1e-3, 0, 0, 0, 1e-3, 0), "EPSG:4326", (200, 100))
-
-
-def detections(count: int, **properties: Any) -> pa.Table:
-    own = json.dumps({"featureClasses": [{"iri": "ship", "score": 0.5}]} | properties)
-    columns = {
-        "tile": np.arange(count),
-        "ordinal": pa.array(np.zeros(count), pa.int32()),
-        "x_min": np.arange(count, dtype=float),
-        "y_min": np.zeros(count),
-        "x_max": np.arange(count) + 10.0,
-        "y_max": np.full(count, 10.0),
-        "score": np.full(count, 0.5),
-        "class_name": ["ship"] * count,
-        "geometry": pa.nulls(count, pa.binary()),
-        "properties": [own] * count,
-    }
-    return pa.table(columns, schema=SCHEMA)
 
 
 def some_features(count: int, **properties: Any) -> Iterator[FeatureBatch]:
