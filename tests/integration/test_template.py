@@ -21,6 +21,8 @@ from tasks.settings import Settings
 from tests.stacks import IMAGE, TEMPLATE, Network, Stack, make_network, make_stack
 
 ELSEWHERE = "https://prefect.example.org/api"
+HOSTS = ["models.example.org:8080", "*.inference.example.org", "10.0.0.7"]
+ROLES = [f"arn:aws:iam::123456789012:role/{name}" for name in ("Invoke", "Read")]
 KEY = "arn:aws:secretsmanager:us-east-1:000000000000:secret:prefect-key-1a2b3c"
 
 REGIONS = ("us-east-1", "us-west-2", "eu-central-1", "us-gov-west-1", "us-gov-east-1")
@@ -49,6 +51,8 @@ def guest(aws: str, network: Network) -> Stack:
         EgressCidr="10.1.0.0/16",
         AlarmEmail="watch@example.org",
         DemUri="s3://heights/world.vrt",
+        EndpointHosts=",".join(HOSTS),
+        AssumableRoleArns=",".join(ROLES),
     )
 
 
@@ -332,12 +336,25 @@ def test_alarms_monitor_resources_of_the_stack(stack: Stack, guest: Stack) -> No
     assert (subscribed["Protocol"], subscribed["Endpoint"]) == ("email", "watch@example.org")
 
 
+@pytest.mark.parametrize("process", ["image", "region"])
+def test_the_hosts_and_roles_that_requests_may_name_are_those_of_the_parameters(
+    aws: str, guest: Stack, process: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = environment(aws, guest, process)
+    for name in ("SWATH_ENDPOINT_HOSTS", "SWATH_ENDPOINT_ROLES"):
+        monkeypatch.setenv(name, variables[name])
+    listed = Settings()
+    assert listed.endpoint_hosts == HOSTS
+    assert listed.endpoint_roles == ROLES
+
+
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [
         ("IncomingPrefix", "incoming"),
         ("ReadBucketArns", "arn:aws:s3:::*"),
         ("AssumableRoleArns", "arn:aws:iam::123456789012:role/*"),
+        ("EndpointHosts", "https://models.example.org"),
         ("PrefectApiUrl", "https://prefect.example.org/api/"),
         ("WorkerSize", "256/16384"),
         ("ModelSecretArns", "arn:aws:secretsmanager:us-east-1:123456789012:secret:*"),

@@ -281,6 +281,17 @@ def test_every_variable_is_a_setting_of_swath_prefect_or_aws(
     assert not any("PASSWORD" in name or "KEY" in name for name in environment(resources, process))
 
 
+@pytest.mark.parametrize("process", ["Image", "Region"])
+def test_without_a_list_any_host_may_be_called_and_no_role_be_named(
+    resources: dict[str, Any], process: str
+) -> None:
+    variables = container(resources, process)["Environment"]
+    (hosts,) = [each["Fn::If"] for each in variables if "ENDPOINT_HOSTS" in str(each)]
+    assert (hosts[0], hosts[2]) == ("HasEndpointHosts", {"Ref": "AWS::NoValue"})
+    (roles,) = [each["Value"]["Fn::If"] for each in variables if "ENDPOINT_ROLES" in str(each)]
+    assert (roles[0], roles[2]) == ("HasRoles", "[]")
+
+
 def test_the_worker_has_every_setting_that_it_reads(resources: dict[str, Any]) -> None:
     variables = environment(resources, "Worker")
     read = {f"SWATH_{name.upper()}" for name in Settings.model_fields if name.startswith("ecs_")}
