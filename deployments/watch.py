@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from threading import Event, Thread
 
 import httpx
@@ -16,25 +18,43 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from rich.console import Console
 from rich.text import Text
 
+from flows.cancel import UNFINISHED
+from flows.restarts import has_ended
+from flows.run_records import read_pages
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _POLL_INTERVAL = 1.0  # seconds
 
 
 def image_run(client: SyncPrefectClient, job_id: str) -> FlowRun | None:
-    """The newest image run of a job, or None if there is none yet."""
-    runs = client.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=["image"])),
-        flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[f"job:{job_id}"])),
-        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+    """The image run of a job that is at work or waits; else the one that ended last.
+
+    Of several, the one that was created last; None if there is none yet.
+    """
+    flow = FlowFilter(name=FlowFilterName(any_=["image"]))
+    tags = FlowRunFilterTags(all_=[f"job:{job_id}"])
+    # a crashed run may be started again
+    types = FlowRunFilterStateType(any_=[*UNFINISHED, StateType.CRASHED])
+    unfinished = FlowRunFilter(tags=tags, state=FlowRunFilterState(type=types))
+    query = partial(client.read_flow_runs, flow_filter=flow, flow_run_filter=unfinished)
+    if live := [run for run in read_pages(query) if not has_ended(run)]:
+        return max(live, key=lambda run: run.created or _LONG_AGO)
+    ended = client.read_flow_runs(
+        flow_filter=flow,
+        flow_run_filter=FlowRunFilter(tags=tags),
+        sort=FlowRunSort.END_TIME_DESC,
         limit=1,
     )
-    return runs[0] if runs else None
+    return ended[0] if ended else None
 
 
 def progress_text(client: SyncPrefectClient, run: FlowRun) -> str | None:
