@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+
+from pydantic import TypeAdapter, ValidationError
 
 from tasks.grid.tiles import Region
 from tasks.job.kept import Kept
@@ -13,6 +14,7 @@ from tasks.settings import settings
 from tasks.storage import conditional, objects
 
 _NAME = "division.json"
+_REGIONS = TypeAdapter(list[Region])
 
 
 def lasting_division(
@@ -36,9 +38,19 @@ def lasting_division(
         return divide_into_regions(plan, region_rows, throughput)
     folder = kept.regions(plan.request).folder  # its name depends on the region of interest
     uri = objects.join(folder, _NAME)
-    if _NAME not in objects.list_names(folder):
-        regions = divide_into_regions(plan, None, throughput)
-        body = json.dumps([region.model_dump() for region in regions]).encode()
-        if len(regions) == 1 or conditional.put_new(uri, body):
-            return regions
-    return [Region.model_validate(region) for region in json.loads(objects.get(uri))]
+    found = conditional.read(uri) if _NAME in objects.list_names(folder) else None
+    if found and (earlier := _parse(found[0])):
+        return earlier
+    regions = divide_into_regions(plan, None, throughput)
+    body = _REGIONS.dump_json(regions)
+    if len(regions) == 1 or conditional.put_if(uri, body, found and found[1]):
+        return regions
+    return _parse(objects.get(uri)) or regions
+
+
+def _parse(body: bytes) -> list[Region]:
+    """A division from its text; empty if the text is not one."""
+    try:
+        return _REGIONS.validate_json(body)
+    except ValidationError:
+        return []

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_GONE = "what its region had come to is gone from the store of answers, and its answer too"
 _NOT_ASKED = "the model was not asked for it, as only kept answers were to be used: redrive the job"
 
 Merge = Callable[[pa.Table, Algorithm, Grid, pa.Table], pa.Table]
@@ -170,11 +171,14 @@ def finish_image(
     Raises:
         PublishError: The results cannot be published.
     """
+    store = kept.regions(plan.request)
+    stored = store.latest(regions)
+    lost = {region.index: _GONE for region in regions if region.index not in stored} | {**lost}
     for region in regions:
         if region.index in lost:
             _settle_lost(plan, region, kept, lost[region.index])
-    store = kept.regions(plan.request)
-    stored = store.latest(regions)
+    if lost:
+        stored = store.latest(regions)
     ledgers = [
         store.ledger(stored[region.index])
         if region.index in stored

@@ -11,6 +11,7 @@ the model with its parameters. The merge is what the results of regions depend o
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ from tasks.request import Request
 from tasks.results.answers import least_score_kept
 from tasks.results.stored import RegionStore
 from tasks.storage import conditional, objects
+
+logger = logging.getLogger(__name__)
 
 _QUESTION = "question.json"
 
@@ -98,7 +101,11 @@ def kept_without_asking(plan: Plan) -> Kept:
         folder = objects.join(_folder(plan), name)
         if _QUESTION not in objects.list_names(folder):
             continue
-        kept = json.loads(objects.get(objects.join(folder, _QUESTION)))
+        try:
+            kept = json.loads(objects.get(objects.join(folder, _QUESTION)))
+        except ValueError as error:
+            logger.warning("%s/%s cannot be read: %s", folder, _QUESTION, error)
+            continue
         if _without_version(kept["question"]) == _without_version(_question(plan)):
             found.append((kept["since"], folder))
     if not found:

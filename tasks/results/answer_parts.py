@@ -16,6 +16,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from tasks.grid.tiles import Region
+from tasks.results import coverage, detections
 from tasks.results.tile_results import TileResults
 from tasks.storage import objects
 
@@ -23,6 +24,7 @@ NOT_A_PART = (pa.ArrowException, KeyError, OSError, TypeError, ValueError)
 """What `decode` raises for bytes that are not a part."""
 
 _NAME = re.compile(r"(\d+)-(\d+)x(\d+)-(\d+)\.from-(.+)\.[0-9a-f]{32}\.\d+\.arrow")
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow IPC stream
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -76,6 +78,10 @@ def encode(results: TileResults) -> bytes:
 
 def decode(body: bytes) -> TileResults:
     """The content of a part; raises one of `NOT_A_PART` for other bytes."""
+    if not body.endswith(_END):  # Arrow reads a stream that is cut between two batches as whole
+        raise ValueError("it is cut off")
     source = pa.BufferReader(body)
-    ledger = pa.ipc.open_stream(source).read_all()
-    return TileResults(pa.ipc.open_stream(source).read_all(), ledger)
+    ledger, table = (pa.ipc.open_stream(source).read_all() for _ in range(2))
+    if (ledger.schema, table.schema) != (coverage.SCHEMA, detections.SCHEMA):
+        raise ValueError("it has other columns, as of another version of Swath")
+    return TileResults(table, ledger)

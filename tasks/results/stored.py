@@ -7,8 +7,10 @@ attempts are never mixed, even if one of the two was thought dead.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from uuid import uuid4
@@ -24,7 +26,10 @@ from tasks.results import coverage, detections
 from tasks.results.coverage import TileState
 from tasks.storage import conditional, objects
 
+logger = logging.getLogger(__name__)
+
 _NAME = re.compile(r"(\d+-\d+x\d+-\d+)\.(\d+)\.json")
+_PARTS = ("decided", "deferred", "ledger")
 
 
 class StoredRegion(BaseModel):
@@ -49,6 +54,20 @@ class StoredRegion(BaseModel):
         """Whether no tile failed."""
         return self.tiles[TileState.FAILED] == 0
 
+    @property
+    def block(self) -> str:
+        """Tile rows and columns of the region, as in the names of its files."""
+        return self.parts.partition(".")[0]
+
+    @property
+    def text(self) -> bytes:
+        """It as JSON, as it is stored."""
+        return self.model_dump_json().encode()
+
+    def file(self, part: str) -> str:
+        """The name of one of its files."""
+        return f"{self.parts}.{part}.parquet"
+
 
 @dataclass(frozen=True)
 class RegionStore:
@@ -65,18 +84,22 @@ class RegionStore:
     def latest(self, regions: Sequence[Region]) -> dict[int, StoredRegion]:
         """What each region came to last, by its index; regions that came to nothing are left out.
 
+        What cannot be read, or lacks a file, counts as nothing, and is removed.
+
         Args:
             regions: Any regions of the image.
         """
-        numbers: dict[str, int] = {}
-        for name in objects.list_names(self.folder):
+        names = set(objects.list_names(self.folder))
+        numbers: dict[str, list[int]] = defaultdict(list)
+        for name in names:
             if found := _NAME.fullmatch(name):
-                numbers[found[1]] = max(int(found[2]), numbers.get(found[1], 0))
-        return {
-            region.index: self._read(region, numbers[region.block])
+                numbers[found[1]].append(int(found[2]))
+        latest = {
+            region.index: self._last_whole(region.block, numbers[region.block], names)
             for region in regions
             if region.block in numbers
         }
+        return {index: stored for index, stored in latest.items() if stored}
 
     def save(
         self,
@@ -109,12 +132,14 @@ class RegionStore:
         objects.put(self._uri(mine, "decided"), bytes(sink.getvalue()))
         objects.put(self._uri(mine, "deferred"), _parquet(deferred))
         objects.put(self._uri(mine, "ledger"), _parquet(ledger))
-        if conditional.put_new(self._name(region, number), mine.model_dump_json().encode()):
+        if conditional.put_new(self._name(mine), mine.text):
             return mine
-        counted = self._read(region, number)
+        counted = self._read(region.block, number)
         if counted != mine:  # it is equal if only the answer of the store was lost
-            for part in ("decided", "deferred", "ledger"):
+            for part in _PARTS:
                 objects.remove_object(self._uri(mine, part))
+        if counted is None:
+            raise PublishError(f"{self._name(mine)} is not stored: it changed meanwhile.")
         return counted
 
     def ledger(self, stored: StoredRegion) -> pa.Table:
@@ -124,29 +149,54 @@ class RegionStore:
     def load(self, stored: StoredRegion, part: str) -> pa.Table:
         """A file of a region: `decided`, `deferred` or `ledger`."""
         uri = self._uri(stored, part)
+        found = conditional.read(uri)
         try:
-            return pq.read_table(pa.BufferReader(objects.get(uri)))
+            if found is None:
+                raise FileNotFoundError("it is gone")
+            return pq.read_table(pa.BufferReader(found[0]))
         except (OSError, pa.ArrowException) as error:
+            self._withdraw(self._name(stored), stored.text)
             raise PublishError(
                 f"Cannot read {uri}, the stored results of a region: {error}. Send the request "
-                "again."
+                "again: they are made anew of the answers that are kept."
             ) from error
 
-    def _read(self, region: Region, number: int) -> StoredRegion:
-        name = self._name(region, number)
+    def _last_whole(
+        self, block: str, numbers: Sequence[int], names: Collection[str]
+    ) -> StoredRegion | None:
+        """What a region came to in the last attempt all of whose files are there."""
+        for number in sorted(numbers, reverse=True):
+            if stored := self._read(block, number):
+                unlisted = [part for part in _PARTS if stored.file(part) not in names]
+                # a listing may lack what was written while it was made
+                if all(conditional.version_of(self._uri(stored, part)) for part in unlisted):
+                    return stored
+                self._withdraw(self._name(stored), stored.text)
+        return None
+
+    def _read(self, block: str, number: int) -> StoredRegion | None:
+        """What an attempt came to; None if that cannot be read, or is gone."""
+        name = objects.join(self.folder, _name(block, number))
+        found = conditional.read(name)
+        if found is None:
+            return None
         try:
-            return StoredRegion.model_validate_json(objects.get(name))
-        except ValidationError as error:
-            raise PublishError(
-                f"Cannot read {name}, the stored results of a region: {error}. Remove it, and send "
-                "the request again."
-            ) from error
+            return StoredRegion.model_validate_json(found[0])
+        except ValidationError:
+            self._withdraw(name, found[0])
+            return None
 
-    def _name(self, region: Region, number: int) -> str:
-        return objects.join(self.folder, f"{region.block}.{number:05}.json")
+    def _withdraw(self, name: str, text: bytes) -> None:
+        """Remove what names the files of an attempt, as it is of no use, if it is still this."""
+        found = conditional.read(name)
+        if found and found[0] == text and conditional.remove_if(name, found[1]):
+            logger.warning("%s is removed, as it, or a file that it names, is not whole", name)
+
+    def _name(self, stored: StoredRegion) -> str:
+        return objects.join(self.folder, _name(stored.block, stored.number))
 
     def _uri(self, stored: StoredRegion, part: str) -> str:
-        return objects.join(self.folder, f"{stored.parts}.{part}.parquet")
+        return objects.join(self.folder, stored.file(part))
 
 
 @dataclass(frozen=True)
@@ -190,6 +240,10 @@ class StoredResults:
 
     def _load(self, region: Region, part: str) -> pa.Table:
         return self.store.load(self.stored[region.index], part)
+
+
+def _name(block: str, number: int) -> str:
+    return f"{block}.{number:05}.json"
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -55,3 +55,12 @@ def test_another_region_of_interest_has_a_division_of_its_own(scene: Path) -> No
     whole = divided(scene, SLOW)
     assert divided(scene, SLOW, regionOfInterest=corner(scene)) != whole
     assert divided(scene, FAST) == whole
+
+
+def test_a_division_that_is_damaged_is_made_anew_and_lasts(scene: Path) -> None:
+    divided(scene, SLOW)
+    (damaged,) = scene.parent.glob("work/jobs/*/*/*/*/division.json")
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    anew = divided(scene, Throughput(500.0))
+    assert len(anew) > 1
+    assert divided(scene, SLOW) == anew
