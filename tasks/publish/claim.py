@@ -8,7 +8,8 @@ files between those of its successor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,11 +21,12 @@ from tasks.publish.manifest import MANIFEST, Manifest, ManifestState, PublishedF
 from tasks.publish.outputs import file_uri
 from tasks.publish.provenance import Provenance
 from tasks.request import FileOutput, S3Output
-from tasks.settings import ForeignResults
+from tasks.settings import ForeignResults, settings
 from tasks.storage import conditional
 from tasks.storage.conditional import Version
 from tasks.storage.parts import remove_abandoned
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds between two tries
 _MAX_STEM = 230  # bytes; file systems take 255 for a name with its ending
 
 
@@ -83,12 +85,15 @@ class Claim:
             PublishError: It cannot be written, or the claim is lost.
         """
         uri = self.names.files[kind]
-        while True:
+
+        def put() -> bool:
             version = conditional.version_of(uri)
             self._check()
-            if conditional.put_if(uri, path, version):
-                self._written.append(uri)
-                return uri
+            return conditional.put_if(uri, path, version)
+
+        _until_unchanged(uri, put)
+        self._written.append(uri)
+        return uri
 
     def remove(self, kind: str) -> None:
         """Remove a file; it need not exist.
@@ -110,10 +115,12 @@ class Claim:
         """
         update = {"state": ManifestState.COMPLETE, "files": tuple(files), **counts}
         complete = self._manifest.model_copy(update=update)
-        while True:
+
+        def put() -> bool:
             self._check()
-            if conditional.put_if(self.names.manifest, complete.text, self._version):
-                return
+            return conditional.put_if(self.names.manifest, complete.text, self._version)
+
+        _until_unchanged(self.names.manifest, put)
 
     def withdraw(self) -> None:
         """Remove the files that were written, as others are missing; the claim remains."""
@@ -129,10 +136,14 @@ class Claim:
             conditional.remove_if(self.names.manifest, self._version)
 
     def _remove(self, uri: str) -> None:
-        while version := conditional.version_of(uri):
+        def remove() -> bool:
+            version = conditional.version_of(uri)
+            if version is None:
+                return True
             self._check()
-            if conditional.remove_if(uri, version):
-                return
+            return conditional.remove_if(uri, version)
+
+        _until_unchanged(uri, remove)
 
     def _check(self) -> None:
         """Check that the manifest is still that of this publication."""
@@ -187,13 +198,37 @@ def claim(
 
 def _take(names: FileNames, manifest: Manifest, foreign: ForeignResults) -> Claim | None:
     """Write the manifest as a claim; None if it belongs to another job."""
-    while True:
+    taken: Claim | None = None
+
+    def take() -> bool:
+        nonlocal taken
         found = conditional.read(names.manifest)
         version = found[1] if found else None
         owner = Manifest.parse(found[0]) if found else None
         if owner and owner.publication == manifest.publication:  # its answer was lost
-            return Claim(names, manifest, version)
-        if owner and owner.job != manifest.job and foreign is ForeignResults.VERSION:
-            return None
-        if conditional.put_if(names.manifest, manifest.text, version):
-            return Claim(names, manifest, None)
+            taken = Claim(names, manifest, version)
+        elif owner and owner.job != manifest.job and foreign is ForeignResults.VERSION:
+            return True
+        elif conditional.put_if(names.manifest, manifest.text, version):
+            taken = Claim(names, manifest, None)
+        return taken is not None
+
+    _until_unchanged(names.manifest, take)
+    return taken
+
+
+def _until_unchanged(uri: str, change: Callable[[], bool]) -> None:
+    """Repeat a conditional change of an object until nobody else changed it meanwhile.
+
+    Raises:
+        PublishError: For `SWATH_STORAGE_PATIENCE`, the store said each time that somebody had.
+    """
+    end, pause = time.monotonic() + settings().storage_patience, _FIRST_PAUSE
+    while not change():
+        if time.monotonic() > end:
+            raise PublishError(
+                f"Cannot change {uri}: the store says each time that it has changed meanwhile. Do "
+                "not publish to it from elsewhere; a store other than S3 must support If-Match."
+            )
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
