@@ -49,7 +49,7 @@ app = App(
     default_parameter=Parameter(negative=()),
 )
 app.command(models)
-app.command(jobs, name="*")
+app.update(jobs)
 
 
 @app.command(sort_key=7)

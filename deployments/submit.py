@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from urllib.parse import quote
@@ -46,13 +47,13 @@ def submit(path: Path, console: Console, *, wait: bool = False) -> int:
         raise RequestError(f"{path}: the file cannot be read: {error}") from error
     request = Request.parse(body)
     message_id = send(os.environ["SWATH_QUEUE_URL"], body)
-    console.print(
-        f"{request.job_id}: {len(request.image_urls)} image(s) on the queue, message {message_id}",
-        soft_wrap=True,
-    )
+    job, number = request.job_id, len(request.image_urls)
+    images = "1 image" if number == 1 else f"{number} images"
+    console.print(f"{job}: {images} on the queue, message {message_id}", soft_wrap=True)
     if stack is not None:
-        tag = quote(f"job:{request.job_id}", safe="")
-        console.print(f"Follow it at {stack.ui_url}/runs?tag={tag}", soft_wrap=True)
+        at = f"{stack.ui_url}/runs?tag={quote(f'job:{job}', safe='')}"
+        command = f"swath status {shlex.quote(job)} --watch"
+        console.print(f"Once received, follow it at {at} or with: {command}", soft_wrap=True)
     if server is None:
         return 0
 

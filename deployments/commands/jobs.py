@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from deployments.console import console
 from deployments.run.merging import MergingOptions
@@ -40,7 +41,7 @@ def list_jobs(
         tuple[Status, ...],
         Parameter(help="Only jobs with this status. May be repeated.", show_default=False),
     ] = (),
-    limit: Annotated[int, Parameter(help="Number of jobs, at most.")] = 20,
+    limit: Annotated[int, Parameter(help="Number of jobs, at most.", validator=Number(gte=1))] = 20,
     json: AsJson = False,
     watch: Annotated[Watch, Parameter(help="Go on until Ctrl-C.")] = False,
 ) -> int:
@@ -51,9 +52,10 @@ def list_jobs(
     return 0
 
 
-@jobs.command(sort_key=9)
+@jobs.command(sort_key=9, usage="Usage: swath status JOB [IMAGE] [OPTIONS]")
 def status(
     job: Job,
+    image: Image = None,
     /,
     *,
     json: AsJson = False,
@@ -67,10 +69,10 @@ def status(
     """Show where each image of a job stands, why tiles failed, and where the results are."""
     from deployments.jobs.status import show_status
 
-    return show_status(job, console, json=json, watch=watch)
+    return show_status(job, image, console, json=json, watch=watch)
 
 
-@jobs.command(sort_key=10)
+@jobs.command(sort_key=10, usage="Usage: swath cancel JOB [IMAGE]")
 def cancel(job: Job, image: Image = None, /) -> int:
     """Cancel the images of a job that wait or are at work."""
     from deployments.jobs.cancellation import cancel_job
@@ -78,7 +80,7 @@ def cancel(job: Job, image: Image = None, /) -> int:
     return cancel_job(job, image, console)
 
 
-@jobs.command(sort_key=11)
+@jobs.command(sort_key=11, usage="Usage: swath redrive JOB [IMAGE] [OPTIONS]")
 def redrive(job: Job, image: Image = None, /, *, wait: Wait = False) -> int:
     """Run the images of a job again that ended without SUCCESS.
 
@@ -89,7 +91,7 @@ def redrive(job: Job, image: Image = None, /, *, wait: Wait = False) -> int:
     return redrive(job, image, console, wait=wait)
 
 
-@jobs.command(sort_key=12)
+@jobs.command(sort_key=12, usage="Usage: swath remerge JOB [IMAGE] [OPTIONS]")
 def remerge(
     job: Job,
     image: Image = None,
@@ -100,7 +102,8 @@ def remerge(
 ) -> int:
     """Filter, merge and publish the answers of a job again, without calling the model.
 
-    Options that are not given stay as they were in the job.
+    Options that are not given stay as they were in the job. The defaults below are those of a job
+    that gave none, and those after another --merge.
     """
     from deployments.jobs.changes import with_merging
     from deployments.jobs.rerun import run_without_calls
@@ -109,7 +112,7 @@ def remerge(
     return run_without_calls(job, image, change, console, wait=wait)
 
 
-@jobs.command(sort_key=13)
+@jobs.command(sort_key=13, usage="Usage: swath publish JOB [IMAGE] [OPTIONS]")
 def publish(
     job: Job,
     image: Image = None,

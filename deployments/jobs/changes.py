@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deployments.run.merging import MergingOptions
+from tasks.errors import RequestError
 
 _SCORES = ("skipBoxThreshold", "classThresholds")  # both are given by --conf
 _OF_THE_KIND = ("iouThreshold", "method", "sigma")  # whose defaults depend on the algorithm
@@ -46,10 +47,15 @@ def with_formats(request: Mapping[str, Any], formats: Sequence[str]) -> dict[str
         request: The message as JSON.
         formats: Names of formats, or several in one text, separated by commas; none to keep those
             of the message.
+
+    Raises:
+        RequestError: The texts name no format.
     """
     names = [name.strip() for text in formats for name in text.split(",") if name.strip()]
-    if not names:
+    if not formats:
         return dict(request)
+    if not names:
+        raise RequestError("--formats: names no format; give geojson,parquet, or leave it out.")
     outputs = [
         output if output["type"] == "Kinesis" else output | {"formats": names}
         for output in request["outputs"]

@@ -13,7 +13,7 @@ from deployments.jobs.connection import connect_or_say
 from deployments.jobs.reading import Job, read_jobs
 from deployments.jobs.screen import View, show
 
-_HEADER = ("JOB", "IMAGES", "STATUS", "DONE", "FEATURES", "FAILED TILES", "CHANGED")
+_HEADER = ("JOB", "IMAGES", "STATUS", "DONE", "FEATURES", "FAILED TILES", "CHANGED (UTC)")
 
 
 def list_jobs(
@@ -76,7 +76,7 @@ def _row(job: Job) -> tuple[str, ...]:
 
 
 def _when(moment: datetime | None) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else "–"
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else "–"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -6,6 +6,7 @@ import json as json_text
 
 from rich.console import Console
 
+from deployments.jobs.choice import chosen
 from deployments.jobs.connection import connect_or_say
 from deployments.jobs.image_status import ImageStatus
 from deployments.jobs.reading import Job, read_jobs
@@ -14,16 +15,20 @@ from deployments.run.command import EXIT
 from tasks.errors import RequestError
 from tasks.records.record import CANCELLED
 from tasks.reporting.status import JobStatus
+from tasks.reporting.summary import WHY
 from tasks.settings import settings
 
 _MOST_REASONS = 5  # shown of an image
 
 
-def show_status(job_id: str, console: Console, *, json: bool = False, watch: bool = False) -> int:
+def show_status(
+    job_id: str, image: str | None, console: Console, *, json: bool = False, watch: bool = False
+) -> int:
     """Print where each image of a job stands.
 
     Args:
         job_id: The job.
+        image: One of its images, by URL or by file name; None for all.
         console: Where messages are printed.
         json: Whether to print a JSON object.
         watch: Whether to go on until all images have ended.
@@ -32,14 +37,16 @@ def show_status(job_id: str, console: Console, *, json: bool = False, watch: boo
         The exit status: 0; with `watch`, that of `swath run` for the outcome.
 
     Raises:
-        RequestError: There is no such job.
+        RequestError: There is no such job, or no such image in it.
         SwathError: Neither Prefect nor the records can be read.
     """
     live = connect_or_say(console)
     jobs: list[Job] = []
 
     def look() -> View:
-        jobs[:] = [read_job(job_id, console, live=live)]
+        job = read_job(job_id, console, live=live)
+        urls = chosen(image, [each.image for each in job.images])
+        jobs[:] = [Job(job_id, [each for each in job.images if each.image in urls])]
         text = json_text.dumps(_fields(jobs[0])) if json else "\n".join(_lines(jobs[0]))
         return View(text, jobs[0].ended)
 
@@ -80,7 +87,8 @@ def _fields(job: Job) -> dict[str, object]:
 
 def _lines(job: Job) -> list[str]:
     counts = ", ".join(f"{number} {status}" for status, number in job.counts.items())
-    lines = [f"{job.job_id}: {job.status}, {int(100 * job.done)} % done; images: {counts}"]
+    done = "" if job.ended else f", {int(100 * job.done)} % done"
+    lines = [f"{job.job_id}: {job.status}{done}; images: {counts}"]
     for image in job.images:
         lines += _image_lines(image)
     return lines
@@ -88,7 +96,7 @@ def _lines(job: Job) -> list[str]:
 
 def _image_lines(image: ImageStatus) -> list[str]:
     head = f"{image.image}  {image.status}"
-    text = [image.text] if image.text else []
+    text = [_without_reason(image)] if image.text else []
     if image.tiles is not None and image.done is None:
         text.append(f"{image.tiles} tiles")
     lines = [": ".join([head, "; ".join(text)]) if text else head]
@@ -98,3 +106,9 @@ def _image_lines(image: ImageStatus) -> list[str]:
         lines.append(f"    {sum(tiles for _, tiles in more)} tiles failed for other reasons")
     lines += [f"    {uri}" for uri in image.outputs.values()]
     return lines
+
+
+def _without_reason(image: ImageStatus) -> str:
+    """The outcome without the most frequent reason, which has a line of its own."""
+    why = f", {WHY}{image.reasons[0][0]}" if image.reasons else ""
+    return image.text.replace(why, "", 1)

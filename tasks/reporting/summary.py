@@ -19,6 +19,9 @@ from tasks.results.coverage import TileState
 MAX_REASONS = 10
 """Reasons of failure of which tiles are listed in a summary."""
 
+WHY = "most often because: "
+"""What the outcome in one line has before the most frequent reason."""
+
 _MAX_TILES = 3  # listed for each reason
 
 
@@ -104,12 +107,11 @@ class Summary(BaseModel):
         features = "1 feature" if self.features == 1 else f"{self.features} features"
         parts = [features, f"{percent(self.covered)} of the area covered"]
         if self.reasons:
-            why = f"most often because: {self.reasons[0][0]}"
-            parts.append(f"{self.failed_text}, {why}")
+            parts.append(f"{self.failed_text}, {WHY}{self.reasons[0][0]}")
         if self.rejected:
             parts.append(f"{self.rejected} invalid features left out")
         if self.rejections:
-            parts[-1] += f", most often because: {self.rejections[0][0]}"
+            parts[-1] += f", {WHY}{self.rejections[0][0]}"
         if self.filtered:
             parts.append(f"{self.filtered} detections filtered out by class or score")
         if self.repaired:

@@ -6,10 +6,12 @@ import io
 import re
 
 import pytest
+from cyclopts import UnknownCommandError
 from rich.console import Console
 
 from deployments.cli import app
 from tasks.request import Request
+from tasks.request.outputs import FeatureFormat
 from tests.pages import read, rows
 
 PAGE = read("command-line")
@@ -54,6 +56,24 @@ def test_every_field_of_a_request_that_is_named_exists() -> None:
     for cells in table("option").values():
         for field in re.findall(r"`(\w+)(?:\.\w+)?`", cells[-1]):
             assert f"'{field}'" in schema
+
+
+@pytest.mark.parametrize("command", ["status", "cancel", "redrive", "remerge", "publish"])
+def test_the_commands_for_one_job_take_one_of_its_images(command: str) -> None:
+    sink = io.StringIO()
+    app.help_print([command], console=Console(file=sink, width=80))
+    assert sink.getvalue().startswith(f"Usage: swath {command} JOB [IMAGE]")
+
+
+def test_a_command_that_is_misspelt_is_answered_with_the_one_that_is_meant() -> None:
+    with pytest.raises(UnknownCommandError, match='Did you mean "status"'):
+        app.parse_args(["stauts"], exit_on_error=False, print_error=False)
+
+
+def test_the_formats_that_the_page_of_jobs_names_exist() -> None:
+    named = re.findall(r"--formats ([\w,]+)", read("jobs"))
+    assert named
+    assert {name for text in named for name in text.split(",")} <= set(FeatureFormat)
 
 
 @pytest.mark.parametrize("command", ["run", "plan", "submit", "up", "demo", "schema"])

@@ -60,9 +60,11 @@ def test_formats_are_those_of_every_output_of_files() -> None:
     file, stream = {"type": "File", "path": "/a"}, {"type": "Kinesis", "stream": "s"}
     request = {"outputs": [file, stream]}
     assert with_formats(request, ()) == request
-    changed = with_formats(request, ("geojson, parquet", "flatgeobuf"))
-    formats = ["geojson", "parquet", "flatgeobuf"]
+    changed = with_formats(request, ("geojson,", "parquet"))
+    formats = ["geojson", "parquet"]
     assert changed == {"outputs": [file | {"formats": formats}, stream]}
+    with pytest.raises(RequestError, match="--formats: names no format; give geojson,parquet"):
+        with_formats(request, (",",))
 
 
 def test_an_image_is_named_by_its_url_or_its_file_name() -> None:
