@@ -39,6 +39,7 @@ from tasks.records.record import CANCELLED
 _MOST_RUNS = 2000  # to look at for all jobs
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _AT_A_TIME = 100  # progress artifacts in one question
+_BY_WORKER = "Flow run was cancelled successfully."  # a worker's message, which says nothing more
 _WAITS = {
     "AwaitingConcurrencySlot": "waits until fewer images run",
     "AwaitingRetry": "is to be started again",
@@ -177,7 +178,7 @@ def _status(run: FlowRun) -> tuple[str, str]:
     if state.is_cancelling():
         return CANCELLING, ""
     if state.is_cancelled():
-        return CANCELLED, state.message or ""
+        return CANCELLED, "" if state.message == _BY_WORKER else state.message or ""
     if not state.is_final():
         return RUNNING, ""
     return status_of(state), state.message or state.name or ""

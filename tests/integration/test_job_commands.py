@@ -109,6 +109,8 @@ def test_the_reasons_of_failed_tiles_are_shown(
     assert told.stderr.startswith("No Prefect server is named")
     assert f"{job}: PARTIAL" in told.stdout
     assert "2 tiles failed: " in told.stdout
+    one = swath(chain, "status", job, IMAGE)
+    assert (one.returncode, one.stdout) == (0, told.stdout)
     (found,) = [
         each for each in json.loads(swath(chain, "jobs", "--json").stdout) if each["job_id"] == job
     ]
@@ -199,6 +201,7 @@ def test_images_at_work_and_images_that_wait_are_cancelled(
     watched = swath(chain, "status", job, "--watch")
     assert watched.returncode == 1
     assert f"{job}: CANCELLED; images: 4 CANCELLED" in watched.stdout
+    assert "Flow run" not in watched.stdout  # words of Prefect
     again = swath(chain, "cancel", job)
     assert (again.returncode, again.stderr) == (
         0,
