@@ -104,10 +104,19 @@ class Chain(ChainJobs):
 
     def start_worker(self, **variables: str) -> None:
         """Start the worker and wait until it polls; its runs have these variables too."""
+        self.begin_worker(**variables)
+        self.await_worker()
+
+    def begin_worker(self, **variables: str) -> None:
+        """Start the worker without waiting."""
         assert self._worker is None
         self._worker = pool.start_worker(
             self.processes, self.server, self.folder, self.environment() | variables
         )
+
+    def await_worker(self) -> None:
+        """Wait until the worker polls."""
+        assert self._worker is not None
         self._worker.wait_until(lambda: pool.worker_online(self.server), timeout=300)
 
     def kill_worker(self) -> None:
@@ -174,8 +183,9 @@ def running_chain(folder: Path, **variables: str) -> Iterator[Chain]:
             resources=resources,
             variables=given,
         )
-        chain.start_worker()
+        chain.begin_worker()
         chain.deploy()
+        chain.await_worker()
         yield chain
 
 

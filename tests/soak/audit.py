@@ -9,14 +9,17 @@ from typing import Any
 
 from tasks.results.coverage import TileState
 from tests.soak.calls import Call
-from tests.soak.drawing import FaultKind
+from tests.soak.drawing import KILLS_IMAGES, FaultKind
 from tests.soak.expected import Result
 
 ENDS = {"SUCCESS", "PARTIAL", "FAILED"}
 """The statuses that end a job."""
 
-_WITHOUT_S3 = {FaultKind.AWS_STOPPED, FaultKind.S3_FAILING}
+_WITHOUT_S3 = {FaultKind.AWS_STOPPED, FaultKind.S3_FAILING, FaultKind.STORAGE_DENIED}
 _GRACE = 5.0  # seconds that storing answers may take on a busy machine
+_FROZEN = {FaultKind.REGION_FROZEN, FaultKind.IMAGE_FROZEN}
+_AWAKE = 10.0  # seconds in which a process that goes on learns that it has lost its run
+_ATTEMPTS = 3  # of an image: SWATH_IMAGE_ATTEMPTS
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Hit:
         text: What it hit.
         began: When, in seconds since 1970.
         ended: When it was over; the same if it did not last.
-        jobs: The jobs of the runs that were killed.
+        jobs: The jobs of the runs that it hit.
     """
 
     kind: FaultKind
@@ -74,15 +77,42 @@ def repeated_calls(
 def _may_have_lost(
     hit: Hit, before: Call, again: Call, hits: Sequence[Hit], storing_interval: float
 ) -> bool:
-    """Whether a kill explains that an answer had to be asked for again."""
-    if before.began > hit.ended or again.ended < hit.ended:
+    """Whether a fault that hit runs explains that an answer had to be asked for again."""
+    awake = hit.ended + _AWAKE if hit.kind in _FROZEN else hit.ended
+    if before.began > awake or again.ended < hit.began:
         return False
     away = sum(
-        max(0.0, min(other.ended, hit.ended) - max(other.began, before.ended))
+        max(0.0, min(other.ended, hit.began) - max(other.began, before.ended))
         for other in hits
         if other.kind in _WITHOUT_S3
     )
-    return hit.ended - before.ended - away <= storing_interval + _GRACE
+    return hit.began - before.ended - away <= storing_interval + _GRACE
+
+
+def failures(
+    name: str, job: str, told: Sequence[str], fault_free: Result, hits: Sequence[Hit]
+) -> Iterator[str]:
+    """Ends as FAILED that no fault explains.
+
+    A job may fail while there is no bucket for its results, if it is cancelled, and if the runs of
+    its images ended too often.
+
+    Args:
+        name: The image, for the message.
+        job: Its job.
+        told: Its statuses.
+        fault_free: What it should be.
+        hits: The faults.
+    """
+    if "FAILED" not in told or fault_free.status == "FAILED":
+        return
+    kinds = [hit.kind for hit in hits if job in hit.jobs]
+    if (
+        FaultKind.CANCELLED not in kinds
+        and all(hit.kind is not FaultKind.BUCKET_MISSING for hit in hits)
+        and sum(kind in KILLS_IMAGES for kind in kinds) < _ATTEMPTS
+    ):
+        yield f"{name}: FAILED, and no fault explains it: {told}, hit by {kinds}"
 
 
 def statuses(name: str, told: Sequence[str], sent: int) -> Iterator[str]:

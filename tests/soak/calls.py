@@ -47,12 +47,16 @@ class Calls:
         self._lock = Lock()
         self._calls: list[Call] = []
         self._tiles: set[str] = set()
-        self._status, self._trouble_ends = 0, 0.0
+        self._status: int | None = None
+        self._trouble_ends = 0.0
 
     def __call__(self, call: faulty_proxy.Call, forward: Forward) -> Answer:
         """The answer to a call, which is written down before it is sent."""
         began, tile = time.time(), digest(call.body)
-        if began < self._trouble_ends:
+        if began < self._trouble_ends and self._status is None:
+            time.sleep(self._trouble_ends - began)
+            answer = forward()
+        elif began < self._trouble_ends and self._status is not None:
             answer = Answer(self._status, b"it is a test", {"Retry-After": "1"})
         elif tile in self._refused:
             answer = Answer(422, b"it is a test")
@@ -65,8 +69,8 @@ class Calls:
             self._tiles |= {tile} if paid else set()
         return answer
 
-    def trouble(self, status: int, seconds: float) -> None:
-        """Answer every call with a status for some seconds."""
+    def trouble(self, status: int | None, seconds: float) -> None:
+        """For some seconds, answer every call with a status; with None, hold all until then."""
         self._status, self._trouble_ends = status, time.time() + seconds
 
     @property

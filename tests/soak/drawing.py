@@ -29,25 +29,45 @@ class FaultKind(StrEnum):
     WORKER_KILLED = "kill -9 of the worker with all its runs"
     STACK_WORKER_KILLED = "kill -9 of the worker with all its runs, which `swath up` replaces"
     SENSOR_KILLED = "kill -9 of the sensor"
+    TERMINATED = "SIGTERM to a run of a region, of an image or of the sensor"
+    REGION_FROZEN = "SIGSTOP of a region's run, and SIGCONT when it counts as dead"
+    IMAGE_FROZEN = "SIGSTOP of an image's run, and SIGCONT when it counts as dead"
+    CANCELLED = "`swath cancel` of a job, and `swath redrive`"
+    SENT_AGAIN = "a message is sent again"
     THROTTLED = "the models answer 429"
     UNAVAILABLE = "the models answer 503"
     BROKEN = "the models answer 500"
+    SLOW = "the models hold their answers"
     PREFECT_STOPPED = "Prefect's server is stopped"
     AWS_STOPPED = "SQS, SNS and S3 do not answer"
     S3_FAILING = "S3 answers 503"
+    STORAGE_DENIED = "S3 answers 403 for kept answers and results"
+    BUCKET_MISSING = "the bucket for results does not exist"
     SNS_REFUSING = "SNS refuses every status"
-    SENT_AGAIN = "a message is sent again"
 
 
-AT_ONCE = {
-    FaultKind.REGION_KILLED,
-    FaultKind.IMAGE_KILLED,
-    FaultKind.WORKER_KILLED,
-    FaultKind.STACK_WORKER_KILLED,
-    FaultKind.SENSOR_KILLED,
-    FaultKind.SENT_AGAIN,
+OUTAGES = {
+    FaultKind.THROTTLED,
+    FaultKind.UNAVAILABLE,
+    FaultKind.BROKEN,
+    FaultKind.SLOW,
+    FaultKind.PREFECT_STOPPED,
+    FaultKind.AWS_STOPPED,
+    FaultKind.S3_FAILING,
+    FaultKind.STORAGE_DENIED,
+    FaultKind.BUCKET_MISSING,
+    FaultKind.SNS_REFUSING,
 }
-"""Kinds that do not last."""
+"""Kinds that last, and hit everything."""
+
+KILLS_WORKERS = {FaultKind.WORKER_KILLED, FaultKind.STACK_WORKER_KILLED}
+KILLS_IMAGES = {
+    FaultKind.IMAGE_KILLED,
+    FaultKind.TERMINATED,
+    FaultKind.IMAGE_FROZEN,
+    *KILLS_WORKERS,
+}
+"""Kinds that may end an image's run, and so its regions."""
 
 POISON = (
     "not JSON",
@@ -109,7 +129,8 @@ class Fault:
         kind: What.
         at: Share of all tiles that the models have answered by then, 0 to 1.
         delay: Seconds after that moment.
-        seconds: How long it lasts, unless it is of `AT_ONCE`.
+        seconds: How long an outage lasts, or how much longer than a process must be silent to
+            count as dead it is.
         choice: Which of those that can be hit, as a share of their list, 0 to 1.
     """
 
@@ -121,7 +142,7 @@ class Fault:
 
     def __str__(self) -> str:
         """One line about it."""
-        lasts = "" if self.kind in AT_ONCE else f", for {self.seconds:.1f} s"
+        lasts = f", for {self.seconds:.1f} s" if self.kind in OUTAGES else ""
         return f"{self.delay:.1f} s after {self.at:.0%} of the tiles: {self.kind}{lasts}"
 
 

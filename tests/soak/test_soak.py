@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tasks.storage import objects
 from tests.chain import Chain, running_chain
 from tests.faulty_proxy import faulty_proxy
 from tests.polling import until
-from tests.soak import audit
+from tests.soak import audit, runs, short_waits
 from tests.soak.calls import Calls
 from tests.soak.course import Course
 from tests.soak.drawing import Soak, draw
@@ -76,17 +77,25 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         running_chain(folder, **SETTINGS) as chain,
         faulty_proxy(chain.models.address) as proxy,
     ):
-        works = [
-            work for job in soak.jobs for work in prepare(job, chain, proxy.url, folder / job.id)
-        ]
+        works = _prepare_all(soak, chain, proxy.url, folder)
         refused = {w.fault_free.digests[w.refused] for w in works if w.refused is not None}
         proxy.fault = calls = Calls(CALL_SECONDS, refused)
         course = Course(soak, chain, calls, works)
+        short_waits.deploy()
         start_sensor("sensor/sensor-local", chain.server.api_url)
         course.run()
         answers = sum(call.paid for call in calls.all())
-        print(f"{answers} answers for {calls.answered} tiles, {len(course.hits)} faults")
+        print(f"{answers} answers for {calls.answered} tiles, {len(course.faults.hits)} faults")
         yield Outcome(soak, chain, works, calls, course, folder)
+
+
+def _prepare_all(soak: Soak, chain: Chain, models: str, folder: Path) -> list[Work]:
+    """Every image of the jobs, some jobs at a time."""
+    with ThreadPoolExecutor() as threads:
+        prepared = threads.map(
+            lambda job: list(prepare(job, chain, models, folder / job.id)), soak.jobs
+        )
+        return [work for works in prepared for work in works]
 
 
 def _published(work: Work, status: str) -> Result:
@@ -103,11 +112,23 @@ def _object(uri: str) -> bytes | None:
 
 
 def test_every_image_has_one_status_that_ends_it_and_it_is_the_last(outcome: Outcome) -> None:
-    told, sent = outcome.course.told(), outcome.course.sent
+    told, sent = outcome.course.told(), outcome.course.faults.sent
     wrong = [
         problem
         for work in outcome.works
         for problem in audit.statuses(work.id, told.get(work.id, []), sent[work.job.id])
+    ]
+    assert not wrong
+
+
+def test_an_image_fails_only_because_of_a_fault(outcome: Outcome) -> None:
+    told, hits = outcome.course.told(), outcome.course.faults.hits
+    wrong = [
+        problem
+        for work in outcome.works
+        for problem in audit.failures(
+            work.id, work.job.id, told.get(work.id, []), work.fault_free, hits
+        )
     ]
     assert not wrong
 
@@ -140,15 +161,16 @@ def test_no_answer_is_asked_for_again_but_what_a_kill_lost(outcome: Outcome) -> 
     job_of = {
         digest: work.job.id for work in outcome.works for digest in work.fault_free.digests.values()
     }
-    hits = [*outcome.course.hits, *outcome.course.ended_regions()]
+    hits = outcome.course.faults.hits
+    hits = [*hits, *runs.ended_regions(hits)]
     assert not list(audit.repeated_calls(outcome.calls.all(), job_of, hits, STORING_INTERVAL))
 
 
 def test_no_run_and_no_slot_is_left(outcome: Outcome) -> None:
-    course = outcome.course
-    until(lambda: not course.unfinished_runs(), lambda: [r.name for r in course.unfinished_runs()])
+    del outcome
+    until(lambda: not runs.unfinished_runs(), lambda: [r.name for r in runs.unfinished_runs()])
     until(lambda: not _held(), _held, interval=1.0)
-    until(lambda: not course.processes(), course.processes)
+    until(lambda: not runs.working_processes(), runs.working_processes)
 
 
 def _held() -> list[str]:

@@ -46,6 +46,14 @@ def test_the_time_without_s3_does_not_count() -> None:
     assert repeated(away)
 
 
+@pytest.mark.parametrize(("goes_on", "problems"), [(95.0, 0), (60.0, 1)])
+def test_a_process_that_goes_on_may_ask_until_it_learns_that_its_run_was_replaced(
+    goes_on: float, problems: int
+) -> None:
+    frozen = Hit(FaultKind.REGION_FROZEN, "", 50.0, goes_on, frozenset({"job"}))
+    assert len(repeated(frozen)) == problems
+
+
 def test_a_call_that_was_not_answered_may_be_repeated() -> None:
     assert not repeated(calls=(replace(FIRST, paid=False), AGAIN))
 
@@ -67,6 +75,23 @@ def test_one_status_ends_an_image(told: list[str], problems: int) -> None:
 def test_a_message_that_is_sent_twice_may_end_twice() -> None:
     told = ["STARTED", "FAILED", "STARTED", "SUCCESS"]
     assert not list(audit.statuses("image", told, 2))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "problems"),
+    [
+        ([], 1),
+        ([FaultKind.IMAGE_KILLED] * 2 + [FaultKind.REGION_KILLED], 1),
+        ([FaultKind.IMAGE_KILLED] * 2 + [FaultKind.TERMINATED], 0),
+        ([FaultKind.CANCELLED], 0),
+        ([FaultKind.BUCKET_MISSING], 0),
+    ],
+)
+def test_an_image_may_fail_if_a_fault_explains_it(kinds: list[FaultKind], problems: int) -> None:
+    hits = [Hit(kind, "", 100.0, 100.0, frozenset({"job"})) for kind in kinds]
+    told = ["STARTED", "FAILED", "STARTED", "SUCCESS"]
+    assert len(list(audit.failures("image", "job", told, RESULT, hits))) == problems
+    assert not list(audit.failures("image", "job", ["FAILED"], Result("FAILED"), []))
 
 
 def check(found: Result, without: Result | None = None) -> list[str]:
