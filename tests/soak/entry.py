@@ -23,4 +23,4 @@ flows.alive.BEAT, flows.alive.SILENCE, flows.alive._LONGEST_GAP = 2.5, SILENCE, 
 flows.restarts._WITHOUT_HOOK = timedelta(seconds=20)
 flows.sensor.VISIBILITY = tasks.queue.sqs.VISIBILITY = 20  # type: ignore[attr-defined]
 flows.sensor._POLL = flows.sensor_runs._CHECK = 2.0  # a sensor's signs of life
-flows.sensor_runs.STANDBY_DELAYS = (timedelta(seconds=14), timedelta(seconds=19))
+flows.sensor_runs.STANDBY_DELAYS = (timedelta(seconds=25), timedelta(seconds=32))

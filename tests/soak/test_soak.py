@@ -42,6 +42,7 @@ SETTINGS = {
     "SWATH_ENDPOINT_CONCURRENCY": "4",
     "SWATH_SENSORS_PER_QUEUE": "1",
     "SWATH_START_TIMEOUT": "120",
+    "PREFECT_WORKER_PREFETCH_SECONDS": "4",  # so that a run that stands by starts only if needed
 }
 
 
