@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -78,12 +79,13 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         running_chain(folder, **SETTINGS) as chain,
         faulty_proxy(chain.models.address) as proxy,
     ):
+        short_waits.deploy()
+        start_sensor("sensor/sensor-local", chain.server.api_url)
         works = _prepare_all(soak, chain, proxy.url, folder)
         refused = {w.fault_free.digests[w.refused] for w in works if w.refused is not None}
         proxy.fault = calls = Calls(CALL_SECONDS, refused)
         course = Course(soak, chain, calls, works)
-        short_waits.deploy()
-        start_sensor("sensor/sensor-local", chain.server.api_url)
+        print(f"{time.strftime('%X')} the chain runs, the fault-free results are there", flush=True)
         course.run()
         answers = sum(call.paid for call in calls.all())
         print(f"{answers} answers for {calls.answered} tiles, {len(course.faults.hits)} faults")
