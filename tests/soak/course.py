@@ -20,7 +20,7 @@ from tests.soak.faults import Faults
 from tests.soak.runs import unfinished_runs
 from tests.soak.work import Work
 
-_POLL = 0.2  # seconds between two looks
+_POLL = 0.5  # seconds between two looks
 _LONGEST_STANDSTILL = 900.0  # seconds without an answer, a status or a fault; only if a test fails
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import flows.alive
-import flows.restarts
 import flows.sensor
 import flows.sensor_runs
 import tasks.queue.sqs
@@ -20,7 +19,6 @@ from tests.soak.short_waits import SILENCE
 __all__ = ["image", "region", "sensor"]
 
 flows.alive.BEAT, flows.alive.SILENCE, flows.alive._LONGEST_GAP = 2.5, SILENCE, 10.0
-flows.restarts._WITHOUT_HOOK = timedelta(seconds=20)
 flows.sensor.VISIBILITY = tasks.queue.sqs.VISIBILITY = 20  # type: ignore[attr-defined]
 flows.sensor._POLL = flows.sensor_runs._CHECK = 2.0  # a sensor's signs of life
 flows.sensor_runs.STANDBY_DELAYS = (timedelta(seconds=25), timedelta(seconds=32))
