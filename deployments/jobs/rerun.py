@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -23,10 +24,7 @@ from tasks.storage import objects
 if TYPE_CHECKING:
     from tasks.request import Request
 
-_GONE = (
-    "its answers are no longer kept (SWATH_KEEP_AFTER_SUCCESS, SWATH_KEEP_ANSWERS); send its "
-    "request again, which asks the model for every tile"
-)
+_REMEDY = "send its request again, which asks the model for every tile"
 _NONE = "the model has answered for none of its tiles"
 
 
@@ -59,11 +57,33 @@ class _Image:
             ask: Whether the model may be called for the answers that are missing.
         """
         if self.record is None:
-            begun = self.run is not None and self.run.began is not None
-            return _GONE if begun else "" if ask else _NONE
-        if self.record.answers_removed is not None:
-            return _GONE
+            return self._missing_without_record(ask=ask)
+        if (removed := self.record.answers_removed) is not None:
+            return (
+                f"its answers are no longer kept: they were removed on {removed:%Y-%m-%d}, "
+                f"SWATH_KEEP_AFTER_SUCCESS hours after SUCCESS; {_REMEDY}"
+            )
         return "" if ask or self._has_answers() else _NONE
+
+    def _missing_without_record(self, *, ask: bool) -> str:
+        assert self.run is not None
+        if self.run.began is None:
+            return "" if ask else _NONE
+        days = settings().keep_answers
+        if self.run.changed and self.run.changed < datetime.now(UTC) - timedelta(days=days):
+            return (
+                f"its record and its answers are no longer kept: its run ended more than {days:g} "
+                f"days ago (SWATH_KEEP_ANSWERS); {_REMEDY}"
+            )
+        # its process died before it wrote one, or the record is in the work store of the worker
+        return (
+            ""
+            if ask
+            else (
+                f"there is no record of it in {settings().work_uri}: set SWATH_WORK_URI as for the "
+                "worker; if that has none either, `swath redrive` asks the model"
+            )
+        )
 
     def _has_answers(self) -> bool:
         assert self.record is not None
@@ -135,7 +155,8 @@ def _images(job_id: str, image: str | None) -> list[_Image]:
     if not records and not runs:
         raise RequestError(
             f"{job_id}: no such job is known: Prefect has no run of it, and there is no record of "
-            f"it in {settings().work_uri} (SWATH_WORK_URI)."
+            f"it in {settings().work_uri} (SWATH_WORK_URI), where one is kept for "
+            f"{settings().keep_answers:g} days after its last change (SWATH_KEEP_ANSWERS)."
         )
     urls = chosen(image, records.keys() | runs.keys())
     for url in urls:

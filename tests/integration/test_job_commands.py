@@ -15,8 +15,10 @@ import pytest
 
 from deployments.local.resources import RESULT_BUCKET
 from tasks.aws.clients import client
-from tasks.records.record import read_records
+from tasks.records.folders import image_folder
+from tasks.records.record import NAME, read_records
 from tasks.records.retention import sweep
+from tasks.storage import objects
 from tests.chain import Chain, running_chain
 from tests.counting_model import CountingModel
 from tests.job_scene import paint
@@ -162,6 +164,29 @@ def test_a_job_is_redriven_merged_and_published_again_without_needless_calls(
         gone = swath(chain, command, job)
         assert gone.returncode == 1
         assert f"{job}: {URL}: its answers are no longer kept" in gone.stderr
+
+
+def test_an_image_without_a_record_is_redriven_while_its_answers_may_be_kept(
+    chain: Chain, job: str, model: CountingModel
+) -> None:
+    """For example because its process died before it wrote one."""
+    model.fail(status=400, tiles=2)
+    chain.send(job, model, IMAGE)
+    assert chain.await_end(job) == "PARTIAL"
+    calls = model.figures().total
+    model.work()
+    folder, own = image_folder(job, URL), {"SWATH_WORK_URI": str(chain.folder / "another")}
+    until(lambda: read_records(job)[0].ended)
+    objects.remove_object(objects.join(folder, NAME))
+    other = swath(chain, "remerge", job, **own)
+    assert other.returncode == 1
+    assert f"no record of it in {own['SWATH_WORK_URI']}: set SWATH_WORK_URI" in other.stderr
+    late = swath(chain, "redrive", job, SWATH_KEEP_ANSWERS="0.00001")
+    assert late.returncode == 1
+    assert "its record and its answers are no longer kept: its run ended more than" in late.stderr
+    done = swath(chain, "redrive", job, "--wait", **own)
+    assert done.returncode == 0, done.stderr
+    assert model.figures().total == calls + 2
 
 
 def test_an_image_that_never_began_is_redriven(
