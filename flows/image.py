@@ -97,7 +97,7 @@ def _work(
     announce_start(request, url)
     plan: Plan = plan_step(request, url, ask=ask)
     if ask and (earlier := completed_earlier(plan)):
-        recorder.finished(earlier)
+        recorder.finished(earlier, plan.identity, plan.image.etag)
         where = ", ".join(earlier.outputs.values())
         message = f"published already by an earlier run, as {where}: {earlier.message}"
         return Completed(message=message, data=earlier)
@@ -120,7 +120,7 @@ def _work(
         merge=merge_step,
         publish=partial(publish_step, preview_size=PICTURE_SIZE),
     )
-    recorder.finished(finished.summary)
+    recorder.finished(finished.summary, plan.identity, plan.image.etag)
     report(plan, regions, unfinished, finished)
     return _final_state(finished.summary)
 

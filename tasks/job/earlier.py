@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from tasks.planning.plan import Plan
+from tasks.records.record import read_record
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary, summarise
+from tasks.request import KinesisOutput
 
 
 def completed_earlier(plan: Plan) -> Summary | None:
     """The outcome of the run that has published all of a plan's results with SUCCESS.
+
+    Files say themselves what they are. What was put on a stream is known by the image's record.
 
     Args:
         plan: The plan of an image.
@@ -17,14 +21,20 @@ def completed_earlier(plan: Plan) -> Summary | None:
         The outcome, without a duration; None if something is left to be done.
 
     Raises:
-        PublishError: An output cannot be read.
+        PublishError: An output or the record cannot be read.
     """
+    outputs = plan.request.outputs
+    to_streams = [output for output in outputs if isinstance(output, KinesisOutput)]
+    streamed = _streamed_earlier(plan) if to_streams else None
+    if to_streams and (streamed is None or len(to_streams) == len(outputs)):
+        return streamed
+
     # late: this import is slow, and a region's run does not need it
     from tasks.publish import already_published  # noqa: PLC0415
 
     found = already_published(plan.request, plan.image)
-    if found is None:
-        return None
+    if found is None or streamed is not None:
+        return streamed if found else None
     return summarise(
         found.ledger(),
         job_id=plan.request.job_id,
@@ -36,3 +46,12 @@ def completed_earlier(plan: Plan) -> Summary | None:
         repaired=found.published.repaired,
         georeference=plan.image.georeference,
     )
+
+
+def _streamed_earlier(plan: Plan) -> Summary | None:
+    """The outcome of the same work on the same version of the image that ended with SUCCESS."""
+    record = read_record(plan.request.job_id, plan.image.url)
+    earlier = record and record.success
+    if not earlier or (earlier.request, earlier.etag) != (plan.identity, plan.image.etag):
+        return None
+    return Summary.model_validate(earlier.summary).model_copy(update={"seconds": None})

@@ -40,6 +40,11 @@ class Plan:
     grid: Grid
     roi: RegionOfInterest | None
 
+    @property
+    def identity(self) -> str:
+        """The identity of the work, as of `Request.identity`."""
+        return self.request.identity(self.image.url)
+
     @cached_property
     def cells(self) -> Cells:
         """The area that each tile answers for."""

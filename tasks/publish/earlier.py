@@ -45,8 +45,9 @@ class EarlierPublication:
 def already_published(request: Request, image: Image) -> EarlierPublication | None:
     """What an earlier run has published, if nothing is left to be done for a request.
 
-    That is so if every output has a complete manifest of the same job, request and version of the
-    image with status SUCCESS, and its files are there. A stream does not tell what it was given.
+    That is so if every output of files has a complete manifest of the same job, request and version
+    of the image with status SUCCESS, and its files are there. A stream does not tell what it was
+    given, so outputs of that kind are not looked at; None if there are no others.
 
     Args:
         request: The message.
@@ -61,7 +62,7 @@ def already_published(request: Request, image: Image) -> EarlierPublication | No
     uris: dict[str, str] = {}
     for number, output in enumerate(request.outputs, start=1):
         if isinstance(output, KinesisOutput):
-            return None
+            continue
         for stem in names_of_image:
             names = FileNames.of(output, stem, settings().local_roots)
             body = conditional.read(names.manifest)
@@ -72,6 +73,8 @@ def already_published(request: Request, image: Image) -> EarlierPublication | No
             return None
         found.append(manifest)
         add_uris(uris, {file.kind: names.files[file.kind] for file in manifest.files}, number)
+    if not found:
+        return None
     first = found[0]
     return EarlierPublication(first, Published(uris, first.repaired, first.classes))
 

@@ -36,6 +36,22 @@ _READERS = 16  # records that are read at the same time
 logger = logging.getLogger(__name__)
 
 
+class Success(BaseModel):
+    """What was published with SUCCESS: a stream does not tell what it was given.
+
+    Attributes:
+        request: Identity of the request, `Request.identity`.
+        etag: The version of the image.
+        summary: The outcome, `Summary` as JSON.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    request: str
+    etag: str
+    summary: dict[str, Any]
+
+
 class ImageRecord(BaseModel):
     """What is known about one image of a job.
 
@@ -58,6 +74,7 @@ class ImageRecord(BaseModel):
         features: Number of features published; None before the end.
         reasons: Reasons why tiles failed with the number of tiles, most frequent first.
         outputs: URI of each file and stream by its name.
+        success: What the last run that has published did; None if that was no SUCCESS.
         answers_removed: When the kept answers were removed for their age; None if they were not.
     """
 
@@ -81,6 +98,7 @@ class ImageRecord(BaseModel):
     features: int | None = None
     reasons: list[tuple[str, int]] = []
     outputs: dict[str, str] = {}
+    success: Success | None = None
     answers_removed: datetime | None = None
 
 
@@ -117,6 +135,7 @@ class Recorder:
                     updated=now,
                     etag=last.etag if last else None,
                     answers=last.answers if last else None,
+                    success=last.success if last else None,
                 )
             )
 
@@ -130,9 +149,20 @@ class Recorder:
         """
         self._update(status=JobStatus.IN_PROGRESS, etag=etag, answers=answers, planned=tiles)
 
-    def finished(self, summary: Summary) -> None:
-        """The results are published."""
+    def finished(self, summary: Summary, request: str, etag: str) -> None:
+        """The results are published.
+
+        Args:
+            summary: The outcome.
+            request: Identity of the request, `Request.identity`.
+            etag: The version of the image.
+        """
+        success = None
+        if summary.status is JobStatus.SUCCESS:
+            told = summary.model_dump(mode="json")
+            success = Success(request=request, etag=etag, summary=told)
         self._update(
+            success=success,
             status=summary.status,
             message=summary.message,
             ended=datetime.now(UTC),

@@ -52,6 +52,7 @@ from tasks.results.stored import RegionStore, StoredRegion
 from tasks.settings import settings
 from tests.job_scene import corner, features, lines, paint, request
 from tests.polling import until
+from tests.streams import make_stream, records
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -89,6 +90,32 @@ def test_a_message_sent_again_after_success_is_told_where_the_results_are(
     assert {path: path.read_bytes() for path in (allowed / "out").iterdir()} == before
     paint(allowed / "scene.tif", height=701)
     assert run(asked).message != again.message  # the image was replaced
+
+
+@pytest.mark.parametrize("with_files", [False, True])
+def test_a_message_sent_again_after_success_puts_no_record_on_a_stream_again(
+    allowed: Path, aws: str, with_files: bool
+) -> None:
+    name = make_stream()
+    outputs: list[dict[str, str]] = [{"type": "Kinesis", "stream": name}]
+    if with_files:
+        outputs.append({"type": "File", "path": str(allowed / "out")})
+    scene = paint(allowed / "scene.tif")
+    asked = request(scene, allowed, jobId=f"job-{name}", outputs=outputs)
+    first = run(asked)
+    before = records(name)
+    assert len(before) == first.result().features > 0
+    again = run(asked)
+    assert again.name == "Completed"
+    assert again.result() == first.result().model_copy(update={"seconds": None})
+    assert (again.message or "").startswith("published already by an earlier run")
+    assert records(name) == before
+    if with_files:
+        (allowed / "out" / "scene.tif.geojson").unlink()
+        assert run(asked).message != again.message
+    paint(scene, height=701)
+    assert run(asked).message != again.message  # the image was replaced
+    assert len(records(name)) > len(before)
 
 
 def _without_artifacts(send: Any) -> Any:

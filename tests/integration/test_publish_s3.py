@@ -32,6 +32,7 @@ from tasks.settings import settings
 from tasks.storage import objects
 from tests.provenance import provenance
 from tests.publications import DEGREES, detections
+from tests.streams import make_stream, records
 
 METADATA = FeatureMetadata(provenance())
 
@@ -56,27 +57,7 @@ def bucket(aws: str) -> str:
 
 @pytest.fixture
 def stream(aws: str) -> str:
-    name = f"features-{uuid4().hex[:8]}"
-    client("kinesis").create_stream(StreamName=name, ShardCount=1)
-    client("kinesis").get_waiter("stream_exists").wait(
-        StreamName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
-    )
-    return name
-
-
-def records(stream: str) -> list[dict[str, Any]]:
-    kinesis = client("kinesis")
-    shard = kinesis.list_shards(StreamName=stream)["Shards"][0]["ShardId"]
-    iterator = kinesis.get_shard_iterator(
-        StreamName=stream, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
-    )["ShardIterator"]
-    found: list[dict[str, Any]] = []
-    while page := kinesis.get_records(ShardIterator=iterator, Limit=1000):
-        if not page["Records"]:
-            return found
-        found += page["Records"]
-        iterator = page["NextShardIterator"]
-    return found
+    return make_stream()
 
 
 @pytest.mark.parametrize("size", [0, 1000, 20 * 1024 * 1024])

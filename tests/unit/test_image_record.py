@@ -76,7 +76,7 @@ def test_a_record_follows_a_run_from_its_start_to_its_end() -> None:
     assert "tileOverlap" not in known().request  # as in the message
     recorder.planned("etag-1", ANSWERS, 5)
     assert (known().status, known().etag, known().planned) == ("IN_PROGRESS", "etag-1", 5)
-    recorder.finished(summary())
+    recorder.finished(summary(), "request-1", "etag-1")
     last = known()
     assert (last.status, last.features, last.covered) == ("PARTIAL", 7, 0.75)
     assert last.reasons == [("HTTP 500", 2)]
@@ -97,14 +97,14 @@ def test_a_run_that_another_has_followed_writes_no_more() -> None:
     dead = begin()
     dead.planned("etag-1", ANSWERS, 5)
     begin(run="run-2")
-    dead.finished(summary())
+    dead.finished(summary(), "request-1", "etag-1")
     assert (known().run, known().attempts, known().status) == ("run-2", 2, "STARTED")
     assert known().answers == "/work/question-1/answers"  # so that its answers are found
 
 
 def test_what_cannot_be_written_fails_no_job(work: Path, caplog: pytest.LogCaptureFixture) -> None:
     work.write_text("no folder")
-    begin().finished(summary())
+    begin().finished(summary(), "request-1", "etag-1")
     assert "The record in" in caplog.text
 
 
@@ -141,7 +141,7 @@ def ended(_: ImageRecord) -> bool:
 
 
 def test_answers_go_a_day_after_success_and_the_record_stays() -> None:
-    begin().finished(summary(JobStatus.SUCCESS))
+    begin().finished(summary(JobStatus.SUCCESS), "request-1", "etag-1")
     path = answers()
     assert sweep(NOW + timedelta(hours=23), ended) == 0
     assert path.exists()
@@ -158,7 +158,7 @@ def test_answers_go_a_day_after_success_and_the_record_stays() -> None:
 def test_answers_of_an_image_without_success_go_when_nothing_was_written_for_long(
     work: Path,
 ) -> None:
-    begin().finished(summary(JobStatus.PARTIAL))
+    begin().finished(summary(JobStatus.PARTIAL), "request-1", "etag-1")
     path = answers()
     assert sweep(NOW + timedelta(days=13), ended) == 0
     assert sweep(NOW + timedelta(days=15), live) == 0
