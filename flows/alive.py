@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
@@ -98,8 +98,12 @@ def alive(on_cancel: Callable[[FlowRun], None] = lambda _: None) -> Iterator[Non
     if run is None or run.deployment_id is None or run.state is None:
         yield
         return
-    with beating(run.id, ALIVE, partial(_end_if_lost, run, on_cancel)):
+    end_if_lost = partial(_end_if_lost, run, on_cancel)
+    with beating(run.id, ALIVE, end_if_lost):
         yield
+        # one that was paused may come to its end before the thread has looked again
+        with suppress(Exception), client_without_retries() as client:
+            end_if_lost(client, Event())
 
 
 @contextmanager

@@ -126,11 +126,15 @@ def test_a_process_whose_run_others_ended_ends_and_leaves_the_state_to_them(
     assert run.did("cancelled") == states[0].name.startswith("Cancel")  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("done", [False, True], ids=["at work", "at its end"])
 def test_a_process_that_was_paused_while_its_run_was_started_again_does_not_go_on(
     run: Run,
+    done: bool,
 ) -> None:
     run.process.send_signal(signal.SIGSTOP)
     theirs = run.put(AwaitingRetry(), Pending(), Running())
+    if done:
+        (run.folder / "done").touch()
     run.process.send_signal(signal.SIGCONT)
     assert run.process.wait() == 0
     assert run.read().state_id == theirs
