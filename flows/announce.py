@@ -67,19 +67,28 @@ def announce(request: Request, image_url: str, status: JobStatus, message: str) 
     _publish(request.job_id, image_id_of(request.job_id, image_url), status, message, started)
 
 
-def announce_refusal(body: str, reason: str) -> None:
+def announce_refusal(body: str, reason: str) -> bool:
     """Publish FAILED for a message that is refused: its only status.
 
     Args:
         body: The message. Its job id is published if it can be read.
         reason: Why the message is refused.
+
+    Returns:
+        Whether SNS took it, or no topic is set.
     """
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):
         request = None
     job_id = str(request.get("jobId", "")) if isinstance(request, dict) else ""
-    _publish(job_id, None, JobStatus.FAILED, reason, None)
+    return _publish(job_id, None, JobStatus.FAILED, reason, None)
+
+
+def announce_image_refusal(request: Request, image_url: str, reason: str) -> bool:
+    """Publish FAILED for one image of a message, the others of which have runs; as above."""
+    image_id = image_id_of(request.job_id, image_url)
+    return _publish(request.job_id, image_id, JobStatus.FAILED, reason, None)
 
 
 def announce_end(flow: Flow[..., Any] | None, flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from prefect import get_client
@@ -14,13 +14,16 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Cancelling
 
-from flows.run_records import children_of, read_all
+from flows.run_records import PREFECT_ERRORS, children_of, read_all
 from tasks.aws import ecs
 from tasks.errors import StopError
 from tasks.settings import settings
 
 IMAGE_ENDED = "its image's run ended"
 """Why a region is cancelled with its image's run."""
+
+_PROCESS_START = 180.0  # seconds in which a process starts, also on a machine that is overloaded
+_MACHINE_START = 900.0  # the same for a machine that has to be found, and to get an image
 
 UNFINISHED = [
     StateType.SCHEDULED,
@@ -102,10 +105,29 @@ def never_started(run: FlowRun, submitted: datetime | None) -> str:
         run: The run as last read.
         submitted: When a worker submitted it; None before that.
     """
-    limit = settings().start_timeout
-    if run.start_time or submitted is None or submitted.timestamp() + limit > time.time():
+    if run.start_time or submitted is None:
+        return ""
+    waited = time.time() - submitted.timestamp()
+    limit = settings().start_timeout or _PROCESS_START
+    if waited > limit and settings().start_timeout is None:
+        try:
+            limit = _start_timeout_on(run.work_pool_name)
+        except PREFECT_ERRORS:
+            return ""  # it is asked again
+    if waited <= limit:
         return ""
     return (
         f"it did not start within {limit:g} s of being submitted (SWATH_START_TIMEOUT): check the "
-        "capacity of the cluster, the image, and the route from the subnets to Prefect"
+        "worker, the capacity of the cluster, the image, and the route from the subnets to Prefect"
     )
+
+
+@cache
+def _start_timeout_on(work_pool: str | None) -> float:
+    """Seconds in which a run starts on a work pool, if the operator has not set them.
+
+    No proof tells that a process will never start: Prefect does not know which worker took a run.
+    """
+    with get_client(sync_client=True) as client:
+        on_processes = work_pool and client.read_work_pool(work_pool).type == "process"
+    return _PROCESS_START if on_processes else _MACHINE_START

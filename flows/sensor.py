@@ -19,15 +19,14 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.states import Completed
 
-from flows.announce import announce_refusal
+from flows.alive import alive
 from flows.image_runs import ImageRuns
+from flows.refusals import MovedMessages, give_up, refuse, requests_in
 from flows.retention import Sweeper
 from flows.run_records import PREFECT_ERRORS
 from flows.sensor_runs import SensorRuns, stood_by
 from tasks.errors import RequestError
-from tasks.queue import read_arrivals, request_for
 from tasks.queue.sqs import VISIBILITY, Message, Queue, open_queue
-from tasks.request import Request
 from tasks.settings import settings
 
 LEASE = 60.0
@@ -58,10 +57,11 @@ def sensor(until: datetime | None = None) -> State[int]:
     """Drain the queue of requests, creating one image run for each image.
 
     A schedule starts a sensor every hour, which takes over from the one before it. If a sensor is
-    killed, a run that stands by takes over within a minute (`flows/sensor_runs.py`). A concurrency
-    limit in Prefect, held by lease, lets `SWATH_SENSORS_PER_QUEUE` of them drain a queue at a time,
-    one by default; and no message is deleted before its runs exist in Prefect. A run that stood by
-    does not wait for the slot of the sensor that died, whose lease may last for another minute.
+    killed, a run that stands by takes over within a minute, whatever the state of the one that died
+    (`flows/sensor_runs.py`). A concurrency limit in Prefect, held by lease, lets
+    `SWATH_SENSORS_PER_QUEUE` of them drain a queue at a time, one by default; and no message is
+    deleted before its runs exist in Prefect. A run that stood by does not wait for the slot of the
+    sensor that died, whose lease may last for another minute.
 
     Args:
         until: When to end. None to end when the next sensor has started, or the schedule is paused.
@@ -76,7 +76,7 @@ def sensor(until: datetime | None = None) -> State[int]:
     queue = open_queue(settings().queue_url)
     time_left = partial(_seconds_until, until)
     patience = _STANDBY_TIMEOUT if stood_by() else _SLOT_TIMEOUT
-    with _slot(queue, min(time_left(), patience)) as acquired:
+    with alive(), _slot(queue, min(time_left(), patience)) as acquired:
         if not acquired and not stood_by():
             return Completed(message="Another sensor drains the queue.", data=0)
         return _drain(queue, time_left, others)
@@ -85,6 +85,7 @@ def sensor(until: datetime | None = None) -> State[int]:
 def _drain(queue: Queue, time_left: Callable[[], float], others: SensorRuns | None) -> State[int]:
     """Handle messages until this run has to end; its state has the number of image runs created."""
     runs, sweeper = ImageRuns(settings().image_deployment), Sweeper()
+    moved = MovedMessages(queue)
     created, failures, answered = 0, 0, time.monotonic()
     last_error: Exception | None = None
     reason = "its time is over"
@@ -94,6 +95,7 @@ def _drain(queue: Queue, time_left: Callable[[], float], others: SensorRuns | No
                 reason, last_error = ends, None
                 break
             sweeper.start_if_due()
+            moved.refuse_if_due()
             created += _poll(queue, runs, min(time_left(), _POLL))
             failures, last_error, answered = 0, None, time.monotonic()
         except _NO_ANSWER as error:
@@ -122,13 +124,12 @@ def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
     try:
         created = _create_runs(message, queue, runs)
     except RequestError as error:
-        _refuse(message, queue, str(error))
+        refuse(message, queue, str(error))
         return 0
     except Exception as error:  # of Prefect, S3 or SQS: the next delivery may succeed
+        get_run_logger().warning("Message %s stays on the queue: %r", message.id, error)
         if message.receive_count >= queue.max_receive_count:
-            _refuse(message, queue, f"it was tried {message.receive_count} times: {error}")
-        else:
-            get_run_logger().warning("Message %s stays on the queue: %r", message.id, error)
+            give_up(message, queue, f"it was tried {message.receive_count} times: {error}")
         return 0
     queue.acknowledge(message)
     return created
@@ -142,7 +143,7 @@ def _create_runs(message: Message, queue: Queue, runs: ImageRuns) -> int:
     message is delivered again, and the runs that exist are not created twice.
     """
     hidden_since, created = time.monotonic(), 0
-    for request in _requests(message):
+    for request in requests_in(message):
         for url in request.image_urls:
             if time.monotonic() - hidden_since > VISIBILITY / 3:
                 hidden_since = time.monotonic()
@@ -159,31 +160,6 @@ def _extend(message: Message, queue: Queue) -> None:
         queue.extend(message)
     except (BotoCoreError, ClientError) as error:
         get_run_logger().warning("Message %s cannot be kept hidden: %r", message.id, error)
-
-
-def _refuse(message: Message, queue: Queue, reason: str) -> None:
-    """Publish the status FAILED for a message, and move it to the dead-letter queue."""
-    get_run_logger().warning("Message %s is refused: %s", message.id, reason)
-    announce_refusal(message.body, reason)
-    queue.dead_letter(message, reason)
-
-
-def _requests(message: Message) -> list[Request]:
-    """The request that a message holds, or one for each new image of an S3 notification.
-
-    Raises:
-        RequestError: The message, or the template for an image, is not a valid request.
-        PublishError: S3 does not return the template.
-    """
-    arrivals = read_arrivals(message.body)
-    if arrivals is None:
-        return [Request.parse(message.body)]
-    if not arrivals:
-        get_run_logger().info("Message %s is from S3 and names no object", message.id)
-    for arrival in arrivals:
-        if arrival.ignored:
-            get_run_logger().info("%r is ignored: %s", arrival.url, arrival.ignored)
-    return [request_for(arrival) for arrival in arrivals if not arrival.ignored]
 
 
 @contextmanager

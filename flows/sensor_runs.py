@@ -19,8 +19,10 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runtime import deployment, flow_run
-from prefect.states import Scheduled
+from prefect.states import Cancelled, Crashed, Scheduled
 
+from flows.cancel import stop_task
+from flows.restarts import RunObserver
 from tasks.settings import settings
 
 STANDBY_TAG = "standby"
@@ -34,6 +36,7 @@ run before it is due. There are two, because one that is submitted may be killed
 """
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
+_STARTED = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 _CHECK = 10.0  # seconds between two checks whether a run has to end
 
 
@@ -51,6 +54,7 @@ class SensorRuns:
         self._deployment = UUID(deployment.id) if deployment.id else None
         self._checked = -_CHECK  # seconds of the monotonic clock
         self._took_over = False
+        self._observer = RunObserver()
 
     def reason_to_end(self) -> str:
         """Why the current run has to end, or an empty text; then the runs that stand by wait on.
@@ -64,6 +68,7 @@ class SensorRuns:
             if _is_paused(found):
                 self._remove_standby(client)
                 return f"the schedule of {found.name} is paused"
+            self._end_dead(client)
             if self._younger(client) >= settings().sensors_per_queue:
                 return "a younger sensor has started"
             self._postpone_standby(client)
@@ -78,6 +83,16 @@ class SensorRuns:
             for schedule in client.read_deployment(self._deployment).schedules:
                 client.update_deployment_schedule(self._deployment, schedule.id, active=False)
             self._remove_standby(client)
+
+    def _end_dead(self, client: SyncPrefectClient) -> None:
+        """End the runs of sensors whose processes are gone: a killed worker leaves them Running."""
+        for run in self._read(client, *_STARTED):
+            if str(run.id) == flow_run.id or not (reason := self._observer.reason_lost(run)):
+                continue
+            if client.read_flow_run(run.id).state_id == run.state_id:
+                end = Cancelled if run.state_type is StateType.CANCELLING else Crashed
+                client.set_flow_run_state(run.id, end(message=reason), force=True)
+                stop_task(run, reason)
 
     def _younger(self, client: SyncPrefectClient) -> int:
         """The number of sensors that have started after the current run, and not ended."""
@@ -113,17 +128,20 @@ class SensorRuns:
 
     def _standby(self, client: SyncPrefectClient) -> list[FlowRun]:
         """The runs that stand by, the one that is due first before the others."""
-        found = self._read(client, StateType.SCHEDULED, FlowRunFilterTags(all_=[STANDBY_TAG]))
+        found = self._read(client, StateType.SCHEDULED, tags=FlowRunFilterTags(all_=[STANDBY_TAG]))
         return sorted(found, key=lambda run: (run.next_scheduled_start_time or _NEVER, run.id))
 
     def _read(
-        self, client: SyncPrefectClient, state: StateType, tags: FlowRunFilterTags | None = None
+        self,
+        client: SyncPrefectClient,
+        *states: StateType,
+        tags: FlowRunFilterTags | None = None,
     ) -> list[FlowRun]:
         assert self._deployment is not None
         return client.read_flow_runs(
             deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[self._deployment])),
             flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])), tags=tags
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[*states])), tags=tags
             ),
         )
 

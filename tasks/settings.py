@@ -119,10 +119,10 @@ class Settings(BaseSettings):
     )
     region_attempts: PositiveInt = Field(3, description="Maximum number of runs of one region.")
     region_timeout: PositiveFloat = Field(3600.0, description="Maximum seconds of a region's run.")
-    start_timeout: PositiveFloat = Field(
-        900.0,
-        description="Maximum seconds from the submission of a run to its start; on ECS a run may "
-        "never start, for lack of capacity.",
+    start_timeout: PositiveFloat | None = Field(
+        None,
+        description="Maximum seconds from the submission of a run to its start; unset, 180 on a "
+        "work pool of processes, and 900 on any other, as a machine has to be found there.",
     )
     batch_size: PositiveInt = Field(
         16, description="Minimum number of tiles of one inference task."

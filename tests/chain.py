@@ -39,12 +39,17 @@ PROJECT = Path(__file__).parents[1]
 
 _SENSOR = """
 import os
+import flows.refusals
 import flows.sensor
 import tasks.queue.sqs
+flows.refusals._INTERVAL = 15.0
 flows.sensor.VISIBILITY = tasks.queue.sqs.VISIBILITY = int(os.environ["VISIBILITY"])
 flows.sensor.sensor()
 """
-"""A sensor whose messages come back after seconds rather than a minute if it dies."""
+"""A sensor whose messages come back after seconds rather than a minute if it dies.
+
+It looks for those that SQS moved every 15 seconds.
+"""
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,9 @@ MAX_BATCH = 10  # messages of one receive, by SQS
 MAX_ATTRIBUTES = 10  # of a message, by SQS
 LONGEST_POLL = 20  # seconds of one receive, by SQS
 VISIBILITY = 60  # seconds for which a received message is hidden from other receivers
+MOST_LOOKS = 20  # receives in which the dead-letter queue is looked through; not all, if it is full
 _LONGEST_REASON = 2000
+_SOURCE = "DeadLetterQueueSourceArn"  # attribute of a message that SQS itself moved
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Message:
         receipt: The receipt handle of this delivery.
         receive_count: How often it was delivered, this time included.
         attributes: Its message attributes, as SQS returns them.
+        queue_url: URL of the queue that it was received from: its own, or the dead-letter queue.
     """
 
     id: str
@@ -35,6 +38,7 @@ class Message:
     receipt: str
     receive_count: int
     attributes: dict[str, Any]
+    queue_url: str
 
 
 @dataclass(frozen=True)
@@ -43,43 +47,52 @@ class Queue:
 
     Attributes:
         url: URL of the queue.
+        arn: Its ARN.
         dead_letter_url: URL of the dead-letter queue, for messages that are refused.
         max_receive_count: Deliveries of a message after which SQS itself moves it there.
     """
 
     url: str
+    arn: str
     dead_letter_url: str
     max_receive_count: int
 
     def receive(self, limit: int, wait: float) -> list[Message]:
         """Receive up to `limit` messages as soon as one arrives; none after `wait` seconds."""
-        answer = client("sqs").receive_message(
-            QueueUrl=self.url,
-            MaxNumberOfMessages=min(limit, MAX_BATCH),
-            WaitTimeSeconds=int(min(max(wait, 0), LONGEST_POLL)),
-            VisibilityTimeout=VISIBILITY,
-            MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
-        )
-        return [
-            Message(
-                id=message["MessageId"],
-                body=message["Body"],
-                receipt=message["ReceiptHandle"],
-                receive_count=int(message["Attributes"]["ApproximateReceiveCount"]),
-                attributes=message.get("MessageAttributes", {}),
-            )
-            for message in answer.get("Messages", [])
-        ]
+        received = _receive(self.url, limit, wait)
+        return [_message(each, self.url) for each in received]
+
+    def moved_by_sqs(self) -> list[Message]:
+        """Messages on the dead-letter queue that SQS itself moved there from this queue.
+
+        That is, after `max_receive_count` deliveries of which none was acknowledged. They are
+        hidden from others for `VISIBILITY` seconds; the other messages are visible again.
+        """
+        moved: list[Message] = []
+        others: list[Message] = []
+        for _ in range(MOST_LOOKS):
+            if not (received := _receive(self.dead_letter_url, MAX_BATCH, 0)):
+                break
+            for each in received:
+                ours = each["Attributes"].get(_SOURCE) == self.arn
+                (moved if ours else others).append(_message(each, self.dead_letter_url))
+        for message in others:
+            self._hide(message, 0)
+        return moved
 
     def acknowledge(self, message: Message) -> None:
-        """Delete a message; its runs exist by then."""
-        client("sqs").delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt)
+        """Delete a message from where it was received; its runs exist by then."""
+        client("sqs").delete_message(QueueUrl=message.queue_url, ReceiptHandle=message.receipt)
 
     def extend(self, message: Message) -> None:
         """Keep a message hidden from other receivers for another `VISIBILITY` seconds."""
+        self._hide(message, VISIBILITY)
+
+    def _hide(self, message: Message, seconds: int) -> None:
         client("sqs").change_message_visibility(
-            QueueUrl=self.url, ReceiptHandle=message.receipt, VisibilityTimeout=VISIBILITY
+            QueueUrl=message.queue_url,
+            ReceiptHandle=message.receipt,
+            VisibilityTimeout=seconds,
         )
 
     def dead_letter(self, message: Message, reason: str) -> None:
@@ -98,6 +111,31 @@ class Queue:
             MessageBody=message.body,
             MessageAttributes=attributes,
         )
+
+
+def _receive(url: str, limit: int, wait: float) -> list[dict[str, Any]]:
+    """Receive up to `limit` messages as soon as one arrives; none after `wait` seconds."""
+    answer = client("sqs").receive_message(
+        QueueUrl=url,
+        MaxNumberOfMessages=min(limit, MAX_BATCH),
+        WaitTimeSeconds=int(min(max(wait, 0), LONGEST_POLL)),
+        VisibilityTimeout=VISIBILITY,
+        MessageAttributeNames=["All"],
+        MessageSystemAttributeNames=["ApproximateReceiveCount", _SOURCE],
+    )
+    found: list[dict[str, Any]] = answer.get("Messages", [])
+    return found
+
+
+def _message(received: dict[str, Any], queue_url: str) -> Message:
+    return Message(
+        id=received["MessageId"],
+        body=received["Body"],
+        receipt=received["ReceiptHandle"],
+        receive_count=int(received["Attributes"]["ApproximateReceiveCount"]),
+        attributes=received.get("MessageAttributes", {}),
+        queue_url=queue_url,
+    )
 
 
 def open_queue(url: str | None) -> Queue:
@@ -122,8 +160,10 @@ def open_queue(url: str | None) -> Queue:
 
 
 def _open(url: str) -> Queue:
-    attributes = client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
-    policy = attributes.get("Attributes", {}).get("RedrivePolicy")
+    attributes = client("sqs").get_queue_attributes(
+        QueueUrl=url, AttributeNames=["QueueArn", "RedrivePolicy"]
+    )["Attributes"]
+    policy = attributes.get("RedrivePolicy")
     if not policy:
         raise RequestError(
             f"SWATH_QUEUE_URL: {url} has no redrive policy; give the queue a dead-letter queue."
@@ -131,7 +171,12 @@ def _open(url: str) -> Queue:
     redrive = json.loads(policy)
     account, name = redrive["deadLetterTargetArn"].split(":")[-2:]
     dead_letters = client("sqs").get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
-    return Queue(url, dead_letters["QueueUrl"], int(redrive["maxReceiveCount"]))
+    return Queue(
+        url=url,
+        arn=attributes["QueueArn"],
+        dead_letter_url=dead_letters["QueueUrl"],
+        max_receive_count=int(redrive["maxReceiveCount"]),
+    )
 
 
 def send(url: str, body: str) -> str:

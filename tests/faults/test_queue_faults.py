@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from signal import SIGTERM
+from subprocess import Popen
 
 import pytest
 
@@ -185,6 +186,30 @@ def test_09_the_api_of_prefect_times_out_after_it_created_the_run(chain: Chain, 
     assert next(tries, None) is None
     assert len(chain.image_runs(job)) == 1
     assert model.figures().extra == 0
+
+
+def test_a_message_that_kills_each_sensor_is_told_once(chain: Chain, job: str) -> None:
+    model, sensors = chain.models.model(), list[Popen[bytes]]()
+    body = chain.send(job, model, SMALL)
+
+    def killing(*_: object) -> None:
+        sensors[-1].kill()
+
+    with chain.prefect.failing(creates, killing):
+        for _ in range(3):
+            with chain.sensor(visibility=5) as sensor:
+                sensors.append(sensor)
+                sensor.wait()
+    with chain.sensor():
+        assert chain.await_end(job) == "FAILED"
+        chain.send(f"{job}-next", model, SMALL)
+        assert chain.await_end(f"{job}-next") == "SUCCESS"
+    assert chain.statuses(job) == ["FAILED"]
+    assert "no sensor was done with it" in chain.reason(job)
+    (aside,) = chain.dead_letters()
+    assert aside["body"] == body
+    assert aside["reason"].startswith("it was delivered 3 times")
+    assert chain.image_runs(job) == []
 
 
 def gateway_timeout(_: Call, forward: Forward) -> Answer:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event, current_thread
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from prefect import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import (
     AwaitingRetry,
@@ -29,6 +30,7 @@ from prefect.states import (
 from deployments.jobs.runs import cancel_runs
 from flows.alive import ALIVE, SILENCE, LifeSigns
 from flows.announce import CLAIM, announce_end, forget_end
+from flows.cancel import never_started
 from flows.image import image
 from flows.image_runs import ImageRuns
 from flows.restarts import end_crashed
@@ -210,6 +212,21 @@ def test_a_process_that_is_killed_before_it_starts_is_replaced(
     observe(runs, 1)
     assert read(created).state_name == "AwaitingRetry"
     assert places(inbox) == 0
+
+
+@pytest.mark.parametrize(("pool", "limit"), [("process", 180), ("ecs", 900)])
+def test_a_process_has_less_time_to_start_than_a_machine(
+    aws: str, prefect_api: str, pool: str, limit: int
+) -> None:
+    name = f"{pool}-{uuid4().hex[:8]}"
+    with get_client(sync_client=True) as prefect:
+        prefect.create_work_pool(WorkPoolCreate(name=name, type=pool))
+    with open_inbox(f"images-{name}", work_pool_name=name) as inbox:
+        run = ImageRuns(f"image/{inbox.deployment}").create(request(), URL, "message-1")
+        put(run, Pending())
+        late, in_time = (datetime.now(UTC) - timedelta(seconds=limit + s) for s in (5, -60))
+        assert f"within {limit} s" in never_started(read(run), late)
+        assert never_started(read(run), in_time) == ""
 
 
 def test_a_crashed_run_is_not_started_again_before_its_worker_is_through_with_it(

@@ -19,10 +19,11 @@ from prefect.states import Cancelled
 from flows.image import image
 from flows.image_runs import ImageRuns
 from flows.sensor import MOST_WAITING
-from tasks.aws.clients import client
+from tasks.aws.clients import client, renew_credentials
 from tasks.queue.sqs import Queue, send
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
+from tests.faulty_proxy import faulty_proxy, status
 from tests.inbox import Inbox, open_inbox, received, sense
 from tests.prefect_faults import Fault, page, prefect_answers, refusal
 
@@ -205,6 +206,137 @@ def test_a_message_that_prefect_never_accepts_is_dead_lettered_after_its_last_de
     (aside,) = received(inbox.dead_letter_url)
     assert aside["reason"].startswith("it was tried 3 times: ")
     assert [status["status"] for status in received(inbox.status_url)] == [JobStatus.FAILED]
+
+
+def created_without_an_answer(request: httpx.Request) -> httpx.Response | None:
+    """Have Prefect create each run, but its answer be lost."""
+    headers = {"Content-Type": "application/json", "X-Forwarded": "by this function"}
+    if not request.url.path.endswith("/create_flow_run") or "X-Forwarded" in request.headers:
+        return None
+    post = httpx.Request("POST", request.url, content=request.content, headers=headers)
+    with httpx.Client(timeout=120) as server:
+        server.send(post).raise_for_status()
+    return refusal(504)
+
+
+def test_a_message_whose_runs_exist_is_not_refused_although_prefect_never_said_so(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon_back(monkeypatch)
+    send(inbox.queue_url, request("lucky"))
+    with prefect_answers(created_without_an_answer):
+        inbox.drain()
+    assert len(inbox.runs()) == 1
+    assert received(inbox.dead_letter_url) == received(inbox.status_url) == []
+
+
+def test_only_the_images_without_a_run_are_refused(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon_back(monkeypatch)
+    send(inbox.queue_url, request("half", 2))
+
+    def fault(request: httpx.Request) -> httpx.Response | None:
+        creates = request.url.path.endswith("/create_flow_run")
+        second = creates and json.loads(request.content)["parameters"]["image_url"].endswith(
+            "1.tif"
+        )
+        return refusal(500) if second else None
+
+    with prefect_answers(fault):
+        inbox.drain()
+    assert len(inbox.runs()) == 1
+    (told,) = received(inbox.status_url)
+    assert (told["status"], told["image_id"]) == (JobStatus.FAILED, "half:s3://images/1.tif")
+    (aside,) = received(inbox.dead_letter_url)
+    assert aside["reason"].startswith("1 of 2 images have no run: it was tried 3 times: ")
+
+
+def test_while_prefect_does_not_say_whether_a_run_exists_nothing_is_told(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon_back(monkeypatch)
+    monkeypatch.setattr("flows.refusals._INTERVAL", 0.0)
+    send(inbox.queue_url, request("late"))
+
+    def fault(request: httpx.Request) -> httpx.Response | None:
+        lookup = b'"idempotency_key":{"any_"' in request.content.replace(b" ", b"")
+        return refusal(500) if lookup or request.url.path.endswith("/create_flow_run") else None
+
+    with prefect_answers(fault):
+        inbox.drain()
+    assert received(inbox.status_url) == []
+    inbox.sense_until(lambda: told(inbox) == [JobStatus.FAILED])
+    (aside,) = received(inbox.dead_letter_url)
+    assert aside["reason"].startswith("it was delivered 3 times, and no sensor was done with it")
+
+
+def told(inbox: Inbox) -> list[str]:
+    """The statuses so far, which are taken from their queue."""
+    return [each["status"] for each in received(inbox.status_url)]
+
+
+def move(inbox: Inbox, body: str) -> None:
+    """Send a message that three sensors receive, each of which is killed."""
+    send(inbox.queue_url, body)
+    for _ in range(3):
+        client("sqs").receive_message(
+            QueueUrl=inbox.queue_url, VisibilityTimeout=0, WaitTimeSeconds=5
+        )
+
+
+@pytest.mark.parametrize("body", [request("deadly"), "not json"], ids=["request", "nonsense"])
+def test_a_message_that_sqs_itself_moved_is_told_once_and_stays_with_the_reason(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setattr("flows.refusals._INTERVAL", 0.0)
+    client("sqs").send_message(QueueUrl=inbox.dead_letter_url, MessageBody="another's")
+    move(inbox, body)
+    statuses: list[str] = []
+
+    def has_told() -> bool:
+        statuses.extend(told(inbox))
+        return bool(statuses)
+
+    assert inbox.sense_until(has_told) == 0
+    sense()
+    assert statuses + told(inbox) == [JobStatus.FAILED]
+    aside = {each["body"]: each.get("reason") for each in received(inbox.dead_letter_url)}
+    assert aside.keys() == {body, "another's"}
+    assert aside[body]
+    assert aside["another's"] is None
+
+
+def test_a_moved_message_whose_run_exists_is_not_told(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For example because its sensors were killed before they deleted it."""
+    monkeypatch.setattr("flows.refusals._INTERVAL", 0.0)
+    text = request("done")
+    move(inbox, text)
+    ImageRuns(f"image/{inbox.deployment}").create(Request.parse(text), "s3://images/0.tif", "any")
+    sense()
+    inbox.sense_until(lambda: not inbox.left())
+    sense()
+    assert told(inbox) == []
+    assert received(inbox.dead_letter_url) == []
+    assert len(inbox.runs()) == 1
+
+
+def test_a_refusal_that_sns_does_not_take_is_told_later(
+    aws: str, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon_back(monkeypatch)
+    with faulty_proxy(aws) as sns:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SNS", sns.url)
+        renew_credentials()
+        send(inbox.queue_url, "not json")
+        with sns.failing(lambda call: b"Action=Publish" in call.body, status(403), times=1):
+            inbox.drain()
+    assert told(inbox) == [JobStatus.FAILED]
+    assert len(received(inbox.dead_letter_url)) == 1
+    monkeypatch.delenv("AWS_ENDPOINT_URL_SNS")
+    renew_credentials()
 
 
 @pytest.mark.parametrize("status", [409, 413, 422])

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.flow_engine import run_flow
 from prefect.flows import Flow
-from prefect.states import Crashed, Running
+from prefect.states import Cancelling, Crashed, Running
 
 from flows.sensor import sensor
 from flows.sensor_runs import STANDBY_DELAYS, STANDBY_TAG, SensorRuns
@@ -168,6 +168,21 @@ def test_a_sensor_ends_when_a_younger_one_has_started(watch: Deployment) -> None
     watch.create(Running())
     assert watch.run(old).result() == ["a younger sensor has started"]
     assert len(watch.standby()) == 2  # they wait on until the younger one postpones them
+
+
+def test_the_run_of_a_sensor_whose_process_is_gone_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deployment = Deployment(watching_twice)
+    dead, cancelled = deployment.create(Running()), deployment.create(Running())
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(cancelled.id, Cancelling(), force=True)
+        deployment.run()
+        assert client.read_flow_run(dead.id).state_name == "Running"  # it may only be late
+        monkeypatch.setattr("flows.alive.SILENCE", 1e-9)
+        deployment.run()
+        assert client.read_flow_run(dead.id).state_name == "Crashed"
+        assert client.read_flow_run(cancelled.id).state_name == "Cancelled"
 
 
 def test_a_younger_sensor_that_has_ended_takes_nothing_over(watch: Deployment) -> None:

@@ -230,8 +230,20 @@ def test_the_sensor_reads_requests_and_templates_and_publishes_refusals(stack: S
         assert refused(lambda: objects.put(f"s3://{stack.outputs['ResultsBucket']}/a", b"x"))
         assert refused(lambda: send(url, "a request"))
         assert refused(lambda: open_queue(stack.outputs["ObserverQueueUrl"]))
-    aside = client("sqs").receive_message(QueueUrl=queue.dead_letter_url)["Messages"]
-    assert [message["Body"] for message in aside] == [second.body]
+    aside = client("sqs").receive_message(QueueUrl=queue.dead_letter_url, VisibilityTimeout=0)
+    assert [message["Body"] for message in aside["Messages"]] == [second.body]
+
+
+def test_the_sensor_refuses_what_sqs_itself_moved_to_the_dead_letter_queue(stack: Stack) -> None:
+    url = stack.outputs["QueueUrl"]
+    send(url, "a deadly request")
+    for _ in range(4):  # in the last one SQS moves it
+        client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+    with acting_as(stack, "SensorRole"):
+        queue = open_queue(url)
+        (deadly,) = [each for each in queue.moved_by_sqs() if each.body == "a deadly request"]
+        queue.dead_letter(deadly, "no sensor was done with it")
+        assert "a deadly request" not in {each.body for each in queue.moved_by_sqs()}
 
 
 def test_the_sensor_ends_records_and_removes_old_answers(stack: Stack) -> None:
