@@ -81,8 +81,12 @@ def up(console: Console, local_roots: Sequence[Path], *, fresh: bool) -> int:
             f"  dead letters     {record.dead_letter_url}\n"
             f"  status messages  {record.status_queue_url}\n"
             f"  buckets          {record.image_bucket}, {record.result_bucket}\n"
-            "  submit           swath submit REQUEST.json",
+            "  submit           swath submit REQUEST.json\n"
+            "  follow           swath jobs; swath status JOB",
             soft_wrap=True,
         )
-        here.stack.watch()
+        try:
+            here.stack.watch()
+        finally:
+            console.print("\nStopping; the next `swath up` goes on with its jobs.")
     return 0

@@ -14,7 +14,7 @@ _TIMEOUT = 10.0  # seconds; a busy server may take some
 _PATIENCE = "2"  # seconds for which a work store that cannot be read is tried: somebody waits
 _NONE = (
     "no Prefect server is named: set PREFECT_API_URL, choose a profile of Prefect that sets it, or "
-    "start `swath up`"
+    "start `swath up`, which goes on with the jobs of the last one"
 )
 
 

@@ -86,6 +86,8 @@ def test_a_stack_that_was_stopped_goes_on_with_its_jobs(
     up.submit(taken, models.model(taken).url, up.folder / "small.tif")
     until(lambda: up.runs(taken))
     up.stop(number)
+    if number is signal.SIGINT:
+        assert "Stopping; the next `swath up` goes on with its jobs." in up.console
     model.answer_all()
     up.start()
     up.await_state(begun, "Completed")

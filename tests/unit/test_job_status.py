@@ -83,6 +83,13 @@ def test_one_image_of_a_job_is_shown(capsys: pytest.CaptureFixture[str]) -> None
         show_status("job-1", "pier.tif", console())
 
 
+def test_who_has_no_server_is_told_that_the_next_stack_has_the_jobs_of_the_last() -> None:
+    said = console()
+    list_jobs(said)
+    text = " ".join(said.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "or start `swath up`, which goes on with the jobs of the last one. What follows" in text
+
+
 def test_a_list_of_jobs_fits_into_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     list_jobs(console())
     header, line = capsys.readouterr().out.splitlines()
