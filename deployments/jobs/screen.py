@@ -47,8 +47,16 @@ def show(look: Callable[[], View], *, watch: bool) -> None:
             if view.text != before.text:
                 print(view.text, flush=True)
         return
-    with Live(Text(view.text), console=sink, auto_refresh=False, vertical_overflow="crop") as live:
-        while not view.ended:
-            time.sleep(_INTERVAL)
-            view = look()
-            live.update(Text(view.text), refresh=True)
+    try:
+        with Live(_folded(view), console=sink, auto_refresh=False, transient=True) as live:
+            while not view.ended:
+                time.sleep(_INTERVAL)
+                view = look()
+                live.update(_folded(view), refresh=True)
+    finally:
+        print(view.text)  # the last one whole, also what the screen had no room for
+
+
+def _folded(view: View) -> Text:
+    """A view whose lines go on in the next one where the terminal ends."""
+    return Text(view.text, overflow="fold", no_wrap=False)

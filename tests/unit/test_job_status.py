@@ -12,6 +12,7 @@ from rich.console import Console
 
 from deployments.jobs.listing import list_jobs
 from deployments.jobs.status import show_status
+from deployments.run.command import EXIT
 from tasks.errors import RequestError
 from tasks.records.record import Recorder
 from tasks.reporting.status import JobStatus
@@ -71,6 +72,19 @@ def test_a_job_that_has_ended_is_shown_with_each_reason_once(
         f"{URLS[1]}  {outcome}",
         f"    1 tile failed: {REASON}",
     ]
+
+
+def test_a_watched_job_is_left_whole_on_a_small_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TTY_COMPATIBLE": "1", "COLUMNS": "40", "LINES": "3"}.items():
+        monkeypatch.setenv(name, value)
+    show_status("job-1", None, console())
+    whole = capsys.readouterr().out
+    assert show_status("job-1", None, console(), watch=True) == EXIT[JobStatus.PARTIAL]
+    shown = capsys.readouterr().out
+    assert "\x1b[" in shown
+    assert shown.endswith(whole)
 
 
 def test_one_image_of_a_job_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
