@@ -98,12 +98,17 @@ def alive(on_cancel: Callable[[FlowRun], None] = lambda _: None) -> Iterator[Non
     if run is None or run.deployment_id is None or run.state is None:
         yield
         return
-    end_if_lost = partial(_end_if_lost, run, on_cancel)
+    ending = Event()
+    end_if_lost = partial(_end_if_lost, run, on_cancel, ending)
     with beating(run.id, ALIVE, end_if_lost):
-        yield
-        # one that was paused may come to its end before the thread has looked again
-        with suppress(Exception), client_without_retries() as client:
-            end_if_lost(client, Event())
+        try:
+            yield
+            # one that was paused may come to its end before the thread has looked again
+            with suppress(Exception), client_without_retries() as client:
+                end_if_lost(client, Event())
+        finally:
+            if ending.is_set():  # what `on_cancel` ended must set no state
+                Event().wait()
 
 
 @contextmanager
@@ -145,13 +150,18 @@ def _beat(run_id: UUID, label: str, check: Check | None, who: str, closed: Event
 
 
 def _end_if_lost(
-    run: FlowRun, on_cancel: Callable[[FlowRun], None], client: SyncPrefectClient, closed: Event
+    run: FlowRun,
+    on_cancel: Callable[[FlowRun], None],
+    ending: Event,
+    client: SyncPrefectClient,
+    closed: Event,
 ) -> None:
     """End this process if its run is no longer in the state that it was given.
 
     Args:
         run: The run, as this process got it.
         on_cancel: As of `alive`.
+        ending: Is set before the process ends.
         client: Client of Prefect.
         closed: Set when the flow's function has returned: then the state may be its own again.
     """
@@ -168,6 +178,8 @@ def _end_if_lost(
         end: State[Any] = State(**states[-1].model_dump(include={"type", "name", "message"}))
         client.set_flow_run_state(run.id, end, force=True)
     state = states[-1] if states else None
+    if _is_own_process(run):
+        ending.set()
     reason = f"it is {state.name}" if state else "it was deleted in Prefect"
     flow_run_logger(run).warning("This process ends, as others ended its run: %s", reason)
     if state is None or state.is_cancelling() or state.is_cancelled():
@@ -186,6 +198,11 @@ def _end_process(run: FlowRun) -> None:
     It ends as if it had succeeded: after any other exit status, Prefect would set the state
     Crashed, although the run may be another process's by now.
     """
-    if os.environ.get("PREFECT__FLOW_RUN_ID") == str(run.id):
+    if _is_own_process(run):
         APILogWorker.drain_all(timeout=1)
         os._exit(0)
+
+
+def _is_own_process(run: FlowRun) -> bool:
+    """Whether this process was started for a run."""
+    return os.environ.get("PREFECT__FLOW_RUN_ID") == str(run.id)

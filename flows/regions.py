@@ -49,11 +49,15 @@ def run_regions(
 
     Returns:
         Index of each region that did not come to its end, with the reason.
+
+    Raises:
+        RegionLostError: The image's run was ended, so that nothing may be published.
     """
     if not unfinished:
         return {}
     with image_progress(regions, unfinished):
         ends = _run(plan, unfinished, kept.folder, abort)
+    abort.wait(0)
     return {
         region.index: _reason(end)
         for region, end in zip(unfinished, ends, strict=True)

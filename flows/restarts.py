@@ -21,7 +21,9 @@ from tasks.settings import settings
 HOOKS = timedelta(seconds=30)
 """How long after the end of a run its own hooks may begin to announce it."""
 
-_HOOKED = "swath.hooked"  # label of a crashed run: the state for which its hook was called
+HOOKED = "swath.hooked"
+"""Label of a crashed run: the state after which its worker called the hook, or was gone."""
+
 _AFTER_HOOK = 5.0  # seconds after the hook in which a worker sets the state Crashed once more
 _WITHOUT_HOOK = timedelta(seconds=60)  # after which a crashed run has no worker that calls hooks
 
@@ -54,7 +56,7 @@ class RunObserver:
         """
         if ecs.is_task(run.infrastructure_pid) and ecs.stopped(run.infrastructure_pid):
             return True
-        if run.labels.get(_HOOKED) == str(run.state_id):
+        if run.labels.get(HOOKED) == str(run.state_id):
             return self._hooks.unchanged(run.id, run.state_id) >= _AFTER_HOOK
         return run.end_time is None or run.end_time < datetime.now(UTC) - _WITHOUT_HOOK
 
@@ -90,7 +92,7 @@ def end_crashed(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> N
         if run.state is None or not run.state.is_crashed():
             return
         if will_restart(run):
-            write_labels(client, run.id, {_HOOKED: str(run.state_id)})
+            write_labels(client, run.id, {HOOKED: str(run.state_id)})
             return
     cancel_children(run)
     announce_end(flow, run, state)

@@ -32,12 +32,18 @@ def settle_lost_runs(api_url: str, before: datetime, *, stopped: bool) -> None:
     Raises:
         httpx.HTTPError: Prefect does not answer.
     """
+    from flows.restarts import HOOKED  # slow to import
+
     with httpx.Client(base_url=api_url, timeout=10, trust_env=False) as api:
         image = _image_deployment(api)
         for run in _lost(api, before):
             again = run["deployment_id"] == image and (stopped or run["state"]["type"] == "PENDING")
             change = {"state": _true_state(run, again=again), "force": True}
-            api.post(f"/flow_runs/{run['id']}/set_state", json=change).raise_for_status()
+            url = f"/flow_runs/{run['id']}"
+            state = api.post(f"{url}/set_state", json=change).raise_for_status().json()["state"]
+            if run["deployment_id"] == image and state["type"] == "CRASHED":
+                # no worker is left that could set the state again: the sensor need not wait for it
+                api.patch(f"{url}/labels", json={HOOKED: state["id"]}).raise_for_status()
 
 
 def _true_state(run: dict[str, Any], *, again: bool) -> dict[str, Any]:

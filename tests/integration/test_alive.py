@@ -35,13 +35,15 @@ def working(folder):
     with alive(on_cancel=lambda _: open(folder + "/cancelled", "w").close()):
         open(folder + "/working", "w").close()
         while not os.path.exists(folder + "/done"):
+            if os.path.exists(folder + "/cancelled"):
+                raise ValueError("its calls were ended")
             time.sleep(0.05)
 
 run = load_flow_run(UUID(os.environ["PREFECT__FLOW_RUN_ID"]))
 run_flow(working, run, parameters={"folder": sys.argv[1]})
 open(sys.argv[1] + "/went on", "w").close()
 """
-"""A process as a worker starts it, whose flow works until there is a file."""
+"""A process as a worker starts it, whose flow works until there is a file, or it is cancelled."""
 
 
 @flow

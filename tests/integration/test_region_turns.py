@@ -22,6 +22,7 @@ from prefect.states import Completed, Pending, Running
 from flows.abort import AbortSignal
 from flows.region import region as region_flow
 from flows.regions import run_regions
+from tasks.errors import RegionLostError
 from tasks.job.kept import Kept
 from tasks.planning.plan import Plan, make_plan
 from tasks.settings import settings
@@ -164,3 +165,15 @@ def test_as_many_regions_as_there_are_free_places_are_submitted_at_once(
             until(lambda: not one.is_alive(), lambda: pool.started)
             ended.set()
     assert len(pool.started) == REGIONS
+
+
+def test_of_a_run_that_others_ended_nothing_is_merged(prefect_api: str, allowed: Path) -> None:
+    plan, abort = plan_of(allowed, "a.tif"), AbortSignal()
+    abort.end("it was cancelled")
+
+    @flow
+    def running() -> None:
+        run_regions(plan, plan.regions(100), plan.regions(100), Kept(str(allowed)), abort)
+
+    with pytest.raises(RegionLostError, match="it was cancelled"):
+        running()

@@ -18,6 +18,7 @@ from prefect.states import Cancelling, Pending, Running
 
 from deployments.local.lost_runs import settle_lost_runs
 from deployments.local.pool import WORK_POOL
+from flows.restarts import RunObserver
 
 
 @pytest.fixture
@@ -74,6 +75,15 @@ def test_images_of_a_killed_worker_free_their_places(
     settle(prefect_api, stopped=False)
     assert read(client, taken, begun) == ["Scheduled", "Crashed"]
     assert places_taken(client, image) == 0
+
+
+def test_an_image_of_a_killed_worker_need_not_wait_for_it_to_be_started_again(
+    client: SyncPrefectClient, prefect_api: str, image: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.restarts._AFTER_HOOK", 0.0)
+    begun = run(client, image, Pending(), Running())
+    settle(prefect_api, stopped=False)
+    assert RunObserver().is_settled(client.read_flow_run(begun))
 
 
 def test_images_of_a_stack_that_was_stopped_are_scheduled_again(

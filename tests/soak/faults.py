@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -141,7 +142,8 @@ class Faults:
 
     def _aside(self, action: Callable[[], None]) -> None:
         """Do what takes a while, beside other faults."""
-        self._under_way.append(self._others.submit(action))
+        # with the context of this thread, so that it uses the same Prefect server
+        self._under_way.append(self._others.submit(copy_context().run, action))
 
     def _replace_worker(self, *, as_stack: bool) -> None:
         self._chain.kill_worker()
