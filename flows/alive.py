@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event, Thread
@@ -41,6 +41,8 @@ _LONGEST_GAP = 30.0  # seconds between two observations that count as time obser
 _MOST_RUNS = 10_000  # runs that an observer remembers
 
 _logger = logging.getLogger(__name__)
+
+_LIVING: ContextVar[FlowRun | None] = ContextVar("living", default=None)
 
 Check = Callable[[SyncPrefectClient, Event], None]
 """Is called with a client of Prefect, and the event that ends the calls."""
@@ -88,7 +90,8 @@ def alive(on_cancel: Callable[[FlowRun], None] = lambda _: None) -> Iterator[Non
     Runs of deployments only: no other is restarted. The process owns its run as long as the run is
     in the `Running` state that this process set. If it was cancelled, crashed, scheduled again or
     taken over by another process, this process ends at once, without another call of the model,
-    anything published, or a state of its own set.
+    anything published, or a state of its own set. If that happened while it was starting, it ends
+    before the block begins.
 
     Args:
         on_cancel: Is called with the run before the process ends because that was cancelled.
@@ -100,15 +103,22 @@ def alive(on_cancel: Callable[[FlowRun], None] = lambda _: None) -> Iterator[Non
         return
     ending = Event()
     end_if_lost = partial(_end_if_lost, run, on_cancel, ending)
+    _call_once(end_if_lost)
+    living = _LIVING.set(run)
     with beating(run.id, ALIVE, end_if_lost):
         try:
             yield
             # one that was paused may come to its end before the thread has looked again
-            with suppress(Exception), client_without_retries() as client:
-                end_if_lost(client, Event())
+            _call_once(end_if_lost)
         finally:
+            _LIVING.reset(living)
             if ending.is_set():  # what `on_cancel` ended must set no state
                 Event().wait()
+
+
+def living_run() -> FlowRun | None:
+    """The run whose life this process shows, also for the runs inside it; None outside `alive`."""
+    return _LIVING.get()
 
 
 @contextmanager
@@ -147,6 +157,12 @@ def _beat(run_id: UUID, label: str, check: Check | None, who: str, closed: Event
             except Exception:
                 _logger.debug("The label %s is not changed", label, exc_info=True)
             closed.wait(_CHECK)
+
+
+def _call_once(check: Check) -> None:
+    """Call `check` in this thread; if Prefect does not answer, a later call may succeed."""
+    with suppress(Exception), client_without_retries() as client:
+        check(client, Event())
 
 
 def _end_if_lost(

@@ -19,6 +19,7 @@ from flows.alive import alive
 from flows.announce import PARTIAL, announce, announce_end, announce_start, status_of
 from flows.cancel import IMAGE_ENDED, cancel_children, cancel_regions
 from flows.image_runs import add_tags, run_name
+from flows.question_claim import claimed
 from flows.regions import MAX_CONCURRENT, run_regions
 from flows.report import PICTURE_SIZE, report
 from flows.restarts import end_crashed
@@ -106,10 +107,13 @@ def _work(
     regions = lasting_division(plan, kept, region_size, throughput)
     recorder.planned(plan.image.etag, kept.answers, len(plan.grid))
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
-    unfinished = kept.unfinished(plan.request, regions)
-    lost = not_asked(unfinished)
     if ask:
-        lost = run_regions(plan, regions, unfinished, kept, abort)
+        with claimed(kept, abort):
+            unfinished = kept.unfinished(plan.request, regions)
+            lost = run_regions(plan, regions, unfinished, kept, abort)
+    else:
+        unfinished = kept.unfinished(plan.request, regions)
+        lost = not_asked(unfinished)
     finished = finish_image(
         plan,
         regions,

@@ -15,6 +15,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import (
     ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
     ArtifactFilterType,
 )
 from prefect.runtime import flow_run
@@ -42,6 +44,17 @@ def region_progress(region: Region) -> Iterator[Observer]:
     count = _TileCount()
     with _shown("region-progress", lambda _: _progress(count.done, len(region))):
         yield count
+
+
+@contextmanager
+def waiting_shown(text: str) -> Iterator[None]:
+    """While it is open, show on the image's run what it waits for.
+
+    Args:
+        text: Such as "waits for a place".
+    """
+    with _shown("progress", lambda _: ArtifactUpdate(data=0.0, description=text)):
+        yield
 
 
 @contextmanager
@@ -115,6 +128,7 @@ def _show(
                 content = progress(client)
                 if content == shown:
                     continue
+                artifact = artifact or _find(client, key, run)
                 if artifact is None:
                     artifact = _create(client, key, run, content)
                 else:
@@ -130,6 +144,17 @@ def _progress(done: int, tiles: int, text: str = "") -> ArtifactUpdate:
     return ArtifactUpdate(
         data=round(100 * done / tiles, 2), description=text or f"{done} of {tiles} tiles"
     )
+
+
+def _find(client: SyncPrefectClient, key: str, run: UUID) -> UUID | None:
+    """The progress artifact that a flow run has already, of what it did before."""
+    found = client.read_artifacts(
+        artifact_filter=ArtifactFilter(
+            key=ArtifactFilterKey(any_=[key]), flow_run_id=ArtifactFilterFlowRunId(any_=[run])
+        ),
+        limit=1,
+    )
+    return found[0].id if found else None
 
 
 def _create(client: SyncPrefectClient, key: str, run: UUID, progress: ArtifactUpdate) -> UUID:
