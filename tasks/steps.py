@@ -22,6 +22,7 @@ from tasks.request import Request
 
 if TYPE_CHECKING:
     from tasks.publish import Provenance, Published, ReadDetections
+    from tasks.raster import Raster
 
 plan_step = task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)(check_plan)
 infer_step = task(name="infer", task_run_name="batch", cache_policy=NO_CACHE)(infer)
@@ -36,6 +37,7 @@ def publish_step(
     ledger: pa.Table,
     provenance: Provenance,
     *,
+    raster: Raster | None = None,
     preview_size: int | None = None,
 ) -> Published:
     """Publish the results of an image, as `tasks.publish.publish_image`."""
@@ -43,7 +45,13 @@ def publish_step(
     from tasks.publish import publish_image  # noqa: PLC0415
 
     return publish_image(
-        request, image, read_detections, ledger, provenance, preview_size=preview_size
+        request,
+        image,
+        read_detections,
+        ledger,
+        provenance,
+        raster=raster,
+        preview_size=preview_size,
     )
 
 

@@ -1,5 +1,6 @@
 """Opens images of any size, reads their tiles, georeferences and encodes them."""
 
+from tasks.imagery.encoding.tiff_geotags import geotags_of
 from tasks.imagery.encoding.tile_formats import check_encodable, encoder, media_type
 from tasks.imagery.environment import gdal_environment
 from tasks.imagery.georeference import Georeference
@@ -20,6 +21,7 @@ __all__ = [
     "check_encodable",
     "encoder",
     "gdal_environment",
+    "geotags_of",
     "max_region_width",
     "media_type",
     "open_image",

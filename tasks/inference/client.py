@@ -273,7 +273,7 @@ class InferenceClient:
             rejected=read.rejected,
             failed_calls=tuple(state.failures),
         )
-        return Outcome(record, read.detections)
+        return Outcome(record, read.detections, read.map)
 
     def _record_failure(self, tile: Tile, error: SwathError) -> None:
         if (

@@ -1,4 +1,4 @@
-"""The interface of all endpoints, and the two forms of answer that are not decoded JSON."""
+"""The interface of all endpoints, and the forms of answer that are not decoded JSON."""
 
 from __future__ import annotations
 
@@ -42,6 +42,32 @@ class JsonText:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """An answer in pixels of the tile.
+
+    Attributes:
+        bands: (bands, height, width), as the request's `rasterOutput` says.
+    """
+
+    bands: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RasterFile:
+    """An answer in pixels as an encoded raster, not yet decoded.
+
+    Attributes:
+        source: The endpoint, as error messages name it.
+        media_type: Its media type, for error messages.
+        body: A TIFF, PNG or NPY file.
+    """
+
+    source: str
+    media_type: str
+    body: bytes
+
+
 class Endpoint(Protocol):
     """A model that several threads can call at once.
 
@@ -60,7 +86,9 @@ class Endpoint(Protocol):
         """The value to send for a tile, made before the call waits for its permit."""
 
     def ask(self, prepared: Sequence[Any]) -> Sequence[object]:
-        """The answer for each tile of one call: `Boxes`, `JsonText`, or decoded JSON, unchecked.
+        """The answer for each tile of one call, unchecked.
+
+        It is one of `Boxes`, `JsonText`, `Pixels`, `RasterFile`, or decoded JSON.
 
         Args:
             prepared: The value that `prepare` returned for each tile; 1 to `tiles_per_call` of

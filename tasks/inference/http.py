@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.errors import AnswerError, RequestError
 from tasks.imagery import TilePixels
-from tasks.inference.endpoint import JsonText
+from tasks.inference.endpoint import JsonText, RasterFile
 from tasks.inference.endpoint_hosts import check_host, checked_addresses
 from tasks.inference.http_status import check_status
 from tasks.inference.secrets import reveal
@@ -19,11 +19,12 @@ _HEADERS = {"customattributes": "x-amzn-sagemaker-custom-attributes"}
 _FRAMING = frozenset(
     {"connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade"}
 )
+_RASTERS = ("image/tiff", "image/png", "application/x-npy")
 _OTHER_MEDIA = ("image/", "audio/", "video/", "font/", "multipart/")
 
 
 class HttpEndpoint:
-    """A model at a URL that takes an encoded tile and answers with a FeatureCollection.
+    """A model at a URL that takes an encoded tile and answers with features or a raster.
 
     Attributes:
         url: Where tiles are posted.
@@ -69,16 +70,12 @@ class HttpEndpoint:
 
         Raises:
             EndpointError: See `Transport.send` and `check_status`.
-            AnswerError: The body is too long, or its media type is not that of JSON.
+            AnswerError: The body is too long, or its media type is that of no answer.
         """
         (body,) = prepared
         response = self._transport.post(self.url, self._headers, body)
         check_status(redact_url(self.url), response)
-        try:
-            check_media_type(response)
-        except AnswerError as error:
-            raise AnswerError(f"{redact_url(self.url)}: {error}") from error
-        return [JsonText(redact_url(self.url), response.body)]
+        return [answer_of(redact_url(self.url), response)]
 
     def close(self) -> None:
         """Close the connections."""
@@ -100,14 +97,24 @@ def headers(parameters: Mapping[str, Any]) -> dict[str, str]:
     return {_HEADERS.get(name, name): value for name, value in named.items()}
 
 
-def check_media_type(response: Response) -> None:
-    """Refuse an answer whose media type is an image, audio, video, a font or multipart.
+def answer_of(source: str, response: Response) -> JsonText | RasterFile:
+    """The answer in a response: JSON, or a raster by its media type.
 
-    Other types are accepted, as servers also send JSON as text/html or without a type.
+    Types that are neither are taken for JSON, as servers also send it as text/html or without one.
+
+    Args:
+        source: The endpoint, as error messages name it.
+        response: The response.
 
     Raises:
-        AnswerError: The media type is one of these.
+        AnswerError: The media type is audio, video, a font, multipart or an image of another kind.
     """
-    media_type = response.headers.get("content-type", "").strip().lower()
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in _RASTERS:
+        return RasterFile(source, media_type, response.body)
     if media_type.startswith(_OTHER_MEDIA):
-        raise AnswerError(f"The answer is {media_type[:80]}, not JSON: check the model's output.")
+        raise AnswerError(
+            f"{source}: The answer is {media_type[:80]}, neither JSON nor a raster "
+            f"({', '.join(_RASTERS)}): check the model's output."
+        )
+    return JsonText(source, response.body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,11 +14,11 @@ import pyarrow as pa
 
 from tasks.errors import PublishError, RequestError, SwathError
 from tasks.grid.tiles import Grid, Region
-from tasks.imagery import Image
 from tasks.inference import OpenEndpoint, open_with_retries
 from tasks.job.division import lasting_division
 from tasks.job.kept import Kept, kept_of
 from tasks.job.observer import SILENT, Observer
+from tasks.job.raster import raster_of
 from tasks.job.region import work_region
 from tasks.job.regions import work_regions
 from tasks.merge import merge as merge_detections
@@ -34,8 +35,9 @@ from tasks.results.tile_results import without_detections
 from tasks.settings import settings
 
 if TYPE_CHECKING:
-    from tasks.publish import Provenance, Published, ReadDetections
+    from tasks.publish import Published, ReadDetections
     from tasks.publish.preview import FeatureLayer
+    from tasks.raster import Raster
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ _NOT_ASKED = "the model was not asked for it, as only kept answers were to be us
 Merge = Callable[[pa.Table, Algorithm, Grid, pa.Table], pa.Table]
 """`tasks.merge.merge`, or a step of an orchestrator that calls it."""
 
-Publish = Callable[[Request, Image, "ReadDetections | None", pa.Table, "Provenance"], "Published"]
+Publish = Callable[..., "Published"]
 """`tasks.publish.publish_image`, or a step of an orchestrator that calls it."""
 
 
@@ -195,7 +197,16 @@ def finish_image(
     merged = plan.clip_to_roi(merged)
     failed = status is JobStatus.FAILED
     read_detections = None if failed else partial(results.all_detections, merged)
-    published = _publish(plan, read_detections, ledger, publish, status=status, started=started)
+    with nullcontext() if failed else raster_of(plan, regions, stored, kept) as raster:
+        published = _publish(
+            plan,
+            read_detections,
+            ledger,
+            publish,
+            status=status,
+            started=started,
+            raster=raster,
+        )
     summary = summarise(
         ledger,
         job_id=plan.request.job_id,
@@ -236,6 +247,7 @@ def _publish(
     *,
     status: JobStatus,
     started: datetime,
+    raster: Raster | None,
 ) -> Published:
     """Publish the results of an image.
 
@@ -248,7 +260,7 @@ def _publish(
     publish = publish or publish_image
     provenance = Provenance.of(plan.request, plan.image, ledger, status, started)
     try:
-        return publish(plan.request, plan.image, read_detections, ledger, provenance)
+        return publish(plan.request, plan.image, read_detections, ledger, provenance, raster=raster)
     except PublishError as error:
         if read_detections is not None:
             raise

@@ -50,10 +50,13 @@ class Kept:
 
     def regions(self, request: Request) -> RegionStore:
         """The store of what regions came to, as a request merges."""
-        algorithm = request.algorithm.model_dump(mode="json")
-        return RegionStore(
-            objects.join(self.folder, _digest([algorithm, request.region_of_interest]))
-        )
+        wanted: list[object] = [
+            request.algorithm.model_dump(mode="json"),
+            request.region_of_interest,
+        ]
+        if request.raster_output is not None:
+            wanted.append(request.raster_output.model_dump(mode="json"))
+        return RegionStore(objects.join(self.folder, _digest(wanted)))
 
     def unfinished(self, request: Request, regions: Sequence[Region]) -> list[Region]:
         """The regions that no run has completed, with no failed tile, as a request merges.
@@ -130,7 +133,7 @@ def _folder(plan: Plan) -> str:
 def _question(plan: Plan) -> dict[str, Any]:
     request, grid = plan.request, plan.grid
     processor = request.image_processor
-    return {
+    question: dict[str, Any] = {
         "image": plan.image.url,
         "etag": plan.image.etag,
         "grid": [grid.width, grid.height, grid.tile_size, grid.overlap],
@@ -139,6 +142,9 @@ def _question(plan: Plan) -> dict[str, Any]:
         # a digest, as a header may hold a secret
         "parameters": _digest(request.image_processor_parameters),
     }
+    if request.raster_output is not None:
+        question["raster"] = request.raster_output.question
+    return question
 
 
 def _without_version(question: Mapping[str, Any]) -> dict[str, Any]:

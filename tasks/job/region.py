@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
@@ -17,7 +18,7 @@ from tasks.planning.throughput import RegionTiming
 from tasks.results import coverage
 from tasks.results.answers import kept_answers
 from tasks.results.coverage import TileState
-from tasks.results.stored import RegionStore, StoredRegion
+from tasks.results.stored import StoredRegion
 from tasks.results.tile_results import TileResults, gather, without_detections
 
 
@@ -66,7 +67,7 @@ def work_region(
     if stored is None or not stored.complete:
         results, answers = _results(plan, region, kept, asking, why_not)
         number = 1 if stored is None else stored.number + 1
-        stored = _settle_and_store(plan, region, results, store, number)
+        stored = _settle_and_store(plan, region, results, kept, number)
     ledger = store.ledger(stored)
     pixels = plan.grid.tile_width * plan.grid.tile_height
     inferred = coverage.count(answers.results.ledger)[TileState.INFERRED]
@@ -106,9 +107,9 @@ def _results(
 
 
 def _settle_and_store(
-    plan: Plan, region: Region, results: TileResults, store: RegionStore, number: int
+    plan: Plan, region: Region, results: TileResults, kept: Kept, number: int
 ) -> StoredRegion:
-    """Decide the detections that no other region can affect; store them and the deferred ones."""
+    """Decide what no other region can affect, and store it with what has to wait."""
     algorithm, interior = plan.request.algorithm, plan.grid.interior(region)
     dropped = pa.array(~passes_filter(results.detections, algorithm))
     tiles = results.detections["tile"].filter(dropped).to_numpy()
@@ -116,4 +117,11 @@ def _settle_and_store(
     inferred = coverage.inferred(ledger, plan.grid)
     settled = settle(results.detections, algorithm, plan.grid, inferred, interior)
     decided = map(plan.clip_to_roi, settled.batches())
-    return store.save(region, number, decided, settled.deferred, ledger)
+    paint = None
+    if plan.request.raster_output is not None:
+        # late: most models answer with features
+        from tasks.job.raster import painter  # noqa: PLC0415
+
+        paint = partial(painter(plan, kept, [region]).paint_region, region)
+    store = kept.regions(plan.request)
+    return store.save(region, number, decided, settled.deferred, ledger, paint=paint)

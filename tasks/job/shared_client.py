@@ -14,6 +14,7 @@ from tasks.inference.batch import max_calls
 from tasks.inference.client import InferenceClient, Keep
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.limiter import Limiter
+from tasks.inference.raster_endpoint import RasterEndpoint
 from tasks.planning.plan import Plan
 from tasks.settings import settings
 
@@ -79,6 +80,8 @@ class SharedClient:
 
     def _opened(self, plan: Plan) -> InferenceClient:
         endpoint = self._open_endpoint(plan.request, plan.image)
+        if (output := plan.request.raster_output) is not None:
+            endpoint = RasterEndpoint(endpoint, output, plan.grid.tile_size)
         most = max_calls(plan.tile_bytes * endpoint.tiles_per_call)
         earlier = self._earlier and replace(
             self._earlier, concurrency=min(self._earlier.concurrency, most)

@@ -8,8 +8,18 @@ files between those of its successor.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+        uri, counted = self.names.files[kind], _Counted(body)
+
+        def put() -> bool:
+            version = conditional.version_of(uri)
+            self._check()
+            return conditional.put_if(uri, counted, version)
+
+        _until_unchanged(uri, put)
+        self._written.append(uri)
+        name = f"{self.names.stem}.{FILE_ENDINGS[kind]}"
+        digest = counted.digest.hexdigest()
+        return PublishedFile(kind=kind, name=name, bytes=counted.bytes, sha256=digest)
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +33,7 @@ from tasks.publish.provenance import Provenance
 from tasks.request import FileOutput, S3Output
 from tasks.settings import ForeignResults, settings
 from tasks.storage import conditional
-from tasks.storage.conditional import Version
+from tasks.storage.conditional import Pieces, Version
 from tasks.storage.parts import remove_abandoned
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds between two tries
@@ -78,12 +88,13 @@ class Claim:
         self._manifest, self._version = manifest, version
         self._written: list[str] = []
 
-    def put(self, kind: str, path: Path) -> str:
-        """Write a file; returns its URI.
+    def put(self, kind: str, body: Path | Pieces) -> PublishedFile:
+        """Write a file: one that exists, or one that is put together meanwhile.
 
         Raises:
             PublishError: It cannot be written, or the claim is lost.
         """
+<<<<<<< HEAD
         uri = self.names.files[kind]
 
         def put() -> bool:
@@ -94,6 +105,18 @@ class Claim:
         _until_unchanged(uri, put)
         self._written.append(uri)
         return uri
+=======
+        uri, counted = self.names.files[kind], _Counted(body)
+        while True:
+            version = conditional.version_of(uri)
+            self._check()
+            if conditional.put_if(uri, counted, version):
+                self._written.append(uri)
+                name = f"{self.names.stem}.{FILE_ENDINGS[kind]}"
+                return PublishedFile(
+                    kind=kind, name=name, bytes=counted.bytes, sha256=counted.digest.hexdigest()
+                )
+>>>>>>> 99faf41 (Rasters: a model's pixels blended over tiles, painted in blocks, published as one COG)
 
     def remove(self, kind: str) -> None:
         """Remove a file; it need not exist.
@@ -156,6 +179,21 @@ class Claim:
                 "the files there are not of this run. Publish again if they should be."
             )
         self._version = found[1]
+
+
+class _Counted:
+    """The pieces of a file, of which the bytes are counted and digested as they are read."""
+
+    def __init__(self, body: Path | Pieces) -> None:
+        self._body = body
+        self.bytes, self.digest = 0, sha256()
+
+    def __call__(self) -> Iterator[bytes]:
+        self.bytes, self.digest = 0, sha256()
+        for piece in conditional.pieces(self._body):
+            self.bytes += len(piece)
+            self.digest.update(piece)
+            yield piece
 
 
 def claim(

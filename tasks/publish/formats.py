@@ -73,7 +73,12 @@ FORMATS = {
 COVERAGE = "coverage"
 """Name of the ledger of tiles among the published files."""
 
+RASTER, SCORES = "raster", "scores"
+"""Names of the class map or values, and of the probabilities, among the published files."""
+
 FILE_ENDINGS = {name: each.ending for name, each in FORMATS.items()} | {
-    COVERAGE: "coverage.parquet"
+    RASTER: "tif",
+    SCORES: "scores.tif",
+    COVERAGE: "coverage.parquet",
 }
 """The ending of each kind of published file, features before the ledger."""

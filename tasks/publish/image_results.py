@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tasks.imagery import Georeference
 from tasks.publish.feature_batches import FeatureBatch, feature_batches
 from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.storage.conditional import Pieces
 
 if TYPE_CHECKING:
     from tasks.publish.preview import FeatureLayer
@@ -32,12 +33,14 @@ class ImageResults:
         metadata: What all features have in common.
         ledger: Table of `coverage.MEASURED` with all tiles of the image.
         georeference: The image's georeference, or None.
+        rasters: Gives the bytes of each raster file, by its kind in `FILE_ENDINGS`.
     """
 
     read_detections: ReadDetections | None
     metadata: FeatureMetadata
     ledger: pa.Table
     georeference: Georeference | None
+    rasters: Mapping[str, Pieces] = field(default_factory=dict)
 
     def batches(self) -> Iterator[FeatureBatch]:
         """The features, in the order of tile and ordinal."""

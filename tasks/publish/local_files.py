@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from hashlib import file_digest
 from pathlib import Path
 
 from tasks.errors import PublishError
@@ -71,12 +70,6 @@ def write_files(
     except OSError as error:
         raise _no_room(folder, error) from error
     return files
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 digest of a file, in hexadecimal digits."""
-    with path.open("rb") as source:
-        return file_digest(source, "sha256").hexdigest()
 
 
 def _no_room(folder: Path | str, error: OSError) -> PublishError:

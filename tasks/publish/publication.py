@@ -22,14 +22,16 @@ from tasks.errors import PublishError, SwathError
 from tasks.imagery import Image
 from tasks.publish.claim import Claim, claim
 from tasks.publish.feature_metadata import FeatureMetadata
-from tasks.publish.formats import COVERAGE, FILE_ENDINGS
+from tasks.publish.formats import FILE_ENDINGS, FORMATS
 from tasks.publish.image_results import CountedBatches, ImageResults, ReadDetections
 from tasks.publish.kinesis import write_kinesis
-from tasks.publish.local_files import sha256_of, staging_folder, write_files
-from tasks.publish.manifest import PublishedFile
+from tasks.publish.local_files import staging_folder, write_files
 from tasks.publish.provenance import Provenance
+from tasks.publish.rasters import raster_files
+from tasks.raster import Raster
 from tasks.request import KinesisOutput, Output, Request
 from tasks.settings import ForeignResults, settings
+from tasks.storage.conditional import Pieces
 
 if TYPE_CHECKING:
     from tasks.publish.preview import FeatureLayer
@@ -61,6 +63,7 @@ def publish_image(
     ledger: pa.Table,
     provenance: Provenance,
     *,
+    raster: Raster | None = None,
     preview_size: int | None = None,
 ) -> Published:
     """Publish the results of an image to the outputs of its request.
@@ -71,6 +74,7 @@ def publish_image(
         read_detections: As in `ImageResults`.
         ledger: Table of `coverage.MEASURED`.
         provenance: The origin of the results, which every file has.
+        raster: The raster of the image, if the model answers with pixels.
         preview_size: Pixels of the longer side of a preview whose features are collected on the
             way; None for no preview.
 
@@ -78,7 +82,8 @@ def publish_image(
         PublishError: As `publish`.
     """
     metadata = FeatureMetadata(provenance, image.source_metadata, request.feature_properties)
-    results = ImageResults(read_detections, metadata, ledger, image.georeference)
+    rasters = raster_files(image, raster, provenance) if raster else {}
+    results = ImageResults(read_detections, metadata, ledger, image.georeference, rasters)
     stem = request.file_names()[image.url]
     new_layer: Callable[[], FeatureLayer] | None = None
     if preview_size is not None:
@@ -169,13 +174,12 @@ class _Content:
     """The files of an image, to be put in each output.
 
     Attributes:
-        files: Path of each kind of file, features before the ledger.
-        digests: SHA-256 digest of each, in hexadecimal digits.
+        files: Path of each kind of file, features before the ledger, or a function that gives the
+            bytes of one that is put together as it is written.
         counts: What the manifest says of the features.
     """
 
-    files: Mapping[str, Path]
-    digests: Mapping[str, str]
+    files: Mapping[str, Path | Pieces]
     counts: Mapping[str, object]
 
     @classmethod
@@ -189,7 +193,7 @@ class _Content:
         """Write the files that the outputs need, in the union of their formats, into a folder."""
         formats = [output.formats for output in outputs if not isinstance(output, KinesisOutput)]
         if not formats:
-            return cls({}, {}, {})
+            return cls({}, {})
         files = write_files(folder, results, batches, {*chain(*formats)})
         classes = dict(batches.classes.most_common())
         counts = {
@@ -197,7 +201,7 @@ class _Content:
             "classes": classes,
             "repaired": batches.repaired,
         }
-        return cls(files, {kind: sha256_of(path) for kind, path in files.items()}, counts)
+        return cls({**results.rasters, **files}, counts)
 
     def put(self, claimed: Claim, formats: Collection[str]) -> dict[str, str]:
         """Put the ledger, and the features in some formats; returns the URI of each file.
@@ -205,23 +209,20 @@ class _Content:
         If one cannot be written, the others are removed, as they would not be whole.
         """
         files = {
-            kind: path for kind, path in self.files.items() if kind in formats or kind == COVERAGE
+            kind: path
+            for kind, path in self.files.items()
+            if kind in formats or kind not in FORMATS
         }
         for kind in FILE_ENDINGS.keys() - files.keys():
             claimed.remove(kind)
         try:
-            uris = {kind: claimed.put(kind, path) for kind, path in files.items()}
-            claimed.complete([self._described(kind, claimed) for kind in files], self.counts)
+            written = {kind: claimed.put(kind, body) for kind, body in files.items()}
+            claimed.complete(list(written.values()), self.counts)
         except PublishError:
             with suppress(PublishError):
                 claimed.withdraw()
             raise
-        return uris
-
-    def _described(self, kind: str, claimed: Claim) -> PublishedFile:
-        name = f"{claimed.names.stem}.{FILE_ENDINGS[kind]}"
-        size = self.files[kind].stat().st_size
-        return PublishedFile(kind=kind, name=name, bytes=size, sha256=self.digests[kind])
+        return {kind: claimed.names.files[kind] for kind in written}
 
 
 def _put_records(

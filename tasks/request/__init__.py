@@ -9,6 +9,7 @@ from tasks.request.message import Request, describe_errors
 from tasks.request.outputs import FeatureFormat, FileOutput, KinesisOutput, Output, S3Output
 from tasks.request.post_processing import Algorithm, AlgorithmType, PostProcessing
 from tasks.request.processor import EndpointType, ImageProcessor
+from tasks.request.raster_output import RasterClass, RasterOutput
 from tasks.request.schema import request_schema
 from tasks.request.tile_encoding import TileCompression, TileFormat
 
@@ -22,6 +23,8 @@ __all__ = [
     "KinesisOutput",
     "Output",
     "PostProcessing",
+    "RasterClass",
+    "RasterOutput",
     "Request",
     "S3Output",
     "TileCompression",

@@ -35,6 +35,7 @@ from tasks.request.message_object import MessageObject
 from tasks.request.outputs import LEGACY, Output, from_legacy
 from tasks.request.post_processing import Algorithm, PostProcessing
 from tasks.request.processor import ImageProcessor, check_secrets
+from tasks.request.raster_output import RasterOutput
 from tasks.request.region_of_interest import RegionOfInterestWkt
 from tasks.request.strict_json import parse_object
 from tasks.request.tile_encoding import TileCompression, TileFormat, check_pair
@@ -136,6 +137,13 @@ class Request(MessageObject):
         description="Part of the images to process: a polygon or multipolygon in WKT, longitude "
         "first (EPSG:4326); the whole image unless given.",
         examples=["POLYGON ((4.0 51.9, 4.2 51.9, 4.2 52.0, 4.0 52.0, 4.0 51.9))"],
+    )
+    raster_output: RasterOutput | None = Field(
+        None,
+        description="For a model that answers with a raster of the tile's size in place of "
+        "features: what it holds, how overlapping tiles blend, and what is published. A model that "
+        "has a description says so itself.",
+        examples=[{"values": "probabilities", "classes": [{"value": 0, "name": "clear"}]}],
     )
     feature_properties: tuple[Properties, ...] = Field(
         (),

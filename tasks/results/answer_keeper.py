@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 from tasks.errors import PublishError
 from tasks.grid.tiles import Region
-from tasks.results.answer_parts import decode, encode, names_of_attempt
+from tasks.results.answer_parts import decode, encode, encode_maps, maps_of, names_of_attempt
 from tasks.results.tile_results import Outcome, TileResults, gather, results_of
 from tasks.storage import objects
 
@@ -23,6 +23,7 @@ _SHORTEST, _LONGEST = 0.25, 20.0  # seconds between two writes, if the store tak
 _SHARE = 0.05  # of a processor that storing may take
 _LONGEST_OUTAGE = 600.0  # seconds for which no tile is asked for, as nothing can be stored
 _PART_BYTES, _PART_TILES = 1 << 20, 4096  # a part of so many is not written again
+_MAP_BYTES, _MAP_SECONDS = 4 << 20, 5.0  # maps wait until they are so many, or so old
 
 
 class AnswerKeeper:
@@ -51,6 +52,8 @@ class AnswerKeeper:
         self._lock = Lock()
         self._waiting: list[Outcome] = []
         self._part: list[TileResults] = []  # of the part that is still written anew
+        self._maps: dict[int, bytes] = {}  # of that part; it is not written again
+        self._maps_waiting, self._oldest_map = 0, 0.0  # bytes, and since when
         self._stored = True  # whether all of it is stored
         self._whole: list[str] = []  # names of the parts before
         self._ended, self._storing = Event(), Event()
@@ -97,6 +100,9 @@ class AnswerKeeper:
             for outcome in outcomes:
                 if outcome.detections is not None:
                     self.bytes += outcome.detections.nbytes
+                if outcome.map is not None:
+                    self._oldest_map = self._oldest_map or time.monotonic()
+                    self._maps_waiting += len(outcome.map)
 
     def before_asking(self, tiles: Iterable[T]) -> Iterator[T]:
         """Pass tiles on; while answers cannot be stored, wait, as they might be paid for again.
@@ -133,9 +139,16 @@ class AnswerKeeper:
 
     def _store(self) -> None:
         with self._lock:
+            young = time.monotonic() - self._oldest_map < _MAP_SECONDS and not self._ended.is_set()
+            if 0 < self._maps_waiting < _MAP_BYTES and young:
+                return
             waiting, self._waiting = self._waiting, []
+            self._maps_waiting, self._oldest_map = 0, 0.0
         if waiting:
             self._part.append(results_of(waiting))
+            self._maps |= {
+                each.record.tile.index: each.map for each in waiting if each.map is not None
+            }
             self._stored = False
         if self._stored:
             return
@@ -145,9 +158,12 @@ class AnswerKeeper:
         """Write the part, with what has come since it was written last."""
         results = gather(self._part)
         self._part = [results]
-        body = encode(results)
-        objects.put(objects.join(self._folder, self._name), body)
+        body, name = encode(results), objects.join(self._folder, self._name)
+        if self._maps:
+            objects.put(maps_of(name), encode_maps(self._maps))
+        objects.put(name, body)
         self._stored = True
-        if len(body) > _PART_BYTES or len(results.ledger) > _PART_TILES:
+        if self._maps or len(body) > _PART_BYTES or len(results.ledger) > _PART_TILES:
+            self._maps = {}
             self._whole.append(self._name)
             self._name, self._part = next(self._names), []

@@ -2,13 +2,14 @@
 
 A part is one object with the detections of some tiles, as the model gave them, and their lines of
 the ledger. It is stored whole or not at all, under a name of the attempt that wrote it, so that
-two attempts at a region never share one.
+two attempts at a region never share one. If the model answers with pixels, their maps are in an
+object beside it, which is stored before.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from uuid import uuid4
@@ -25,6 +26,7 @@ NOT_A_PART = (pa.ArrowException, KeyError, OSError, TypeError, ValueError)
 
 _NAME = re.compile(r"(\d+)-(\d+)x(\d+)-(\d+)\.from-(.+)\.[0-9a-f]{32}\.\d+\.arrow")
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow IPC stream
+_MAPS = pa.schema([pa.field("tile", pa.int64()), pa.field("map", pa.large_binary())])
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -85,3 +87,27 @@ def decode(body: bytes) -> TileResults:
     if (ledger.schema, table.schema) != (coverage.SCHEMA, detections.SCHEMA):
         raise ValueError("it has other columns, as of another version of Swath")
     return TileResults(table, ledger)
+
+
+def maps_of(part: str) -> str:
+    """The name of the object with the maps of a part."""
+    return part.removesuffix(".arrow") + ".maps"
+
+
+def encode_maps(maps: Mapping[int, bytes]) -> bytes:
+    """The bytes of the maps of a part, given by the index of the tile."""
+    tiles = sorted(maps)
+    table = pa.table([pa.array(tiles), [maps[tile] for tile in tiles]], schema=_MAPS)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, _MAPS) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def decode_maps(body: bytes) -> dict[int, memoryview]:
+    """The maps of a part by the index of the tile; raises one of `NOT_A_PART` for other bytes."""
+    if not body.endswith(_END):
+        raise ValueError("it is cut off")
+    table = pa.ipc.open_stream(pa.BufferReader(body)).read_all()
+    maps = (memoryview(each.as_buffer()) for each in table["map"])
+    return dict(zip(table["tile"].to_pylist(), maps, strict=True))

@@ -142,6 +142,12 @@ def inferred(table: pa.Table, grid: Grid) -> NDArray[np.int8]:
     return states
 
 
+def inferred_tiles(table: pa.Table) -> list[int]:
+    """The indices of the tiles that the model answered, by a ledger."""
+    tiles: list[int] = table["tile"].filter(_is(table, TileState.INFERRED)).to_pylist()
+    return tiles
+
+
 def failed(table: pa.Table) -> NDArray[np.bool_]:
     """(n,) whether the tile of each row of a ledger failed."""
     return np.asarray(_is(table, TileState.FAILED).to_numpy())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from uuid import uuid4
@@ -40,6 +40,7 @@ class StoredRegion(BaseModel):
         number: 1 for the first attempt that ended, 2 for the next that began after that, and so on.
         tiles: Number of tiles in each state.
         decided: Number of detections that are final.
+        painted: Whether blocks of a raster are stored with it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +49,7 @@ class StoredRegion(BaseModel):
     number: int
     tiles: dict[str, int]
     decided: int
+    painted: bool = False
 
     @property
     def complete(self) -> bool:
@@ -108,6 +110,8 @@ class RegionStore:
         decided: Iterable[pa.Table],
         deferred: pa.Table,
         ledger: pa.Table,
+        *,
+        paint: Callable[[str], None] | None = None,
     ) -> StoredRegion:
         """Store what a region came to, unless another attempt with the same number has ended.
 
@@ -117,6 +121,8 @@ class RegionStore:
             decided: Tables of `detections.SCHEMA`, by tile and ordinal: detections that are final.
             deferred: Table of `detections.SCHEMA`: detections that the merge decides.
             ledger: Table of `coverage.SCHEMA`, of the whole region.
+            paint: Stores the blocks of its raster, in objects whose URIs begin as given; None for a
+                model that answers with features.
 
         Returns:
             What counts: this attempt's, or that of the other.
@@ -128,7 +134,10 @@ class RegionStore:
                 count += len(table)
         tiles = coverage.count(ledger)
         parts = f"{region.block}.{uuid4().hex}"
-        mine = StoredRegion(parts=parts, number=number, tiles=tiles, decided=count)
+        painted = paint is not None
+        mine = StoredRegion(parts=parts, number=number, tiles=tiles, decided=count, painted=painted)
+        if paint:
+            paint(self.blocks(mine))
         objects.put(self._uri(mine, "decided"), bytes(sink.getvalue()))
         objects.put(self._uri(mine, "deferred"), _parquet(deferred))
         objects.put(self._uri(mine, "ledger"), _parquet(ledger))
@@ -136,11 +145,16 @@ class RegionStore:
             return mine
         counted = self._read(region.block, number)
         if counted != mine:  # it is equal if only the answer of the store was lost
-            for part in _PARTS:
-                objects.remove_object(self._uri(mine, part))
+            for name in objects.list_names(self.folder):
+                if name.startswith(f"{mine.parts}."):
+                    objects.remove_object(objects.join(self.folder, name))
         if counted is None:
             raise PublishError(f"{self._name(mine)} is not stored: it changed meanwhile.")
         return counted
+
+    def blocks(self, stored: StoredRegion) -> str:
+        """First part of the URIs of a region's blocks."""
+        return objects.join(self.folder, stored.parts)
 
     def ledger(self, stored: StoredRegion) -> pa.Table:
         """The ledger of a region, `coverage.SCHEMA`."""

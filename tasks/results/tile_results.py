@@ -19,10 +19,13 @@ class Outcome:
     Attributes:
         record: The tile's row of the ledger.
         detections: Table of `detections.SCHEMA`; None if it would be empty.
+        map: What the model answered for its pixels, from `tile_maps.encode_map`; None if it answers
+            with features.
     """
 
     record: TileRecord
     detections: pa.Table | None = None
+    map: bytes | None = None
 
 
 @dataclass(frozen=True)

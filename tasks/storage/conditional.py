@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_PART_BYTES = 16 << 20  # of a multipart upload; larger if there would be too many parts
-_MAX_PARTS = 10_000
+Pieces = Callable[[], Iterator[bytes]]
+"""Gives the bytes of an object piece by piece."""
+
+_PART_BYTES = 16 << 20  # of a multipart upload's first parts
+_GROWTH = 1000  # parts after which they grow by as much: S3 takes 10,000, which hold 880 GB
 _UPLOADS = 4  # parts that are in memory at the same time
 _ABSENT = {"404", "NoSuchKey"}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}  # of a file system without hard links
@@ -70,14 +75,15 @@ def read(uri: str) -> tuple[bytes, Version] | None:
         return patiently(_read, uri)
 
 
-def put_if(uri: str, body: bytes | Path, version: Version | None) -> bool:
+def put_if(uri: str, body: bytes | Path | Pieces, version: Version | None) -> bool:
     """Store an object if the one at its URI is still the given version.
 
     Like `objects.put`, it is atomic.
 
     Args:
         uri: `s3://bucket/key` or a local path; missing local folders are created.
-        body: The bytes, or the path of a file with them.
+        body: The bytes, or the path of a file with them, or a function that gives them piece by
+            piece, and from the beginning when it is called again.
         version: What has to be there; None for nothing.
 
     Returns:
@@ -112,6 +118,18 @@ def remove_if(uri: str, version: Version) -> bool:
         return patiently(_remove_if, uri, version)
 
 
+def pieces(body: bytes | Path | Pieces) -> Iterator[bytes]:
+    """The bytes of an object that is to be stored, piece by piece."""
+    if isinstance(body, bytes):
+        yield body
+    elif isinstance(body, Path):
+        with body.open("rb") as source:
+            while piece := source.read(1 << 20):
+                yield piece
+    else:
+        yield from body()
+
+
 def _version_of(uri: str) -> Version | None:
     if not is_s3(uri):
         return _local_version(Path(uri))
@@ -135,17 +153,19 @@ def _read(uri: str) -> tuple[bytes, Version] | None:
         return bytes(stream.read()), Version(found["ETag"], found["ContentLength"])
 
 
-def _put_if(uri: str, body: bytes | Path, version: Version | None) -> bool:
+def _put_if(uri: str, body: bytes | Path | Pieces, version: Version | None) -> bool:
     if not is_s3(uri):
         return _put_local(Path(uri), body, version)
     bucket, key = split_s3(uri)
     condition = {"IfMatch": version.tag} if version else {"IfNoneMatch": "*"}
     target = {"Bucket": bucket, "Key": key}
-    if isinstance(body, Path) and body.stat().st_size > _PART_BYTES:
-        return _put_in_parts(target, condition, body)
-    content = body if isinstance(body, bytes) else body.read_bytes()
+    parts = _parts(body)
+    first = next(parts, b"")
+    second = next(parts, None)
+    if second is not None:
+        return _put_in_parts(target, condition, chain([first, second], parts))
     s3: Any = client("s3")  # its types do not allow for arguments from a dictionary
-    return _unless_changed(lambda: s3.put_object(**target, **condition, Body=content))
+    return _unless_changed(lambda: s3.put_object(**target, **condition, Body=first))
 
 
 def _remove_if(uri: str, version: Version) -> bool:
@@ -162,9 +182,9 @@ def _remove_if(uri: str, version: Version) -> bool:
         return unchanged
 
 
-def _put_local(path: Path, body: bytes | Path, version: Version | None) -> bool:
+def _put_local(path: Path, body: bytes | Path | Pieces, version: Version | None) -> bool:
     with part_file(path.parent) as (part, sink):
-        write_synchronised(sink, body)
+        write_synchronised(sink, pieces(body))
         with _locked(path.parent):
             if version is None:
                 return _link_new(part, path)
@@ -211,27 +231,43 @@ def _version(status: os.stat_result) -> Version:
     return Version(f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}", status.st_size)
 
 
-def _put_in_parts(target: dict[str, str], condition: dict[str, str], body: Path) -> bool:
-    """Upload a file in parts; it appears when the upload is completed under the condition."""
+def _parts(body: bytes | Path | Pieces) -> Iterator[bytes]:
+    """The parts of an upload: larger towards the end, as their number is limited."""
+    number, part = 1, bytearray()
+    for piece in pieces(body):
+        part += piece
+        while len(part) >= (size := _PART_BYTES * (1 + number // _GROWTH)):
+            yield bytes(part[:size])
+            del part[:size]
+            number += 1
+    if part:
+        yield bytes(part)
+
+
+def _put_in_parts(
+    target: dict[str, str], condition: dict[str, str], parts: Iterator[bytes]
+) -> bool:
+    """Upload parts; the object appears when the upload is completed under the condition."""
     s3: Any = client("s3")  # as in `_put_if`
-    size = body.stat().st_size
-    part_bytes = max(_PART_BYTES, -(-size // _MAX_PARTS))
     upload = target | {"UploadId": s3.create_multipart_upload(**target)["UploadId"]}
 
-    def put_part(number: int) -> CompletedPartTypeDef:
-        with body.open("rb") as source:
-            source.seek((number - 1) * part_bytes)
-            content = source.read(part_bytes)
+    def put_part(number: int, content: bytes) -> CompletedPartTypeDef:
         part = s3.upload_part(**upload, PartNumber=number, Body=content)
         return {"ETag": part["ETag"], "PartNumber": number}
 
     stored = False
     try:
+        done: list[CompletedPartTypeDef] = []
         with ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload") as threads:
-            parts = list(threads.map(put_part, range(1, -(-size // part_bytes) + 1)))
+            waiting: deque[Future[CompletedPartTypeDef]] = deque()
+            for number, content in enumerate(parts, start=1):
+                waiting.append(threads.submit(put_part, number, content))
+                if len(waiting) == _UPLOADS:
+                    done.append(waiting.popleft().result())
+            done += [each.result() for each in waiting]
         stored = _unless_changed(
             lambda: s3.complete_multipart_upload(
-                **upload, **condition, MultipartUpload={"Parts": parts}
+                **upload, **condition, MultipartUpload={"Parts": done}
             )
         )
     finally:

@@ -59,6 +59,25 @@ def get(uri: str, role_arn: str | None = None) -> bytes:
         return patiently(_get, uri, role_arn)
 
 
+def get_range(uri: str, start: int, length: int, role_arn: str | None = None) -> bytes:
+    """Some bytes of an object.
+
+    Args:
+        uri: `s3://bucket/key` or a local path.
+        start: The first byte, from 0.
+        length: Number of bytes, at least 1.
+        role_arn: IAM role to assume for S3; None for this process's own credentials.
+
+    Raises:
+        PublishError: The object does not exist or has fewer bytes, or it cannot be read.
+    """
+    with storage_errors("read", uri):
+        found = patiently(_get_range, uri, start, length, role_arn)
+    if len(found) != length:
+        raise PublishError(f"{uri} has fewer than {start + length} bytes: it is not whole.")
+    return found
+
+
 def list_names(uri: str, role_arn: str | None = None) -> list[str]:
     """The names of the objects directly in a folder or under a prefix, sorted; it need not exist.
 
@@ -176,6 +195,18 @@ def _get(uri: str, role_arn: str | None) -> bytes:
         return Path(uri).read_bytes()
     bucket, key = split_s3(uri)
     with client("s3", role_arn).get_object(Bucket=bucket, Key=key)["Body"] as stream:
+        return bytes(stream.read())
+
+
+def _get_range(uri: str, start: int, length: int, role_arn: str | None) -> bytes:
+    if not is_s3(uri):
+        with Path(uri).open("rb") as source:
+            source.seek(start)
+            return source.read(length)
+    bucket, key = split_s3(uri)
+    wanted = f"bytes={start}-{start + length - 1}"
+    found = client("s3", role_arn).get_object(Bucket=bucket, Key=key, Range=wanted)
+    with found["Body"] as stream:
         return bytes(stream.read())
 
 

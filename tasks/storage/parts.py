@@ -57,12 +57,14 @@ def _open_locked(folder: Path) -> tuple[Path, BinaryIO]:
         sink.close()
 
 
-def write_synchronised(sink: BinaryIO, body: bytes | Path) -> None:
-    """Write bytes, or those of a file, and have them on the disk."""
+def write_synchronised(sink: BinaryIO, body: bytes | Path | Iterator[bytes]) -> None:
+    """Write bytes, those of a file, or pieces, and have them on the disk."""
     if isinstance(body, Path):
         with body.open("rb") as source:
             shutil.copyfileobj(source, sink, 1 << 20)
-    else:
+    elif isinstance(body, bytes):
         sink.write(body)
+    else:
+        sink.writelines(body)
     sink.flush()
     os.fsync(sink.fileno())

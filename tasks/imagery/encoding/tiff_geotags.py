@@ -99,5 +99,14 @@ class TiffGeotags:
         return points if np.isfinite(world).all() else points[:0]
 
 
+def geotags_of(image: Image) -> dict[str, Any]:
+    """The georeference of a GeoTIFF as large as an image, as keyword arguments of `rasterio.open`.
+
+    It is the image's own geotransform, ground control points or RPC; any other one is approximated
+    by nine ground control points.
+    """
+    return TiffGeotags(image).options(Window(0, 0, image.width, image.height))
+
+
 def _origin(window: Window) -> NDArray[np.float64]:
     return np.array([window.col_off, window.row_off], float)

@@ -20,7 +20,8 @@ from tasks.errors import AnswerError
 from tasks.grid.tiles import Tile
 from tasks.inference.answer.boxes import read_boxes
 from tasks.inference.answer.feature import MALFORMED, read_feature, reason
-from tasks.inference.endpoint import Boxes, JsonText
+from tasks.inference.answer.raster import TileRaster
+from tasks.inference.endpoint import Boxes, JsonText, Pixels, RasterFile
 from tasks.results.detections import SCHEMA
 
 MAX_FEATURES = 100_000
@@ -38,11 +39,14 @@ class Answer:
             empty.
         first_rejected: Why the first rejected feature was rejected; empty if none was.
         rejected: How many features were rejected.
+        map: What it answered for the tile's pixels, as it is kept; None if it answers with
+            features.
     """
 
     detections: pa.Table | None
     first_rejected: str = ""
     rejected: int = 0
+    map: bytes | None = None
 
 
 def decode(answer: JsonText) -> Any:  # noqa: ANN401 - any JSON value
@@ -80,7 +84,7 @@ def read_answer(answer: object, tile: Tile) -> Answer:
     """The detections in an answer, moved from pixels of the tile to pixels of the full image.
 
     Args:
-        answer: `Boxes`, `JsonText`, or decoded JSON: a GeoJSON FeatureCollection.
+        answer: `Boxes`, `JsonText`, `TileRaster`, or decoded JSON: a GeoJSON FeatureCollection.
         tile: The tile that the answer is about.
 
     Raises:
@@ -88,6 +92,12 @@ def read_answer(answer: object, tile: Tile) -> Answer:
     """
     if isinstance(answer, JsonText):
         return _read_text(answer, tile)
+    if isinstance(answer, TileRaster):
+        return Answer(None, map=answer.encoded())
+    if isinstance(answer, Pixels | RasterFile):
+        raise AnswerError(
+            "The answer is a raster: say in rasterOutput what it holds, or answer with features."
+        )
     if isinstance(answer, Boxes):
         _check_count(len(answer.boxes))
         return Answer(*read_boxes(answer, tile))

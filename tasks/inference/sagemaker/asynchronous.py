@@ -14,7 +14,7 @@ from tasks.imagery import TilePixels
 from tasks.inference.http_status import status_error
 from tasks.inference.sagemaker.aws_client import AwsClient
 from tasks.inference.sagemaker.payload import ASYNCHRONOUS
-from tasks.inference.sagemaker.real_time import json_answer
+from tasks.inference.sagemaker.real_time import result_answer
 from tasks.inference.sagemaker.s3_exchange import S3Exchange
 from tasks.storage.objects import join
 
@@ -100,7 +100,7 @@ class AsynchronousEndpoint:
         self._remove([tile, *outputs])
         if found != outputs[0]:
             raise _model_error(self._where, result["Body"])
-        return [json_answer(self._where, result)]
+        return [result_answer(self._where, result)]
 
     def close(self) -> None:
         """End all waiting, close the connections, and remove the remaining objects from S3."""

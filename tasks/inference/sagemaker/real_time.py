@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tasks.errors import AnswerError
 from tasks.imagery import TilePixels
-from tasks.inference.endpoint import JsonText
-from tasks.inference.http import check_media_type
+from tasks.inference.endpoint import JsonText, RasterFile
+from tasks.inference.http import answer_of
 from tasks.inference.sagemaker.aws_client import AwsClient
 from tasks.inference.sagemaker.payload import PayloadLimit
 from tasks.inference.transport import Response
@@ -59,14 +58,14 @@ class SageMakerEndpoint:
         result = self._aws.call(
             "sagemaker-runtime", "invoke_endpoint", self._where, **self._arguments, Body=body
         )
-        return [json_answer(self._where, result)]
+        return [result_answer(self._where, result)]
 
     def close(self) -> None:
         """Close the connections."""
         self._aws.close()
 
 
-def json_answer(where: str, result: Mapping[str, Any]) -> JsonText:
+def result_answer(where: str, result: Mapping[str, Any]) -> JsonText | RasterFile:
     """The answer in a result of an operation of AWS.
 
     Args:
@@ -74,10 +73,7 @@ def json_answer(where: str, result: Mapping[str, Any]) -> JsonText:
         result: The operation's result, with `Body` in bytes and `ContentType`.
 
     Raises:
-        AnswerError: The media type is not that of JSON.
+        AnswerError: The media type is that of no answer.
     """
-    try:
-        check_media_type(Response(_OK, {"content-type": result.get("ContentType", "")}, b""))
-    except AnswerError as error:
-        raise AnswerError(f"{where}: {error}") from error
-    return JsonText(where, result["Body"])
+    content_type = result.get("ContentType", "")
+    return answer_of(where, Response(_OK, {"content-type": content_type}, result["Body"]))

@@ -1,0 +1,253 @@
+"""The raster that a model answers with in place of features, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+import numpy as np
+from pydantic import AfterValidator, Field, model_validator
+
+from tasks.request.field_types import ClassName, Name, Number, WholeNumber
+from tasks.request.message_object import MessageObject
+
+_LARGEST_ID = 65_534  # the largest of 16 bits marks pixels without an answer
+_LARGEST_BYTE = 254  # likewise of 8 bits
+
+
+class RasterValues(StrEnum):
+    """What the numbers of a model's raster are."""
+
+    CLASSES = "classes"
+    PROBABILITIES = "probabilities"
+    LOGITS = "logits"
+    VALUES = "values"
+
+
+class Activation(StrEnum):
+    """The function that turns logits into probabilities."""
+
+    SOFTMAX = "softmax"
+    SIGMOID = "sigmoid"
+
+
+class Blend(StrEnum):
+    """What a pixel gets that several tiles were answered for."""
+
+    SMOOTH = "smooth"
+    CLIP = "clip"
+    MAX = "max"
+    VOTE = "vote"
+
+
+class Augmentation(StrEnum):
+    """The further views of each tile that a model is asked for; the answers are averaged."""
+
+    NONE = "none"
+    FLIPS = "flips"
+    TURNS = "turns"
+
+
+class Scores(StrEnum):
+    """The data type of the probabilities of every class, in a file of their own."""
+
+    NONE = "none"
+    UINT8 = "uint8"
+    FLOAT32 = "float32"
+
+
+def _colour(text: str) -> str:
+    digits = text.removeprefix("#")
+    if len(text) != 7 or len(digits) != 6 or set(digits.lower()) - set("0123456789abcdef"):
+        raise ValueError("is not a colour; give # and six hexadecimal digits, such as #1f77b4")
+    return text.lower()
+
+
+class RasterClass(MessageObject):
+    """A class of the pixels."""
+
+    value: WholeNumber = Field(
+        ge=0, le=_LARGEST_ID, description="Its number in the class map.", examples=[1]
+    )
+    name: ClassName = Field(description="Its name.", examples=["cloud"])
+    colour: Annotated[str, AfterValidator(_colour)] | None = Field(
+        None, description="Its colour in the class map.", examples=["#f0f0f0"]
+    )
+
+
+class Polygons(MessageObject):
+    """The outlines of the classes, published as features."""
+
+    minimum_area: Number = Field(
+        0,
+        ge=0,
+        description="Pixels that a polygon has at least; smaller ones are left out.",
+        examples=[16],
+    )
+    largest_hole: Number = Field(
+        0, ge=0, description="Holes of at most so many pixels are filled.", examples=[16]
+    )
+    tolerance: Number = Field(
+        0,
+        ge=0,
+        description="Pixels by which simplified outlines may differ from the class map; neighbours "
+        "keep their common border. 0 for exact outlines.",
+        examples=[1.5],
+    )
+    classes: tuple[ClassName, ...] = Field(
+        (), description="Names of the classes to outline; all unless given.", examples=[["cloud"]]
+    )
+
+
+class RasterOutput(MessageObject):
+    """What a model's raster is, and what is made of it."""
+
+    values: RasterValues = Field(
+        description="What the numbers are: classes (numbers of classes), probabilities or logits "
+        "(one band a class), or values (any numbers).",
+        examples=["probabilities"],
+    )
+    classes: tuple[RasterClass, ...] = Field(
+        (),
+        description="The classes: in the order of the bands for probabilities and logits.",
+        examples=[[{"value": 0, "name": "clear"}, {"value": 1, "name": "cloud"}]],
+    )
+    activation: Activation = Field(
+        Activation.SOFTMAX,
+        description="What turns logits into probabilities: softmax if a pixel has one class, "
+        "sigmoid if it may have several or none.",
+        examples=["softmax"],
+    )
+    threshold: Number = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="With sigmoid, the probability below which a pixel has no class, number 0.",
+        examples=[0.5],
+    )
+    bands: tuple[Name, ...] = Field(
+        (), description="For values, the name of each band.", examples=[["height"]]
+    )
+    unit: Name | None = Field(None, description="For values, their unit.", examples=["m"])
+    nodata: Number | None = Field(
+        None,
+        description="The number of a pixel that the model has no answer for: one of its classes' "
+        "numbers, or of its values.",
+        examples=[-9999],
+    )
+    blend: Blend | None = Field(
+        None,
+        description="How overlapping tiles make one raster: smooth (averaged, by weights that fall "
+        "off towards a tile's edges), clip (the tile whose centre is nearest), max (the highest), "
+        "or vote (for classes: the most frequent, the nearest of several). Smooth unless given, "
+        "clip for classes.",
+        examples=["smooth"],
+    )
+    augmentation: Augmentation = Field(
+        Augmentation.NONE,
+        description="Further views of each tile that the model is asked for, whose answers are "
+        "averaged: flips (4 in all) or turns (quarter turns and flips, 8 in all).",
+        examples=["flips"],
+    )
+    full_tiles: bool = Field(
+        False,
+        description="Whether the model takes tiles of the full size only: an image smaller than a "
+        "tile is then reflected at its right and lower border.",
+        examples=[True],
+    )
+    scores: Scores = Field(
+        Scores.NONE,
+        description="Publish the probability of every class too, as uint8 (in 254ths) or float32.",
+        examples=["uint8"],
+    )
+    polygons: Polygons | None = Field(
+        None, description="Publish the outlines of the classes too.", examples=[{"minimumArea": 16}]
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.values in (RasterValues.PROBABILITIES, RasterValues.LOGITS) and not self.classes:
+            raise ValueError(f"classes: is missing, and {self.values} need one for each band")
+        numbers = [one.value for one in self.classes]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("classes: has the same value twice; give each class its own")
+        if self.several and 0 in numbers:
+            raise ValueError(
+                "classes: has the value 0, which with sigmoid is that of a pixel without a class; "
+                "count from 1"
+            )
+        if self.is_values and (self.scores is not Scores.NONE or self.polygons or self.classes):
+            raise ValueError(
+                "values: is values, and classes, scores and polygons go with classes, "
+                "probabilities or logits; leave them out"
+            )
+        if self.scores is not Scores.NONE and not self.has_probabilities:
+            raise ValueError("scores: needs probabilities or logits; leave it out")
+        fitting = _BLENDS[self.values]
+        if self.blend is not None and self.blend not in fitting:
+            raise ValueError(
+                f"blend: is {self.blend}, which does not go with {self.values}; give "
+                f"{', '.join(fitting)}"
+            )
+        if self.augmentation is not Augmentation.NONE and self.values is RasterValues.CLASSES:
+            raise ValueError("augmentation: numbers of classes have no average; leave it out")
+        return self
+
+    @property
+    def is_values(self) -> bool:
+        """Whether the raster holds values, not classes."""
+        return self.values is RasterValues.VALUES
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the model tells how probable each class is."""
+        return self.values in (RasterValues.PROBABILITIES, RasterValues.LOGITS)
+
+    @property
+    def several(self) -> bool:
+        """Whether a pixel may have several classes or none."""
+        return self.has_probabilities and self.activation is Activation.SIGMOID
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """The fields that a model's answers, as they are kept, depend on."""
+        numbers = [one.value for one in self.classes]
+        return {
+            "values": self.values,
+            "activation": self.activation if self.has_probabilities else None,
+            "classes": numbers if self.has_probabilities else None,
+            "dtype": str(self.dtype),
+            "bands": len(self.bands),
+            "nodata": self.nodata,
+            "augmentation": self.augmentation,
+            "fullTiles": self.full_tiles,
+        }
+
+    @property
+    def blending(self) -> Blend:
+        """How overlapping tiles make one raster."""
+        return self.blend or _BLENDS[self.values][0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the class map or of the values."""
+        if self.is_values:
+            return np.dtype(np.float32)
+        largest = max((one.value for one in self.classes), default=0)
+        return np.dtype(np.uint8 if largest <= _LARGEST_BYTE else np.uint16)
+
+    @property
+    def missing(self) -> float:
+        """The number of a pixel without an answer in the class map or the values."""
+        if self.is_values:
+            return float("nan") if self.nodata is None else float(self.nodata)
+        return float(np.iinfo(self.dtype).max)
+
+
+_BLENDS: dict[RasterValues, Sequence[Blend]] = {
+    RasterValues.CLASSES: (Blend.CLIP, Blend.VOTE),
+    RasterValues.PROBABILITIES: (Blend.SMOOTH, Blend.CLIP, Blend.MAX),
+    RasterValues.LOGITS: (Blend.SMOOTH, Blend.CLIP, Blend.MAX),
+    RasterValues.VALUES: (Blend.SMOOTH, Blend.CLIP, Blend.MAX),
+}
