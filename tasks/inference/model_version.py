@@ -45,6 +45,8 @@ def least_score(request: Request) -> float:
     Raises:
         RequestError: A file does not exist, or cannot be read.
     """
+    if request.raster_output is not None:
+        return 0.0
     match request.image_processor.type:
         case EndpointType.ONNX:
             from tasks.inference.onnx import opening as onnx  # noqa: PLC0415

@@ -10,7 +10,7 @@ from tasks.grid.tiles import Region
 from tasks.job.kept import Kept
 from tasks.planning.plan import Plan
 from tasks.raster import Painter, Raster, put_together
-from tasks.results.kept_maps import KeptMaps
+from tasks.raster.kept_maps import KeptMaps
 from tasks.results.stored import StoredRegion
 from tasks.storage import objects
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.raster.painting import Painted
+from tasks.raster.tile_maps import band_count
 from tasks.request.raster_output import RasterOutput, Scores
-from tasks.results.tile_maps import band_count
 
 MAP, SCORES = "raster", "scores"
 """The class map or the values, and the probabilities of every class."""

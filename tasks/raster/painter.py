@@ -17,8 +17,8 @@ from tasks.raster.blocks import BlockGrid
 from tasks.raster.compression import compress
 from tasks.raster.layers import layers_of, pixels_of
 from tasks.raster.painting import Painted, paint
+from tasks.raster.tile_maps import TileMap
 from tasks.request.raster_output import RasterOutput
-from tasks.results.tile_maps import TileMap
 
 ReadMap = Callable[[Tile], TileMap | None]
 """Reads the map of a tile, or None if the model has not answered for it."""

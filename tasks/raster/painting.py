@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from tasks.grid.tiles import Grid, Tile
+from tasks.raster.tile_maps import ONE, TileMap, band_count
 from tasks.raster.weights import distances, smooth_weights
 from tasks.request.raster_output import Blend, RasterOutput
-from tasks.results.tile_maps import ONE, TileMap, band_count
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class _Share:
         """(h, w) the pixels with an answer; None if all have one."""
         if self.pixels.dtype.kind != "f":
             return None
-        missing: NDArray[np.bool_] = np.isnan(self.pixels).any(axis=0)
+        missing = np.asarray(np.isnan(self.pixels).any(axis=0))
         return ~missing if missing.any() else None
 
 
@@ -158,7 +158,10 @@ def _highest(shares: list[_Share], shape: tuple[int, int, int], output: RasterOu
     bands, seen = np.full(shape, -np.inf), np.zeros(shape[1:], bool)
     for share in shares:
         answered = share.answered
-        seen[share.where] |= np.array(True) if answered is None else answered
+        if answered is None:
+            seen[share.where] = True
+        else:
+            seen[share.where] |= answered
         for band, values in zip(bands, share.pixels, strict=True):
             known = values if answered is None else np.where(answered, values, -np.inf)
             np.maximum(band[share.where], known, out=band[share.where])

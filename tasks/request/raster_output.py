@@ -103,9 +103,10 @@ class Polygons(MessageObject):
 class RasterOutput(MessageObject):
     """What a model's raster is, and what is made of it."""
 
-    values: RasterValues = Field(
+    values: RasterValues | None = Field(
+        None,
         description="What the numbers are: classes (numbers of classes), probabilities or logits "
-        "(one band a class), or values (any numbers).",
+        "(one band a class), or values (any numbers). A model with a description says so itself.",
         examples=["probabilities"],
     )
     classes: tuple[RasterClass, ...] = Field(
@@ -167,6 +168,8 @@ class RasterOutput(MessageObject):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.values is None:
+            return self
         if self.values in (RasterValues.PROBABILITIES, RasterValues.LOGITS) and not self.classes:
             raise ValueError(f"classes: is missing, and {self.values} need one for each band")
         numbers = [one.value for one in self.classes]
@@ -227,7 +230,7 @@ class RasterOutput(MessageObject):
     @property
     def blending(self) -> Blend:
         """How overlapping tiles make one raster."""
-        return self.blend or _BLENDS[self.values][0]
+        return self.blend or _BLENDS[self.values or RasterValues.VALUES][0]
 
     @property
     def dtype(self) -> np.dtype[Any]:

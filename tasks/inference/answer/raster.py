@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tasks.errors import AnswerError
 from tasks.inference.endpoint import Pixels, RasterFile
 from tasks.inference.tile_decoding import decode_tile
+from tasks.raster.tile_maps import TileMap, band_count, encode_map, probabilities
 from tasks.request import RasterOutput
 from tasks.request.raster_output import Activation, RasterValues
-from tasks.results.tile_maps import TileMap, band_count, encode_map, probabilities
 
 _ROUNDING = 1e-3  # by which probabilities may lie outside 0 to 1
 
@@ -120,7 +120,7 @@ def _probabilities(bands: NDArray[Any], output: RasterOutput) -> NDArray[np.floa
         return np.clip(values, 0, 1)
     if output.activation is Activation.SIGMOID:
         with np.errstate(over="ignore"):  # e to a large number is infinite, and 1 / infinity is 0
-            sigmoid: NDArray[np.float32] = 1 / (np.exp(-values) + 1)
+            sigmoid: NDArray[np.float32] = np.reciprocal(np.exp(-values) + np.float32(1))
             return sigmoid
     values -= values.max(axis=0)
     np.exp(values, out=values)

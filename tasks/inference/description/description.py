@@ -15,11 +15,12 @@ from tasks.errors import RequestError
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels
 from tasks.inference.description.preprocessing.bands import choose_bands
+from tasks.inference.description.preprocessing.output_pixels import in_tile
 from tasks.inference.description.preprocessing.placement import Placement, place_tile
 from tasks.inference.description.preprocessing.scaling import check_pixel_type
 from tasks.inference.description.preprocessing.tensor import PreparedTile, make_tensor
 from tasks.inference.description.properties import Properties
-from tasks.inference.endpoint import Boxes
+from tasks.inference.endpoint import Boxes, Pixels
 
 _MAX_CALL_BYTES = 64 << 20  # of a call's input tensor
 
@@ -64,6 +65,16 @@ class Description:
         return None if size is None else min(size)
 
     @property
+    def full_tiles(self) -> bool:
+        """Whether tiles are filled up to the size of the input, as pixels are asked for.
+
+        The alternatives, resizing them or a margin of one value, are for the description to name.
+        """
+        model_input = self.properties.input
+        fixed = model_input.image_size is not None and model_input.resize_type is None
+        return fixed and self.properties.raster is not None
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs to decode; empty for a model whose only output needs no name."""
         names = self._output_names().values()
@@ -82,7 +93,7 @@ class Description:
         """
         bands = choose_bands(self.properties, image.bands, image.colours, image.alpha)
         check_pixel_type(self.properties, np.dtype(image.dtype))
-        width, height = self._place(*_tile_shape(image, tile_size)).canvas
+        width, height = self._place(*self._tile_shape(image, tile_size)).canvas
         dtype = np.dtype(self.properties.input.input.data_type)
         size = width * height * len(bands) * dtype.itemsize
         if size * (self.batch or 1) > _MAX_CALL_BYTES:
@@ -111,7 +122,7 @@ class Description:
 
     def prepare_blank(self, image: Image, tile_size: int) -> PreparedTile:
         """A tile of zeros, prepared as the image's tiles will be, for a first call of the model."""
-        width, height = _tile_shape(image, tile_size)
+        width, height = self._tile_shape(image, tile_size)
         pixels = np.zeros((image.bands, height, width), image.dtype)
         return self.prepare(TilePixels(Tile(0, Window(0, 0, width, height)), pixels, None))
 
@@ -136,15 +147,15 @@ class Description:
             batch = np.zeros((self.batch or len(prepared), *first.shape), first.dtype)
             np.stack([each.tensor for each in prepared], out=batch[: len(prepared)])
         tensors = {self.properties.input.name: batch}
-        if (size_input := self.properties.detector.size_input) is not None:
+        if (size_input := self.properties.head.size_input) is not None:
             size = np.array(prepared[0].placement.canvas, np.int64)
             tensors[size_input] = np.tile(size, (len(batch), 1))
         return tensors
 
     def decode(
         self, outputs: Mapping[str, NDArray[Any]], prepared: Sequence[PreparedTile]
-    ) -> list[Boxes]:
-        """The boxes in a model's outputs, for each tile of a call.
+    ) -> list[Boxes] | list[Pixels]:
+        """The boxes or the pixels in a model's outputs, for each tile of a call.
 
         Args:
             outputs: Tensors by name, with the batch dimension first; rows after the last tile are
@@ -153,15 +164,25 @@ class Description:
 
         Returns:
             The boxes of each tile in pixels of the tile, corner-origin. They are not clipped to the
-            tile. Boxes that lie only in the padding around the tile are left out.
+            tile. Boxes that lie only in the padding around the tile are left out. Or the bands of
+            each tile, in its size.
 
         Raises:
             AnswerError: An output is missing, has another shape than its decoder expects, or has
                 scores that are NaN.
         """
-        detector, classes = self.properties.detector, self.properties.classes
-        tensors = detector.tensors(outputs, self._output_names(), len(prepared))
-        found = detector.decode(tensors, classes, prepared[0].placement.canvas)
+        properties = self.properties
+        tensors = properties.head.tensors(outputs, self._output_names(), len(prepared))
+        if properties.raster is not None:
+            bands = properties.raster.decode(tensors, len(properties.classes))
+            method = properties.raster.resampling
+            return [
+                Pixels(in_tile(each, tile.placement, method))
+                for each, tile in zip(bands, prepared, strict=True)
+            ]
+        assert properties.detector is not None
+        canvas = prepared[0].placement.canvas
+        found = properties.detector.decode(tensors, properties.classes, canvas)
         return [
             _boxes_of_tile(boxes, tile.placement)
             for boxes, tile in zip(found, prepared, strict=True)
@@ -169,17 +190,23 @@ class Description:
 
     def _output_names(self) -> dict[str, str | None]:
         declared = [output.name for output in self.properties.outputs]
-        return self.properties.detector.output_names(declared)
+        return self.properties.head.output_names(declared)
 
     def _place(self, width: int, height: int) -> Placement:
-        model_input, detector = self.properties.input, self.properties.detector
+        model_input, head = self.properties.input, self.properties.head
         return place_tile(
             (width, height),
             model_input.image_size,
             model_input.resize_type,
-            detector.letterbox,
-            detector.stride,
+            head.letterbox,
+            head.stride,
         )
+
+    def _tile_shape(self, image: Image, tile_size: int) -> tuple[int, int]:
+        """Width and height of all tiles of an image, in pixels."""
+        if self.full_tiles:
+            return tile_size, tile_size
+        return min(tile_size, image.width), min(tile_size, image.height)
 
 
 def _boxes_of_tile(found: Boxes, placement: Placement) -> Boxes:
@@ -187,8 +214,3 @@ def _boxes_of_tile(found: Boxes, placement: Placement) -> Boxes:
     kept = ~placement.only_in_padding(found.boxes)
     boxes = placement.to_tile(found.boxes[kept])
     return Boxes(boxes, found.scores[kept], found.classes[kept], found.names)
-
-
-def _tile_shape(image: Image, tile_size: int) -> tuple[int, int]:
-    """Width and height of all tiles of an image, in pixels."""
-    return min(tile_size, image.width), min(tile_size, image.height)

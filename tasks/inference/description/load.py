@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from tasks.aws.clients import client
 from tasks.errors import NoSuchFileError, RequestError, UnsupportedTaskError
 from tasks.inference.description.description import Description
+from tasks.inference.description.detectors.detector import DETECTOR
 from tasks.inference.description.placeholders import find_placeholders
-from tasks.inference.description.properties import DETECTOR, Properties
+from tasks.inference.description.properties import Properties
+from tasks.inference.description.raster_head import RASTER
 from tasks.request.locations import s3_object
 from tasks.request.validation_errors import problem_lines
 from tasks.storage.objects import split_s3
@@ -147,7 +149,7 @@ def find_file(
 
 def _refuse_drafts(uri: str, document: object) -> None:
     """Refuse a description that `swath models describe` drafted and nobody completed."""
-    if isinstance(document, dict) and DETECTOR not in document:
+    if isinstance(document, dict) and not {DETECTOR, RASTER} & document.keys():
         tasks = document.get("mlm:tasks")
         if isinstance(tasks, list) and tasks and "object-detection" not in tasks:
             raise UnsupportedTaskError(

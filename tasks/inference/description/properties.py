@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from tasks.inference.description.detectors.detector import DETECTOR
 from tasks.inference.description.detectors.detr import Detr
 from tasks.inference.description.detectors.postprocessed import Torchvision
 from tasks.inference.description.detectors.yolov8 import YoloV8
 from tasks.inference.description.detectors.yolox import Yolox
+from tasks.inference.description.head import Head
 from tasks.inference.description.mlm import Class, MlmObject, ModelOutput
 from tasks.inference.description.model_input import ModelInput
-
-DETECTOR = "swath:detector"
+from tasks.inference.description.raster_head import RASTER, RasterHead
+from tasks.request.raster_output import RasterValues
 
 AnyDetector = Annotated[Yolox | YoloV8 | Detr | Torchvision, Field(discriminator="type")]
 
@@ -29,31 +31,42 @@ class Properties(MlmObject):
         None, alias="mlm:batch_size_suggestion"
     )
     accelerator: str | None = Field(None, alias="mlm:accelerator")
-    detector: AnyDetector = Field(alias=DETECTOR, examples=[{"type": "yolox"}])
+    detector: AnyDetector | None = Field(None, alias=DETECTOR, examples=[{"type": "yolox"}])
+    raster: RasterHead | None = Field(None, alias=RASTER, examples=[{"values": "logits"}])
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_swath_fields(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON
         if isinstance(data, Mapping):
             for name in data:
-                if name.startswith("swath:") and name != DETECTOR:
-                    raise ValueError(f"{name}: unknown field; Swath's own fields go in {DETECTOR}")
+                if name.startswith("swath:") and name not in {DETECTOR, RASTER}:
+                    raise ValueError(
+                        f"{name}: unknown field; Swath's own fields go in {DETECTOR} or {RASTER}"
+                    )
         return data
 
-    @field_validator("outputs")
-    @classmethod
-    def _check_classes(cls, outputs: tuple[ModelOutput, ...]) -> tuple[ModelOutput, ...]:
-        if not any(output.classes for output in outputs):
-            raise ValueError(
-                "names no classes; list them in classification:classes of an output, for example "
-                '[{"value": 0, "name": "aircraft"}]'
-            )
-        return outputs
-
     @model_validator(mode="after")
-    def _check_channels(self) -> Self:
-        self.detector.check_channels(self.input.input.size_of("bands"))
+    def _check_head(self) -> Self:
+        if (self.detector is None) == (self.raster is None):
+            raise ValueError(
+                f"{DETECTOR}: give either it, for a model that finds objects, or {RASTER}, for one "
+                "that answers with pixels"
+            )
+        named = any(output.classes for output in self.outputs)
+        if not named and not (self.raster and self.raster.values is RasterValues.VALUES):
+            raise ValueError(
+                "mlm:output: names no classes; list them in classification:classes of an output, "
+                'for example [{"value": 0, "name": "aircraft"}]'
+            )
+        self.head.check_channels(self.input.input.size_of("bands"))
         return self
+
+    @property
+    def head(self) -> Head:
+        """How the model is called and its outputs are named."""
+        head = self.detector or self.raster
+        assert head is not None
+        return head
 
     @property
     def cpu_only(self) -> bool:
@@ -68,5 +81,5 @@ class Properties(MlmObject):
     @property
     def classes(self) -> tuple[Class, ...]:
         """The classes in the order of their values, which is the order of a tensor's columns."""
-        listed = next(output.classes for output in self.outputs if output.classes)
+        listed = next((output.classes for output in self.outputs if output.classes), ())
         return tuple(sorted(listed, key=lambda one: one.value))

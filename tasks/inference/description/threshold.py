@@ -16,6 +16,8 @@ def lower_threshold(description: Description, algorithm: Algorithm) -> Descripti
     before the merge, so that the model's answers do not depend on them.
     """
     detector = description.properties.detector
+    if detector is None:
+        return description
     lowest = score_threshold(detector, algorithm)
     if lowest == detector.score_threshold:
         return description

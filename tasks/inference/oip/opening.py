@@ -34,7 +34,7 @@ def open_oip(request: Request, image: Image, roots: Sequence[Path], timeout: flo
         AnswerError: The server's answer cannot be read.
     """
     processor, parameters = request.image_processor, dict(request.image_processor_parameters)
-    description = _load(request, roots)
+    description = load(request, roots)
     parameters.pop(DESCRIPTION_PARAMETER)
     description = description.for_image(image, request.tile_size)
     check_classes(request.algorithm, description)
@@ -49,7 +49,7 @@ def described_tile_size(request: Request, roots: Sequence[Path]) -> int | None:
     Raises:
         RequestError: See `open_oip`.
     """
-    return _load(request, roots).tile_size
+    return load(request, roots).tile_size
 
 
 def description_version(request: Request, roots: Sequence[Path]) -> str:
@@ -58,7 +58,7 @@ def description_version(request: Request, roots: Sequence[Path]) -> str:
     Raises:
         RequestError: See `open_oip`.
     """
-    return _load(request, roots).version
+    return load(request, roots).version
 
 
 def least_score(request: Request, roots: Sequence[Path]) -> float:
@@ -67,10 +67,15 @@ def least_score(request: Request, roots: Sequence[Path]) -> float:
     Raises:
         RequestError: See `open_oip`.
     """
-    return score_threshold(_load(request, roots).properties.detector, request.algorithm)
+    return score_threshold(load(request, roots).properties.detector, request.algorithm)
 
 
-def _load(request: Request, roots: Sequence[Path]) -> Description:
+def load(request: Request, roots: Sequence[Path]) -> Description:
+    """The description of a request's model.
+
+    Raises:
+        RequestError: It is not named, or cannot be read.
+    """
     uri = request.image_processor_parameters.get(DESCRIPTION_PARAMETER)
     if uri is None:
         raise RequestError(

@@ -101,6 +101,16 @@ def file_versions(request: Request, roots: Sequence[Path]) -> list[str]:
     return versions + ([described.version] if isinstance(described, Description) else [])
 
 
+def description_in_file(request: Request, roots: Sequence[Path]) -> Description | None:
+    """The description of a model in a file; None for one that has to describe itself.
+
+    Raises:
+        RequestError: See `open_onnx`.
+    """
+    described = _load_description(request, roots)
+    return described if isinstance(described, Description) else None
+
+
 def least_score(request: Request, roots: Sequence[Path]) -> float:
     """The score below which the model's boxes are left out of its answers.
 

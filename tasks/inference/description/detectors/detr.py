@@ -11,8 +11,8 @@ from pydantic import model_validator
 
 from tasks.errors import AnswerError
 from tasks.inference.description.detectors.boxes import check_scores
-from tasks.inference.description.detectors.detector import Size, Tensors
 from tasks.inference.description.detectors.postprocessed import Postprocessed
+from tasks.inference.description.head import Size, Tensors
 from tasks.inference.description.mlm import Class
 from tasks.inference.endpoint import Boxes
 

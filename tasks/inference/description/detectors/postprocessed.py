@@ -15,7 +15,8 @@ from tasks.inference.description.detectors.boxes import (
     class_indices,
     to_corners,
 )
-from tasks.inference.description.detectors.detector import Detector, Size, Tensors
+from tasks.inference.description.detectors.detector import Detector
+from tasks.inference.description.head import Size, Tensors
 from tasks.inference.description.mlm import Class
 from tasks.inference.endpoint import Boxes
 

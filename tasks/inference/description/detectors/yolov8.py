@@ -16,13 +16,8 @@ from tasks.inference.description.detectors.boxes import (
     suppress,
     to_corners,
 )
-from tasks.inference.description.detectors.detector import (
-    Detector,
-    Fraction,
-    Size,
-    Strides,
-    Tensors,
-)
+from tasks.inference.description.detectors.detector import Detector
+from tasks.inference.description.head import Fraction, Size, Strides, Tensors
 from tasks.inference.description.mlm import Class
 from tasks.inference.endpoint import Boxes
 

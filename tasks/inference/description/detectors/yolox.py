@@ -12,13 +12,8 @@ from pydantic import FiniteFloat
 
 from tasks.errors import AnswerError
 from tasks.inference.description.detectors.boxes import check_scores, suppress, to_corners
-from tasks.inference.description.detectors.detector import (
-    Detector,
-    Fraction,
-    Size,
-    Strides,
-    Tensors,
-)
+from tasks.inference.description.detectors.detector import Detector
+from tasks.inference.description.head import Fraction, Size, Strides, Tensors
 from tasks.inference.description.mlm import Class
 from tasks.inference.endpoint import Boxes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.errors import RequestError
-from tasks.inference.description.properties import DETECTOR, Properties
+from tasks.inference.description.properties import Properties
 
 
 def choose_bands(
@@ -13,7 +13,7 @@ def choose_bands(
 ) -> tuple[int, ...]:
     """The indices of the bands, from 0, in the order of the model's channels.
 
-    They are chosen by number if the description has `swath:detector.bands`, else by name if
+    They are chosen by number if the description has `bands` of Swath's own, else by name if
     `mlm:input[0].bands` has names. Otherwise the image must have as many bands as the model takes,
     alpha not counted.
 
@@ -26,16 +26,16 @@ def choose_bands(
     Raises:
         RequestError: The image lacks a band, or the description does not say which to use.
     """
-    model_input, detector = properties.input, properties.detector
-    if detector.bands is not None:
-        chosen = tuple(band - 1 for band in detector.bands)
+    model_input, head = properties.input, properties.head
+    if head.bands is not None:
+        chosen = tuple(band - 1 for band in head.bands)
         if max(chosen) >= count:
             raise RequestError(
-                f"{DETECTOR}.bands: names band {max(chosen) + 1} of an image that has {count}; "
+                f"{head.field}.bands: names band {max(chosen) + 1} of an image that has {count}; "
                 "give an image with more bands, or other bands."
             )
     elif model_input.band_names:
-        chosen = _by_name(model_input.band_names, [name.lower() for name in names])
+        chosen = _by_name(model_input.band_names, [name.lower() for name in names], head.field)
     else:
         channels, available = model_input.input.size_of("bands"), [*range(count)]
         if alpha is not None:
@@ -43,20 +43,20 @@ def choose_bands(
         if len(available) != channels:
             example = [min(band, count) for band in range(1, channels + 1)]
             raise RequestError(
-                f"{DETECTOR}.bands: missing, and the model takes {channels} bands where the image "
-                f"has {len(available)}; list the ones to use, counted from 1, for example "
+                f"{head.field}.bands: missing, and the model takes {channels} bands where the "
+                f"image has {len(available)}; list the ones to use, counted from 1, for example "
                 f"{example}."
             )
         chosen = tuple(available)
-    return chosen[::-1] if detector.channel_order == "BGR" else chosen
+    return chosen[::-1] if head.channel_order == "BGR" else chosen
 
 
-def _by_name(wanted: Sequence[str], available: Sequence[str]) -> tuple[int, ...]:
+def _by_name(wanted: Sequence[str], available: Sequence[str], field: str) -> tuple[int, ...]:
     missing = [name for name in wanted if name.lower() not in available]
     if missing:
         raise RequestError(
             f"mlm:input[0].bands: the image has no band {missing[0]!r} "
             f"(it has {', '.join(available) or 'no named bands'}); give the numbers of the bands "
-            f"in {DETECTOR}.bands, counted from 1, for example {list(range(1, len(wanted) + 1))}."
+            f"in {field}.bands, counted from 1, for example {list(range(1, len(wanted) + 1))}."
         )
     return tuple(available.index(name.lower()) for name in wanted)

@@ -10,7 +10,7 @@ from rasterio.windows import Window
 
 from tasks.errors import RequestError
 from tasks.inference.answer.boxes import clip_boxes
-from tasks.inference.description.detectors.detector import Letterbox
+from tasks.inference.description.head import Letterbox
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import RequestError
-from tasks.inference.description.properties import DETECTOR, Properties
+from tasks.inference.description.properties import Properties
 from tasks.inference.description.value_scaling import ValueScaling
 
 NO_SCALING = ValueScaling(type=None)
@@ -20,11 +20,11 @@ def check_pixel_type(properties: Properties, dtype: np.dtype[Any]) -> None:
     Raises:
         RequestError: `swath:detector.pixel_types` does not list the type.
     """
-    known = properties.detector.pixel_types
+    known = properties.head.pixel_types
     if dtype.name not in known:
         raise RequestError(
-            f"{DETECTOR}.pixel_types: the image has pixels of type {dtype.name}, and the value "
-            f"scaling is for {', '.join(known)}; write mlm:input[0].value_scaling for "
+            f"{properties.head.field}.pixel_types: the image has pixels of type {dtype.name}, and "
+            f"the value scaling is for {', '.join(known)}; write mlm:input[0].value_scaling for "
             f"{dtype.name}, and add it to pixel_types."
         )
 

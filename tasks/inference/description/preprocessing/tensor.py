@@ -42,7 +42,7 @@ def make_tensor(
         bands: Indices of the bands to use, from 0, in the model's order.
         placement: Where the tile lies in the input.
     """
-    model_input, detector = properties.input, properties.detector
+    model_input, head = properties.input, properties.head
     order = [name for name in model_input.input.dim_order if name != "batch"]
     canvas = (len(bands), placement.canvas[1], placement.canvas[0])
     sizes = dict(zip(_CHANNELS_FIRST, canvas, strict=True))
@@ -50,22 +50,22 @@ def make_tensor(
     channels = tensor.transpose([order.index(name) for name in _CHANNELS_FIRST])
     scalings = model_input.value_scaling or (NO_SCALING,)
     scalings = scalings * (len(bands) // len(scalings))
-    if detector.channel_order == "BGR":  # MLM lists scalings in the order of its bands
+    if head.channel_order == "BGR":  # MLM lists scalings in the order of its bands
         scalings = scalings[::-1]
     left, top = placement.left, placement.top
     for channel, band, scaling in zip(channels, bands, scalings, strict=True):
         if placement.padded:
             pad = np.empty((), tensor.dtype)
-            rescale(np.array(detector.pad_value), scaling, detector.clip, pad)
+            rescale(np.array(head.pad_value), scaling, head.clip, pad)
             channel[...] = pad
         content = channel[top : top + placement.content[1], left : left + placement.content[0]]
-        values = _replace_non_finite(pixels[band], detector.pad_value)
+        values = _replace_non_finite(pixels[band], head.pad_value)
         if placement.content == placement.tile:
-            rescale(values, scaling, detector.clip, content)
+            rescale(values, scaling, head.clip, content)
             continue
         method = str(model_input.resize_type).removeprefix("interpolation-")
         for rows, part in resize(values, placement.content, method):
-            rescale(part, scaling, detector.clip, content[rows])
+            rescale(part, scaling, head.clip, content[rows])
     return tensor
 
 

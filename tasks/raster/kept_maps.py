@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 
 from tasks.errors import PublishError
 from tasks.grid.tiles import Region, Tile
+from tasks.raster.tile_maps import TileMap, decode_map
 from tasks.request.raster_output import RasterOutput
 from tasks.results import coverage
 from tasks.results.answer_parts import NOT_A_PART, decode, decode_maps, maps_of, part_names
-from tasks.results.tile_maps import TileMap, decode_map
 from tasks.storage import objects
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,86 @@
+"""What a model answers with in pixels, where its description says so and a request does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tasks.errors import RequestError
+from tasks.inference.description import Description
+from tasks.request import EndpointType, Request
+from tasks.request.message import describe_errors
+from tasks.settings import settings
+
+
+def resolve_raster_output(request: Request) -> Request:
+    """The request, with all that its model's description says of its `rasterOutput`.
+
+    What the request gives itself counts. A model without a description is left as it is.
+
+    Raises:
+        RequestError: The description cannot be read, or does not go with what the request gives; or
+            nobody says what the numbers of a raster are.
+    """
+    description = _description(request, settings().local_roots)
+    described = _described(description) if description else None
+    given = request.raster_output
+    if described is None:
+        if given is not None and (given.values is None or description is not None):
+            raise RequestError(_unwanted(request) if description else _MISSING)
+        return request
+    whole = request.model_dump(mode="json", exclude_unset=True)
+    own = {} if given is None else given.model_dump(mode="json", exclude_unset=True)
+    try:
+        return Request.model_validate(whole | {"rasterOutput": described | own})
+    except ValidationError as error:
+        name = request.image_processor.name
+        raise RequestError(f"{describe_errors(error)} (see the description of {name})") from None
+
+
+_MISSING = (
+    "rasterOutput.values: is missing; say what the numbers of the raster are: classes, "
+    "probabilities, logits or values."
+)
+
+
+def _unwanted(request: Request) -> str:
+    return (
+        f"rasterOutput: the description of {request.image_processor.name} says that it finds "
+        "objects; leave it out, or describe the raster in swath:raster."
+    )
+
+
+def _described(description: Description) -> dict[str, Any] | None:
+    """The fields of `rasterOutput` by a description; None for a model that finds objects."""
+    properties = description.properties
+    head = properties.raster
+    if head is None:
+        return None
+    classes = [{"value": one.value, "name": one.name} for one in properties.classes]
+    fields = {
+        "values": head.values,
+        "classes": classes,
+        "activation": head.activation,
+        "threshold": head.threshold,
+        "bands": head.names,
+        "unit": head.unit,
+        "nodata": head.nodata,
+        "fullTiles": description.full_tiles,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, (), [])}
+
+
+def _description(request: Request, roots: list[Path]) -> Description | None:
+    # imported late: these modules load slowly, and most models need none of them
+    match request.image_processor.type:
+        case EndpointType.ONNX:
+            from tasks.inference.onnx.opening import description_in_file  # noqa: PLC0415
+
+            return description_in_file(request, roots)
+        case EndpointType.OIP_ENDPOINT:
+            from tasks.inference.oip.opening import load  # noqa: PLC0415
+
+            return load(request, roots)
+    return None
