@@ -59,6 +59,14 @@ def edges(starts: Sequence[int], tile: int) -> NDArray[np.float64]:
     return np.concatenate([first[:1], middles, first[-1:] + tile])
 
 
+def tiles_at(grid: Grid, points: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(n,) indices of the tiles whose cells hold points (n, 2) x, y of the image."""
+    x, y = _cell_edges(grid)
+    columns = np.clip(np.searchsorted(x, points[:, 0], "right") - 1, 0, len(grid.columns) - 1)
+    rows = np.clip(np.searchsorted(y, points[:, 1], "right") - 1, 0, len(grid.rows) - 1)
+    return (rows * len(grid.columns) + columns).astype(np.int64)
+
+
 def _cell_edges(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return edges(grid.columns, grid.tile_width), edges(grid.rows, grid.tile_height)
 

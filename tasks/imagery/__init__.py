@@ -4,6 +4,7 @@ from tasks.imagery.encoding.tiff_geotags import geotags_of
 from tasks.imagery.encoding.tile_formats import check_encodable, encoder, media_type
 from tasks.imagery.environment import gdal_environment
 from tasks.imagery.georeference import Georeference
+from tasks.imagery.georeference.area import ground_areas
 from tasks.imagery.image import Image
 from tasks.imagery.opening.open_image import open_image
 from tasks.imagery.reading.strips import read_tiles
@@ -22,6 +23,7 @@ __all__ = [
     "encoder",
     "gdal_environment",
     "geotags_of",
+    "ground_areas",
     "max_region_width",
     "media_type",
     "open_image",

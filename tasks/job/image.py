@@ -18,7 +18,7 @@ from tasks.inference import OpenEndpoint, open_with_retries
 from tasks.job.division import lasting_division
 from tasks.job.kept import Kept, kept_of
 from tasks.job.observer import SILENT, Observer
-from tasks.job.raster import raster_of
+from tasks.job.raster import polygon_table, raster_of
 from tasks.job.region import work_region
 from tasks.job.regions import work_regions
 from tasks.merge import merge as merge_detections
@@ -198,11 +198,16 @@ def finish_image(
     merged = merge(results.deferred(), plan.request.algorithm, plan.grid, ledger)
     merged = plan.clip_to_roi(merged)
     failed = status is JobStatus.FAILED
-    read_detections = None if failed else partial(results.all_detections, merged)
+    features = results.decided + len(merged)
+    read_detections: ReadDetections | None = partial(results.all_detections, merged)
     with nullcontext() if failed else raster_of(plan, regions, stored, kept) as raster:
+        if raster is not None:
+            polygons = polygon_table(plan, raster)
+            features = 0 if polygons is None else len(polygons)
+            read_detections = None if polygons is None else partial(iter, [polygons])
         published = _publish(
             plan,
-            read_detections,
+            None if failed else read_detections,
             ledger,
             publish,
             status=status,
@@ -214,7 +219,7 @@ def finish_image(
         job_id=plan.request.job_id,
         image=plan.image.url,
         status=status,
-        features=results.decided + len(merged),
+        features=features,
         classes=published.classes,
         outputs=published.uris,
         repaired=published.repaired,
@@ -264,7 +269,7 @@ def _publish(
     try:
         return publish(plan.request, plan.image, read_detections, ledger, provenance, raster=raster)
     except PublishError as error:
-        if read_detections is not None:
+        if status is not JobStatus.FAILED:
             raise
         logger.warning("%s", error)
         return Published({})

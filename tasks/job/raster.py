@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from uuid import uuid4
 
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from tasks.grid.cells import tiles_at
 from tasks.grid.tiles import Region
+from tasks.imagery import ground_areas
 from tasks.job.kept import Kept
 from tasks.planning.plan import Plan
-from tasks.raster import Painter, Raster, put_together
+from tasks.raster import Painter, Polygon, Raster, polygons_of, put_together
 from tasks.raster.kept_maps import KeptMaps
+from tasks.results import detections
 from tasks.results.stored import StoredRegion
 from tasks.storage import objects
 
@@ -54,3 +62,42 @@ def raster_of(
         for each in objects.list_names(store.folder):
             if each.startswith(name):
                 objects.remove_object(objects.join(store.folder, each))
+
+
+def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
+    """The polygons of a raster's classes as detections, `detections.SCHEMA`; None if not wanted.
+
+    Each belongs to the tile whose cell has its highest left corner.
+
+    Raises:
+        PublishError: A block cannot be read.
+    """
+    if raster.output.polygons is None:
+        return None
+    polygons = polygons_of(raster)
+    geometries = np.array([polygon.geometry for polygon in polygons], dtype=object)
+    bounds = shapely.bounds(geometries).reshape(-1, 4)
+    areas = ground_areas(geometries, plan.image.georeference)
+    table = pa.table(
+        [
+            pa.array(tiles_at(plan.grid, bounds[:, :2])),
+            pa.array(np.arange(len(polygons), dtype=np.int32)),
+            *(pa.array(column) for column in bounds.T),
+            pa.array([polygon.score for polygon in polygons], pa.float64()),
+            pa.array([polygon.name for polygon in polygons], pa.string()),
+            pa.array(shapely.to_wkb(geometries), pa.binary()),
+            pa.array(
+                [_properties(polygon, area) for polygon, area in zip(polygons, areas, strict=True)],
+                pa.string(),
+            ),
+        ],
+        schema=detections.SCHEMA,
+    )
+    return detections.concatenate([table])
+
+
+def _properties(polygon: Polygon, area: float) -> str:
+    own: dict[str, float] = {"areaPixels": polygon.pixels}
+    if np.isfinite(area):
+        own["areaSquareMetres"] = round(area, 3)
+    return json.dumps(own)

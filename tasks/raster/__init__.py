@@ -4,6 +4,17 @@ from tasks.raster.blocks import BLOCK
 from tasks.raster.compression import predictor
 from tasks.raster.layers import Layer, layers_of
 from tasks.raster.painter import Painter
+from tasks.raster.polygons import Polygon, polygons_of
 from tasks.raster.raster import Raster, put_together
 
-__all__ = ["BLOCK", "Layer", "Painter", "Raster", "layers_of", "predictor", "put_together"]
+__all__ = [
+    "BLOCK",
+    "Layer",
+    "Painter",
+    "Polygon",
+    "Raster",
+    "layers_of",
+    "polygons_of",
+    "predictor",
+    "put_together",
+]

@@ -13,8 +13,8 @@ from tasks.raster.painting import Painted
 from tasks.raster.tile_maps import band_count
 from tasks.request.raster_output import RasterOutput, Scores
 
-MAP, SCORES = "raster", "scores"
-"""The class map or the values, and the probabilities of every class."""
+MAP, SCORES, CONFIDENCE = "raster", "scores", "confidence"
+"""The class map or the values, the probabilities of every class, and that of each pixel's own."""
 
 _STEPS = 254  # of a probability in 8 bits; 255 has no answer
 
@@ -73,11 +73,22 @@ def layers_of(output: RasterOutput) -> tuple[Layer, ...]:
     return classes, scores
 
 
+def stored_layers(output: RasterOutput) -> tuple[Layer, ...]:
+    """The layers that are painted: those that a request wants, and what polygons need."""
+    layers = layers_of(output)
+    if output.polygons is None or not output.has_probabilities:
+        return layers
+    own = Layer(CONFIDENCE, ("probability",), np.dtype(np.uint8), _STEPS + 1, scale=1 / _STEPS)
+    return *layers, own
+
+
 def pixels_of(painted: Painted, output: RasterOutput) -> Mapping[str, NDArray[Any]]:
     """The pixels of each layer, (bands, height, width), by the layer's name."""
     pixels: dict[str, NDArray[Any]] = {}
-    for layer in layers_of(output):
-        if layer.name == SCORES and layer.dtype == np.uint8:
+    for layer in stored_layers(output):
+        if layer.name == CONFIDENCE:
+            bands = np.rint(painted.bands.max(axis=0, keepdims=True) * _STEPS)
+        elif layer.name == SCORES and layer.dtype == np.uint8:
             bands = np.rint(painted.bands * _STEPS)
         elif layer.name == SCORES or output.is_values:
             bands = painted.bands

@@ -15,7 +15,7 @@ from tasks.grid.tiles import Grid, Region, Tile
 from tasks.raster.block_store import BlockWriter, Place
 from tasks.raster.blocks import BlockGrid
 from tasks.raster.compression import compress
-from tasks.raster.layers import layers_of, pixels_of
+from tasks.raster.layers import pixels_of, stored_layers
 from tasks.raster.painting import Painted, paint
 from tasks.raster.tile_maps import TileMap
 from tasks.request.raster_output import RasterOutput
@@ -62,7 +62,7 @@ class Painter:
         Raises:
             PublishError: A map cannot be read, or a block not be stored.
         """
-        block_grid, layers = BlockGrid(self.grid), layers_of(self.output)
+        block_grid, layers = BlockGrid(self.grid), stored_layers(self.output)
         for row, column in blocks:
             window = block_grid.window(row, column)
             maps = [(tile, self.read_map(tile)) for tile in block_grid.tiles(row, column)]
