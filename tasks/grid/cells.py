@@ -67,6 +67,16 @@ def tiles_at(grid: Grid, points: NDArray[np.float64]) -> NDArray[np.int64]:
     return (rows * len(grid.columns) + columns).astype(np.int64)
 
 
+def pixel_cells(grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first column and the first row of the pixels whose centres lie in each cell.
+
+    Returns:
+        (columns + 1,) and (rows + 1,), the last one after the last pixel.
+    """
+    x, y = (np.ceil(edges - 0.5).astype(np.int64) for edges in _cell_edges(grid))
+    return x, y
+
+
 def _cell_edges(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return edges(grid.columns, grid.tile_width), edges(grid.rows, grid.tile_height)
 

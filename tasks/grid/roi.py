@@ -46,3 +46,13 @@ class RegionOfInterest:
         """
         inside: NDArray[np.bool_] = shapely.intersects_xy(self.area, *points.T)
         return inside
+
+    def pixels(self, window: Window) -> NDArray[np.bool_]:
+        """(height, width) whether the centre of each pixel of a window is inside."""
+        x = window.col_off + np.arange(window.width) + 0.5
+        y = window.row_off + np.arange(window.height) + 0.5
+        if shapely.covers(self.area, shapely.box(x[0], y[0], x[-1], y[-1])):
+            return np.ones((len(y), len(x)), bool)
+        shapely.prepare(self.area)
+        points = np.stack([each.ravel() for each in np.meshgrid(x, y)], axis=1)
+        return self.contains(points).reshape(len(y), len(x))

@@ -18,7 +18,7 @@ from tasks.inference import OpenEndpoint, open_with_retries
 from tasks.job.division import lasting_division
 from tasks.job.kept import Kept, kept_of
 from tasks.job.observer import SILENT, Observer
-from tasks.job.raster import polygon_table, raster_of
+from tasks.job.raster import polygon_table, raster_of, with_missing_pixels
 from tasks.job.region import work_region
 from tasks.job.regions import work_regions
 from tasks.merge import merge as merge_detections
@@ -191,6 +191,7 @@ def finish_image(
     ]
     ledger = coverage.measure(coverage.concatenate(ledgers), plan.cells)
     coverage.check_complete(ledger, plan.cells)
+    ledger = with_missing_pixels(plan, ledger)
     all_rejected = coverage.rejected(ledger) > 0 and coverage.detections(ledger) == 0
     status = status_of(coverage.count(ledger), all_rejected=all_rejected)
     there = [region for region in regions if region.index in stored]

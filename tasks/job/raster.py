@@ -16,9 +16,16 @@ from tasks.grid.tiles import Region
 from tasks.imagery import ground_areas
 from tasks.job.kept import Kept
 from tasks.planning.plan import Plan
-from tasks.raster import Painter, Polygon, Raster, polygons_of, put_together
+from tasks.raster import (
+    Painter,
+    Polygon,
+    Raster,
+    missing_pixels,
+    polygons_of,
+    put_together,
+)
 from tasks.raster.kept_maps import KeptMaps
-from tasks.results import detections
+from tasks.results import coverage, detections
 from tasks.results.stored import StoredRegion
 from tasks.storage import objects
 
@@ -62,6 +69,19 @@ def raster_of(
         for each in objects.list_names(store.folder):
             if each.startswith(name):
                 objects.remove_object(objects.join(store.folder, each))
+
+
+def with_missing_pixels(plan: Plan, ledger: pa.Table) -> pa.Table:
+    """A ledger with the pixels that have no answer, if the model answers with pixels.
+
+    Args:
+        plan: The plan of the image.
+        ledger: Table of `coverage.MEASURED` with all its tiles.
+    """
+    if plan.request.raster_output is None:
+        return ledger
+    missing = missing_pixels(ledger, plan.grid, plan.roi)
+    return ledger.append_column(coverage.MISSING, pa.array(missing))
 
 
 def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:

@@ -15,9 +15,6 @@ from tasks.imagery.georeference.transformers import wrap_near
 from tasks.publish.features import to_world
 from tasks.publish.geoparquet import GEOMETRY_FIELDS, ROW_GROUP, Columns, rows_file
 from tasks.publish.provenance import Provenance
-from tasks.results.coverage import MEASURED
-
-SCHEMA = pa.schema([*MEASURED, *GEOMETRY_FIELDS])
 
 _SEGMENTS = (1, 2, 4, 8, 16)  # that a side of a footprint may be divided into
 _TOLERANCE = 0.5  # pixels between a footprint and its tile's edge
@@ -35,11 +32,13 @@ def write_coverage(
 
     Args:
         path: File to write; its folder exists.
-        ledger: Table of `coverage.MEASURED` with all tiles of the image.
+        ledger: Table of `coverage.MEASURED`, and `coverage.MISSING` if the model answers with
+            pixels, with all tiles of the image.
         georeference: The image's georeference, or None.
         provenance: The origin of the file.
     """
-    with rows_file(path, SCHEMA, provenance, georeferenced=georeference is not None) as write_rows:
+    schema = pa.schema([*ledger.schema, *GEOMETRY_FIELDS])
+    with rows_file(path, schema, provenance, georeferenced=georeference is not None) as write_rows:
         for geometry, columns in _batches(ledger, georeference):
             write_rows(geometry, columns)
 

@@ -3,6 +3,7 @@
 from tasks.raster.blocks import BLOCK
 from tasks.raster.compression import predictor
 from tasks.raster.layers import Layer, layers_of
+from tasks.raster.missing import missing_pixels
 from tasks.raster.painter import Painter
 from tasks.raster.polygons import Polygon, polygons_of
 from tasks.raster.raster import Raster, put_together
@@ -14,6 +15,7 @@ __all__ = [
     "Polygon",
     "Raster",
     "layers_of",
+    "missing_pixels",
     "polygons_of",
     "predictor",
     "put_together",

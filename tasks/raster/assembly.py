@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tasks.raster.block_store import Blocks, Place
 from tasks.raster.layers import Layer
 from tasks.raster.pyramid import level_shape
-from tasks.raster.tiff import header, read_tags
+from tasks.raster.tiff import framed_block, header, read_tags
 
 
 def cog(
@@ -31,4 +31,4 @@ def cog(
     lengths = [[blocks.length(place) for place in level] for level in places]
     yield header(read_tags(template), sizes, lengths)
     for level in reversed(places):
-        yield from blocks.read(level)
+        yield from map(framed_block, blocks.read(level))

@@ -117,7 +117,7 @@ def _neighbours(upper: NDArray[np.int32], lower: NDArray[np.int32]) -> list[tupl
 
 
 def _label(strip: Strip) -> tuple[dict[int, _Open], NDArray[np.int32]]:
-    """The polygons of a strip by label, from 1, and (rows, width) each pixel's label, 0 for none."""
+    """The polygons of a strip by label, and (rows, width) the label of each pixel, 0 for none."""
     shapes = list(
         rasterio.features.shapes(
             strip.classes.astype(np.int32),

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
-import shapely
-from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from tasks.grid.roi import RegionOfInterest
@@ -76,16 +73,4 @@ class Painter:
         """Without the pixels outside the region of interest."""
         if self.roi is None:
             return painted
-        return Painted(painted.bands, painted.seen & _pixels_inside(self.roi, window))
-
-
-def _pixels_inside(roi: RegionOfInterest, window: Window) -> NDArray[np.bool_]:
-    """(height, width) whether the centre of each pixel of a window is in a region of interest."""
-    x = window.col_off + np.arange(window.width) + 0.5
-    y = window.row_off + np.arange(window.height) + 0.5
-    box = shapely.box(x[0], y[0], x[-1], y[-1])
-    if shapely.covers(roi.area, box):
-        return np.ones((len(y), len(x)), bool)
-    shapely.prepare(roi.area)
-    points = np.stack([each.ravel() for each in np.meshgrid(x, y)], axis=1)
-    return roi.contains(points).reshape(len(y), len(x))
+        return Painted(painted.bands, painted.seen & self.roi.pixels(window))

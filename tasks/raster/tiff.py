@@ -17,12 +17,16 @@ import numpy as np
 WIDTH, HEIGHT, OFFSETS, LENGTHS = 256, 257, 324, 325
 _SUBFILE = 254
 _LONG, _LONG8 = 4, 16
+_LEADER, _TRAILER = 4, 4  # bytes before and after each block
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
           16: 8, 17: 8, 18: 8}  # fmt: skip
 _OF_OVERVIEWS = {258, 259, 262, 277, 284, 317, 320, 322, 323, 338, 339, 42113}
 """Tags that overviews share with the raster: how pixels are stored, and what they are."""
 
-_LAYOUT = b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
+_LAYOUT = (
+    b"LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
+    b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
+)
 _GHOST = b"GDAL_STRUCTURAL_METADATA_SIZE=%06d bytes\n" % len(_LAYOUT) + _LAYOUT
 
 
@@ -85,8 +89,9 @@ def header(tags: Tags, sizes: Sequence[tuple[int, int]], lengths: Sequence[Seque
     data = at
     offsets: dict[int, list[int]] = {}
     for level in reversed(range(len(levels))):
-        ends = list(accumulate(lengths[level], initial=data))
-        offsets[level], data = ends[:-1], ends[-1]
+        framed = (length + _LEADER + _TRAILER for length in lengths[level])
+        ends = list(accumulate(framed, initial=data))
+        offsets[level], data = [end + _LEADER for end in ends[:-1]], ends[-1]
     body = bytearray(struct.pack("<2sHHHQ", b"II", 43, 8, 0, start) + _GHOST)
     body += bytes(start - len(body))
     for level, own in enumerate(levels):
@@ -94,6 +99,14 @@ def header(tags: Tags, sizes: Sequence[tuple[int, int]], lengths: Sequence[Seque
         full = {**own, **_block_tags(offsets[level], lengths[level])}
         body += _directory(full, places[level], following)
     return bytes(body)
+
+
+def framed_block(body: bytes) -> bytes:
+    """A block as it is in the file: its length before it, and its last bytes once more after it.
+
+    GDAL reads a block whose length stands before it with one request.
+    """
+    return struct.pack("<I", len(body)) + body + body[-_TRAILER:]
 
 
 def _level_tags(tags: Tags, level: int, size: tuple[int, int]) -> dict[int, Tag]:

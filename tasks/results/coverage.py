@@ -35,6 +35,8 @@ SCHEMA = pa.schema(
 )
 # px²: the area of the tile's cell (`tasks.grid.cells`) inside the region of interest
 MEASURED = SCHEMA.append(pa.field("area_px", pa.float64(), nullable=False))
+# of a model that answers with pixels: those of a failed tile's cell that nobody answered for
+MISSING = pa.field("missing_px", pa.int64(), nullable=False)
 
 _TOLERANCE = 1e-9  # relative to the area, or for slivers to the perimeter times one pixel
 _MAX_REASON = 1000  # characters
