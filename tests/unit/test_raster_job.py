@@ -1,0 +1,257 @@
+"""A whole job whose model answers with pixels: from the tiles of an image to one raster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+from tasks.errors import PermanentError
+from tasks.grid.tiles import Grid
+from tasks.imagery import TilePixels
+from tasks.inference.endpoint import Pixels
+from tasks.job import work_image
+from tasks.reporting.status import JobStatus
+from tasks.reporting.summary import Summary
+from tasks.request import Request
+from tasks.settings import settings
+from tasks.storage import objects
+
+WIDTH, HEIGHT = 1500, 1150
+TILE, OVERLAP = 256, 60
+CLASSES = [
+    {"value": 3, "name": "water", "colour": "#0000ff"},
+    {"value": 7, "name": "forest"},
+    {"value": 9, "name": "rock"},
+]
+LOGITS = {"values": "logits", "classes": CLASSES}
+
+
+class Landscape:
+    """A model whose tiles disagree where they overlap, as those of real models do.
+
+    Attributes:
+        calls: Number of tiles that it was asked for.
+        refused: Left upper corners of tiles that it fails on.
+    """
+
+    capacity, local = 2, True
+
+    def __init__(self, tiles_per_call: int = 1, refused: Sequence[tuple[int, int]] = ()) -> None:
+        self.tiles_per_call, self.refused, self.calls = tiles_per_call, set(refused), 0
+
+    def prepare(self, tile: TilePixels) -> tuple[tuple[int, int], NDArray[Any]]:
+        window = tile.tile.window
+        return (window.col_off, window.row_off), np.array(tile.pixels)
+
+    def ask(self, prepared: Sequence[tuple[tuple[int, int], NDArray[Any]]]) -> list[Pixels]:
+        self.calls += len(prepared)
+        if any(corner in self.refused for corner, _ in prepared):
+            raise PermanentError("The model does not like this tile.")
+        return [Pixels(logits(pixels)) for _, pixels in prepared]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def logits(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """(3, height, width) of a tile's pixels, which depend on where it ends too."""
+    grey = pixels[0].astype(np.float32)
+    slope = np.linspace(-1, 1, grey.shape[1], dtype=np.float32) * (grey.mean() - 128) / 32
+    return np.stack([grey / 64 - 2 + slope, 1 - grey / 128, np.abs(grey - 128) / 24 - 2])
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Path]:
+    """An image of smooth landscape, in a folder that requests may name files in."""
+    random = np.random.default_rng(5)
+    coarse = random.normal(size=(-(-HEIGHT // 50), -(-WIDTH // 50)))
+    grey = np.kron(coarse, np.ones((50, 50)))[:HEIGHT, :WIDTH] * 50 + 128
+    grey += random.normal(size=grey.shape) * 4
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=WIDTH, height=HEIGHT, count=1, dtype="uint8",
+        crs="EPSG:32631", transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000),
+    ) as dataset:  # fmt: skip
+        dataset.write(np.clip(grey, 1, 255).astype(np.uint8), 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWATH_LOCAL_ROOTS", json.dumps([str(tmp_path)]))
+        patch.setenv("SWATH_WORK_URI", str(tmp_path / "work"))
+        settings.cache_clear()
+        yield path
+    settings.cache_clear()
+
+
+def request(scene: Path, raster: dict[str, Any], **fields: Any) -> Request:
+    message = {
+        "jobId": "land",
+        "imageUrls": [str(scene)],
+        "outputs": [{"type": "File", "path": str(scene.parent / "out")}],
+        "imageProcessor": {"name": "http://127.0.0.1:9/", "type": "HTTP_ENDPOINT"},
+        "imageProcessorTileSize": TILE,
+        "imageProcessorTileOverlap": OVERLAP,
+        "rasterOutput": raster,
+        **fields,
+    }
+    return Request.parse(json.dumps(message))
+
+
+def run(
+    asked: Request,
+    model: Landscape | None = None,
+    *,
+    region_rows: int = 10_000,
+    work: str | None = None,
+) -> Summary:
+    """The outcome of a request, with no answers kept from another one unless `work` is given."""
+    endpoint = model or Landscape()
+    with settings.override(work_uri=objects.join(settings().work_uri, work or uuid4().hex)):
+        return work_image(
+            asked,
+            asked.image_urls[0],
+            region_rows=region_rows,
+            open_endpoint=lambda *_: endpoint,
+        )
+
+
+def published(scene: Path, ending: str = "tif") -> NDArray[Any]:
+    with rasterio.open(scene.parent / "out" / f"scene.tif.{ending}") as dataset:
+        pixels: NDArray[Any] = dataset.read()
+    return pixels
+
+
+def blend(scene: Path) -> NDArray[np.float64]:
+    """(3, height, width) probabilities, in plain NumPy."""
+    with rasterio.open(scene) as dataset:
+        image = dataset.read()
+    grid = Grid(WIDTH, HEIGHT, TILE, OVERLAP)
+    sums, total = np.zeros((3, HEIGHT, WIDTH)), np.zeros((HEIGHT, WIDTH))
+    sine = np.sin(np.pi * (np.arange(TILE) + 0.5) / TILE) ** 2
+    for y in grid.rows:
+        for x in grid.columns:
+            raw = np.exp(logits(image[:, y : y + TILE, x : x + TILE]).astype(np.float64))
+            weights = np.outer(sine, sine)
+            sums[:, y : y + TILE, x : x + TILE] += weights * raw / raw.sum(axis=0)
+            total[y : y + TILE, x : x + TILE] += weights
+    blended: NDArray[np.float64] = sums / total
+    return blended
+
+
+def test_the_class_map_is_that_of_a_plain_blend(scene: Path) -> None:
+    summary = run(request(scene, LOGITS | {"scores": "float32"}))
+    assert summary.status is JobStatus.SUCCESS
+    expected = blend(scene)
+    np.testing.assert_allclose(published(scene, "scores.tif"), expected, atol=1e-4)
+    numbers = np.array([3, 7, 9])[expected.argmax(axis=0)]
+    assert (published(scene)[0] != numbers).mean() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("region_rows", "tiles_per_call"), [(300, 1), (500, 4), (900, 3), (10_000, 7)]
+)
+@pytest.mark.parametrize("blend", ["smooth", "clip", "max"])
+def test_the_raster_does_not_depend_on_regions_or_batches(
+    scene: Path, region_rows: int, tiles_per_call: int, blend: str
+) -> None:
+    asked = request(scene, LOGITS | {"blend": blend, "scores": "uint8"})
+    run(asked)
+    expected = published(scene), published(scene, "scores.tif")
+    run(asked, Landscape(tiles_per_call), region_rows=region_rows)
+    np.testing.assert_array_equal(published(scene), expected[0])
+    np.testing.assert_array_equal(published(scene, "scores.tif"), expected[1])
+
+
+def test_a_file_says_what_it_holds(scene: Path) -> None:
+    run(request(scene, LOGITS | {"scores": "uint8"}))
+    with rasterio.open(scene) as image, rasterio.open(f"{scene.parent}/out/scene.tif.tif") as found:
+        assert (found.crs, found.transform, found.shape) == (
+            image.crs,
+            image.transform,
+            image.shape,
+        )
+        assert found.colormap(1)[3] == (0, 0, 255, 255)
+        assert found.tags(1)["CLASS_7"] == "forest"
+        assert float(found.tags(1)["STATISTICS_MAXIMUM"]) == found.read().max() == 9
+        assert json.loads(found.tags()["swath"])["status"] == "SUCCESS"
+        assert found.nodata == 255
+    with rasterio.open(f"{scene.parent}/out/scene.tif.scores.tif") as found:
+        assert found.descriptions == ("water", "forest", "rock")
+        assert found.scales == pytest.approx([1 / 254] * 3)
+    names = {path.name for path in (scene.parent / "out").iterdir()}
+    assert not {"scene.tif.geojson", "scene.tif.parquet"} & names
+
+
+def test_a_failed_tile_has_no_answer_where_no_neighbour_sees(scene: Path) -> None:
+    grid = Grid(WIDTH, HEIGHT, TILE, OVERLAP)
+    asked = request(scene, LOGITS)
+    run(asked)
+    whole = published(scene)[0]
+    x, y = grid.columns[2], grid.rows[1]
+    summary = run(asked, Landscape(refused=[(x, y)]), region_rows=500)
+    assert summary.status is JobStatus.PARTIAL
+    alone = np.zeros((HEIGHT, WIDTH), bool)
+    alone[y : y + TILE, x : x + TILE] = True
+    for column, row in ((1, 1), (3, 1), (2, 0), (2, 2)):
+        top, left = grid.rows[row], grid.columns[column]
+        alone[top : top + TILE, left : left + TILE] = False
+    found = published(scene)[0]
+    np.testing.assert_array_equal(found == 255, alone)
+    far = np.ones((HEIGHT, WIDTH), bool)
+    far[y : y + TILE, x : x + TILE] = False
+    np.testing.assert_array_equal(found[far], whole[far])
+    ledger = pq.read_table(scene.parent / "out" / "scene.tif.coverage.parquet")
+    assert sum(ledger["missing_px"].to_pylist()) == alone.sum()
+
+
+def test_answers_in_pixels_are_not_asked_for_again(scene: Path) -> None:
+    grid = Grid(WIDTH, HEIGHT, TILE, OVERLAP)
+    failing = Landscape(refused=[(grid.columns[0], grid.rows[0])])
+    run(request(scene, LOGITS), failing, work="kept")
+    again = Landscape()
+    assert run(request(scene, LOGITS), again, work="kept").status is JobStatus.SUCCESS
+    assert again.calls == 1
+    mended = published(scene)
+    other = Landscape()
+    run(request(scene, LOGITS | {"blend": "max"}), other, work="kept")
+    assert other.calls == 0
+    run(request(scene, LOGITS))
+    np.testing.assert_array_equal(published(scene), mended)
+
+
+def test_polygons_have_the_pixels_of_their_class(scene: Path) -> None:
+    run(request(scene, LOGITS | {"polygons": {"classes": ["water", "rock"]}}), region_rows=400)
+    classes = published(scene)[0]
+    collection = json.loads((scene.parent / "out" / "scene.tif.geojson").read_text())
+    found: dict[str, int] = {}
+    for feature in collection["features"]:
+        properties = feature["properties"]
+        name = properties["featureClasses"][0]["iri"]
+        found[name] = found.get(name, 0) + properties["areaPixels"]
+        assert properties["areaSquareMetres"] == pytest.approx(
+            100 * properties["areaPixels"], rel=2e-3
+        )
+    assert found == {"water": (classes == 3).sum(), "rock": (classes == 9).sum()}
+
+
+def test_pixels_outside_the_region_of_interest_have_no_answer(scene: Path) -> None:
+    with rasterio.open(scene) as dataset:
+        left, bottom, right, top = rasterio.warp.transform_bounds(
+            dataset.crs, "EPSG:4326", *dataset.bounds
+        )
+    middle = (left + right) / 2
+    corners = [(left - 1, bottom - 1), (middle, bottom - 1), (middle, top + 1), (left - 1, top + 1)]
+    ring = ", ".join(f"{x} {y}" for x, y in [*corners, corners[0]])
+    asked = request(scene, LOGITS, regionOfInterest=f"POLYGON (({ring}))")
+    assert run(asked, region_rows=500).status is JobStatus.SUCCESS
+    seen = published(scene)[0] != 255
+    assert 0.45 < seen.mean() < 0.55
+    assert seen[:, :700].all()
+    assert not seen[:, 800:].any()
