@@ -8,18 +8,8 @@ files between those of its successor.
 
 from __future__ import annotations
 
-        uri, counted = self.names.files[kind], _Counted(body)
-
-        def put() -> bool:
-            version = conditional.version_of(uri)
-            self._check()
-            return conditional.put_if(uri, counted, version)
-
-        _until_unchanged(uri, put)
-        self._written.append(uri)
-        name = f"{self.names.stem}.{FILE_ENDINGS[kind]}"
-        digest = counted.digest.hexdigest()
-        return PublishedFile(kind=kind, name=name, bytes=counted.bytes, sha256=digest)
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -94,29 +84,18 @@ class Claim:
         Raises:
             PublishError: It cannot be written, or the claim is lost.
         """
-<<<<<<< HEAD
-        uri = self.names.files[kind]
+        uri, counted = self.names.files[kind], _Counted(body)
 
         def put() -> bool:
             version = conditional.version_of(uri)
             self._check()
-            return conditional.put_if(uri, path, version)
+            return conditional.put_if(uri, counted, version)
 
         _until_unchanged(uri, put)
         self._written.append(uri)
-        return uri
-=======
-        uri, counted = self.names.files[kind], _Counted(body)
-        while True:
-            version = conditional.version_of(uri)
-            self._check()
-            if conditional.put_if(uri, counted, version):
-                self._written.append(uri)
-                name = f"{self.names.stem}.{FILE_ENDINGS[kind]}"
-                return PublishedFile(
-                    kind=kind, name=name, bytes=counted.bytes, sha256=counted.digest.hexdigest()
-                )
->>>>>>> 99faf41 (Rasters: a model's pixels blended over tiles, painted in blocks, published as one COG)
+        name = f"{self.names.stem}.{FILE_ENDINGS[kind]}"
+        digest = counted.digest.hexdigest()
+        return PublishedFile(kind=kind, name=name, bytes=counted.bytes, sha256=digest)
 
     def remove(self, kind: str) -> None:
         """Remove a file; it need not exist.
