@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
-from rio_cogeo import cog_validate
+from rio_cogeo.cogeo import cog_validate
 
 from tasks.raster import Layer, predictor
 from tasks.raster.assembly import cog
