@@ -39,6 +39,7 @@ from tasks.inference.oip import OipEndpoint, open_oip
 from tasks.inference.onnx import open_onnx
 from tasks.request import Request
 from tasks.results import detections
+from tests import model_answers
 from tests.oip_server import oip_server
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -243,7 +244,7 @@ def tiles(count: int = 4) -> list[TilePixels]:
 
 
 def ask(endpoint: OipEndpoint, batch: list[TilePixels]) -> list[Boxes]:
-    return list(endpoint.ask([endpoint.prepare(tile) for tile in batch]))
+    return model_answers.boxes(endpoint.ask([endpoint.prepare(tile) for tile in batch]))
 
 
 def check(answers: list[Boxes], batch: list[TilePixels], tolerance: float = 1e-6) -> None:
@@ -605,7 +606,7 @@ def test_both_aircraft_are_found_as_they_are_in_process(tmp_path: Path) -> None:
         tile = TilePixels(Tile(0, Window(0, 0, 512, 512)), dataset.read(), None)
     told = {"description": str(description)}
     with closing(open_onnx(asked(str(YOLOX), "ONNX", 512, **told), image, roots, 60.0)) as local:
-        (in_process,) = local.ask([local.prepare(tile)])
+        (in_process,) = model_answers.boxes(local.ask([local.prepare(tile)]))
     assert [in_process.names[place] for place in in_process.classes] == ["aircraft"] * 2
     assert in_process.scores == pytest.approx([0.89, 0.61], abs=0.1)
     with oip_server(yolox=YOLOX) as address:

@@ -20,6 +20,7 @@ from tasks.imagery import Image, TilePixels, open_image
 from tasks.inference.description import load_description
 from tasks.inference.onnx import OnnxEndpoint, open_onnx
 from tasks.request import Request
+from tests import model_answers
 from tests.onnx_models import answering, bright_box, describe, of_ultralytics, write_json
 
 ROLE = "arn:aws:iam::123456789012:role/models"
@@ -63,7 +64,7 @@ def found(endpoint: OnnxEndpoint) -> list[float]:
     pixels = np.zeros((3, 64, 64), np.uint8)
     pixels[:, 5:20, 10:40] = 255
     tile = TilePixels(Tile(0, Window(0, 0, 64, 64)), pixels, None)
-    (boxes,) = endpoint.ask([endpoint.prepare(tile)])
+    (boxes,) = model_answers.boxes(endpoint.ask([endpoint.prepare(tile)]))
     corners: list[float] = boxes.boxes[0].tolist()
     return corners
 
@@ -114,7 +115,7 @@ def export(aws: str, tmp_path: Path) -> str:
 def test_an_export_of_ultralytics_needs_no_object_beside_it(export: str, scene: Image) -> None:
     endpoint = open_onnx(request(export, role=None), scene, [], 60)
     tile = TilePixels(Tile(0, Window(0, 0, 64, 64)), np.zeros((3, 64, 64), np.uint8), None)
-    (boxes,) = endpoint.ask([endpoint.prepare(tile)])
+    (boxes,) = model_answers.boxes(endpoint.ask([endpoint.prepare(tile)]))
     assert boxes.names == ["ship", "barge"]
 
 

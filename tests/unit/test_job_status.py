@@ -36,7 +36,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for url in URLS:
         recorder = Recorder("job-1", url, f"run-{url}")
         recorder.began(request(Path("/a.tif"), Path("/out"), jobId="job-1", imageUrls=URLS))
-        recorder.finished(summary(url))
+        recorder.finished(summary(url), "request", "etag")
     yield
     settings.cache_clear()
 

@@ -23,6 +23,7 @@ from tasks.inference.onnx import OnnxEndpoint, open_onnx
 from tasks.inference.tile_size import resolve_tile_size
 from tasks.request import Request
 from tasks.settings import settings
+from tests import model_answers
 from tests.onnx_models import answering, describe, of_ultralytics, write_json
 
 BOX = [10.0, 20.0, 40.0, 50.0]
@@ -67,7 +68,7 @@ def found(model: Path, pixels: NDArray[np.uint8] | None = None) -> Boxes:
         pixels = np.zeros((3, 64, 64), np.uint8)
     tile = TilePixels(Tile(0, Window(0, 0, pixels.shape[2], pixels.shape[1])), pixels, None)
     endpoint = opened(model)
-    (boxes,) = endpoint.ask([endpoint.prepare(tile)])
+    (boxes,) = model_answers.boxes(endpoint.ask([endpoint.prepare(tile)]))
     endpoint.close()
     return boxes
 
@@ -183,7 +184,7 @@ class TestHeads:
         tile = TilePixels(Tile(0, Window(0, 0, 100, 100)), np.zeros((3, 100, 100), np.uint8), None)
         prepared = endpoint.prepare(tile)
         assert prepared.tensor.shape == (3, 128, 128)
-        (boxes,) = endpoint.ask([prepared])
+        (boxes,) = model_answers.boxes(endpoint.ask([prepared]))
         assert boxes.boxes.tolist() == [[-4, 6, 26, 36]]  # 14 pixels of padding to the left, above
 
     def test_a_half_precision_export_gets_half_precision(self, tmp_path: Path) -> None:
@@ -322,7 +323,7 @@ class TestThreshold:
         asking = request(model, postProcessing=[{"algorithm": algorithm}])
         endpoint = open_onnx(asking, scene(folder), [folder], 60)
         tile = TilePixels(Tile(0, Window(0, 0, 64, 64)), np.zeros((3, 64, 64), np.uint8), None)
-        (boxes,) = endpoint.ask([endpoint.prepare(tile)])
+        (boxes,) = model_answers.boxes(endpoint.ask([endpoint.prepare(tile)]))
         scores: list[float] = boxes.scores.astype(float).round(3).tolist()
         return scores
 

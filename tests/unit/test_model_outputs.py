@@ -18,6 +18,7 @@ from tasks.imagery import TilePixels
 from tasks.inference.description import Description, PreparedTile
 from tasks.inference.description.properties import Properties
 from tasks.inference.endpoint import Boxes
+from tests import model_answers
 from tests.examples import examples
 from tests.onnx_models import describe
 
@@ -49,7 +50,7 @@ def read(
 ) -> list[Boxes]:
     description = described(detector, **words)
     arrays = {name: np.asarray(values) for name, values in outputs.items()}
-    return description.decode(arrays, [blank(description)] * tiles)
+    return model_answers.boxes(description.decode(arrays, [blank(description)] * tiles))
 
 
 def centred(box: Sequence[float]) -> list[float]:
@@ -333,6 +334,6 @@ def test_a_box_of_a_tile_of_any_size_is_decoded(
         "labels": np.array([0]),
         "scores": np.array([0.5], np.float32),
     }
-    (found,) = description.decode(outputs, [prepared])
+    (found,) = model_answers.boxes(description.decode(outputs, [prepared]))
     error = 4 * np.finfo(np.float32).eps * np.abs(placed).max() / scale.min()
     np.testing.assert_allclose(found.boxes, [box], atol=error + 1e-9)

@@ -35,6 +35,7 @@ from tasks.inference.endpoint import Boxes
 from tasks.inference.onnx import OnnxEndpoint, open_onnx
 from tasks.inference.onnx.external_weights import refuse_external_weights
 from tasks.request import Request
+from tests import model_answers
 from tests.onnx_models import (
     PLANE_BOXES,
     PLANES,
@@ -96,7 +97,7 @@ def tile(pixels: NDArray[Any]) -> TilePixels:
 
 
 def asked(endpoint: OnnxEndpoint, *pixels: NDArray[Any]) -> list[Boxes]:
-    return endpoint.ask([endpoint.prepare(tile(each)) for each in pixels])
+    return model_answers.boxes(endpoint.ask([endpoint.prepare(tile(each)) for each in pixels]))
 
 
 def painted(box: tuple[int, int, int, int], width: int = 64, height: int = 64) -> NDArray[Any]:

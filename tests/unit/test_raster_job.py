@@ -43,7 +43,8 @@ class Landscape:
         refused: Left upper corners of tiles that it fails on.
     """
 
-    capacity, local = 2, True
+    capacity: int | None = 2
+    local = True
 
     def __init__(self, tiles_per_call: int = 1, refused: Sequence[tuple[int, int]] = ()) -> None:
         self.tiles_per_call, self.refused, self.calls = tiles_per_call, set(refused), 0

@@ -103,8 +103,12 @@ def test_a_raster_does_not_depend_on_how_it_is_cut(
 
 
 def meets(one: Window, other: Window) -> bool:
-    across = one.col_off < other.col_off + other.width and other.col_off < one.col_off + one.width
-    down = one.row_off < other.row_off + other.height and other.row_off < one.row_off + one.height
+    across: bool = (
+        one.col_off < other.col_off + other.width and other.col_off < one.col_off + one.width
+    )
+    down: bool = (
+        one.row_off < other.row_off + other.height and other.row_off < one.row_off + one.height
+    )
     return across and down
 
 
@@ -141,7 +145,7 @@ def sine(tile: Tile, grid: Grid, axis: str) -> NDArray[np.float64]:
         if axis == "column"
         else (window.height, window.row_off, grid.height)
     )
-    weights = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+    weights: NDArray[np.float64] = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
     if start == 0:
         weights[: size // 2] = 1
     if start + size == end:
@@ -175,7 +179,8 @@ def test_clip_gives_each_tile_its_own_cell(grid: Grid) -> None:
 def nearest(at: NDArray[np.float64], starts: list[int], size: int, index: int) -> NDArray[np.bool_]:
     """Where the centre of one tile along an axis is nearer than that of every other."""
     away = np.abs(at - np.array(starts)[:, None, None] - size / 2)
-    return (away[index] < np.delete(away, index, axis=0)).all(axis=0)
+    nearer: NDArray[np.bool_] = (away[index] < np.delete(away, index, axis=0)).all(axis=0)
+    return nearer
 
 
 def test_the_most_frequent_class_wins_a_vote_and_the_nearest_tile_a_tie() -> None:
