@@ -193,9 +193,22 @@ def _end_if_lost(
         # it was cancelled or given up while this process was starting, which Prefect lets it do
         end: State[Any] = State(**states[-1].model_dump(include={"type", "name", "message"}))
         client.set_flow_run_state(run.id, end, force=True)
-    state = states[-1] if states else None
     if _is_own_process(run):
         ending.set()
+    try:
+        _end_work(run, states[-1] if states else None, on_cancel)
+    finally:
+        _end_process(run)
+
+
+def _end_work(run: FlowRun, state: State[Any] | None, on_cancel: Callable[[FlowRun], None]) -> None:
+    """Say why this process ends, and end its calls.
+
+    Args:
+        run: The run, as this process got it.
+        state: The state that others set; None if they deleted the run.
+        on_cancel: As of `alive`.
+    """
     reason = f"it is {state.name}" if state else "it was deleted in Prefect"
     flow_run_logger(run).warning("This process ends, as others ended its run: %s", reason)
     if state is None or state.is_cancelling() or state.is_cancelled():
@@ -205,7 +218,6 @@ def _end_if_lost(
             _logger.debug("The cancelling of %s failed", run.name, exc_info=True)
     if state is not None and state.is_cancelling():
         time.sleep(_GRACE)
-    _end_process(run)
 
 
 def _end_process(run: FlowRun) -> None:
@@ -215,7 +227,8 @@ def _end_process(run: FlowRun) -> None:
     Crashed, although the run may be another process's by now.
     """
     if _is_own_process(run):
-        APILogWorker.drain_all(timeout=1)
+        with suppress(Exception):
+            APILogWorker.drain_all(timeout=1)
         os._exit(0)
 
 

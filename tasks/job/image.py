@@ -33,6 +33,7 @@ from tasks.results.coverage import TileState
 from tasks.results.stored import StoredResults
 from tasks.results.tile_results import without_detections
 from tasks.settings import settings
+from tasks.storage.turn import own_turn
 
 if TYPE_CHECKING:
     from tasks.publish import Published, ReadDetections
@@ -93,10 +94,11 @@ def work_image(
     started = datetime.now(UTC)
     plan = check_plan(request, image_url, open_endpoint)
     kept = kept_of(plan)
-    regions = lasting_division(plan, kept, region_rows, Throughput)
-    observer.planned(plan, regions)
-    lost = work_regions(plan, regions, kept, observer, open_endpoint)
-    return finish_image(plan, regions, lost, kept, started).summary
+    with own_turn(kept.folder, f"asks the same model for {image_url}"):
+        regions = lasting_division(plan, kept, region_rows, Throughput)
+        observer.planned(plan, regions)
+        lost = work_regions(plan, regions, kept, observer, open_endpoint)
+        return finish_image(plan, regions, lost, kept, started).summary
 
 
 def check_plan(

@@ -72,10 +72,8 @@ def test_each_has_its_own_results_of_the_same_answers(
         model.answer_all()
         assert ends(chain, job) == ["SUCCESS"] * 2
         assert model.figures().total == TILES
-        alone = send_unmerged(chain, f"{job}-alone", chain.models.model())
-        assert chain.await_end(f"{job}-alone") == "SUCCESS"
     assert chain.features(job, IMAGE) == expected
-    assert chain.features(where, IMAGE) == chain.features(alone, IMAGE) != expected
+    assert len(chain.features(where, IMAGE)) > len(expected)  # with what other tiles saw too
 
 
 def test_the_run_that_asks_is_killed(chain: Chain, job: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -423,3 +424,31 @@ def test_an_interrupted_publication_leaves_no_part_of_the_results(
     with pytest.raises(KeyboardInterrupt):
         run(request(scene, allowed / "out"))
     assert list((allowed / "out").iterdir()) == []
+
+
+def test_of_two_jobs_at_once_with_one_question_one_asks(allowed: Path) -> None:
+    scene = paint(allowed / "scene.tif", blank=False)
+    asked = request(scene, allowed / "out")
+    calls: list[int] = []
+
+    class Counting:
+        tiles_per_call, local = 1, True
+        capacity: int | None = 2
+
+        def prepare(self, tile: TilePixels) -> TilePixels:
+            return tile
+
+        def ask(self, prepared: Sequence[TilePixels]) -> list[object]:
+            calls.extend(tile.tile.index for tile in prepared)
+            return [{"type": "FeatureCollection", "features": []} for _ in prepared]
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    def work() -> Summary:
+        return work_image(asked, asked.image_urls[0], open_endpoint=lambda *_: Counting())
+
+    with ThreadPoolExecutor(2) as threads:
+        outcomes = [each.result() for each in [threads.submit(work) for _ in range(2)]]
+    assert [each.status for each in outcomes] == [JobStatus.SUCCESS] * 2
+    assert sorted(calls) == list(range(sum(outcomes[0].tiles.values())))
