@@ -27,7 +27,7 @@ from tasks.job.image import FinishedImage
 from tasks.planning.plan import Plan
 from tasks.reporting.page import summary_page
 from tasks.reporting.region_table import RegionRow, region_table
-from tasks.reporting.summary import percent
+from tasks.reporting.shares import percent
 from tasks.results import coverage
 
 EARLIER = "earlier run"
@@ -74,11 +74,10 @@ def _create_summary(plan: Plan, finished: FinishedImage, runs: Sequence[FlowRun]
     if len(runs) > 1:
         text += f"; median of {len(runs)} regions: {medians(list(map(startup_of, runs)))}"
     summary = finished.summary
-    features = f"{summary.features:,} feature{'' if summary.features == 1 else 's'}"
     _create(
         "summary",
         summary_page(summary, picture, text),
-        f"{summary.status}: {features}, {percent(summary.covered)} of the area covered",
+        f"{summary.status}: {summary.found}, {percent(summary.covered)} of the area covered",
     )
 
 

@@ -171,7 +171,7 @@ def _print_failed(
 
 _OUTCOME = {
     *("job_id", "image", "status", "features", "classes", "seconds", "calls", "failed_calls"),
-    *("tiles", "outputs"),
+    *("tiles", "outputs", "raster"),
 }
 
 
@@ -193,6 +193,7 @@ def _failed_outcome(options: RunOptions, error: SwathError, url: str | None) -> 
         "failed_calls": 0,
         "tiles": dict.fromkeys(("inferred", "blank", "outside", "failed"), 0),
         "outputs": {},
+        "raster": None,
         "covered": 0.0,
         "message": str(error),
     }

@@ -18,7 +18,7 @@ from tasks.inference import OpenEndpoint, open_with_retries
 from tasks.job.division import lasting_division
 from tasks.job.kept import Kept, kept_of
 from tasks.job.observer import SILENT, Observer
-from tasks.job.raster import polygon_table, raster_of, with_missing_pixels
+from tasks.job.raster import polygon_table, raster_of, summarised, with_missing_pixels
 from tasks.job.region import work_region
 from tasks.job.regions import work_regions
 from tasks.merge import merge as merge_detections
@@ -208,6 +208,7 @@ def finish_image(
             polygons = polygon_table(plan, raster)
             features = 0 if polygons is None else len(polygons)
             read_detections = None if polygons is None else partial(iter, [polygons])
+        in_pixels = summarised(plan, raster, ledger)
         published = _publish(
             plan,
             None if failed else read_detections,
@@ -228,6 +229,7 @@ def finish_image(
         repaired=published.repaired,
         seconds=(datetime.now(UTC) - (began or started)).total_seconds(),
         georeference=plan.image.georeference,
+        raster=in_pixels,
     )
     return FinishedImage(summary, ledgers, published.layer)
 

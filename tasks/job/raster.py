@@ -17,6 +17,7 @@ from tasks.imagery import ground_areas
 from tasks.job.kept import Kept
 from tasks.planning.plan import Plan
 from tasks.raster import (
+    Layer,
     Painter,
     Polygon,
     Raster,
@@ -25,6 +26,8 @@ from tasks.raster import (
     put_together,
 )
 from tasks.raster.kept_maps import KeptMaps
+from tasks.raster.statistics import Statistics
+from tasks.reporting.raster_summary import RasterSummary, ValueRange
 from tasks.results import coverage, detections
 from tasks.results.stored import StoredRegion
 from tasks.storage import objects
@@ -84,6 +87,37 @@ def with_missing_pixels(plan: Plan, ledger: pa.Table) -> pa.Table:
     return ledger.append_column(coverage.MISSING, pa.array(missing))
 
 
+def summarised(plan: Plan, raster: Raster | None, ledger: pa.Table) -> RasterSummary | None:
+    """The raster of an image in its summary; None if its model answers with features.
+
+    Args:
+        plan: The plan of the image.
+        raster: The raster; None if every tile failed.
+        ledger: The ledger with the pixels that have no answer.
+    """
+    output = plan.request.raster_output
+    if output is None:
+        return None
+    missing = sum(ledger[coverage.MISSING.name].to_pylist())
+    if raster is None:
+        return RasterSummary(missing=missing)
+    (layer, *_), (width, height) = raster.layers, raster.size
+    found = raster.statistics[layer.name]
+    names = {one.value: one.name for one in output.classes}
+    if output.several:
+        names[0] = "no class"
+    return RasterSummary(
+        width=width,
+        height=height,
+        classes={
+            names.get(number, str(number)): pixels for number, pixels in found.pixels.most_common()
+        },
+        values=() if layer.categorical or not found.count else _ranges(layer, found),
+        unit=layer.unit,
+        missing=missing,
+    )
+
+
 def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
     """The polygons of a raster's classes as detections, `detections.SCHEMA`; None if not wanted.
 
@@ -114,6 +148,13 @@ def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
         schema=detections.SCHEMA,
     )
     return detections.concatenate([table])
+
+
+def _ranges(layer: Layer, found: Statistics) -> tuple[ValueRange, ...]:
+    bands = zip(layer.bands, found.low, found.mean, found.high, strict=True)
+    return tuple(
+        ValueRange(band=band, low=low, mean=mean, high=high) for band, low, mean, high in bands
+    )
 
 
 def _properties(polygon: Polygon, area: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ class Statistics:
         count: Pixels with an answer.
         low: (bands,) least value.
         high: (bands,) greatest value.
+        pixels: Of a layer of classes, the pixels with each number.
     """
 
     def __init__(self, layer: Layer) -> None:
         """Start without a pixel."""
         bands = len(layer.bands)
         self._layer, self.count = layer, 0
+        self.pixels: Counter[int] = Counter()
         self.low, self.high = np.full(bands, np.inf), np.full(bands, -np.inf)
         self._total, self._squares = np.zeros(bands), np.zeros(bands)
 
@@ -37,6 +40,8 @@ class Statistics:
                 return
             if band == 0:
                 self.count += int(counts.sum())
+            if self._layer.categorical:
+                self.pixels.update(dict(zip(numbers.astype(int), counts.astype(int), strict=True)))
             self.low[band] = min(self.low[band], numbers.min())
             self.high[band] = max(self.high[band], numbers.max())
             self._total[band] += (counts * numbers).sum()

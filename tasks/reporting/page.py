@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from tasks.reporting.links import console_url
-from tasks.reporting.summary import MAX_REASONS, FailedTile, Summary, percent
+from tasks.reporting.shares import percent
+from tasks.reporting.summary import MAX_REASONS, FailedTile, Summary
 from tasks.request.locations import file_name
 from tasks.results.coverage import TileState
 
@@ -59,7 +60,12 @@ def _facts(summary: Summary) -> Iterator[str]:
     yield "| --- | --- |"
     yield f"| status | **{summary.status}** |"
     yield f"| area covered | {percent(summary.covered)} |"
-    yield f"| features | {_features(summary)} |"
+    if summary.raster is not None:
+        yield f"| raster | {plain(summary.raster.text.removeprefix('raster of '))} |"
+        if summary.raster.missing:
+            yield f"| without an answer | {summary.raster.missing:,} pixels |"
+    if summary.raster is None or summary.features:
+        yield f"| features | {_features(summary)} |"
     if summary.seconds is not None:
         yield f"| duration | {duration(summary.seconds)} |"
     yield f"| tiles | {_tiles(summary)} |"

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.errors import SwathError
 from tasks.imagery import Georeference
+from tasks.reporting.raster_summary import RasterSummary
+from tasks.reporting.shares import percent
 from tasks.reporting.status import JobStatus
 from tasks.results import coverage
 from tasks.results.coverage import TileState
@@ -74,6 +76,7 @@ class Summary(BaseModel):
         repaired: Number of published features whose geometry was invalid and was repaired.
         filtered: Number of the model's detections that were dropped before the merge, for their
             class or their score.
+        raster: The raster, if the model answers with pixels.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -95,6 +98,7 @@ class Summary(BaseModel):
     outputs: dict[str, str]
     repaired: int = 0
     filtered: int = 0
+    raster: RasterSummary | None = None
 
     @property
     def covered(self) -> float:
@@ -104,8 +108,9 @@ class Summary(BaseModel):
     @property
     def message(self) -> str:
         """The outcome in one line."""
-        features = "1 feature" if self.features == 1 else f"{self.features} features"
-        parts = [features, f"{percent(self.covered)} of the area covered"]
+        parts = [self.found, f"{percent(self.covered)} of the area covered"]
+        if self.raster and self.raster.missing:
+            parts.append(self.raster.missing_text)
         if self.reasons:
             parts.append(f"{self.failed_text}, {WHY}{self.reasons[0][0]}")
         if self.rejected:
@@ -118,6 +123,14 @@ class Summary(BaseModel):
             parts.append(f"{self.repaired} invalid geometries repaired")
         tiles = ", ".join(f"{number} {state}" for state, number in self.tiles.items())
         return "; ".join([*parts, f"tiles: {tiles}"])
+
+    @property
+    def found(self) -> str:
+        """What was published: the number of features, or the raster."""
+        features = "1 feature" if self.features == 1 else f"{self.features:,} features"
+        if self.raster is None:
+            return features
+        return f"{self.raster.text}; {features}" if self.features else self.raster.text
 
     @property
     def failed_text(self) -> str:
@@ -155,6 +168,7 @@ def summarise(
     repaired: int = 0,
     seconds: float | None = None,
     georeference: Georeference | None = None,
+    raster: RasterSummary | None = None,
 ) -> Summary:
     """Summarise an image's run from its ledger.
 
@@ -169,6 +183,7 @@ def summarise(
         repaired: Number of those features whose geometry was repaired.
         seconds: From the start of the job to its publication.
         georeference: The image's, to say where failed tiles are; or None.
+        raster: The raster, if the model answers with pixels.
     """
     calls, failed_calls = coverage.calls(ledger)
     return Summary(
@@ -189,6 +204,7 @@ def summarise(
         outputs=outputs,
         repaired=repaired,
         filtered=coverage.filtered(ledger),
+        raster=raster,
     )
 
 
@@ -222,12 +238,3 @@ def _located(rows: list[dict[str, Any]], georeference: Georeference | None) -> l
         else tile
         for tile, (longitude, latitude) in zip(tiles, world.tolist(), strict=True)
     ]
-
-
-def percent(share: float) -> str:
-    """A share as text: `100 %` and `0 %` only if the share is exactly 1 or 0."""
-    if 0 < share < 0.001:
-        return "less than 0.1 %"
-    if 0.999 < share < 1:
-        return "more than 99.9 %"
-    return f"{share:.0%}".replace("%", " %") if share in (0, 1) else f"{100 * share:.1f} %"

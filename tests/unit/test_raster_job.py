@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,13 @@ def test_the_class_map_is_that_of_a_plain_blend(scene: Path) -> None:
     expected = blend(scene)
     np.testing.assert_allclose(published(scene, "scores.tif"), expected, atol=1e-4)
     numbers = np.array([3, 7, 9])[expected.argmax(axis=0)]
-    assert (published(scene)[0] != numbers).mean() < 1e-4
+    found = published(scene)[0]
+    assert (found != numbers).mean() < 1e-4
+    names = {3: "water", 7: "forest", 9: "rock"}
+    counts = {names[number]: count for number, count in Counter(found.ravel().tolist()).items()}
+    assert summary.raster is not None
+    assert summary.raster.classes == counts
+    assert summary.message.startswith("raster of 1500 × 1150 pixels: ")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +217,8 @@ def test_a_failed_tile_has_no_answer_where_no_neighbour_sees(scene: Path) -> Non
     np.testing.assert_array_equal(found[far], whole[far])
     ledger = pq.read_table(scene.parent / "out" / "scene.tif.coverage.parquet")
     assert sum(ledger["missing_px"].to_pylist()) == alone.sum()
+    assert summary.raster is not None
+    assert summary.raster.missing == alone.sum()
 
 
 def test_answers_in_pixels_are_not_asked_for_again(scene: Path) -> None:

@@ -8,6 +8,7 @@ from affine import Affine
 from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.reporting.raster_summary import RasterSummary, ValueRange
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import FailedTile, Summary, status_of, summarise
 from tasks.results import coverage
@@ -144,3 +145,27 @@ def test_the_outcome_is_what_the_ledger_says() -> None:
 def test_it_travels_as_json() -> None:
     summary = Summary(**PARTLY)
     assert Summary.model_validate_json(summary.model_dump_json()) == summary
+
+
+def test_a_raster_is_told_by_the_share_of_each_class() -> None:
+    raster = RasterSummary(
+        width=1000, height=500, classes={"clear": 300_000, "cloud": 100_000}, missing=100_000
+    )
+    message = Summary(**PARTLY | {"features": 0, "raster": raster}).message
+    assert message.startswith("raster of 1000 × 500 pixels: clear 75.0 %, cloud 25.0 %; 98.2 % of")
+    assert "100,000 pixels without an answer" in message
+    with_polygons = Summary(**WHOLE | {"raster": raster}).message
+    assert "; 12 features; 100 % of" in with_polygons
+
+
+def test_a_raster_of_values_is_told_by_its_range() -> None:
+    values = (ValueRange(band="height", low=-0.5, mean=7.25, high=31.0),)
+    raster = RasterSummary(width=8, height=8, values=values, unit="m")
+    assert raster.text == "raster of 8 × 8 pixels: height -0.5 to 31 m, mean 7.25"
+
+
+def test_a_raster_that_is_not_there_says_so() -> None:
+    assert Summary(**WHOLE | {"features": 0, "raster": RasterSummary(missing=64)}).message == (
+        "no raster; 100 % of the area covered; 64 pixels without an answer; "
+        "tiles: 7 inferred, 2 blank, 0 outside, 0 failed"
+    )

@@ -1,0 +1,81 @@
+"""The raster in the summary of an image's run: what its pixels hold."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+
+from tasks.reporting.shares import percent
+
+_MAX_CLASSES = 8  # in one line
+
+
+class ValueRange(BaseModel):
+    """The values of a band.
+
+    Attributes:
+        band: Its name.
+        low: Least value.
+        mean: Mean value.
+        high: Greatest value.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    band: str
+    low: FiniteFloat
+    mean: FiniteFloat
+    high: FiniteFloat
+
+
+class RasterSummary(BaseModel):
+    """The raster of an image.
+
+    Attributes:
+        width: Pixels in x; 0 if there is none, as every tile failed.
+        height: Pixels in y.
+        classes: Pixels of each class, the most frequent first.
+        values: The values of each band, of a raster without classes.
+        unit: Unit of the values.
+        missing: Pixels that have no answer because tiles failed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    width: int = 0
+    height: int = 0
+    classes: dict[str, int] = {}
+    values: tuple[ValueRange, ...] = ()
+    unit: str = ""
+    missing: int = 0
+
+    @property
+    def text(self) -> str:
+        """The raster in one line."""
+        if not self.width:
+            return "no raster"
+        size = f"raster of {self.width} × {self.height} pixels"
+        return f"{size}: {held}" if (held := self.contents) else size
+
+    @property
+    def contents(self) -> str:
+        """The share of each class among the pixels with an answer, or the range of each band."""
+        total = sum(self.classes.values())
+        parts = [
+            f"{name} {percent(pixels / total)}"
+            for name, pixels in islice(self.classes.items(), _MAX_CLASSES)
+        ]
+        if len(self.classes) > _MAX_CLASSES:
+            parts.append(f"{len(self.classes) - _MAX_CLASSES} more classes")
+        unit = f" {self.unit}" if self.unit else ""
+        parts += [
+            f"{each.band} {each.low:.4g} to {each.high:.4g}{unit}, mean {each.mean:.4g}"
+            for each in self.values
+        ]
+        return ", ".join(parts)
+
+    @property
+    def missing_text(self) -> str:
+        """How many pixels have no answer."""
+        return f"{self.missing:,} pixel{'' if self.missing == 1 else 's'} without an answer"
