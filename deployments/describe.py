@@ -148,7 +148,8 @@ def _report(draft: Draft, out: str, console: Console, *, force: bool) -> int:
         console.print(f"{out} is written.", soft_wrap=True)
     if not draft.runs:
         console.print(
-            "Swath does not run models of this kind yet: it runs models that find objects.",
+            "Swath does not run models of this kind: it runs models that find objects, or answer "
+            "with pixels.",
             soft_wrap=True,
         )
     left = list(find_placeholders(draft.document))

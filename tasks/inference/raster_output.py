@@ -58,7 +58,11 @@ def _described(description: Description) -> dict[str, Any] | None:
     head = properties.raster
     if head is None:
         return None
-    classes = [{"value": one.value, "name": one.name} for one in properties.classes]
+    classes = [
+        {"value": one.value, "name": one.name}
+        | ({"colour": f"#{one.color_hint}"} if one.color_hint else {})
+        for one in properties.classes
+    ]
     fields = {
         "values": head.values,
         "classes": classes,

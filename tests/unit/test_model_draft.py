@@ -16,7 +16,7 @@ from rich.console import Console
 
 from deployments.describe import describe
 from deployments.models import list_models
-from tasks.errors import RequestError, SwathError
+from tasks.errors import RequestError, SwathError, UnsupportedTaskError
 from tasks.inference.builtin import MODELS
 from tasks.inference.description import load_description
 from tasks.inference.description.inspection import (
@@ -209,16 +209,59 @@ def test_the_draft_of_yolox_nano_lacks_only_its_names(tmp_path: Path) -> None:
     assert drafted.classes == described.classes
 
 
+@pytest.mark.parametrize(
+    ("output", "inputs", "raster", "classes"),
+    [
+        (("float32", (1, 3, 640, 640)), None, {"values": "logits"}, [0, 1, 2]),
+        (("float32", (None, 3, 160, 160)), None, {"values": "logits"}, [0, 1, 2]),
+        (("float32", (None, 640, 640, 5)), None, {"values": "logits"}, [0, 1, 2, 3, 4]),
+        (("float32", (None, 7, None, None)), (None, 4, None, None), {"values": "logits"}, range(7)),
+        (
+            ("float16", (1, 1, 640, 640)),
+            None,
+            {"values": "logits", "activation": "sigmoid"},
+            [1],
+        ),
+        (("int64", (1, 1, 640, 640)), None, {"values": "classes"}, [0]),
+        (("int64", (1, 640, 640)), None, {"values": "classes"}, [0]),
+    ],
+    ids=str,
+)
+def test_a_segmentation_model_is_recognised_by_its_output(
+    output: tuple[str, tuple[int | None, ...]],
+    inputs: tuple[int | None, ...] | None,
+    raster: dict[str, str],
+    classes: Sequence[int],
+) -> None:
+    images = {"images": TensorSpec("float32", inputs or (1, 3, 640, 640))}
+    draft = draft_description(ModelSignature("land.onnx", images, {"map": TensorSpec(*output)}))
+    assert draft.runs
+    assert draft.document["mlm:tasks"] == ["semantic-segmentation"]
+    assert draft.document["swath:raster"].items() >= raster.items()
+    listed = draft.document["mlm:output"][0]["classification:classes"]
+    assert [one["value"] for one in listed] == list(classes)
+    description = description_of("land.json", complete(draft.document))
+    assert description.full_tiles is (inputs is None)
+
+
 @pytest.mark.skipif(not CLOUDS.exists(), reason=f"there is no {CLOUDS}")
-def test_a_segmentation_model_is_described_as_what_it_is(tmp_path: Path) -> None:
+def test_a_real_segmentation_model_is_described(tmp_path: Path) -> None:
     out = tmp_path / "clouds.json"
     told = run(CLOUDS, str(out))
     assert "a segmentation model (a class for each pixel)" in told
-    assert "Swath does not run models of this kind yet" in told
     assert "names of the 3 classes" in told
-    assert json.loads(out.read_text())["mlm:input"][0]["input"]["shape"] == [-1, 4, 256, 256]
-    with pytest.raises(RequestError, match=r"mlm:tasks: is semantic-segmentation"):
+    document = json.loads(out.read_text())
+    assert document["mlm:input"][0]["input"]["shape"] == [-1, 4, 256, 256]
+    assert document["swath:raster"]["values"] == "logits"
+    with pytest.raises(RequestError, match=r"value_scaling: is still to be filled in"):
         load_description(str(out), [tmp_path], None)
+
+
+def test_a_classifier_is_described_and_refused(tmp_path: Path) -> None:
+    model = answering(tmp_path / "scene.onnx", {"label": np.zeros((1, 10), np.float32)})
+    assert "Swath does not run models of this kind" in run(model)
+    with pytest.raises(UnsupportedTaskError, match=r"mlm:tasks: is classification, .*regression"):
+        load_description(str(model.with_suffix(".json")), [tmp_path], None)
 
 
 class TestCommand:

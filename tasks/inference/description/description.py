@@ -20,6 +20,7 @@ from tasks.inference.description.preprocessing.placement import Placement, place
 from tasks.inference.description.preprocessing.scaling import check_pixel_type
 from tasks.inference.description.preprocessing.tensor import PreparedTile, make_tensor
 from tasks.inference.description.properties import Properties
+from tasks.inference.description.raster_head import RasterHead
 from tasks.inference.endpoint import Boxes, Pixels
 
 _MAX_CALL_BYTES = 64 << 20  # of a call's input tensor
@@ -172,15 +173,10 @@ class Description:
                 scores that are NaN.
         """
         properties = self.properties
-        tensors = properties.head.tensors(outputs, self._output_names(), len(prepared))
         if properties.raster is not None:
-            bands = properties.raster.decode(tensors, len(properties.classes))
-            method = properties.raster.resampling
-            return [
-                Pixels(in_tile(each, tile.placement, method))
-                for each, tile in zip(bands, prepared, strict=True)
-            ]
+            return self._decode_pixels(properties.raster, outputs, prepared)
         assert properties.detector is not None
+        tensors = properties.detector.tensors(outputs, self._output_names(), len(prepared))
         canvas = prepared[0].placement.canvas
         found = properties.detector.decode(tensors, properties.classes, canvas)
         return [
@@ -188,9 +184,22 @@ class Description:
             for boxes, tile in zip(found, prepared, strict=True)
         ]
 
+    def _decode_pixels(
+        self,
+        head: RasterHead,
+        outputs: Mapping[str, NDArray[Any]],
+        prepared: Sequence[PreparedTile],
+    ) -> list[Pixels]:
+        tiles, (name,) = len(prepared), self._output_names().values()
+        rows = (self.batch or tiles) if self.batched else None
+        bands = head.decode(outputs, name, len(self.properties.classes), tiles, rows)
+        return [
+            Pixels(in_tile(each, tile.placement, head.resampling))
+            for each, tile in zip(bands, prepared, strict=True)
+        ]
+
     def _output_names(self) -> dict[str, str | None]:
-        declared = [output.name for output in self.properties.outputs]
-        return self.properties.head.output_names(declared)
+        return self.properties.head.output_names(self.properties.output_names)
 
     def _place(self, width: int, height: int) -> Placement:
         model_input, head = self.properties.input, self.properties.head

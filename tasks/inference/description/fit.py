@@ -57,9 +57,10 @@ def _check_input_names(
             )
     for name in declared:
         if name not in names:
+            sized = "if it takes the size of the tile's input, name it in swath:detector.size_input"
+            remedy = f"{sized}; otherwise " if description.properties.detector else ""
             raise RequestError(
-                f"{description.uri}: {model} has an input {name!r} besides the tile; if it takes "
-                "the size of the tile's input, name it in swath:detector.size_input; otherwise "
+                f"{description.uri}: {model} has an input {name!r} besides the tile; {remedy}"
                 "export the model without it."
             )
 
@@ -100,12 +101,13 @@ def _check_outputs(
             f"{description.uri}: mlm:output[0].name: missing, and the outputs of {model} are "
             f"{', '.join(declared)}; give the one to decode."
         )
+    mapped = ", or map it in swath:detector.outputs" if description.properties.detector else ""
     for name in description.outputs or declared:
         if name not in declared:
             raise RequestError(
                 f"{description.uri}: mlm:output: the output to decode is {name!r}, and the outputs "
-                f"of {model} are {', '.join(declared)}; give one of these names, or map it in "
-                "swath:detector.outputs."
+                f"of {model} are {', '.join(declared)}; give one of these names"
+                f"{mapped}."
             )
         if declared[name].dtype not in (*_DATA_TYPES, "bool"):
             raise RequestError(

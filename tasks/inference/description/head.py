@@ -110,20 +110,7 @@ class Head(MlmObject):
         """
         tensors = {}
         for role, name in names.items():
-            chosen = next(iter(outputs)) if name is None and len(outputs) == 1 else name
-            if chosen is None:
-                raise AnswerError(
-                    f"{role}: the model has several outputs, {', '.join(outputs)}; name the one to "
-                    "decode in mlm:output."
-                )
-            if chosen not in outputs:
-                raise AnswerError(
-                    f"{role}: the model has no output {chosen!r}; its outputs are "
-                    f"{', '.join(outputs)}; name one of them in mlm:output."
-                )
-            tensor = outputs[chosen]
-            if tensor.dtype.kind not in "biuf":
-                raise AnswerError(f"{role}: output {chosen!r} is {tensor.dtype}, not numeric.")
+            chosen, tensor = find_output(outputs, role, name)
             if tensor.ndim == self.roles[role] - 1 and tiles == 1:
                 tensor = tensor[np.newaxis]
             if tensor.ndim != self.roles[role] or len(tensor) < tiles:
@@ -133,3 +120,33 @@ class Head(MlmObject):
                 )
             tensors[role] = tensor[:tiles]
         return tensors
+
+
+def find_output(
+    outputs: Mapping[str, NDArray[Any]], role: str, name: str | None
+) -> tuple[str, NDArray[Any]]:
+    """The name of an output, and its tensor.
+
+    Args:
+        outputs: The model's outputs by name.
+        role: What the output is decoded as, for the error.
+        name: Its name; None for the only output of the model.
+
+    Raises:
+        AnswerError: There is no such output, or it is not numeric.
+    """
+    chosen = next(iter(outputs)) if name is None and len(outputs) == 1 else name
+    if chosen is None:
+        raise AnswerError(
+            f"{role}: the model has several outputs, {', '.join(outputs)}; name the one to decode "
+            "in mlm:output."
+        )
+    if chosen not in outputs:
+        raise AnswerError(
+            f"{role}: the model has no output {chosen!r}; its outputs are {', '.join(outputs)}; "
+            "name one of them in mlm:output."
+        )
+    tensor = outputs[chosen]
+    if tensor.dtype.kind not in "biuf":
+        raise AnswerError(f"{role}: output {chosen!r} is {tensor.dtype}, not numeric.")
+    return chosen, tensor

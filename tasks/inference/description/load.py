@@ -13,10 +13,9 @@ from pydantic import ValidationError
 from tasks.aws.clients import client
 from tasks.errors import NoSuchFileError, RequestError, UnsupportedTaskError
 from tasks.inference.description.description import Description
-from tasks.inference.description.detectors.detector import DETECTOR
+from tasks.inference.description.mlm_tasks import RUN, listed
 from tasks.inference.description.placeholders import find_placeholders
 from tasks.inference.description.properties import Properties
-from tasks.inference.description.raster_head import RASTER
 from tasks.request.locations import s3_object
 from tasks.request.validation_errors import problem_lines
 from tasks.storage.objects import split_s3
@@ -29,7 +28,7 @@ _MAX_DESCRIPTION = 4 << 20  # bytes; the 365 classes of Objects365 take 20 KB
 _NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket"}
 _WRITE_A_DESCRIPTION = (
     "write the model's description there, a JSON object with mlm:name, mlm:input, mlm:output and "
-    "swath:detector (swath models describe MODEL.onnx begins it), or name it in "
+    "swath:detector or swath:raster (swath models describe MODEL.onnx begins it), or name it in "
     f"imageProcessorParameters.{DESCRIPTION_PARAMETER}"
 )
 
@@ -89,6 +88,7 @@ def load_description(uri: str, roots: Sequence[Path], role: str | None) -> Descr
         raise RequestError(f"{uri}: is not JSON ({error}); correct it.") from error
     if isinstance(document, dict) and isinstance(document.get("properties"), dict):
         document = document["properties"]
+    _refuse_other_tasks(uri, document)
     _refuse_drafts(uri, document)
     return description_of(uri, document)
 
@@ -147,16 +147,20 @@ def find_file(
     return file
 
 
+def _refuse_other_tasks(uri: str, document: object) -> None:
+    """Refuse the description of a model for tasks that Swath runs none for."""
+    tasks = document.get("mlm:tasks") if isinstance(document, dict) else None
+    if not isinstance(tasks, list) or not tasks or not RUN.isdisjoint(map(str, tasks)):
+        return
+    raise UnsupportedTaskError(
+        f"{uri}: mlm:tasks: is {', '.join(map(str, tasks))}, and Swath runs models for "
+        f"{listed(RUN)}; serve this model over HTTP and answer with polygons or a raster "
+        "(HTTP_ENDPOINT), or give another model."
+    )
+
+
 def _refuse_drafts(uri: str, document: object) -> None:
     """Refuse a description that `swath models describe` drafted and nobody completed."""
-    if isinstance(document, dict) and not {DETECTOR, RASTER} & document.keys():
-        tasks = document.get("mlm:tasks")
-        if isinstance(tasks, list) and tasks and "object-detection" not in tasks:
-            raise UnsupportedTaskError(
-                f"{uri}: mlm:tasks: is {', '.join(map(str, tasks))}, and Swath runs models for "
-                f"object-detection, decoded as {DETECTOR} says; serve this model over HTTP and "
-                "answer with polygons (HTTP_ENDPOINT), or give another model."
-            )
     left = list(find_placeholders(document))
     if left:
         field, wanted = left[0]

@@ -32,12 +32,14 @@ class Class(MlmObject):
 
     value: int
     name: Annotated[str, Field(min_length=1, max_length=1000)]
+    color_hint: Annotated[str, Field(pattern="^[0-9A-Fa-f]{6}$")] | None = None
 
 
 class ModelOutput(MlmObject):
     """An entry of `mlm:output`."""
 
     name: str | None = None
+    tasks: tuple[str, ...] = ()
     classes: tuple[Class, ...] = Field((), alias="classification:classes")
 
     @field_validator("classes")

@@ -105,7 +105,7 @@ class ModelInput(MlmObject):
         if function:
             raise ValueError(
                 "is code, and Swath does not run code from a description; give null, and describe "
-                "it with value_scaling, resize_type and swath:detector"
+                "it with value_scaling, resize_type and swath:detector or swath:raster"
             )
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from tasks.inference.description.detectors.yolov8 import YoloV8
 from tasks.inference.description.detectors.yolox import Yolox
 from tasks.inference.description.head import Head
 from tasks.inference.description.mlm import Class, MlmObject, ModelOutput
+from tasks.inference.description.mlm_tasks import OBJECTS, listed, tasks_for, values_of
 from tasks.inference.description.model_input import ModelInput
 from tasks.inference.description.raster_head import RASTER, RasterHead
 from tasks.request.raster_output import RasterValues
@@ -25,6 +26,7 @@ class Properties(MlmObject):
     """The fields of the JSON that Swath uses."""
 
     name: str = Field(alias="mlm:name")
+    tasks: tuple[str, ...] = Field((), alias="mlm:tasks", examples=[["semantic-segmentation"]])
     inputs: tuple[ModelInput, ...] = Field(alias="mlm:input", min_length=1, max_length=1)
     outputs: tuple[ModelOutput, ...] = Field(alias="mlm:output", min_length=1)
     batch_size: Annotated[int, Field(ge=1, le=1024)] | None = Field(
@@ -45,21 +47,52 @@ class Properties(MlmObject):
                     )
         return data
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_raster(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON
+        """What the task says of the pixels is not repeated in `swath:raster`."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("mlm:tasks"), list):
+            return data
+        tasks = [task for task in data["mlm:tasks"] if isinstance(task, str)]
+        values, raster = values_of(tasks), data.get(RASTER)
+        if raster is None and (data.get(DETECTOR) is not None or not OBJECTS.isdisjoint(tasks)):
+            return data
+        if values is None or not isinstance(raster, Mapping | None):
+            return data
+        return {**data, RASTER: {"values": values} | dict(raster or {})}
+
     @model_validator(mode="after")
     def _check_head(self) -> Self:
         if (self.detector is None) == (self.raster is None):
+            problem = "missing; give it" if self.detector is None else "give either it"
             raise ValueError(
-                f"{DETECTOR}: give either it, for a model that finds objects, or {RASTER}, for one "
-                "that answers with pixels"
+                f"{DETECTOR}: {problem}, for a model that finds objects, or {RASTER}, for one that "
+                "answers with pixels"
             )
-        named = any(output.classes for output in self.outputs)
-        if not named and not (self.raster and self.raster.values is RasterValues.VALUES):
+        self._check_tasks()
+        if not self.classes and not self._has_values:
             raise ValueError(
                 "mlm:output: names no classes; list them in classification:classes of an output, "
                 'for example [{"value": 0, "name": "aircraft"}]'
             )
         self.head.check_channels(self.input.input.size_of("bands"))
+        if self.raster is not None:
+            self.raster.check_classes(self.classes)
         return self
+
+    def _check_tasks(self) -> None:
+        """Check that `mlm:tasks`, if it is given, is what Swath's own field says."""
+        if self.raster is None:
+            fitting, says = OBJECTS, f"{DETECTOR}: is for models that find objects"
+        else:
+            values = self.raster.values
+            fitting, says = tasks_for(values), f"{RASTER}.values: is {values}"
+        if self.tasks and fitting.isdisjoint(self.tasks):
+            other = f", or {RASTER} in its place" if self.raster is None else ", or other values"
+            raise ValueError(
+                f"{says}, and mlm:tasks is {', '.join(self.tasks)}; give {listed(fitting)} there"
+                f"{other}"
+            )
 
     @property
     def head(self) -> Head:
@@ -79,7 +112,26 @@ class Properties(MlmObject):
         return self.inputs[0]
 
     @property
+    def output_names(self) -> list[str | None]:
+        """The names in `mlm:output`, that of the output with the pixels first."""
+        first = self._decoded
+        return [first.name, *(output.name for output in self.outputs if output is not first)]
+
+    @property
     def classes(self) -> tuple[Class, ...]:
         """The classes in the order of their values, which is the order of a tensor's columns."""
-        listed = next((output.classes for output in self.outputs if output.classes), ())
-        return tuple(sorted(listed, key=lambda one: one.value))
+        if self._has_values:
+            return ()
+        given = (output.classes for output in (self._decoded, *self.outputs) if output.classes)
+        return tuple(sorted(next(given, ()), key=lambda one: one.value))
+
+    @property
+    def _has_values(self) -> bool:
+        return self.raster is not None and self.raster.values is RasterValues.VALUES
+
+    @property
+    def _decoded(self) -> ModelOutput:
+        """The output that is decoded: of a map, the first whose task says so, if any does."""
+        tasks = tasks_for(self.raster.values) if self.raster else frozenset[str]()
+        fitting = (output for output in self.outputs if not tasks.isdisjoint(output.tasks))
+        return next(fitting, self.outputs[0])

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import FiniteFloat
 
 from tasks.errors import AnswerError
-from tasks.inference.description.head import Fraction, Head, Tensors
+from tasks.inference.description.head import Fraction, Head, find_output
+from tasks.inference.description.mlm import Class
 from tasks.request.raster_output import Activation, RasterValues
 
 RASTER = "swath:raster"
+_PIXELS = "pixels"
 
 
 class RasterHead(Head):
     """An output of one number for each pixel and class, or for each pixel.
 
-    It is (batch, bands, height, width) or (batch, height, width, bands). One that is smaller than
-    the input, as of a model with a stride, is enlarged to it: linearly, or by the nearest pixel for
-    numbers of classes.
+    It is (batch, bands, height, width) or (batch, height, width, bands); with one band, also
+    (batch, height, width). One that is smaller than the input, as of a model with a stride, is
+    enlarged to it: linearly, or by the nearest pixel for numbers of classes.
 
     Attributes:
         values: What the numbers are.
@@ -42,30 +45,70 @@ class RasterHead(Head):
 
     @property
     def roles(self) -> Mapping[str, int]:
-        """The one output that is decoded, batch included."""
-        return {"predictions": 4}
+        """The one output that is decoded, batch and bands included."""
+        return {_PIXELS: 4}
 
-    def decode(self, tensors: Tensors, classes: int) -> NDArray[Any]:
+    def check_classes(self, classes: Sequence[Class]) -> None:
+        """Check that the classes go with what the bands hold.
+
+        Raises:
+            ValueError: They do not; the message has the field and the remedy.
+        """
+        if self.values in {RasterValues.CLASSES, RasterValues.VALUES}:
+            return
+        if self.activation is Activation.SIGMOID and any(one.value == 0 for one in classes):
+            raise ValueError(
+                "mlm:output: classification:classes has the value 0, which with sigmoid is that of "
+                "a pixel without a class; list only the classes that have a band, from 1"
+            )
+        if self.activation is Activation.SOFTMAX and len(classes) == 1:
+            raise ValueError(
+                f"{RASTER}.activation: softmax over one class is 1 everywhere; give sigmoid, or "
+                "list all classes in mlm:output"
+            )
+
+    def decode(
+        self,
+        outputs: Mapping[str, NDArray[Any]],
+        name: str | None,
+        classes: int,
+        tiles: int,
+        rows: int | None,
+    ) -> NDArray[Any]:
         """(tiles, bands, height, width) the bands of each tile, in pixels of the output.
 
         Args:
-            tensors: The output by its role, with the batch dimension first.
+            outputs: The model's outputs by name.
+            name: The one to decode; None for the only one.
             classes: Number of the model's classes.
+            tiles: Number of tiles in the call.
+            rows: Size of the batch dimension of the call; None for a model without one.
 
         Raises:
-            AnswerError: The output does not have as many bands as there are classes or values.
+            AnswerError: The output is missing, has other dimensions, or does not have as many bands
+                as there are classes or values.
         """
-        bands = self.band_count(classes)
-        output = tensors["predictions"]
-        if output.shape[1] != bands:
-            if output.shape[3] != bands:
+        bands, (chosen, tensor) = self.band_count(classes), find_output(outputs, _PIXELS, name)
+        shape = tensor.shape
+        if bands == 1 and (shape[:1] == (rows,) and len(shape) == 3):
+            tensor = tensor[:, np.newaxis]
+        elif bands == 1 and tiles == 1 and len(shape) == 2:
+            tensor = tensor[np.newaxis, np.newaxis]
+        elif tiles == 1 and len(shape) == 3:
+            tensor = tensor[np.newaxis]
+        if tensor.ndim != 4 or len(tensor) < tiles:
+            raise AnswerError(
+                f"Output {chosen!r} has the shape {shape}; a map of {tiles} tiles must have 4 "
+                "dimensions: batch, bands, height, width (batch, height, width with one band)."
+            )
+        if tensor.shape[1] != bands:
+            if tensor.shape[3] != bands:
                 raise AnswerError(
-                    f"The model's output has the shape {output.shape[1:]}, and it must have "
-                    f"{bands} of bands first or last, one for each class or value; check "
-                    f"classification:classes and {RASTER}.names."
+                    f"Output {chosen!r} has the shape {shape}, and it must have {_count(bands)}, "
+                    f"first or last, for {RASTER}.values {self.values}; {self._remedy(classes)}."
                 )
-            output = output.transpose(0, 3, 1, 2)
-        return output
+            tensor = tensor.transpose(0, 3, 1, 2)
+        return tensor[:tiles]
 
     def band_count(self, classes: int) -> int:
         """The number of bands in the output."""
@@ -77,3 +120,19 @@ class RasterHead(Head):
     def resampling(self) -> str:
         """How its pixels are resampled: numbers of classes have no average."""
         return "nearest" if self.values is RasterValues.CLASSES else "linear"
+
+    def _remedy(self, classes: int) -> str:
+        match self.values:
+            case RasterValues.CLASSES:
+                return "give logits or probabilities for a band a class"
+            case RasterValues.VALUES:
+                return f"give the name of each band in {RASTER}.names"
+        return (
+            f"list a class for each band in classification:classes, which has {classes}; for one "
+            "band give values classes if it holds their numbers, or activation sigmoid and its "
+            "one class"
+        )
+
+
+def _count(bands: int) -> str:
+    return "1 band" if bands == 1 else f"{bands} bands"

@@ -2,7 +2,7 @@
 
 literals.py      reads the values of metadata, which are untrusted text
 ultralytics.py   exports of Ultralytics, whose metadata say everything
-families.py      detectors that are recognised by the names and shapes of their outputs
+families.py      models that are recognised by the names and shapes of their outputs
 draft.py         a description of any model, with placeholders for what the file does not tell
 """
 

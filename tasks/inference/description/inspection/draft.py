@@ -9,16 +9,19 @@ from pathlib import PurePosixPath
 from typing import Any, get_args
 
 from tasks.errors import RequestError
+from tasks.inference.description.detectors.detector import DETECTOR
 from tasks.inference.description.inspection.families import Family, recognise
 from tasks.inference.description.inspection.literals import read_names
 from tasks.inference.description.mlm import DataType
+from tasks.inference.description.mlm_tasks import RUN
 from tasks.inference.description.placeholders import placeholder
+from tasks.inference.description.raster_head import RASTER
 from tasks.inference.description.signature import ModelSignature, TensorSpec
 
 _CHANNELS = (3, 4, 1, 2)  # of an input, the most usual first
 _FIRST, _LAST = ("batch", "bands", "height", "width"), ("batch", "height", "width", "bands")
 _RGB = ["red", "green", "blue"]
-_RUN = "object-detection"
+_UNKNOWN_TASK = "object-detection"
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def draft_description(model: ModelSignature, class_names: Sequence[str] = ()) ->
     name, spec = _image_input(model)
     order = _order(spec)
     family = recognise(model, name, _size(spec, order))
-    task = family.task if family else _RUN
+    task = family.task if family else _UNKNOWN_TASK
     document: dict[str, Any] = {
         "mlm:name": PurePosixPath(model.name).stem,
         "mlm:architecture": family.title if family and family.detector else "unknown",
@@ -61,13 +64,20 @@ def draft_description(model: ModelSignature, class_names: Sequence[str] = ()) ->
     }
     if family is None:
         kinds = placeholder("yolox, yolov8, detr or torchvision, whichever decodes the outputs")
-        document["swath:detector"] = {"type": kinds}
+        document[DETECTOR] = {"type": kinds}
     elif family.detector is not None:
-        document["swath:detector"] = dict(family.detector)
+        document[DETECTOR] = dict(family.detector)
+    elif family.raster is not None:
+        document[RASTER] = dict(family.raster)
     to_check = dict(family.to_check) if family else {}
     if document["mlm:input"][0]["bands"]:
         to_check["mlm:input[0].bands"] = "red, green, blue, as usual for three bands"
-    return Draft(document, family.title if family else "", to_check, runs=task == _RUN)
+    elif RASTER in document:
+        to_check["mlm:input[0].bands"] = (
+            "the image's own, all of them; for an image with others, their names, or their numbers "
+            f"in {RASTER}.bands"
+        )
+    return Draft(document, family.title if family else "", to_check, runs=task in RUN)
 
 
 def _image_input(model: ModelSignature) -> tuple[str, TensorSpec]:
@@ -119,7 +129,8 @@ def _input(
             "data_type": data_type,
         },
         "value_scaling": family.scaling if family else placeholder(scaling),
-        "resize_type": "interpolation-linear",
+        # small images are reflected to a map's input, not resized
+        "resize_type": None if family and family.raster else "interpolation-linear",
     }
 
 

@@ -11,9 +11,19 @@ from tasks.inference.description.signature import ModelSignature, TensorSpec
 
 _STRIDES = (8, 16, 32)
 _MOST_BOXES = 1000  # that a model keeps after NMS
+_MOST_STRIDE = 32  # of a map
 _FROM_0_TO_1 = [{"type": "scale", "value": 255}]
 _SCALING = "null for pixels as they are, or a list, as in docs/models.md"
 _ACTIVATION = "softmax (DETR) or sigmoid (RT-DETR)"
+_MANY_BANDS = {"swath:raster.values": "logits; probabilities if the model ends with a softmax"}
+_ONE_BAND = {
+    "swath:raster.values": "logits of one class; probabilities if the model ends with a sigmoid; "
+    "for a quantity, such as a height, values, with regression in mlm:tasks"
+}
+_PIXEL_TYPES = {
+    "swath:raster.pixel_types": "those of the images that value_scaling is for: uint8, uint16, "
+    "float32, …"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,7 @@ class Family:
         title: The family, in words.
         output: Name of the output that has the classes.
         detector: Its `swath:detector`; None for a model that finds no objects.
+        raster: Its `swath:raster`; None for a model that does not answer with pixels.
         task: MLM's name of its task.
         classes: Number of its classes; None if the output does not tell.
         first_class: Value of the first class.
@@ -35,6 +46,7 @@ class Family:
     output: str
     detector: Mapping[str, Any] | None
     task: str = "object-detection"
+    raster: Mapping[str, Any] | None = None
     classes: int | None = None
     first_class: int = 0
     scaling: Any = None
@@ -55,7 +67,8 @@ def recognise(
         _postprocessed(model, input_name)
         or _queries(model)
         or _cells_or_boxes(model, size)
-        or _raster_or_label(model, size)
+        or _raster(model, size)
+        or _label(model)
     )
 
 
@@ -173,15 +186,70 @@ def _yolo(name: str, spec: TensorSpec, size: tuple[int, int] | None) -> Family |
     return None
 
 
-def _raster_or_label(model: ModelSignature, size: tuple[int, int] | None) -> Family | None:
-    """Models that find no objects: a class for each pixel, or for the whole tile."""
-    scaling = placeholder(_SCALING)
+def _raster(model: ModelSignature, size: tuple[int, int] | None) -> Family | None:
+    """Models that answer with pixels: a number for each pixel, or one for each of its classes."""
     for name, spec in model.outputs.items():
-        shape = spec.shape
-        if len(shape) == 4 and (size is None or shape[2:] == (size[1], size[0])):
-            title, task = "a segmentation model (a class for each pixel)", "semantic-segmentation"
-            return Family(title, name, None, task, classes=shape[1], scaling=scaling)
-        if len(shape) == 2 and shape[1] is not None and len(model.outputs) == 1:
-            title, task = "a classifier (a class for the whole image)", "classification"
-            return Family(title, name, None, task, classes=shape[1], scaling=scaling)
+        bands = _bands(spec, size)
+        if bands == 1 and not spec.dtype.startswith("float"):
+            raster, check = {"values": "classes"}, {}
+        elif bands == 1:
+            raster, check = {"values": "logits", "activation": "sigmoid"}, _ONE_BAND
+        elif bands:
+            raster, check = {"values": "logits"}, _MANY_BANDS
+        else:
+            continue
+        return Family(
+            "a segmentation model (a class for each pixel)",
+            name,
+            None,
+            "semantic-segmentation",
+            {**raster, "pixel_types": ["uint8"]},
+            classes=None if raster["values"] == "classes" else bands,
+            first_class=1 if "activation" in raster else 0,
+            scaling=placeholder(_SCALING),
+            to_check=check | _PIXEL_TYPES,
+        )
+    return None
+
+
+def _bands(spec: TensorSpec, size: tuple[int, int] | None) -> int | None:
+    """The number of bands of an output in pixels; None if it is none, or does not tell.
+
+    Args:
+        spec: The output.
+        size: Width and height of the input; None for any size.
+    """
+    shape = spec.shape
+    if len(shape) == 3:
+        whole = spec.dtype != "bool" and not spec.dtype.startswith("float")
+        return 1 if whole and _covers(shape[1:], size) else None
+    if len(shape) != 4:
+        return None
+    if _covers(shape[2:], size):
+        return shape[1]
+    return shape[3] if _covers(shape[1:3], size) else None
+
+
+def _covers(sides: tuple[int | None, ...], size: tuple[int, int] | None) -> bool:
+    """Whether sides, height and width, are those of the input or smaller by a stride."""
+    if size is None or None in sides:
+        return set(sides) == {None}
+    return all(
+        side is not None and side and whole % side == 0 and whole // side <= _MOST_STRIDE
+        for side, whole in zip(sides, reversed(size), strict=True)
+    )
+
+
+def _label(model: ModelSignature) -> Family | None:
+    """Models that say one class for the whole tile."""
+    for name, spec in model.outputs.items():
+        if len(spec.shape) == 2 and spec.shape[1] is not None and len(model.outputs) == 1:
+            return Family(
+                "a classifier (a class for the whole image)",
+                name,
+                None,
+                "classification",
+                classes=spec.shape[1],
+                scaling=placeholder(_SCALING),
+            )
     return None
