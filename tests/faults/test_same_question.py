@@ -80,24 +80,24 @@ def test_the_run_that_asks_is_killed(chain: Chain, job: str) -> None:
     model = chain.models.model()
     with chain.sensor():
         asks, _, _ = two_at_work(chain, job, model)
-        in_flight, regions = model.figures().in_flight, chain.region_runs(job)
+        regions = chain.region_runs(job)
         kill(processes_of([asks]))
         until(lambda: not processes_of(regions))
         model.answer_all()
         assert ends(chain, job) == ["SUCCESS"] * 2
-    assert model.figures().extra <= in_flight
+    assert model.figures().extra <= model.figures().abandoned  # in flight when regions ended
 
 
 def test_the_run_that_asks_is_cancelled(chain: Chain, job: str) -> None:
     model = chain.models.model()
     with chain.sensor():
         asks, _, _ = two_at_work(chain, job, model)
-        in_flight, regions = model.figures().in_flight, chain.region_runs(job)
+        regions = chain.region_runs(job)
         cancel(asks)
         until(lambda: not processes_of([asks, *regions]))
         model.answer_all()
         assert ends(chain, job) == ["FAILED", "SUCCESS"]
-    assert model.figures().extra <= in_flight
+    assert model.figures().extra <= model.figures().abandoned  # in flight when regions ended
 
 
 def test_the_run_that_waits_is_cancelled(chain: Chain, job: str) -> None:
