@@ -32,7 +32,6 @@ def run(
     model: str | PathLike[str] | Callable[[Any], Any],
     type: str | None = None,  # noqa: A002 - the option's name
     parameters: Mapping[str, object] | None = None,
-    class_names: Sequence[str] | Mapping[int, str] | None = None,
     batch_size: int = 8,
     tile_size: int | None = None,
     overlap: int | None = None,
@@ -44,6 +43,13 @@ def run(
     read_role: str | None = None,
     transform: object = None,
     crs: object = None,
+    raster: str | Mapping[str, object] | None = None,
+    class_names: Sequence[str] | Mapping[int, str] | None = None,
+    blend: Literal["smooth", "clip", "max", "vote"] | None = None,
+    augment: Literal["flips", "turns"] | None = None,
+    scores: Literal["uint8", "float32"] | None = None,
+    polygons: bool = False,
+    min_area: float | None = None,
     conf: float | Mapping[str, float] | None = None,
     classes: str | Sequence[str] | None = None,
     merge: Literal["NMS", "SOFT_NMS", "NMM", "WBF", "DISSOLVE", "NONE"] | None = None,
@@ -65,10 +71,10 @@ def run(
             batch of tiles (n, bands, height, width) in the pixel type of the image, and returns an
             answer for each tile, in pixels of the tile: an array of boxes (n, 4), (n, 5) or (n, 6);
             a dict of `boxes` or `polygons` with `scores` and `classes`; a list of shapely
-            geometries; or a GeoJSON FeatureCollection.
+            geometries; or a GeoJSON FeatureCollection. With `raster`, an array (bands, height,
+            width) of the tile's size.
         type: Kind of endpoint; derived from the model unless given.
         parameters: Parameters of the model.
-        class_names: Of a function: name of each class number, as a list or a dict.
         batch_size: Of a function: maximum number of tiles in one call.
         tile_size: Side of a tile in pixels.
         overlap: Minimum overlap of tiles in pixels.
@@ -81,8 +87,17 @@ def run(
         read_role: IAM role for reading the image.
         transform: Of an array: `affine.Affine` from pixels to coordinates in `crs`.
         crs: Of an array: its coordinate reference system, such as "EPSG:32631".
+        raster: What the model's pixels hold: classes, probabilities, logits or values; or a dict
+            with the fields of `rasterOutput`. By the model's description unless given.
+        class_names: Of a function, or with `raster`: name of each class number, as a list (from 0,
+            with sigmoid from 1) or a dict.
+        blend: How overlapping tiles make one raster; smooth unless given, clip for classes.
+        augment: Further views of each tile that the model is asked for, 4 or 8 in all.
+        scores: Data type of the probabilities of every class, in a file of their own.
+        polygons: Whether to publish the outlines of the classes too.
+        min_area: Pixels that a polygon has at least.
         conf: Score below which detections are dropped, 0 to 1; a dict for single classes.
-        classes: Classes to keep.
+        classes: Classes to keep; with `polygons`, those to outline.
         merge: How duplicates of overlapping tiles are removed.
         iou: Intersection over union above which two detections are one object.
         class_agnostic: Whether detections of different classes may be one object.
@@ -105,7 +120,8 @@ def run(
     from deployments.run.options import RunOptions, TilingOptions, new_job_id
 
     with keywords.naming_keywords():
-        function = keywords.function_model(model, type, parameters, class_names, batch_size)
+        own_names = None if raster is not None else class_names
+        function = keywords.function_model(model, type, parameters, own_names, batch_size)
         options = RunOptions(
             images=(),
             model=ModelOptions(
@@ -129,6 +145,15 @@ def run(
                 merge=merge,
                 class_agnostic=class_agnostic,
                 **keywords.numbers(iou=iou),
+            ),
+            raster=keywords.raster_options(
+                raster,
+                None if raster is None else class_names,
+                blend=blend,
+                augment=augment,
+                scores=scores,
+                polygons=polygons,
+                **keywords.numbers(min_area=min_area),
             ),
             job_id=new_job_id() if job_id is None else job_id,
             fresh=fresh,
@@ -160,6 +185,13 @@ def plan(
     read_role: str | None = None,
     transform: object = None,
     crs: object = None,
+    raster: str | Mapping[str, object] | None = None,
+    class_names: Sequence[str] | Mapping[int, str] | None = None,
+    blend: Literal["smooth", "clip", "max", "vote"] | None = None,
+    augment: Literal["flips", "turns"] | None = None,
+    scores: Literal["uint8", "float32"] | None = None,
+    polygons: bool = False,
+    min_area: float | None = None,
 ) -> Estimate:
     """Estimate what an image will take, before any model is called: tiles, calls, bytes, memory.
 
@@ -178,6 +210,13 @@ def plan(
         read_role: IAM role for reading the image.
         transform: Of an array.
         crs: Of an array.
+        raster: What the model's pixels hold.
+        class_names: Name of each class number.
+        blend: How overlapping tiles make one raster.
+        augment: Further views of each tile that the model is asked for.
+        scores: Data type of the probabilities of every class.
+        polygons: Whether to publish the outlines of the classes too.
+        min_area: Pixels that a polygon has at least.
 
     Raises:
         SwathError: An argument has an invalid value, or the image cannot be processed.
@@ -196,6 +235,15 @@ def plan(
                 tile_size=tile_size, overlap=overlap, region_size=region_size, nodata=nodata
             ),
         )
+        output = keywords.raster_options(
+            raster,
+            class_names,
+            blend=blend,
+            augment=augment,
+            scores=scores,
+            polygons=polygons,
+            **keywords.numbers(min_area=min_area),
+        )
         named = None if model is None else str(model)
         chosen = ModelOptions.if_any(named, type, keywords.parameter_texts(parameters))
-        return call.estimate(image, tiling, chosen, transform=transform, crs=crs)
+        return call.estimate(image, tiling, chosen, output, transform=transform, crs=crs)

@@ -20,9 +20,11 @@ from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
 from deployments.run.option_help import MODEL, RESULTS
 from deployments.run.options import RunOptions, TilingOptions, new_job_id
+from deployments.run.raster import RasterOptions
 from tasks.errors import SwathError
 
 DEFAULT_TILING, DEFAULT_MERGING = TilingOptions(), MergingOptions()
+DEFAULT_RASTER = RasterOptions()
 IMAGES_HELP = (
     "Paths of images, folders of images, patterns in quotes ('june/*.tif'), or s3://bucket/key."
 )
@@ -122,14 +124,15 @@ def run(
     type: EndpointKind = None,  # noqa: A002 - the option's name
     parameter: ModelParameters = (),
     tiling: TilingOptions = DEFAULT_TILING,
+    raster: RasterOptions = DEFAULT_RASTER,
     merging: MergingOptions = DEFAULT_MERGING,
     out: Annotated[Path, Parameter(group=RESULTS, help="Folder for the results.")],
     preview: Annotated[
         Path | None,
         Parameter(
             group=RESULTS,
-            help="Write a picture of the image with its features, .png or .jpg; of several images, "
-            "one each, with the image's name added.",
+            help="Write a picture of the image with its features or raster, .png or .jpg; of "
+            "several images, one each, with the image's name added.",
         ),
     ] = None,
     job_id: Annotated[
@@ -177,6 +180,7 @@ def run(
         out=out,
         tiling=tiling,
         merging=merging,
+        raster=raster,
         job_id=new_job_id() if job_id is None else job_id,
         preview=preview,
         fresh=fresh,
@@ -191,12 +195,14 @@ def plan(
         str | None,
         Parameter(
             group=MODEL,
-            help="The model, which gives the size of tiles if it says one; it is not called.",
+            help="The model, which gives the size of tiles and what its pixels hold if it says so; "
+            "it is not called.",
         ),
     ] = None,
     type: EndpointKind = None,  # noqa: A002 - the option's name
     parameter: ModelParameters = (),
     tiling: TilingOptions = DEFAULT_TILING,
+    raster: RasterOptions = DEFAULT_RASTER,
     json: Annotated[
         bool,
         Parameter(
@@ -209,7 +215,8 @@ def plan(
     """Estimate the cost of images before they are run: tiles, model calls, bytes, memory."""
     from deployments.plan import plan
 
-    plan(images, tiling, console, model=ModelOptions.if_any(model, type, parameter), json=json)
+    chosen = ModelOptions.if_any(model, type, parameter)
+    plan(images, tiling, console, model=chosen, raster=raster, json=json)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+from typing import Any
 
 from rich.console import Console
 
@@ -10,7 +11,9 @@ from deployments.run.images import find_images
 from deployments.run.model import ModelOptions
 from deployments.run.option_names import naming_options
 from deployments.run.options import TilingOptions, build_request
+from deployments.run.raster import RasterOptions
 from tasks.imagery import check_encodable
+from tasks.inference.raster_output import resolve_raster_output
 from tasks.inference.tile_size import resolve_tile_size
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import make_plan
@@ -18,6 +21,7 @@ from tasks.request import Request
 from tasks.settings import settings
 
 _ANY_MODEL = ModelOptions("centerpoint")  # required by the request, not called
+_FEATURES = RasterOptions()
 _NO_OUTPUT = [{"type": "S3", "bucket": "not-written", "prefix": ""}]  # required, not written
 
 _BLANK = {
@@ -40,6 +44,7 @@ def plan(
     console: Console,
     *,
     model: ModelOptions | None = None,
+    raster: RasterOptions = _FEATURES,
     json: bool = False,
 ) -> None:
     """Print the estimate for each image, as text or as JSON: an object, or a list of several.
@@ -49,6 +54,7 @@ def plan(
         tiling: Options for reading the images and cutting them into tiles.
         console: Where messages are printed.
         model: The model, which may have a tile size of its own; None for any.
+        raster: Options for a model that answers with pixels.
         json: Whether to print JSON.
 
     Raises:
@@ -57,7 +63,7 @@ def plan(
     found = find_images(images)
     if found.skipped:
         console.print(found.skipped_text, soft_wrap=True)
-    estimates = [estimate_image(url, tiling, model) for url in found.urls]
+    estimates = [estimate_image(url, tiling, model, raster) for url in found.urls]
     if json:
         figures = [estimated.model_dump(mode="json") for _, estimated in estimates]
         print(json_text.dumps(figures if len(figures) > 1 else figures[0], indent=2))
@@ -66,7 +72,10 @@ def plan(
 
 
 def estimate_image(
-    image: str, tiling: TilingOptions, model: ModelOptions | None = None
+    image: str,
+    tiling: TilingOptions,
+    model: ModelOptions | None = None,
+    raster: RasterOptions = _FEATURES,
 ) -> tuple[Request, Estimate]:
     """A request for an image, and the estimate of what it will take.
 
@@ -74,17 +83,20 @@ def estimate_image(
         image: Path or s3:// URL.
         tiling: Options for reading it and cutting it into tiles.
         model: The model, which may have a tile size of its own; None for any.
+        raster: Options for a model that answers with pixels.
 
     Raises:
         SwathError: The image cannot be processed with these options.
     """
     images = find_images([image])
     model = model or _ANY_MODEL
-    fields = {"jobId": "plan", "outputs": _NO_OUTPUT}
+    fields: dict[str, Any] = {"jobId": "plan", "outputs": _NO_OUTPUT}
+    if output := raster.output():
+        fields["rasterOutput"] = output
     request = build_request(images, fields | tiling.message() | model.message())
     roots = [*images.roots, *model.folders()]
     with naming_options(), settings.override(local_roots=roots):
-        request = resolve_tile_size(request)
+        request = resolve_raster_output(resolve_tile_size(request))
         found = make_plan(request, request.image_urls[0])
         check_encodable(found.image, request.tile_format, request.tile_compression)
         return request, estimate(found, tiling.region_size)
@@ -128,7 +140,21 @@ def _lines(cost: Estimate, encoding: str) -> list[tuple[str, str]]:
             "model calls",
             f"{cost.model_calls:,}, {_bytes(cost.bytes_to_send)} of pixels as {encoding}",
         ),
+        *_raster_lines(cost),
         ("memory", f"at most {_bytes(cost.memory_bytes)} for each region run"),
+    ]
+
+
+def _raster_lines(cost: Estimate) -> list[tuple[str, str]]:
+    if cost.raster is None:
+        return []
+    raster = cost.raster
+    files = f"about {_bytes(raster.file_bytes)} in {' and '.join(raster.files)}"
+    scratch = f"about {_bytes(raster.scratch_bytes)}, at most {_bytes(raster.max_scratch_bytes)}"
+    return [
+        *([("", f"{raster.views} views of each tile")] if raster.views > 1 else []),
+        ("raster", f"{_bytes(raster.bytes)} of pixels with overviews, {files}"),
+        ("scratch", f"{scratch}, of kept answers and blocks"),
     ]
 
 

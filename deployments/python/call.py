@@ -20,6 +20,7 @@ from deployments.run.job import run_image
 from deployments.run.model import ModelOptions
 from deployments.run.options import RunOptions, TilingOptions
 from deployments.run.progress import ProgressBar
+from deployments.run.raster import RasterOptions
 from tasks.errors import ImageError, RequestError
 from tasks.job.observer import SILENT, Observer
 from tasks.reporting.status import JobStatus
@@ -89,6 +90,7 @@ def estimate(
     image: object,
     tiling: TilingOptions,
     model: ModelOptions | None,
+    raster: RasterOptions,
     *,
     transform: object,
     crs: object,
@@ -96,7 +98,7 @@ def estimate(
     """Estimate what an image will take; arguments and errors are those of `result_of_run`."""
     with temporary_folder() as folder:
         file, tiling = image_file(image, tiling, folder, transform, crs)
-        return estimate_image(file, tiling, model)[1]
+        return estimate_image(file, tiling, model, raster)[1]
 
 
 def image_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,14 @@ from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
 from deployments.run.option_names import in_options
 from deployments.run.options import RunOptions, TilingOptions
+from deployments.run.raster import RasterOptions
 from tasks.errors import RequestError, SwathError
 
 if TYPE_CHECKING:
     from tasks.inference.callable import CallableModel
 
 
-_CLASSES = (RunOptions, ModelOptions, TilingOptions, MergingOptions)
+_CLASSES = (RunOptions, ModelOptions, TilingOptions, RasterOptions, MergingOptions)
 _KEYWORDS = {"IMAGES": "image", "--parameter": "parameters"} | {
     "--" + field.name.replace("_", "-"): field.name for each in _CLASSES for field in fields(each)
 }
@@ -58,8 +60,8 @@ def function_model(
     if isinstance(model, str | PathLike):
         if class_names is not None:
             raise RequestError(
-                f"class_names: it is for Python functions, and {model} names its classes itself; "
-                "leave it out."
+                "class_names: it is for Python functions and rasters; leave it out, or give raster "
+                f"too if {model} answers with pixels."
             )
         return None
     if not callable(model):
@@ -133,6 +135,35 @@ def class_texts(classes: str | Sequence[str] | None) -> tuple[str, ...]:
     if isinstance(classes, str):
         return (_quoted(classes),)
     return tuple(map(_quoted, classes or ()))
+
+
+def raster_options(
+    raster: str | Mapping[str, object] | None,
+    class_names: Sequence[str] | Mapping[int, str] | None,
+    **options: Any,  # noqa: ANN401 - of several types
+) -> RasterOptions:
+    """The options for a model that answers with pixels.
+
+    Args:
+        raster: What the pixels hold, or a dict with the fields of `rasterOutput`.
+        class_names: Names in the order of the numbers, or by number.
+        options: The others, as they are.
+
+    Raises:
+        RequestError: The dict has a value that JSON has not.
+    """
+    if isinstance(raster, Mapping):
+        try:
+            raster = json.dumps(dict(raster))
+        except (TypeError, ValueError) as error:
+            raise RequestError(
+                f"raster: the dict has a value that JSON has not ({error}); give text, numbers, "
+                "lists and dicts."
+            ) from error
+    if isinstance(class_names, Mapping):
+        class_names = [f"{number}={name}" for number, name in class_names.items()]
+    names = class_texts(class_names)
+    return RasterOptions(raster=raster, class_names=names, **options)
 
 
 def _quoted(word: str) -> str:

@@ -45,7 +45,7 @@ class ResultFolder:
 
 
 class Result:
-    """The features that a model found in an image, and the ledger of its tiles.
+    """What a model found in an image, features or a raster, and the ledger of its tiles.
 
     Its files lie in a temporary folder, which is removed with this object or at the end of the
     process, unless `swath.run` was given a folder for them. The tables are read when they are first
@@ -68,8 +68,18 @@ class Result:
 
     @property
     def files(self) -> dict[str, Path]:
-        """The published files by name: `geojson`, `parquet`, `coverage`."""
+        """The published files by name: `geojson`, `parquet`, `raster`, `scores`, `coverage`."""
         return {name: Path(uri) for name, uri in self.summary.outputs.items()}
+
+    @property
+    def raster(self) -> Path | None:
+        """The class map or the values as a Cloud Optimized GeoTIFF; None without a raster."""
+        return self.files.get("raster")
+
+    @property
+    def scores(self) -> Path | None:
+        """The probability of every class, a band each; None unless `scores` was given."""
+        return self.files.get("scores")
 
     @cached_property
     def features(self) -> geopandas.GeoDataFrame:
@@ -82,7 +92,7 @@ class Result:
             StackError: geopandas is not installed.
             PublishError: The file is gone.
         """
-        frame = _read_frame(self.files["parquet"], _image_geometries)
+        frame = _read_frame(self._features, _image_geometries)
         return frame.drop(columns="image_geometry")
 
     @cached_property
@@ -93,8 +103,17 @@ class Result:
             StackError: geopandas is not installed.
             PublishError: The file is gone.
         """
-        frame = _read_frame(self.files["parquet"], _image_geometries, always=True)
+        frame = _read_frame(self._features, _image_geometries, always=True)
         return frame.drop(columns="image_geometry")
+
+    @property
+    def _features(self) -> Path:
+        if "parquet" not in self.files:
+            raise PublishError(
+                "The model answers with pixels, so there are no features: open result.raster, or "
+                "give polygons=True."
+            )
+        return self.files["parquet"]
 
     @cached_property
     def ledger(self) -> geopandas.GeoDataFrame:
@@ -164,7 +183,7 @@ class Result:
         """Copy the files to a folder, which is made if it is missing.
 
         Returns:
-            The path of each file by its name: `geojson`, `parquet`, `coverage`.
+            The path of each file by its name, as of `files`.
 
         Raises:
             PublishError: A file cannot be written.

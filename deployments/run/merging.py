@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from deployments.run.option_help import MERGING, message_default
+from deployments.run.words import words
 from tasks.errors import RequestError
 
 
@@ -31,7 +31,8 @@ class MergingOptions:
     classes: Annotated[
         tuple[str, ...],
         Parameter(
-            help="Classes to keep, separated by commas; the others are dropped before the merge.",
+            help="Classes to keep, separated by commas; the others are dropped before the merge. "
+            "Of a raster, with --polygons, the classes to outline.",
             show_default=lambda _: "all",
         ),
     ] = ()
@@ -68,10 +69,10 @@ class MergingOptions:
         """
         if self.iou is not None and not isfinite(self.iou):
             raise RequestError(f"--iou: {self.iou} is not a finite number; give 0 to 1.")
-        classes = list(_words("--classes", self.classes))
+        classes = list(words("--classes", self.classes))
         if self.classes and not classes:
             raise RequestError("--classes: names no class; give ship,barge, or leave it out.")
-        threshold, by_class = _thresholds(_words("--conf", self.conf))
+        threshold, by_class = _thresholds(words("--conf", self.conf))
         if self.conf and threshold is None and not by_class:
             raise RequestError("--conf: has no score; give 0.25 or ship=0.4, or leave it out.")
         algorithm = {
@@ -86,28 +87,11 @@ class MergingOptions:
         return {"postProcessing": [{"algorithm": given}]} if given else {}
 
 
-def _words(option: str, values: Iterable[str]) -> Iterator[str]:
-    """Words separated by commas; a word with a comma is given in double quotes.
-
-    Raises:
-        RequestError: A quote is not closed, or there is a line break.
-    """
-    for value in values:
-        try:
-            for words in csv.reader([value], skipinitialspace=True, strict=True):
-                yield from filter(None, map(str.strip, words))
-        except csv.Error as error:
-            raise RequestError(
-                f"{option}: {value!r:.100} is no list of words ({error}); separate them by commas, "
-                "and put one that has a comma or begins with a quote in double quotes."
-            ) from error
-
-
-def _thresholds(words: Iterable[str]) -> tuple[float | None, dict[str, float]]:
+def _thresholds(given: Iterable[str]) -> tuple[float | None, dict[str, float]]:
     """The score for all classes, if there is one, and those for single classes."""
     for_all: float | None = None
     by_class: dict[str, float] = {}
-    for word in words:
+    for word in given:
         name, equals, text = word.rpartition("=")
         try:
             score = float(text)

@@ -9,6 +9,7 @@ from cyclopts import Group
 MODEL = Group.create_ordered("Model")
 IMAGE = Group.create_ordered("Image")
 TILES = Group.create_ordered("Tiles")
+RASTER = Group.create_ordered("Raster, of a model that answers with pixels")
 MERGING = Group.create_ordered("Filter and merge")
 RESULTS = Group.create_ordered("Results")
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from tasks.errors import SwathError
 
 _ALGORITHM = r"postProcessing\[0\]\.algorithm\."
+_RASTER = r"rasterOutput(?:\.|: )"
 _OPTIONS = {  # patterns of the message's fields, the longer of two that begin alike first
     "imageProcessorTileSize": "--tile-size",
     "imageProcessorTileOverlap": "--overlap",
@@ -32,6 +33,15 @@ _OPTIONS = {  # patterns of the message's fields, the longer of two that begin a
     _ALGORITHM + "classThresholds": "--conf",
     _ALGORITHM + r"classes(\[\d+\])?": "--classes",
     r"algorithm\.classes": "--classes",
+    _RASTER + "values": "--raster",
+    _RASTER + "blend": "--blend",
+    _RASTER + "augmentation": "--augment",
+    _RASTER + "scores": "--scores",
+    _RASTER + r"polygons\.minimumArea": "--min-area",
+    _RASTER + r"polygons\.classes(\[\d+\])?": "--classes",
+    _RASTER + "polygons": "--polygons",
+    _RASTER + r"classes(\[\d+\](\.\w+)?)?": "--class-names",
+    "rasterOutput": "--raster",
 }
 _FIELDS = re.compile(rf"(?<![\w./-])(?:{'|'.join(_OPTIONS)})")  # not within a path
 

@@ -19,6 +19,7 @@ from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
 from deployments.run.option_help import IMAGE, TILES, message_default
 from deployments.run.option_names import naming_options
+from deployments.run.raster import RasterOptions, fields_of_answers
 from deployments.run.region_of_interest import region_of_interest
 from tasks.errors import PublishError, RequestError
 
@@ -148,6 +149,7 @@ class RunOptions:
         out: Folder for the results.
         tiling: Options for reading the images and cutting them into tiles.
         merging: Options for filtering and merging detections.
+        raster: Options for a model that answers with pixels.
         job_id: Identifier of the job; else a random one.
         preview: File for a picture of the image with its features, .png or .jpg; None for none.
         fresh: Whether to ask for all tiles, also those that an earlier run was answered.
@@ -158,6 +160,7 @@ class RunOptions:
     out: Path
     tiling: TilingOptions = TilingOptions()
     merging: MergingOptions = field(default_factory=MergingOptions)
+    raster: RasterOptions = field(default_factory=RasterOptions)
     job_id: str = field(default_factory=new_job_id)
     preview: Path | None = None
     fresh: bool = False
@@ -181,7 +184,8 @@ class RunOptions:
             "jobId": self.job_id,
             "outputs": [{"type": "File", "path": str(self.out.resolve())}],
         }
-        fields |= self.model.message() | self.tiling.message() | self.merging.message()
+        fields |= self.model.message() | self.tiling.message()
+        fields |= fields_of_answers(self.merging, self.raster)
         request = build_request(self.found, fields)
         self._check_roi_stays(request)
         return request

@@ -45,11 +45,12 @@ class _View:
         return seen[:, :, ::-1] if self.flipped else seen
 
 
-_VIEWS = {
+VIEWS = {
     Augmentation.NONE: (_View(flipped=False, quarters=0),),
     Augmentation.FLIPS: tuple(_View(*each) for each in product((False, True), (0, 2))),
     Augmentation.TURNS: tuple(_View(*each) for each in product((False, True), range(4))),
 }
+"""The views of a tile that a model is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class RasterEndpoint:
             tile_size: Side of a full tile in pixels.
         """
         self._endpoint, self._output, self._tile_size = endpoint, output, tile_size
-        self._views = _VIEWS[output.augmentation]
+        self._views = VIEWS[output.augmentation]
         self.tiles_per_call = max(1, endpoint.tiles_per_call // len(self._views))
         self.capacity, self.local = endpoint.capacity, endpoint.local
 

@@ -189,6 +189,19 @@ class Request(MessageObject):
             check_pair(info.data["tile_format"], compression)
         return compression
 
+    @model_validator(mode="after")
+    def _check_raster_has_no_merge(self) -> Self:
+        if self.raster_output is None:
+            return self
+        default = Algorithm()
+        for name, field in Algorithm.model_fields.items():
+            if getattr(self.algorithm, name) != getattr(default, name):
+                raise ValueError(
+                    f"postProcessing[0].algorithm.{field.alias}: is for features, and the model "
+                    "answers with pixels; leave it out"
+                )
+        return self
+
     @classmethod
     def parse(cls, body: str | bytes) -> Self:
         """Parse and validate the text of a message.

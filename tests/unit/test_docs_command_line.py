@@ -41,9 +41,9 @@ def test_every_option_is_listed_with_its_default() -> None:
             assert ("[required]" in shown[name]) == (default == "required"), name
 
 
-def test_the_options_of_a_plan_are_those_of_model_image_and_tiles() -> None:
+def test_the_options_of_a_plan_are_those_of_model_image_tiles_and_raster() -> None:
     options = list(table("option"))
-    end = options.index("--region-size") + 1
+    end = options.index("--min-area") + 1
     assert list(listed("plan")) == [*options[:end], "--json"]
 
 

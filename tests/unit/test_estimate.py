@@ -149,3 +149,20 @@ def test_an_estimate_is_available_as_json(make: Make) -> None:
     found = estimate(make())
     assert Estimate.model_validate_json(found.model_dump_json()) == found
     assert found.georeference == "affine in EPSG:4326"
+
+
+def test_a_raster_is_estimated_with_its_scratch_space_and_the_views_of_tiles(make: Make) -> None:
+    classes = [{"value": number, "name": str(number)} for number in range(3)]
+    raster = {"values": "logits", "classes": classes, "scores": "uint8", "augmentation": "flips"}
+    found = estimate(make({"rasterOutput": raster}))
+    features = estimate(make())
+    assert features.raster is None
+    assert found.raster is not None
+    assert found.model_calls == 4 * features.model_calls
+    assert found.bytes_to_send == 4 * features.bytes_to_send
+    assert found.raster.files == ("raster", "scores")
+    assert found.raster.bytes == 4 * (640**2 + 320**2)
+    kept = 64 * 64 * 3 * 2 * features.model_calls
+    assert found.raster.max_scratch_bytes == kept + found.raster.bytes
+    assert found.raster.file_bytes < found.raster.bytes
+    assert found.raster.scratch_bytes < found.raster.max_scratch_bytes

@@ -12,6 +12,7 @@ from deployments.run.model import ModelOptions
 from deployments.run.option_names import in_options
 from deployments.run.options import RunOptions, TilingOptions
 from deployments.run.preview import check_preview
+from deployments.run.raster import RasterOptions
 from tasks.errors import RequestError
 from tasks.request import Algorithm, AlgorithmType, Request
 
@@ -123,6 +124,30 @@ TILING: list[tuple[dict[str, Any], str]] = [
     ({"read_role": "me"}, "--read-role: 'me' is not the ARN of an IAM role; give one like"),
     ({"region_size": 0}, "--region-size: 0 is not 1 or more; give rows of pixels"),
 ]
+RASTER: list[tuple[dict[str, Any], str]] = [
+    ({"raster": "logit"}, "--raster: 'logit' is not one of 'classes', 'probabilities', 'logits' "),
+    ({"raster": "{values}"}, "--raster: '{values}' is no JSON object ("),
+    ({"raster": '{"value": 1}'}, "--raster.value: unknown field; did you mean values?"),
+    ({"raster": "logits"}, "--class-names: is missing, and logits need one for each band"),
+    ({"class_names": ("a",)}, "--class-names: names the classes of a raster; give --raster too"),
+    ({"raster": "classes", "class_names": ("0=a,b",)}, "--class-names: 'b' has no number, and "),
+    ({"raster": "classes", "class_names": ("0=a,0=b",)}, "--class-names: has the same value twice"),
+    ({"raster": "classes", "class_names": ("0=",)}, "--class-names: '' is empty"),
+    ({"raster": "classes", "class_names": ('"a',)}, "--class-names: '\"a' is no list of words"),
+    ({"raster": "classes", "blend": "smooth"}, "--blend: is smooth, which does not go with class"),
+    ({"raster": "classes", "augment": "flips"}, "--augment: numbers of classes have no average"),
+    ({"raster": "values", "scores": "uint8"}, "--raster: is values, and classes, scores and "),
+    ({"raster": "classes", "scores": "uint8"}, "--scores: needs probabilities or logits"),
+    ({"raster": "classes", "min_area": 4.0}, "--min-area: 4 is of polygons; give --polygons too"),
+    (
+        {"raster": "classes", "polygons": True, "min_area": -1.0},
+        "--min-area: -1.0 is below 0; give at least 0",
+    ),
+    (
+        {"raster": "classes", "polygons": True, "min_area": float("inf")},
+        "--min-area: inf is not a finite number; give pixels",
+    ),
+]
 OTHERS: list[tuple[dict[str, Any], str]] = [
     ({"model": ""}, "--model: '' is empty; give at least 1 character"),
     ({"type": "MAGIC"}, "--type: 'MAGIC' is not one of "),
@@ -141,6 +166,7 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
     [
         *(({"merging": MergingOptions(**options)}, reason) for options, reason in MERGING),
         *(({"tiling": TilingOptions(**options)}, reason) for options, reason in TILING),
+        *(({"raster": RasterOptions(**options)}, reason) for options, reason in RASTER),
         *OTHERS,
     ],
 )
@@ -150,15 +176,73 @@ def test_an_invalid_option_is_named(image: str, options: dict[str, Any], reason:
     assert str(caught.value).startswith(reason)
 
 
+def raster_output(image: str, **options: Any) -> dict[str, Any] | None:
+    output = request(image, raster=RasterOptions(**options)).raster_output
+    return None if output is None else output.model_dump(mode="json", exclude_defaults=True)
+
+
+def test_the_options_of_a_raster_are_fields_of_the_raster_output(image: str) -> None:
+    assert raster_output(image) is None
+    assert raster_output(
+        image, raster="logits", class_names=("clear, cloud",), blend="max", augment="flips",
+        scores="uint8", polygons=True, min_area=16,
+    ) == {
+        "values": "logits",
+        "classes": [{"value": 0, "name": "clear"}, {"value": 1, "name": "cloud"}],
+        "blend": "max",
+        "augmentation": "flips",
+        "scores": "uint8",
+        "polygons": {"minimumArea": 16},
+    }  # fmt: skip
+    assert raster_output(image, raster="classes", class_names=("3=water,7=forest",)) == {
+        "values": "classes",
+        "classes": [{"value": 3, "name": "water"}, {"value": 7, "name": "forest"}],
+    }
+    sigmoid = '{"values": "logits", "activation": "sigmoid"}'
+    assert raster_output(image, raster=sigmoid, class_names=("road",)) == {
+        "values": "logits",
+        "activation": "sigmoid",
+        "classes": [{"value": 1, "name": "road"}],
+    }
+
+
+def test_classes_are_those_to_outline_if_polygons_are_wanted(image: str) -> None:
+    merging, raster = MergingOptions(classes=("cloud",)), RasterOptions(polygons=True)
+    output = request(image, merging=merging, raster=raster).raster_output
+    assert output is not None
+    assert output.polygons is not None
+    assert output.polygons.classes == ("cloud",)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"iou": 0.5}, "--iou: is for features, and the model answers with pixels; leave it out"),
+        ({"merge": "NMS"}, "--merge: is for features"),
+        ({"conf": ("0.5",)}, "--conf: is for features"),
+        ({"class_agnostic": True}, "--class-agnostic: is for features"),
+        ({"classes": ("a",)}, "--classes: keeps features of some classes, and the model answers"),
+    ],
+)
+def test_options_for_features_do_not_go_with_a_raster(
+    image: str, options: dict[str, Any], named: str
+) -> None:
+    merging, raster = MergingOptions(**options), RasterOptions(raster="classes")
+    with pytest.raises(RequestError) as caught:
+        request(image, merging=merging, raster=raster)
+    assert str(caught.value).startswith(named)
+
+
 def test_every_option_has_an_invalid_value_above() -> None:
-    tried = {name for options, _ in [*MERGING, *TILING, *OTHERS] for name in options}
+    tried = {name for options, _ in [*MERGING, *TILING, *RASTER, *OTHERS] for name in options}
     options = {
         *RunOptions.__dataclass_fields__,
         *TilingOptions.__dataclass_fields__,
+        *RasterOptions.__dataclass_fields__,
         *MergingOptions.__dataclass_fields__,
     }
     # the images and the preview are tested by themselves, and a flag has no value
-    flags = {"class_agnostic", "fresh"}
+    flags = {"class_agnostic", "fresh"}  # and --polygons, above
     assert options - tried == {"images", "tiling", "merging", "preview"} | flags
 
 

@@ -24,6 +24,7 @@ from deployments.python.array import write_array
 from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
 from deployments.run.options import RunOptions, TilingOptions
+from deployments.run.raster import RasterOptions
 from tasks.errors import ImageError, RequestError
 
 SLOW = {
@@ -49,14 +50,15 @@ def test_it_is_imported_without_any_slow_library() -> None:
 
 
 def test_run_has_the_words_of_the_command_line() -> None:
-    own = {"image", "class_names", "batch_size", "transform", "crs", "progress"}
-    words = names(RunOptions, ModelOptions, TilingOptions, MergingOptions)
+    own = {"image", "batch_size", "transform", "crs", "progress"}
+    words = names(RunOptions, ModelOptions, TilingOptions, RasterOptions, MergingOptions)
     assert set(inspect.signature(swath.run).parameters) == words | own
 
 
 def test_plan_has_the_words_of_the_command_line() -> None:
     own = {"image", "transform", "crs"}
-    assert set(inspect.signature(swath.plan).parameters) == names(ModelOptions, TilingOptions) | own
+    words = names(ModelOptions, TilingOptions, RasterOptions)
+    assert set(inspect.signature(swath.plan).parameters) == words | own
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,16 @@ def test_plan_has_the_words_of_the_command_line() -> None:
         ({"model": 3}, "model: 3"),
         ({"model": "a.onnx"}, "model"),
         ({"class_names": ["ship"]}, "class_names"),
+        ({"raster": "logit"}, "raster: 'logit' is not one of "),
+        ({"raster": {"unit": print}}, "raster: the dict has a value that JSON has not"),
+        ({"raster": "logits"}, "class_names: is missing, and logits need one"),
+        ({"raster": "classes", "blend": "max"}, "blend: is max, which does not go with classes"),
+        ({"raster": "classes", "scores": "uint8"}, "scores: needs probabilities or logits"),
+        ({"raster": "classes", "augment": "spins"}, "augment: 'spins' is not one of"),
+        ({"min_area": 8}, "min_area: 8 is of polygons; give polygons too"),
+        ({"min_area": "8"}, "min_area: '8' is not a number"),
+        ({"raster": "classes", "iou": 0.5}, "iou: is for features"),
+        ({"raster": "classes", "class_names": {0: "a", -1: "b"}}, "class_names: '-1=b' has no"),
         ({"model": print, "type": "ONNX"}, "type: a Python function"),
         ({"model": print, "parameters": {"a": 1}}, "parameters: a Python function"),
         ({"model": print, "batch_size": 0}, "batch_size"),
