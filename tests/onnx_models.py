@@ -200,3 +200,79 @@ def bright_box(path: Path, *, shape: Sequence[int | str] = (1, 3, 64, 64)) -> Pa
         nodes, "bright", [value("images", "float32", shape)], results, constants
     )
     return save(path, graph)
+
+
+def pixelwise(
+    path: Path,
+    weights: Sequence[Sequence[float]],
+    *,
+    shape: Sequence[int | str] = ("n", 3, 64, 64),
+    dtype: str = "float32",
+    stride: int = 1,
+    crop: int = 0,
+    last: bool = False,
+    argmax: bool = False,
+    keepdims: bool = True,
+    further: bool = False,
+) -> Path:
+    """A model that answers each pixel with sums of its bands, `map`.
+
+    Args:
+        path: Its file.
+        weights: The weight of each band of the input, for each band of the output.
+        shape: Shape of its input, bands first.
+        dtype: Type of its input and output.
+        stride: Pixels of the input for each of the output, along an axis.
+        crop: Pixels that are missing at each border of the output.
+        last: Whether the output's bands come last.
+        argmax: Whether it answers with the number of the greatest band, int64, in place of all.
+        keepdims: Whether a single band has a dimension of its own.
+        further: Whether it has another output before the map, `features`.
+    """
+    kernel = np.array(weights, dtype)[:, :, np.newaxis, np.newaxis]
+    kernel = np.pad(kernel, [(0, 0), (0, 0), (crop, crop), (crop, crop)])
+    nodes = [helper.make_node("Conv", ["images", "kernel"], ["sums"], strides=[stride, stride])]
+    found, kind = "sums", dtype
+    if argmax:
+        nodes.append(helper.make_node("ArgMax", [found], ["numbers"], axis=1, keepdims=keepdims))
+        found, kind = "numbers", "int64"
+    elif not keepdims:
+        nodes.append(helper.make_node("Squeeze", [found, "axis"], ["squeezed"]))
+        found = "squeezed"
+    if last:
+        nodes.append(helper.make_node("Transpose", [found], ["turned"], perm=[0, 2, 3, 1]))
+        found = "turned"
+    nodes.append(helper.make_node("Identity", [found], ["map"]))
+    results = [value("map", kind, ["n", "a", "b", "c"] if keepdims else ["n", "a", "b"])]
+    if further:
+        nodes.append(helper.make_node("Identity", ["images"], ["features"]))
+        results.insert(0, value("features", dtype, shape))
+    constants = [numpy_helper.from_array(kernel, "kernel")]
+    if not keepdims and not argmax:
+        constants.append(numpy_helper.from_array(np.array([1]), "axis"))
+    graph = helper.make_graph(
+        nodes, "pixelwise", [value("images", dtype, shape)], results, constants
+    )
+    return save(path, graph)
+
+
+def describe_map(
+    raster: Mapping[str, Any] | None,
+    *,
+    classes: Sequence[str] = ("dark", "bright"),
+    first_class: int = 0,
+    task: str = "semantic-segmentation",
+    shape: Sequence[int] = (-1, 3, 64, 64),
+    data_type: str = "float32",
+    **model_input: Any,
+) -> dict[str, Any]:
+    """The description of a model that answers with pixels, with `swath:raster` unless None."""
+    structure = {"shape": list(shape), "dim_order": ["batch", "bands", "height", "width"]}
+    named = [{"value": value, "name": name} for value, name in enumerate(classes, first_class)]
+    tensor = {"name": "images", "input": structure | {"data_type": data_type}, **model_input}
+    return {
+        "mlm:name": "of the tests",
+        "mlm:tasks": [task],
+        "mlm:input": [tensor],
+        "mlm:output": [{"name": "map", "tasks": [task], "classification:classes": named}],
+    } | ({} if raster is None else {"swath:raster": dict(raster)})

@@ -161,7 +161,8 @@ def _path(location: Location) -> str:
         if isinstance(step, int):
             path += f"[{step}]"
         elif not _is_internal(location, index):
-            name = step if step.isidentifier() else json.dumps(step[:60])
+            plain = step.replace(":", "_").isidentifier()  # mlm:name
+            name = step if plain else json.dumps(step[:60])
             path += f".{name}" if path else name
     return path
 
