@@ -1,6 +1,7 @@
 """HTTP server of the built-in models, with the contract of any HTTP model endpoint.
 
-    POST /{model}/invocations                    a tile as body; answers a FeatureCollection
+    POST /{model}/invocations                    a tile as body; answers a FeatureCollection,
+                                                 or a raster as application/x-npy
     POST /invocations?model=NAME                 the same; or with the header X-Swath-Model
     GET  /ping                                   200 when ready
 
@@ -12,6 +13,7 @@ finishes pending answers and ends.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import signal
 import socket
@@ -19,7 +21,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import uvicorn
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -161,7 +165,9 @@ def _answer(model: builtin.Model, payload: bytes, media_type: str | None) -> Res
     except ValueError as error:
         return _error_response(400, str(error))
     try:
-        return _geojson_response(model(pixels))
+        answer = model(pixels)
+        respond = _npy_response if isinstance(answer, np.ndarray) else _geojson_response
+        return respond(answer)
     except BadAnswerError as error:
         return Response(error.body, media_type="application/json")
     except ThrottledError as error:
@@ -174,6 +180,13 @@ def _geojson_response(document: dict[str, Any]) -> Response:
     """A GeoJSON response."""
     body = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     return Response(body, media_type="application/geo+json")
+
+
+def _npy_response(raster: NDArray[Any]) -> Response:
+    """A response in NPY."""
+    body = io.BytesIO()
+    np.save(body, raster, allow_pickle=False)
+    return Response(body.getvalue(), media_type="application/x-npy")
 
 
 def _error_response(status: int, reason: str, headers: dict[str, str] | None = None) -> Response:

@@ -12,6 +12,7 @@ from tasks.inference.client import InferenceClient
 
 MAX_BATCHES = 32  # of a region: more task runs would load Prefect without showing more
 MAX_PIXEL_BYTES = 64 * 1024 * 1024  # in all calls of a region that are in memory
+MAX_RASTER_BYTES = 256 * 1024 * 1024  # of answers in pixels, in those calls
 MAX_CALLS = 128  # of a region: in flight, waiting for a permit, or waiting to be retried
 
 
@@ -27,13 +28,15 @@ def batch_size(tiles: int, least: int, tiles_per_call: int) -> int:
     return -(-wanted // tiles_per_call) * tiles_per_call
 
 
-def max_calls(call_bytes: int) -> int:
+def max_calls(call_bytes: int, answer_bytes: int = 0) -> int:
     """The number of calls that a region may have in memory at a time.
 
     Args:
         call_bytes: Bytes of pixels in one call.
+        answer_bytes: Bytes of the answers to one call, if they are in pixels.
     """
-    return max(2, min(MAX_CALLS, MAX_PIXEL_BYTES // call_bytes))
+    fitting = MAX_PIXEL_BYTES // call_bytes, MAX_RASTER_BYTES // max(1, answer_bytes)
+    return max(2, min(MAX_CALLS, *fitting))
 
 
 class Batch:

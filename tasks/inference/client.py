@@ -269,7 +269,7 @@ class InferenceClient:
             tile,
             TileState.INFERRED,
             read.first_rejected,
-            attempts=state.calls,
+            attempts=state.calls - 1 + read.views,
             rejected=read.rejected,
             failed_calls=tuple(state.failures),
         )

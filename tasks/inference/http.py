@@ -41,6 +41,8 @@ class HttpEndpoint:
         media_type: str,
         parameters: Mapping[str, Any],
         timeout: float,
+        *,
+        max_answer_bytes: int | None = None,
     ) -> None:
         """Open no connection yet.
 
@@ -51,6 +53,7 @@ class HttpEndpoint:
             parameters: The request's `imageProcessorParameters`: sent as headers, with the values
                 of the secrets that they refer to.
             timeout: Seconds that a call may take in all.
+            max_answer_bytes: Bytes that an answer may have; None for those of features.
 
         Raises:
             RequestError: Requests may not call the URL, it or a header is malformed, or a secret
@@ -63,7 +66,7 @@ class HttpEndpoint:
         check_sendable(url, self._headers)
         self.url = url
         self.prepare = encode
-        self._transport = Transport(timeout, revealed.secrets, checked_addresses)
+        self._transport = Transport(timeout, revealed.secrets, checked_addresses, max_answer_bytes)
 
     def ask(self, prepared: Sequence[bytes]) -> Sequence[object]:
         """The endpoint's answer for one tile.

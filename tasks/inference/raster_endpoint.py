@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.windows import Window
 
+from tasks.errors import AnswerError
 from tasks.imagery import TilePixels
-from tasks.inference.answer.raster import TileRaster
+from tasks.inference.answer.raster import TileRaster, ViewAnswer
 from tasks.inference.endpoint import Endpoint
 from tasks.request import RasterOutput
 from tasks.request.raster_output import Augmentation
-
-Turn = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +32,29 @@ class _View:
     flipped: bool
     quarters: int
 
-    def of(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """The view of pixels (bands, rows, columns)."""
-        seen = pixels[:, :, ::-1] if self.flipped else pixels
-        return np.rot90(seen, self.quarters, axes=(1, 2))
+    def of(self, tile: TilePixels) -> TilePixels:
+        """The view of a tile, which has its upper left corner where the tile has it."""
+        if not (self.flipped or self.quarters):
+            return tile
+        valid = tile.valid
+        mask = None if valid is None else self._turned(valid[np.newaxis])[0]
+        window = tile.tile.window
+        height, width = self.shape((window.height, window.width))
+        placed = Window(window.col_off, window.row_off, width, height)
+        return TilePixels(replace(tile.tile, window=placed), self._turned(tile.pixels), mask)
+
+    def shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the view of a tile of this height and width."""
+        return (shape[1], shape[0]) if self.quarters % 2 else shape
 
     def back(self, bands: NDArray[Any]) -> NDArray[Any]:
-        """Bands of the view as bands of the pixels themselves."""
-        if bands.ndim != 3:
-            return bands  # refused where its shape is checked
+        """Bands of the view as bands of the tile itself."""
         seen = np.rot90(bands, -self.quarters, axes=(1, 2))
         return seen[:, :, ::-1] if self.flipped else seen
+
+    def _turned(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        seen = pixels[:, :, ::-1] if self.flipped else pixels
+        return np.rot90(seen, self.quarters, axes=(1, 2))
 
 
 VIEWS = {
@@ -55,15 +67,19 @@ VIEWS = {
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A tile to be sent.
+    """A tile to be sent, and what it was answered so far.
 
     Attributes:
-        views: What the model's endpoint prepared for each view.
-        shape: Height and width of the tile.
+        views: What the model's endpoint prepared for each view that is not answered yet.
+        shape: Height and width of the tile as it is sent.
+        own: Height and width of the tile itself.
+        raster: The answers: a call that is made again asks for the other views alone.
     """
 
-    views: tuple[Any, ...]
+    views: dict[_View, Any]
     shape: tuple[int, int]
+    own: tuple[int, int]
+    raster: TileRaster
 
 
 class RasterEndpoint:
@@ -90,13 +106,11 @@ class RasterEndpoint:
 
     def prepare(self, tile: TilePixels) -> _Prepared:
         """Each view of a tile, as the model's endpoint prepares it."""
-        shape = tile.shape[1], tile.shape[2]
-        pixels = _filled_up(tile.pixels, self._tile_size) if self._output.full_tiles else None
-        if pixels is None and len(self._views) == 1:
-            return _Prepared((self._endpoint.prepare(tile),), shape)
-        whole = tile.pixels if pixels is None else pixels
-        views = (TilePixels(tile.tile, view.of(whole), None) for view in self._views)
-        return _Prepared(tuple(map(self._endpoint.prepare, views)), shape)
+        own = tile.shape[1], tile.shape[2]
+        whole = _filled_up(tile, self._tile_size) if self._output.full_tiles else tile
+        views = {view: self._endpoint.prepare(view.of(whole)) for view in self._views}
+        shape = whole.shape[1], whole.shape[2]
+        return _Prepared(views, shape, own, TileRaster(self._output))
 
     def ask(self, prepared: Sequence[_Prepared]) -> list[TileRaster]:
         """The model's answers for each tile.
@@ -105,37 +119,41 @@ class RasterEndpoint:
             EndpointError: The model did not answer.
             AnswerError: The answers cannot be read.
         """
-        most = self._endpoint.tiles_per_call
-        wanted = [view for tile in prepared for view in tile.views]
-        answers = [
-            answer
-            for first in range(0, len(wanted), most)
-            for answer in self._endpoint.ask(wanted[first : first + most])
-        ]
-        count = len(self._views)
-        return [
-            self._raster(answers[count * at : count * (at + 1)], tile.shape)
-            for at, tile in enumerate(prepared)
-        ]
+        while call := self._next_call(prepared):
+            answers = self._endpoint.ask([tile.views[view] for tile, view in call])
+            if len(answers) != len(call):
+                raise AnswerError(f"{len(answers)} answers were given for {len(call)} tiles.")
+            for (tile, view), answer in zip(call, answers, strict=True):
+                del tile.views[view]
+                back = partial(_cut, view, tile.own)
+                tile.raster.add(ViewAnswer(answer, view.shape(tile.shape), back))
+        return [tile.raster for tile in prepared]
 
     def close(self) -> None:
         """Close the other endpoint."""
         self._endpoint.close()
 
-    def _raster(self, answers: Sequence[object], shape: tuple[int, int]) -> TileRaster:
-        turns = [partial(_cut, view, shape) for view in self._views]
-        return TileRaster(tuple(zip(answers, turns, strict=True)), self._output, shape)
+    def _next_call(self, prepared: Sequence[_Prepared]) -> list[tuple[_Prepared, _View]]:
+        """The views of the next call, which have one shape; none if all are answered."""
+        left = [(tile, view) for tile in prepared if not tile.raster.error for view in tile.views]
+        shapes = [view.shape(tile.shape) for tile, view in left]
+        alike = [each for each, shape in zip(left, shapes, strict=True) if shape == shapes[0]]
+        return alike[: self._endpoint.tiles_per_call]
 
 
 def _cut(view: _View, shape: tuple[int, int], bands: NDArray[Any]) -> NDArray[Any]:
     """The bands of a view, turned back and without what a tile was filled up with."""
-    back = view.back(bands)
-    return back[:, : shape[0], : shape[1]] if back.ndim == 3 else back
+    return view.back(bands)[:, : shape[0], : shape[1]]
 
 
-def _filled_up(pixels: NDArray[Any], size: int) -> NDArray[Any] | None:
-    """A tile of the full size, reflected at its right and lower border; None if it has that."""
-    _, height, width = pixels.shape
+def _filled_up(tile: TilePixels, size: int) -> TilePixels:
+    """A tile of the full size, reflected at its right and lower border."""
+    _, height, width = tile.shape
     if (height, width) == (size, size):
-        return None
-    return np.pad(pixels, ((0, 0), (0, size - height), (0, size - width)), "symmetric")
+        return tile
+    borders = (0, size - height), (0, size - width)
+    pixels = np.pad(tile.pixels, ((0, 0), *borders), "symmetric")
+    valid = tile.valid
+    mask = None if valid is None else np.pad(valid, borders, "symmetric")
+    window = Window(tile.tile.window.col_off, tile.tile.window.row_off, size, size)
+    return TilePixels(replace(tile.tile, window=window), pixels, mask)

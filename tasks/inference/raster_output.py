@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from tasks.errors import RequestError
+from tasks.inference.builtin import RASTER_OUTPUTS
 from tasks.inference.description import Description
 from tasks.request import EndpointType, Request
 from tasks.request.message import describe_errors
@@ -24,7 +26,7 @@ def resolve_raster_output(request: Request) -> Request:
             nobody says what the numbers of a raster are.
     """
     description = _description(request, settings().local_roots)
-    described = _described(description) if description else None
+    described = _described(description) if description else _builtin(request)
     given = request.raster_output
     if described is None:
         if given is not None and (given.values is None or description is not None):
@@ -33,7 +35,7 @@ def resolve_raster_output(request: Request) -> Request:
     whole = request.model_dump(mode="json", exclude_unset=True)
     own = {} if given is None else given.model_dump(mode="json", exclude_unset=True)
     try:
-        return Request.model_validate(whole | {"rasterOutput": described | own})
+        return Request.model_validate(whole | {"rasterOutput": {**described, **own}})
     except ValidationError as error:
         name = request.image_processor.name
         raise RequestError(f"{describe_errors(error)} (see the description of {name})") from None
@@ -74,6 +76,13 @@ def _described(description: Description) -> dict[str, Any] | None:
         "fullTiles": description.full_tiles,
     }
     return {name: value for name, value in fields.items() if value not in (None, (), [])}
+
+
+def _builtin(request: Request) -> Mapping[str, Any] | None:
+    """The fields of `rasterOutput` of a built-in model that answers with pixels."""
+    if request.image_processor.type is not EndpointType.BUILTIN:
+        return None
+    return RASTER_OUTPUTS.get(request.image_processor.name)
 
 
 def _description(request: Request, roots: list[Path]) -> Description | None:

@@ -55,6 +55,7 @@ class Transport:
         timeout: float,
         secrets: Collection[str] = (),
         addresses_of: Callable[[str], list[str]] = lambda _: [],
+        max_answer_bytes: int | None = None,
     ) -> None:
         """Open no connection yet.
 
@@ -62,8 +63,10 @@ class Transport:
             timeout: Seconds that a call may take, from connecting to the response's last byte.
             secrets: Texts that are masked in responses, as a server may repeat what it received.
             addresses_of: Looks up and checks the addresses of a URL, see `PinnedClients`.
+            max_answer_bytes: Bytes that a response may have; None for `MAX_ANSWER_BYTES`.
         """
         self._timeout = timeout
+        self._max_bytes = max_answer_bytes or MAX_ANSWER_BYTES
         masked = [text.encode() for text in secrets if len(text.encode()) >= _MIN_MASKED]
         self._secrets = sorted(masked, key=len, reverse=True)  # one may contain another
         self._clients = PinnedClients(self._builder, addresses_of)
@@ -131,9 +134,8 @@ class Transport:
             with request.build_streamed() as response:
                 headers = _headers(response)
                 body = bytearray()
-                while (chunk := response.body_reader.read(_CHUNK)) and len(
-                    body
-                ) <= MAX_ANSWER_BYTES:
+                reader = response.body_reader
+                while (chunk := reader.read(_CHUNK)) and len(body) <= self._max_bytes:
                     body += chunk
         except TimeoutError as error:
             raise EndpointTimeoutError(
@@ -146,8 +148,8 @@ class Transport:
         except PyreqwestError as error:
             connected = _NOT_CONNECTED not in _causes(error)
             raise UnreachableError(f"{url}: {_cause(error)}", connected=connected) from error
-        if len(body) > MAX_ANSWER_BYTES:
-            raise AnswerError(f"{url}: the answer has more than {MAX_ANSWER_BYTES} bytes")
+        if len(body) > self._max_bytes:
+            raise AnswerError(f"{url}: the answer has more than {self._max_bytes} bytes")
         received = Response(response.status, headers, bytes(body))
         return self._mask_all(received) if self._secrets else received
 

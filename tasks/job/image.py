@@ -230,6 +230,7 @@ def finish_image(
         seconds=(datetime.now(UTC) - (began or started)).total_seconds(),
         georeference=plan.image.georeference,
         raster=in_pixels,
+        views=plan.views,
     )
     return FinishedImage(summary, ledgers, published.layer)
 

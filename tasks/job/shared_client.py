@@ -10,7 +10,6 @@ from threading import Lock
 
 from tasks.grid.tiles import Region
 from tasks.inference import OpenEndpoint, open_with_retries
-from tasks.inference.batch import max_calls
 from tasks.inference.client import InferenceClient, Keep
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.limiter import Limiter
@@ -82,7 +81,7 @@ class SharedClient:
         endpoint = self._open_endpoint(plan.request, plan.image)
         if (output := plan.request.raster_output) is not None:
             endpoint = RasterEndpoint(endpoint, output, plan.grid.tile_size)
-        most = max_calls(plan.tile_bytes * endpoint.tiles_per_call)
+        most = plan.most_calls(endpoint.tiles_per_call)
         earlier = self._earlier and replace(
             self._earlier, concurrency=min(self._earlier.concurrency, most)
         )

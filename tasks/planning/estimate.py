@@ -18,7 +18,6 @@ from tasks.imagery.opening.dataset import open_dataset
 from tasks.imagery.reading.blocks import absent_blocks_are_blank, block_sizes, block_slices
 from tasks.imagery.reading.data_mask import DataMask, read_data_mask
 from tasks.imagery.reading.windows import reading_bytes
-from tasks.inference.batch import max_calls
 from tasks.planning.plan import Plan, divide_into_regions
 from tasks.planning.raster import RasterEstimate, estimate_raster
 from tasks.planning.throughput import TILE_SECONDS, Throughput
@@ -52,9 +51,8 @@ class Estimate(BaseModel):
         region_size: Width and height of the largest region in pixels.
         bytes_to_read: Bytes of the blocks that all regions read; a block that two regions read
             counts twice.
-        model_calls: Number of calls without retries; of a raster's model, one for each view of a
-            tile.
-        bytes_to_send: Bytes of the pixels of all tiles that are sent.
+        model_calls: Number of calls without retries: one for each view of a tile.
+        bytes_to_send: Bytes of the pixels of all tiles that are sent, in all their views.
         memory_bytes: Upper bound of the memory of a region's run.
         raster: What the raster takes, if the model answers with pixels.
     """
@@ -100,8 +98,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
     sized = (region_rows or settings().region_size) is not None
     tiles, to_read, blank_is = _count_tiles(plan, regions)
     width = max(region.width for region in regions)
-    raster = estimate_raster(plan, tiles["inferred"])
-    calls = tiles["inferred"] * (raster.views if raster else 1)
+    calls = tiles["inferred"] * plan.views
     return Estimate(
         image=image.url,
         format=image.driver,
@@ -124,8 +121,8 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         bytes_to_send=calls * plan.tile_bytes,
         memory_bytes=_PROCESS_BYTES
         + reading_bytes(image, grid.tile_height, width)
-        + plan.tile_bytes * max_calls(plan.tile_bytes),
-        raster=raster,
+        + (plan.tile_bytes * plan.views + plan.answer_bytes) * plan.most_calls(),
+        raster=estimate_raster(plan, tiles["inferred"]),
     )
 
 

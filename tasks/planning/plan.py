@@ -14,6 +14,9 @@ from tasks.grid.cells import Cells
 from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid, Region, Tile
 from tasks.imagery import Image, ReadTile, max_region_width, open_image, read_tiles, with_nodata
+from tasks.inference.answer.raster import answer_bytes
+from tasks.inference.batch import max_calls
+from tasks.inference.raster_endpoint import VIEWS
 from tasks.planning.roi import region_of_interest
 from tasks.planning.sizing import OverlapCost, sized_regions
 from tasks.planning.throughput import Throughput
@@ -22,6 +25,7 @@ from tasks.results.detections import boxes
 from tasks.settings import settings
 
 _MAX_TILE_BYTES = 64 << 20  # several tiles are in memory at a time, also in encoded form
+_MAX_ANSWER_BYTES = 128 << 20  # of an answer in pixels: a few are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,23 @@ class Plan:
     def tile_bytes(self) -> int:
         """Bytes of a tile's pixels."""
         return self.grid.tile_width * self.grid.tile_height * self.image.pixel_bytes
+
+    @property
+    def views(self) -> int:
+        """How often the model is asked for each tile."""
+        output = self.request.raster_output
+        return len(VIEWS[output.augmentation]) if output else 1
+
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of the answer for a tile in pixels; 0 if the model answers with features."""
+        output, grid = self.request.raster_output, self.grid
+        return answer_bytes(output, grid.tile_width, grid.tile_height) if output else 0
+
+    def most_calls(self, tiles_per_call: int = 1) -> int:
+        """Calls for so many tiles each that a region may have in memory at a time."""
+        sent = self.tile_bytes * self.views * tiles_per_call
+        return max_calls(sent, self.answer_bytes * tiles_per_call)
 
     def regions(self, rows: int) -> list[Region]:
         """Divide the image into regions of a given height, each as wide as memory permits.
@@ -167,6 +188,13 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             f"imageProcessorTileSize: a tile of {grid.tile_width} × {grid.tile_height} pixels, "
             f"{image.bands} × {image.dtype} each, takes {plan.tile_bytes / 1e6:.0f} MB, more than "
             f"the {_MAX_TILE_BYTES / 1e6:.0f} MB that fit in a run's memory; give smaller tiles."
+        )
+    if plan.answer_bytes > _MAX_ANSWER_BYTES:
+        raise RequestError(
+            f"imageProcessorTileSize: the raster of a tile of {grid.tile_width} × "
+            f"{grid.tile_height} pixels takes {plan.answer_bytes / 1e6:.0f} MB in memory, more "
+            f"than the {_MAX_ANSWER_BYTES / 1e6:.0f} MB that fit in a run's; give smaller tiles, "
+            "or answer with values classes in place of probabilities."
         )
     return plan
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.inference.raster_endpoint import VIEWS
 from tasks.planning.plan import Plan
 from tasks.raster import layers_of
 from tasks.raster.layers import Layer, stored_layers
@@ -58,7 +57,7 @@ def estimate_raster(plan: Plan, tiles: int) -> RasterEstimate | None:
     small = sum(pixels * layer.pixel_bytes * _share(layer) for layer in stored_layers(output))
     return RasterEstimate(
         files=tuple(layer.name for layer in layers),
-        views=len(VIEWS[output.augmentation]),
+        views=plan.views,
         bytes=sum(pixels * layer.pixel_bytes for layer in layers),
         file_bytes=round(sum(pixels * layer.pixel_bytes * _share(layer) for layer in layers)),
         scratch_bytes=round(kept * _kept_share(output) + small),

@@ -169,6 +169,7 @@ def summarise(
     seconds: float | None = None,
     georeference: Georeference | None = None,
     raster: RasterSummary | None = None,
+    views: int = 1,
 ) -> Summary:
     """Summarise an image's run from its ledger.
 
@@ -184,8 +185,9 @@ def summarise(
         seconds: From the start of the job to its publication.
         georeference: The image's, to say where failed tiles are; or None.
         raster: The raster, if the model answers with pixels.
+        views: How often the model was asked for each tile.
     """
-    calls, failed_calls = coverage.calls(ledger)
+    calls, failed_calls = coverage.calls(ledger, views)
     return Summary(
         job_id=job_id,
         image=image,

@@ -221,11 +221,16 @@ def filtered(table: pa.Table) -> int:
     return int(pc.sum(table["filtered"]).as_py() or 0)
 
 
-def calls(table: pa.Table) -> tuple[int, int]:
-    """Number of calls of the model endpoint over all tiles, and how many of them failed."""
+def calls(table: pa.Table, views: int = 1) -> tuple[int, int]:
+    """Number of calls of the model endpoint over all tiles, and how many of them failed.
+
+    Args:
+        table: A ledger of `SCHEMA`.
+        views: Calls that a tile takes without failures: one for each view of it.
+    """
     made = int(pc.sum(table["attempts"]).as_py() or 0)
     answered = pc.and_(_is(table, TileState.INFERRED), pc.greater(table["attempts"], 0))
-    return made, made - int(pc.sum(answered).as_py() or 0)
+    return made, made - views * int(pc.sum(answered).as_py() or 0)
 
 
 def measure(table: pa.Table, cells: Cells) -> pa.Table:

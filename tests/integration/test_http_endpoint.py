@@ -123,7 +123,7 @@ class Misbehaving(BaseHTTPRequestHandler):
         self.say(200, b"<html>Welcome</html>")
 
     def do_picture(self) -> None:
-        self.say(200, b"\x89PNG", Content_Type="image/png")
+        self.say(200, b"\xff\xd8\xff", Content_Type="image/jpeg")
 
     def do_called_html(self) -> None:
         self.say(200, b"\xef\xbb\xbf" + EMPTY, Content_Type="text/html; charset=utf-8")
@@ -249,7 +249,7 @@ def failure(endpoint: Endpoint) -> Exception:
         ("/empty", AnswerError, "not JSON"),
         ("/junk", AnswerError, "not JSON"),
         ("/html", AnswerError, "<html>Welcome"),
-        ("/picture", AnswerError, "The answer is image/png, not JSON"),
+        ("/picture", AnswerError, "The answer is image/jpeg, neither JSON nor a raster"),
         ("/badly-packed", AnswerError, "Invalid gzip header"),
     ],
 )
@@ -417,7 +417,7 @@ def test_an_unknown_model_is_a_permanent_error(models: str, image: Image) -> Non
         error = failure(endpoint)
     assert type(error) is PermanentError
     assert "HTTP 404" in str(error)
-    assert "bright-targets, centerpoint" in str(error)
+    assert "bright-targets, brightness-classes, centerpoint" in str(error)
 
 
 def test_the_timeout_applies_to_each_call(models: str, image: Image) -> None:

@@ -23,10 +23,19 @@ from tasks.imagery import TilePixels
 from tasks.inference.answer import read_answer
 from tasks.inference.callable import CallableModel
 from tasks.inference.callable.model import CallableEndpoint, Function
+from tasks.request import Request
 from tasks.results.coverage import TileState
 from tests.infer_tiles import infer_tiles
 
 BOX = [8.0, 4.0, 24.0, 12.0]
+REQUEST = Request.model_validate(
+    {
+        "jobId": "function",
+        "imageUrls": ["s3://images/a.tif"],
+        "outputs": [{"type": "S3", "bucket": "results", "prefix": "a"}],
+        "imageProcessor": {"name": "function", "type": "BUILTIN"},
+    }
+)
 
 
 class Tensor:
@@ -43,7 +52,7 @@ class Tensor:
 
 
 def opened(function: Function, **options: Any) -> CallableEndpoint:
-    return CallableModel(function, **options).open(None, None)  # type: ignore[arg-type]
+    return CallableModel(function, **options).open(REQUEST, None)  # type: ignore[arg-type]
 
 
 def tiles(count: int, size: int = 32) -> list[TilePixels]:
@@ -250,7 +259,7 @@ def test_an_error_fails_the_tile_that_it_is_about_and_is_kept() -> None:
         return [[BOX] for _ in batch]
 
     chosen = CallableModel(model, batch_size=4)
-    results = infer_tiles(tiles(6), chosen.open(None, None))  # type: ignore[arg-type]
+    results = infer_tiles(tiles(6), chosen.open(REQUEST, None))  # type: ignore[arg-type]
     rows = results.ledger.to_pylist()
     assert [row["tile"] for row in rows if row["state"] == TileState.FAILED] == [2]
     assert rows[2]["reason"] == "model: ZeroDivisionError: a dark tile"
@@ -274,7 +283,7 @@ def test_an_error_while_the_answer_is_read_is_that_of_the_function(
     model: Function, reason: str
 ) -> None:
     chosen = CallableModel(model)
-    rows = infer_tiles(tiles(1), chosen.open(None, None)).ledger.to_pylist()  # type: ignore[arg-type]
+    rows = infer_tiles(tiles(1), chosen.open(REQUEST, None)).ledger.to_pylist()  # type: ignore[arg-type]
     assert rows[0]["reason"].startswith(reason)
     assert type(chosen.error).__name__ in reason
 

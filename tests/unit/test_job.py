@@ -75,7 +75,7 @@ def test_what_is_filtered_depends_on_neither_region_nor_merge(
     allowed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def two_classes(pixels: NDArray[Any]) -> dict[str, Any]:
-        answer = flood(pixels)
+        answer: dict[str, Any] = flood(pixels)
         for number, feature in enumerate(answer["features"]):
             (named,) = feature["properties"]["featureClasses"]
             named["iri"] = "barge" if number % 3 else "ship"

@@ -22,12 +22,17 @@ from tasks.inference.answer.boxes import read_boxes
 from tasks.inference.answer.feature import MALFORMED, read_feature, reason
 from tasks.inference.answer.raster import TileRaster
 from tasks.inference.endpoint import Boxes, JsonText, Pixels, RasterFile
+from tasks.inference.tile_decoding import is_raster
 from tasks.results.detections import SCHEMA
 
 MAX_FEATURES = 100_000
 _LARGE = 1 << 20  # bytes of JSON; the decoded objects take about 20 times the memory
 _one_large = Lock()  # one large answer is decoded at a time, to bound the memory
 _BOM = b"\xef\xbb\xbf"  # UTF-8 byte order mark
+_UNEXPECTED_RASTER = (
+    "The answer is a raster, and the request is for features: say in rasterOutput what the raster "
+    'holds, such as {"values": "classes"}, or answer with a GeoJSON FeatureCollection.'
+)
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,14 @@ class Answer:
         rejected: How many features were rejected.
         map: What it answered for the tile's pixels, as it is kept; None if it answers with
             features.
+        views: How many views of the tile it answered for, each in a call of its own.
     """
 
     detections: pa.Table | None
     first_rejected: str = ""
     rejected: int = 0
     map: bytes | None = None
+    views: int = 1
 
 
 def decode(answer: JsonText) -> Any:  # noqa: ANN401 - any JSON value
@@ -93,11 +100,11 @@ def read_answer(answer: object, tile: Tile) -> Answer:
     if isinstance(answer, JsonText):
         return _read_text(answer, tile)
     if isinstance(answer, TileRaster):
-        return Answer(None, map=answer.encoded())
-    if isinstance(answer, Pixels | RasterFile):
-        raise AnswerError(
-            "The answer is a raster: say in rasterOutput what it holds, or answer with features."
-        )
+        return Answer(None, map=answer.encoded(), views=answer.views)
+    if isinstance(answer, RasterFile):
+        raise AnswerError(f"{answer.source}: {_UNEXPECTED_RASTER}")
+    if isinstance(answer, Pixels):
+        raise AnswerError(_UNEXPECTED_RASTER)
     if isinstance(answer, Boxes):
         _check_count(len(answer.boxes))
         return Answer(*read_boxes(answer, tile))
@@ -115,6 +122,8 @@ def read_answer(answer: object, tile: Tile) -> Answer:
 
 
 def _read_text(answer: JsonText, tile: Tile) -> Answer:
+    if is_raster(answer.body):
+        raise AnswerError(f"{answer.source}: {_UNEXPECTED_RASTER}")
     lock = _one_large if len(answer.body) > _LARGE else nullcontext()
     with lock:
         decoded = decode(answer)

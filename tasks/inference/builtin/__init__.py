@@ -2,10 +2,16 @@
 
 `endpoint.py` finds a model by name and calls it in this process; `deployments.model_server` serves
 the same models over HTTP. A model is called with a tile's pixels and returns a GeoJSON
-FeatureCollection. The fields of its class are its parameters: entries of
+FeatureCollection or a raster. The fields of its class are its parameters: entries of
 `imageProcessorParameters` or, over HTTP, headers or query parameters.
 """
 
-from tasks.inference.builtin.endpoint import MODELS, BuiltinEndpoint, Model, create_model
+from tasks.inference.builtin.endpoint import (
+    MODELS,
+    RASTER_OUTPUTS,
+    BuiltinEndpoint,
+    Model,
+    create_model,
+)
 
-__all__ = ["MODELS", "BuiltinEndpoint", "Model", "create_model"]
+__all__ = ["MODELS", "RASTER_OUTPUTS", "BuiltinEndpoint", "Model", "create_model"]

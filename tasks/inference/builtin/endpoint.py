@@ -14,22 +14,30 @@ from pydantic import BaseModel, ValidationError
 from tasks.errors import RequestError
 from tasks.imagery import TilePixels
 from tasks.inference.builtin.bright_targets import BrightTargets
+from tasks.inference.builtin.brightness import RASTER_OUTPUT, BrightnessClasses
 from tasks.inference.builtin.failure import Failure
 from tasks.inference.builtin.synthetic import Centerpoint, Flood
+from tasks.inference.endpoint import Pixels
 
-Model = Callable[[NDArray[Any]], dict[str, Any]]
+Model = Callable[[NDArray[Any]], Any]
 """Takes pixels (bands, height, width) of any real dtype, in native byte order; returns a GeoJSON
-FeatureCollection in pixels of the tile."""
+FeatureCollection in pixels of the tile, or a raster (bands, height, width)."""
 
 MODELS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
         "bright-targets": BrightTargets,
+        "brightness-classes": BrightnessClasses,
         "centerpoint": Centerpoint,
         "failure": Failure,
         "flood": Flood,
     }
 )
 """Every built-in model: its name and the class whose fields are its parameters."""
+
+RASTER_OUTPUTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"brightness-classes": RASTER_OUTPUT}
+)
+"""The fields of `rasterOutput` for each built-in model that answers with pixels, by its name."""
 
 
 def create_model(name: str, parameters: Mapping[str, Any] = MappingProxyType({})) -> Model:
@@ -67,9 +75,26 @@ class BuiltinEndpoint:
     tiles_per_call = 1
     local = True
 
-    def __init__(self, name: str, parameters: Mapping[str, str | int | float]) -> None:
-        """Create the model; arguments and errors are those of `create_model`."""
+    def __init__(
+        self, name: str, parameters: Mapping[str, str | int | float], *, raster: bool = False
+    ) -> None:
+        """Create the model.
+
+        Args:
+            name: See `create_model`.
+            parameters: See `create_model`.
+            raster: Whether it is to answer with a raster.
+
+        Raises:
+            RequestError: See `create_model`; or the model finds objects, and is to answer with a
+                raster.
+        """
         self._model = create_model(name, parameters)
+        if raster and name not in RASTER_OUTPUTS:
+            raise RequestError(
+                f"rasterOutput: the built-in model {name} finds objects; leave it out, or name "
+                f"{', '.join(RASTER_OUTPUTS)}."
+            )
         self.capacity: int | None = os.cpu_count() or 1
 
     def prepare(self, tile: TilePixels) -> NDArray[Any]:
@@ -78,7 +103,8 @@ class BuiltinEndpoint:
 
     def ask(self, prepared: Sequence[NDArray[Any]]) -> Sequence[object]:
         """The model's answer for each tile."""
-        return [self._model(pixels) for pixels in prepared]
+        answers = map(self._model, prepared)
+        return [Pixels(each) if isinstance(each, np.ndarray) else each for each in answers]
 
     def close(self) -> None:
         """Do nothing: there are no connections."""

@@ -9,6 +9,9 @@ Of each tile it may return, in pixels of the tile, corner-origin:
 - geometries of shapely: a list, or as `polygons` in a dict in place of `boxes`;
 - a GeoJSON FeatureCollection, as a dict or as text (docs/models.md).
 
+If the request says what its raster holds, it returns an array (bands, height, width) or (height,
+width) for each tile in place of these.
+
 Arrays may be of NumPy, lists, or tensors of PyTorch on any device.
 """
 
@@ -24,14 +27,18 @@ import shapely.geometry
 from numpy.typing import NDArray
 
 from tasks.errors import AnswerError
-from tasks.inference.endpoint import Boxes, JsonText
+from tasks.inference.endpoint import Boxes, JsonText, Pixels
 
 _KEYS = {"boxes", "polygons", "scores", "classes", "labels"}
 _ONLY_CLASS = "object"  # of a model that tells no class
 _REMEDY = (
     "return a list with one answer for each tile: an array of boxes (n, 4), (n, 5) or (n, 6), a "
     "dict of boxes or polygons with scores and classes, a list of shapely geometries, or a GeoJSON "
-    "FeatureCollection"
+    "FeatureCollection; for an array of pixels, say what it holds (raster of swath.run)"
+)
+_RASTER_REMEDY = (
+    "return one array (tiles, bands, height, width), or a list with an array (bands, height, "
+    "width) or (height, width) for each tile, or leave raster out"
 )
 
 
@@ -46,15 +53,56 @@ def read_batch(answer: object, tiles: int, names: Mapping[int, str] | None) -> l
     Raises:
         AnswerError: It has another form; the message says which forms there are.
     """
+    return [_read(each, names) for each in _listed(answer, tiles, _REMEDY)]
+
+
+def read_rasters(answer: object, tiles: int) -> list[object]:
+    """The answer of a function that answers with pixels as `Pixels` for each tile.
+
+    They are copies: a function may use an array again.
+
+    Args:
+        answer: What the function returned for a batch.
+        tiles: Number of tiles in the batch.
+
+    Raises:
+        AnswerError: It has another form; the message says which forms there are.
+    """
+    return [Pixels(_pixels(each)) for each in _listed(answer, tiles, _RASTER_REMEDY)]
+
+
+def _listed(answer: object, tiles: int, remedy: str) -> list[Any]:
+    """The answers for the tiles of a batch.
+
+    Raises:
+        AnswerError: There are not as many as tiles.
+    """
     if isinstance(answer, Mapping | str | bytes) or not isinstance(answer, Iterable):
         kind = type(answer).__name__
-        raise AnswerError(f"it returned one {kind} for a batch of {tiles} tiles; {_REMEDY}.")
+        raise AnswerError(f"it returned one {kind} for a batch of {tiles} tiles; {remedy}.")
     answers = list(answer)
     if len(answers) != tiles:
         raise AnswerError(
-            f"it returned {len(answers)} answers for a batch of {tiles} tiles; {_REMEDY}."
+            f"it returned {len(answers)} answers for a batch of {tiles} tiles; {remedy}."
         )
-    return [_read(each, names) for each in answers]
+    return answers
+
+
+def _pixels(answer: object) -> NDArray[Any]:
+    """(bands, height, width) a copy of an answer for one tile."""
+    try:
+        pixels = np.array(_on_cpu(answer))
+    except (TypeError, ValueError) as error:
+        raise AnswerError(
+            f"its answer for a tile is no array ({error}); {_RASTER_REMEDY}."
+        ) from error
+    if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "biuf":
+        kind = type(answer).__name__
+        raise AnswerError(
+            f"its answer for a tile is of type {kind}, shape {pixels.shape} and data type "
+            f"{pixels.dtype}; {_RASTER_REMEDY}."
+        )
+    return pixels if pixels.ndim == 3 else pixels[np.newaxis]
 
 
 def _read(answer: Any, names: Mapping[int, str] | None) -> object:  # noqa: ANN401 - a user's

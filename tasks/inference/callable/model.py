@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from contextlib import suppress
+from functools import partial
 from numbers import Integral
 from queue import SimpleQueue
 from threading import Thread
@@ -15,14 +16,15 @@ from numpy.typing import NDArray
 
 from tasks.errors import AnswerError, PermanentError, RequestError, TransientError
 from tasks.imagery import Image, TilePixels
-from tasks.inference.callable.answers import read_batch
+from tasks.inference.callable.answers import read_batch, read_rasters
 
 if TYPE_CHECKING:
     from tasks.request import Request
 
 Function = Callable[[NDArray[Any]], Any]
 """Takes a batch of tiles (n, bands, height, width) in the pixel type of the image; returns n
-answers, one a tile, in a form that `answers.read_batch` understands."""
+answers, one a tile, in a form that `answers.read_batch` or, for rasters, `answers.read_rasters`
+understands."""
 
 _Answers = Future[list[object]]
 
@@ -61,11 +63,16 @@ class CallableModel:
         self._names = None if class_names is None else _by_number(class_names)
 
     def open(self, request: Request, image: Image) -> CallableEndpoint:  # noqa: ARG002
-        """The endpoint, which does not depend on the request or the image."""
-        return CallableEndpoint(self._call, self._batch_size)
+        """The endpoint: of the request it depends on whether the answers are rasters."""
+        if request.raster_output is not None:
+            return CallableEndpoint(partial(self._call, read_rasters), self._batch_size)
+        read = lambda answer, tiles: read_batch(answer, tiles, self._names)
+        return CallableEndpoint(partial(self._call, read), self._batch_size)
 
-    def _call(self, tiles: NDArray[Any]) -> list[object]:
-        """The answer for each tile of a batch.
+    def _call(
+        self, read: Callable[[object, int], list[object]], tiles: NDArray[Any]
+    ) -> list[object]:
+        """The answer for each tile of a batch, as `read` reads them.
 
         Raises:
             PermanentError: The function raised an error; it is not called again for these tiles.
@@ -79,7 +86,7 @@ class CallableModel:
             reason = " ".join(str(error).split())[:300]
             raise PermanentError(f"{self.name}: {type(error).__name__}: {reason}") from error
         try:
-            return read_batch(answer, count, self._names)
+            return read(answer, count)
         except Exception as error:  # any: a generator may raise, and so may what it returned
             self.error = self.error or error
             kind = "" if isinstance(error, AnswerError) else f"{type(error).__name__}: "

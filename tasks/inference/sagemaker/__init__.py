@@ -35,6 +35,7 @@ def open_sagemaker(
     async_timeout: float = 900.0,
     async_uri: str = "",
     instance_concurrency: int | None = None,
+    max_answer_bytes: int | None = None,
 ) -> Endpoint:
     """The SageMaker endpoint that a request names, ready for tiles of an image.
 
@@ -49,6 +50,7 @@ def open_sagemaker(
         async_uri: Where tiles for it are stored: `s3://bucket/prefix`.
         instance_concurrency: Calls that one instance takes at a time, if SageMaker does not say;
             None if unknown.
+        max_answer_bytes: Bytes that an answer may have; None for those of features.
 
     Raises:
         RequestError: The endpoint does not exist or is not in service; a parameter does not exist
@@ -75,7 +77,7 @@ def open_sagemaker(
             processor.name,
             encode=encode,
             arguments=arguments,
-            aws=AwsClient(processor.assumed_role, timeout),
+            aws=AwsClient(processor.assumed_role, timeout, max_answer_bytes),
             limit=limit,
             capacity=calls,
         )
@@ -87,6 +89,7 @@ def open_sagemaker(
         role_arn=processor.assumed_role,
         folder=async_uri,
         call_timeout=timeout,
+        max_answer_bytes=max_answer_bytes,
         timeout=async_timeout,
         capacity=calls,
     )

@@ -25,7 +25,7 @@ _MODEL_SECONDS = (1, 3600)  # AWS's limits for InvocationTimeoutSeconds
 
 
 class AsynchronousEndpoint:
-    """A model behind InvokeEndpointAsync that answers with a FeatureCollection."""
+    """A model behind InvokeEndpointAsync that answers with features or a raster."""
 
     tiles_per_call = 1
     local = False
@@ -39,6 +39,7 @@ class AsynchronousEndpoint:
         role_arn: str | None,
         folder: str,
         call_timeout: float,
+        max_answer_bytes: int | None,
         timeout: float,
         capacity: int | None,
     ) -> None:
@@ -52,6 +53,7 @@ class AsynchronousEndpoint:
                 identity.
             folder: Where tiles are stored: `s3://bucket/prefix`.
             call_timeout: Seconds that a call of AWS may take in all.
+            max_answer_bytes: Bytes that an answer may have; None for those of features.
             timeout: Seconds from the upload of a tile to its answer.
             capacity: Calls that it takes at a time; None if unknown.
         """
@@ -64,7 +66,7 @@ class AsynchronousEndpoint:
             **arguments,
             "EndpointName": name,
         }
-        self._role, self._aws = role_arn, AwsClient(role_arn, call_timeout)
+        self._role, self._aws = role_arn, AwsClient(role_arn, call_timeout, max_answer_bytes)
         self._folder, self._timeout = folder, timeout
         self._token = uuid4().hex[:16]
         self._exchange = S3Exchange(self._aws, self._token)
@@ -78,7 +80,7 @@ class AsynchronousEndpoint:
         Raises:
             EndpointError: See `AwsClient.call`; PermanentError for a tile that is too large;
                 EndpointTimeoutError for an answer that did not come in time.
-            AnswerError: The answer is too long, or its media type is not that of JSON.
+            AnswerError: The answer is too long, or its media type is that of no answer.
         """
         (body,) = prepared
         ASYNCHRONOUS.check(len(body))

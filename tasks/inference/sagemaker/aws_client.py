@@ -37,15 +37,18 @@ _ERROR = 300  # HTTP statuses from here on are errors
 class AwsClient:
     """Calls AWS as one identity, from several threads at once."""
 
-    def __init__(self, role_arn: str | None, timeout: float) -> None:
+    def __init__(
+        self, role_arn: str | None, timeout: float, max_answer_bytes: int | None = None
+    ) -> None:
         """Open no connection yet.
 
         Args:
             role_arn: IAM role of the calls, or None for the process's own identity.
             timeout: Seconds that a call may take in all.
+            max_answer_bytes: Bytes that a model's answer may have; None for those of features.
         """
         self._role = role_arn
-        self._transport = Transport(timeout)
+        self._transport = Transport(timeout, max_answer_bytes=max_answer_bytes)
         self._lock = Lock()
         self._clients: dict[str, Any] = {}
 

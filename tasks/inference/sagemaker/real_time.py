@@ -16,7 +16,7 @@ _OK = 200
 
 
 class SageMakerEndpoint:
-    """A model behind InvokeEndpoint that answers with a FeatureCollection."""
+    """A model behind InvokeEndpoint that answers with features or a raster."""
 
     tiles_per_call = 1
     local = False
@@ -51,7 +51,7 @@ class SageMakerEndpoint:
 
         Raises:
             EndpointError: See `AwsClient.call`; PermanentError for a tile that is too large.
-            AnswerError: The body is too long, or its media type is not that of JSON.
+            AnswerError: The body is too long, or its media type is that of no answer.
         """
         (body,) = prepared
         self._limit.check(len(body))
