@@ -153,6 +153,13 @@ class Description:
             tensors[size_input] = np.tile(size, (len(batch), 1))
         return tensors
 
+    def map_bytes(self, prepared: PreparedTile) -> int:
+        """Bytes of the model's answer for a tile, at most; 0 for a model that finds objects."""
+        head, (width, height) = self.properties.raster, prepared.placement.canvas
+        if head is None:
+            return 0
+        return head.band_count(len(self.properties.classes)) * width * height * head.item_bytes
+
     def decode(
         self, outputs: Mapping[str, NDArray[Any]], prepared: Sequence[PreparedTile]
     ) -> list[Boxes] | list[Pixels]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+import numpy as np
 from numpy.typing import NDArray
 
-from tasks.errors import RequestError
+from tasks.errors import AnswerError, RequestError
 from tasks.inference.description.description import Description
 from tasks.inference.description.mlm import DataType
 from tasks.inference.description.preprocessing.tensor import PreparedTile
@@ -43,6 +44,38 @@ def check_fit(
             _check_tensor(description, model, name, tensor, inputs[name])
     if outputs:
         _check_outputs(description, model, outputs)
+
+
+def check_map(
+    description: Description, sample: PreparedTile, outputs: Mapping[str, TensorSpec]
+) -> None:
+    """Check the shape that a model declares for its map, where the model cannot be tried.
+
+    Args:
+        description: The description of the model; of one that finds objects, nothing is checked.
+        sample: A tile prepared as all others will be.
+        outputs: All outputs of the model by name; empty if they are not known.
+
+    Raises:
+        RequestError: It is not the shape of a map of that tile.
+    """
+    names = description.outputs or tuple(outputs)
+    if description.properties.raster is None or not names or names[0] not in outputs:
+        return
+    spec = outputs[names[0]]
+    rows = [len(description.inputs([sample])[description.properties.input.name])]
+    batch = rows if description.batched else list(spec.shape[:1])
+    shape = [*batch, *spec.shape[1:]]
+    if shape.count(None) == len(sides := list(reversed(sample.placement.canvas))):
+        shape = [sides.pop(0) if size is None else size for size in shape]
+    known = tuple(size for size in shape if size is not None)
+    if len(known) < len(shape):
+        return
+    try:
+        blank = np.broadcast_to(np.zeros((), spec.dtype), known)  # of no memory
+        description.decode({names[0]: blank}, [sample])
+    except AnswerError as error:
+        raise RequestError(f"{description.uri}: mlm:output: {error}") from error
 
 
 def _check_input_names(

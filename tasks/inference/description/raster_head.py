@@ -117,6 +117,11 @@ class RasterHead(Head):
         return max(1, len(self.names)) if self.values is RasterValues.VALUES else classes
 
     @property
+    def item_bytes(self) -> int:
+        """Bytes of a number, at most: those of an argmax are int64."""
+        return 8 if self.values is RasterValues.CLASSES else 4
+
+    @property
     def resampling(self) -> str:
         """How its pixels are resampled: numbers of classes have no average."""
         return "nearest" if self.values is RasterValues.CLASSES else "linear"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tasks.errors import AnswerError, PermanentError, RequestError
 from tasks.imagery import TilePixels
 from tasks.inference.description import Description, PreparedTile
-from tasks.inference.description.fit import check_fit
+from tasks.inference.description.fit import check_fit, check_map
 from tasks.inference.endpoint import Boxes, Pixels
 from tasks.inference.endpoint_hosts import check_host, checked_addresses
 from tasks.inference.http import headers
@@ -26,7 +26,7 @@ from tasks.inference.oip.metadata import ServedModel, fetch_model
 from tasks.inference.secrets import reveal
 from tasks.inference.transport import Transport
 
-_MAX_CALL_BYTES = 16 << 20  # of a call's input tensors: many calls are in flight at a time
+_MAX_CALL_BYTES = 15 << 20  # of a call's tensors: an answer may have 16 MiB in all
 _RESERVED_HEADERS = {
     "content-type",
     "content-length",
@@ -82,11 +82,15 @@ class OipEndpoint:
         try:
             served = fetch_model(name, self._headers, self._transport)
             check_fit(description, sample, served.url, served.inputs, served.outputs)
+            check_map(description, sample, served.outputs)
         except BaseException:
             self._transport.close()
             raise
         self.url = f"{served.url}/infer"
-        self.tiles_per_call = _tiles_per_call(served, description, inputs)
+        tile_bytes = max(
+            sum(tensor.nbytes for tensor in inputs.values()), description.map_bytes(sample)
+        )
+        self.tiles_per_call = _tiles_per_call(served, description, tile_bytes)
         self._wanted = description.outputs or tuple(served.outputs)
         # JSON cannot carry FP16
         needs_binary = any(tensor.dtype == np.float16 for tensor in inputs.values())
@@ -148,13 +152,16 @@ def _headers(parameters: Mapping[str, Any]) -> dict[str, str]:
     return headers(parameters)
 
 
-def _tiles_per_call(
-    served: ServedModel, description: Description, inputs: Mapping[str, NDArray[Any]]
-) -> int:
-    """Tiles per call: 1 unless the description or the server says that the model takes more."""
+def _tiles_per_call(served: ServedModel, description: Description, tile_bytes: int) -> int:
+    """Tiles per call: 1 unless the description or the server says that the model takes more.
+
+    Args:
+        served: The model.
+        description: Its description.
+        tile_bytes: Bytes of the tensors of a tile, those that are sent or those of the answer.
+    """
     if description.batch:  # the batch has this size in any case; missing tiles are zeros
         return description.batch
     limits = (served.max_batch_size, description.properties.batch_size)
     most = min((limit for limit in limits if limit), default=1)
-    size = sum(tensor.nbytes for tensor in inputs.values())
-    return max(1, min(most, _MAX_CALL_BYTES // size))
+    return max(1, min(most, _MAX_CALL_BYTES // tile_bytes))
