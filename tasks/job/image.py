@@ -203,7 +203,7 @@ def finish_image(
     failed = status is JobStatus.FAILED
     features = results.decided + len(merged)
     read_detections: ReadDetections | None = partial(results.all_detections, merged)
-    with nullcontext() if failed else raster_of(plan, regions, stored, kept) as raster:
+    with nullcontext() if failed else raster_of(plan, stored, kept) as raster:
         if raster is not None:
             polygons = polygon_table(plan, raster)
             features = 0 if polygons is None else len(polygons)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import shapely
 
+from tasks.errors import PublishError
 from tasks.grid.cells import tiles_at
 from tasks.grid.tiles import Region
 from tasks.imagery import ground_areas
@@ -29,32 +32,40 @@ from tasks.raster.kept_maps import KeptMaps
 from tasks.raster.statistics import Statistics
 from tasks.reporting.raster_summary import RasterSummary, ValueRange
 from tasks.results import coverage, detections
+from tasks.results.answers import maps_by_tile
 from tasks.results.stored import StoredRegion
 from tasks.storage import objects
 
 
-def painter(plan: Plan, kept: Kept, regions: Sequence[Region]) -> Painter:
-    """Paints the blocks of regions, from the answers that are kept.
+def paint_region(plan: Plan, region: Region, kept: Kept, prefix: str) -> dict[int, str]:
+    """Paint and store the blocks of a region, from the answers that are kept.
+
+    Args:
+        plan: The plan of the image.
+        region: The region; all its tiles have been answered that will be.
+        kept: Where answers are kept.
+        prefix: First part of the URIs to store the blocks under.
+
+    Returns:
+        The name of the part that has the map of each tile, by its index.
 
     Raises:
-        PublishError: The store does not answer.
+        PublishError: A map cannot be read, or a block not be stored.
     """
-    output = plan.request.raster_output
-    assert output is not None
-    maps = KeptMaps(kept.answers, output, regions)
-    return Painter(plan.grid, output, plan.roi, maps.read)
+    parts = maps_by_tile(kept.answers, region)
+    _painter(plan, _maps(plan, kept, parts)).paint_region(region, prefix)
+    return parts
 
 
 @contextmanager
 def raster_of(
-    plan: Plan, regions: Sequence[Region], stored: Mapping[int, StoredRegion], kept: Kept
+    plan: Plan, stored: Mapping[int, StoredRegion], kept: Kept
 ) -> Iterator[Raster | None]:
     """The raster of an image, until it is published; None if its model answers with features.
 
     Args:
         plan: The plan of the image.
-        regions: All its regions.
-        stored: What each of them came to, by its index.
+        stored: What each of its regions came to, by its index.
         kept: Where answers are kept, and what the regions came to.
 
     Raises:
@@ -64,14 +75,47 @@ def raster_of(
         yield None
         return
     store = kept.regions(plan.request)
-    blocks = [store.blocks(each) for each in stored.values() if each.painted]
-    name = f"raster.{uuid4().hex}"
+    painted = [each for each in stored.values() if each.painted]
+    parts = [store.maps(each) for each in painted]
+    maps = _maps(plan, kept, {tile: part for each in parts for tile, part in each.items()})
+    # of this job, as others may put together the same raster at the same time
+    scratch = f"raster.{sha256(plan.request.job_id.encode()).hexdigest()[:16]}."
+    _remove_all(store.folder, scratch)  # of a run that was killed
     try:
-        yield put_together(painter(plan, kept, regions), blocks, objects.join(store.folder, name))
+        yield put_together(
+            _painter(plan, maps),
+            [store.blocks(each) for each in painted],
+            objects.join(store.folder, f"{scratch}{uuid4().hex}"),
+        )
+    except zlib.error as error:
+        for each in painted:
+            store.withdraw(each)
+        raise PublishError(
+            f"Blocks of the raster in {store.folder} are damaged: {error}. Send the request again: "
+            "they are made anew of the answers that are kept."
+        ) from error
     finally:
-        for each in objects.list_names(store.folder):
-            if each.startswith(name):
-                objects.remove_object(objects.join(store.folder, each))
+        for each, own in zip(painted, parts, strict=True):
+            if maps.damaged & set(own.values()):
+                store.withdraw(each)
+        _remove_all(store.folder, scratch)
+
+
+def _maps(plan: Plan, kept: Kept, parts: Mapping[int, str]) -> KeptMaps:
+    assert plan.request.raster_output is not None
+    return KeptMaps(kept.answers, plan.request.raster_output, parts)
+
+
+def _painter(plan: Plan, maps: KeptMaps) -> Painter:
+    assert plan.request.raster_output is not None
+    return Painter(plan.grid, plan.request.raster_output, plan.roi, maps.read)
+
+
+def _remove_all(folder: str, beginning: str) -> None:
+    """Remove the objects in a folder whose names begin so."""
+    for name in objects.list_names(folder):
+        if name.startswith(beginning):
+            objects.remove_object(objects.join(folder, name))
 
 
 def with_missing_pixels(plan: Plan, ledger: pa.Table) -> pa.Table:

@@ -86,7 +86,8 @@ def _results(
 ) -> tuple[TileResults, Answers]:
     """The results of all tiles of a region, and those of them that were asked for now."""
     inside, outside = plan.split_by_roi(region)
-    known = kept_answers(kept.answers, region, inside, least_score(plan.request))
+    maps = plan.request.raster_output is not None
+    known = kept_answers(kept.answers, region, inside, least_score(plan.request), maps=maps)
     parts = [without_detections(outside, TileState.OUTSIDE), known.answered]
     if asking is None:
         parts.append(TileResults(known.answered.detections.slice(0, 0), known.failed))
@@ -120,8 +121,8 @@ def _settle_and_store(
     paint = None
     if plan.request.raster_output is not None:
         # late: most models answer with features
-        from tasks.job.raster import painter  # noqa: PLC0415
+        from tasks.job.raster import paint_region  # noqa: PLC0415
 
-        paint = partial(painter(plan, kept, [region]).paint_region, region)
+        paint = partial(paint_region, plan, region, kept)
     store = kept.regions(plan.request)
     return store.save(region, number, decided, settled.deferred, ledger, paint=paint)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from tasks.errors import PublishError
-from tasks.grid.tiles import Region, Tile
+from tasks.grid.tiles import Tile
 from tasks.raster.tile_maps import TileMap, decode_map
 from tasks.request.raster_output import RasterOutput
-from tasks.results import coverage
-from tasks.results.answer_parts import NOT_A_PART, decode, decode_maps, maps_of, part_names
-from tasks.storage import objects
+from tasks.results.answer_parts import NOT_A_PART, decode_maps, maps_of
+from tasks.storage import conditional, objects
 
 logger = logging.getLogger(__name__)
 
@@ -23,21 +22,24 @@ _PARTS_BYTES, _MAPS_BYTES = 64 << 20, 192 << 20  # that are kept in memory, to b
 
 
 class KeptMaps:
-    """Reads the maps of tiles, and keeps those that were read last."""
+    """Reads the maps of tiles, and keeps those that were read last.
 
-    def __init__(self, folder: str, output: RasterOutput, regions: Iterable[Region]) -> None:
-        """Find the maps of regions.
+    Attributes:
+        parts: The name of the part that has the map of each tile, by the tile's index.
+        damaged: Names of parts that were found damaged and are removed, so that their tiles are
+            asked for again.
+    """
+
+    def __init__(self, folder: str, output: RasterOutput, parts: Mapping[int, str]) -> None:
+        """Read nothing yet.
 
         Args:
             folder: Folder or s3:// prefix of the kept answers to a question.
             output: What the maps hold.
-            regions: The regions whose tiles may be read.
-
-        Raises:
-            PublishError: The store does not answer.
+            parts: The name of the part that has the map of each tile, by the tile's index.
         """
+        self.parts, self.damaged = parts, set[str]()
         self._folder, self._output = folder, output
-        self._parts: Mapping[int, str] = _parts_by_tile(folder, list(regions))
         self._bodies: _Recent[dict[int, memoryview]] = _Recent(_PARTS_BYTES)
         self._maps: _Recent[TileMap] = _Recent(_MAPS_BYTES)
 
@@ -45,9 +47,10 @@ class KeptMaps:
         """The map of a tile, or None if the model has not answered for it.
 
         Raises:
-            PublishError: It cannot be read.
+            PublishError: The store does not answer, or maps are damaged, of which `damaged` then
+                has all.
         """
-        part = self._parts.get(tile.index)
+        part = self.parts.get(tile.index)
         if part is None:
             return None
         if (known := self._maps.get(str(tile.index))) is not None:
@@ -56,9 +59,10 @@ class KeptMaps:
         try:
             pixels = decode_map(bytes(self._bodies_of(part)[tile.index]), self._output, shape)
         except NOT_A_PART as error:
+            self._remove_damaged(part)
             raise PublishError(
-                f"Cannot read {part} in {self._folder}, kept answers: {error}. Remove it, and send "
-                "the request again."
+                f"Cannot read the maps of {part} in {self._folder}, kept answers: {error}. Send "
+                "the request again: their tiles are asked for again."
             ) from error
         self._maps.add(str(tile.index), pixels, pixels.nbytes)
         return pixels
@@ -66,10 +70,25 @@ class KeptMaps:
     def _bodies_of(self, part: str) -> dict[int, memoryview]:
         bodies = self._bodies.get(part)
         if bodies is None:
-            body = objects.get(objects.join(self._folder, maps_of(part)))
-            bodies = decode_maps(body)
-            self._bodies.add(part, bodies, len(body))
+            found = conditional.read(objects.join(self._folder, maps_of(part)))
+            if found is None:
+                raise FileNotFoundError("they are gone")
+            bodies = decode_maps(found[0])
+            self._bodies.add(part, bodies, len(found[0]))
         return bodies
+
+    def _remove_damaged(self, part: str) -> None:
+        """Remove a part, and all others whose maps are damaged too."""
+        self.damaged.add(part)
+        for other in sorted(set(self.parts.values()) - self.damaged):
+            try:
+                self._bodies_of(other)
+            except NOT_A_PART:
+                self.damaged.add(other)
+        for each in sorted(self.damaged):
+            logger.warning("%s in %s is removed, as its maps are not whole", each, self._folder)
+            objects.remove_object(objects.join(self._folder, each))
+            objects.remove_object(objects.join(self._folder, maps_of(each)))
 
 
 class _Recent(Generic[_Value]):
@@ -90,19 +109,3 @@ class _Recent(Generic[_Value]):
         self._bytes += size
         while self._bytes > self._most and len(self._values) > 1:
             self._bytes -= self._values.popitem(last=False)[1][1]
-
-
-def _parts_by_tile(folder: str, regions: list[Region]) -> dict[int, str]:
-    """The part of each tile that was answered with a map: the earliest, as for detections."""
-    parts: dict[int, str] = {}
-    for name in part_names(folder):
-        if not any(name.meets(region) for region in regions):
-            continue
-        try:
-            ledger = decode(objects.get(objects.join(folder, name.text))).ledger
-        except NOT_A_PART as error:
-            logger.warning("The maps of %s/%s are left out: %r", folder, name.text, error)
-            continue
-        for tile in coverage.inferred_tiles(ledger):
-            parts.setdefault(tile, name.text)
-    return parts

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
+from tasks.errors import PublishError
 from tasks.raster.assembly import cog
 from tasks.raster.block_store import Blocks, BlockWriter, Place
 from tasks.raster.blocks import BlockGrid
@@ -17,6 +20,8 @@ from tasks.raster.painter import Painter
 from tasks.raster.pyramid import build_overviews, level_sizes
 from tasks.raster.statistics import Statistics
 from tasks.request.raster_output import RasterOutput
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,10 @@ def put_together(painter: Painter, regions: Iterable[str], scratch: str) -> Rast
     grid, layers = painter.grid, layers_of(painter.output)
     blocks = Blocks()
     for prefix in regions:
-        blocks.add_all(prefix)
+        try:
+            blocks.add_all(prefix)
+        except PublishError as error:
+            logger.warning("The blocks of %s are painted again: %s", prefix, error)
     rows, columns = BlockGrid(grid).shape
     left = [
         (row, column)
@@ -81,15 +89,28 @@ def put_together(painter: Painter, regions: Iterable[str], scratch: str) -> Rast
         painter.paint_blocks(left, writer)
         writer.flush()
         for layer in layers:
-            statistics[layer.name] = build_overviews(layer, sizes, _reader(layer, blocks), writer)
+            statistics[layer.name] = build_overviews(
+                layer, sizes, _reader(layer, blocks, painter, writer), writer
+            )
     return Raster(painter.output, (grid.width, grid.height), blocks, statistics)
 
 
-def _reader(layer: Layer, blocks: Blocks) -> Callable[[int, int], NDArray[Any]]:
-    """A function that reads the pixels of a block by row and column."""
+def _reader(
+    layer: Layer, blocks: Blocks, painter: Painter, writer: BlockWriter
+) -> Callable[[int, int], NDArray[Any]]:
+    """A function that reads the pixels of a block by row and column; a damaged one is made anew."""
 
-    def read(row: int, column: int) -> NDArray[Any]:
+    def read_stored(row: int, column: int) -> NDArray[Any]:
         (body,) = blocks.read([Place(layer.name, 0, row, column)])
         return decompress(body, layer)
+
+    def read(row: int, column: int) -> NDArray[Any]:
+        try:
+            return read_stored(row, column)
+        except (PublishError, ValueError, zlib.error) as error:
+            logger.warning("Block %d, %d is painted again: %s", row, column, error)
+            painter.paint_blocks([(row, column)], writer)
+            writer.flush()
+            return read_stored(row, column)
 
     return read

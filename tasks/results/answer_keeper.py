@@ -24,6 +24,7 @@ _SHARE = 0.05  # of a processor that storing may take
 _LONGEST_OUTAGE = 600.0  # seconds for which no tile is asked for, as nothing can be stored
 _PART_BYTES, _PART_TILES = 1 << 20, 4096  # a part of so many is not written again
 _MAP_BYTES, _MAP_SECONDS = 4 << 20, 5.0  # maps wait until they are so many, or so old
+_MOST_MAPS = 32 << 20  # bytes of maps that may wait; no tile is asked for while there are more
 
 
 class AnswerKeeper:
@@ -53,7 +54,7 @@ class AnswerKeeper:
         self._waiting: list[Outcome] = []
         self._part: list[TileResults] = []  # of the part that is still written anew
         self._maps: dict[int, bytes] = {}  # of that part; it is not written again
-        self._maps_waiting, self._oldest_map = 0, 0.0  # bytes, and since when
+        self._maps_waiting, self._oldest_map = 0, 0.0  # bytes that are not stored, and since when
         self._stored = True  # whether all of it is stored
         self._whole: list[str] = []  # names of the parts before
         self._ended, self._storing = Event(), Event()
@@ -103,9 +104,13 @@ class AnswerKeeper:
                 if outcome.map is not None:
                     self._oldest_map = self._oldest_map or time.monotonic()
                     self._maps_waiting += len(outcome.map)
+            if self._maps_waiting > _MOST_MAPS:
+                self._storing.clear()
 
     def before_asking(self, tiles: Iterable[T]) -> Iterator[T]:
-        """Pass tiles on; while answers cannot be stored, wait, as they might be paid for again.
+        """Pass tiles on; while answers cannot be stored, or not as fast as they come, wait.
+
+        Those that are not stored might be paid for again, and fill the memory.
 
         Raises:
             PublishError: They could not be stored for ten minutes.
@@ -130,7 +135,10 @@ class AnswerKeeper:
             began = time.thread_time()
             try:
                 self._store()
-                self._storing.set()
+                self._error = None
+                with self._lock:
+                    if self._maps_waiting <= _MOST_MAPS:
+                        self._storing.set()
             except PublishError as error:
                 logger.warning("No tile is asked for until answers can be stored: %s", error)
                 self._error = error
@@ -140,10 +148,10 @@ class AnswerKeeper:
     def _store(self) -> None:
         with self._lock:
             young = time.monotonic() - self._oldest_map < _MAP_SECONDS and not self._ended.is_set()
-            if 0 < self._maps_waiting < _MAP_BYTES and young:
+            if 0 < self._maps_waiting < _MAP_BYTES and young and self._stored:
                 return
             waiting, self._waiting = self._waiting, []
-            self._maps_waiting, self._oldest_map = 0, 0.0
+            self._oldest_map = 0.0
         if waiting:
             self._part.append(results_of(waiting))
             self._maps |= {
@@ -163,6 +171,8 @@ class AnswerKeeper:
             objects.put(maps_of(name), encode_maps(self._maps))
         objects.put(name, body)
         self._stored = True
+        with self._lock:
+            self._maps_waiting = sum(len(each.map or b"") for each in self._waiting)
         if self._maps or len(body) > _PART_BYTES or len(results.ledger) > _PART_TILES:
             self._maps = {}
             self._whole.append(self._name)

@@ -3,13 +3,14 @@
 A part is one object with the detections of some tiles, as the model gave them, and their lines of
 the ledger. It is stored whole or not at all, under a name of the attempt that wrote it, so that
 two attempts at a region never share one. If the model answers with pixels, their maps are in an
-object beside it, which is stored before.
+object beside it, which is stored before, and ends with a checksum.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from uuid import uuid4
@@ -19,7 +20,6 @@ import pyarrow as pa
 from tasks.grid.tiles import Region
 from tasks.results import coverage, detections
 from tasks.results.tile_results import TileResults
-from tasks.storage import objects
 
 NOT_A_PART = (pa.ArrowException, KeyError, OSError, TypeError, ValueError)
 """What `decode` raises for bytes that are not a part."""
@@ -27,6 +27,7 @@ NOT_A_PART = (pa.ArrowException, KeyError, OSError, TypeError, ValueError)
 _NAME = re.compile(r"(\d+)-(\d+)x(\d+)-(\d+)\.from-(.+)\.[0-9a-f]{32}\.\d+\.arrow")
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow IPC stream
 _MAPS = pa.schema([pa.field("tile", pa.int64()), pa.field("map", pa.large_binary())])
+_CHECKSUM = 4  # bytes behind that stream: its CRC-32
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -57,13 +58,9 @@ def names_of_attempt(region: Region, least_score: float) -> Iterator[str]:
     return (f"{region.block}.from-{least_score}.{attempt}.{number:05}.arrow" for number in count())
 
 
-def part_names(folder: str) -> Iterator[PartName]:
-    """The names of all parts in a folder or under an s3:// prefix; other objects are left out.
-
-    Raises:
-        PublishError: The store does not answer.
-    """
-    for text in objects.list_names(folder):
+def part_names(names: Iterable[str]) -> Iterator[PartName]:
+    """The names of parts among those of objects, sorted."""
+    for text in sorted(names):
         if found := _NAME.fullmatch(text):
             *block, least_score = found.groups()
             yield PartName(text, tuple(map(int, block)), float(least_score))
@@ -101,13 +98,15 @@ def encode_maps(maps: Mapping[int, bytes]) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, _MAPS) as writer:
         writer.write_table(table)
-    return bytes(sink.getvalue())
+    stream = sink.getvalue()
+    return b"".join([stream, zlib.crc32(stream).to_bytes(_CHECKSUM)])
 
 
 def decode_maps(body: bytes) -> dict[int, memoryview]:
     """The maps of a part by the index of the tile; raises one of `NOT_A_PART` for other bytes."""
-    if not body.endswith(_END):
-        raise ValueError("it is cut off")
-    table = pa.ipc.open_stream(pa.BufferReader(body)).read_all()
+    stream = memoryview(body)[:-_CHECKSUM]
+    if zlib.crc32(stream).to_bytes(_CHECKSUM) != body[-_CHECKSUM:]:
+        raise ValueError("it is damaged")
+    table = pa.ipc.open_stream(pa.BufferReader(stream)).read_all()
     maps = (memoryview(each.as_buffer()) for each in table["map"])
     return dict(zip(table["tile"].to_pylist(), maps, strict=True))

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"(\d+-\d+x\d+-\d+)\.(\d+)\.json")
 _PARTS = ("decided", "deferred", "ledger")
+_MAPS = "maps"  # of a painted region: the part of the kept answers that has the map of each tile
 
 
 class StoredRegion(BaseModel):
@@ -40,7 +41,7 @@ class StoredRegion(BaseModel):
         number: 1 for the first attempt that ended, 2 for the next that began after that, and so on.
         tiles: Number of tiles in each state.
         decided: Number of detections that are final.
-        painted: Whether blocks of a raster are stored with it.
+        painted: Whether it is of a raster: blocks are stored with it, and where its maps are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +70,11 @@ class StoredRegion(BaseModel):
     def file(self, part: str) -> str:
         """The name of one of its files."""
         return f"{self.parts}.{part}.parquet"
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The names of all its files but those of blocks, which can be painted again."""
+        return [self.file(part) for part in (*_PARTS, *[_MAPS] * self.painted)]
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class RegionStore:
         deferred: pa.Table,
         ledger: pa.Table,
         *,
-        paint: Callable[[str], None] | None = None,
+        paint: Callable[[str], Mapping[int, str]] | None = None,
     ) -> StoredRegion:
         """Store what a region came to, unless another attempt with the same number has ended.
 
@@ -121,8 +127,8 @@ class RegionStore:
             decided: Tables of `detections.SCHEMA`, by tile and ordinal: detections that are final.
             deferred: Table of `detections.SCHEMA`: detections that the merge decides.
             ledger: Table of `coverage.SCHEMA`, of the whole region.
-            paint: Stores the blocks of its raster, in objects whose URIs begin as given; None for a
-                model that answers with features.
+            paint: Stores the blocks of its raster, in objects whose URIs begin as given; returns
+                what `maps` gives. None for a model that answers with features.
 
         Returns:
             What counts: this attempt's, or that of the other.
@@ -137,7 +143,12 @@ class RegionStore:
         painted = paint is not None
         mine = StoredRegion(parts=parts, number=number, tiles=tiles, decided=count, painted=painted)
         if paint:
-            paint(self.blocks(mine))
+            maps = paint(self.blocks(mine))
+            columns = {
+                "tile": pa.array(maps, pa.int64()),
+                "part": pa.array(maps.values(), pa.string()),
+            }
+            objects.put(self._uri(mine, _MAPS), _parquet(pa.table(columns)))
         objects.put(self._uri(mine, "decided"), bytes(sink.getvalue()))
         objects.put(self._uri(mine, "deferred"), _parquet(deferred))
         objects.put(self._uri(mine, "ledger"), _parquet(ledger))
@@ -160,8 +171,17 @@ class RegionStore:
         """The ledger of a region, `coverage.SCHEMA`."""
         return self.load(stored, "ledger")
 
+    def maps(self, stored: StoredRegion) -> dict[int, str]:
+        """The name of the part of the kept answers that has the map of each tile, by its index."""
+        table = self.load(stored, _MAPS)
+        return dict(zip(table["tile"].to_pylist(), table["part"].to_pylist(), strict=True))
+
+    def withdraw(self, stored: StoredRegion) -> None:
+        """Have a region count as one that came to nothing."""
+        self._withdraw(self._name(stored), stored.text)
+
     def load(self, stored: StoredRegion, part: str) -> pa.Table:
-        """A file of a region: `decided`, `deferred` or `ledger`."""
+        """A file of a region: `decided`, `deferred`, `ledger` or `maps`."""
         uri = self._uri(stored, part)
         found = conditional.read(uri)
         try:
@@ -169,7 +189,7 @@ class RegionStore:
                 raise FileNotFoundError("it is gone")
             return pq.read_table(pa.BufferReader(found[0]))
         except (OSError, pa.ArrowException) as error:
-            self._withdraw(self._name(stored), stored.text)
+            self.withdraw(stored)
             raise PublishError(
                 f"Cannot read {uri}, the stored results of a region: {error}. Send the request "
                 "again: they are made anew of the answers that are kept."
@@ -181,11 +201,13 @@ class RegionStore:
         """What a region came to in the last attempt all of whose files are there."""
         for number in sorted(numbers, reverse=True):
             if stored := self._read(block, number):
-                unlisted = [part for part in _PARTS if stored.file(part) not in names]
+                unlisted = [
+                    objects.join(self.folder, each) for each in stored.files if each not in names
+                ]
                 # a listing may lack what was written while it was made
-                if all(conditional.version_of(self._uri(stored, part)) for part in unlisted):
+                if all(map(conditional.version_of, unlisted)):
                     return stored
-                self._withdraw(self._name(stored), stored.text)
+                self.withdraw(stored)
         return None
 
     def _read(self, block: str, number: int) -> StoredRegion | None:
