@@ -122,7 +122,11 @@ class ChainJobs:
         """Number of a job's tiles whose answers by the model are stored."""
         s3, tiles = client("s3"), set[int]()
         kept = s3.list_objects_v2(Bucket=WORK_BUCKET, Prefix=f"jobs/{job}/").get("Contents", [])
-        for key in [each["Key"] for each in kept if "/answers/" in each["Key"]]:
+        for key in [
+            each["Key"]
+            for each in kept
+            if each["Key"].endswith(".arrow") and "/answers/" in each["Key"]
+        ]:
             body = s3.get_object(Bucket=WORK_BUCKET, Key=key)["Body"].read()
             lines = pa.ipc.open_stream(body).read_all().to_pylist()
             tiles |= {line["tile"] for line in lines if line["state"] == "inferred"}

@@ -66,6 +66,14 @@ class CountingModel:
         """Answer the held calls and all later ones."""
         self._control({"permits": None})
 
+    def answer_with_pixels(self) -> None:
+        """Answer with the probabilities of two classes, dark and bright, instead of features."""
+        self._control({"pixels": True})
+
+    def answer_in_any_order(self, slowest: float) -> None:
+        """Take up to so many seconds for a call, a time of its own for each."""
+        self._control({"slowest": slowest})
+
     def fail(
         self,
         answer: str = "status",

@@ -1,18 +1,21 @@
 """The server of `tests/counting_model.py`: `python -m tests.counting_server`.
 
-Its models find the bright objects of a tile, from the pixels alone.
+Its models find the bright objects of a tile, or tell how bright its pixels are, from the pixels
+alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
 import select
 import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from threading import Condition
 from typing import Any
 
@@ -38,6 +41,8 @@ class _Model:
     permits: int | None = None
     fault: dict[str, Any] | None = None
     tiles: set[str] = field(default_factory=set)
+    pixels: bool = False
+    slowest: float = 0.0
 
     def control(self, change: dict[str, Any]) -> dict[str, Any]:
         """Change what further calls are answered; returns the figures."""
@@ -46,6 +51,8 @@ class _Model:
                 self.permits = change["permits"]
             if "fault" in change:
                 self.fault, self.tiles = change["fault"], set()
+            self.slowest = change.get("slowest", self.slowest)
+            self.pixels = change.get("pixels", self.pixels)
             self.changed.notify_all()
             return {
                 "calls": dict(self.calls),
@@ -121,12 +128,13 @@ class _Handler(BaseHTTPRequestHandler):
         answered = False
         try:
             if model.wait(self.connection):
-                self._answer(fault, body)
+                time.sleep(random.uniform(0, model.slowest))
+                self._answer(fault, body, pixels=model.pixels)
                 answered = True
         finally:
             model.end(answered=answered)
 
-    def _answer(self, fault: dict[str, Any] | None, tile: bytes) -> None:
+    def _answer(self, fault: dict[str, Any] | None, tile: bytes, *, pixels: bool) -> None:
         match fault and fault["answer"]:
             case "status":
                 assert fault is not None
@@ -141,14 +149,22 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_huge()
             case str(name):
                 self._send(200, body_of(name, tile))
+            case _ if pixels:
+                self._send(200, probabilities_of(tile), media_type="application/x-npy")
             case _:
                 self._send(200, _collection(_objects(tile)))
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        media_type: str = "application/geo+json",
+    ) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/geo+json")
+        self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -199,6 +215,19 @@ def _collection(boxes: list[tuple[float, float, float, float]], score: Any = 0.9
     ]
     collection = {"type": "FeatureCollection", "features": features}
     return json.dumps(collection, separators=(",", ":")).encode()
+
+
+def probabilities_of(tile: bytes) -> bytes:
+    """How probably each pixel is dark or bright, as an array in the format NPY.
+
+    Tiles do not agree about the pixels that they have in common.
+    """
+    grey = decode_tile(tile)[0].astype(np.float32)
+    slope = np.linspace(-0.2, 0.2, grey.shape[1], dtype=np.float32) * (grey.mean() % 7) / 7
+    bright = np.clip(grey / 255 + slope, 0, 1)
+    sink = BytesIO()
+    np.save(sink, np.stack([1 - bright, bright]))
+    return sink.getvalue()
 
 
 def body_of(name: str, tile: bytes) -> bytes:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tasks.errors import PublishError
 from tasks.storage import objects
+from tasks.storage.checksum import with_checksum, without_checksum
 
 _OBJECT_BYTES = 16 << 20
 _LONGEST_READ = 8 << 20  # bytes of blocks that lie side by side and are read at once
@@ -76,7 +77,7 @@ class BlockWriter:
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, _INDEX) as writer:
                 writer.write_table(table)
-            objects.put(index_of(self._prefix), bytes(sink.getvalue()))
+            objects.put(index_of(self._prefix), with_checksum(memoryview(sink.getvalue())))
 
     def add(self, place: Place, body: bytes) -> None:
         """Take a block.
@@ -137,12 +138,12 @@ class Blocks:
         """
         uri = index_of(prefix)
         try:
-            rows = pa.ipc.open_stream(pa.BufferReader(objects.get(uri))).read_all().to_pylist()
-        except pa.ArrowException as error:
+            index = without_checksum(objects.get(uri))
+        except ValueError as error:
             raise PublishError(
                 f"Cannot read {uri}, the index of stored blocks: {error}. Send the request again."
             ) from error
-        for row in rows:
+        for row in pa.ipc.open_stream(pa.BufferReader(index)).read_all().to_pylist():
             place = Place(row["layer"], row["level"], row["row"], row["column"])
             self.add(place, _object(prefix, row["object"]), row["offset"], row["length"])
 

@@ -9,7 +9,6 @@ object beside it, which is stored before, and ends with a checksum.
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -20,6 +19,7 @@ import pyarrow as pa
 from tasks.grid.tiles import Region
 from tasks.results import coverage, detections
 from tasks.results.tile_results import TileResults
+from tasks.storage.checksum import with_checksum, without_checksum
 
 NOT_A_PART = (pa.ArrowException, KeyError, OSError, TypeError, ValueError)
 """What `decode` raises for bytes that are not a part."""
@@ -27,7 +27,6 @@ NOT_A_PART = (pa.ArrowException, KeyError, OSError, TypeError, ValueError)
 _NAME = re.compile(r"(\d+)-(\d+)x(\d+)-(\d+)\.from-(.+)\.[0-9a-f]{32}\.\d+\.arrow")
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow IPC stream
 _MAPS = pa.schema([pa.field("tile", pa.int64()), pa.field("map", pa.large_binary())])
-_CHECKSUM = 4  # bytes behind that stream: its CRC-32
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -98,15 +97,11 @@ def encode_maps(maps: Mapping[int, bytes]) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, _MAPS) as writer:
         writer.write_table(table)
-    stream = sink.getvalue()
-    return b"".join([stream, zlib.crc32(stream).to_bytes(_CHECKSUM)])
+    return with_checksum(memoryview(sink.getvalue()))
 
 
 def decode_maps(body: bytes) -> dict[int, memoryview]:
     """The maps of a part by the index of the tile; raises one of `NOT_A_PART` for other bytes."""
-    stream = memoryview(body)[:-_CHECKSUM]
-    if zlib.crc32(stream).to_bytes(_CHECKSUM) != body[-_CHECKSUM:]:
-        raise ValueError("it is damaged")
-    table = pa.ipc.open_stream(pa.BufferReader(stream)).read_all()
+    table = pa.ipc.open_stream(pa.BufferReader(without_checksum(body))).read_all()
     maps = (memoryview(each.as_buffer()) for each in table["map"])
     return dict(zip(table["tile"].to_pylist(), maps, strict=True))
