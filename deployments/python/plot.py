@@ -1,20 +1,24 @@
-"""The plot of a result: the image, its failed tiles and its features, in matplotlib."""
+"""The plot of a result: the image, its failed tiles, its features or raster, in matplotlib."""
 
 from __future__ import annotations
 
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 from tasks.imagery import Image
 from tasks.imagery.display import to_rgb
 from tasks.imagery.reading.reduced import read_reduced
+from tasks.publish.preview import layer_of_file
 from tasks.publish.preview.picture import CLASS_COLOURS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import geopandas
     from matplotlib.axes import Axes
 
@@ -50,6 +54,34 @@ def plot_failed(axes: Axes, ledger: geopandas.GeoDataFrame) -> None:
         axes.add_patch(
             Rectangle(corner, tile["width"], tile["height"], fill=False, hatch="//", ec="red")
         )
+
+
+def plot_raster(
+    axes: Axes, image: Image, path: Path, size: int, *, legend: bool, **style: object
+) -> None:
+    """Plot a raster over its image, in half of its colours.
+
+    Args:
+        axes: Axes in pixels.
+        image: The image.
+        path: The published raster.
+        size: Pixels of the longer side that it is read with.
+        legend: Whether to add a legend with the classes and their share, or the values.
+        style: Arguments of `imshow`, such as `alpha`.
+
+    Raises:
+        PublishError: It cannot be read.
+    """
+    layer = layer_of_file(path, size)
+    shown = np.dstack([layer.pixels, np.where(layer.seen, 255, 0).astype(np.uint8)])
+    options: dict[str, Any] = {"alpha": 0.5, **style}
+    axes.imshow(shown, extent=(0, image.width, image.height, 0), **options)
+    handles = [
+        Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=text)
+        for colour, text in layer.legend
+    ]
+    if legend and handles:
+        axes.legend(handles=handles, loc="upper right", **_LEGEND)
 
 
 def plot_features(

@@ -126,7 +126,7 @@ class Result:
         return _read_frame(self.files["coverage"], _windows)
 
     def preview(self, size: int = 1024, encoding: Literal["PNG", "JPEG"] = "PNG") -> bytes:
-        """A picture of the image with its features and failed tiles, whatever the image's size.
+        """A picture of the image, its features or raster and its failed tiles, whatever its size.
 
         Args:
             size: Pixels of the longer side.
@@ -140,8 +140,9 @@ class Result:
         files = self.files
         return preview_of_files(
             self._image,
-            files["parquet"],
+            files.get("parquet"),
             files["coverage"],
+            files.get("raster"),
             size=size,
             encoding=encoding,
             read_role=self._request.image_read_role,
@@ -150,15 +151,15 @@ class Result:
     def plot(
         self, ax: Axes | None = None, *, size: int = 1024, legend: bool = True, **style: object
     ) -> Axes:
-        """Plot the image in pixels, with the outlines of the features in a colour for each class.
+        """Plot the image in pixels, with its raster or the outlines of its features.
 
-        Failed tiles are hatched.
+        Each class has a colour. Failed tiles are hatched.
 
         Args:
             ax: Axes to plot into; None for new ones.
             size: Pixels of the longer side that the image is read with.
-            legend: Whether to add a legend with the classes and their number of features.
-            style: Arguments of `GeoSeries.plot`, such as `linewidth`.
+            legend: Whether to add a legend with the classes and their number of features or share.
+            style: Arguments of `GeoSeries.plot`, such as `linewidth`; of a raster, of `imshow`.
 
         Returns:
             The axes.
@@ -167,7 +168,8 @@ class Result:
             StackError: geopandas or matplotlib is not installed.
             ImageError: The image cannot be read, or was replaced.
         """
-        features, ledger, image = self.features_in_pixels, self.ledger, self._image
+        features = None if self.raster else self.features_in_pixels
+        ledger, image = self.ledger, self._image
         try:
             from deployments.python import plot
         except ImportError as error:
@@ -175,8 +177,11 @@ class Result:
         if ax is None:
             ax = plot.new_axes(image)
         plot.plot_image(ax, image, size, self._request.image_read_role)
+        if self.raster:
+            plot.plot_raster(ax, image, self.raster, size, legend=legend, **style)
         plot.plot_failed(ax, ledger)
-        plot.plot_features(ax, features, legend=legend, **style)
+        if features is not None:
+            plot.plot_features(ax, features, legend=legend, **style)
         return ax
 
     def save(self, folder: str | Path) -> dict[str, Path]:

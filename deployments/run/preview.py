@@ -1,4 +1,4 @@
-"""The picture of an image with its features that `swath run --preview` writes."""
+"""The picture of an image with its features or raster that `swath run --preview` writes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def preview_path(path: Path, request: Request, url: str) -> Path:
 
 
 def write_preview(request: Request, summary: Summary, path: Path, roots: Sequence[Path]) -> None:
-    """Draw an image with the features that were published for it.
+    """Draw an image with the features or the raster that were published for it.
 
     Args:
         request: The message.
@@ -79,15 +79,16 @@ def write_preview(request: Request, summary: Summary, path: Path, roots: Sequenc
     from tasks.publish.preview import preview_of_files
     from tasks.storage import objects
 
-    features, coverage = (
+    features, coverage, raster = (
         Path(summary.outputs[name]) if name in summary.outputs else None
-        for name in ("parquet", "coverage")
+        for name in ("parquet", "coverage", "raster")
     )
     image = open_image(summary.image, read_role=request.image_read_role, roots=roots)
     picture = preview_of_files(
         with_nodata(image, request.image_nodata),
         features,
         coverage,
+        raster,
         encoding=_ENCODINGS[path.suffix.lower()],
         read_role=request.image_read_role,
     )

@@ -37,7 +37,7 @@ from tasks.storage.turn import own_turn
 
 if TYPE_CHECKING:
     from tasks.publish import Published, ReadDetections
-    from tasks.publish.preview import FeatureLayer
+    from tasks.publish.preview import FeatureLayer, RasterLayer
     from tasks.raster import Raster
 
 logger = logging.getLogger(__name__)
@@ -59,12 +59,12 @@ class FinishedImage:
     Attributes:
         summary: The outcome.
         ledgers: The ledger of each region, `coverage.SCHEMA`.
-        layer: The features for a preview, if `publish` collected them.
+        layer: The features or the raster for a preview, if `publish` was asked for one.
     """
 
     summary: Summary
     ledgers: Sequence[pa.Table]
-    layer: FeatureLayer | None = None
+    layer: FeatureLayer | RasterLayer | None = None
 
 
 def work_image(

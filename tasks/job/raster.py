@@ -147,9 +147,7 @@ def summarised(plan: Plan, raster: Raster | None, ledger: pa.Table) -> RasterSum
         return RasterSummary(missing=missing)
     (layer, *_), (width, height) = raster.layers, raster.size
     found = raster.statistics[layer.name]
-    names = {one.value: one.name for one in output.classes}
-    if output.several:
-        names[0] = "no class"
+    names = output.class_names
     return RasterSummary(
         width=width,
         height=height,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -34,7 +34,7 @@ from tasks.settings import ForeignResults, settings
 from tasks.storage.conditional import Pieces
 
 if TYPE_CHECKING:
-    from tasks.publish.preview import FeatureLayer
+    from tasks.publish.preview import FeatureLayer, RasterLayer
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Published:
             in `geojson-2`.
         repaired: Number of features whose geometry was invalid and was changed to a valid one.
         classes: Number of features of each class, the most frequent first.
-        layer: The features for a preview; None if none was asked for.
+        layer: The features or the raster for a preview; None if none was asked for.
     """
 
     uris: dict[str, str]
     repaired: int = 0
     classes: Mapping[str, int] = field(default_factory=dict)
-    layer: FeatureLayer | None = None
+    layer: FeatureLayer | RasterLayer | None = None
 
 
 def publish_image(
@@ -76,7 +76,7 @@ def publish_image(
         provenance: The origin of the results, which every file has.
         raster: The raster of the image, if the model answers with pixels.
         preview_size: Pixels of the longer side of a preview whose features are collected on the
-            way; None for no preview.
+            way, or whose raster is reduced; None for no preview.
 
     Raises:
         PublishError: As `publish`.
@@ -86,13 +86,18 @@ def publish_image(
     results = ImageResults(read_detections, metadata, ledger, image.georeference, rasters)
     stem = request.file_names()[image.url]
     new_layer: Callable[[], FeatureLayer] | None = None
+    layer: RasterLayer | None = None
     if preview_size is not None:
         # late: a job without a preview does not need the imports
-        from tasks.publish.preview import FeatureLayer  # noqa: PLC0415
+        from tasks.publish.preview import FeatureLayer, layer_of_raster  # noqa: PLC0415
 
-        new_layer = partial(FeatureLayer, image.size, preview_size)
+        if raster is None:
+            new_layer = partial(FeatureLayer, image.size, preview_size)
+        else:
+            layer = layer_of_raster(raster, preview_size)
     roots, foreign = settings().local_roots, settings().foreign_results
-    return publish(request.outputs, results, stem, roots, new_layer, foreign=foreign)
+    published = publish(request.outputs, results, stem, roots, new_layer, foreign=foreign)
+    return published if layer is None else replace(published, layer=layer)
 
 
 def publish(

@@ -88,7 +88,7 @@ def colours(output: RasterOutput) -> dict[int, tuple[int, int, int, int]]:
 
 
 def _names(output: RasterOutput) -> dict[str, str]:
-    return {f"CLASS_{one.value}": one.name for one in output.classes}
+    return {f"CLASS_{number}": name for number, name in output.class_names.items()}
 
 
 def _write_statistics(dataset: Any, raster: Raster, layer: Layer) -> None:  # noqa: ANN401

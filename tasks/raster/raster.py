@@ -6,18 +6,20 @@ import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tasks.errors import PublishError
 from tasks.raster.assembly import cog
 from tasks.raster.block_store import Blocks, BlockWriter, Place
-from tasks.raster.blocks import BlockGrid
+from tasks.raster.blocks import BLOCK, BlockGrid
 from tasks.raster.compression import decompress
 from tasks.raster.layers import Layer, layers_of
 from tasks.raster.painter import Painter
-from tasks.raster.pyramid import build_overviews, level_sizes
+from tasks.raster.pyramid import build_overviews, level_shape, level_sizes
 from tasks.raster.statistics import Statistics
 from tasks.request.raster_output import RasterOutput
 
@@ -44,6 +46,25 @@ class Raster:
     def layers(self) -> tuple[Layer, ...]:
         """Its layers, each a file."""
         return layers_of(self.output)
+
+    def reduced(self, layer: Layer, size: int) -> NDArray[Any]:
+        """(bands, height, width) the smallest overview of a layer with a side of `size` pixels.
+
+        The layer itself, if it is smaller.
+
+        Raises:
+            PublishError: A block cannot be read.
+        """
+        sizes = level_sizes(*self.size)
+        level = max((at for at, each in enumerate(sizes) if max(each) >= size), default=0)
+        width, height = sizes[level]
+        pixels = np.empty((len(layer.bands), height, width), layer.dtype)
+        rows, columns = level_shape(sizes[level])
+        for row, column in product(range(rows), range(columns)):
+            (body,) = self.blocks.read([Place(layer.name, level, row, column)])
+            part = pixels[:, row * BLOCK :, column * BLOCK :][:, :BLOCK, :BLOCK]
+            part[:] = decompress(body, layer)[:, : part.shape[1], : part.shape[2]]
+        return pixels
 
     def cog(self, layer: Layer, template: bytes) -> Iterator[bytes]:
         """The bytes of a layer as a Cloud Optimized GeoTIFF, piece by piece.

@@ -193,6 +193,12 @@ class RasterOutput(MessageObject):
                 f"blend: is {self.blend}, which does not go with {self.values}; give "
                 f"{', '.join(fitting)}"
             )
+        known = {one.name for one in self.classes}
+        if known and self.polygons and (unknown := set(self.polygons.classes) - known):
+            raise ValueError(
+                f"polygons.classes: names {min(unknown)!r}, which is not one of the classes; give "
+                f"{', '.join(sorted(known))}"
+            )
         if self.augmentation is not Augmentation.NONE and self.values is RasterValues.CLASSES:
             raise ValueError("augmentation: numbers of classes have no average; leave it out")
         return self
@@ -211,6 +217,12 @@ class RasterOutput(MessageObject):
     def several(self) -> bool:
         """Whether a pixel may have several classes or none."""
         return self.has_probabilities and self.activation is Activation.SIGMOID
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """The name of each class by its number, also of that of a pixel without a class."""
+        names = {one.value: one.name for one in self.classes}
+        return {0: "no class", **names} if self.several else names
 
     @property
     def question(self) -> dict[str, Any]:

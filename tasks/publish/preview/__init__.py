@@ -1,7 +1,8 @@
-"""A picture of an image with its features, small enough for a screen whatever the image's size.
+"""A picture of an image with its features or raster, small enough for a screen whatever its size.
 
 `preview` draws features that are in memory or read as they are drawn, `preview_of_files` those of
-published files. `FeatureLayer` collects features while they pass on their way to other files.
+published files, or their raster. `FeatureLayer` collects features while they pass on their way to
+other files; `layer_of_raster` is the layer of a raster that is not published yet.
 """
 
 from __future__ import annotations
@@ -15,8 +16,17 @@ import pyarrow.parquet as pq
 from tasks.imagery import Image
 from tasks.publish.preview.layer import COLUMNS, FeatureLayer
 from tasks.publish.preview.picture import Encoding, compose, encode
+from tasks.publish.preview.raster_layer import RasterLayer, layer_of_file, layer_of_raster
 
-__all__ = ["FeatureLayer", "draw", "preview", "preview_of_files"]
+__all__ = [
+    "FeatureLayer",
+    "RasterLayer",
+    "draw",
+    "layer_of_file",
+    "layer_of_raster",
+    "preview",
+    "preview_of_files",
+]
 
 SIZE = 1024
 """Pixels of a picture's longer side, the legend left out."""
@@ -72,18 +82,18 @@ def preview(
 
 def draw(
     image: Image,
-    layer: FeatureLayer,
+    layer: FeatureLayer | RasterLayer,
     ledger: pa.Table | None,
     *,
     encoding: Encoding = "PNG",
     max_bytes: int | None = None,
     read_role: str | None = None,
 ) -> bytes:
-    """Draw an image with features that were collected before.
+    """Draw an image with features that were collected before, or with its raster.
 
     Args:
         image: The image.
-        layer: Its features.
+        layer: Its features or its raster.
         ledger: As for `preview`.
         encoding: PNG or JPEG.
         max_bytes: Size that the encoded picture must not exceed; None for any size. It is made
@@ -100,25 +110,31 @@ def preview_of_files(
     image: Image,
     features: Path | None,
     coverage: Path | None = None,
+    raster: Path | None = None,
     *,
     size: int = SIZE,
     encoding: Encoding = "PNG",
     read_role: str | None = None,
 ) -> bytes:
-    """Draw an image with the features that were published for it.
+    """Draw an image with the raster that was published for it, or else with the features.
 
     Args:
         image: The image.
         features: The published GeoParquet, or None if no features were published.
         coverage: The published ledger, or None for no tiles.
+        raster: The published class map or values; None if the model answers with features.
         size: As for `preview`.
         encoding: PNG or JPEG.
         read_role: As for `preview`.
 
     Raises:
         ImageError: The image cannot be read, or was replaced.
+        PublishError: The raster cannot be read.
     """
     ledger = None if coverage is None else pq.read_table(coverage, columns=_TILE_COLUMNS)
+    if raster is not None:
+        layer = layer_of_file(raster, size)
+        return draw(image, layer, ledger, encoding=encoding, read_role=read_role)
     tables = () if features is None else _published_features(features)
     return preview(image, tables, ledger, size=size, encoding=encoding, read_role=read_role)
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
+from tasks.publish.preview.size import scale, scaled
 from tasks.results.detections import BOX_COLUMNS, boxes
 
 COLUMNS = (*BOX_COLUMNS, "score", "class_name", "geometry")
@@ -58,9 +59,8 @@ class FeatureLayer:
             size: Pixels of the picture's longer side. An image of fewer pixels is enlarged by the
                 greatest whole number that fits.
         """
-        longer = max(image_size)
-        self._scale = size / longer if longer >= size else float(size // longer)
-        self.width, self.height = (max(1, round(side * self._scale)) for side in image_size)
+        self._scale = scale(image_size, size)
+        self.width, self.height = scaled(image_size, size)
         self.classes: Counter[str] = Counter()
         self.dots = np.zeros((self.height, self.width), np.uint8)
         self._numbers: dict[str, int] = {}

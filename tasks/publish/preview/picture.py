@@ -1,4 +1,4 @@
-"""The picture of a preview: the image's pixels, failed tiles, features and a legend."""
+"""The picture of a preview: the image's pixels, failed tiles, features or raster, a legend."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from tasks.imagery import Image
 from tasks.imagery.display import to_rgb
 from tasks.imagery.reading.reduced import read_reduced
 from tasks.publish.preview.layer import FeatureLayer, Outline
+from tasks.publish.preview.raster_layer import Colour, RasterLayer
 from tasks.results.coverage import TileState
 
 Encoding = Literal["PNG", "JPEG"]
-
-Colour = tuple[int, int, int]
 
 CLASS_COLOURS: tuple[Colour, ...] = (  # the most frequent class first
     (255, 221, 0),
@@ -47,6 +46,7 @@ _FONT = 12
 _PAD = 6
 _MIN_WIDTH = 320  # of a picture, so that the legend can be read
 _MAX_NAME = 32  # characters
+_MAX_CLASSES = 24  # of a raster in the legend
 _MIN_HOLE = 5  # pixels of the picture: the least side of a failed tile
 _HATCH = 6  # pixels from one line to the next
 _MAX_RADIUS = 3  # of a dot in pixels
@@ -56,13 +56,16 @@ _JPEG_QUALITIES = (85, 75, 65)
 
 
 def compose(
-    image: Image, layer: FeatureLayer, ledger: pa.Table | None, read_role: str | None = None
+    image: Image,
+    layer: FeatureLayer | RasterLayer,
+    ledger: pa.Table | None,
+    read_role: str | None = None,
 ) -> Picture.Image:
     """Put the layers of a preview together.
 
     Args:
         image: The image.
-        layer: Its features.
+        layer: Its features or its raster.
         ledger: Table with `x`, `y`, `width`, `height` and `state` of tiles, or None.
         read_role: IAM role to read the image with, or None.
 
@@ -71,17 +74,33 @@ def compose(
     """
     size = layer.width, layer.height
     pixels, note = _background(image, size, read_role)
+    if isinstance(layer, RasterLayer):
+        layer.paint_on(pixels)
     failed = None if ledger is None else ledger.filter(pc.equal(ledger["state"], TileState.FAILED))
     if failed:
         _hatch(pixels, _mask(failed, image.size, size))
+    picture, entries = _with_features(pixels, layer)
+    if failed:
+        entries.append((_FAILED, f"{len(failed):,} failed tile{'s' if len(failed) > 1 else ''}"))
+    if note:
+        entries.append((_NODATA, note))
+    return _with_legend(picture, entries)
+
+
+def _with_features(
+    pixels: NDArray[np.uint8], layer: FeatureLayer | RasterLayer
+) -> tuple[Picture.Image, list[tuple[Colour, str]]]:
+    """A picture with the features of a layer, and the legend of the layer."""
+    if isinstance(layer, RasterLayer):
+        shown = [(colour, _short(text)) for colour, text in layer.legend[:_MAX_CLASSES]]
+        if others := len(layer.legend) - len(shown):
+            shown.append((_OTHER, f"{others} more classes"))
+        return Picture.fromarray(pixels), shown or [(_OTHER, "no pixel has an answer")]
     colours = _colours(layer)
     _draw_dots(pixels, layer.dots, colours)
     picture = Picture.fromarray(pixels)
     _draw_outlines(picture, layer.outlines(), colours)
-    entries = _legend(layer, len(failed) if failed else 0)
-    if note:
-        entries.append((_NODATA, note))
-    return _with_legend(picture, entries)
+    return picture, _legend(layer)
 
 
 def encode(picture: Picture.Image, encoding: Encoding, max_bytes: int | None = None) -> bytes:
@@ -174,7 +193,7 @@ def _draw_outlines(
             drawing.line(line.ravel().tolist(), fill=colour, width=width)
 
 
-def _legend(layer: FeatureLayer, failed: int) -> list[tuple[Colour, str]]:
+def _legend(layer: FeatureLayer) -> list[tuple[Colour, str]]:
     """The colour and the text of each entry of the legend."""
     ranked, own = _ranked(layer), len(CLASS_COLOURS)
     entries = [
@@ -186,8 +205,6 @@ def _legend(layer: FeatureLayer, failed: int) -> list[tuple[Colour, str]]:
         entries.append((_OTHER, f"{len(others)} more classes {number:,}"))
     if not ranked:
         entries.append((_OTHER, "no features"))
-    if failed:
-        entries.append((_FAILED, f"{failed:,} failed tile{'s' if failed > 1 else ''}"))
     return entries
 
 
