@@ -18,7 +18,7 @@ from tasks.job import work_image
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
 from tasks.settings import settings
-from tests.onnx_models import SHARED, write_json
+from tests.onnx_models import SHARED
 
 MODEL = SHARED / "models" / "cloudmask_4b_l1c.onnx"
 SCENE = SHARED / "data" / "sentinel2_6band.tif"
@@ -27,35 +27,6 @@ TILE, OVERLAP = 256, 51
 MEAN = (0.27552253, 0.25566444, 0.26980153, 0.33431220)
 DEVIATION = (0.24488002, 0.22757471, 0.25371522, 0.23213787)
 TRUE = np.array([2, 0, 0, 0, 1])  # the model's class for each number of the truth
-DESCRIPTION = {
-    "mlm:name": "clouds",
-    "mlm:tasks": ["semantic-segmentation"],
-    "mlm:input": [
-        {
-            "name": "input",
-            "input": {
-                "shape": [-1, 4, TILE, TILE],
-                "dim_order": ["batch", "bands", "height", "width"],
-                "data_type": "float32",
-            },
-            "value_scaling": [
-                {"type": "z-score", "mean": mean, "stddev": deviation}
-                for mean, deviation in zip(MEAN, DEVIATION, strict=True)
-            ],
-        }
-    ],
-    "mlm:output": [
-        {
-            "classification:classes": [
-                {"value": 0, "name": "clear"},
-                {"value": 1, "name": "cloud"},
-                {"value": 2, "name": "shadow"},
-            ]
-        }
-    ],
-    "swath:raster": {"bands": [1, 2, 3, 4], "pixel_types": ["float32"]},
-}
-
 pytestmark = pytest.mark.skipif(not MODEL.exists(), reason=f"there is no {MODEL}")
 
 
@@ -63,13 +34,20 @@ pytestmark = pytest.mark.skipif(not MODEL.exists(), reason=f"there is no {MODEL}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the description, in which answers are kept: each tile is asked for once."""
     folder = tmp_path_factory.mktemp("clouds")
-    write_json(folder / "clouds.json", DESCRIPTION)
+    (folder / "clouds.json").write_text(documented())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SWATH_LOCAL_ROOTS", json.dumps([str(folder), str(SHARED.resolve())]))
         patch.setenv("SWATH_WORK_URI", str(folder / "work"))
         settings.cache_clear()
         yield folder
     settings.cache_clear()
+
+
+def documented() -> str:
+    """The description in the documentation."""
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    section = page.partition("### Models that answer with pixels\n")[2]
+    return section.partition("```json\n")[2].partition("```")[0]
 
 
 @pytest.fixture(scope="module")
