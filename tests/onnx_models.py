@@ -211,6 +211,7 @@ def pixelwise(
     stride: int = 1,
     crop: int = 0,
     last: bool = False,
+    softmax: bool = False,
     argmax: bool = False,
     keepdims: bool = True,
     further: bool = False,
@@ -225,6 +226,7 @@ def pixelwise(
         stride: Pixels of the input for each of the output, along an axis.
         crop: Pixels that are missing at each border of the output.
         last: Whether the output's bands come last.
+        softmax: Whether it answers with probabilities.
         argmax: Whether it answers with the number of the greatest band, int64, in place of all.
         keepdims: Whether a single band has a dimension of its own.
         further: Whether it has another output before the map, `features`.
@@ -233,6 +235,9 @@ def pixelwise(
     kernel = np.pad(kernel, [(0, 0), (0, 0), (crop, crop), (crop, crop)])
     nodes = [helper.make_node("Conv", ["images", "kernel"], ["sums"], strides=[stride, stride])]
     found, kind = "sums", dtype
+    if softmax:
+        nodes.append(helper.make_node("Softmax", [found], ["odds"], axis=1))
+        found = "odds"
     if argmax:
         nodes.append(helper.make_node("ArgMax", [found], ["numbers"], axis=1, keepdims=keepdims))
         found, kind = "numbers", "int64"

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from tasks.errors import RequestError
 from tasks.inference.builtin import RASTER_OUTPUTS
 from tasks.inference.description import Description
-from tasks.request import EndpointType, Request
+from tasks.raster.tile_maps import band_count
+from tasks.request import EndpointType, RasterOutput, Request
 from tasks.request.message import describe_errors
 from tasks.settings import settings
 
@@ -35,10 +36,12 @@ def resolve_raster_output(request: Request) -> Request:
     whole = request.model_dump(mode="json", exclude_unset=True)
     own = {} if given is None else given.model_dump(mode="json", exclude_unset=True)
     try:
-        return Request.model_validate(whole | {"rasterOutput": {**described, **own}})
+        resolved = Request.model_validate(whole | {"rasterOutput": {**described, **own}})
     except ValidationError as error:
         name = request.image_processor.name
         raise RequestError(f"{describe_errors(error)} (see the description of {name})") from None
+    _check_bands(resolved, RasterOutput.model_validate(described))
+    return resolved
 
 
 _MISSING = (
@@ -52,6 +55,18 @@ def _unwanted(request: Request) -> str:
         f"rasterOutput: the description of {request.image_processor.name} says that it finds "
         "objects; leave it out, or describe the raster in swath:raster."
     )
+
+
+def _check_bands(request: Request, described: RasterOutput) -> None:
+    """Check that a request takes the model to have the bands that its description says."""
+    bands = band_count(described)
+    given = bands if request.raster_output is None else band_count(request.raster_output)
+    if given != bands:
+        raise RequestError(
+            f"rasterOutput: is for bands of the number {given}, and by its description "
+            f"{request.image_processor.name} answers with {bands} ({described.values}); leave out "
+            "values, classes and bands, or correct the description."
+        )
 
 
 def _described(description: Description) -> dict[str, Any] | None:

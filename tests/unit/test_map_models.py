@@ -74,7 +74,9 @@ def answered(model: Path, description: Mapping[str, Any], *tiles: NDArray[Any]) 
     write_json(model.with_suffix(".json"), description)
     scene = open_image(str(saved(model.parent, tiles[0])), roots=[model.parent])
     height, width = tiles[0].shape[1:]
-    endpoint = open_onnx(request(model, Path(scene.url), width), scene, [model.parent], 60)
+    endpoint = open_onnx(
+        request(model, Path(scene.url), max(width, height)), scene, [model.parent], 60
+    )
     placed = [TilePixels(Tile(0, Window(0, 0, width, height)), tile, None) for tile in tiles]
     found = model_answers.pixels(endpoint.ask([endpoint.prepare(tile) for tile in placed]))
     endpoint.close()
@@ -228,6 +230,29 @@ class TestOutputs:
         found = answered(model, document, pixels(50, 70))
         np.testing.assert_allclose(found[0], np.tensordot(HEIGHT[0], pixels(50, 70), 1), atol=1e-4)
 
+    @pytest.mark.parametrize(
+        ("size", "words", "letterbox"),
+        [
+            ((128, 128), {"resize_type": "interpolation-nearest"}, None),
+            ((64, 128), {"resize_type": "interpolation-nearest"}, "centre"),
+            ((128, 64), {"resize_type": "interpolation-nearest"}, "corner"),
+            ((40, 50), {"resize_type": "pad"}, "centre"),
+        ],
+        ids=str,
+    )
+    def test_a_resized_tile_has_pixels_of_its_own(
+        self,
+        tmp_path: Path,
+        size: tuple[int, int],
+        words: dict[str, Any],
+        letterbox: str | None,
+    ) -> None:
+        model = pixelwise(tmp_path / "m.onnx", RGB, argmax=True)
+        raster = {"values": "classes"} | ({"letterbox": letterbox} if letterbox else {})
+        bands = np.kron(pixels(size[0] // 2, size[1] // 2), np.ones((1, 2, 2), np.uint8))
+        found = answered(model, describe_map(raster, classes="rgb", **words), bands)
+        np.testing.assert_array_equal(found[0], bands.argmax(axis=0))
+
     def test_the_map_is_found_among_several_outputs(self, tmp_path: Path) -> None:
         model = pixelwise(tmp_path / "m.onnx", BRIGHT, further=True)
         document = describe_map(None)
@@ -243,6 +268,7 @@ class TestOutputs:
         [
             ({}, {}, {"classes": "abc"}, r"must have 3 bands.*list a class for each band"),
             ({}, {"values": "classes"}, {}, "must have 1 band, .*give logits or probabilities"),
+            ({"softmax": True}, {}, {}, "adds up to 1 at each pixel.*values probabilities"),
             ({"argmax": True}, {}, {}, "give values classes if it holds their numbers"),
             ({}, {}, {"task": "regression"}, "give the name of each band in swath:raster.names"),
         ],
@@ -259,6 +285,18 @@ class TestOutputs:
         model = pixelwise(tmp_path / "m.onnx", BRIGHT, **options)
         with pytest.raises(RequestError, match=reason):
             answered(model, describe_map(raster, **words), pixels())
+
+    def test_probabilities_are_taken_as_they_are(self, tmp_path: Path) -> None:
+        model = pixelwise(tmp_path / "m.onnx", BRIGHT, softmax=True)
+        found = answered(model, describe_map({"values": "probabilities"}), pixels() // 64)
+        np.testing.assert_allclose(found[1], 1 / (1 + np.exp(-2.0 * (pixels()[0] // 64))), 1e-5)
+
+    def test_a_request_does_not_contradict_the_description(self, tmp_path: Path) -> None:
+        write_json(tmp_path / "m.json", describe_map(None))
+        model = pixelwise(tmp_path / "m.onnx", BRIGHT)
+        asked = request(model, tmp_path / "scene.tif", rasterOutput={"values": "classes"})
+        with pytest.raises(RequestError, match=r"rasterOutput: is for .* 1, .* with 2 \(logits"):
+            resolve_raster_output(asked)
 
     def test_a_model_that_cuts_borders_off_is_refused(self, tmp_path: Path) -> None:
         model = pixelwise(tmp_path / "m.onnx", BRIGHT, shape=("n", 3, "h", "w"), crop=4)

@@ -16,6 +16,7 @@ from tasks.request.raster_output import Activation, RasterValues
 
 RASTER = "swath:raster"
 _PIXELS = "pixels"
+_ROUNDING = 2e-3  # of probabilities in half precision
 
 
 class RasterHead(Head):
@@ -109,6 +110,28 @@ class RasterHead(Head):
                 )
             tensor = tensor.transpose(0, 3, 1, 2)
         return tensor[:tiles]
+
+    def check_values(self, bands: NDArray[Any]) -> None:
+        """Check that the numbers of a tile may be what `values` says, as far as they tell.
+
+        Args:
+            bands: (bands, height, width) of the tile.
+
+        Raises:
+            AnswerError: Logits are probabilities already, or probabilities are none.
+        """
+        low, high = float(bands.min()), float(bands.max())
+        if self.values is RasterValues.PROBABILITIES and (low < -_ROUNDING or high > 1 + _ROUNDING):
+            raise AnswerError(
+                f"The output has values from {low:g} to {high:g}, which are no probabilities; give "
+                f"{RASTER}.values logits."
+            )
+        softmax = self.values is RasterValues.LOGITS and self.activation is Activation.SOFTMAX
+        if softmax and low >= 0 and np.allclose(bands.sum(axis=0), 1, rtol=0, atol=_ROUNDING):
+            raise AnswerError(
+                "The output adds up to 1 at each pixel: the model ends with a softmax, and a "
+                f"second one would distort its probabilities; give {RASTER}.values probabilities."
+            )
 
     def band_count(self, classes: int) -> int:
         """The number of bands in the output."""

@@ -20,6 +20,7 @@ from tasks.inference.description.load import (
 )
 from tasks.inference.description.signature import ModelSignature
 from tasks.inference.description.threshold import lower_threshold, score_threshold
+from tasks.inference.endpoint import Pixels
 from tasks.inference.onnx.endpoint import OnnxEndpoint
 from tasks.inference.onnx.session import MAX_MODEL_BYTES, Session, open_session
 
@@ -61,7 +62,9 @@ def open_onnx(
     try:
         sample = description.prepare_blank(image, request.tile_size)
         check_fit(description, sample, name, session.inputs, session.outputs)
-        endpoint.ask([sample])
+        (answer,) = endpoint.ask([sample])
+        if isinstance(answer, Pixels) and (head := description.properties.raster) is not None:
+            head.check_values(answer.bands)
     except (AnswerError, EndpointError) as error:
         endpoint.close()
         raise RequestError(
