@@ -327,6 +327,15 @@ class TestCommand:
             run(model)
         assert not model.with_suffix(".json").exists()
 
+    def test_an_export_for_classes_of_pixels_is_drafted(self, tmp_path: Path) -> None:
+        output = {"output0": np.zeros((1, 2, 64, 64), np.float32)}
+        metadata = of_ultralytics(task="semantic")
+        model = answering(tmp_path / "best.onnx", output, metadata=metadata)
+        assert "a class for each pixel" in run(model)
+        document = complete(json.loads(model.with_suffix(".json").read_text()))
+        classes = description_of("best.json", document).properties.classes
+        assert [one.name for one in classes] == ["ship", "barge"]
+
     def test_control_characters_of_a_file_do_not_reach_the_terminal(self, tmp_path: Path) -> None:
         output = {"output0": np.zeros((1, 6, 84), np.float32)}
         metadata = of_ultralytics(description="\x1b[2J" + "x" * 5000) | {"\x1b]0;a\x07": "b"}

@@ -382,7 +382,6 @@ class TestRefusals:
             ("obb", "oriented boxes"),
             ("pose", "keypoints"),
             ("classify", "a class for the whole image"),
-            ("semantic", "a class for each pixel"),
             ("depth", "'depth'"),
         ],
     )

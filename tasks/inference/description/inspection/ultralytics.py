@@ -26,11 +26,11 @@ from tasks.inference.description.inspection.literals import (
 from tasks.inference.description.signature import ModelSignature, TensorSpec
 
 _MARKS = {"names", "stride"}
-_DETECT = "detect"
+_DETECT, _SEMANTIC = "detect", "semantic"
 _NMS_IOU = 0.7  # of Ultralytics' own predictions; that of YOLOv5 is the default of `yolox`, 0.45
 _OTHER_TASKS = {
     "segment": "masks of objects",
-    "semantic": "a class for each pixel",
+    _SEMANTIC: "a class for each pixel",
     "obb": "oriented boxes",
     "pose": "keypoints",
     "classify": "a class for the whole image",
@@ -153,6 +153,10 @@ def _check_task(model: ModelSignature, export: _Export) -> None:
         task = "segment"  # of YOLOv5: the second output is the prototypes of masks
     if task in {None, _DETECT}:
         return
+    if task == _SEMANTIC:
+        raise refusal(
+            model, "task", f"is {task!r}, {_OTHER_TASKS[task]}, which they do not describe whole"
+        )
     answers = f", which answers with {_OTHER_TASKS[task]}" if task in _OTHER_TASKS else ""
     raise UnsupportedTaskError(
         f"{model.name}: is a model for the task {str(task)[:40]!r}{answers}, and of Ultralytics' "
