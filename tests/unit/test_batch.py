@@ -19,7 +19,14 @@ from tasks.errors import (
 from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels, UnreadTile
 from tasks.inference import BuiltinEndpoint, Endpoint
-from tasks.inference.batch import MAX_BATCHES, MAX_CALLS, MAX_PIXEL_BYTES, batch_size, max_calls
+from tasks.inference.batch import (
+    MAX_BATCHES,
+    MAX_CALLS,
+    MAX_PIXEL_BYTES,
+    MAX_RASTER_BYTES,
+    batch_size,
+    max_calls,
+)
 from tasks.results import coverage, detections
 from tests.infer_tiles import infer_tiles
 
@@ -106,6 +113,13 @@ def test_calls_fit_in_memory(call_bytes: int) -> None:
     most = max_calls(call_bytes)
     assert 2 <= most <= MAX_CALLS
     assert most == 2 or most * call_bytes <= MAX_PIXEL_BYTES
+
+
+@given(st.integers(1, 2**26), st.integers(1, 2**28))
+def test_calls_fit_in_memory_with_answers_in_pixels(call_bytes: int, answer_bytes: int) -> None:
+    most = max_calls(call_bytes, answer_bytes)
+    assert 2 <= most <= max_calls(call_bytes)
+    assert most == 2 or most * answer_bytes <= MAX_RASTER_BYTES
 
 
 @settings(deadline=None)

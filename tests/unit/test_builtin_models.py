@@ -280,3 +280,21 @@ def test_bright_targets_finds_the_boat_at_the_pontoon_head_of_a_real_photograph(
     pixels = decode_tile((DATA / "boats.jpg").read_bytes())
     found = boxes(builtin.create_model("bright-targets")(pixels))
     assert score(found, np.array([[1241.0, 758.0, 1346.0, 807.0]])).matched == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "white"), [("uint8", 255), ("uint16", 10_000), ("float32", 1.0), ("float64", 1.0)]
+)
+def test_brightness_classes_tells_dark_medium_and_bright(dtype: str, white: float) -> None:
+    pixels = np.zeros((2, 30, 90), dtype)
+    for column, level in enumerate((0.1, 0.45, 0.9)):
+        pixels[:, :, 30 * column : 30 * (column + 1)] = level * white
+    found = builtin.create_model("brightness-classes")(pixels)
+    assert found.shape == (3, 30, 90)
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-6)
+    np.testing.assert_array_equal(found.argmax(axis=0)[15, 15::30], [0, 1, 2])
+
+
+def test_brightness_classes_of_numbers_that_are_not_finite_is_finite() -> None:
+    pixels = np.array([[[np.nan, np.inf], [-np.inf, 0.5]]], np.float32)
+    assert np.isfinite(builtin.create_model("brightness-classes")(pixels)).all()
