@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from tasks.planning.plan import Plan
 from tasks.raster import layers_of
 from tasks.raster.layers import Layer, stored_layers
-from tasks.raster.pyramid import level_sizes
+from tasks.raster.levels import level_sizes
 from tasks.raster.tile_maps import band_count, map_dtype
 from tasks.request import RasterOutput
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tasks.errors import PublishError
+from tasks.raster.levels import level_shape, level_sizes
+from tasks.raster.threads import in_order
 from tasks.storage import objects
 from tasks.storage.checksum import with_checksum, without_checksum
 
 _OBJECT_BYTES = 16 << 20
-_LONGEST_READ = 8 << 20  # bytes of blocks that lie side by side and are read at once
+_LONGEST_READ = 2 << 20  # bytes of blocks that lie side by side and are read at once
+_READS, _AHEAD = 8, 16 << 20  # requests at the same time, and bytes that are read ahead
 _INDEX = pa.schema(
     [
         pa.field("layer", pa.string(), nullable=False),
@@ -22,6 +28,8 @@ _INDEX = pa.schema(
         *(pa.field(name, pa.int64(), nullable=False) for name in ("object", "offset", "length")),
     ]
 )
+_STORED = np.dtype([("object", np.int32), ("offset", np.int64), ("length", np.int32)])
+"""Where a block is stored: the number of an object from 1 (0 for none), and its bytes there."""
 
 
 class Place(NamedTuple):
@@ -33,51 +41,35 @@ class Place(NamedTuple):
     column: int
 
 
-class _Stored(NamedTuple):
-    uri: str
-    offset: int
-    length: int
+class Stored(NamedTuple):
+    """Where a block is stored: in an object of a writer, by its number."""
 
-
-class _Part(NamedTuple):
+    place: Place
     object: int
     offset: int
     length: int
 
 
-class BlockWriter:
-    """Stores blocks as they come; a context manager that completes them with an index."""
+@dataclass
+class _Buffer:
+    """Blocks of a layer that are not stored yet."""
 
-    def __init__(self, prefix: str, stored: Blocks | None = None) -> None:
+    body: bytearray = field(default_factory=bytearray)
+    blocks: list[tuple[Place, int, int]] = field(default_factory=list)
+
+
+class BlockWriter:
+    """Stores blocks as they come; an object has blocks of one layer."""
+
+    def __init__(self, prefix: str, announce: Callable[[Stored], None]) -> None:
         """Store nothing yet.
 
         Args:
             prefix: First part of the objects' URIs, which no other attempt has.
-            stored: Is told of the blocks once they are stored and can be read.
+            announce: Is told of each block when it is stored and can be read.
         """
-        self._prefix, self._buffer, self._number = prefix, bytearray(), 0
-        self._index: dict[Place, _Part] = {}
-        self._stored = Blocks() if stored is None else stored
-
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Store the rest and the index, unless there was an error."""
-        if error is None:
-            self.flush()
-            rows = [{**place._asdict(), **found._asdict()} for place, found in self._index.items()]
-            table = pa.Table.from_pylist(rows, schema=_INDEX)
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, _INDEX) as writer:
-                writer.write_table(table)
-            objects.put(index_of(self._prefix), with_checksum(memoryview(sink.getvalue())))
+        self._prefix, self._announce, self._number = prefix, announce, 0
+        self._buffers: dict[str, _Buffer] = {}
 
     def add(self, place: Place, body: bytes) -> None:
         """Take a block.
@@ -85,10 +77,11 @@ class BlockWriter:
         Raises:
             PublishError: It cannot be stored.
         """
-        self._index[place] = _Part(self._number, len(self._buffer), len(body))
-        self._buffer += body
-        if len(self._buffer) >= _OBJECT_BYTES:
-            self.flush()
+        buffer = self._buffers.setdefault(place.layer, _Buffer())
+        buffer.blocks.append((place, len(buffer.body), len(body)))
+        buffer.body += body
+        if len(buffer.body) >= _OBJECT_BYTES:
+            self._store(self._buffers.pop(place.layer))
 
     def flush(self) -> None:
         """Store all that has come so far, so that it can be read.
@@ -96,14 +89,37 @@ class BlockWriter:
         Raises:
             PublishError: It cannot be stored.
         """
-        if not self._buffer:
-            return
-        uri = _object(self._prefix, self._number)
-        objects.put(uri, bytes(self._buffer))
-        for place, (number, offset, length) in self._index.items():
-            if number == self._number:
-                self._stored.add(place, uri, offset, length)
-        self._buffer, self._number = bytearray(), self._number + 1
+        while self._buffers:
+            self._store(self._buffers.popitem()[1])
+
+    def _store(self, buffer: _Buffer) -> None:
+        objects.put(_object(self._prefix, self._number), bytes(buffer.body))
+        for place, offset, length in buffer.blocks:
+            self._announce(Stored(place, self._number, offset, length))
+        self._number += 1
+
+
+@contextmanager
+def indexed_blocks(prefix: str) -> Iterator[BlockWriter]:
+    """Store blocks, and at the end an index of them that `Blocks.add_all` reads.
+
+    Args:
+        prefix: First part of the objects' URIs, which no other attempt has.
+
+    Raises:
+        PublishError: They cannot be stored.
+    """
+    stored: list[Stored] = []
+    writer = BlockWriter(prefix, stored.append)
+    yield writer
+    writer.flush()
+    rows = [(*block.place, *block[1:]) for block in stored]
+    columns = list(zip(*rows, strict=True)) or [()] * len(_INDEX)
+    table = pa.table(columns, schema=_INDEX)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, _INDEX) as stream:
+        stream.write_table(table)
+    objects.put(_index(prefix), with_checksum(memoryview(sink.getvalue())))
 
 
 @dataclass(frozen=True)
@@ -114,73 +130,123 @@ class _Run:
     offset: int
     lengths: Sequence[int]
 
+    def read(self) -> list[bytes]:
+        """The bytes of each block."""
+        body = objects.get_range(self.uri, self.offset, sum(self.lengths))
+        ends = list(accumulate(self.lengths))
+        return [body[end - length : end] for end, length in zip(ends, self.lengths, strict=True)]
+
 
 class Blocks:
     """Where the blocks of a raster are stored, in objects of any number of writers."""
 
-    def __init__(self) -> None:
-        """Start without a block."""
-        self._stored: dict[Place, _Stored] = {}
+    def __init__(self, width: int, height: int) -> None:
+        """Start without a block.
 
-    def __contains__(self, place: Place) -> bool:
-        """Whether a block is stored."""
-        return place in self._stored
+        Args:
+            width: Pixels of the raster.
+            height: Pixels of the raster.
+        """
+        self._shapes = [level_shape(size) for size in level_sizes(width, height)]
+        self._uris: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._stored: dict[tuple[str, int], NDArray[Any]] = {}
 
-    def add(self, place: Place, uri: str, offset: int, length: int) -> None:
-        """Take note of a block."""
-        self._stored[place] = _Stored(uri, offset, length)
+    def writer(self, prefix: str) -> BlockWriter:
+        """A writer whose blocks belong to these as soon as they are stored.
+
+        Args:
+            prefix: First part of the objects' URIs, which no other attempt has.
+        """
+
+        def announce(block: Stored) -> None:
+            uri = _object(prefix, block.object)
+            stored = self._level(block.place.layer, block.place.level)
+            stored[block.place.row, block.place.column] = (
+                self._number(uri), block.offset, block.length,
+            )  # fmt: skip
+
+        return BlockWriter(prefix, announce)
 
     def add_all(self, prefix: str) -> None:
-        """Take note of all blocks of a writer.
+        """Take note of all blocks of `indexed_blocks`.
 
         Raises:
-            PublishError: Its index cannot be read.
+            PublishError: Their index cannot be read.
         """
-        uri = index_of(prefix)
+        uri = _index(prefix)
         try:
             index = without_checksum(objects.get(uri))
         except ValueError as error:
             raise PublishError(
                 f"Cannot read {uri}, the index of stored blocks: {error}. Send the request again."
             ) from error
-        for row in pa.ipc.open_stream(pa.BufferReader(index)).read_all().to_pylist():
-            place = Place(row["layer"], row["level"], row["row"], row["column"])
-            self.add(place, _object(prefix, row["object"]), row["offset"], row["length"])
+        table = pa.ipc.open_stream(pa.BufferReader(index)).read_all()
+        layers = np.array(table["layer"].to_pylist(), dtype=object)
+        columns = {name: table[name].to_numpy() for name in table.column_names[1:]}
+        numbers = [
+            self._number(_object(prefix, each))
+            for each in range(int(columns["object"].max(initial=-1)) + 1)
+        ]
+        for layer in dict.fromkeys(layers):
+            for level in np.unique(columns["level"][layers == layer]):
+                mine = (layers == layer) & (columns["level"] == level)
+                place = columns["row"][mine], columns["column"][mine]
+                stored = self._level(layer, int(level))
+                stored["object"][place] = np.array(numbers)[columns["object"][mine]]
+                stored["offset"][place] = columns["offset"][mine]
+                stored["length"][place] = columns["length"][mine]
 
-    def length(self, place: Place) -> int:
-        """Bytes of a block."""
-        return self._stored[place].length
+    def missing(self, layer: str) -> NDArray[np.int64]:
+        """(n, 2) row and column of each block of the raster itself that is not stored."""
+        return np.argwhere(self._level(layer, 0)["object"] == 0)
 
-    def read(self, places: Sequence[Place]) -> Iterator[bytes]:
-        """The bytes of blocks, in the order given; those that lie side by side are read at once.
+    def lengths(self, layer: str, level: int) -> NDArray[np.int32]:
+        """(rows, columns) bytes of each block of a level."""
+        lengths: NDArray[np.int32] = self._level(layer, level)["length"]
+        return lengths
+
+    def read(self, places: Iterable[Place]) -> Iterator[bytes]:
+        """The bytes of blocks, in the order given, read ahead.
+
+        Those that lie side by side are read at once.
 
         Raises:
             PublishError: A block cannot be read.
         """
-        for run in self._runs(places):
-            body = objects.get_range(run.uri, run.offset, sum(run.lengths))
-            start = 0
-            for length in run.lengths:
-                yield body[start : start + length]
-                start += length
+        runs = self._runs(places)
+        weight: Callable[[_Run], int] = lambda run: sum(run.lengths)
+        for bodies in in_order(_Run.read, runs, threads=_READS, weight=weight, most=_AHEAD):
+            yield from bodies
 
-    def _runs(self, places: Sequence[Place]) -> Iterator[_Run]:
-        at = 0
-        while at < len(places):
-            uri, offset, length = self._stored[places[at]]
-            lengths, end = [length], offset + length
-            at += 1
-            while at < len(places) and end - offset < _LONGEST_READ:
-                following = self._stored[places[at]]
-                if (following.uri, following.offset) != (uri, end):
-                    break
-                lengths.append(following.length)
-                end, at = end + following.length, at + 1
-            yield _Run(uri, offset, lengths)
+    def _runs(self, places: Iterable[Place]) -> Iterator[_Run]:
+        number, first, end = 0, 0, 0
+        lengths: list[int] = []
+        for layer, level, row, column in places:
+            its_object, offset, length = self._level(layer, level)[row, column].item()
+            if lengths and ((its_object, offset) != (number, end) or end - first >= _LONGEST_READ):
+                yield _Run(self._uris[number - 1], first, lengths)
+                lengths = []
+            if not lengths:
+                number, first = its_object, offset
+            lengths.append(length)
+            end = offset + length
+        if lengths:
+            yield _Run(self._uris[number - 1], first, lengths)
+
+    def _level(self, layer: str, level: int) -> NDArray[Any]:
+        if (layer, level) not in self._stored:
+            self._stored[layer, level] = np.zeros(self._shapes[level], _STORED)
+        return self._stored[layer, level]
+
+    def _number(self, uri: str) -> int:
+        if uri not in self._numbers:
+            self._uris.append(uri)
+            self._numbers[uri] = len(self._uris)
+        return self._numbers[uri]
 
 
-def index_of(prefix: str) -> str:
-    """The URI of a writer's index."""
+def _index(prefix: str) -> str:
     return f"{prefix}.blocks.arrow"
 
 

@@ -2,82 +2,193 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.raster.block_store import BlockWriter, Place
+from tasks.raster.block_store import Blocks, BlockWriter, Place
 from tasks.raster.blocks import BLOCK
-from tasks.raster.compression import compress
+from tasks.raster.compression import compress, decompress
 from tasks.raster.layers import Layer
+from tasks.raster.levels import level_shape, level_sizes
 from tasks.raster.statistics import Statistics
+from tasks.raster.threads import in_order, threads_for
 
-_HALF = BLOCK // 2
+_DEPTH = 2  # overviews of a subtree
 
 Pixels = NDArray[Any]
 
-
-def level_sizes(width: int, height: int) -> list[tuple[int, int]]:
-    """Width and height of the raster and its overviews, the last of which is one block."""
-    sizes = [(width, height)]
-    while max(sizes[-1]) > BLOCK:
-        width, height = sizes[-1]
-        sizes.append((-(-width // 2), -(-height // 2)))
-    return sizes
+ReadBlocks = Callable[[Sequence[Place]], Iterable[Pixels]]
+"""Reads (bands, BLOCK, BLOCK) pixels of blocks; those beyond the raster have any value."""
 
 
-def level_shape(size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of blocks of a level with a width and height."""
-    return -(-size[1] // BLOCK), -(-size[0] // BLOCK)
+def blocks_of(layer: Layer, blocks: Blocks) -> ReadBlocks:
+    """Reads the stored blocks of a layer."""
+    return lambda places: (decompress(body, layer) for body in blocks.read(places))
+
+
+@dataclass(frozen=True)
+class _Subtree:
+    """The blocks of overviews that are made of a few blocks of the raster, up to one of them.
+
+    Attributes:
+        half: That one as a part of the next level.
+        made: The blocks of overviews, with their bytes.
+        statistics: The statistics of the blocks of the raster.
+    """
+
+    half: Pixels
+    made: Sequence[tuple[Place, bytes]]
+    statistics: Statistics
 
 
 def build_overviews(
-    layer: Layer,
-    sizes: list[tuple[int, int]],
-    read_block: Callable[[int, int], Pixels],
-    writer: BlockWriter,
+    layer: Layer, width: int, height: int, read: ReadBlocks, writer: BlockWriter
 ) -> Statistics:
     """Make and store the blocks of all overviews, from the blocks of the raster.
 
-    Four blocks at a time become one of the next level, from corner to corner along a Z, so that
-    only a few blocks of each level are in memory.
+    Threads make subtrees of `_DEPTH` levels, from corner to corner along a Z, so that only a few
+    blocks of each level above are in memory.
 
     Args:
         layer: The layer.
-        sizes: Of `level_sizes`.
-        read_block: Reads (bands, BLOCK, BLOCK) pixels of the raster by row and column of blocks; at
-            the borders of the raster, those beyond it have any value.
+        width: Pixels of the raster.
+        height: Pixels of the raster.
+        read: Reads the blocks of the raster, in threads.
         writer: Stores the blocks.
 
     Returns:
         The statistics of the raster.
+
+    Raises:
+        PublishError: A block cannot be read or stored.
     """
+    sizes = level_sizes(width, height)
+    top = len(sizes) - 1
+    depth = min(_DEPTH, top)
+    threads = threads_for(4**depth * BLOCK * BLOCK * layer.pixel_bytes)
     statistics = Statistics(layer)
 
-    def block(level: int, row: int, column: int) -> Pixels:
-        """(bands, height, width) the pixels of a block inside its level, made and stored."""
-        width, height = sizes[level]
-        rows, columns = min(BLOCK, height - row * BLOCK), min(BLOCK, width - column * BLOCK)
-        if level == 0:
-            pixels = read_block(row, column)[:, :rows, :columns]
-            statistics.add(pixels)
-            return pixels
-        pixels = np.empty((len(layer.bands), rows, columns), layer.dtype)
-        below = level_shape(sizes[level - 1])
-        for down in range(2):
-            for across in range(2):
-                child = 2 * row + down, 2 * column + across
-                if child[0] < below[0] and child[1] < below[1]:
-                    half = halved(block(level - 1, *child), layer)
-                    top, left = down * _HALF, across * _HALF
-                    pixels[:, top : top + half.shape[1], left : left + half.shape[2]] = half
+    def half(level: int, row: int, column: int) -> Pixels:
+        """A block as a part of the next level, made and stored."""
+        if level == depth:
+            subtree = next(subtrees)
+            for place, body in subtree.made:
+                writer.add(place, body)
+            statistics.merge(subtree.statistics)
+            return subtree.half
+        pixels = _joined(sizes, level, row, column, half)
         writer.add(Place(layer.name, level, row, column), compress(pixels, layer))
-        return pixels
+        return halved(pixels, layer)
 
-    block(len(sizes) - 1, 0, 0)
+    with closing(
+        in_order(
+            partial(_subtree, layer, sizes, depth, read),
+            _along_z(sizes, depth, (top, 0, 0)),
+            threads=threads,
+            weight=lambda _: 1,
+            most=threads + 1,
+        )
+    ) as subtrees:
+        half(top, 0, 0)
     return statistics
+
+
+def _subtree(
+    layer: Layer,
+    sizes: Sequence[tuple[int, int]],
+    depth: int,
+    read: ReadBlocks,
+    root: tuple[int, int],
+) -> _Subtree:
+    """Make the subtree below a block, given by row and column, of the level `depth`."""
+    made: list[tuple[Place, bytes]] = []
+    statistics = Statistics(layer)
+    width, height = sizes[0]
+    places = _below(layer, sizes, depth, root, 0)
+    halves: dict[tuple[int, int], Pixels] = {}
+    for place, block in zip(places, read(places), strict=True):
+        rows, columns = height - place.row * BLOCK, width - place.column * BLOCK
+        pixels = block[:, :rows, :columns]
+        statistics.add(pixels)
+        halves[place.row, place.column] = halved(pixels, layer)
+    for level in range(1, depth + 1):
+        below, halves = halves, {}
+        for place in _below(layer, sizes, depth, root, level):
+            half = partial(_half, below)
+            pixels = _joined(sizes, level, place.row, place.column, half)
+            made.append((place, compress(pixels, layer)))
+            halves[place.row, place.column] = halved(pixels, layer)
+    return _Subtree(halves[root], made, statistics)
+
+
+def _half(halves: Mapping[tuple[int, int], Pixels], _level: int, row: int, column: int) -> Pixels:
+    return halves[row, column]
+
+
+def _below(
+    layer: Layer,
+    sizes: Sequence[tuple[int, int]],
+    depth: int,
+    root: tuple[int, int],
+    level: int,
+) -> list[Place]:
+    """The blocks of a level, row by row, that a block of the level `depth` is made of."""
+    scale = 2 ** (depth - level)
+    shape = level_shape(sizes[level])
+    rows, columns = (
+        range(at * scale, min((at + 1) * scale, count))
+        for at, count in zip(root, shape, strict=True)
+    )
+    return [Place(layer.name, level, row, column) for row in rows for column in columns]
+
+
+def _along_z(
+    sizes: Sequence[tuple[int, int]], depth: int, block: tuple[int, int, int]
+) -> Iterator[tuple[int, int]]:
+    """Row and column of the blocks of the level `depth` that a block is made of."""
+    level, row, column = block
+    if level == depth:
+        yield row, column
+        return
+    for child in _children(sizes, level, row, column):
+        yield from _along_z(sizes, depth, (level - 1, *child))
+
+
+def _children(
+    sizes: Sequence[tuple[int, int]], level: int, row: int, column: int
+) -> list[tuple[int, int]]:
+    """Row and column of the blocks, at most four, of the level before that a block is made of."""
+    rows, columns = level_shape(sizes[level - 1])
+    four = [(2 * row + down, 2 * column + across) for down in range(2) for across in range(2)]
+    return [child for child in four if child[0] < rows and child[1] < columns]
+
+
+def _joined(
+    sizes: Sequence[tuple[int, int]],
+    level: int,
+    row: int,
+    column: int,
+    half: Callable[[int, int, int], Pixels],
+) -> Pixels:
+    """(bands, height, width) the pixels of a block inside its level, of halves of those below.
+
+    Args:
+        sizes: Of `level_sizes`.
+        level: Level of the block, at least 1.
+        row: Row of the block.
+        column: Column of the block.
+        half: Gives the half of a block by its level, row and column.
+    """
+    by_row: dict[int, list[Pixels]] = {}
+    for child in _children(sizes, level, row, column):
+        by_row.setdefault(child[0], []).append(half(level - 1, *child))
+    return np.concatenate([np.concatenate(each, axis=2) for each in by_row.values()], axis=1)
 
 
 def halved(pixels: Pixels, layer: Layer) -> Pixels:

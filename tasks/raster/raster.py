@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,17 @@ from numpy.typing import NDArray
 from tasks.errors import PublishError
 from tasks.raster.assembly import cog
 from tasks.raster.block_store import Blocks, BlockWriter, Place
-from tasks.raster.blocks import BLOCK, BlockGrid
-from tasks.raster.compression import decompress
-from tasks.raster.layers import Layer, layers_of
+from tasks.raster.blocks import BLOCK
+from tasks.raster.layers import MAP, Layer, layers_of
+from tasks.raster.levels import level_shape, level_sizes
 from tasks.raster.painter import Painter
-from tasks.raster.pyramid import build_overviews, level_shape, level_sizes
+from tasks.raster.pyramid import ReadBlocks, blocks_of, build_overviews
 from tasks.raster.statistics import Statistics
 from tasks.request.raster_output import RasterOutput
 
 logger = logging.getLogger(__name__)
+
+_DAMAGED = PublishError, ValueError, zlib.error
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,13 @@ class Raster:
         width, height = sizes[level]
         pixels = np.empty((len(layer.bands), height, width), layer.dtype)
         rows, columns = level_shape(sizes[level])
-        for row, column in product(range(rows), range(columns)):
-            (body,) = self.blocks.read([Place(layer.name, level, row, column)])
-            part = pixels[:, row * BLOCK :, column * BLOCK :][:, :BLOCK, :BLOCK]
-            part[:] = decompress(body, layer)[:, : part.shape[1], : part.shape[2]]
+        places = [
+            Place(layer.name, level, row, column)
+            for row, column in product(range(rows), range(columns))
+        ]
+        for place, block in zip(places, blocks_of(layer, self.blocks)(places), strict=True):
+            part = pixels[:, place.row * BLOCK :, place.column * BLOCK :][:, :BLOCK, :BLOCK]
+            part[:] = block[:, : part.shape[1], : part.shape[2]]
         return pixels
 
     def cog(self, layer: Layer, template: bytes) -> Iterator[bytes]:
@@ -76,7 +83,7 @@ class Raster:
         Raises:
             PublishError: A block cannot be read.
         """
-        return cog(template, layer, level_sizes(*self.size), self.blocks)
+        return cog(template, layer, *self.size, self.blocks)
 
 
 def put_together(painter: Painter, regions: Iterable[str], scratch: str) -> Raster:
@@ -90,48 +97,50 @@ def put_together(painter: Painter, regions: Iterable[str], scratch: str) -> Rast
     Raises:
         PublishError: Blocks or maps cannot be read, or blocks not be stored.
     """
-    grid, layers = painter.grid, layers_of(painter.output)
-    blocks = Blocks()
+    width, height = painter.grid.width, painter.grid.height
+    blocks = Blocks(width, height)
     for prefix in regions:
         try:
             blocks.add_all(prefix)
         except PublishError as error:
             logger.warning("The blocks of %s are painted again: %s", prefix, error)
-    rows, columns = BlockGrid(grid).shape
-    left = [
-        (row, column)
-        for row in range(rows)
-        for column in range(columns)
-        if Place(layers[0].name, 0, row, column) not in blocks
-    ]
-    sizes = level_sizes(grid.width, grid.height)
-    statistics = {}
-    with BlockWriter(scratch, blocks) as writer:
-        painter.paint_blocks(left, writer)
-        writer.flush()
-        for layer in layers:
-            statistics[layer.name] = build_overviews(
-                layer, sizes, _reader(layer, blocks, painter, writer), writer
-            )
-    return Raster(painter.output, (grid.width, grid.height), blocks, statistics)
+    writer = blocks.writer(scratch)
+    painter.paint_blocks(blocks.missing(MAP).tolist(), writer)
+    writer.flush()
+    repair = _Repair(painter, blocks, blocks.writer(f"{scratch}.again"))
+    statistics = {
+        layer.name: build_overviews(layer, width, height, partial(repair.read, layer), writer)
+        for layer in layers_of(painter.output)
+    }
+    writer.flush()
+    return Raster(painter.output, (width, height), blocks, statistics)
 
 
-def _reader(
-    layer: Layer, blocks: Blocks, painter: Painter, writer: BlockWriter
-) -> Callable[[int, int], NDArray[Any]]:
-    """A function that reads the pixels of a block by row and column; a damaged one is made anew."""
+class _Repair:
+    """Reads blocks; those that are damaged are painted again, by one thread at a time."""
 
-    def read_stored(row: int, column: int) -> NDArray[Any]:
-        (body,) = blocks.read([Place(layer.name, 0, row, column)])
-        return decompress(body, layer)
+    def __init__(self, painter: Painter, blocks: Blocks, writer: BlockWriter) -> None:
+        self._painter, self._blocks, self._writer = painter, blocks, writer
+        self._lock = Lock()
 
-    def read(row: int, column: int) -> NDArray[Any]:
+    def read(self, layer: Layer, places: Sequence[Place]) -> Iterator[NDArray[Any]]:
+        """The pixels of blocks of a layer."""
+        read, done = blocks_of(layer, self._blocks), 0
         try:
-            return read_stored(row, column)
-        except (PublishError, ValueError, zlib.error) as error:
-            logger.warning("Block %d, %d is painted again: %s", row, column, error)
-            painter.paint_blocks([(row, column)], writer)
-            writer.flush()
-            return read_stored(row, column)
+            for pixels in read(places):
+                yield pixels
+                done += 1
+        except _DAMAGED:
+            for place in places[done:]:
+                yield self._intact(read, place)
 
-    return read
+    def _intact(self, read: ReadBlocks, place: Place) -> NDArray[Any]:
+        try:
+            (pixels,) = read([place])
+        except _DAMAGED as error:
+            logger.warning("Block %d, %d is painted again: %s", place.row, place.column, error)
+            with self._lock:
+                self._painter.paint_blocks([(place.row, place.column)], self._writer)
+                self._writer.flush()
+            (pixels,) = read([place])
+        return pixels

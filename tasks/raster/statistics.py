@@ -47,6 +47,14 @@ class Statistics:
             self._total[band] += (counts * numbers).sum()
             self._squares[band] += (counts * numbers**2).sum()
 
+    def merge(self, other: Statistics) -> None:
+        """Take the pixels of other statistics of the same layer into account."""
+        self.count += other.count
+        self.pixels.update(other.pixels)
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        self._total += other._total
+        self._squares += other._squares
+
     @property
     def mean(self) -> NDArray[np.float64]:
         """(bands,) mean value."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 WIDTH, HEIGHT, OFFSETS, LENGTHS = 256, 257, 324, 325
 _SUBFILE = 254
@@ -70,7 +70,9 @@ def read_tags(template: bytes) -> Tags:
     return tags
 
 
-def header(tags: Tags, sizes: Sequence[tuple[int, int]], lengths: Sequence[Sequence[int]]) -> bytes:
+def header(
+    tags: Tags, sizes: Sequence[tuple[int, int]], lengths: Sequence[NDArray[np.integer]]
+) -> bytes:
     """All that a COG has before its blocks.
 
     Args:
@@ -85,13 +87,13 @@ def header(tags: Tags, sizes: Sequence[tuple[int, int]], lengths: Sequence[Seque
     at = start
     for level, own in enumerate(levels):
         places.append(at)
-        at += _directory_bytes({**own, **_block_tags([0] * len(lengths[level]), lengths[level])})
+        at += _directory_bytes({**own, **_block_tags(lengths[level], lengths[level])})
     data = at
-    offsets: dict[int, list[int]] = {}
+    offsets = {}
     for level in reversed(range(len(levels))):
-        framed = (length + _LEADER + _TRAILER for length in lengths[level])
-        ends = list(accumulate(framed, initial=data))
-        offsets[level], data = [end + _LEADER for end in ends[:-1]], ends[-1]
+        framed = lengths[level].astype(np.int64) + _LEADER + _TRAILER
+        ends = data + np.cumsum(framed)
+        offsets[level], data = ends - framed + _LEADER, int(ends[-1])
     body = bytearray(struct.pack("<2sHHHQ", b"II", 43, 8, 0, start) + _GHOST)
     body += bytes(start - len(body))
     for level, own in enumerate(levels):
@@ -119,10 +121,10 @@ def _level_tags(tags: Tags, level: int, size: tuple[int, int]) -> dict[int, Tag]
     return own
 
 
-def _block_tags(offsets: Sequence[int], lengths: Sequence[int]) -> dict[int, Tag]:
+def _block_tags(offsets: NDArray[np.integer], lengths: NDArray[np.integer]) -> dict[int, Tag]:
     return {
-        OFFSETS: Tag(_LONG8, len(offsets), np.asarray(offsets, "<u8").tobytes()),
-        LENGTHS: Tag(_LONG, len(lengths), np.asarray(lengths, "<u4").tobytes()),
+        OFFSETS: Tag(_LONG8, len(offsets), offsets.astype("<u8").tobytes()),
+        LENGTHS: Tag(_LONG, len(lengths), lengths.astype("<u4").tobytes()),
     }
 
 

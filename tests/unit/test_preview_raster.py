@@ -19,9 +19,9 @@ from tasks.imagery import Image, open_image
 from tasks.publish.preview import preview_of_files
 from tasks.publish.preview.raster_layer import layer_of_file, layer_of_raster
 from tasks.raster import BLOCK, Layer, Raster, layers_of
-from tasks.raster.block_store import Blocks, BlockWriter, Place
+from tasks.raster.block_store import Blocks, Place
 from tasks.raster.compression import compress
-from tasks.raster.pyramid import build_overviews, level_sizes
+from tasks.raster.pyramid import blocks_of, build_overviews
 from tasks.request import RasterOutput
 
 WATER, FOREST = (0, 0, 255), (0, 158, 115)
@@ -108,17 +108,15 @@ def test_a_raster_that_is_gone_is_named(tmp_path: Path) -> None:
 def stored(folder: Path, layer: Layer, pixels: NDArray[Any], output: RasterOutput) -> Raster:
     """A raster of one layer in stored blocks, with overviews."""
     size = pixels.shape[2], pixels.shape[1]
-    blocks = Blocks()
-
-    def part(row: int, column: int) -> NDArray[Any]:
-        return pixels[:, row * BLOCK :, column * BLOCK :][:, :BLOCK, :BLOCK]
-
-    with BlockWriter(str(folder / "blocks"), blocks) as writer:
-        for row in range(-(-size[1] // BLOCK)):
-            for column in range(-(-size[0] // BLOCK)):
-                place = Place(layer.name, 0, row, column)
-                writer.add(place, compress(part(row, column), layer))
-        statistics = build_overviews(layer, level_sizes(*size), part, writer)
+    blocks = Blocks(*size)
+    writer = blocks.writer(str(folder / "blocks"))
+    for row in range(-(-size[1] // BLOCK)):
+        for column in range(-(-size[0] // BLOCK)):
+            part = pixels[:, row * BLOCK :, column * BLOCK :][:, :BLOCK, :BLOCK]
+            writer.add(Place(layer.name, 0, row, column), compress(part, layer))
+    writer.flush()
+    statistics = build_overviews(layer, *size, blocks_of(layer, blocks), writer)
+    writer.flush()
     return Raster(output, size, blocks, {layer.name: statistics})
 
 

@@ -16,10 +16,11 @@ from rio_cogeo.cogeo import cog_validate
 
 from tasks.raster import Layer, predictor
 from tasks.raster.assembly import cog
-from tasks.raster.block_store import Blocks, BlockWriter, Place
+from tasks.raster.block_store import Blocks, Place
 from tasks.raster.blocks import BLOCK
-from tasks.raster.compression import compress, decompress
-from tasks.raster.pyramid import build_overviews, halved, level_sizes
+from tasks.raster.compression import compress
+from tasks.raster.levels import level_sizes
+from tasks.raster.pyramid import blocks_of, build_overviews, halved
 from tasks.raster.statistics import Statistics
 
 CLASSES = Layer("raster", ("class",), np.dtype(np.uint8), 255, categorical=True)
@@ -43,19 +44,14 @@ def random_pixels(layer: Layer, width: int, height: int) -> NDArray[Any]:
 def write(folder: Path, layer: Layer, pixels: NDArray[Any]) -> tuple[Path, Statistics]:
     """Put a file together from blocks of pixels."""
     _, height, width = pixels.shape
-    sizes, blocks = level_sizes(width, height), Blocks()
-
-    def read_block(row: int, column: int) -> NDArray[Any]:
-        (body,) = blocks.read([Place(layer.name, 0, row, column)])
-        return decompress(body, layer)
-
-    with BlockWriter(str(folder / "blocks"), blocks) as writer:
-        for row, column in product(range(-(-height // BLOCK)), range(-(-width // BLOCK))):
-            inside = np.s_[:, row * BLOCK :, column * BLOCK :]
-            part = pixels[inside][:, :BLOCK, :BLOCK]
-            writer.add(Place(layer.name, 0, row, column), compress(part, layer))
-        writer.flush()
-        statistics = build_overviews(layer, sizes, read_block, writer)
+    blocks = Blocks(width, height)
+    writer = blocks.writer(str(folder / "blocks"))
+    for row, column in product(range(-(-height // BLOCK)), range(-(-width // BLOCK))):
+        part = pixels[:, row * BLOCK :, column * BLOCK :][:, :BLOCK, :BLOCK]
+        writer.add(Place(layer.name, 0, row, column), compress(part, layer))
+    writer.flush()
+    statistics = build_overviews(layer, width, height, blocks_of(layer, blocks), writer)
+    writer.flush()
     with MemoryFile() as memory:
         with memory.open(
             driver="GTiff", count=len(layer.bands), width=width, height=height,
@@ -67,7 +63,7 @@ def write(folder: Path, layer: Layer, pixels: NDArray[Any]) -> tuple[Path, Stati
             pass
         template = bytes(memory.read())
     path = folder / "raster.tif"
-    path.write_bytes(b"".join(cog(template, layer, sizes, blocks)))
+    path.write_bytes(b"".join(cog(template, layer, width, height, blocks)))
     return path, statistics
 
 
