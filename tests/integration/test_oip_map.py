@@ -29,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the models and a scene of 4 × 3 tiles."""
     folder = tmp_path_factory.mktemp("maps")
     pixelwise(folder / "logits.onnx", RGB)
+    pixelwise(folder / "many.onnx", [[1.0, 0.0, 0.0]] * 40, shape=("n", 3, 512, 512))
     pixelwise(folder / "half.onnx", RGB, dtype="float16", last=True)
     pixelwise(folder / "numbers.onnx", RGB, argmax=True, keepdims=False)
     random = np.random.default_rng(11)
@@ -105,3 +106,9 @@ def test_a_map_that_does_not_fit_is_refused_before_a_tile_is_sent(
         document = describe_map(raster, classes="rgb")
         with pytest.raises(RequestError, match=f"described.json: mlm:output: .*{reason}"):
             class_map(folder, f"{server}/v2/models/{model}", "OIP_ENDPOINT", document)
+
+
+def test_an_answer_is_as_large_as_the_map_of_a_tile(folder: Path, server: str) -> None:
+    names = [f"class {number}" for number in range(40)]  # 42 MB, and 16 MiB for other answers
+    document = describe_map(None, classes=names, shape=(-1, 3, 512, 512))
+    assert (class_map(folder, f"{server}/v2/models/many", "OIP_ENDPOINT", document) == 0).all()

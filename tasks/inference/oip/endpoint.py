@@ -24,9 +24,10 @@ from tasks.inference.oip.messages import (
 )
 from tasks.inference.oip.metadata import ServedModel, fetch_model
 from tasks.inference.secrets import reveal
-from tasks.inference.transport import Transport
+from tasks.inference.transport import MAX_ANSWER_BYTES, Transport
 
 _MAX_CALL_BYTES = 15 << 20  # of a call's tensors: an answer may have 16 MiB in all
+_JSON_LENGTH = 6  # times its bytes in binary that a number may take in JSON
 _RESERVED_HEADERS = {
     "content-type",
     "content-length",
@@ -78,7 +79,11 @@ class OipEndpoint:
         self._headers = _headers(revealed.parameters)
         self._description = description
         inputs = description.inputs([sample])
-        self._transport = Transport(timeout, revealed.secrets, checked_addresses)
+        map_bytes = description.map_bytes(sample)
+        longest = _JSON_LENGTH * map_bytes * (description.batch or 1)
+        self._transport = Transport(
+            timeout, revealed.secrets, checked_addresses, max(MAX_ANSWER_BYTES, longest)
+        )
         try:
             served = fetch_model(name, self._headers, self._transport)
             check_fit(description, sample, served.url, served.inputs, served.outputs)
@@ -87,9 +92,7 @@ class OipEndpoint:
             self._transport.close()
             raise
         self.url = f"{served.url}/infer"
-        tile_bytes = max(
-            sum(tensor.nbytes for tensor in inputs.values()), description.map_bytes(sample)
-        )
+        tile_bytes = max(sum(tensor.nbytes for tensor in inputs.values()), map_bytes)
         self.tiles_per_call = _tiles_per_call(served, description, tile_bytes)
         self._wanted = description.outputs or tuple(served.outputs)
         # JSON cannot carry FP16

@@ -80,7 +80,7 @@ def load(request: Request, roots: Sequence[Path]) -> Description:
     if uri is None:
         raise RequestError(
             f"imageProcessorParameters.{DESCRIPTION_PARAMETER}: is missing, and OIP_ENDPOINT needs "
-            "it to turn tiles into tensors and tensors into boxes; give s3://bucket/model.json or "
-            "a path below an allowed root."
+            "it to turn tiles into tensors, and tensors into boxes or maps; give "
+            "s3://bucket/model.json or a path below an allowed root."
         )
     return load_description(str(uri), roots, request.image_processor.assumed_role)
