@@ -61,7 +61,7 @@ def _facts(summary: Summary) -> Iterator[str]:
     yield f"| status | **{summary.status}** |"
     yield f"| area covered | {percent(summary.covered)} |"
     if summary.raster is not None:
-        yield f"| raster | {plain(summary.raster.text.removeprefix('raster of '))} |"
+        yield f"| contents | {plain(summary.raster.text.removeprefix('raster of '))} |"
         if summary.raster.missing:
             yield f"| without an answer | {summary.raster.missing:,} pixels |"
     if summary.raster is None or summary.features:

@@ -10,6 +10,7 @@ from tasks.aws import clients
 from tasks.grid.tiles import Grid
 from tasks.reporting.links import console_url
 from tasks.reporting.page import duration, plain, summary_page
+from tasks.reporting.raster_summary import RasterSummary
 from tasks.reporting.region_table import RegionRow, region_table
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import FailedTile, Summary
@@ -153,3 +154,11 @@ def test_a_region_without_a_run_has_a_row_and_a_great_many_are_cut_short() -> No
     table = region_table([RegionRow(region, tiles, 0) for region in regions])
     assert "| 1 | 1 | 0-99 |" in table
     assert table.endswith("\n\n300 more regions with 0 failed tiles.")
+
+
+def test_a_raster_has_its_contents_and_the_pixels_without_an_answer() -> None:
+    raster = RasterSummary(width=80, height=50, classes={"a|b": 3000, "c": 500}, missing=500)
+    page = summary_page(Summary(**PARTLY | {"features": 0, "raster": raster}), None, "")
+    assert "| contents | 80 × 50 pixels: a\\|b 85.7 %, c 14.3 % |" in page
+    assert "| without an answer | 500 pixels |" in page
+    assert "| features |" not in page
