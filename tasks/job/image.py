@@ -139,7 +139,7 @@ def check_plan(
         request = resolve_variant(request, image_url)
     request = resolve_raster_output(resolve_tile_size(request))
     plan = make_plan(request, image_url)
-    check_outputs(request.outputs, settings().local_roots)
+    check_outputs(request.outputs, settings().local_roots, request.raster_output)
     if ask:
         open_endpoint(plan.request, plan.image).close()
     return plan

@@ -55,7 +55,9 @@ class Kept:
             request.region_of_interest,
         ]
         if request.raster_output is not None:
-            wanted.append(request.raster_output.model_dump(mode="json"))
+            # stored blocks depend on whether there are polygons, not on what these are like
+            raster = request.raster_output.model_dump(mode="json")
+            wanted.append(raster | {"polygons": request.raster_output.polygons is not None})
         return RegionStore(objects.join(self.folder, _digest(wanted)))
 
     def unfinished(self, request: Request, regions: Sequence[Region]) -> list[Region]:

@@ -11,17 +11,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tasks.aws.clients import client
 from tasks.errors import RequestError
 from tasks.publish.kinesis import stream_status
-from tasks.request import FileOutput, KinesisOutput, Output, S3Output
+from tasks.request import FileOutput, KinesisOutput, Output, RasterOutput, S3Output
 from tasks.storage import objects
 from tasks.storage.roots import within
 
 
-def check_outputs(outputs: Sequence[Output], roots: Sequence[Path]) -> None:
+def check_outputs(
+    outputs: Sequence[Output], roots: Sequence[Path], raster: RasterOutput | None = None
+) -> None:
     """Check before any tile is sent to the model that every output can be written.
 
     Args:
         outputs: The outputs of the request.
         roots: Folders that the operator allows local outputs in.
+        raster: What the model answers with in pixels; None if it answers with features.
 
     Raises:
         RequestError: An output cannot be written; the message names it and the remedy.
@@ -31,6 +34,11 @@ def check_outputs(outputs: Sequence[Output], roots: Sequence[Path]) -> None:
         if isinstance(output, S3Output):
             _check_bucket(output.bucket, field)
         elif isinstance(output, KinesisOutput):
+            if raster is not None and raster.polygons is None:
+                raise RequestError(
+                    f"{field}: a stream takes features, and the model answers with pixels: give "
+                    "rasterOutput.polygons, or leave the stream out."
+                )
             _check_stream(output.stream, field)
         else:
             _check_folder(_allowed(Path(output.path), roots), field)

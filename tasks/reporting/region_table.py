@@ -74,7 +74,7 @@ def region_table(rows: Sequence[RegionRow]) -> str:
     """The page of an image's regions: those with the most failed tiles first, then by number.
 
     Columns that would be empty are left out, and the columns or rows of pixels if all regions have
-    the same. Detections are counted before the merge.
+    the same.
 
     Args:
         rows: All regions.
@@ -91,8 +91,7 @@ def region_table(rows: Sequence[RegionRow]) -> str:
     lines = [
         "# Regions",
         "",
-        "Detections are counted before the merge.",
-        "",
+        *["Detections are counted before the merge.", ""] * ("detections" in columns),
         f"| {' | '.join(columns)} |",
         f"|{''.join(aligned)}",
         *(f"| {' | '.join(cells)} |" for cells in zip(*columns.values(), strict=True)),

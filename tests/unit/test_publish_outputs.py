@@ -9,7 +9,8 @@ import pytest
 
 from tasks.errors import RequestError
 from tasks.publish import check_outputs
-from tasks.request import FileOutput
+from tasks.request import FileOutput, KinesisOutput, RasterOutput
+from tasks.request.raster_output import RasterValues
 
 
 def check(path: Path, *roots: Path) -> None:
@@ -66,3 +67,9 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
             check(tmp_path / "x", tmp_path)
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_stream_is_refused_for_a_model_that_answers_with_pixels_alone() -> None:
+    stream = KinesisOutput.model_construct(type="Kinesis", stream="features")
+    with pytest.raises(RequestError, match=r"outputs\[0\]: a stream takes features.*polygons"):
+        check_outputs([stream], [], RasterOutput(values=RasterValues.CLASSES))
