@@ -76,8 +76,13 @@ def raster_of(
         return
     store = kept.regions(plan.request)
     painted = [each for each in stored.values() if each.painted]
-    parts = [store.maps(each) for each in painted]
-    maps = _maps(plan, kept, {tile: part for each in parts for tile, part in each.items()})
+    parts: dict[int, str] = {}
+    parts_of: list[set[str]] = []
+    for each in painted:
+        own = store.maps(each)
+        parts |= own
+        parts_of.append(set(own.values()))
+    maps = _maps(plan, kept, parts)
     # of this job, as others may put together the same raster at the same time
     scratch = f"raster.{sha256(plan.request.job_id.encode()).hexdigest()[:16]}."
     _remove_all(store.folder, scratch)  # of a run that was killed
@@ -95,8 +100,8 @@ def raster_of(
             "they are made anew of the answers that are kept."
         ) from error
     finally:
-        for each, own in zip(painted, parts, strict=True):
-            if maps.damaged & set(own.values()):
+        for each, names in zip(painted, parts_of, strict=True):
+            if maps.damaged & names:
                 store.withdraw(each)
         _remove_all(store.folder, scratch)
 

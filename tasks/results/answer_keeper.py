@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Self, TypeVar
@@ -23,7 +25,7 @@ _SHORTEST, _LONGEST = 0.25, 20.0  # seconds between two writes, if the store tak
 _SHARE = 0.05  # of a processor that storing may take
 _LONGEST_OUTAGE = 600.0  # seconds for which no tile is asked for, as nothing can be stored
 _PART_BYTES, _PART_TILES = 1 << 20, 4096  # a part of so many is not written again
-_MAP_BYTES, _MAP_SECONDS = 4 << 20, 5.0  # maps wait until they are so many, or so old
+_MAP_BYTES, _MAP_SECONDS = 4 << 20, 5.0  # of maps in a part; how long they wait for as many
 _MOST_MAPS = 32 << 20  # bytes of maps that may wait; no tile is asked for while there are more
 
 
@@ -68,7 +70,6 @@ class AnswerKeeper:
             PublishError: It cannot be stored.
         """
         self._write()
-        self._storing.set()
         self._thread.start()
         return self
 
@@ -135,10 +136,6 @@ class AnswerKeeper:
             began = time.thread_time()
             try:
                 self._store()
-                self._error = None
-                with self._lock:
-                    if self._maps_waiting <= _MOST_MAPS:
-                        self._storing.set()
             except PublishError as error:
                 logger.warning("No tile is asked for until answers can be stored: %s", error)
                 self._error = error
@@ -146,21 +143,26 @@ class AnswerKeeper:
             pause = min(max(_SHORTEST, (time.thread_time() - began) / _SHARE), _LONGEST)
 
     def _store(self) -> None:
-        with self._lock:
-            young = time.monotonic() - self._oldest_map < _MAP_SECONDS and not self._ended.is_set()
-            if 0 < self._maps_waiting < _MAP_BYTES and young and self._stored:
-                return
-            waiting, self._waiting = self._waiting, []
-            self._oldest_map = 0.0
-        if waiting:
-            self._part.append(results_of(waiting))
-            self._maps |= {
-                each.record.tile.index: each.map for each in waiting if each.map is not None
-            }
+        if not self._stored:
+            self._write()
+        while due := self._due():
+            self._part.append(results_of(due))
+            self._maps = {each.record.tile.index: each.map for each in due if each.map is not None}
             self._stored = False
-        if self._stored:
-            return
-        self._write()
+            self._write()
+
+    def _due(self) -> list[Outcome]:
+        """Take what is to be stored next: all that waits, or maps as many as a part has."""
+        with self._lock:
+            now = time.monotonic()
+            young = now - self._oldest_map < _MAP_SECONDS and not self._ended.is_set()
+            if 0 < self._maps_waiting < _MAP_BYTES and young:
+                return []
+            sizes = list(accumulate(len(each.map or b"") for each in self._waiting))
+            most = bisect_left(sizes, _MAP_BYTES) + 1
+            due, self._waiting = self._waiting[:most], self._waiting[most:]
+            self._oldest_map = now if self._waiting else 0.0
+            return due
 
     def _write(self) -> None:
         """Write the part, with what has come since it was written last."""
@@ -170,9 +172,11 @@ class AnswerKeeper:
         if self._maps:
             objects.put(maps_of(name), encode_maps(self._maps))
         objects.put(name, body)
-        self._stored = True
+        self._stored, self._error = True, None
         with self._lock:
             self._maps_waiting = sum(len(each.map or b"") for each in self._waiting)
+            if self._maps_waiting <= _MOST_MAPS:
+                self._storing.set()
         if self._maps or len(body) > _PART_BYTES or len(results.ledger) > _PART_TILES:
             self._maps = {}
             self._whole.append(self._name)

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from sys import intern
 from uuid import uuid4
 
 import numpy as np
@@ -174,7 +175,8 @@ class RegionStore:
     def maps(self, stored: StoredRegion) -> dict[int, str]:
         """The name of the part of the kept answers that has the map of each tile, by its index."""
         table = self.load(stored, _MAPS)
-        return dict(zip(table["tile"].to_pylist(), table["part"].to_pylist(), strict=True))
+        parts = map(intern, table["part"].to_pylist())  # one text for the many tiles of a part
+        return dict(zip(table["tile"].to_pylist(), parts, strict=True))
 
     def withdraw(self, stored: StoredRegion) -> None:
         """Have a region count as one that came to nothing."""
