@@ -13,7 +13,7 @@ SwathError
 │   │   ├── UnreachableError      no connection to it, or one that broke
 │   │   └── EndpointTimeoutError  it did not answer in time
 │   └── PermanentError            no later call can succeed: other 4xx, no such endpoint
-├── AnswerError                   the model answered, but not with features
+├── AnswerError                   the model answered, but not with what was asked for
 │   └── BadAnswerError            a malformed answer, sent on purpose by a test model
 ├── LimiterClosedError            a call was given up because its region's run is ending
 ├── PublishError                  an output could not be written
@@ -107,7 +107,7 @@ class PermanentError(EndpointError):
 
 
 class AnswerError(SwathError):
-    """The model answered, but not with features."""
+    """The model answered, but not with the features or the raster that was asked for."""
 
 
 class PublishError(SwathError):
