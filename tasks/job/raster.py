@@ -18,11 +18,11 @@ from tasks.grid.cells import tiles_at
 from tasks.grid.tiles import Region
 from tasks.imagery import ground_areas
 from tasks.job.kept import Kept
+from tasks.merge import passes_filter
 from tasks.planning.plan import Plan
 from tasks.raster import (
     Layer,
     Painter,
-    Polygon,
     Raster,
     missing_pixels,
     polygons_of,
@@ -168,7 +168,8 @@ def summarised(plan: Plan, raster: Raster | None, ledger: pa.Table) -> RasterSum
 def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
     """The polygons of a raster's classes as detections, `detections.SCHEMA`; None if not wanted.
 
-    Each belongs to the tile whose cell has its highest left corner.
+    Each belongs to the tile whose cell has its highest left corner. Those that do not pass the
+    request's filter by class and score are left out.
 
     Raises:
         PublishError: A block cannot be read.
@@ -177,24 +178,24 @@ def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
         return None
     polygons = polygons_of(raster)
     geometries = np.array([polygon.geometry for polygon in polygons], dtype=object)
-    bounds = shapely.bounds(geometries).reshape(-1, 4)
-    areas = ground_areas(geometries, plan.image.georeference)
+    tiles = tiles_at(plan.grid, shapely.bounds(geometries).reshape(-1, 4)[:, :2])
+    order = np.argsort(tiles, kind="stable")
+    tiles, geometries = tiles[order], geometries[order]
+    polygons = [polygons[at] for at in order]
+    areas = shapely.area(geometries), ground_areas(geometries, plan.image.georeference)
     table = pa.table(
         [
-            pa.array(tiles_at(plan.grid, bounds[:, :2])),
-            pa.array(np.arange(len(polygons), dtype=np.int32)),
-            *(pa.array(column) for column in bounds.T),
+            pa.array(tiles),
+            pa.array((np.arange(len(tiles)) - np.searchsorted(tiles, tiles)).astype(np.int32)),
+            *(pa.array(column) for column in shapely.bounds(geometries).reshape(-1, 4).T),
             pa.array([polygon.score for polygon in polygons], pa.float64()),
             pa.array([polygon.name for polygon in polygons], pa.string()),
             pa.array(shapely.to_wkb(geometries), pa.binary()),
-            pa.array(
-                [_properties(polygon, area) for polygon, area in zip(polygons, areas, strict=True)],
-                pa.string(),
-            ),
+            pa.array(map(_properties, *areas), pa.string()),
         ],
         schema=detections.SCHEMA,
     )
-    return detections.concatenate([table])
+    return table.filter(pa.array(passes_filter(table, plan.request.algorithm)))
 
 
 def _ranges(layer: Layer, found: Statistics) -> tuple[ValueRange, ...]:
@@ -204,8 +205,9 @@ def _ranges(layer: Layer, found: Statistics) -> tuple[ValueRange, ...]:
     )
 
 
-def _properties(polygon: Polygon, area: float) -> str:
-    own: dict[str, float] = {"areaPixels": polygon.pixels}
-    if np.isfinite(area):
-        own["areaSquareMetres"] = round(area, 3)
+def _properties(pixels: float, square_metres: float) -> str:
+    """A polygon's own properties as JSON: its area in the image and, if known, on the Earth."""
+    own: dict[str, float] = {"areaPixels": round(pixels, 3)}
+    if np.isfinite(square_metres):
+        own["areaSquareMetres"] = round(square_metres, 3)
     return json.dumps(own)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,22 +12,8 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-
-@dataclass(frozen=True)
-class Strip:
-    """Rows of a class map, as wide as the image.
-
-    Attributes:
-        top: The first row, in pixels of the image.
-        classes: (rows, width) numbers of classes.
-        wanted: (rows, width) the pixels to outline.
-        scores: (rows, width) whole numbers whose mean over a polygon is its score.
-    """
-
-    top: int
-    classes: NDArray[np.unsignedinteger]
-    wanted: NDArray[np.bool_]
-    scores: NDArray[np.unsignedinteger]
+from tasks.raster.absorption import absorb
+from tasks.raster.components import REST, Strip, components_of, label
 
 
 @dataclass(frozen=True)
@@ -34,10 +21,11 @@ class Outline:
     """The outline of neighbouring pixels of one class.
 
     Attributes:
-        geometry: A polygon along the borders of pixels, in pixels of the image, with its holes.
+        geometry: A polygon in pixels of the image, with its holes: along the borders of pixels, or
+            simplified.
         number: Number of the class.
-        pixels: Number of pixels, which is its area.
-        score: Mean of the scores of the pixels.
+        pixels: Number of pixels, which is the area of an exact outline.
+        score: Mean of the scores of those that have the class in the map.
     """
 
     geometry: shapely.Geometry
@@ -46,101 +34,84 @@ class Outline:
     score: float
 
 
-@dataclass(eq=False)
-class _Open:
-    """A polygon that may go on in the next strip, or one that has become a part of another."""
-
-    number: int
-    parts: list[shapely.Geometry]
-    pixels: int
-    total: int
-    whole: _Open | None = None
-
-    def found(self) -> _Open:
-        """The polygon that it is a part of by now, or itself."""
-        at = self
-        while at.whole is not None:
-            if at.whole.whole is not None:
-                at.whole = at.whole.whole
-            at = at.whole
-        return at
-
-    def join(self, other: _Open) -> None:
-        """Make one polygon of two."""
-        small, large = sorted((self.found(), other.found()), key=lambda each: len(each.parts))
-        if small is not large:
-            small.whole = large
-            large.parts += small.parts
-            large.pixels += small.pixels
-            large.total += small.total
-
-    def closed(self) -> Outline:
-        if len(self.parts) == 1:
-            (geometry,) = self.parts
-        else:  # where strips meet, straight edges have a vertex
-            geometry = shapely.simplify(shapely.union_all(self.parts), 0.0)
-        return Outline(geometry, self.number, self.pixels, self.total / self.pixels)
-
-
-def outlines(strips: Iterable[Strip]) -> Iterator[Outline]:
+def outlines(
+    read_strips: Callable[[], Iterable[Strip]], minimum: float = 0, tolerance: float = 0
+) -> Iterator[Outline]:
     """Outline the pixels of each class that are neighbours by an edge.
 
-    The areas of the polygons are the numbers of their pixels. A polygon comes when no further
+    The areas of exact polygons are the numbers of their pixels. A polygon comes when no further
     strip can change it.
 
     Args:
-        strips: The strips of an image, from the top down; the next one is asked for when the one
-            before has been outlined.
+        read_strips: Reads the strips of an image, from the top down, each time it is called. It is
+            called twice: first each pixel is assigned to a polygon, then these are outlined.
+        minimum: Pixels that a polygon has at least; smaller ones are absorbed (`absorb`).
+        tolerance: Of `simplified`; 0 for exact outlines.
     """
-    above: dict[int, _Open] = {}  # those that go on, by their label in the last row
-    last: NDArray[np.int32] | None = None
-    for strip in strips:
-        polygons, labels = _label(strip)
-        if last is not None:
-            for upper, lower in _neighbours(last, labels[0]):
-                if above[upper].number == polygons[lower].number:
-                    above[upper].join(polygons[lower])
-        last = labels[-1]
-        here = {label: polygons[label] for label in np.unique(last[last > 0]).tolist()}
-        going_on = {each.found() for each in here.values()}
-        known = dict.fromkeys(each.found() for each in (*above.values(), *polygons.values()))
-        yield from (each.closed() for each in known if each not in going_on)
-        above = here
-    yield from (each.closed() for each in dict.fromkeys(each.found() for each in above.values()))
+    found, strips = components_of(read_strips(), with_borders=minimum > 1)
+    if minimum > 1:
+        found, group = absorb(found, minimum)
+        strips = [group[components] for components in strips]
+    last = np.zeros(len(found.classes), np.int64)
+    for index, components in enumerate(strips):
+        last[components] = index
+    parts: dict[int, list[shapely.Geometry]] = defaultdict(list)
+    for index, (strip, components) in enumerate(zip(read_strips(), strips, strict=True)):
+        for number, polygon in _polygons(strip, components, tolerance):
+            parts[number].append(polygon)
+        for number in [each for each in parts if last[each] == index]:
+            yield Outline(
+                _united(parts.pop(number)),
+                int(found.classes[number]),
+                int(found.pixels[number]),
+                float(found.totals[number] / found.own[number]),
+            )
 
 
-def _neighbours(upper: NDArray[np.int32], lower: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """The labels above and below each edge between two rows, each pair once."""
-    both = (upper > 0) & (lower > 0)
-    pairs = np.unique(np.stack([upper[both], lower[both]]), axis=1)
-    return [(above, below) for above, below in pairs.T.tolist()]
-
-
-def _label(strip: Strip) -> tuple[dict[int, _Open], NDArray[np.int32]]:
-    """The polygons of a strip by label, and (rows, width) the label of each pixel, 0 for none."""
+def _polygons(
+    strip: Strip, components: NDArray[np.int64], tolerance: float
+) -> Iterator[tuple[int, shapely.Geometry]]:
+    """The number of each component of a strip that is outlined, and the polygons of its pixels."""
+    labels, _ = label(strip)
+    numbers = np.concatenate([[REST], components])[labels].astype(np.int32)
     shapes = list(
         rasterio.features.shapes(
-            strip.classes.astype(np.int32),
-            mask=strip.wanted,
+            numbers,
+            mask=None if tolerance else numbers != REST,
             connectivity=4,
             transform=Affine.translation(0, strip.top),
         )
     )
-    if not shapes:
-        return {}, np.zeros(strip.classes.shape, np.int32)
-    labels: NDArray[np.int32] = rasterio.features.rasterize(
-        [(shape, label) for label, (shape, _) in enumerate(shapes, start=1)],
-        out_shape=strip.classes.shape,
-        transform=Affine.translation(0, strip.top),
-        dtype=np.int32,
-    )
-    flat = labels.ravel()
-    pixels = np.bincount(flat, minlength=len(shapes) + 1)
-    totals = np.bincount(flat, strip.scores.ravel(), minlength=len(shapes) + 1)
-    polygons = {
-        label: _Open(
-            int(number), [shapely.geometry.shape(shape)], int(pixels[label]), int(totals[label])
-        )
-        for label, (shape, number) in enumerate(shapes, start=1)
-    }
-    return polygons, labels
+    polygons = [shapely.geometry.shape(shape) for shape, _ in shapes]
+    if tolerance:
+        polygons = simplified(polygons, tolerance)
+    for polygon, (_, number) in zip(polygons, shapes, strict=True):
+        if number != REST and not shapely.is_empty(polygon):
+            yield int(number), polygon
+
+
+def simplified(polygons: Sequence[shapely.Geometry], tolerance: float) -> list[shapely.Geometry]:
+    """Polygons that fill a rectangle, simplified by Visvalingam and Whyatt's algorithm.
+
+    Neighbours keep their common border, and the rectangle its own: each strip of an image is
+    simplified by itself, and those above and below it fit. `shapely.coverage_simplify` (GEOS
+    `CoverageSimplifier`) measures the tolerance as the square root of the area of a triangle that
+    is cut off. A polygon inside another that has less than that area comes to be empty.
+
+    Args:
+        polygons: Along the borders of pixels.
+        tolerance: In pixels.
+    """
+    # neighbours must have the same vertices along a common border: one at every pixel's corner
+    exact = shapely.transform(shapely.segmentize(polygons, 1.0), np.rint)
+    found: list[shapely.Geometry] = shapely.coverage_simplify(
+        exact, tolerance, simplify_boundary=False
+    ).tolist()
+    return found
+
+
+def _united(parts: list[shapely.Geometry]) -> shapely.Geometry:
+    if len(parts) == 1:
+        return parts[0]
+    # where strips meet, straight edges have a vertex
+    return shapely.simplify(shapely.union_all(parts), 0.0)

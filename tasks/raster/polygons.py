@@ -1,8 +1,8 @@
-"""The polygons of a raster's classes: filtered, without small holes, simplified together."""
+"""The polygons of a raster's classes: without small ones and small holes, simplified together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 from tasks.raster.block_store import Place
 from tasks.raster.blocks import BLOCK
+from tasks.raster.components import Strip
 from tasks.raster.compression import decompress
 from tasks.raster.layers import CONFIDENCE, MAP, Layer, stored_layers
-from tasks.raster.outlines import Outline, Strip, outlines
+from tasks.raster.outlines import Outline, outlines
 from tasks.raster.raster import Raster
+from tasks.raster.right_angles import right_angled
 from tasks.request.raster_output import Polygons, RasterOutput
+
+_STRIP_PIXELS = 1 << 22  # that are outlined together
 
 
 @dataclass(frozen=True)
@@ -25,18 +29,18 @@ class Polygon:
     Attributes:
         geometry: The polygon, in pixels of the image.
         name: Name of the class.
-        pixels: Number of pixels of that class in it.
-        score: Mean probability (0 to 1) of the class in these pixels; 1 if it is not known.
+        score: Mean probability (0 to 1) of the class in its pixels; 1 if it is not known.
     """
 
     geometry: shapely.Geometry
     name: str
-    pixels: int
     score: float
 
 
 def polygons_of(raster: Raster) -> list[Polygon]:
     """The polygons that a request wants of a raster, from the top down, then left to right.
+
+    All of them are in memory: about 2 KB each, more for long outlines.
 
     Raises:
         PublishError: A block cannot be read.
@@ -45,20 +49,30 @@ def polygons_of(raster: Raster) -> list[Polygon]:
     wanted = output.polygons
     assert wanted is not None
     names = _names(output, wanted)
-    found = [
-        outline
-        for outline in outlines(_strips(raster, names))
-        if outline.pixels >= wanted.minimum_area
-    ]
-    found = _simplified(_filled(found, wanted.largest_hole), wanted.tolerance)
-    found.sort(key=_first_corner)
+    found = outlined(lambda: _strips(raster, names), wanted)
     scale = 1.0
     if output.has_probabilities:
         (scale,) = (layer.scale for layer in stored_layers(output) if layer.name == CONFIDENCE)
     return [
-        Polygon(each.geometry, names[each.number], each.pixels, min(1.0, each.score * scale))
-        for each in found
+        Polygon(each.geometry, names[each.number], min(1.0, each.score * scale))
+        for each in sorted(found, key=_first_corner)
     ]
+
+
+def outlined(read_strips: Callable[[], Iterable[Strip]], wanted: Polygons) -> list[Outline]:
+    """The outlines of a class map as a request wants them.
+
+    Args:
+        read_strips: As for `outlines`.
+        wanted: What is done with the exact outlines.
+    """
+    tolerance = 0.0 if wanted.right_angles else wanted.tolerance
+    found = _filled(
+        list(outlines(read_strips, wanted.minimum_area, tolerance)), wanted.largest_hole
+    )
+    if not wanted.right_angles:
+        return found
+    return [replace(each, geometry=right_angled(each.geometry, wanted.tolerance)) for each in found]
 
 
 def _names(output: RasterOutput, wanted: Polygons) -> dict[int, str]:
@@ -71,18 +85,22 @@ def _names(output: RasterOutput, wanted: Polygons) -> dict[int, str]:
     }
 
 
-def _strips(raster: Raster, names: Iterable[int]) -> Iterator[Strip]:
-    """The raster by rows of blocks."""
+def _strips(raster: Raster, names: Collection[int]) -> Iterator[Strip]:
+    """The raster from the top down, in strips of a bounded size."""
     layers = {layer.name: layer for layer in stored_layers(raster.output)}
     width, height = raster.size
     numbers = np.array(sorted(names))
+    strip = max(1, min(BLOCK, _STRIP_PIXELS // width))
     for row in range(-(-height // BLOCK)):
         rows = min(BLOCK, height - row * BLOCK)
         classes = _row(raster, layers[MAP], row)[:rows, :width]
         scores = np.ones_like(classes)
         if CONFIDENCE in layers:
             scores = _row(raster, layers[CONFIDENCE], row)[:rows, :width]
-        yield Strip(row * BLOCK, classes, np.isin(classes, numbers), scores)
+        for top in range(0, rows, strip):
+            part = classes[top : top + strip]
+            wanted = np.isin(part, numbers)
+            yield Strip(row * BLOCK + top, part, wanted, scores[top : top + strip])
 
 
 def _row(raster: Raster, layer: Layer, row: int) -> NDArray[np.uint8]:
@@ -92,10 +110,10 @@ def _row(raster: Raster, layer: Layer, row: int) -> NDArray[np.uint8]:
     return np.concatenate([decompress(body, layer)[0] for body in bodies], axis=1)
 
 
-def _filled(found: Sequence[Outline], largest: float) -> list[Outline]:
+def _filled(found: list[Outline], largest: float) -> list[Outline]:
     """The outlines without holes of at most so many pixels, and without what lies in them."""
     if not largest:
-        return list(found)
+        return found
     filled: list[shapely.Geometry] = []
     kept = []
     for outline in found:
@@ -104,32 +122,14 @@ def _filled(found: Sequence[Outline], largest: float) -> list[Outline]:
         filled += [shapely.polygons(hole) for hole in holes[areas <= largest]]
         shell = shapely.get_exterior_ring(outline.geometry)
         kept.append(
-            replace(outline, geometry=shapely.polygons(shell, list(holes[areas > largest])))
+            replace(outline, geometry=shapely.polygons(shell, list(holes[areas > largest]) or None))
         )
     if not filled:
         return kept
     tree = shapely.STRtree(filled)
-    points = shapely.point_on_surface([outline.geometry for outline in kept])
-    small = np.array([outline.pixels <= largest for outline in kept])
-    inside = np.unique(tree.query(points, predicate="within")[0])
-    gone = set(inside[small[inside]].tolist())
+    points = shapely.point_on_surface([outline.geometry for outline in found])
+    gone = set(tree.query(points, predicate="within")[0].tolist())
     return [outline for at, outline in enumerate(kept) if at not in gone]
-
-
-def _simplified(found: Sequence[Outline], tolerance: float) -> list[Outline]:
-    """The outlines simplified by Visvalingam and Whyatt's algorithm, with common borders kept.
-
-    `shapely.coverage_simplify` (GEOS `CoverageSimplifier`) measures the tolerance as the square
-    root of the area of a triangle that is cut off.
-    """
-    if not tolerance or not found:
-        return list(found)
-    geometries = shapely.coverage_simplify([each.geometry for each in found], tolerance)
-    return [
-        replace(each, geometry=geometry)
-        for each, geometry in zip(found, geometries, strict=True)
-        if not shapely.is_empty(geometry)
-    ]
 
 
 def _first_corner(outline: Outline) -> tuple[float, float, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
@@ -30,6 +30,9 @@ class MessageObject(BaseModel):
         allow_inf_nan=False,
     )
 
+    wanted_if_empty: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose empty object means one with all its defaults."""
+
     @model_validator(mode="before")
     @classmethod
     def _drop_empty(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -40,7 +43,9 @@ class MessageObject(BaseModel):
         return {
             name: value
             for name, value in data.items()
-            if name not in optional or not _is_empty(value)
+            if name not in optional
+            or not _is_empty(value)
+            or (name in cls.wanted_if_empty and value is not None)
         }
 
 

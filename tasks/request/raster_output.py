@@ -82,11 +82,15 @@ class Polygons(MessageObject):
     minimum_area: Number = Field(
         0,
         ge=0,
-        description="Pixels that a polygon has at least; smaller ones are left out.",
+        description="Pixels that a polygon has at least: a smaller one is added to the neighbour "
+        "with the longest common border, or left out if most of it borders no outlined class.",
         examples=[16],
     )
     largest_hole: Number = Field(
-        0, ge=0, description="Holes of at most so many pixels are filled.", examples=[16]
+        0,
+        ge=0,
+        description="Pixels of the largest holes that are filled; polygons in them are left out.",
+        examples=[16],
     )
     tolerance: Number = Field(
         0,
@@ -95,6 +99,12 @@ class Polygons(MessageObject):
         "keep their common border. 0 for exact outlines.",
         examples=[1.5],
     )
+    right_angles: bool = Field(
+        False,
+        description="Whether the outlines get right angles, as those of buildings have: each by "
+        "itself, so neighbours may overlap. One that would differ too much stays exact.",
+        examples=[True],
+    )
     classes: tuple[ClassName, ...] = Field(
         (), description="Names of the classes to outline; all unless given.", examples=[["cloud"]]
     )
@@ -102,6 +112,8 @@ class Polygons(MessageObject):
 
 class RasterOutput(MessageObject):
     """What a model's raster is, and what is made of it."""
+
+    wanted_if_empty = frozenset({"polygons"})
 
     values: RasterValues | None = Field(
         None,
@@ -163,7 +175,10 @@ class RasterOutput(MessageObject):
         examples=["uint8"],
     )
     polygons: Polygons | None = Field(
-        None, description="Publish the outlines of the classes too.", examples=[{"minimumArea": 16}]
+        None,
+        description="Publish the outlines of the classes too, as features. `classes`, "
+        "`classThresholds` and `skipBoxThreshold` of postProcessing filter them.",
+        examples=[{"minimumArea": 16}],
     )
 
     @model_validator(mode="after")
@@ -193,15 +208,23 @@ class RasterOutput(MessageObject):
                 f"blend: is {self.blend}, which does not go with {self.values}; give "
                 f"{', '.join(fitting)}"
             )
+        if self.augmentation is not Augmentation.NONE and self.values is RasterValues.CLASSES:
+            raise ValueError("augmentation: numbers of classes have no average; leave it out")
+        self._check_polygons()
+        return self
+
+    def _check_polygons(self) -> None:
+        """Check that the polygons are of classes that there are."""
+        if self.polygons is None:
+            return
         known = {one.name for one in self.classes}
-        if known and self.polygons and (unknown := set(self.polygons.classes) - known):
+        if not known:
+            raise ValueError("classes: is missing, and polygons need the name of each class")
+        if unknown := set(self.polygons.classes) - known:
             raise ValueError(
                 f"polygons.classes: names {min(unknown)!r}, which is not one of the classes; give "
                 f"{', '.join(sorted(known))}"
             )
-        if self.augmentation is not Augmentation.NONE and self.values is RasterValues.CLASSES:
-            raise ValueError("augmentation: numbers of classes have no average; leave it out")
-        return self
 
     @property
     def is_values(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -33,6 +34,7 @@ _REMEDIES = {
     "greater_than_equal": "is below {ge:g}; give at least {ge:g}",
     "less_than_equal": "is above {le:g}; give at most {le:g}",
 }
+_NAMES_FIELD = re.compile(r"[a-z][A-Za-z.]*: ")  # an object's error that is one of its fields'
 Location = tuple[int | str, ...]
 
 
@@ -81,6 +83,8 @@ def _line(detail: ErrorDetails, message: type[BaseModel], legacy: Sequence[str])
     else:
         sentence = f"{_short(value)} is refused ({detail['msg']}); correct it{example}"
     path = _path(location)
+    if path and kind == "value_error" and _NAMES_FIELD.match(sentence.strip()):
+        return f"{path}.{sentence.strip()}"
     return f"{path}: {sentence.strip()}" if path else sentence.strip()
 
 

@@ -236,22 +236,8 @@ def test_answers_in_pixels_are_not_asked_for_again(scene: Path) -> None:
     np.testing.assert_array_equal(published(scene), mended)
 
 
-def test_polygons_have_the_pixels_of_their_class(scene: Path) -> None:
-    run(request(scene, LOGITS | {"polygons": {"classes": ["water", "rock"]}}), region_rows=400)
-    classes = published(scene)[0]
-    collection = json.loads((scene.parent / "out" / "scene.tif.geojson").read_text())
-    found: dict[str, int] = {}
-    for feature in collection["features"]:
-        properties = feature["properties"]
-        name = properties["featureClasses"][0]["iri"]
-        found[name] = found.get(name, 0) + properties["areaPixels"]
-        assert properties["areaSquareMetres"] == pytest.approx(
-            100 * properties["areaPixels"], rel=2e-3
-        )
-    assert found == {"water": (classes == 3).sum(), "rock": (classes == 9).sum()}
-
-
-def test_pixels_outside_the_region_of_interest_have_no_answer(scene: Path) -> None:
+def western_half(scene: Path) -> str:
+    """A region of interest, in WKT."""
     with rasterio.open(scene) as dataset:
         left, bottom, right, top = rasterio.warp.transform_bounds(
             dataset.crs, "EPSG:4326", *dataset.bounds
@@ -259,7 +245,91 @@ def test_pixels_outside_the_region_of_interest_have_no_answer(scene: Path) -> No
     middle = (left + right) / 2
     corners = [(left - 1, bottom - 1), (middle, bottom - 1), (middle, top + 1), (left - 1, top + 1)]
     ring = ", ".join(f"{x} {y}" for x, y in [*corners, corners[0]])
-    asked = request(scene, LOGITS, regionOfInterest=f"POLYGON (({ring}))")
+    return f"POLYGON (({ring}))"
+
+
+class Numbers(Landscape):
+    """A model that answers with numbers of classes."""
+
+    def ask(self, prepared: Sequence[tuple[tuple[int, int], NDArray[Any]]]) -> list[Pixels]:
+        """The same classes without their probabilities."""
+        return [
+            Pixels(np.take(np.array([3, 7, 9], np.uint8), each.bands.argmax(axis=0))[np.newaxis])
+            for each in super().ask(prepared)
+        ]
+
+
+def polygons(scene: Path) -> list[dict[str, Any]]:
+    """The properties and ids of the published polygons."""
+    collection = json.loads((scene.parent / "out" / "scene.tif.geojson").read_text())
+    found = []
+    for feature in collection["features"]:
+        properties = feature["properties"]
+        del properties["inferenceMetadata"]
+        (only,) = properties.pop("featureClasses")
+        found.append(properties | only | {"id": feature["id"]})
+    return found
+
+
+def area(found: list[dict[str, Any]], name: str) -> float:
+    """The pixels in all polygons of a class."""
+    return float(sum(each["areaPixels"] for each in found if each["iri"] == name))
+
+
+def test_polygons_have_the_pixels_of_their_class(scene: Path) -> None:
+    wanted = LOGITS | {"scores": "uint8", "polygons": {"classes": ["water", "rock"]}}
+    summary = run(request(scene, wanted), region_rows=400)
+    classes, scores = published(scene)[0], published(scene, "scores.tif")
+    found = polygons(scene)
+    assert summary.classes == Counter(each["iri"] for each in found)
+    assert set(summary.classes) == {"water", "rock"}
+    for name, number, band in (("water", 3, 0), ("rock", 9, 2)):
+        assert area(found, name) == (classes == number).sum()
+        weighted = sum(each["areaPixels"] * each["score"] for each in found if each["iri"] == name)
+        assert weighted == pytest.approx(scores[band][classes == number].sum() / 254)
+    for each in found:
+        assert each["areaSquareMetres"] == pytest.approx(100 * each["areaPixels"], rel=2e-3)
+    table = pq.read_table(scene.parent / "out" / "scene.tif.parquet")
+    assert table["id"].to_pylist() == [each["id"] for each in found]
+    run(request(scene, wanted), Landscape(4))
+    assert polygons(scene) == found
+
+
+def test_polygons_of_every_class_leave_no_gaps(scene: Path) -> None:
+    wanted = {"minimumArea": 200, "largestHole": 300, "tolerance": 1.5}
+    summary = run(request(scene, LOGITS | {"polygons": wanted}))
+    found = polygons(scene)
+    assert summary.features == len(found) > 3
+    assert sum(each["areaPixels"] for each in found) == pytest.approx(WIDTH * HEIGHT)
+    assert min(each["areaPixels"] for each in found) > 100
+
+
+def test_polygons_pass_the_filter_by_class_and_score(scene: Path) -> None:
+    filtering = {"classes": ["water", "rock"], "classThresholds": {"rock": 0.8}}
+    asked = request(
+        scene,
+        LOGITS | {"activation": "sigmoid", "threshold": 0.6, "polygons": {}},
+        postProcessing=[{"algorithm": filtering}],
+        regionOfInterest=western_half(scene),
+    )
+    summary = run(asked)
+    found = polygons(scene)
+    assert area(found, "water") == (published(scene)[0] == 3).sum() > 0
+    assert all(each["score"] >= 0.6 for each in found)
+    assert {each["iri"] for each in found if each["score"] < 0.8} == {"water"}
+    assert summary.classes.keys() == {"water", "rock"}
+
+
+def test_polygons_of_class_numbers_have_full_scores(scene: Path) -> None:
+    wanted = {"values": "classes", "classes": CLASSES, "polygons": {"minimumArea": 50}}
+    run(request(scene, wanted), Numbers())
+    found = polygons(scene)
+    assert {each["iri"] for each in found} == {"water", "forest", "rock"}
+    assert {each["score"] for each in found} == {1.0}
+
+
+def test_pixels_outside_the_region_of_interest_have_no_answer(scene: Path) -> None:
+    asked = request(scene, LOGITS, regionOfInterest=western_half(scene))
     assert run(asked, region_rows=500).status is JobStatus.SUCCESS
     seen = published(scene)[0] != 255
     assert 0.45 < seen.mean() < 0.55
