@@ -18,7 +18,6 @@ from tasks.grid.cells import tiles_at
 from tasks.grid.tiles import Region
 from tasks.imagery import ground_areas
 from tasks.job.kept import Kept
-from tasks.merge import passes_filter
 from tasks.planning.plan import Plan
 from tasks.raster import (
     Layer,
@@ -168,8 +167,7 @@ def summarised(plan: Plan, raster: Raster | None, ledger: pa.Table) -> RasterSum
 def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
     """The polygons of a raster's classes as detections, `detections.SCHEMA`; None if not wanted.
 
-    Each belongs to the tile whose cell has its highest left corner. Those that do not pass the
-    request's filter by class and score are left out.
+    Each belongs to the tile whose cell has the upper left corner of its box.
 
     Raises:
         PublishError: A block cannot be read.
@@ -183,7 +181,7 @@ def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
     tiles, geometries = tiles[order], geometries[order]
     polygons = [polygons[at] for at in order]
     areas = shapely.area(geometries), ground_areas(geometries, plan.image.georeference)
-    table = pa.table(
+    return pa.table(
         [
             pa.array(tiles),
             pa.array((np.arange(len(tiles)) - np.searchsorted(tiles, tiles)).astype(np.int32)),
@@ -195,7 +193,6 @@ def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
         ],
         schema=detections.SCHEMA,
     )
-    return table.filter(pa.array(passes_filter(table, plan.request.algorithm)))
 
 
 def _ranges(layer: Layer, found: Statistics) -> tuple[ValueRange, ...]:

@@ -176,8 +176,8 @@ class RasterOutput(MessageObject):
     )
     polygons: Polygons | None = Field(
         None,
-        description="Publish the outlines of the classes too, as features. `classes`, "
-        "`classThresholds` and `skipBoxThreshold` of postProcessing filter them.",
+        description="Publish the outlines of the classes too, as features; {} for exact ones of "
+        "every class.",
         examples=[{"minimumArea": 16}],
     )
 
