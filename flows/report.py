@@ -108,7 +108,7 @@ def _create(key: str, page: str, description: str) -> None:
 
 
 def _picture(plan: Plan, finished: FinishedImage) -> str | None:
-    """The picture of the image with its features, as a data URL; None without features to draw."""
+    """The picture of the image with its results, as a data URL; None if nothing was published."""
     # late: nothing before needs these imports
     from tasks.publish.preview import draw  # noqa: PLC0415
 

@@ -20,11 +20,11 @@ def summary_page(summary: Summary, picture_url: str | None, startup: str) -> str
 
     Args:
         summary: The outcome.
-        picture_url: Address of a picture of the image with its features, or None.
+        picture_url: Address of a picture of the image with its results, or None.
         startup: How long the start of the run took, in one line; or an empty text.
     """
     image = plain(file_name(summary.image))
-    picture = [f"![{image} with its features]({picture_url})", ""] if picture_url else []
+    picture = [f"![{image} with its results]({picture_url})", ""] if picture_url else []
     return "\n".join(
         [
             *picture,

@@ -46,7 +46,7 @@ PARTLY = WHOLE | {
 def test_the_page_begins_with_the_picture_and_ends_with_the_start() -> None:
     page = summary_page(Summary(**WHOLE), "data:image/jpeg;base64,AAAA", "first tile 0.81 s")
     lines = page.splitlines()
-    assert lines[0] == "![harbour.tif with its features](data:image/jpeg;base64,AAAA)"
+    assert lines[0] == "![harbour.tif with its results](data:image/jpeg;base64,AAAA)"
     assert lines[2] == r"# SUCCESS: harbour.tif, job\_42"
     assert lines[-1] == "Start-up: first tile 0.81 s"
     facts = [line for line in lines if line.startswith("| ") and "---" not in line][1:]
