@@ -55,5 +55,5 @@ def test_the_arguments_and_attributes_of_the_tables_exist() -> None:
         compile(example.strip("`"), "docs/python.md", "eval")
     attributes = " ".join(row[0] for row in rows(PAGE, "attribute"))
     names = re.findall(r"`result\.(\w+)", attributes)
-    assert len(names) == 8
+    assert len(names) == 10
     assert all(name == "summary" or hasattr(swath.Result, name) for name in names)
