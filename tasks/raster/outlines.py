@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import rasterio.features
@@ -14,6 +15,8 @@ from rasterio.transform import Affine
 
 from tasks.raster.absorption import absorb
 from tasks.raster.components import REST, Strip, components_of, label
+
+_Ring = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ def _polygons(
             transform=Affine.translation(0, strip.top),
         )
     )
-    polygons = [shapely.geometry.shape(shape) for shape, _ in shapes]
+    if not shapes:
+        return
+    polygons = _geometries([shape["coordinates"] for shape, _ in shapes])
     if tolerance:
         polygons = simplified(polygons, tolerance)
     for polygon, (_, number) in zip(polygons, shapes, strict=True):
@@ -90,7 +95,18 @@ def _polygons(
             yield int(number), polygon
 
 
-def simplified(polygons: Sequence[shapely.Geometry], tolerance: float) -> list[shapely.Geometry]:
+def _geometries(polygons: Sequence[Sequence[_Ring]]) -> NDArray[np.object_]:
+    """Polygons of the coordinates of their rings, the exterior first, all at once."""
+    rings = [ring for polygon in polygons for ring in polygon]
+    numbers = np.fromiter(chain.from_iterable(chain.from_iterable(rings)), np.float64)
+    owners = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
+    lines = shapely.linearrings(numbers.reshape(-1, 2), indices=owners)
+    owners = np.repeat(np.arange(len(polygons)), [len(polygon) for polygon in polygons])
+    found: NDArray[np.object_] = shapely.polygons(lines, indices=owners)
+    return found
+
+
+def simplified(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.object_]:
     """Polygons that fill a rectangle, simplified by Visvalingam and Whyatt's algorithm.
 
     Neighbours keep their common border, and the rectangle its own: each strip of an image is
@@ -99,14 +115,14 @@ def simplified(polygons: Sequence[shapely.Geometry], tolerance: float) -> list[s
     is cut off. A polygon inside another that has less than that area comes to be empty.
 
     Args:
-        polygons: Along the borders of pixels.
+        polygons: (n,) along the borders of pixels.
         tolerance: In pixels.
     """
     # neighbours must have the same vertices along a common border: one at every pixel's corner
     exact = shapely.transform(shapely.segmentize(polygons, 1.0), np.rint)
-    found: list[shapely.Geometry] = shapely.coverage_simplify(
+    found: NDArray[np.object_] = shapely.coverage_simplify(
         exact, tolerance, simplify_boundary=False
-    ).tolist()
+    )
     return found
 
 
