@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -13,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
-from tasks.errors import PublishError
 from tasks.grid.cells import tiles_at
 from tasks.grid.tiles import Region
 from tasks.imagery import ground_areas
@@ -91,13 +89,6 @@ def raster_of(
             [store.blocks(each) for each in painted],
             objects.join(store.folder, f"{scratch}{uuid4().hex}"),
         )
-    except zlib.error as error:
-        for each in painted:
-            store.withdraw(each)
-        raise PublishError(
-            f"Blocks of the raster in {store.folder} are damaged: {error}. Send the request again: "
-            "they are made anew of the answers that are kept."
-        ) from error
     finally:
         for each, names in zip(painted, parts_of, strict=True):
             if maps.damaged & names:

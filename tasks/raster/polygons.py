@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tasks.raster.block_store import Place
 from tasks.raster.blocks import BLOCK
 from tasks.raster.components import Strip
-from tasks.raster.compression import decompress
 from tasks.raster.layers import CONFIDENCE, MAP, Layer, stored_layers
 from tasks.raster.outlines import Outline, outlines
 from tasks.raster.raster import Raster
@@ -106,8 +105,8 @@ def _strips(raster: Raster, names: Collection[int]) -> Iterator[Strip]:
 def _row(raster: Raster, layer: Layer, row: int) -> NDArray[np.uint8]:
     """(BLOCK, width) a row of blocks of a layer of one band."""
     columns = range(-(-raster.size[0] // BLOCK))
-    bodies = raster.blocks.read([Place(layer.name, 0, row, column) for column in columns])
-    return np.concatenate([decompress(body, layer)[0] for body in bodies], axis=1)
+    blocks = raster.read(layer, [Place(layer.name, 0, row, column) for column in columns])
+    return np.concatenate([block[0] for block in blocks], axis=1)
 
 
 def _filled(found: list[Outline], largest: float) -> list[Outline]:

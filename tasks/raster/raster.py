@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -39,12 +39,14 @@ class Raster:
         size: Width and height in pixels.
         blocks: Its blocks, and those of its overviews.
         statistics: The statistics of each layer, by its name.
+        read: Reads blocks of a layer, not of its overviews; damaged ones are painted again.
     """
 
     output: RasterOutput
     size: tuple[int, int]
     blocks: Blocks
     statistics: Mapping[str, Statistics]
+    read: Callable[[Layer, Sequence[Place]], Iterable[NDArray[Any]]]
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -113,7 +115,7 @@ def put_together(painter: Painter, regions: Iterable[str], scratch: str) -> Rast
         for layer in layers_of(painter.output)
     }
     writer.flush()
-    return Raster(painter.output, (width, height), blocks, statistics)
+    return Raster(painter.output, (width, height), blocks, statistics, repair.read)
 
 
 class _Repair:

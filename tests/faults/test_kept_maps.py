@@ -28,6 +28,7 @@ from tasks.reporting.summary import Summary
 from tasks.request import Request
 from tasks.results.answer_parts import decode
 from tasks.settings import settings
+from tasks.storage.checksum import without_checksum
 from tests.counting_model import CountingModel, CountingModels
 from tests.job_scene import paint, request
 from tests.polling import until
@@ -169,6 +170,28 @@ def test_damaged_blocks_of_a_region_are_painted_again(
 
     assert run(given).status is JobStatus.SUCCESS
     assert published(folder) == whole
+    assert model.figures().extra == 0
+
+
+def blocks_of_layer(folder: Path, layer: str) -> Path:
+    """A file with the blocks that a region has of a layer."""
+    index = kept(folder, "*/*.blocks.arrow")
+    stream = pa.ipc.open_stream(without_checksum(index.read_bytes()))
+    number = next(row["object"] for row in stream.read_all().to_pylist() if row["layer"] == layer)
+    return index.with_name(index.name.replace(".blocks.arrow", f".{number:05}.blocks"))
+
+
+@pytest.mark.parametrize("damage", [removed, changed])
+def test_blocks_that_only_polygons_need_are_painted_again(
+    folder: Path, model: CountingModel, damage: Callable[[Path], None]
+) -> None:
+    given = asked(folder, model, scores="none", polygons={})
+    run(given)
+    polygons = MOMENT.sub(b"", (folder / "out" / "scene.tif.geojson").read_bytes())
+    damage(blocks_of_layer(folder, "confidence"))
+
+    assert run(given).status is JobStatus.SUCCESS
+    assert MOMENT.sub(b"", (folder / "out" / "scene.tif.geojson").read_bytes()) == polygons
     assert model.figures().extra == 0
 
 

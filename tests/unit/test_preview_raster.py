@@ -117,7 +117,13 @@ def stored(folder: Path, layer: Layer, pixels: NDArray[Any], output: RasterOutpu
     writer.flush()
     statistics = build_overviews(layer, *size, blocks_of(layer, blocks), writer)
     writer.flush()
-    return Raster(output, size, blocks, {layer.name: statistics})
+    return Raster(
+        output,
+        size,
+        blocks,
+        {layer.name: statistics},
+        lambda layer, places: blocks_of(layer, blocks)(places),
+    )
 
 
 def test_a_raster_in_blocks_is_drawn_from_the_overview_that_suffices(tmp_path: Path) -> None:
