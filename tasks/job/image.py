@@ -128,7 +128,7 @@ def check_plan(
     # late: these imports are slow, and a region's run does not need them
     from tasks.inference.raster_output import resolve_raster_output  # noqa: PLC0415
     from tasks.inference.tile_size import resolve_tile_size  # noqa: PLC0415
-    from tasks.publish import check_outputs  # noqa: PLC0415
+    from tasks.publish import check_images_stay, check_outputs  # noqa: PLC0415
 
     if image_url not in request.image_urls:
         raise RequestError(f"image_url: {image_url} is none of the request's imageUrls; name one.")
@@ -140,6 +140,7 @@ def check_plan(
     request = resolve_raster_output(resolve_tile_size(request))
     plan = make_plan(request, image_url)
     check_outputs(request.outputs, settings().local_roots, request.raster_output)
+    check_images_stay(request, image_url, settings().local_roots)
     if ask:
         open_endpoint(plan.request, plan.image).close()
     return plan

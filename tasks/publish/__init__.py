@@ -11,6 +11,7 @@ from tasks.publish.image_results import ImageResults, ReadDetections
 from tasks.publish.outputs import check_outputs
 from tasks.publish.provenance import Provenance
 from tasks.publish.publication import Published, publish, publish_image
+from tasks.publish.source_images import check_images_stay
 
 __all__ = [
     "FILE_ENDINGS",
@@ -22,6 +23,7 @@ __all__ = [
     "Published",
     "ReadDetections",
     "already_published",
+    "check_images_stay",
     "check_outputs",
     "geolocate",
     "publish",

@@ -73,12 +73,14 @@ FORMATS = {
 COVERAGE = "coverage"
 """Name of the ledger of tiles among the published files."""
 
-RASTER, SCORES = "raster", "scores"
-"""Names of the class map or values, and of the probabilities, among the published files."""
+RASTER, SCORES, CLASSES = "raster", "scores", "classes"
+"""Names of the class map or values, of the probabilities, and of the table of the map's classes,
+among the published files."""
 
 FILE_ENDINGS = {name: each.ending for name, each in FORMATS.items()} | {
     RASTER: "tif",
     SCORES: "scores.tif",
+    CLASSES: "tif.aux.xml",
     COVERAGE: "coverage.parquet",
 }
 """The ending of each kind of published file, features before the ledger."""

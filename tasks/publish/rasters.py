@@ -12,6 +12,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from tasks.imagery import Image, gdal_environment, geotags_of
+from tasks.publish.class_table import class_table
+from tasks.publish.formats import CLASSES
 from tasks.publish.provenance import Provenance
 from tasks.raster import BLOCK, Layer, Raster, predictor
 from tasks.request import RasterOutput
@@ -31,10 +33,14 @@ def raster_files(image: Image, raster: Raster, provenance: Provenance) -> dict[s
         raster: The raster.
         provenance: The origin of the results.
     """
-    return {
+    files: dict[str, Pieces] = {
         layer.name: partial(raster.cog, layer, template(image, raster, layer, provenance))
         for layer in raster.layers
     }
+    if raster.output.class_names:
+        table = class_table(raster.output, colours(raster.output))
+        files[CLASSES] = lambda: iter([table])
+    return files
 
 
 def template(image: Image, raster: Raster, layer: Layer, provenance: Provenance) -> bytes:

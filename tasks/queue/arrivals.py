@@ -51,6 +51,8 @@ class Arrival:
             return "it is a folder marker"
         if PurePosixPath(self._name).suffix.lower() not in IMAGE_SUFFIXES:
             return f"its name ends in none of {', '.join(sorted(IMAGE_SUFFIXES))}"
+        if {suffix.lower() for suffix in PurePosixPath(self._name).suffixes[:-1]} & IMAGE_SUFFIXES:
+            return "its name is that of a raster which is published for an image"
         if self.size == 0:
             return "it is empty"
         return ""

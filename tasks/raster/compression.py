@@ -9,12 +9,13 @@ import zlib
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from tasks.raster.blocks import BLOCK
 from tasks.raster.layers import Layer
 
-_LEVEL = 6
+_SMALLEST, _FAST = 6, 2  # levels of zlib and of ISA-L
 NO_PREDICTOR, DIFFERENCES, FLOATS = 1, 2, 3
 
 
@@ -37,7 +38,10 @@ def compress(pixels: NDArray[Any], layer: Layer) -> bytes:
     if (height, width) != (BLOCK, BLOCK):
         pixels = np.pad(pixels, ((0, 0), (0, BLOCK - height), (0, BLOCK - width)), "edge")
     chunky = np.ascontiguousarray(pixels.transpose(1, 2, 0))  # rows, columns, bands
-    return zlib.compress(_predicted(chunky, predictor(layer)), _LEVEL)
+    if layer.categorical:
+        return zlib.compress(chunky.tobytes(), _SMALLEST)
+    # a tenth of zlib's time; of numbers that are no classes it leaves 3 to 8 % more bytes
+    return isal_zlib.compress(_predicted(chunky, predictor(layer)), _FAST)
 
 
 def decompress(body: bytes, layer: Layer) -> NDArray[Any]:
@@ -60,8 +64,6 @@ def decompress(body: bytes, layer: Layer) -> NDArray[Any]:
 
 
 def _predicted(chunky: NDArray[Any], kind: int) -> bytes:
-    if kind == NO_PREDICTOR:
-        return chunky.tobytes()
     if kind == FLOATS:
         rows, columns, bands = chunky.shape
         big = chunky.astype(chunky.dtype.newbyteorder(">"))

@@ -225,6 +225,7 @@ def test_nothing_that_swath_publishes_starts_a_run() -> None:
     for ending in FILE_ENDINGS.values():
         for image in sorted(IMAGE_SUFFIXES):
             assert plain(f"a{image}.{ending}").ignored
+            assert plain(f"a{image}.job-1.{ending}").ignored
 
 
 def test_folders_empty_objects_and_other_events_are_ignored() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from tasks.errors import RequestError
-from tasks.publish import check_outputs
-from tasks.request import FileOutput, KinesisOutput, RasterOutput
+from tasks.publish import check_images_stay, check_outputs
+from tasks.request import FileOutput, KinesisOutput, RasterOutput, Request
 from tasks.request.raster_output import RasterValues
 
 
@@ -73,3 +74,28 @@ def test_a_stream_is_refused_for_a_model_that_answers_with_pixels_alone() -> Non
     stream = KinesisOutput.model_construct(type="Kinesis", stream="features")
     with pytest.raises(RequestError, match=r"outputs\[0\]: a stream takes features.*polygons"):
         check_outputs([stream], [], RasterOutput(values=RasterValues.CLASSES))
+
+
+def test_an_output_that_would_replace_an_image_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "a.tif")
+    (tmp_path / "a.tif").touch()
+    message = {
+        "jobId": "j",
+        "imageUrls": [str(tmp_path / "a"), str(tmp_path / "b.tif")],
+        "outputs": [{"type": "File", "path": str(tmp_path)}],
+        "imageProcessor": {"name": "http://127.0.0.1:9/", "type": "HTTP_ENDPOINT"},
+    }
+    for images in (["a"], ["a", "b.tif"], ["c", "c.tif"], ["d", "d.j.scores.tif"]):
+        urls = [str(tmp_path / name) for name in images]
+        request = Request.parse(json.dumps(message | {"imageUrls": urls}))
+        with pytest.raises(RequestError, match=r"outputs\[0\]: .*would replace the image"):
+            check_images_stay(request, urls[0], [tmp_path])
+    for url in ("s3://bucket/in/a", "s3://bucket/in/a.tif"):
+        outputs = [{"type": "S3", "bucket": "bucket", "prefix": "in"}]
+        both = message | {"imageUrls": ["s3://bucket/in/a", "s3://bucket/in/a.tif"]}
+        request = Request.parse(json.dumps(both | {"outputs": outputs}))
+        if url.endswith(".tif"):
+            check_images_stay(request, url, [tmp_path])
+        else:
+            with pytest.raises(RequestError, match="would replace the image s3:"):
+                check_images_stay(request, url, [tmp_path])

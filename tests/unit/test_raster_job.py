@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -175,6 +176,21 @@ def test_the_raster_does_not_depend_on_regions_or_batches(
     run(asked, Landscape(tiles_per_call), region_rows=region_rows)
     np.testing.assert_array_equal(published(scene), expected[0])
     np.testing.assert_array_equal(published(scene, "scores.tif"), expected[1])
+
+
+def test_gdal_reads_the_names_of_classes_beside_the_class_map(scene: Path) -> None:
+    run(request(scene, LOGITS))
+    beside = scene.parent / "out" / "scene.tif.tif.aux.xml"
+    band = ET.parse(beside).getroot().find("PAMRasterBand")
+    assert band is not None
+    names = [each.text or "" for each in band.iterfind("CategoryNames/Category")]
+    assert {number: name for number, name in enumerate(names) if name} == {
+        one["value"]: one["name"] for one in CLASSES
+    }
+    rows = [[value.text for value in row] for row in band.iterfind("GDALRasterAttributeTable/Row")]
+    assert rows[0] == ["3", "water", "0", "0", "255", "255"]
+    with rasterio.open(scene.parent / "out" / "scene.tif.tif") as found:
+        assert str(beside) in found.files
 
 
 def test_a_file_says_what_it_holds(scene: Path) -> None:
