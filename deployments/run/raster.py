@@ -65,7 +65,8 @@ class RasterOptions:
     min_area: Annotated[
         float | None,
         Parameter(
-            help="Pixels that a polygon has at least; smaller ones are left out.",
+            help="Pixels that a polygon has at least; smaller ones join a neighbour, or are left "
+            "out.",
             allow_leading_hyphen=True,
             show_default=lambda _: "0",
         ),
@@ -92,7 +93,9 @@ class RasterOptions:
         given = {"blend": self.blend, "augmentation": self.augment, "scores": self.scores}
         fields |= {name: value for name, value in given.items() if value is not None}
         if self.polygons:
-            fields["polygons"] = self._polygons(list(words("--classes", classes)))
+            given_too = fields.get("polygons")
+            own = given_too if isinstance(given_too, dict) else {}
+            fields["polygons"] = own | self._polygons(list(words("--classes", classes)))
         elif self.min_area is not None:
             raise RequestError(
                 f"--min-area: {self.min_area:g} is of polygons; give --polygons too, or leave it "

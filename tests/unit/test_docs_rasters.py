@@ -13,7 +13,7 @@ import rasterio
 import swath
 from deployments.run.raster import RasterOptions
 from tasks.request import RasterOutput
-from tasks.request.raster_output import Blend
+from tasks.request.raster_output import Blend, Polygons
 from tests.pages import ROOT, blocks, json_objects, read, rows
 
 PAGE = read("rasters")
@@ -22,12 +22,18 @@ MODEL, SCENE = SHARED / "models" / "cloudmask_4b_l1c.onnx", SHARED / "data" / "s
 
 
 def test_every_field_of_a_raster_is_listed_with_its_option() -> None:
-    table = rows(PAGE, "field")
+    table = rows(PAGE, "field |")
     listed = [name for cells in table for name in re.findall(r"`(\w+)`", cells[0])]
     assert set(listed) == {field.alias for field in RasterOutput.model_fields.values()}
+    table += rows(PAGE, "field of `polygons`")
     named = {option for cells in table for option in re.findall(r"`(--[\w-]+)`", "".join(cells))}
     options = {f"--{name.replace('_', '-')}" for name in RasterOptions.__dataclass_fields__}
     assert named == options | {"--classes"}
+
+
+def test_every_field_of_outlines_is_listed() -> None:
+    listed = {cells[0].strip("`") for cells in rows(PAGE, "field of `polygons`")}
+    assert listed == {field.alias for field in Polygons.model_fields.values()}
 
 
 def test_every_way_to_blend_is_listed() -> None:

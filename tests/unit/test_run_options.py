@@ -198,6 +198,14 @@ def test_the_options_of_a_raster_are_fields_of_the_raster_output(image: str) -> 
         "values": "classes",
         "classes": [{"value": 3, "name": "water"}, {"value": 7, "name": "forest"}],
     }
+    right_angles = '{"values": "classes", "polygons": {"rightAngles": true}}'
+    assert raster_output(
+        image, raster=right_angles, class_names=("a",), polygons=True, min_area=9
+    ) == {
+        "values": "classes",
+        "classes": [{"value": 0, "name": "a"}],
+        "polygons": {"rightAngles": True, "minimumArea": 9},
+    }
     sigmoid = '{"values": "logits", "activation": "sigmoid"}'
     assert raster_output(image, raster=sigmoid, class_names=("road",)) == {
         "values": "logits",
