@@ -79,10 +79,10 @@ class _Model:
     def wait(self, connection: socket.socket) -> bool:
         """Wait for a permit to answer; False if the client hung up before."""
         with self.changed:
-            while self.permits == 0:
+            while self.permits == 0 and not _hung_up(connection):
                 self.changed.wait(_POLL)
-                if _hung_up(connection):
-                    return False
+            if _hung_up(connection):
+                return False
             if self.permits is not None:
                 self.permits -= 1
             return True

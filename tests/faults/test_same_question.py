@@ -59,6 +59,18 @@ def cancel(run: FlowRun) -> None:
         prefect.set_flow_run_state(run.id, Cancelling())
 
 
+def await_end_of(chain: Chain, job: str, runs: list[FlowRun]) -> None:
+    """Wait until runs of a job have ended, and none of them can begin any more."""
+    ids = {run.id for run in runs}
+
+    def ended() -> bool:
+        now = [run for run in (*chain.image_runs(job), *chain.region_runs(job)) if run.id in ids]
+        over = all(run.state is not None and run.state.is_final() for run in now)
+        return over and not processes_of(runs)
+
+    until(ended)
+
+
 def ends(chain: Chain, job: str) -> list[str]:
     return sorted(chain.await_end(job, number) for number in (1, 2))
 
@@ -80,9 +92,9 @@ def test_the_run_that_asks_is_killed(chain: Chain, job: str) -> None:
     model = chain.models.model()
     with chain.sensor():
         asks, _, _ = two_at_work(chain, job, model)
-        regions = chain.region_runs(job)
         kill(processes_of([asks]))
-        until(lambda: not processes_of(regions))
+        regions = chain.region_runs(job)
+        await_end_of(chain, job, regions)
         model.answer_all()
         assert ends(chain, job) == ["SUCCESS"] * 2
     assert model.figures().extra <= model.figures().abandoned  # in flight when regions ended
@@ -92,9 +104,9 @@ def test_the_run_that_asks_is_cancelled(chain: Chain, job: str) -> None:
     model = chain.models.model()
     with chain.sensor():
         asks, _, _ = two_at_work(chain, job, model)
-        regions = chain.region_runs(job)
         cancel(asks)
-        until(lambda: not processes_of([asks, *regions]))
+        regions = chain.region_runs(job)
+        await_end_of(chain, job, [asks, *regions])
         model.answer_all()
         assert ends(chain, job) == ["FAILED", "SUCCESS"]
     assert model.figures().extra <= model.figures().abandoned  # in flight when regions ended
