@@ -112,12 +112,12 @@ def _of_classes(
 ) -> RasterLayer:
     seen = numbers != nodata
     pixels = np.zeros((*numbers.shape, 3), np.uint8)
-    found, counts = np.unique(numbers[seen], return_counts=True)
+    found, places, counts = np.unique(numbers[seen], return_inverse=True, return_counts=True)
+    own = [(*table.get(int(number), (0, 0, 0)),)[:3] for number in found]
+    pixels[seen] = np.array(own, np.uint8).reshape(-1, 3)[places]
     legend = []
     for at in np.argsort(-counts, kind="stable"):
-        number = int(found[at])
-        red, green, blue = table.get(number, (0, 0, 0))[:3]
-        pixels[numbers == number] = red, green, blue
+        number, (red, green, blue) = int(found[at]), own[at]
         share = 100 * counts[at] / counts.sum()
         text = f"{names.get(number, number)} {f'{share:.0f}' if share >= 0.5 else '< 1'} %"
         legend.append(((red, green, blue), text))
