@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from uuid import uuid4
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
+from tasks.errors import PublishError
 from tasks.grid.cells import tiles_at
 from tasks.grid.tiles import Region
 from tasks.imagery import ground_areas
@@ -33,14 +35,19 @@ from tasks.results.answers import maps_by_tile
 from tasks.results.stored import StoredRegion
 from tasks.storage import objects
 
+logger = logging.getLogger(__name__)
 
-def paint_region(plan: Plan, region: Region, kept: Kept, prefix: str) -> dict[int, str]:
+
+def paint_region(
+    plan: Plan, region: Region, kept: Kept, tiles: Collection[int], prefix: str
+) -> dict[int, str]:
     """Paint and store the blocks of a region, from the answers that are kept.
 
     Args:
         plan: The plan of the image.
         region: The region; all its tiles have been answered that will be.
         kept: Where answers are kept.
+        tiles: Indices of those that count as answered; maps of others may be kept too.
         prefix: First part of the URIs to store the blocks under.
 
     Returns:
@@ -49,7 +56,13 @@ def paint_region(plan: Plan, region: Region, kept: Kept, prefix: str) -> dict[in
     Raises:
         PublishError: A map cannot be read, or a block not be stored.
     """
-    parts = maps_by_tile(kept.answers, region)
+    found = maps_by_tile(kept.answers, region)
+    parts = {tile: found[tile] for tile in tiles if tile in found}
+    if len(parts) < len(tiles):
+        raise PublishError(
+            f"Maps of {region.name} are gone from {kept.answers}. Send the request again: their "
+            "tiles are asked for again."
+        )
     _painter(plan, _maps(plan, kept, parts)).paint_region(region, prefix)
     return parts
 
@@ -93,7 +106,10 @@ def raster_of(
         for each, names in zip(painted, parts_of, strict=True):
             if maps.damaged & names:
                 store.withdraw(each)
-        _remove_all(store.folder, scratch)
+        try:
+            _remove_all(store.folder, scratch)
+        except PublishError as error:  # the raster is published, or something else is wrong
+            logger.warning("%s/%s* is left for the next run: %s", store.folder, scratch, error)
 
 
 def _maps(plan: Plan, kept: Kept, parts: Mapping[int, str]) -> KeptMaps:

@@ -123,6 +123,6 @@ def _settle_and_store(
         # late: most models answer with features
         from tasks.job.raster import paint_region  # noqa: PLC0415
 
-        paint = partial(paint_region, plan, region, kept)
+        paint = partial(paint_region, plan, region, kept, coverage.inferred_tiles(ledger))
     store = kept.regions(plan.request)
     return store.save(region, number, decided, settled.deferred, ledger, paint=paint)

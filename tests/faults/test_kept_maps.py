@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import rasterio
+from rasterio.warp import transform_bounds
 
 import tasks.publish
 from tasks.errors import PublishError
@@ -244,6 +246,23 @@ def test_another_raster_of_the_same_answers_asks_nothing(
     finished = finish_image(plan, regions, lost, store, datetime.now(UTC))
 
     assert finished.summary.status is JobStatus.SUCCESS
+    assert model.figures().total == TILES
+    found = published(folder)
+    assert found == anew(folder, given)
+
+
+def test_maps_of_tiles_outside_the_region_of_interest_are_not_used(
+    folder: Path, model: CountingModel, whole: list[bytes]
+) -> None:
+    assert whole
+    with rasterio.open(folder / "scene.tif") as scene:
+        left, bottom, right, top = transform_bounds(scene.crs, "EPSG:4326", *scene.bounds)
+    middle = (bottom + top) / 2
+    ring = f"{left} {middle}, {right} {middle}, {right} {top}, {left} {top}, {left} {middle}"
+    fields = asked(folder, model).model_dump(mode="json", exclude_unset=True)
+    given = Request.model_validate(fields | {"regionOfInterest": f"POLYGON(({ring}))"})
+
+    assert run(given).status is JobStatus.SUCCESS
     assert model.figures().total == TILES
     found = published(folder)
     assert found == anew(folder, given)
