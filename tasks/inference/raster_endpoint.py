@@ -110,7 +110,7 @@ class RasterEndpoint:
         whole = _filled_up(tile, self._tile_size) if self._output.full_tiles else tile
         views = {view: self._endpoint.prepare(view.of(whole)) for view in self._views}
         shape = whole.shape[1], whole.shape[2]
-        return _Prepared(views, shape, own, TileRaster(self._output))
+        return _Prepared(views, shape, own, TileRaster(self._output, len(views)))
 
     def ask(self, prepared: Sequence[_Prepared]) -> list[TileRaster]:
         """The model's answers for each tile.

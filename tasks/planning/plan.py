@@ -73,8 +73,8 @@ class Plan:
 
     def most_calls(self, tiles_per_call: int = 1) -> int:
         """Calls for so many tiles each that a region may have in memory at a time."""
-        sent = self.tile_bytes * self.views * tiles_per_call
-        return max_calls(sent, self.answer_bytes * tiles_per_call)
+        held = self.answer_bytes * (1 if self.views == 1 else 2)  # the sum of views, and one view
+        return max_calls(self.tile_bytes * self.views * tiles_per_call, held * tiles_per_call)
 
     def regions(self, rows: int) -> list[Region]:
         """Divide the image into regions of a given height, each as wide as memory permits.

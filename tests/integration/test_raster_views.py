@@ -88,6 +88,15 @@ def test_each_view_is_a_call_in_the_ledger_and_none_is_repeated(
     assert len(raster_model.tiles) == 5
 
 
+def test_after_a_bad_answer_no_other_view_is_asked_for(
+    raster_model: RasterServer, open_raster: OpenRaster
+) -> None:
+    raster_model.replies(NPY, b"nothing")
+    endpoint = open_raster(LOOSE | {"augmentation": "turns"})
+    (row,) = infer_tiles([tile()], endpoint).ledger.to_pylist()
+    assert (row["state"], row["attempts"], len(raster_model.tiles)) == ("failed", 1, 1)
+
+
 @pytest.mark.parametrize("augmentation", ["none", "turns"])
 def test_a_small_image_is_reflected_to_a_full_tile(
     raster_model: RasterServer, open_raster: OpenRaster, augmentation: str

@@ -44,34 +44,37 @@ class ViewAnswer:
 class TileRaster:
     """The raster of a tile, from the answers for its views as they come.
 
-    An answer is read when the next one comes, and the last one by `encoded`: so reading the only
-    answer is no part of the call.
+    The only answer is read by `encoded`, so that reading it is no part of the call; those of
+    several views are read at once, so that one of them is in memory at a time.
 
     Attributes:
         views: Number of answers.
         error: Why an answer could not be read, after which no further one is of use; else None.
     """
 
-    def __init__(self, output: RasterOutput) -> None:
+    def __init__(self, output: RasterOutput, views: int) -> None:
         """Start without an answer.
 
         Args:
             output: What the answers hold.
+            views: How many views of the tile the model is asked for.
         """
         self.views = 0
         self.error: AnswerError | None = None
-        self._output = output
-        self._unread: ViewAnswer | None = None
+        self._output, self._wanted = output, views
+        self._only: ViewAnswer | None = None
         self._sum: NDArray[Any] | None = None
 
     def add(self, answer: ViewAnswer) -> None:
         """Add the answer for a view."""
+        self.views += 1
+        if self._wanted == 1:
+            self._only = answer
+            return
         try:
-            self._read()
+            self._sum = self._added(map_of(answer, self._output))
         except AnswerError as error:
             self.error = error
-        self.views += 1
-        self._unread = answer
 
     def encoded(self) -> bytes:
         """The map of the tile, as it is kept: the mean of all views.
@@ -81,28 +84,24 @@ class TileRaster:
         """
         if self.error:
             raise self.error
-        if self.views == 1 and self._unread:
-            return encode_map(map_of(self._unread, self._output))
-        self._read()
+        if self._only:
+            return encode_map(map_of(self._only, self._output))
         assert self._sum is not None
         if self._output.has_probabilities:
             self._sum += self.views // 2  # rounds the quotient
             return encode_map((self._sum // self.views).astype(np.uint16))
         return encode_map((self._sum / self.views).astype(np.float32))
 
-    def _read(self) -> None:
-        """Add the latest answer to the sum.
+    def _added(self, view: TileMap) -> NDArray[Any]:
+        """The sum with a further view.
 
-        The sum is exact, so that the mean of equal views is each of them: probabilities are whole
+        It is exact, so that the mean of equal views is each of them: probabilities are whole
         numbers, and float64 holds the sum of eight equal numbers of float32.
         """
-        if self._unread is None or self.error:
-            return
-        view, self._unread = map_of(self._unread, self._output), None
         if self._sum is None:
-            self._sum = view.astype(np.uint32 if self._output.has_probabilities else np.float64)
-        else:
-            self._sum += view
+            return view.astype(np.uint32 if self._output.has_probabilities else np.float64)
+        self._sum += view
+        return self._sum
 
 
 def answer_bytes(output: RasterOutput, width: int, height: int) -> int:
