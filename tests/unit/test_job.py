@@ -305,10 +305,10 @@ def test_a_lost_region_is_tried_again_without_a_call(
         calls.append(1)
         return {"type": "FeatureCollection", "features": []}
 
-    def save_late(*args: Any) -> StoredRegion:
+    def save_late(*args: Any, **options: Any) -> StoredRegion:
         if [event for event, _ in recorder.heard].count("began") < 2:
             raise PublishError("the store does not answer")
-        return save(*args)
+        return save(*args, **options)
 
     monkeypatch.setattr("tasks.inference.builtin.endpoint.create_model", lambda *_: find)
     monkeypatch.setattr(RegionStore, "save", save_late)
