@@ -47,4 +47,4 @@ def class_table(output: RasterOutput, colours: Mapping[int, tuple[int, int, int,
         for value in (number, name, *colours.get(number, _BLACK)):
             ET.SubElement(row, "F").text = str(value)
     ET.indent(root)
-    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True))
+    return bytes(ET.tostring(root, encoding="utf-8"))  # GDAL reads none with an XML declaration

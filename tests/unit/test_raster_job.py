@@ -181,6 +181,7 @@ def test_the_raster_does_not_depend_on_regions_or_batches(
 def test_gdal_reads_the_names_of_classes_beside_the_class_map(scene: Path) -> None:
     run(request(scene, LOGITS))
     beside = scene.parent / "out" / "scene.tif.tif.aux.xml"
+    assert beside.read_bytes().startswith(b"<PAMDataset>")  # else GDAL does not read it
     band = ET.parse(beside).getroot().find("PAMRasterBand")
     assert band is not None
     names = [each.text or "" for each in band.iterfind("CategoryNames/Category")]
