@@ -39,7 +39,7 @@ class Polygon:
 def polygons_of(raster: Raster) -> list[Polygon]:
     """The polygons that a request wants of a raster, from the top down, then left to right.
 
-    All of them are in memory: about 2 KB each, more for long outlines.
+    All of them are in memory: about 3 KB each, more for long outlines.
 
     Raises:
         PublishError: A block cannot be read.
