@@ -9,14 +9,14 @@ files between those of its successor.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
 from tasks.errors import PublishError
-from tasks.publish.formats import FILE_ENDINGS
+from tasks.publish.formats import FILE_ENDINGS, IMAGE_KINDS
 from tasks.publish.manifest import MANIFEST, Manifest, ManifestState, PublishedFile
 from tasks.publish.outputs import file_uri
 from tasks.publish.provenance import Provenance
@@ -98,12 +98,16 @@ class Claim:
         return PublishedFile(kind=kind, name=name, bytes=counted.bytes, sha256=digest)
 
     def remove(self, kind: str) -> None:
-        """Remove a file; it need not exist.
+        """Remove a file of an earlier publication; it need not exist.
+
+        A file that has the ending of a raster is removed only if a manifest says that Swath may
+        have written it: it may be an image of somebody else.
 
         Raises:
             PublishError: It cannot be removed, or the claim is lost.
         """
-        self._remove(self.names.files[kind])
+        if kind in self._manifest.kinds or kind not in IMAGE_KINDS:
+            self._remove(self.names.files[kind])
 
     def complete(self, files: Sequence[PublishedFile], counts: Mapping[str, object]) -> None:
         """Write the complete manifest.
@@ -115,8 +119,8 @@ class Claim:
         Raises:
             PublishError: It cannot be written, or the claim is lost.
         """
-        update = {"state": ManifestState.COMPLETE, "files": tuple(files), **counts}
-        complete = self._manifest.model_copy(update=update)
+        update = {"state": ManifestState.COMPLETE, "files": tuple(files), "kinds": ()}
+        complete = self._manifest.model_copy(update=update | dict(counts))
 
         def put() -> bool:
             self._check()
@@ -131,8 +135,8 @@ class Claim:
 
     def give_up(self) -> None:
         """Remove all files of the image, and the claim."""
-        for uri in self.names.files.values():
-            self._remove(uri)
+        for kind in self.names.files:
+            self.remove(kind)
         self._check()
         if self._version:
             conditional.remove_if(self.names.manifest, self._version)
@@ -180,6 +184,7 @@ def claim(
     stem: str,
     provenance: Provenance,
     *,
+    kinds: Iterable[str] = (),
     roots: Sequence[Path],
     foreign: ForeignResults,
 ) -> Claim:
@@ -193,6 +198,7 @@ def claim(
         output: Folder or prefix.
         stem: The image's own file name.
         provenance: Of the files that will be written.
+        kinds: Of the files that will be written.
         roots: Folders that the operator allows local outputs in.
         foreign: What happens to the results of another job under the same name.
 
@@ -200,7 +206,7 @@ def claim(
         RequestError: The output is outside the folders that the operator allows.
         PublishError: The manifest cannot be written, or both names belong to other jobs.
     """
-    manifest = Manifest.begin(provenance)
+    manifest = Manifest.begin(provenance, kinds)
     for each in stems(stem, provenance.job):
         names = FileNames.of(output, each, roots)
         if isinstance(output, FileOutput):
@@ -223,11 +229,11 @@ def _take(names: FileNames, manifest: Manifest, foreign: ForeignResults) -> Clai
         version = found[1] if found else None
         owner = Manifest.parse(found[0]) if found else None
         if owner and owner.publication == manifest.publication:  # its answer was lost
-            taken = Claim(names, manifest, version)
+            taken = Claim(names, owner, version)
         elif owner and owner.job != manifest.job and foreign is ForeignResults.VERSION:
             return True
-        elif conditional.put_if(names.manifest, manifest.text, version):
-            taken = Claim(names, manifest, None)
+        elif conditional.put_if(names.manifest, (own := manifest.after(owner)).text, version):
+            taken = Claim(names, own, None)
         return taken is not None
 
     _until_unchanged(names.manifest, take)

@@ -77,6 +77,9 @@ RASTER, SCORES, CLASSES = "raster", "scores", "classes"
 """Names of the class map or values, of the probabilities, and of the table of the map's classes,
 among the published files."""
 
+IMAGE_KINDS = frozenset({RASTER, SCORES, CLASSES})
+"""Those whose files have the ending of an image, and may be one of somebody else."""
+
 FILE_ENDINGS = {name: each.ending for name, each in FORMATS.items()} | {
     RASTER: "tif",
     SCORES: "scores.tif",

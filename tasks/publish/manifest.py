@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Self
 from uuid import uuid4
@@ -51,6 +52,8 @@ class Manifest(Provenance):
         features: Number of features.
         classes: Number of features of each class, the most frequent first.
         repaired: Number of features whose geometry was invalid and was changed to a valid one.
+        kinds: Until it is complete, the kinds of files that this publication or one before it may
+            have written.
     """
 
     state: ManifestState
@@ -59,13 +62,24 @@ class Manifest(Provenance):
     features: int = 0
     classes: dict[str, int] = Field(default_factory=dict)
     repaired: int = 0
+    kinds: tuple[str, ...] = ()
 
     @classmethod
-    def begin(cls, provenance: Provenance) -> Self:
-        """The claim of a new publication."""
+    def begin(cls, provenance: Provenance, kinds: Iterable[str] = ()) -> Self:
+        """The claim of a new publication, which may write some kinds of files."""
         return cls(
-            **provenance.model_dump(), state=ManifestState.PUBLISHING, publication=uuid4().hex
+            **provenance.model_dump(),
+            state=ManifestState.PUBLISHING,
+            publication=uuid4().hex,
+            kinds=tuple(sorted(kinds)),
         )
+
+    def after(self, earlier: Self | None) -> Self:
+        """This claim with the kinds of files that an earlier publication left, or may have left."""
+        if earlier is None:
+            return self
+        kinds = {*self.kinds, *earlier.kinds, *(file.kind for file in earlier.files)}
+        return self.model_copy(update={"kinds": tuple(sorted(kinds))})
 
     @classmethod
     def parse(cls, text: bytes) -> Self | None:

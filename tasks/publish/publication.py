@@ -133,7 +133,10 @@ def publish(
                     written = _put_records(output, results, batches)
                 else:
                     provenance = results.metadata.provenance
-                    claims.append(claim(output, stem, provenance, roots=roots, foreign=foreign))
+                    kinds = content.files.keys()
+                    claims.append(
+                        claim(output, stem, provenance, kinds=kinds, roots=roots, foreign=foreign)
+                    )
                     written = content.put(claims[-1], output.formats)
                 add_uris(uris, written, number)
             except SwathError as error:

@@ -67,11 +67,11 @@ def saved_late(monkeypatch: pytest.MonkeyPatch) -> Callable[[Order], list[int]]:
     def wait_for(order: Order) -> list[int]:
         regions: list[int] = []
 
-        def save_late(store: RegionStore, region: Region, *args: Any) -> StoredRegion:
+        def save_late(store: RegionStore, region: Region, *args: Any, **words: Any) -> StoredRegion:
             if region.index == 0 and not regions:
                 assert order.second_began.wait(LONG)
             regions.append(region.index)
-            return save(store, region, *args)
+            return save(store, region, *args, **words)
 
         save = RegionStore.save
         monkeypatch.setattr(RegionStore, "save", save_late)
@@ -115,12 +115,12 @@ def test_a_region_that_fails_while_the_next_is_read_is_tried_again(
     asked, order = request(paint(allowed / "scene.tif"), allowed / "out"), Order()
     failed, save = list[int](), RegionStore.save
 
-    def save_late(store: RegionStore, region: Region, *args: Any) -> StoredRegion:
+    def save_late(store: RegionStore, region: Region, *args: Any, **words: Any) -> StoredRegion:
         if region.index == 0 and not failed:
             assert order.second_began.wait(LONG)
             failed.append(region.index)
             raise PublishError("the store does not answer")
-        return save(store, region, *args)
+        return save(store, region, *args, **words)
 
     monkeypatch.setattr(RegionStore, "save", save_late)
     summary = work_image(asked, asked.image_urls[0], order, region_rows=ROWS)

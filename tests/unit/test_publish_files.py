@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,22 @@ def test_a_run_that_fails_leaves_no_features_of_an_earlier_run(tmp_path: Path) -
     ledger = Path(done["coverage"])
     assert sorted(tmp_path.iterdir()) == sorted([*others, ledger, tmp_path / "x.tif.swath.json"])
     assert all(other.read_text() == "kept" for other in others)
+
+
+def test_an_image_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "scene.tif"  # where a raster of an image named `scene` would be
+    other.write_bytes(b"an image")
+    for features in (results(detections()), results(None)):
+        publish([folder_output(tmp_path)], features, "scene", roots=[tmp_path])
+    assert other.read_bytes() == b"an image"
+
+
+def test_a_run_that_fails_leaves_no_raster_of_an_earlier_run(tmp_path: Path) -> None:
+    raster = replace(results(None), rasters={"raster": lambda: iter([b"a", b"b"])})
+    done = publish([folder_output(tmp_path)], raster, "scene", roots=[tmp_path]).uris
+    assert Path(done["raster"]).read_bytes() == b"ab"
+    publish([folder_output(tmp_path)], results(None), "scene", roots=[tmp_path])
+    assert not Path(done["raster"]).exists()
 
 
 def test_features_that_cannot_be_removed_are_named_and_keep_their_own_ledger(
