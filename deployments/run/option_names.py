@@ -32,6 +32,7 @@ _OPTIONS = {  # patterns of the message's fields, the longer of two that begin a
     _ALGORITHM + r"classThresholds\.": "--conf ",
     _ALGORITHM + "classThresholds": "--conf",
     _ALGORITHM + r"classes(\[\d+\])?": "--classes",
+    _ALGORITHM + "classAgnostic": "--class-agnostic",
     r"algorithm\.classes": "--classes",
     _RASTER + "values": "--raster",
     _RASTER + "blend": "--blend",

@@ -32,6 +32,7 @@ def resolve_raster_output(request: Request) -> Request:
     if described is None:
         if given is not None and (given.values is None or description is not None):
             raise RequestError(_unwanted(request) if description else _MISSING)
+        _check_activation(given)
         return request
     whole = request.model_dump(mode="json", exclude_unset=True)
     own = {} if given is None else given.model_dump(mode="json", exclude_unset=True)
@@ -41,6 +42,7 @@ def resolve_raster_output(request: Request) -> Request:
         name = request.image_processor.name
         raise RequestError(f"{describe_errors(error)} (see the description of {name})") from None
     _check_bands(resolved, RasterOutput.model_validate(described))
+    _check_activation(resolved.raster_output)
     return resolved
 
 
@@ -57,15 +59,27 @@ def _unwanted(request: Request) -> str:
     )
 
 
+def _check_activation(output: RasterOutput | None) -> None:
+    """Check that a pixel may have another class than the one that there is, or none."""
+    if output is None or output.several or not output.has_probabilities:
+        return
+    if len(output.classes) == 1:
+        raise RequestError(
+            "rasterOutput.classes: has one class, which every pixel has with the activation "
+            "softmax; give the activation sigmoid, for pixels with it or without, or all classes."
+        )
+
+
 def _check_bands(request: Request, described: RasterOutput) -> None:
     """Check that a request takes the model to have the bands that its description says."""
     bands = band_count(described)
     given = bands if request.raster_output is None else band_count(request.raster_output)
     if given != bands:
         raise RequestError(
-            f"rasterOutput: is for bands of the number {given}, and by its description "
-            f"{request.image_processor.name} answers with {bands} ({described.values}); leave out "
-            "values, classes and bands, or correct the description."
+            f"rasterOutput: describes {given} band{'' if given == 1 else 's'}, and by its "
+            f"description {request.image_processor.name} answers with {bands} "
+            f"({described.values}); leave out values, classes and bands, or correct the "
+            "description."
         )
 
 

@@ -80,10 +80,15 @@ def template(image: Image, raster: Raster, layer: Layer, provenance: Provenance)
 
 
 def colours(output: RasterOutput) -> dict[int, tuple[int, int, int, int]]:
-    """Red, green, blue and alpha of each class by its number; those without one get one."""
+    """Red, green, blue and alpha of each class by its number; those without one get one.
+
+    Without a list of classes, all numbers are classes.
+    """
+    given = [(one.value, one.colour) for one in output.classes]
+    listed = given or [(number, None) for number in range(int(output.missing))]
     chosen = {
-        one.value: one.colour or _PALETTE[index % len(_PALETTE)]
-        for index, one in enumerate(output.classes)
+        value: colour or _PALETTE[index % len(_PALETTE)]
+        for index, (value, colour) in enumerate(listed)
     }
     table = {
         value: (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16), 255)

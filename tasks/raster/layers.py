@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.raster.painting import Painted
-from tasks.raster.tile_maps import band_count
 from tasks.request.raster_output import RasterOutput, Scores
 
 MAP, SCORES, CONFIDENCE = "raster", "scores", "confidence"
@@ -57,9 +56,7 @@ class Layer:
 def layers_of(output: RasterOutput) -> tuple[Layer, ...]:
     """The layers that a request wants, the map first."""
     if output.is_values:
-        count = band_count(output)
-        names = output.bands or tuple(f"value {number + 1}" for number in range(count))
-        unit = output.unit or ""
+        names, unit = output.bands or ("value",), output.unit or ""
         return (Layer(MAP, names, output.dtype, output.missing, unit=unit),)
     classes = Layer(MAP, ("class",), output.dtype, output.missing, categorical=True)
     names = tuple(one.name for one in output.classes)

@@ -35,7 +35,8 @@ class RasterSummary(BaseModel):
     Attributes:
         width: Pixels in x; 0 if there is none, as every tile failed.
         height: Pixels in y.
-        classes: Pixels of each class, the most frequent first.
+        classes: Pixels of each class by its name, or its number if it has no name; the most
+            frequent first.
         values: The values of each band, of a raster without classes.
         unit: Unit of the values.
         missing: Pixels that have no answer because tiles failed.
@@ -63,7 +64,7 @@ class RasterSummary(BaseModel):
         """The share of each class among the pixels with an answer, or the range of each band."""
         total = sum(self.classes.values())
         parts = [
-            f"{name} {percent(pixels / total)}"
+            f"{f'class {name}' if name.isdecimal() else name} {percent(pixels / total)}"
             for name, pixels in islice(self.classes.items(), _MAX_CLASSES)
         ]
         if len(self.classes) > _MAX_CLASSES:

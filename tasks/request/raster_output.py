@@ -190,6 +190,9 @@ class RasterOutput(MessageObject):
         numbers = [one.value for one in self.classes]
         if len(set(numbers)) < len(numbers):
             raise ValueError("classes: has the same value twice; give each class its own")
+        names = [one.name for one in self.classes]
+        if again := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"classes: has the name {min(again)!r} twice; give each class its own")
         if self.several and 0 in numbers:
             raise ValueError(
                 "classes: has the value 0, which with sigmoid is that of a pixel without a class; "

@@ -295,8 +295,20 @@ class TestOutputs:
         write_json(tmp_path / "m.json", describe_map(None))
         model = pixelwise(tmp_path / "m.onnx", BRIGHT)
         asked = request(model, tmp_path / "scene.tif", rasterOutput={"values": "classes"})
-        with pytest.raises(RequestError, match=r"rasterOutput: is for .* 1, .* with 2 \(logits"):
+        with pytest.raises(
+            RequestError, match=r"rasterOutput: describes 1 band, .* with 2 \(logits"
+        ):
             resolve_raster_output(asked)
+
+    def test_one_class_that_every_pixel_has_is_refused(self, tmp_path: Path) -> None:
+        one: dict[str, Any] = {"values": "logits", "classes": [{"value": 1, "name": "water"}]}
+        server = {"name": "http://127.0.0.1/water", "type": "HTTP_ENDPOINT"}
+        fields = {"imageProcessor": server, "rasterOutput": one}
+        scene = tmp_path / "scene.tif"
+        with pytest.raises(RequestError, match=r"rasterOutput\.classes: .* activation sigmoid"):
+            resolve_raster_output(request(scene, scene, **fields))
+        one["activation"] = "sigmoid"
+        resolve_raster_output(request(scene, scene, **fields))
 
     def test_a_model_that_cuts_borders_off_is_refused(self, tmp_path: Path) -> None:
         model = pixelwise(tmp_path / "m.onnx", BRIGHT, shape=("n", 3, "h", "w"), crop=4)

@@ -142,6 +142,16 @@ def test_a_raster_in_blocks_is_drawn_from_the_overview_that_suffices(tmp_path: P
     assert layer_of_raster(raster, 4600).width == 4600
 
 
+def test_classes_without_a_list_have_colours_and_their_numbers(tmp_path: Path) -> None:
+    output = RasterOutput.model_validate({"values": "classes"})
+    pixels = np.zeros((1, 600, 700), np.uint8)
+    pixels[0, :, 525:] = 2
+    (layer,) = layers_of(output)
+    drawn = layer_of_raster(stored(tmp_path, layer, pixels, output), 350)
+    assert [text for _, text in drawn.legend] == ["class 0 75 %", "class 2 25 %"]
+    assert [colour for colour, _ in drawn.legend] == [(0, 114, 178), (0, 158, 115)]
+
+
 def test_values_in_blocks_have_their_name_and_unit_in_the_legend(tmp_path: Path) -> None:
     pixels = np.full((1, 600, 700), 4.5, np.float32)
     (layer,) = layers_of(HEIGHTS)

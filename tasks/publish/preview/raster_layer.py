@@ -119,7 +119,8 @@ def _of_classes(
     for at in np.argsort(-counts, kind="stable"):
         number, (red, green, blue) = int(found[at]), own[at]
         share = 100 * counts[at] / counts.sum()
-        text = f"{names.get(number, number)} {f'{share:.0f}' if share >= 0.5 else '< 1'} %"
+        name = names.get(number, f"class {number}")
+        text = f"{name} {f'{share:.0f}' if share >= 0.5 else '< 1'} %"
         legend.append(((red, green, blue), text))
     return RasterLayer(pixels, seen, tuple(legend))
 
