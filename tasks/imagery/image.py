@@ -41,6 +41,7 @@ class Image:
         palette: Colour table, or None.
         nitf: Header of a NITF, or None for other formats.
         prefix: Prefix with which GDAL opens this image of its file, or "".
+        descriptions: Description of each band, as GDAL reads it: blue, nir, …; empty for none.
     """
 
     url: str
@@ -64,6 +65,7 @@ class Image:
     palette: Palette | None
     nitf: NitfHeader | None = field(compare=False)
     prefix: str = ""
+    descriptions: tuple[str, ...] = ()
 
     @property
     def gdal_name(self) -> str:

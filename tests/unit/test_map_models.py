@@ -291,6 +291,22 @@ class TestOutputs:
         found = answered(model, describe_map({"values": "probabilities"}), pixels() // 64)
         np.testing.assert_allclose(found[1], 1 / (1 + np.exp(-2.0 * (pixels()[0] // 64))), 1e-5)
 
+    def test_bands_are_found_by_their_descriptions(self, tmp_path: Path) -> None:
+        document = describe_map(None, task="regression", classes=())
+        document["mlm:input"][0]["bands"] = ["nir", "swir16", "Blue"]
+        write_json(tmp_path / "m.json", document)
+        scene = saved(tmp_path, np.concatenate([pixels(), pixels()[:1]]))
+        with rasterio.open(scene, "r+") as dataset:
+            dataset.descriptions = ["blue", None, "nir", "swir16"]
+        image = open_image(str(scene), roots=[tmp_path])
+        description = load_description(str(tmp_path / "m.json"), [tmp_path], None)
+        assert description.for_image(image, 64).bands == (2, 3, 0)
+        document["mlm:input"][0]["bands"] = ["nir", "swir16", "swir22"]
+        write_json(tmp_path / "m.json", document)
+        description = load_description(str(tmp_path / "m.json"), [tmp_path], None)
+        with pytest.raises(RequestError, match=r"no band 'swir22' \(it has blue, green, nir, sw"):
+            description.for_image(image, 64)
+
     def test_a_request_does_not_contradict_the_description(self, tmp_path: Path) -> None:
         write_json(tmp_path / "m.json", describe_map(None))
         model = pixelwise(tmp_path / "m.onnx", BRIGHT)
@@ -303,7 +319,7 @@ class TestOutputs:
     def test_one_class_that_every_pixel_has_is_refused(self, tmp_path: Path) -> None:
         one: dict[str, Any] = {"values": "logits", "classes": [{"value": 1, "name": "water"}]}
         server = {"name": "http://127.0.0.1/water", "type": "HTTP_ENDPOINT"}
-        fields = {"imageProcessor": server, "rasterOutput": one}
+        fields: dict[str, Any] = {"imageProcessor": server, "rasterOutput": one}
         scene = tmp_path / "scene.tif"
         with pytest.raises(RequestError, match=r"rasterOutput\.classes: .* activation sigmoid"):
             resolve_raster_output(request(scene, scene, **fields))

@@ -129,6 +129,7 @@ def _describe(
         colours=tuple(interpretation.name for interpretation in dataset.colorinterp),
         palette=_palette(dataset),
         nitf=nitf_header_of(dataset),
+        descriptions=tuple(text or "" for text in dataset.descriptions),
     )
 
 

@@ -92,7 +92,9 @@ class Description:
             RequestError: The image lacks a band or has another pixel type, its tiles have a size
                 that the model does not take, or a call's tensor would be too large.
         """
-        bands = choose_bands(self.properties, image.bands, image.colours, image.alpha)
+        described = [*image.descriptions] or [""] * image.bands
+        names = [text or colour for text, colour in zip(described, image.colours, strict=True)]
+        bands = choose_bands(self.properties, image.bands, [image.colours, names], image.alpha)
         check_pixel_type(self.properties, np.dtype(image.dtype))
         width, height = self._place(*self._tile_shape(image, tile_size)).canvas
         dtype = np.dtype(self.properties.input.input.data_type)
@@ -116,7 +118,7 @@ class Description:
         check_pixel_type(self.properties, tile.pixels.dtype)
         bands = self.bands
         if bands is None:
-            bands = choose_bands(self.properties, count, (), None)
+            bands = choose_bands(self.properties, count, [], None)
         placement = self._place(width, height)
         tensor = make_tensor(self.properties, tile.pixels, bands, placement)
         return PreparedTile(tensor, placement)

@@ -9,7 +9,7 @@ from tasks.inference.description.properties import Properties
 
 
 def choose_bands(
-    properties: Properties, count: int, names: Sequence[str], alpha: int | None
+    properties: Properties, count: int, names: Sequence[Sequence[str]], alpha: int | None
 ) -> tuple[int, ...]:
     """The indices of the bands, from 0, in the order of the model's channels.
 
@@ -20,7 +20,8 @@ def choose_bands(
     Args:
         properties: The description of the model.
         count: Number of bands of the image, alpha included.
-        names: Names of the image's bands (red, gray, nir, …); empty if they are not known.
+        names: Names of the image's bands (red, gray, nir, …), one list for each kind: the first
+            that has all names of the description counts.
         alpha: Number of the alpha band, from 1, or None.
 
     Raises:
@@ -35,7 +36,7 @@ def choose_bands(
                 "give an image with more bands, or other bands."
             )
     elif model_input.band_names:
-        chosen = _by_name(model_input.band_names, [name.lower() for name in names], head.field)
+        chosen = _by_name(model_input.band_names, names, head.field)
     else:
         channels, available = model_input.input.size_of("bands"), [*range(count)]
         if alpha is not None:
@@ -51,12 +52,15 @@ def choose_bands(
     return chosen[::-1] if head.channel_order == "BGR" else chosen
 
 
-def _by_name(wanted: Sequence[str], available: Sequence[str], field: str) -> tuple[int, ...]:
-    missing = [name for name in wanted if name.lower() not in available]
-    if missing:
-        raise RequestError(
-            f"mlm:input[0].bands: the image has no band {missing[0]!r} "
-            f"(it has {', '.join(available) or 'no named bands'}); give the numbers of the bands "
-            f"in {field}.bands, counted from 1, for example {list(range(1, len(wanted) + 1))}."
-        )
-    return tuple(available.index(name.lower()) for name in wanted)
+def _by_name(wanted: Sequence[str], kinds: Sequence[Sequence[str]], field: str) -> tuple[int, ...]:
+    available: list[str] = []
+    for names in kinds:
+        available = [name.lower() for name in names]
+        if all(name.lower() in available for name in wanted):
+            return tuple(available.index(name.lower()) for name in wanted)
+    missing = next(name for name in wanted if name.lower() not in available)
+    raise RequestError(
+        f"mlm:input[0].bands: the image has no band {missing!r} "
+        f"(it has {', '.join(available) or 'no named bands'}); give the numbers of the bands in "
+        f"{field}.bands, counted from 1, for example {list(range(1, len(wanted) + 1))}."
+    )
