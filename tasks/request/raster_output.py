@@ -198,11 +198,8 @@ class RasterOutput(MessageObject):
                 "classes: has the value 0, which with sigmoid is that of a pixel without a class; "
                 "count from 1"
             )
-        if self.is_values and (self.scores is not Scores.NONE or self.polygons or self.classes):
-            raise ValueError(
-                "values: is values, and classes, scores and polygons go with classes, "
-                "probabilities or logits; leave them out"
-            )
+        if self.is_values:
+            self._check_no_classes()
         if self.scores is not Scores.NONE and not self.has_probabilities:
             raise ValueError("scores: needs probabilities or logits; leave it out")
         fitting = _BLENDS[self.values]
@@ -215,6 +212,16 @@ class RasterOutput(MessageObject):
             raise ValueError("augmentation: numbers of classes have no average; leave it out")
         self._check_polygons()
         return self
+
+    def _check_no_classes(self) -> None:
+        """Check that nothing of classes is asked for of a raster of values."""
+        scores = self.scores is not Scores.NONE
+        given = {"scores": scores, "polygons": self.polygons, "classes": self.classes}
+        if wrong := [name for name, value in given.items() if value]:
+            raise ValueError(
+                f"{wrong[0]}: needs classes, probabilities or logits, and the raster has values; "
+                "leave it out"
+            )
 
     def _check_polygons(self) -> None:
         """Check that the polygons are of classes that there are."""

@@ -51,7 +51,7 @@ def test_polygons_are_exact_and_of_all_classes_unless_a_message_says_otherwise()
             "rasterOutput.polygons.classes: names 'clouds', which is not one of the classes; give",
         ),
         ({}, {"values": "classes", "classes": []}, "rasterOutput.classes: is missing"),
-        ({}, {"values": "values", "classes": []}, "rasterOutput.values: is values"),
+        ({}, {"values": "values", "classes": []}, "rasterOutput.polygons: needs classes, prob"),
         ({"minimumArea": -1}, {}, "rasterOutput.polygons.minimumArea: -1 is below 0"),
         ({"largestHole": "16 px"}, {}, "rasterOutput.polygons.largestHole: "),
         ({"tolerance": -0.5}, {}, "rasterOutput.polygons.tolerance: -0.5 is below 0"),

@@ -137,7 +137,9 @@ RASTER: list[tuple[dict[str, Any], str]] = [
     ({"raster": "classes", "class_names": ('"a',)}, "--class-names: '\"a' is no list of words"),
     ({"raster": "classes", "blend": "smooth"}, "--blend: is smooth, which does not go with class"),
     ({"raster": "classes", "augment": "flips"}, "--augment: numbers of classes have no average"),
-    ({"raster": "values", "scores": "uint8"}, "--raster: is values, and classes, scores and "),
+    ({"raster": "values", "scores": "uint8"}, "--scores: needs classes, probabilities or "),
+    ({"raster": "values", "polygons": True}, "--polygons: needs classes, probabilities or logits"),
+    ({"raster": "values", "class_names": ("a",)}, "--class-names: needs classes, probabilities"),
     ({"raster": "classes", "scores": "uint8"}, "--scores: needs probabilities or logits"),
     ({"raster": "classes", "min_area": 4.0}, "--min-area: 4 is of polygons; give --polygons too"),
     (

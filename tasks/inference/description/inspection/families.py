@@ -18,7 +18,8 @@ _ACTIVATION = "softmax (DETR) or sigmoid (RT-DETR)"
 _MANY_BANDS = {"swath:raster.values": "logits; probabilities if the model ends with a softmax"}
 _ONE_BAND = {
     "swath:raster.values": "logits of one class; probabilities if the model ends with a sigmoid; "
-    "for a quantity, such as a height, values, with regression in mlm:tasks"
+    "for a quantity, such as a height, values, with regression in mlm:tasks, "
+    "without activation and classification:classes"
 }
 _PIXEL_TYPES = {
     "swath:raster.pixel_types": "those of the images that value_scaling is for: uint8, uint16, "
