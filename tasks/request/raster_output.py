@@ -188,11 +188,9 @@ class RasterOutput(MessageObject):
         if self.values in (RasterValues.PROBABILITIES, RasterValues.LOGITS) and not self.classes:
             raise ValueError(f"classes: is missing, and {self.values} need one for each band")
         numbers = [one.value for one in self.classes]
-        if len(set(numbers)) < len(numbers):
-            raise ValueError("classes: has the same value twice; give each class its own")
-        names = [one.name for one in self.classes]
-        if again := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"classes: has the name {min(again)!r} twice; give each class its own")
+        for what, used in {"value": numbers, "name": [one.name for one in self.classes]}.items():
+            if len(set(used)) < len(used):
+                raise ValueError(f"classes: has the same {what} twice; give each class its own")
         if self.several and 0 in numbers:
             raise ValueError(
                 "classes: has the value 0, which with sigmoid is that of a pixel without a class; "

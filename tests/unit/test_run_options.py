@@ -132,7 +132,7 @@ RASTER: list[tuple[dict[str, Any], str]] = [
     ({"class_names": ("a",)}, "--class-names: names the classes of a raster; give --raster too"),
     ({"raster": "classes", "class_names": ("0=a,b",)}, "--class-names: 'b' has no number, and "),
     ({"raster": "classes", "class_names": ("0=a,0=b",)}, "--class-names: has the same value twice"),
-    ({"raster": "logits", "class_names": ("a,b,a",)}, "--class-names: has the name 'a' twice"),
+    ({"raster": "logits", "class_names": ("a,b,a",)}, "--class-names: has the same name twice"),
     ({"raster": "classes", "class_names": ("0=",)}, "--class-names: '' is empty"),
     ({"raster": "classes", "class_names": ('"a',)}, "--class-names: '\"a' is no list of words"),
     ({"raster": "classes", "blend": "smooth"}, "--blend: is smooth, which does not go with class"),
