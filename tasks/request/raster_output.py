@@ -188,8 +188,8 @@ class RasterOutput(MessageObject):
         if self.values in (RasterValues.PROBABILITIES, RasterValues.LOGITS) and not self.classes:
             raise ValueError(f"classes: is missing, and {self.values} need one for each band")
         numbers = [one.value for one in self.classes]
-        for what, used in {"value": numbers, "name": [one.name for one in self.classes]}.items():
-            if len(set(used)) < len(used):
+        for what in ("value", "name"):
+            if len({getattr(one, what) for one in self.classes}) < len(self.classes):
                 raise ValueError(f"classes: has the same {what} twice; give each class its own")
         if self.several and 0 in numbers:
             raise ValueError(
