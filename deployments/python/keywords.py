@@ -150,8 +150,14 @@ def raster_options(
         options: The others, as they are.
 
     Raises:
-        RequestError: The dict has a value that JSON has not.
+        RequestError: The dict has a value that JSON has not, or `polygons` is no bool.
     """
+    polygons = options.get("polygons", False)
+    if not isinstance(polygons, bool):
+        raise RequestError(
+            f"polygons: {polygons!r:.100} is not True or False; give its fields in raster, as "
+            "{'polygons': {'minimumArea': 16}}."
+        )
     if isinstance(raster, Mapping):
         try:
             raster = json.dumps(dict(raster))

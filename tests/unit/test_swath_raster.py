@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,13 @@ def test_a_partial_raster_says_how_many_pixels_have_no_answer() -> None:
             tile_size=32, overlap=0, batch_size=1, progress=False,
         )  # fmt: skip
     assert result.preview(160).startswith(b"\x89PNG")
+
+
+def test_fields_of_polygons_are_given_in_raster() -> None:
+    fields: Any = {"minimumArea": 16}
+    with pytest.raises(swath.SwathError, match=r"polygons: .* is not True or False; .* raster"):
+        swath.plan(GREY, raster="logits", class_names=NAMES, polygons=fields)
+    swath.plan(GREY, raster={"values": "logits", "polygons": fields}, class_names=NAMES)
 
 
 def test_a_model_of_features_has_no_raster() -> None:
