@@ -56,8 +56,8 @@ class RasterSummary(BaseModel):
         """The raster in one line."""
         if not self.width:
             return "no raster"
-        size = f"raster of {self.width} × {self.height} pixels"
-        return f"{size}: {held}" if (held := self.contents) else size
+        held = self.contents or "none has a value"
+        return f"raster of {self.width} × {self.height} pixels: {held}"
 
     @property
     def contents(self) -> str:

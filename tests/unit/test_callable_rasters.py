@@ -96,6 +96,7 @@ def test_a_function_may_use_the_array_of_its_answer_again() -> None:
         ([np.zeros((32, 32), complex)] * 2, "data type complex128; return one array"),
         ([[[1, 2], [3]]] * 2, "is no array (setting an array element with a sequence"),
         (np.zeros((2, 32, 32)), "has 1 band of 32 × 32 pixels of float64, where rasterOutput"),
+        (np.zeros((2, 3, 32, 32)), "numbers. List all of them in rasterOutput.bands, or answer"),
         (np.zeros((2, 32, 32, 2)), "Put the bands first"),
     ],
 )

@@ -162,6 +162,7 @@ def test_a_raster_of_values_is_told_by_its_range() -> None:
     values = (ValueRange(band="height", low=-0.5, mean=7.25, high=31.0),)
     raster = RasterSummary(width=8, height=8, values=values, unit="m")
     assert raster.text == "raster of 8 × 8 pixels: height -0.5 to 31 m, mean 7.25"
+    assert RasterSummary(width=8, height=8).text == "raster of 8 × 8 pixels: none has a value"
 
 
 def test_a_raster_that_is_not_there_says_so() -> None:

@@ -183,8 +183,12 @@ def _check(
     """
     if found == wanted and dtype.kind in "biuf":
         return
-    last = (*wanted[1:], wanted[0])
-    remedy = " Put the bands first, as (bands, height, width)." if found == last else ""
+    remedy = ""
+    if found == (*wanted[1:], wanted[0]):
+        remedy = " Put the bands first, as (bands, height, width)."
+    elif found != wanted and found[1:] == wanted[1:] and output.values is not RasterValues.CLASSES:
+        listed = "bands" if output.is_values else "classes"
+        remedy = f" List all of them in rasterOutput.{listed}, or answer with those that it lists."
     raise AnswerError(
         f"The raster has {_described(found)} of {dtype}, where rasterOutput ({output.values}) "
         f"wants {_described(wanted)} of whole or real numbers.{remedy}"
@@ -259,7 +263,8 @@ def _classes(bands: NDArray[Any], output: RasterOutput) -> TileMap:
     if not np.array_equal(numbers, bands):
         raise AnswerError(
             f"The raster has the class {_first(bands[numbers != bands])}, which is no whole number "
-            f"that {output.dtype} holds: list the classes in rasterOutput.classes."
+            f"that {output.dtype} holds: number the classes from 0, and list those above 254 in "
+            "rasterOutput.classes."
         )
     known = {one.value for one in output.classes} | {int(output.missing)}
     if output.nodata is not None:
