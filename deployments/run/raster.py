@@ -79,7 +79,7 @@ class RasterOptions:
             classes: Values of --classes: the classes to outline.
 
         Raises:
-            RequestError: --raster, --class-names or --min-area has an invalid value.
+            RequestError: --raster, --class-names, --classes or --min-area has an invalid value.
         """
         fields = self._values()
         if self.class_names:
@@ -95,7 +95,10 @@ class RasterOptions:
         if self.polygons:
             given_too = fields.get("polygons")
             own = given_too if isinstance(given_too, dict) else {}
-            fields["polygons"] = own | self._polygons(list(words("--classes", classes)))
+            outlined = list(words("--classes", classes))
+            if classes and not outlined:
+                raise RequestError("--classes: names no class; give water,road, or leave it out.")
+            fields["polygons"] = own | self._polygons(outlined)
         elif self.min_area is not None:
             raise RequestError(
                 f"--min-area: {self.min_area:g} is of polygons; give --polygons too, or leave it "

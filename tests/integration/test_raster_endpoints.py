@@ -151,7 +151,7 @@ DAMAGED_PNG = WHOLE_PNG[:400] + bytes([WHOLE_PNG[400] ^ 1]) + WHOLE_PNG[401:]
         (CLASSES, NPY, encoded(NUMBERS + 1, NPY), "the class 4, which rasterOutput.classes does"),
         (CLASSES, NPY, encoded(NUMBERS + 0.5, NPY), "no whole number that uint16 holds"),
         (CLASSES, NPY, encoded(NUMBERS * np.nan, NPY), "class nan, which is no whole number"),
-        ({"values": "classes"}, NPY, encoded(NUMBERS, NPY), "list the classes in rasterOutput"),
+        ({"values": "classes"}, NPY, encoded(NUMBERS, NPY), "list those above 254 in rasterOutput"),
         (SEVERAL, NPY, encoded(SHARES, NPY)[:-9], "cannot be decoded as NPY"),
         (SEVERAL, NPY, encoded(SHARES, NPY)[:20], "cannot be decoded as NPY"),
         (SEVERAL, TIFF, encoded(SHARES, TIFF)[:-9], "cannot be decoded as GTiff"),

@@ -225,6 +225,12 @@ def test_classes_are_those_to_outline_if_polygons_are_wanted(image: str) -> None
     assert output.polygons.classes == ("cloud",)
 
 
+def test_outlines_of_no_class_are_refused(image: str) -> None:
+    raster = RasterOptions(raster="classes", class_names=("a,b",), polygons=True)
+    with pytest.raises(RequestError, match="--classes: names no class"):
+        request(image, merging=MergingOptions(classes=("",)), raster=raster)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
