@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -176,14 +177,27 @@ def _vote(shares: list[_Share], shape: tuple[int, int, int], output: RasterOutpu
     nearest = _nearest(shares, shape, output)
     if len(shares) < 3:  # two votes are equal, or one each
         return nearest
-    given = np.full((len(shares), *shape[1:]), -1, np.int32)
-    away = np.full(given.shape, np.inf)
+    voters: dict[int, list[int]] = defaultdict(list)
     for at, share in enumerate(shares):
-        given[at][share.where] = share.pixels[0]
-        away[at][share.where] = _distance(share)
-    votes = np.zeros(given.shape, np.int16)
-    for numbers in given:
-        votes += (given == numbers) & (given >= 0)
-    best = np.where(votes == votes.max(axis=0), away, np.inf).argmin(axis=0)
-    chosen = np.take_along_axis(given, best[np.newaxis], axis=0).astype(np.float64)
-    return Painted(np.where(nearest.seen, chosen, 0.0), nearest.seen)
+        for number in np.unique(share.pixels):
+            voters[int(number)].append(at)
+    chosen, most = np.zeros(shape[1:]), np.zeros(shape[1:], np.int32)
+    least, first = np.full(shape[1:], np.inf), np.zeros(shape[1:], np.int32)
+    for number, places in voters.items():  # one at a time, so that memory is that of a few bands
+        votes, closest, away = (
+            np.zeros_like(most),
+            np.zeros_like(first),
+            np.full_like(least, np.inf),
+        )
+        for at in places:
+            where, given = shares[at].where, shares[at].pixels[0] == number
+            votes[where] += given
+            distance = _distance(shares[at])
+            closer = given & (distance < away[where])
+            away[where][closer] = distance[closer]
+            closest[where][closer] = at
+        nearer = (away < least) | ((away == least) & (closest < first))
+        wins = (votes > most) | ((votes == most) & (votes > 0) & nearer)
+        chosen[wins], most[wins] = number, votes[wins]
+        least[wins], first[wins] = away[wins], closest[wins]
+    return Painted(chosen[np.newaxis], nearest.seen)

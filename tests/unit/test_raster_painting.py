@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -196,6 +197,18 @@ def test_the_most_frequent_class_wins_a_vote_and_the_nearest_tile_a_tie() -> Non
         winners = [tile for tile in seeing if votes.count(numbers[tile.index]) == most]
         closest = min(winners, key=lambda tile: abs(tile.window.col_off + 8 - x - 0.5))
         assert painted.bands[0, 0, x] == numbers[closest.index]
+
+
+def test_a_vote_of_many_tiles_takes_the_memory_of_a_few_bands() -> None:
+    grid, wanted = Grid(256, 256, 32, 16), output("classes", blend="vote")
+    maps = [(tile, random_map(grid, wanted, tile.index)) for tile in tiles(grid)]
+    tracemalloc.start()
+    try:
+        paint(Window(0, 0, 256, 256), maps, grid, wanted)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * 256 * 256 * 8
 
 
 def test_a_pixel_without_an_answer_counts_nowhere() -> None:
