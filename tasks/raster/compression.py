@@ -9,13 +9,12 @@ import zlib
 from typing import Any
 
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
 from tasks.raster.blocks import BLOCK
 from tasks.raster.layers import Layer
 
-_SMALLEST, _FAST = 6, 2  # levels of zlib and of ISA-L
+_SMALLEST, _FASTEST = 6, 1  # levels of zlib, whose bytes do not depend on the processor
 NO_PREDICTOR, DIFFERENCES, FLOATS = 1, 2, 3
 
 
@@ -40,8 +39,9 @@ def compress(pixels: NDArray[Any], layer: Layer) -> bytes:
     chunky = np.ascontiguousarray(pixels.transpose(1, 2, 0))  # rows, columns, bands
     if layer.categorical:
         return zlib.compress(chunky.tobytes(), _SMALLEST)
-    # a tenth of zlib's time; of numbers that are no classes it leaves 3 to 8 % more bytes
-    return isal_zlib.compress(_predicted(chunky, predictor(layer)), _FAST)
+    # predicted numbers repeat themselves only in runs: a fifth to a half of the usual time
+    runs = zlib.compressobj(_FASTEST, strategy=zlib.Z_RLE)
+    return runs.compress(_predicted(chunky, predictor(layer))) + runs.flush()
 
 
 def decompress(body: bytes, layer: Layer) -> NDArray[Any]:
