@@ -205,7 +205,12 @@ def _get_range(uri: str, start: int, length: int, role_arn: str | None) -> bytes
             return source.read(length)
     bucket, key = split_s3(uri)
     wanted = f"bytes={start}-{start + length - 1}"
-    found = client("s3", role_arn).get_object(Bucket=bucket, Key=key, Range=wanted)
+    try:
+        found = client("s3", role_arn).get_object(Bucket=bucket, Key=key, Range=wanted)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "InvalidRange":  # it ends before the first byte
+            return b""
+        raise
     with found["Body"] as stream:
         return bytes(stream.read())
 

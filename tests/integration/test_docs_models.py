@@ -253,7 +253,7 @@ def test_the_ledger_has_the_failed_calls_that_the_page_prints(
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.skipif(not YOLOX.exists(), reason=f"there is no {YOLOX}")
 def test_the_description_of_the_page_makes_yolox_nano_find_both_aircraft(allowed: Path) -> None:
-    (described,) = json_with("mlm:name")
+    (described,) = json_with("swath:detector")
     (fields,) = [found for found in json_with("imageProcessor") if _type(found) == "ONNX"]
     (allowed / "yolox_nano.onnx").write_bytes(YOLOX.read_bytes())
     (allowed / "yolox_nano.json").write_text(json.dumps(described))
@@ -339,7 +339,7 @@ def test_no_feature_of_the_page_s_answer_is_rejected() -> None:
 
 
 def test_the_description_of_the_page_is_read_with_all_classes(tmp_path: Path) -> None:
-    (described,) = json_with("mlm:name")
+    (described,) = json_with("swath:detector")
     path = tmp_path / "model.json"
     path.write_text(json.dumps(described))
     description = load_description(str(path), [tmp_path], None)

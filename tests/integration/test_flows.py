@@ -384,11 +384,11 @@ def test_a_single_region_that_is_lost_is_tried_again(
 ) -> None:
     save, failed = RegionStore.save, list[bool]()
 
-    def save_late(*args: Any) -> StoredRegion:
+    def save_late(*args: Any, **words: Any) -> StoredRegion:
         if not failed:
             failed.append(True)
             raise PublishError("the store does not answer")
-        return save(*args)
+        return save(*args, **words)
 
     monkeypatch.setattr(RegionStore, "save", save_late)
     scene = paint(allowed / "scene.tif")

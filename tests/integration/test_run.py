@@ -90,6 +90,7 @@ def test_an_image_is_run_without_a_server(scene: Path, tmp_path: Path) -> None:
             "coverage": str(out / "scene.tif.coverage.parquet"),
         },
         "covered": 1.0,
+        "raster": None,
     }
     assert "100 % of the area covered" in done.stderr
     assert "scene.tif · job-7" in done.stderr
