@@ -72,10 +72,14 @@ class Claim:
         names: The files that it may write.
     """
 
-    def __init__(self, names: FileNames, manifest: Manifest, version: Version | None) -> None:
+    def __init__(
+        self, names: FileNames, manifest: Manifest, version: Version | None, before: bytes | None
+    ) -> None:
         """Take it with `claim`."""
         self.names = names
         self._manifest, self._version = manifest, version
+        self._manifest_before = before
+        self._files_before: dict[str, Version | None] = {}
         self._written: list[str] = []
 
     def put(self, kind: str, body: Path | Pieces) -> PublishedFile:
@@ -88,6 +92,7 @@ class Claim:
 
         def put() -> bool:
             version = conditional.version_of(uri)
+            self._files_before.setdefault(uri, version)
             self._check()
             return conditional.put_if(uri, counted, version)
 
@@ -101,13 +106,13 @@ class Claim:
         """Remove a file of an earlier publication; it need not exist.
 
         A file that has the ending of a raster is removed only if a manifest says that Swath may
-        have written it: it may be an image of somebody else.
+        have written it, and it is not what lay there before: it may be an image of somebody else.
 
         Raises:
             PublishError: It cannot be removed, or the claim is lost.
         """
         if kind in self._manifest.kinds or kind not in IMAGE_KINDS:
-            self._remove(self.names.files[kind])
+            self._remove(self.names.files[kind], self._manifest.foreign.get(kind))
 
     def complete(self, files: Sequence[PublishedFile], counts: Mapping[str, object]) -> None:
         """Write the complete manifest.
@@ -119,8 +124,8 @@ class Claim:
         Raises:
             PublishError: It cannot be written, or the claim is lost.
         """
-        update = {"state": ManifestState.COMPLETE, "files": tuple(files), "kinds": ()}
-        complete = self._manifest.model_copy(update=update | dict(counts))
+        update = {"state": ManifestState.COMPLETE, "files": tuple(files), **counts}
+        complete = self._manifest.model_copy(update={**update, "kinds": (), "foreign": {}})
 
         def put() -> bool:
             self._check()
@@ -134,18 +139,30 @@ class Claim:
             self._remove(self._written.pop())
 
     def give_up(self) -> None:
-        """Remove all files of the image, and the claim."""
-        for kind in self.names.files:
-            self.remove(kind)
+        """Put back the manifest that was there before, if no file has changed since.
+
+        Otherwise all files of the image are removed, and the claim, as they would not be whole.
+        """
+        changed = any(
+            conditional.version_of(uri) != before for uri, before in self._files_before.items()
+        )
+        if changed:
+            for kind in self.names.files:
+                self.remove(kind)
         self._check()
-        if self._version:
+        if self._manifest_before is not None and not changed:
+            conditional.put_if(self.names.manifest, self._manifest_before, self._version)
+        elif self._version:
             conditional.remove_if(self.names.manifest, self._version)
 
-    def _remove(self, uri: str) -> None:
+    def _remove(self, uri: str, foreign: str | None = None) -> None:
+        """Remove a file unless it is a version of somebody else, given by its tag."""
+
         def remove() -> bool:
             version = conditional.version_of(uri)
-            if version is None:
+            if version is None or version.tag == foreign:
                 return True
+            self._files_before.setdefault(uri, version)
             self._check()
             return conditional.remove_if(uri, version)
 
@@ -222,22 +239,31 @@ def claim(
 def _take(names: FileNames, manifest: Manifest, foreign: ForeignResults) -> Claim | None:
     """Write the manifest as a claim; None if it belongs to another job."""
     taken: Claim | None = None
+    before: bytes | None = None
 
     def take() -> bool:
-        nonlocal taken
+        nonlocal taken, before
         found = conditional.read(names.manifest)
         version = found[1] if found else None
         owner = Manifest.parse(found[0]) if found else None
         if owner and owner.publication == manifest.publication:  # its answer was lost
-            taken = Claim(names, owner, version)
+            taken = Claim(names, owner, version, before)
         elif owner and owner.job != manifest.job and foreign is ForeignResults.VERSION:
             return True
-        elif conditional.put_if(names.manifest, (own := manifest.after(owner)).text, version):
-            taken = Claim(names, own, None)
+        else:
+            own, before = manifest.after(owner, _image_tags(names)), found and found[0]
+            if conditional.put_if(names.manifest, own.text, version):
+                taken = Claim(names, own, None, before)
         return taken is not None
 
     _until_unchanged(names.manifest, take)
     return taken
+
+
+def _image_tags(names: FileNames) -> dict[str, str]:
+    """The tag of the version of each file there is that has the ending of an image."""
+    versions = {kind: conditional.version_of(names.files[kind]) for kind in sorted(IMAGE_KINDS)}
+    return {kind: version.tag for kind, version in versions.items() if version}
 
 
 def _until_unchanged(uri: str, change: Callable[[], bool]) -> None:

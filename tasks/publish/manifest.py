@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Self
 from uuid import uuid4
@@ -54,6 +54,8 @@ class Manifest(Provenance):
         repaired: Number of features whose geometry was invalid and was changed to a valid one.
         kinds: Until it is complete, the kinds of files that this publication or one before it may
             have written.
+        foreign: Until it is complete, of the kinds that may be images of somebody else, the tag of
+            the version that lay there before any publication wrote one.
     """
 
     state: ManifestState
@@ -63,6 +65,7 @@ class Manifest(Provenance):
     classes: dict[str, int] = Field(default_factory=dict)
     repaired: int = 0
     kinds: tuple[str, ...] = ()
+    foreign: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def begin(cls, provenance: Provenance, kinds: Iterable[str] = ()) -> Self:
@@ -74,12 +77,20 @@ class Manifest(Provenance):
             kinds=tuple(sorted(kinds)),
         )
 
-    def after(self, earlier: Self | None) -> Self:
-        """This claim with the kinds of files that an earlier publication left, or may have left."""
-        if earlier is None:
-            return self
-        kinds = {*self.kinds, *earlier.kinds, *(file.kind for file in earlier.files)}
-        return self.model_copy(update={"kinds": tuple(sorted(kinds))})
+    def after(self, earlier: Self | None, tags: Mapping[str, str]) -> Self:
+        """This claim with the kinds of files that an earlier publication left, or may have left.
+
+        Args:
+            earlier: The manifest of that publication; None if there was none.
+            tags: Of the kinds that may be images of somebody else, the tag of the version there.
+        """
+        left = {*earlier.kinds, *(file.kind for file in earlier.files)} if earlier else set()
+        known = earlier.foreign if earlier else {}
+        foreign = {
+            kind: tag for kind, tag in tags.items() if kind not in left or known.get(kind) == tag
+        }
+        kinds = tuple(sorted({*self.kinds, *left}))
+        return self.model_copy(update={"kinds": kinds, "foreign": foreign})
 
     @classmethod
     def parse(cls, text: bytes) -> Self | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,12 +13,15 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import TypeAdapter
 
 from tasks.aws.clients import client
 from tasks.errors import PublishError
+from tasks.publish import publish
+from tasks.request import Output
 from tasks.settings import ForeignResults
 from tasks.storage import objects
-from tests.publications import STEM, assert_whole, output_to, published, publishing
+from tests.publications import STEM, assert_whole, output_to, published, publishing, results
 
 ENDINGS = ["coverage.parquet", "geojson", "parquet", "swath.json"]
 
@@ -179,3 +184,64 @@ def test_publications_that_replace_each_other_at_once_leave_one_of_them_whole(fo
     whole = assert_whole(folder)
     assert not errors[whole["features"] - 100]
     assert {told["job"] for told in vouched(folder)} == {whole["job"]}
+
+
+class KilledError(BaseException):
+    """Ends a publication where a process that is killed would end."""
+
+
+def with_raster(
+    folder: str, pieces: Callable[[], Iterator[bytes]], features: int | None = 3
+) -> None:
+    """Publish a raster of these bytes, and features."""
+    found = replace(results(features), rasters={"raster": pieces})
+    outputs: list[Output] = TypeAdapter(list[Output]).validate_python([output_to(folder)])
+    publish(outputs, found, STEM, [Path("/")])
+
+
+def ended_by(error: type[BaseException]) -> Callable[[], Iterator[bytes]]:
+    """The bytes of a raster that a signal or the system ends in the middle."""
+
+    def pieces() -> Iterator[bytes]:
+        yield b"half"
+        raise error
+
+    return pieces
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, KilledError])
+def test_a_file_that_nobody_published_outlives_publications_that_are_ended(
+    folder: str, error: type[BaseException]
+) -> None:
+    raster = f"{folder}/{STEM}.tif"
+    objects.put(raster, b"an image of somebody else")
+    for _ in range(2):
+        with pytest.raises(error):
+            with_raster(folder, ended_by(error))
+        assert objects.get(raster) == b"an image of somebody else"
+    published(output_to(folder), None)  # every tile failed, so that there is no raster
+    assert objects.get(raster) == b"an image of somebody else"
+    assert names(folder) == sorted([f"{STEM}.tif", *of(STEM, "coverage.parquet", "swath.json")])
+
+
+def test_an_interrupted_publication_leaves_the_earlier_one_whole(folder: str) -> None:
+    with_raster(folder, lambda: iter([b"first"]))
+    before = {name: objects.get(f"{folder}/{name}") for name in names(folder)}
+    with pytest.raises(KeyboardInterrupt):
+        with_raster(folder, ended_by(KeyboardInterrupt))
+    assert {name: objects.get(f"{folder}/{name}") for name in names(folder)} == before
+    assert assert_whole(folder)["state"] == "complete"
+    with pytest.raises(KeyboardInterrupt):  # the features are gone then
+        with_raster(folder, ended_by(KeyboardInterrupt), features=None)
+    assert names(folder) == []
+
+
+def test_a_killed_publication_says_that_its_files_are_not_whole(folder: str) -> None:
+    with_raster(folder, lambda: iter([b"first"]))
+    with pytest.raises(KilledError):
+        with_raster(folder, ended_by(KilledError))
+    assert json.loads(objects.get(f"{folder}/{STEM}.swath.json"))["state"] == "publishing"
+    assert objects.get(f"{folder}/{STEM}.tif") == b"first"
+    published(output_to(folder), 3)
+    assert_whole(folder)
+    assert names(folder) == of(STEM)
