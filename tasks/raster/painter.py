@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from rasterio.windows import Window
 
 from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid, Region, Tile
 from tasks.raster.block_store import BlockWriter, Place, indexed_blocks
 from tasks.raster.blocks import BLOCK, BlockGrid
-from tasks.raster.compression import compress
+from tasks.raster.compression import BlockCompressor
 from tasks.raster.layers import pixels_of, stored_layers
 from tasks.raster.painting import Painted, paint
+from tasks.raster.row_strips import STRIP_BYTES, row_strips
 from tasks.raster.threads import in_order, threads_for
-from tasks.raster.tile_maps import TileMap, band_count
+from tasks.raster.tile_maps import TileMap, band_count, map_dtype
 from tasks.request.raster_output import RasterOutput
 
 ReadMap = Callable[[Tile], TileMap | None]
 """Reads the map of a tile, or None if the model has not answered for it."""
 
-
-_COPIES = 4  # of a block's bands that painting has in memory
+_COPIES = 4  # of a strip's bands that painting has in memory
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,25 @@ class Painter:
         Raises:
             PublishError: A map cannot be read, or a block not be stored.
         """
-        threads = threads_for(_COPIES * BLOCK * BLOCK * 8 * band_count(self.output))
+        threads = threads_for(self._block_bytes)
         painted = in_order(
-            self._block, self._work(blocks), threads=threads, weight=lambda _: 1, most=threads + 1
+            self._block, self._work(blocks), threads=threads, weight=lambda _: 1, most=threads
         )
         for bodies in painted:
             for place, body in bodies:
                 writer.add(place, body)
+
+    @property
+    def _block_bytes(self) -> int:
+        """About what a block needs: strips, and the maps of the tiles that overlap it."""
+        height, width = BLOCK + self.grid.tile_height, BLOCK + self.grid.tile_width
+        maps = band_count(self.output) * height * width * map_dtype(self.output).itemsize
+        return _COPIES * min(STRIP_BYTES, BLOCK * self._row_bytes) + maps
+
+    @property
+    def _row_bytes(self) -> int:
+        """Bytes of a row of a block while it is painted."""
+        return band_count(self.output) * BLOCK * np.dtype(np.float64).itemsize
 
     def _work(self, blocks: Iterable[Sequence[int]]) -> Iterator[_Work]:
         """What is to be painted, with the maps read by one thread, which knows the last ones."""
@@ -90,12 +103,20 @@ class Painter:
             yield _Work(row, column, grid.window(row, column), known)
 
     def _block(self, work: _Work) -> list[tuple[Place, bytes]]:
-        """Paint a block of each layer."""
-        painted = paint(work.window, work.maps, self.grid, self.output)
-        pixels = pixels_of(self._inside(painted, work.window), self.output)
+        """Paint a block of each layer, in strips."""
+        window = work.window
+        layers = {layer.name: BlockCompressor(layer) for layer in stored_layers(self.output)}
+        for rows in row_strips(window.height, self._row_bytes):
+            strip = Window(
+                window.col_off, window.row_off + rows.start, window.width, rows.stop - rows.start
+            )
+            painted = paint(strip, work.maps, self.grid, self.output)
+            pixels = pixels_of(self._inside(painted, strip), self.output)
+            for name, compressor in layers.items():
+                compressor.add(pixels[name])
         return [
-            (Place(layer.name, 0, work.row, work.column), compress(pixels[layer.name], layer))
-            for layer in stored_layers(self.output)
+            (Place(name, 0, work.row, work.column), compressor.finish())
+            for name, compressor in layers.items()
         ]
 
     def _inside(self, painted: Painted, window: Window) -> Painted:

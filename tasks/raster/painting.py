@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.windows import Window
+from rasterio.windows import Window, intersect
 
 from tasks.grid.tiles import Grid, Tile
 from tasks.raster.tile_maps import ONE, TileMap, band_count
@@ -39,11 +39,13 @@ def paint(
 
     Args:
         window: The part to paint.
-        maps: The tiles that overlap it and were answered, in the order of the grid.
+        maps: Tiles that were answered, in the order of the grid, among them all that overlap it.
         grid: The tiles of the image.
         output: What the maps hold, and how they are blended.
     """
-    shares = [_Share.of(window, tile, pixels) for tile, pixels in maps]
+    shares = [
+        _Share.of(window, tile, pixels) for tile, pixels in maps if intersect(window, tile.window)
+    ]
     shape = band_count(output), window.height, window.width
     match output.blending:
         case Blend.SMOOTH:

@@ -16,10 +16,11 @@ from tasks.raster.blocks import BLOCK
 from tasks.raster.compression import compress, decompress
 from tasks.raster.layers import Layer
 from tasks.raster.levels import level_shape, level_sizes
+from tasks.raster.row_strips import row_strips
 from tasks.raster.statistics import Statistics
 from tasks.raster.threads import in_order, threads_for
 
-_DEPTH = 2  # overviews of a subtree
+_DEPTH, _SUBTREE_BYTES = 2, 256 << 20  # most overviews of a subtree, and bytes of its blocks
 
 Pixels = NDArray[Any]
 
@@ -52,8 +53,8 @@ def build_overviews(
 ) -> Statistics:
     """Make and store the blocks of all overviews, from the blocks of the raster.
 
-    Threads make subtrees of `_DEPTH` levels, from corner to corner along a Z, so that only a few
-    blocks of each level above are in memory.
+    Threads make subtrees of up to `_DEPTH` levels, from corner to corner along a Z, so that only a
+    few blocks of each level above are in memory.
 
     Args:
         layer: The layer.
@@ -70,8 +71,11 @@ def build_overviews(
     """
     sizes = level_sizes(width, height)
     top = len(sizes) - 1
+    block = BLOCK * BLOCK * layer.pixel_bytes
     depth = min(_DEPTH, top)
-    threads = threads_for(4**depth * BLOCK * BLOCK * layer.pixel_bytes)
+    while depth and 4**depth * block > _SUBTREE_BYTES:
+        depth -= 1
+    threads = threads_for(4**depth * block)
     statistics = Statistics(layer)
 
     def half(level: int, row: int, column: int) -> Pixels:
@@ -197,6 +201,14 @@ def halved(pixels: Pixels, layer: Layer) -> Pixels:
     It is their mean, or of classes the most frequent (of several, the lowest); pixels without an
     answer do not count.
     """
+    bands, height, width = pixels.shape
+    half = np.empty((bands, -(-height // 2), -(-width // 2)), layer.dtype)
+    for rows in row_strips(height, bands * width * np.dtype(np.float64).itemsize):
+        half[:, rows.start // 2 : -(-rows.stop // 2)] = _halved(pixels[:, rows], layer)
+    return half
+
+
+def _halved(pixels: Pixels, layer: Layer) -> Pixels:
     _, height, width = pixels.shape
     if height % 2 or width % 2:
         pixels = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2)), "edge")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -18,9 +19,10 @@ from tasks.raster import Layer, predictor
 from tasks.raster.assembly import cog
 from tasks.raster.block_store import Blocks, Place
 from tasks.raster.blocks import BLOCK
-from tasks.raster.compression import compress
+from tasks.raster.compression import BlockCompressor, compress, decompress
 from tasks.raster.levels import level_sizes
 from tasks.raster.pyramid import blocks_of, build_overviews, halved
+from tasks.raster.row_strips import STRIP_BYTES
 from tasks.raster.statistics import Statistics
 
 CLASSES = Layer("raster", ("class",), np.dtype(np.uint8), 255, categorical=True)
@@ -118,3 +120,34 @@ def test_statistics_are_those_of_the_pixels_with_an_answer(tmp_path: Path, layer
     np.testing.assert_array_equal(statistics.high, np.nanmax(known, axis=(1, 2)))
     np.testing.assert_allclose(statistics.mean, np.nanmean(known, axis=(1, 2)))
     np.testing.assert_allclose(statistics.deviation, np.nanstd(known, axis=(1, 2)))
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=["uint8", "uint16", "3 × uint8", "2 × float32"])
+@pytest.mark.parametrize("heights", [[1] * 45, [44, 1], [7, 38]])
+def test_a_block_has_the_same_bytes_whatever_the_strips(layer: Layer, heights: list[int]) -> None:
+    pixels, top = random_pixels(layer, 70, sum(heights)), 0
+    compressor = BlockCompressor(layer)
+    for height in heights:
+        compressor.add(pixels[:, top : top + height])
+        top += height
+    assert compressor.finish() == compress(pixels, layer)
+
+
+def test_a_block_of_many_bands_is_read_and_reduced_in_strips() -> None:
+    layer = Layer("raster", [f"band {at}" for at in range(20)], np.dtype(np.float32), float("nan"))
+    assert BLOCK * BLOCK * layer.pixel_bytes > STRIP_BYTES
+    pixels = random_pixels(layer, BLOCK, BLOCK - 1)
+    read = decompress(compress(pixels, layer), layer)[:, :-1]
+    np.testing.assert_array_equal(read, pixels)
+    alone = Layer("raster", ["value"], layer.dtype, layer.nodata)
+    expected = np.concatenate([halved(band[np.newaxis], alone) for band in pixels])
+    np.testing.assert_array_equal(halved(read, layer), expected)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=["uint8", "uint16", "3 × uint8", "2 × float32"])
+def test_bytes_that_are_no_block_are_refused(layer: Layer) -> None:
+    body = compress(random_pixels(layer, 70, 40), layer)
+    damaged = bytes([*body[:-1], body[-1] ^ 1])
+    for broken in (body[:-3], body[: len(body) // 2], b"", damaged, zlib.compress(bytes(5))):
+        with pytest.raises(zlib.error):
+            decompress(broken, layer)

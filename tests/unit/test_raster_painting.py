@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,12 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from tasks.grid.tiles import Grid, Tile
+from tasks.raster import Painter
+from tasks.raster.block_store import Blocks, Place
+from tasks.raster.compression import compress
+from tasks.raster.layers import pixels_of, stored_layers
 from tasks.raster.painting import Painted, paint
+from tasks.raster.row_strips import STRIP_BYTES
 from tasks.raster.tile_maps import (
     ONE,
     TileMap,
@@ -93,24 +99,12 @@ def test_a_raster_does_not_depend_on_how_it_is_cut(
     answered = data.draw(st.lists(st.booleans(), min_size=len(grid), max_size=len(grid)))
     window = Window(x, y, width, height)
     maps = [
-        (tile, random_map(grid, wanted, tile.index))
-        for tile in tiles(grid)
-        if answered[tile.index] and meets(tile.window, window)
+        (tile, random_map(grid, wanted, tile.index)) for tile in tiles(grid) if answered[tile.index]
     ]
     part, full = paint(window, maps, grid, wanted), whole(grid, wanted, answered)
     rows, columns = window.toslices()
     np.testing.assert_array_equal(part.seen, full.seen[rows, columns])
     np.testing.assert_array_equal(part.bands, full.bands[:, rows, columns])
-
-
-def meets(one: Window, other: Window) -> bool:
-    across: bool = (
-        one.col_off < other.col_off + other.width and other.col_off < one.col_off + one.width
-    )
-    down: bool = (
-        one.row_off < other.row_off + other.height and other.row_off < one.row_off + one.height
-    )
-    return across and down
 
 
 @given(grid=grids, order=st.randoms())
@@ -209,6 +203,28 @@ def test_a_vote_of_many_tiles_takes_the_memory_of_a_few_bands() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 12 * 256 * 256 * 8
+
+
+def test_a_block_of_many_classes_is_painted_in_strips(tmp_path: Path) -> None:
+    classes = [{"value": number, "name": f"class {number}"} for number in range(40)]
+    wanted = output("probabilities", classes=classes, scores="uint8", polygons={})
+    grid, random = Grid(90, 300, 80, 20), np.random.default_rng(5)
+    maps = {
+        tile.index: probabilities(random.random((40, 80, 80), np.float32)) for tile in tiles(grid)
+    }
+    (region,) = grid.regions(300)
+    painter = Painter(grid, wanted, None, lambda tile: maps[tile.index])
+    painter.paint_region(region, str(tmp_path / "painted"))
+    blocks = Blocks(90, 300)
+    blocks.add_all(str(tmp_path / "painted"))
+    whole = Window(0, 0, 90, 300)
+    pixels = pixels_of(
+        paint(whole, [(tile, maps[tile.index]) for tile in tiles(grid)], grid, wanted), wanted
+    )
+    assert 2 * STRIP_BYTES < 300 * 512 * 40 * 8
+    for layer in stored_layers(wanted):
+        (body,) = blocks.read([Place(layer.name, 0, 0, 0)])
+        assert body == compress(pixels[layer.name], layer)
 
 
 def test_a_pixel_without_an_answer_counts_nowhere() -> None:
