@@ -97,8 +97,8 @@ def _sum_up(plain: bytes, layer: Layer, strip: NDArray[Any]) -> None:
             differences = np.frombuffer(plain, layer.dtype).reshape(strip.shape)
             np.add.accumulate(differences, axis=1, dtype=layer.dtype, out=strip)
         case 3:
-            differences = np.frombuffer(plain, np.uint8).reshape(rows, -1, bands)
-            planes: NDArray[np.uint8] = np.add.accumulate(differences, axis=1, dtype=np.uint8)
+            of_bytes = np.frombuffer(plain, np.uint8).reshape(rows, -1, bands)
+            planes = np.add.accumulate(of_bytes, axis=1, dtype=np.uint8)
             split = planes.reshape(rows, layer.dtype.itemsize, -1).transpose(0, 2, 1)
             big = layer.dtype.newbyteorder(">")
             strip[:] = np.ascontiguousarray(split).view(big).reshape(strip.shape)
