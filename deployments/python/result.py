@@ -68,7 +68,10 @@ class Result:
 
     @property
     def files(self) -> dict[str, Path]:
-        """The published files by name: `geojson`, `parquet`, `raster`, `scores`, `coverage`."""
+        """The published files by name: `geojson`, `parquet`, `coverage`.
+
+        Of a raster `raster`, `scores`, `classes` (their names) and `style` (of QGIS).
+        """
         return {name: Path(uri) for name, uri in self.summary.outputs.items()}
 
     @property

@@ -20,7 +20,6 @@ _FIELDS = (
     ("Blue", _WHOLE, "8"),
     ("Alpha", _WHOLE, "9"),
 )
-_BLACK = 0, 0, 0, 255
 
 
 def class_table(output: RasterOutput, colours: Mapping[int, tuple[int, int, int, int]]) -> bytes:
@@ -28,7 +27,7 @@ def class_table(output: RasterOutput, colours: Mapping[int, tuple[int, int, int,
 
     Args:
         output: Has the classes.
-        colours: Red, green, blue and alpha of each class by its number; black for one without.
+        colours: Red, green, blue and alpha of each class by its number.
     """
     names = output.class_names
     root = ET.Element("PAMDataset")
@@ -44,7 +43,7 @@ def class_table(output: RasterOutput, colours: Mapping[int, tuple[int, int, int,
             ET.SubElement(field, tag).text = text
     for index, (number, name) in enumerate(sorted(names.items())):
         row = ET.SubElement(table, "Row", index=str(index))
-        for value in (number, name, *colours.get(number, _BLACK)):
+        for value in (number, name, *colours[number]):
             ET.SubElement(row, "F").text = str(value)
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8"))  # GDAL reads none with an XML declaration

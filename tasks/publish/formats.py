@@ -73,17 +73,18 @@ FORMATS = {
 COVERAGE = "coverage"
 """Name of the ledger of tiles among the published files."""
 
-RASTER, SCORES, CLASSES = "raster", "scores", "classes"
-"""Names of the class map or values, of the probabilities, and of the table of the map's classes,
-among the published files."""
+RASTER, SCORES, CLASSES, STYLE = "raster", "scores", "classes", "style"
+"""Names of the class map or values, of the probabilities, of the table of the map's classes, and of
+the colours for QGIS, among the published files."""
 
-IMAGE_KINDS = frozenset({RASTER, SCORES, CLASSES})
-"""Those whose files have the ending of an image, and may be one of somebody else."""
+RASTER_KINDS = frozenset({RASTER, SCORES, CLASSES, STYLE})
+"""Those of a raster, with whose endings somebody else may have files: an image, or a style."""
 
 FILE_ENDINGS = {name: each.ending for name, each in FORMATS.items()} | {
     RASTER: "tif",
     SCORES: "scores.tif",
     CLASSES: "tif.aux.xml",
+    STYLE: "qml",
     COVERAGE: "coverage.parquet",
 }
 """The ending of each kind of published file, features before the ledger."""

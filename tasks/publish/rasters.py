@@ -1,4 +1,4 @@
-"""The tags of the published rasters: georeference, colours, names, statistics and provenance."""
+"""The files of a raster: the tags of its GeoTIFFs, and what other tools read beside them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from rasterio.io import MemoryFile
 
 from tasks.imagery import Image, gdal_environment, geotags_of
 from tasks.publish.class_table import class_table
-from tasks.publish.formats import CLASSES
+from tasks.publish.colours import colours
+from tasks.publish.formats import CLASSES, STYLE
 from tasks.publish.provenance import Provenance
+from tasks.publish.qgis_style import qgis_style
 from tasks.raster import BLOCK, Layer, Raster, predictor
 from tasks.request import RasterOutput
 from tasks.storage.conditional import Pieces
-
-_PALETTE = (
-    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999",
-)  # fmt: skip
-"""Colours that colour-blind people tell apart (Okabe and Ito, Color Universal Design)."""
 
 
 def raster_files(image: Image, raster: Raster, provenance: Provenance) -> dict[str, Pieces]:
@@ -40,6 +37,9 @@ def raster_files(image: Image, raster: Raster, provenance: Provenance) -> dict[s
     if raster.output.class_names:
         table = class_table(raster.output, colours(raster.output))
         files[CLASSES] = lambda: iter([table])
+    style = qgis_style(raster)
+    if style:
+        files[STYLE] = lambda: iter([style])
     return files
 
 
@@ -77,25 +77,6 @@ def template(image: Image, raster: Raster, layer: Layer, provenance: Provenance)
                 )
             _write_statistics(dataset, raster, layer)
         return bytes(memory.read())
-
-
-def colours(output: RasterOutput) -> dict[int, tuple[int, int, int, int]]:
-    """Red, green, blue and alpha of each class by its number; those without one get one.
-
-    Without a list of classes, all numbers are classes.
-    """
-    given = [(one.value, one.colour) for one in output.classes]
-    listed = given or [(number, None) for number in range(int(output.missing))]
-    chosen = {
-        value: colour or _PALETTE[index % len(_PALETTE)]
-        for index, (value, colour) in enumerate(listed)
-    }
-    table = {
-        value: (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16), 255)
-        for value, text in chosen.items()
-    }
-    table[int(output.missing)] = (0, 0, 0, 0)
-    return table
 
 
 def _names(output: RasterOutput) -> dict[str, str]:

@@ -257,12 +257,13 @@ def test_a_run_that_fails_leaves_no_features_of_an_earlier_run(tmp_path: Path) -
     assert all(other.read_text() == "kept" for other in others)
 
 
-def test_an_image_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    other = tmp_path / "scene.tif"  # where a raster of an image named `scene` would be
-    other.write_bytes(b"an image")
+@pytest.mark.parametrize("ending", ["tif", "qml"])
+def test_an_image_or_a_style_of_somebody_else_is_left_alone(tmp_path: Path, ending: str) -> None:
+    other = tmp_path / f"scene.{ending}"  # where that of a raster of an image `scene` would be
+    other.write_bytes(b"of somebody else")
     for features in (results(detections()), results(None)):
         publish([folder_output(tmp_path)], features, "scene", roots=[tmp_path])
-    assert other.read_bytes() == b"an image"
+    assert other.read_bytes() == b"of somebody else"
 
 
 def test_a_run_that_fails_leaves_no_raster_of_an_earlier_run(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def written(name: str, path: Path, tables: list[pa.Table], georeference: Georefe
 
 
 def test_no_two_kinds_of_files_have_one_ending() -> None:
-    assert len(set(FILE_ENDINGS.values())) == len(FILE_ENDINGS) == len(FORMATS) + 4
+    assert len(set(FILE_ENDINGS.values())) == len(FILE_ENDINGS) == len(FORMATS) + 5
 
 
 def test_an_output_can_name_every_format() -> None:

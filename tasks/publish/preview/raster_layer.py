@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 
 from tasks.errors import PublishError
 from tasks.imagery import gdal_environment
+from tasks.publish.colours import RAMP, colours
 from tasks.publish.preview.size import scaled
-from tasks.publish.rasters import colours
 from tasks.raster import Raster
 
 Colour = tuple[int, int, int]
-
-_RAMP = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)])
-"""Viridis, of Matplotlib, at five places: evenly bright, also for colour-blind people."""
 
 _PERCENTILES = (2, 98)  # of the values: the ends of the ramp
 _OPACITY = 0.5
@@ -133,15 +130,10 @@ def _of_values(numbers: NDArray[Any], nodata: float | None, name: str, unit: str
         return RasterLayer(np.zeros((*numbers.shape, 3), np.uint8), seen, ())
     low, high = np.percentile(numbers[seen], _PERCENTILES)
     share = np.clip((np.where(seen, numbers, low) - low) / ((high - low) or 1), 0, 1)
-    places = np.linspace(0, 1, len(_RAMP))
-    bands = [np.interp(share, places, band) for band in _RAMP.T]
+    places = np.linspace(0, 1, len(RAMP))
+    bands = [np.interp(share, places, band) for band in zip(*RAMP, strict=True)]
     legend = tuple(
-        (_colour(_RAMP[at]), f"{name} {low + places[at] * (high - low):.4g} {unit}".strip())
-        for at in (0, len(_RAMP) // 2, -1)
+        (RAMP[at], f"{name} {low + places[at] * (high - low):.4g} {unit}".strip())
+        for at in (0, len(RAMP) // 2, -1)
     )
     return RasterLayer(np.stack(bands, axis=-1).astype(np.uint8), seen, legend)
-
-
-def _colour(ramp: NDArray[Any]) -> Colour:
-    red, green, blue = ramp.tolist()
-    return red, green, blue

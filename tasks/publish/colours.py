@@ -1,0 +1,38 @@
+"""The colours of a raster's classes and values, in all files and pictures."""
+
+from __future__ import annotations
+
+from tasks.request import RasterOutput
+
+_PALETTE = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999",
+)  # fmt: skip
+"""Colours that colour-blind people tell apart (Okabe and Ito, Color Universal Design)."""
+
+_TRANSPARENT = 0, 0, 0, 0
+
+RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+"""Red, green and blue of values from the lowest to the highest, at equal distances: Viridis, of
+Matplotlib, at five places. It is evenly bright, also for colour-blind people."""
+
+
+def colours(output: RasterOutput) -> dict[int, tuple[int, int, int, int]]:
+    """Red, green, blue and alpha of each class by its number; those without one get one.
+
+    Without a list of classes, all numbers are classes. Pixels without a class or an answer are
+    transparent.
+    """
+    given = [(one.value, one.colour) for one in output.classes]
+    listed = given or [(number, None) for number in range(int(output.missing))]
+    chosen = {
+        value: colour or _PALETTE[index % len(_PALETTE)]
+        for index, (value, colour) in enumerate(listed)
+    }
+    table = {
+        value: (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16), 255)
+        for value, text in chosen.items()
+    }
+    if output.several:
+        table.setdefault(0, _TRANSPARENT)
+    table[int(output.missing)] = _TRANSPARENT
+    return table
