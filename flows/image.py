@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
@@ -26,9 +27,11 @@ from flows.restarts import end_crashed
 from flows.run_form import RequestInForm
 from flows.throughput import throughput_of
 from tasks.errors import SwathError
+from tasks.grid.tiles import Region
+from tasks.job.damage import despite_damage
 from tasks.job.division import lasting_division
 from tasks.job.earlier import completed_earlier
-from tasks.job.image import finish_image, not_asked
+from tasks.job.image import FinishedImage, finish_image, not_asked
 from tasks.job.kept import kept_of, kept_without_asking
 from tasks.planning.plan import Plan
 from tasks.records.record import Recorder
@@ -107,25 +110,31 @@ def _work(
     regions = lasting_division(plan, kept, region_size, throughput)
     recorder.planned(plan.image.etag, kept.answers, len(plan.grid))
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
-    if ask:
-        with claimed(kept, abort):
+    worked: dict[int, Region] = {}
+
+    def work() -> FinishedImage:
+        with claimed(kept, abort) if ask else nullcontext():
             unfinished = kept.unfinished(plan.request, regions)
-            lost = run_regions(plan, regions, unfinished, kept, abort)
-    else:
-        unfinished = kept.unfinished(plan.request, regions)
-        lost = not_asked(unfinished)
-    finished = finish_image(
-        plan,
-        regions,
-        lost,
-        kept,
-        flow_run.get_scheduled_start_time(),
-        began=began,
-        merge=merge_step,
-        publish=partial(publish_step, preview_size=PICTURE_SIZE),
-    )
+            worked.update((region.index, region) for region in unfinished)
+            lost = (
+                run_regions(plan, regions, unfinished, kept, abort)
+                if ask
+                else not_asked(unfinished)
+            )
+        return finish_image(
+            plan,
+            regions,
+            lost,
+            kept,
+            flow_run.get_scheduled_start_time(),
+            began=began,
+            merge=merge_step,
+            publish=partial(publish_step, preview_size=PICTURE_SIZE),
+        )
+
+    finished = despite_damage(work, work)
     recorder.finished(finished.summary, plan.identity, plan.image.etag)
-    report(plan, regions, unfinished, finished)
+    report(plan, regions, list(worked.values()), finished)
     return _final_state(finished.summary)
 
 

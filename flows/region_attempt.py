@@ -89,7 +89,7 @@ def run_region(
         tags=tags(request),
         # a constant key would return the crashed run again, or one of another image version
         idempotency_key=(
-            f"{this_flow_run.id}:{this_flow_run.run_count}:{region.index}:{this_task_run.run_count}"
+            f"{this_flow_run.id}:{this_flow_run.run_count}:{this_task_run.id}:{this_task_run.run_count}"
         ),
         timeout=0,
     )

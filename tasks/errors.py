@@ -17,6 +17,7 @@ SwathError
 │   └── BadAnswerError            a malformed answer, sent on purpose by a test model
 ├── LimiterClosedError            a call was given up because its region's run is ending
 ├── PublishError                  an output could not be written
+│   └── DamagedStoreError         kept answers, or what came of them, are damaged and were removed
 ├── RegionLostError               a region's run ended without its results
 ├── IncompleteJobError            some or all tiles of an image failed
 ├── StopError                     the ECS task of a cancelled run could not be stopped
@@ -112,6 +113,10 @@ class AnswerError(SwathError):
 
 class PublishError(SwathError):
     """An output could not be written."""
+
+
+class DamagedStoreError(PublishError):
+    """Kept answers, or what a region came to, are damaged, and removed: the next try is without."""
 
 
 class RegionLostError(SwathError):

@@ -15,6 +15,7 @@ import pyarrow as pa
 from tasks.errors import PublishError, RequestError, SwathError
 from tasks.grid.tiles import Grid, Region
 from tasks.inference import OpenEndpoint, open_with_retries
+from tasks.job.damage import despite_damage
 from tasks.job.division import lasting_division
 from tasks.job.kept import Kept, kept_of
 from tasks.job.observer import SILENT, Observer
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GONE = "what its region had come to is gone from the store of answers, and its answer too"
-_NOT_ASKED = "the model was not asked for it, as only kept answers were to be used: redrive the job"
+_NOT_ASKED = (
+    "only kept answers were to be used, and its own is not kept: `swath redrive` asks again"
+)
 
 Merge = Callable[[pa.Table, Algorithm, Grid, pa.Table], pa.Table]
 """`tasks.merge.merge`, or a step of an orchestrator that calls it."""
@@ -97,8 +100,14 @@ def work_image(
     with own_turn(kept.folder, f"asks the same model for {image_url}"):
         regions = lasting_division(plan, kept, region_rows, Throughput)
         observer.planned(plan, regions)
-        lost = work_regions(plan, regions, kept, observer, open_endpoint)
-        return finish_image(plan, regions, lost, kept, started).summary
+
+        def work(waiting: Sequence[Region]) -> Summary:
+            lost = work_regions(plan, waiting, kept, observer, open_endpoint)
+            return finish_image(plan, regions, lost, kept, started).summary
+
+        return despite_damage(
+            partial(work, regions), lambda: work(kept.unfinished(plan.request, regions))
+        )
 
 
 def check_plan(
@@ -176,6 +185,7 @@ def finish_image(
         publish: Publishes the results; None for `tasks.publish.publish_image`.
 
     Raises:
+        DamagedStoreError: What is kept is damaged, and removed: another try does without it.
         PublishError: The results cannot be published.
     """
     store = kept.regions(plan.request)
@@ -238,8 +248,9 @@ def finish_image(
 
 def _settle_lost(plan: Plan, region: Region, kept: Kept, reason: str) -> None:
     """Store what is kept of a lost region, if the store answers."""
+    work = partial(work_region, plan, region, kept, why_not=reason)
     try:
-        work_region(plan, region, kept, why_not=reason)
+        despite_damage(work, work)
     except SwathError as error:
         logger.warning("%s is lost with what was answered: %s", region.name, error)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
-from tasks.errors import PublishError
+from tasks.errors import DamagedStoreError, PublishError
 from tasks.grid.cells import tiles_at
 from tasks.grid.tiles import Region
 from tasks.imagery import ground_areas
@@ -54,14 +54,15 @@ def paint_region(
         The name of the part that has the map of each tile, by its index.
 
     Raises:
+        DamagedStoreError: Maps are damaged or gone; their tiles count as not answered now.
         PublishError: A map cannot be read, or a block not be stored.
     """
     found = maps_by_tile(kept.answers, region)
     parts = {tile: found[tile] for tile in tiles if tile in found}
     if len(parts) < len(tiles):
-        raise PublishError(
-            f"Maps of {region.name} are gone from {kept.answers}. Send the request again: their "
-            "tiles are asked for again."
+        raise DamagedStoreError(
+            f"Maps of {region.name} are gone from {kept.answers}. Send the request again, or "
+            f"`swath redrive {plan.request.job_id}`: their tiles are asked for again."
         )
     _painter(plan, _maps(plan, kept, parts)).paint_region(region, prefix)
     return parts
@@ -79,6 +80,7 @@ def raster_of(
         kept: Where answers are kept, and what the regions came to.
 
     Raises:
+        DamagedStoreError: Maps are damaged; the regions that they are of count as not worked now.
         PublishError: Blocks or maps cannot be read, or blocks not be stored.
     """
     if plan.request.raster_output is None:

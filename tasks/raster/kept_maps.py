@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from tasks.errors import PublishError
+from tasks.errors import DamagedStoreError
 from tasks.grid.tiles import Tile
 from tasks.raster.tile_maps import TileMap, decode_map
 from tasks.request.raster_output import RasterOutput
@@ -47,8 +47,8 @@ class KeptMaps:
         """The map of a tile, or None if the model has not answered for it.
 
         Raises:
-            PublishError: The store does not answer, or maps are damaged, of which `damaged` then
-                has all.
+            DamagedStoreError: Maps are damaged, of which `damaged` then has all.
+            PublishError: The store does not answer.
         """
         part = self.parts.get(tile.index)
         if part is None:
@@ -60,9 +60,9 @@ class KeptMaps:
             pixels = decode_map(bytes(self._bodies_of(part)[tile.index]), self._output, shape)
         except NOT_A_PART as error:
             self._remove_damaged(part)
-            raise PublishError(
+            raise DamagedStoreError(
                 f"Cannot read the maps of {part} in {self._folder}, kept answers: {error}. Send "
-                "the request again: their tiles are asked for again."
+                "the request again, or redrive the job: their tiles are asked for again."
             ) from error
         self._maps.add(str(tile.index), pixels, pixels.nbytes)
         return pixels

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.errors import PublishError
+from tasks.errors import DamagedStoreError, PublishError
 from tasks.grid.tiles import Grid, Region
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileState
@@ -192,7 +192,7 @@ class RegionStore:
             return pq.read_table(pa.BufferReader(found[0]))
         except (OSError, pa.ArrowException) as error:
             self.withdraw(stored)
-            raise PublishError(
+            raise DamagedStoreError(
                 f"Cannot read {uri}, the stored results of a region: {error}. Send the request "
                 "again: they are made anew of the answers that are kept."
             ) from error

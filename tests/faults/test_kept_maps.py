@@ -20,7 +20,6 @@ import rasterio
 from rasterio.warp import transform_bounds
 
 import tasks.publish
-from tasks.errors import PublishError
 from tasks.job import check_plan, finish_image, work_image
 from tasks.job.image import not_asked
 from tasks.job.kept import kept_without_asking
@@ -138,7 +137,7 @@ def test_tiles_whose_maps_are_damaged_are_asked_again(
 
 
 @pytest.mark.parametrize("damage", [removed, changed])
-def test_damaged_maps_at_the_seams_are_named_and_another_run_asks_again(
+def test_tiles_whose_maps_are_damaged_at_the_seams_are_asked_again(
     folder: Path,
     given: Request,
     model: CountingModel,
@@ -148,9 +147,6 @@ def test_damaged_maps_at_the_seams_are_named_and_another_run_asks_again(
     maps = kept(folder, "answers/*.maps")
     lost = answered(maps)
     damage(maps)
-
-    with pytest.raises(PublishError, match=r"the maps of .* Send the request again"):
-        run(given)
 
     assert run(given).status is JobStatus.SUCCESS
     assert published(folder) == whole
@@ -233,19 +229,48 @@ def anew(folder: Path, given: Request) -> list[bytes]:
     return published(folder)
 
 
+def without_asking(given: Request) -> Summary:
+    """The outcome of a run that uses only what is kept."""
+    plan = check_plan(given, given.image_urls[0], ask=False)
+    store = kept_without_asking(plan)
+    regions = plan.regions(ROWS)
+    lost = not_asked(store.unfinished(given, regions))
+    return finish_image(plan, regions, lost, store, datetime.now(UTC)).summary
+
+
+@pytest.mark.parametrize("damage", [removed, changed])
+def test_only_tiles_whose_maps_are_damaged_fail_where_the_model_is_not_to_be_asked(
+    folder: Path,
+    model: CountingModel,
+    whole: list[bytes],
+    damage: Callable[[Path], None],
+) -> None:
+    assert whole
+    maps = kept(folder, "answers/*.maps")
+    lost = answered(maps)
+    damage(maps)
+    given = asked(folder, model, blend="max")
+
+    summary = without_asking(given)
+    assert (summary.status, summary.tiles["failed"]) == (JobStatus.PARTIAL, lost)
+    ((reason, tiles),) = summary.reasons
+    assert "`swath redrive`" in reason
+    assert tiles == lost
+    assert model.figures().extra == 0
+    assert run(given).status is JobStatus.SUCCESS
+    assert model.figures().extra == lost
+    found = published(folder)
+    assert found == anew(folder, given)
+
+
 @pytest.mark.parametrize("change", [{"blend": "max"}, {"polygons": {"minimumArea": 4}}])
 def test_another_raster_of_the_same_answers_asks_nothing(
     folder: Path, model: CountingModel, whole: list[bytes], change: dict[str, Any]
 ) -> None:
     assert whole
     given = asked(folder, model, **change)
-    plan = check_plan(given, given.image_urls[0], ask=False)
-    store = kept_without_asking(plan)
-    regions = plan.regions(ROWS)
-    lost = not_asked(store.unfinished(given, regions))
-    finished = finish_image(plan, regions, lost, store, datetime.now(UTC))
 
-    assert finished.summary.status is JobStatus.SUCCESS
+    assert without_asking(given).status is JobStatus.SUCCESS
     assert model.figures().total == TILES
     found = published(folder)
     assert found == anew(folder, given)

@@ -28,7 +28,7 @@ OUTPUT = RasterOutput.model_validate(
 )
 ONE = [0.0] * 19
 CONTROL = [
-    GroundControlPoint(row=row, col=col, x=18 + col / 1e4, y=-34 - row / 1e4 + col**2 / 1e9)
+    GroundControlPoint(row, col, 18 + col / 1e4, -34 - row / 1e4 + col**2 / 1e9, 120 + row / 8)
     for row in (0, 33.5, 60)
     for col in (0, 40, 80)
 ]
@@ -79,8 +79,8 @@ def test_the_georeference_of_a_real_image_is_kept(tmp_path: Path, name: str) -> 
 
 
 def control(dataset: Any) -> list[tuple[float, ...]]:
-    """The control points in their horizontal plane."""
-    return [(each.col, each.row, each.x, each.y) for each in dataset.gcps[0]]
+    """The control points with their heights."""
+    return [(each.col, each.row, each.x, each.y, each.z) for each in dataset.gcps[0]]
 
 
 def check(path: Path, image: Image, folder: Path) -> None:

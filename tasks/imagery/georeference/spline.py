@@ -54,7 +54,7 @@ class SplineGeoreference:
         self.crs = crs
         self._projected = Projected(crs, float(xs[0]))
         self.points = [
-            GroundControlPoint(row=point.row, col=point.col, x=x, y=y)
+            GroundControlPoint(row=point.row, col=point.col, x=x, y=y, z=point.z)
             for point, x, y in zip(distinct, xs, ys, strict=True)
         ]
         self._spline = GdalTransformer(GCPTransformer(self.points, tps=True))
