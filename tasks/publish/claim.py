@@ -261,7 +261,7 @@ def _take(names: FileNames, manifest: Manifest, foreign: ForeignResults) -> Clai
 
 
 def _image_tags(names: FileNames) -> dict[str, str]:
-    """The tag of the version of each file there is that has the ending of an image."""
+    """The tag of the version of each file there is that has the ending of one of a raster."""
     versions = {kind: conditional.version_of(names.files[kind]) for kind in sorted(RASTER_KINDS)}
     return {kind: version.tag for kind, version in versions.items() if version}
 
