@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,12 +21,17 @@ class Boxes:
         scores: (n,) float.
         classes: (n,) int: indices into `names`.
         names: Names of the model's classes.
+        outlines: (n,) shapely polygons or multi-polygons in pixels of the tile, of which `boxes`
+            are the bounds; None from a model that answers with boxes alone.
+        properties: Further properties: by name a column of n numbers, texts, or vectors (n, k).
     """
 
     boxes: NDArray[np.floating[Any]]
     scores: NDArray[np.floating[Any]]
     classes: NDArray[np.integer[Any]]
     names: Sequence[str]
+    outlines: NDArray[np.object_] | None = None
+    properties: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

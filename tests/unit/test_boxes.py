@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window
@@ -103,3 +104,47 @@ def test_too_many_boxes_fail_the_tile() -> None:
     many = answer([([1, 2, 3, 4], 0.5, 0)] * (MAX_FEATURES + 1))
     with pytest.raises(AnswerError, match="more than"):
         read_answer(many, TILE)
+
+
+def outlined(*outlines: shapely.Geometry, **properties: Any) -> Boxes:
+    """An answer with an outline for each detection, and further properties of them."""
+    given = np.array(outlines, object)
+    columns = {name: np.array(column) for name, column in properties.items()}
+    count = len(given)
+    bounds, scores = shapely.bounds(given), np.full(count, 0.5)
+    return Boxes(bounds, scores, np.zeros(count, np.int64), NAMES, given, columns)
+
+
+def test_outlines_and_properties_are_those_of_the_features_of_the_same_values() -> None:
+    diamond = shapely.Polygon([(50, 10), (90, 40), (50, 70), (10, 40)])
+    holed = shapely.Polygon([(0, 0), (120, 0), (120, 60)], [[(80, 10), (110, 10), (110, 20)]])
+    read = outlined(diamond, holed, angle=[12.5, 90.0], length=[3, 4], code=["a", "b"])
+    features = [
+        {
+            "properties": {
+                "imageGeometry": shapely.geometry.mapping(outline),
+                "featureClasses": [{"iri": "ship", "score": 0.5}],
+            }
+            | {"angle": angle, "length": length, "code": code}
+        }
+        for outline, angle, length, code in zip(
+            [diamond, holed], [12.5, 90.0], [3, 4], "ab", strict=True
+        )
+    ]
+    collection = {"type": "FeatureCollection", "features": features}
+    assert told(read_answer(read, TILE)) == told(read_answer(collection, TILE))
+
+
+def test_outlines_without_an_area_in_the_tile_or_with_nan_in_a_property_are_counted() -> None:
+    inside = shapely.box(10, 10, 20, 20)
+    beyond = shapely.Polygon([(99, 83), (103, 79), (103, 83)])  # its bounds reach into the tile
+    far, flat = shapely.box(50, 50, 400, 60), shapely.Polygon([(1, 1), (9, 9), (1, 1), (1, 1)])
+    bow_tie = shapely.Polygon([(10, 10), (30, 30), (30, 10), (10, 30)])
+    read = outlined(inside, beyond, far, flat, bow_tie, inside, angle=[0.0] * 5 + [np.nan])
+    found = read_answer(read, TILE)
+    assert found.detections is not None
+    assert found.detections["ordinal"].to_pylist() == [0, 4]
+    assert found.rejected == 4
+    assert "an outline with an area in the tile" in found.first_rejected
+    with pytest.raises(AnswerError, match="5 boxes, 6 angle"):
+        read_answer(outlined(inside, beyond, far, flat, bow_tie, angle=[0.0] * 6), TILE)

@@ -1,11 +1,13 @@
-"""Answers in arrays: all boxes are checked, clipped and made detections at once."""
+"""Answers in arrays: all boxes and outlines are checked and made detections at once."""
 
 from __future__ import annotations
 
 import json
 
 import numpy as np
+import orjson
 import pyarrow as pa
+import shapely
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
@@ -15,15 +17,18 @@ from tasks.inference.answer.feature import SLACK
 from tasks.inference.endpoint import Boxes
 from tasks.results.detections import SCHEMA
 
+_POLYGONAL = 2  # shapely's dimension of polygons
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Geometries = NDArray[np.object_]
 
 
 def read_boxes(answer: Boxes, tile: Tile) -> tuple[pa.Table | None, str, int]:
     """The detections in an answer, by the same rules as those for features (`read_feature`).
 
     Args:
-        answer: Boxes in pixels of the tile.
+        answer: Boxes, and outlines if there are any, in pixels of the tile.
         tile: The tile that the answer is about.
 
     Returns:
@@ -39,10 +44,13 @@ def read_boxes(answer: Boxes, tile: Tile) -> tuple[pa.Table | None, str, int]:
             f"The answer's arrays do not fit each other: boxes {boxes.shape}, scores "
             f"{scores.shape}, classes {answer.classes.shape}."
         )
+    _check_columns(answer)
     if not len(boxes):
         return None, "", 0
     clipped, inside = clip_boxes(boxes, tile.window)
-    accepted = inside & _area_or_point(boxes) & _scored(answer, scores)
+    accepted = inside & _area_or_point(boxes) & _scored(answer, scores) & _finite(answer)
+    if answer.outlines is not None:
+        accepted[accepted] = outlines_in_place(answer.outlines[accepted], tile.window)
     first = "" if accepted.all() else _reason(answer, int(np.argmin(accepted)))
     table = _table(answer, tile, np.flatnonzero(accepted), clipped, scores)
     return table, first, int(len(accepted) - accepted.sum())
@@ -70,6 +78,55 @@ def clip_boxes(boxes: Floats, window: Window) -> tuple[Floats, Bools]:
     return np.hstack([clipped_low, clipped_high]), inside
 
 
+def outlines_in_place(outlines: Geometries, window: Window) -> Bools:
+    """(n,) True for outlines that are near the tile, and have an area in it.
+
+    Args:
+        outlines: (n,) polygons and multi-polygons in pixels of the tile, or None.
+        window: The tile's window in the full image.
+    """
+    width, height = window.width, window.height
+    x_min, y_min, x_max, y_max = bounds = shapely.bounds(outlines).T  # NaN of an empty one
+    near = (x_min >= -width) & (y_min >= -height) & (x_max <= 2 * width) & (y_max <= 2 * height)
+    within = (x_min >= 0) & (y_min >= 0) & (x_max <= width) & (y_max <= height)
+    near &= np.isfinite(bounds).all(axis=0) & (shapely.get_dimensions(outlines) == _POLYGONAL)
+    near &= np.isfinite(shapely.area(outlines))
+    doubtful = near & ~(within & (shapely.area(outlines) > 0))
+    # made valid first: the signed areas of a bow-tie's halves may cancel out
+    parts = shapely.intersection(
+        shapely.make_valid(outlines[doubtful]), shapely.box(0, 0, width, height)
+    )
+    near[doubtful] = shapely.area(parts) > 0
+    placed: Bools = near
+    return placed
+
+
+def _check_columns(answer: Boxes) -> None:
+    """Check that outlines and properties have one entry for each box.
+
+    Raises:
+        AnswerError: They do not.
+    """
+    columns = dict(answer.properties)
+    if answer.outlines is not None:
+        columns["outlines"] = answer.outlines
+    for name, column in columns.items():
+        if len(column) != len(answer.boxes):
+            raise AnswerError(
+                f"The answer's arrays do not fit each other: {len(answer.boxes)} boxes, "
+                f"{len(column)} {name}."
+            )
+
+
+def _finite(answer: Boxes) -> Bools:
+    """(n,) True for boxes whose properties are all finite."""
+    finite = np.ones(len(answer.boxes), bool)
+    for column in answer.properties.values():
+        if column.dtype.kind == "f":
+            finite &= np.isfinite(column).reshape(len(column), -1).all(axis=1)
+    return finite
+
+
 def _area_or_point(boxes: Floats) -> Bools:
     """(n,) True for boxes that have an area or are points (x_min = x_max and y_min = y_max)."""
     low, high = boxes[:, :2], boxes[:, 2:]
@@ -85,11 +142,19 @@ def _scored(answer: Boxes, scores: Floats) -> Bools:
 
 def _reason(answer: Boxes, ordinal: int) -> str:
     box, score = answer.boxes[ordinal].tolist(), float(answer.scores[ordinal])
+    outlined, outline = "", ""
+    if answer.outlines is not None:
+        outlined = "an outline with an area in the tile, "
+        outline = f", its outline is {answer.outlines[ordinal]!s:.200}"
+    if answer.properties:
+        outlined += "finite properties, "
+        own = {name: column[ordinal].tolist() for name, column in answer.properties.items()}
+        outline += f", its properties are {own!s:.200}"
     return (
-        f"feature {ordinal}: it needs a finite box with an area in the tile or a point in it, a "
-        f"score from 0 to 1 and a class from 0 to {len(answer.names) - 1}; its box is {box} "
-        f"(x_min, y_min, x_max, y_max), its score is {score}, its class is "
-        f"{answer.classes[ordinal]}"
+        f"feature {ordinal}: it needs a finite box with an area in the tile or a point in it, "
+        f"{outlined}a score from 0 to 1 and a class from 0 to {len(answer.names) - 1}; its box is "
+        f"{box} (x_min, y_min, x_max, y_max), its score is {score}, its class is "
+        f"{answer.classes[ordinal]}{outline}"
     )
 
 
@@ -101,8 +166,10 @@ def _table(
     names = [answer.names[number] for number in answer.classes[rows].tolist()]
     quoted = {name: json.dumps(name) for name in set(names)}
     properties = [
-        f'{{"featureClasses": [{{"iri": {quoted[name]}, "score": {score!r}}}]}}'
-        for name, score in zip(names, scores[rows].tolist(), strict=True)
+        f'{{"featureClasses": [{{"iri": {quoted[name]}, "score": {score!r}}}]{own}}}'
+        for name, score, own in zip(
+            names, scores[rows].tolist(), _own_properties(answer, rows), strict=True
+        )
     ]
     return pa.Table.from_arrays(
         [
@@ -111,8 +178,28 @@ def _table(
             *map(pa.array, boxes[rows].T),
             pa.array(scores[rows]),
             pa.array(names, pa.string()),
-            pa.nulls(len(rows), pa.binary()),
+            _geometries(answer, tile.window, rows),
             pa.array(properties, pa.string()),
         ],
         schema=SCHEMA,
     )
+
+
+def _geometries(answer: Boxes, window: Window, rows: NDArray[np.intp]) -> pa.Array:
+    """The outlines as WKB, moved to pixels of the full image."""
+    if answer.outlines is None:
+        return pa.nulls(len(rows), pa.binary())
+    offset = np.array([window.col_off, window.row_off], np.float64)
+    moved = shapely.transform(answer.outlines[rows], lambda points: points + offset)
+    return pa.array(shapely.to_wkb(moved), pa.binary())
+
+
+def _own_properties(answer: Boxes, rows: NDArray[np.intp]) -> list[str]:
+    """The properties of each row as members of a JSON object, each after a comma."""
+    columns = {name: column[rows].tolist() for name, column in answer.properties.items()}
+    texts = [""] * len(rows)
+    for name, values in columns.items():
+        quoted = orjson.dumps(name).decode()
+        for row, value in enumerate(values):
+            texts[row] += f", {quoted}: {orjson.dumps(value).decode()}"
+    return texts

@@ -228,7 +228,16 @@ class Description:
 
 
 def _boxes_of_tile(found: Boxes, placement: Placement) -> Boxes:
-    """Convert boxes from pixels of the input to pixels of the tile; drop those in the padding."""
-    kept = ~placement.only_in_padding(found.boxes)
-    boxes = placement.to_tile(found.boxes[kept])
-    return Boxes(boxes, found.scores[kept], found.classes[kept], found.names)
+    """Convert detections from pixels of the input to those of the tile; drop those in padding."""
+    outlines = found.outlines
+    kept = ~placement.only_in_padding(found.boxes, outlines)
+    if outlines is not None:
+        outlines = placement.outlines_to_tile(outlines[kept])
+    return Boxes(
+        placement.to_tile(found.boxes[kept]),
+        found.scores[kept],
+        found.classes[kept],
+        found.names,
+        outlines,
+        {name: column[kept] for name, column in found.properties.items()},
+    )

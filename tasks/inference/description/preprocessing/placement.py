@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
@@ -48,16 +49,38 @@ class Placement:
         boxes_in_tile: NDArray[np.float64] = (boxes - offset) / scale
         return boxes_in_tile
 
-    def only_in_padding(self, boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """(n,) True for boxes (n, 4), in pixels of the input, that lie only in its padding.
+    def outlines_to_tile(self, outlines: NDArray[np.object_]) -> NDArray[np.object_]:
+        """Transform geometries (n,), corner-origin, from pixels of the input to those of the tile.
 
-        A model cannot distinguish padding from pixels, so these boxes are not errors of the model.
-        Boxes that lie outside the whole input, are not ordered or are not finite are errors.
+        Points are transformed as the corners of boxes are.
+        """
+        moved: NDArray[np.object_] = shapely.transform(
+            outlines, lambda points: self.to_tile(np.tile(points, 2))[:, :2]
+        )
+        return moved
+
+    def only_in_padding(
+        self, boxes: NDArray[np.floating], outlines: NDArray[np.object_] | None = None
+    ) -> NDArray[np.bool_]:
+        """(n,) True for detections, in pixels of the input, that lie only in its padding.
+
+        A model cannot distinguish padding from pixels, so these are not errors of the model. Those
+        that lie outside the whole input, are not ordered or are not finite are errors.
+
+        Args:
+            boxes: (n, 4).
+            outlines: (n,) polygons within the boxes; None for models without.
         """
         if not self.padded:
             return np.zeros(len(boxes), bool)
         _, in_input = clip_boxes(boxes.astype(np.float64), Window(0, 0, *self.canvas))
         _, in_tile = clip_boxes(self.to_tile(boxes), Window(0, 0, *self.tile))
+        if outlines is not None:
+            rows = np.flatnonzero(in_input & in_tile)
+            right, bottom = self.left + self.content[0], self.top + self.content[1]
+            content = shapely.box(self.left, self.top, right, bottom)
+            in_tile[rows] = shapely.intersects(outlines[rows], content)
+            in_tile[rows] &= ~shapely.touches(outlines[rows], content)
         only_padding: NDArray[np.bool_] = in_input & ~in_tile
         return only_padding
 
