@@ -98,7 +98,7 @@ def estimate_image(
     with naming_options(), settings.override(local_roots=roots):
         request = resolve_raster_output(resolve_tile_size(request))
         found = make_plan(request, request.image_urls[0])
-        check_encodable(found.image, request.tile_format, request.tile_compression)
+        check_encodable(found.preparation.image, request.tile_format, request.tile_compression)
         return request, estimate(found, tiling.region_size)
 
 

@@ -7,6 +7,7 @@ from tasks.imagery.georeference import Georeference
 from tasks.imagery.georeference.area import ground_areas
 from tasks.imagery.image import Image
 from tasks.imagery.opening.open_image import open_image
+from tasks.imagery.preparation import TilePreparation
 from tasks.imagery.reading.strips import read_tiles
 from tasks.imagery.reading.tile_pixels import AbsentTile, ReadTile, TilePixels, UnreadTile
 from tasks.imagery.reading.validity import with_nodata
@@ -18,6 +19,7 @@ __all__ = [
     "Image",
     "ReadTile",
     "TilePixels",
+    "TilePreparation",
     "UnreadTile",
     "check_encodable",
     "encoder",

@@ -88,6 +88,15 @@ class Image:
         return bool(self.alpha) or self.has_mask or self.nodata is not None
 
     @property
+    def no_data(self) -> str | None:
+        """What decides which of its pixels hold no data, for users; None if nothing does."""
+        if self.nodata is not None:
+            return f"nodata {self.nodata:.15g}"
+        if self.alpha:
+            return f"alpha: band {self.alpha}"
+        return "mask" if self.has_mask else None
+
+    @property
     def sequential(self) -> bool:
         """Whether its pixels can only be decoded from the first row onwards."""
         return self.driver in ("JPEG", "PNG")

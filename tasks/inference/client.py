@@ -23,10 +23,12 @@ from tasks.errors import (
     SwathError,
 )
 from tasks.grid.tiles import Tile
-from tasks.imagery import AbsentTile, ReadTile, UnreadTile
+from tasks.imagery import AbsentTile, ReadTile, TilePreparation, UnreadTile
 from tasks.inference.answer import read_answer
+from tasks.inference.answer.validity import ValidPixels, drop_without_data
 from tasks.inference.endpoint import Endpoint
 from tasks.inference.limiter import Limiter, LimiterClosedError
+from tasks.inference.outcomes import blank, failed, text_of
 from tasks.inference.retry import CircuitBreaker, RetryBudget, RetryState
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.tile_results import Outcome
@@ -34,15 +36,20 @@ from tasks.results.tile_results import Outcome
 Keep = Callable[[Sequence[Outcome]], None]
 """Takes the outcomes of the tiles of a call, in the thread of the call."""
 
-_LONGEST_REASON = 500  # characters of the text of an unexpected error
-
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A tile, and the value that `Endpoint.prepare` returned for it."""
+    """A tile, and the value that `Endpoint.prepare` returned for it.
+
+    Attributes:
+        tile: The tile.
+        prepared: The value.
+        valid: Which of its pixels hold data; None if all do.
+    """
 
     tile: Tile
     prepared: Any
+    valid: ValidPixels | None
 
 
 class _EndpointDown(Exception):  # noqa: N818 - nothing is wrong with the tile
@@ -69,6 +76,7 @@ class InferenceClient:
         attempts: int,
         retry_seconds: float,
         keep: Keep = lambda _: None,
+        preparation: TilePreparation | None = None,
     ) -> None:
         """Start without a call.
 
@@ -83,11 +91,12 @@ class InferenceClient:
             retry_seconds: Seconds from a tile's first failed call during which it is retried; also
                 the seconds without any answer after which the endpoint is given up.
             keep: Is given the outcomes.
+            preparation: Changes tiles before the endpoint gets them; None to leave them as read.
         """
         self.endpoint, self.limiter = endpoint, limiter
         self.tiles_per_call = endpoint.tiles_per_call
         self.first_answer: float | None = None
-        self._keep = keep
+        self._keep, self._preparation = keep, preparation
         self._attempts, self._retry_seconds = attempts, retry_seconds
         self._budget, self._breaker = RetryBudget(tiles), CircuitBreaker(retry_seconds)
         # a model in this process is limited by the number of threads alone
@@ -164,13 +173,18 @@ class InferenceClient:
     def _prepare(self, tile: ReadTile) -> _Ready | Outcome:
         """The value to send for a tile; or its outcome, if nothing has to be sent."""
         if isinstance(tile, UnreadTile):
-            return _failed(tile.tile, tile.reason)
-        if isinstance(tile, AbsentTile) or tile.blank:
-            return Outcome(TileRecord(tile.tile, TileState.BLANK))
+            return failed(tile.tile, tile.reason)
+        if isinstance(tile, AbsentTile):
+            return blank(tile.tile, "no block is stored")
+        if tile.blank:
+            return blank(tile.tile, (self._preparation and self._preparation.source.no_data) or "")
         try:
-            return _Ready(tile.tile, self.endpoint.prepare(tile))
+            sent = self._preparation(tile) if self._preparation else tile
+            if sent.blank:
+                return blank(tile.tile, "NaN")
+            return _Ready(tile.tile, self.endpoint.prepare(sent), ValidPixels.of(sent))
         except Exception as error:
-            return _failed(tile.tile, _text(error))
+            return failed(tile.tile, text_of(error))
 
     def _infer(self, ready: list[_Ready], state: RetryState) -> list[Outcome]:
         """The outcomes of tiles, asked for in one call; if it fails, in one call for each tile."""
@@ -180,15 +194,14 @@ class InferenceClient:
             raise
         except Exception as error:
             if len(ready) == 1 or self._breaker.reason:
-                return [_failed(each.tile, _text(error), state) for each in ready]
+                return [failed(each.tile, text_of(error), state) for each in ready]
             return [
                 outcome
                 for each in ready
                 for outcome in self._infer([each], state.with_fresh_attempts())
             ]
         return [
-            self._read(answer, each.tile, state)
-            for each, answer in zip(ready, answers, strict=True)
+            self._read(answer, each, state) for each, answer in zip(ready, answers, strict=True)
         ]
 
     def _call_until_answered(self, ready: list[_Ready], state: RetryState) -> Sequence[object]:
@@ -255,15 +268,17 @@ class InferenceClient:
             raise
         return answers
 
-    def _read(self, answer: object, tile: Tile, state: RetryState) -> Outcome:
+    def _read(self, answer: object, ready: _Ready, state: RetryState) -> Outcome:
         """The outcome of a tile that was answered; an answer that cannot be read fails it."""
+        tile = ready.tile
         try:
             read = read_answer(answer, tile)
+            found, dropped = drop_without_data(read.detections, tile.window, ready.valid)
         except Exception as error:
-            failure = error if isinstance(error, SwathError) else AnswerError(_text(error))
+            failure = error if isinstance(error, SwathError) else AnswerError(text_of(error))
             state.record(failure)
             self._record_failure(tile, failure)
-            return _failed(tile, str(failure), state)
+            return failed(tile, str(failure), state)
         self._breaker.record_answer()
         record = TileRecord(
             tile,
@@ -271,23 +286,13 @@ class InferenceClient:
             read.first_rejected,
             attempts=state.calls - 1 + read.views,
             rejected=read.rejected,
+            without_data=dropped,
             failed_calls=tuple(state.failures),
         )
-        return Outcome(record, read.detections, read.map)
+        return Outcome(record, found, read.map)
 
     def _record_failure(self, tile: Tile, error: SwathError) -> None:
         if (
             not self._closed.is_set()
         ):  # closing makes calls fail, whatever the state of the endpoint
             self._breaker.record_failure(tile.index, error, self.limiter.in_flight)
-
-
-def _failed(tile: Tile, reason: str, state: RetryState | None = None) -> Outcome:
-    calls, failures = (state.calls, tuple(state.failures)) if state else (0, ())
-    return Outcome(
-        TileRecord(tile, TileState.FAILED, reason, attempts=calls, failed_calls=failures)
-    )
-
-
-def _text(error: Exception) -> str:
-    return str(error) if isinstance(error, SwathError) else f"{error!r:.{_LONGEST_REASON}}"

@@ -151,7 +151,7 @@ def check_plan(
     check_outputs(request.outputs, settings().local_roots, request.raster_output)
     check_images_stay(request, image_url, settings().local_roots)
     if ask:
-        open_endpoint(plan.request, plan.image).close()
+        open_endpoint(plan.request, plan.preparation.image).close()
     return plan
 
 

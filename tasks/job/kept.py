@@ -144,6 +144,8 @@ def _question(plan: Plan) -> dict[str, Any]:
         # a digest, as a header may hold a secret
         "parameters": _digest(request.image_processor_parameters),
     }
+    if plan.image.masked:
+        question["fill"] = plan.preparation.fill
     if request.raster_output is not None:
         question["raster"] = request.raster_output.question
     return question

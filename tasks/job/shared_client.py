@@ -78,7 +78,7 @@ class SharedClient:
         self._context.run(self._open.close)
 
     def _opened(self, plan: Plan) -> InferenceClient:
-        endpoint = self._open_endpoint(plan.request, plan.image)
+        endpoint = self._open_endpoint(plan.request, plan.preparation.image)
         if (output := plan.request.raster_output) is not None:
             endpoint = RasterEndpoint(endpoint, output, plan.grid.tile_size)
         most = plan.most_calls(endpoint.tiles_per_call)
@@ -92,6 +92,7 @@ class SharedClient:
             tiles=0,
             attempts=settings().tile_attempts,
             retry_seconds=settings().endpoint_patience,
+            preparation=plan.preparation,
         )
         self._open.enter_context(closing(client))
         self._open.enter_context(self._concurrency(client))

@@ -13,7 +13,15 @@ from tasks.errors import ImageChangedError, RequestError
 from tasks.grid.cells import Cells
 from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid, Region, Tile
-from tasks.imagery import Image, ReadTile, max_region_width, open_image, read_tiles, with_nodata
+from tasks.imagery import (
+    Image,
+    ReadTile,
+    TilePreparation,
+    max_region_width,
+    open_image,
+    read_tiles,
+    with_nodata,
+)
 from tasks.inference.answer.raster import answer_bytes
 from tasks.inference.batch import max_calls
 from tasks.inference.raster_endpoint import VIEWS
@@ -54,10 +62,15 @@ class Plan:
         """The area that each tile answers for."""
         return Cells.of(self.grid, self.roi)
 
+    @cached_property
+    def preparation(self) -> TilePreparation:
+        """How tiles are changed before the model gets them."""
+        return TilePreparation(self.image)
+
     @property
     def tile_bytes(self) -> int:
-        """Bytes of a tile's pixels."""
-        return self.grid.tile_width * self.grid.tile_height * self.image.pixel_bytes
+        """Bytes of a tile's pixels, as the model gets them."""
+        return self.grid.tile_width * self.grid.tile_height * self.preparation.image.pixel_bytes
 
     @property
     def views(self) -> int:

@@ -13,7 +13,7 @@ from tasks.publish.formats import COVERAGE
 from tasks.publish.manifest import Manifest, ManifestState
 from tasks.publish.publication import Published, add_uris
 from tasks.request import KinesisOutput, Request
-from tasks.results.coverage import MEASURED
+from tasks.results.coverage import MEASURED, completed
 from tasks.settings import settings
 from tasks.storage import conditional, objects
 
@@ -38,8 +38,9 @@ class EarlierPublication:
         Raises:
             PublishError: It is gone.
         """
-        body = objects.get(self.published.uris[COVERAGE])
-        return pq.read_table(pa.BufferReader(body), columns=MEASURED.names).cast(MEASURED)
+        file = pq.ParquetFile(pa.BufferReader(objects.get(self.published.uris[COVERAGE])))
+        names = [name for name in MEASURED.names if name in file.schema_arrow.names]
+        return completed(file.read(columns=names)).cast(MEASURED)
 
 
 def already_published(request: Request, image: Image) -> EarlierPublication | None:

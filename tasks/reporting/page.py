@@ -109,6 +109,9 @@ def _left_out(summary: Summary) -> Iterator[str]:
     if summary.filtered:
         yield ""
         yield f"{summary.filtered:,} detections were filtered out by class or score."
+    if summary.without_data:
+        yield ""
+        yield f"{summary.without_data:,} features lay where the image holds no data: dropped."
     if summary.rejected:
         yield ""
         yield f"{summary.rejected:,} features broke the model's contract and were left out."

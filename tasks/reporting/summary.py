@@ -76,6 +76,8 @@ class Summary(BaseModel):
         repaired: Number of published features whose geometry was invalid and was repaired.
         filtered: Number of the model's detections that were dropped before the merge, for their
             class or their score.
+        without_data: Number of the model's features that lay wholly where the image holds no data,
+            and were dropped.
         raster: The raster, if the model answers with pixels.
     """
 
@@ -98,6 +100,7 @@ class Summary(BaseModel):
     outputs: dict[str, str]
     repaired: int = 0
     filtered: int = 0
+    without_data: int = 0
     raster: RasterSummary | None = None
 
     @property
@@ -119,6 +122,8 @@ class Summary(BaseModel):
             parts[-1] += f", {WHY}{self.rejections[0][0]}"
         if self.filtered:
             parts.append(f"{self.filtered} detections filtered out by class or score")
+        if self.without_data:
+            parts.append(f"{self.without_data} features dropped where there is no data")
         if self.repaired:
             parts.append(f"{self.repaired} invalid geometries repaired")
         tiles = ", ".join(f"{number} {state}" for state, number in self.tiles.items())
@@ -206,6 +211,7 @@ def summarise(
         outputs=outputs,
         repaired=repaired,
         filtered=coverage.filtered(ledger),
+        without_data=coverage.without_data(ledger),
         raster=raster,
     )
 

@@ -80,6 +80,7 @@ def decode(body: bytes) -> TileResults:
         raise ValueError("it is cut off")
     source = pa.BufferReader(body)
     ledger, table = (pa.ipc.open_stream(source).read_all() for _ in range(2))
+    ledger = coverage.completed(ledger)
     if (ledger.schema, table.schema) != (coverage.SCHEMA, detections.SCHEMA):
         raise ValueError("it has other columns, as of another version of Swath")
     return TileResults(table, ledger)

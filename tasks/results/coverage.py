@@ -24,9 +24,11 @@ SCHEMA = pa.schema(
         pa.field("width", pa.int64(), nullable=False),
         pa.field("height", pa.int64(), nullable=False),
         pa.field("state", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),  # of failure, or of the first rejection
+        # of failure, of the first rejection, or what decided that it is blank
+        pa.field("reason", pa.string(), nullable=False),
         pa.field("attempts", pa.int64(), nullable=False),  # calls of the model endpoint
         pa.field("rejected", pa.int64(), nullable=False),  # features that break the contract
+        pa.field("without_data", pa.int64(), nullable=False),  # features wholly on no data, dropped
         pa.field("detections", pa.int64(), nullable=False),  # of the model, before the merge
         pa.field("filtered", pa.int64(), nullable=False),  # of these, by class or score
         # the first calls that failed, with the reason of each
@@ -60,9 +62,11 @@ class TileRecord:
     Attributes:
         tile: The tile.
         state: Its final state.
-        reason: Why it failed, or why its first rejected feature was rejected; empty otherwise.
+        reason: Why it failed, why its first rejected feature was rejected, or what decided that it
+            is blank; empty otherwise.
         attempts: Calls of the model endpoint that were made for it.
         rejected: Features of the model's answer that break the contract and were rejected.
+        without_data: Features that lie wholly where there is no data, and were dropped.
         failed_calls: The reason of each call that failed, in order.
     """
 
@@ -71,6 +75,7 @@ class TileRecord:
     reason: str = ""
     attempts: int = 0
     rejected: int = 0
+    without_data: int = 0
     failed_calls: tuple[str, ...] = ()
 
 
@@ -87,6 +92,7 @@ def ledger(records: Iterable[TileRecord]) -> pa.Table:
             "reason": _line(record.reason),
             "attempts": record.attempts,
             "rejected": record.rejected,
+            "without_data": record.without_data,
             "detections": 0,
             "filtered": 0,
             "failed_calls": [_line(call) for call in record.failed_calls[:_MAX_FAILED_CALLS]],
@@ -103,6 +109,14 @@ def _line(text: str) -> str:
 def concatenate(ledgers: Sequence[pa.Table]) -> pa.Table:
     """The ledgers of regions as one, in the order of the grid."""
     return pa.concat_tables([SCHEMA.empty_table(), *ledgers]).sort_by("tile")
+
+
+def completed(table: pa.Table) -> pa.Table:
+    """A ledger with the numbers that an earlier version of Swath did not count, as 0."""
+    for place, field in enumerate(SCHEMA):
+        if field.name not in table.column_names:
+            table = table.add_column(place, field, pa.array(np.zeros(len(table), np.int64)))
+    return table
 
 
 def with_detections(table: pa.Table, tiles: NDArray[np.int64]) -> pa.Table:
@@ -209,6 +223,17 @@ def rejections(table: pa.Table) -> list[tuple[str, int]]:
 def rejected(table: pa.Table) -> int:
     """Number of rejected features over all tiles."""
     return int(pc.sum(table["rejected"]).as_py() or 0)
+
+
+def without_data(table: pa.Table) -> int:
+    """Number of features that were dropped as they lie where there is no data, over all tiles."""
+    return int(pc.sum(table["without_data"]).as_py() or 0)
+
+
+def blank_reasons(table: pa.Table) -> list[tuple[str, int]]:
+    """What decided that tiles are blank with the number of tiles, the most frequent first."""
+    blank = _in_state(table, TileState.BLANK)
+    return Counter(filter(None, blank["reason"].to_pylist())).most_common()
 
 
 def detections(table: pa.Table) -> int:

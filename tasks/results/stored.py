@@ -170,7 +170,7 @@ class RegionStore:
 
     def ledger(self, stored: StoredRegion) -> pa.Table:
         """The ledger of a region, `coverage.SCHEMA`."""
-        return self.load(stored, "ledger")
+        return coverage.completed(self.load(stored, "ledger"))
 
     def maps(self, stored: StoredRegion) -> dict[int, str]:
         """The name of the part of the kept answers that has the map of each tile, by its index."""

@@ -57,6 +57,7 @@ def test_a_line_has_the_window_and_the_state_of_its_tile() -> None:
             "reason": "HTTP 500",
             "attempts": 4,
             "rejected": 0,
+            "without_data": 0,
             "detections": 0,
             "filtered": 0,
             "failed_calls": [],

@@ -6,6 +6,7 @@ import re
 import warnings
 from typing import Any
 
+import numpy as np
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
@@ -34,11 +35,25 @@ _NITF: dict[str, dict[str, Any]] = {
 
 
 def gtiff(image: Image, geotags: TiffGeotags, compression: str, tile: TilePixels) -> bytes:
-    """Encode a tile as GeoTIFF, pixel-interleaved, with its georeference, nodata and colours."""
+    """Encode a tile as GeoTIFF, pixel-interleaved, with its georeference, validity and colours.
+
+    The pixels without data are those of the image's nodata value or alpha band; if neither tells
+    them, a mask does.
+    """
     options = _GTIFF[compression] | geotags.options(tile.tile.window)
     if compression == "JPEG" and image.bands == 3:
         options["photometric"] = "ycbcr"
-    return _gtiff_bytes(image, tile.pixels, nodata=image.nodata, interleave="pixel", **options)
+    options |= {"nodata": image.nodata, "interleave": "pixel"}
+    return _gtiff_bytes(image, tile.pixels, mask_of(image, tile), **options)
+
+
+def mask_of(image: Image, tile: TilePixels) -> NDArray[np.bool_] | None:
+    """The mask that tells a tile's pixels without data; None if there are none, or others do."""
+    if image.nodata is not None or (valid := tile.valid) is None or valid.all():
+        return None
+    if image.alpha and ((tile.pixels[image.alpha - 1] != 0) == valid).all():
+        return None
+    return valid
 
 
 def nitf(image: Image, geotags: NitfGeotags, compression: str, tile: TilePixels) -> bytes:
@@ -63,7 +78,12 @@ def _header(image: Image) -> dict[str, str]:
     return header | (image.nitf.fields if image.nitf else {})
 
 
-def _gtiff_bytes(image: Image, pixels: NDArray[Any], **options: object) -> bytes:
+def _gtiff_bytes(
+    image: Image,
+    pixels: NDArray[Any],
+    mask: NDArray[np.bool_] | None = None,
+    **options: object,
+) -> bytes:
     """The bytes of a GeoTIFF with these pixels (bands, rows, columns), in their own dtype."""
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # see gdal_environment
     bands, height, width = pixels.shape
@@ -76,4 +96,7 @@ def _gtiff_bytes(image: Image, pixels: NDArray[Any], **options: object) -> bytes
                 # Otherwise GDAL guesses from the number of bands, and takes a fourth band as alpha.
                 dataset.colorinterp = [ColorInterp[colour] for colour in image.colours]
             dataset.write(pixels)
+            if mask is not None:
+                with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+                    dataset.write_mask(mask)
         return bytes(memory.read())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.imagery.encoding.gdal_tiles import gtiff, nitf
+from tasks.imagery.encoding.gdal_tiles import gtiff, mask_of, nitf
 from tasks.imagery.encoding.nitf_geotags import NitfGeotags, igeolo, igeolo_offset, subheader_end
 from tasks.imagery.encoding.tiff_geotags import TiffGeotags
 from tasks.imagery.image import Image
@@ -32,6 +32,8 @@ class TiffWriter:
 
     def __call__(self, tile: TilePixels) -> bytes:
         """Encode a tile."""
+        if mask_of(self._image, tile) is not None:
+            return gtiff(self._image, self._geotags, "NONE", tile)
         bands, height, width = tile.shape
         if (bands, height, width) not in self._headers:
             self._headers[bands, height, width] = self._template(tile)

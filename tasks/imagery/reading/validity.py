@@ -96,13 +96,13 @@ def _any_differs(bands: list[NDArray[Any]], nodata: float) -> NDArray[np.bool_]:
     step = max(1, _CHUNK // columns)
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        valid[part] = _differs(bands[0][part], nodata)
+        valid[part] = differs(bands[0][part], nodata)
         for band in bands[1:]:
-            valid[part] |= _differs(band[part], nodata)
+            valid[part] |= differs(band[part], nodata)
     return valid
 
 
-def _differs(band: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+def differs(band: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
     """(rows, columns) True where pixels differ from a nodata value, exactly as in GDAL's masks.
 
     GDAL compares the real part of complex pixels. It compares floats in the arithmetic of the pixel
@@ -114,10 +114,10 @@ def _differs(band: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
     nodata = values.dtype.type(nodata)
     if np.isnan(nodata):
         return np.asarray(~np.isnan(values))
-    differs: NDArray[np.bool_] = values != nodata
+    unequal: NDArray[np.bool_] = values != nodata
     if values.dtype.kind == "f" and nodata != 0 and np.isfinite(nodata):
         epsilon = values.dtype.type(np.finfo(np.float32).eps)
         with np.errstate(over="ignore", invalid="ignore"):
             tolerance = epsilon * np.abs(values + nodata) * 2
-            differs &= ~(np.abs(values - nodata) < tolerance)
-    return differs
+            unequal &= ~(np.abs(values - nodata) < tolerance)
+    return unequal

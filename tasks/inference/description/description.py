@@ -120,7 +120,7 @@ class Description:
         if bands is None:
             bands = choose_bands(self.properties, count, [], None)
         placement = self._place(width, height)
-        tensor = make_tensor(self.properties, tile.pixels, bands, placement)
+        tensor = make_tensor(self.properties, tile.pixels, bands, placement, tile.valid)
         return PreparedTile(tensor, placement)
 
     def prepare_blank(self, image: Image, tile_size: int) -> PreparedTile:

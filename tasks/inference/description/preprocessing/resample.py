@@ -1,11 +1,15 @@
-"""Resizes a band as OpenCV does: pixel areas aligned, edges replicated, no antialiasing."""
+"""Resizes a band as OpenCV does: pixel areas aligned, edges replicated, no antialiasing.
+
+Where pixels hold no data, their edge is replicated too: a pixel with data never takes a share of
+the fill value, which along a collar would make steps, and with cubic kernels bright seams.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +52,55 @@ def resize(
         part = slice(first, min(first + height, size[1]))
         tall = _Taps(rows.sources[:, part], rows.weights[:, part, np.newaxis])
         yield part, _blend(_blend(band, tall, axis=0), columns, axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """Which pixels of a tile hold data, to resize its bands.
+
+    Attributes:
+        mask: (rows, columns) True for pixels with data; at least one is.
+        nearest: (2, rows, columns), row and column of the nearest pixel with data.
+    """
+
+    mask: NDArray[np.bool_]
+    nearest: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> Self:
+        """That of a mask."""
+        # late: SciPy takes long to load, and most images need none of it
+        from scipy.ndimage import distance_transform_edt  # noqa: PLC0415
+
+        nearest = distance_transform_edt(~mask, return_distances=False, return_indices=True)
+        return cls(mask, nearest)
+
+    def resize(
+        self, band: NDArray[Any], size: tuple[int, int], method: str
+    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Resize a band, as `resize` does, from its pixels with data alone.
+
+        A pixel of the result holds data if the nearest pixel of the band does. All others have that
+        pixel's own value.
+
+        Args:
+            band: (rows, columns) of any real dtype; pixels without data hold the fill value.
+            size: Width and height of the result.
+            method: As of `resize`.
+        """
+        columns = _taps("nearest", band.shape[1], size[0])
+        rows = _taps("nearest", band.shape[0], size[1])
+        for part, values in resize(band[*self.nearest], size, method):
+            nearest = np.ix_(_only(rows)[part], _only(columns))
+            yield part, np.where(self.mask[nearest], values, band[nearest])
+
+
+def _only(taps: _Taps) -> NDArray[np.intp]:
+    """(pixels,) the one pixel of the source that each pixel is taken from."""
+    only: NDArray[np.intp] = np.take_along_axis(
+        taps.sources, taps.weights.argmax(axis=0)[np.newaxis], 0
+    )[0]
+    return only
 
 
 def _blend(values: NDArray[Any], taps: _Taps, axis: int) -> NDArray[Any]:

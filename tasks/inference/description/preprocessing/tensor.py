@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.inference.description.preprocessing.placement import Placement
-from tasks.inference.description.preprocessing.resample import resize
+from tasks.inference.description.preprocessing.resample import Validity, resize
 from tasks.inference.description.preprocessing.scaling import NO_SCALING, rescale
 from tasks.inference.description.properties import Properties
 
@@ -32,7 +32,11 @@ class PreparedTile:
 
 
 def make_tensor(
-    properties: Properties, pixels: NDArray[Any], bands: Sequence[int], placement: Placement
+    properties: Properties,
+    pixels: NDArray[Any],
+    bands: Sequence[int],
+    placement: Placement,
+    valid: NDArray[np.bool_] | None = None,
 ) -> NDArray[Any]:
     """A tile's pixels in the model's dtype and order of dimensions, without a batch dimension.
 
@@ -41,6 +45,8 @@ def make_tensor(
         pixels: (bands, rows, columns) of the tile, in any real dtype.
         bands: Indices of the bands to use, from 0, in the model's order.
         placement: Where the tile lies in the input.
+        valid: (rows, columns) False for pixels without data, which hold the fill value; None if
+            there are none.
     """
     model_input, head = properties.input, properties.head
     order = [name for name in model_input.input.dim_order if name != "batch"]
@@ -53,6 +59,8 @@ def make_tensor(
     if head.channel_order == "BGR":  # MLM lists scalings in the order of its bands
         scalings = scalings[::-1]
     left, top = placement.left, placement.top
+    resized = placement.content != placement.tile
+    resizing = Validity.of(valid).resize if resized and valid is not None else resize
     for channel, band, scaling in zip(channels, bands, scalings, strict=True):
         if placement.padded:
             pad = np.empty((), tensor.dtype)
@@ -60,11 +68,11 @@ def make_tensor(
             channel[...] = pad
         content = channel[top : top + placement.content[1], left : left + placement.content[0]]
         values = _replace_non_finite(pixels[band], head.pad_value)
-        if placement.content == placement.tile:
+        if not resized:
             rescale(values, scaling, head.clip, content)
             continue
         method = str(model_input.resize_type).removeprefix("interpolation-")
-        for rows, part in resize(values, placement.content, method):
+        for rows, part in resizing(values, placement.content, method):
             rescale(part, scaling, head.clip, content[rows])
     return tensor
 

@@ -1,0 +1,95 @@
+"""Drops the detections of a tile that lie wholly where the image holds no data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from tasks.imagery import TilePixels
+from tasks.results.detections import boxes
+
+
+@dataclass(frozen=True, slots=True)
+class ValidPixels:
+    """Which pixels of a tile hold data, a bit for each.
+
+    Attributes:
+        bits: The rows one after the other, as `np.packbits` packs them.
+        shape: Rows and columns.
+    """
+
+    bits: NDArray[np.uint8]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, tile: TilePixels) -> Self | None:
+        """Those of a tile; None if all its pixels hold data."""
+        valid = tile.valid
+        if valid is None or valid.all():
+            return None
+        return cls(np.packbits(valid), valid.shape)
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(rows, columns) True for pixels with data."""
+        rows, columns = self.shape
+        flat = np.unpackbits(self.bits, count=rows * columns)
+        return flat.view(np.bool_).reshape(self.shape)
+
+
+def drop_without_data(
+    found: pa.Table | None, window: Window, valid: ValidPixels | None
+) -> tuple[pa.Table | None, int]:
+    """The detections of a tile that have at least a part of a pixel with data.
+
+    Args:
+        found: Table of `detections.SCHEMA`; None if it would be empty.
+        window: The tile's window in the full image.
+        valid: The tile's pixels with data; None if all hold some.
+
+    Returns:
+        The table without the others, None if it would be empty; and how many were dropped.
+    """
+    if found is None or valid is None:
+        return found, 0
+    mask = valid.mask
+    corners = boxes(found) - np.tile([window.col_off, window.row_off], 2)
+    counts, areas = _count(mask, corners)
+    kept = counts > 0
+    for row in np.flatnonzero(kept & (counts < areas)).tolist():
+        outline = found["geometry"][row].as_py()
+        if outline is not None:
+            kept[row] = _meets(shapely.from_wkb(outline), mask, window)
+    dropped = int(len(kept) - kept.sum())
+    if not dropped:
+        return found, 0
+    return (found.filter(pa.array(kept)) if kept.any() else None), dropped
+
+
+def _count(
+    mask: NDArray[np.bool_], corners: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of pixels with data, and that of all pixels, that each box (n, 4) touches."""
+    size = np.array(mask.shape[::-1])
+    low = np.clip(np.floor(corners[:, :2]).astype(np.int64), 0, size - 1)
+    high = np.clip(np.ceil(corners[:, 2:]).astype(np.int64), low + 1, size)
+    sums = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)
+    sums[1:, 1:] = mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    (left, top), (right, bottom) = low.T, high.T
+    counts = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return counts, (right - left) * (bottom - top)
+
+
+def _meets(geometry: Any, mask: NDArray[np.bool_], window: Window) -> bool:  # noqa: ANN401 - shapely
+    """Whether a geometry, in pixels of the full image, touches a pixel with data of a tile."""
+    to_image = Affine.translation(window.col_off, window.row_off)
+    touched = rasterize([geometry], mask.shape, transform=to_image, all_touched=True, dtype="uint8")
+    return bool((mask & (touched == 1)).any())
