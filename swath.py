@@ -54,6 +54,7 @@ def run(
     classes: str | Sequence[str] | None = None,
     merge: Literal["NMS", "SOFT_NMS", "NMM", "WBF", "DISSOLVE", "NONE"] | None = None,
     iou: float | None = None,
+    measure: Literal["IOU", "IOS"] | None = None,
     class_agnostic: bool = False,
     out: str | PathLike[str] | None = None,
     fresh: bool = False,
@@ -99,7 +100,8 @@ def run(
         conf: Score below which detections are dropped, 0 to 1; a dict for single classes.
         classes: Classes to keep; with `polygons`, those to outline.
         merge: How duplicates of overlapping tiles are removed.
-        iou: Intersection over union above which two detections are one object.
+        iou: Overlap above which two detections are one object.
+        measure: Measure of the overlap: intersection over union, or over the smaller of both.
         class_agnostic: Whether detections of different classes may be one object.
         out: Folder for the files of the result; a temporary one unless given.
         fresh: Whether to ask for all tiles, also those that an earlier run into `out` was answered.
@@ -143,6 +145,7 @@ def run(
                 conf=keywords.conf_texts(conf),
                 classes=keywords.class_texts(classes),
                 merge=merge,
+                measure=measure,
                 class_agnostic=class_agnostic,
                 **keywords.numbers(iou=iou),
             ),

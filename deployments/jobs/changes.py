@@ -9,7 +9,7 @@ from deployments.run.merging import MergingOptions
 from tasks.errors import RequestError
 
 _SCORES = ("skipBoxThreshold", "classThresholds")  # both are given by --conf
-_OF_THE_KIND = ("iouThreshold", "method", "sigma")  # whose defaults depend on the algorithm
+_OF_THE_KIND = ("iouThreshold", "measure", "method", "sigma")  # which not all algorithms have alike
 
 
 def with_merging(request: Mapping[str, Any], options: MergingOptions) -> dict[str, Any]:

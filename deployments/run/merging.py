@@ -46,10 +46,17 @@ class MergingOptions:
     iou: Annotated[
         float | None,
         Parameter(
-            help="Intersection over union above which two detections are one object; 0.2 for "
-            "DISSOLVE unless given.",
+            help="Overlap above which two detections are one object; 0.2 for DISSOLVE unless "
+            "given.",
             allow_leading_hyphen=True,
             show_default=message_default("iou_threshold", of_algorithm=True),
+        ),
+    ] = None
+    measure: Annotated[
+        Literal["IOU", "IOS"] | None,
+        Parameter(
+            help="Measure of the overlap: intersection over union, or over the smaller of both.",
+            show_default=message_default("measure", of_algorithm=True),
         ),
     ] = None
     class_agnostic: Annotated[
@@ -78,6 +85,7 @@ class MergingOptions:
         algorithm = {
             "algorithmType": self.merge,
             "iouThreshold": self.iou,
+            "measure": self.measure,
             "skipBoxThreshold": threshold,
             "classes": classes,
             "classThresholds": by_class,

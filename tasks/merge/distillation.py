@@ -83,7 +83,8 @@ def _nms(  # noqa: PLR0917 - the detections and all that is known about them
     """Decisions on rows; UNDECIDED if detections of other regions may change them."""
     labels, scores = _labels(detections, algorithm)[rows], detections["score"].to_numpy()[rows]
     doubtful = reaches_outside(shapes.bounds, interior)
-    decisions = nms_decisions(shapes, scores, labels, algorithm.iou_threshold, doubtful)
+    threshold, measure = algorithm.iou_threshold, algorithm.measure
+    decisions = nms_decisions(shapes, scores, labels, threshold, doubtful, measure=measure)
     if not algorithm.applies_edge_rule:
         return decisions
     tiles = detections["tile"].to_numpy()[rows]
@@ -111,7 +112,7 @@ def _distilled(
 ) -> pa.Table:
     """Detections after steps 4 and 5, for all algorithms but NMS."""
     if algorithm.algorithm_type is AlgorithmType.DISSOLVE:
-        return dissolve(detections, grid, algorithm.iou_threshold, labels)
+        return dissolve(detections, grid, algorithm.iou_threshold, labels, algorithm.measure)
     if algorithm.applies_edge_rule:
         scores, tiles = detections["score"].to_numpy(), detections["tile"].to_numpy()
         all_kept = np.full(len(detections), KEPT, np.uint8)
@@ -127,6 +128,7 @@ def _distilled(
         sigma=algorithm.sigma,
         skip_below=algorithm.lowest_threshold,
         method=algorithm.method,
+        measure=algorithm.measure,
     )
     if algorithm.algorithm_type is AlgorithmType.SOFT_NMS and algorithm.class_thresholds:
         return distilled.filter(pa.array(passes_filter(distilled, algorithm)))

@@ -7,7 +7,7 @@ OversightML Model Runner 3, so that its producers work unchanged.
 
 from tasks.request.message import Request, describe_errors
 from tasks.request.outputs import FeatureFormat, FileOutput, KinesisOutput, Output, S3Output
-from tasks.request.post_processing import Algorithm, AlgorithmType, PostProcessing
+from tasks.request.post_processing import Algorithm, AlgorithmType, Measure, PostProcessing
 from tasks.request.processor import EndpointType, ImageProcessor
 from tasks.request.raster_output import RasterClass, RasterOutput
 from tasks.request.schema import request_schema
@@ -21,6 +21,7 @@ __all__ = [
     "FileOutput",
     "ImageProcessor",
     "KinesisOutput",
+    "Measure",
     "Output",
     "PostProcessing",
     "RasterClass",

@@ -22,6 +22,9 @@ class AlgorithmType(StrEnum):
     NONE = "NONE"
 
 
+_BY_IOU = (AlgorithmType.SOFT_NMS, AlgorithmType.WBF, AlgorithmType.NONE)
+
+
 def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names in one order, each once: requests for the same work have the same identity."""
     return tuple(sorted(set(names)))
@@ -35,6 +38,13 @@ def _default_score(fields: dict[str, Any]) -> float:
 def _default_iou(fields: dict[str, Any]) -> float:
     """As in OSML for boxes; lower for outlines, which differ more where tile edges cut them."""
     return 0.2 if fields.get("algorithm_type") is AlgorithmType.DISSOLVE else 0.75
+
+
+class Measure(StrEnum):
+    """Measure of the overlap of two detections."""
+
+    IOU = "IOU"
+    IOS = "IOS"
 
 
 class Algorithm(MessageObject):
@@ -51,9 +61,16 @@ class Algorithm(MessageObject):
         default_factory=_default_iou,
         ge=0,
         le=1,
-        description="Intersection over union above which two detections are one object: 0.2 for "
+        description="Overlap, by measure, above which two detections are one object: 0.2 for "
         "DISSOLVE unless given, 0.75 for the others.",
         examples=[0.5],
+    )
+    measure: Measure = Field(
+        Measure.IOU,
+        description="Measure of the overlap of two detections: their intersection over their union "
+        "(IOU), or over the smaller of both (IOS), by which one inside another is the same object. "
+        "IOS is for NMS, NMM and DISSOLVE.",
+        examples=["IOS"],
     )
     skip_box_threshold: Number = Field(
         default_factory=_default_score,
@@ -99,6 +116,17 @@ class Algorithm(MessageObject):
         description="Width of the Gaussian by which SOFT_NMS decays scores.",
         examples=[0.1],
     )
+
+    @field_validator("measure")
+    @classmethod
+    def _check_measure(cls, measure: Measure, info: ValidationInfo) -> Measure:
+        kind = info.data.get("algorithm_type")
+        if measure is Measure.IOS and kind in _BY_IOU:
+            raise ValueError(
+                f"is for NMS, NMM and DISSOLVE, and algorithm.algorithmType is {kind}; leave it "
+                "out, or give another algorithm"
+            )
+        return measure
 
     @field_validator("class_thresholds")
     @classmethod

@@ -50,6 +50,17 @@ def test_another_algorithm_has_its_own_thresholds() -> None:
     assert merged(merge="SOFT_NMS") == OLD
 
 
+def test_the_measure_stays_with_the_algorithm_that_it_is_for() -> None:
+    by_smaller = {"postProcessing": [{"algorithm": {"measure": "IOS", "iouThreshold": 0.5}}]}
+    for options, expected in (
+        ({"conf": ("0.4",)}, {"measure": "IOS", "iouThreshold": 0.5, "skipBoxThreshold": 0.4}),
+        ({"merge": "WBF"}, {"algorithmType": "WBF"}),
+        ({"measure": "IOU"}, {"measure": "IOU", "iouThreshold": 0.5}),
+    ):
+        changed = with_merging(by_smaller, MergingOptions(**options))
+        assert changed["postProcessing"] == [{"algorithm": expected}]
+
+
 def test_a_message_without_post_processing_gets_one() -> None:
     changed = with_merging({"jobId": "job-1"}, MergingOptions(iou=0.5))
     assert changed["postProcessing"] == [{"algorithm": {"iouThreshold": 0.5}}]

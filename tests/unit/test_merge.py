@@ -24,6 +24,7 @@ GRID = Grid(200, 200, 64, 16)
 STATES = [TileState.INFERRED] * 8 + [TileState.FAILED, TileState.BLANK]
 NAMES = ["ship", "ship", "crane"]
 REGION = GRID.regions(100)[0]
+BY_EITHER_MEASURE = ["NMS", "NMM", "DISSOLVE"]
 KINDS = ["NMS", "SOFT_NMS", "NMM", "WBF", "DISSOLVE", "NONE"]
 
 
@@ -133,6 +134,7 @@ filters = st.fixed_dictionaries(
 @given(
     st.integers(0, 10**6),
     st.sampled_from(KINDS),
+    st.sampled_from(["IOU", "IOS"]),
     st.sampled_from([0.1, 0.3, 0.5, 0.75]),
     filters,
     st.booleans(),
@@ -143,6 +145,7 @@ filters = st.fixed_dictionaries(
 def test_the_result_does_not_depend_on_the_regions(  # noqa: PLR0917 - drawn one by one
     seed: int,
     kind: str,
+    measure: str,
     limit: float,
     wanted: dict[str, Any],
     polygons: bool,
@@ -153,6 +156,8 @@ def test_the_result_does_not_depend_on_the_regions(  # noqa: PLR0917 - drawn one
     found, lines = scene(seed, polygons), ledger(states)
     looked = [tile for tile, state in enumerate(states) if state is TileState.INFERRED]
     found = found.filter(pa.array(np.isin(found["tile"].to_numpy(), looked)))
+    if kind in BY_EITHER_MEASURE:
+        wanted = wanted | {"measure": measure}
     how = algorithm(kind, iouThreshold=limit, classAgnostic=agnostic, **wanted)
     expected = all_at_once(found, how, lines)
     assert names(expected) == sorted(names(expected))
@@ -309,6 +314,18 @@ def test_soft_nms_applies_a_class_threshold_to_the_new_scores() -> None:
     assert left() == [(0, 0), (0, 1), (0, 2)]
     assert left(classThresholds={"ship": 0.3}) == [(0, 0), (0, 2)]
     assert left(classThresholds={"crane": 0.3}, classAgnostic=True) == [(0, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("kind", BY_EITHER_MEASURE)
+def test_by_the_smaller_a_fragment_within_an_object_of_another_tile_is_that_object(
+    kind: str,
+) -> None:
+    found = table(row(0, 0, (50, 20, 58, 28), 0.4), row(1, 0, (49, 10, 75, 36), 0.9))
+    assert len(all_at_once(found, algorithm(kind, iouThreshold=0.5))) == 2
+    left = all_at_once(found, algorithm(kind, iouThreshold=0.5, measure="IOS"))
+    assert left.select(["x_min", "y_min", "x_max", "y_max"]).to_pylist() == [
+        {"x_min": 49, "y_min": 10, "x_max": 75, "y_max": 36}
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)

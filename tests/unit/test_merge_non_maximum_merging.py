@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from sahi.postprocess.combine import GreedyNMMPostprocess, batched_greedy_nmm
 from sahi.prediction import ObjectPrediction
 
-from tasks.merge.algorithms.nms import nms
+from tasks.merge.algorithms.nms import nms_decisions
 from tasks.merge.algorithms.non_maximum_merging import merge_groups
+from tasks.merge.deferral import KEPT
 from tasks.merge.shapes import Shapes
+from tasks.request import Measure
 
 coordinate = st.integers(0, 12).map(float)
 side = st.sampled_from([0.0, 1.0, 2.0, 5.0, 10.0])
@@ -21,11 +23,13 @@ detection = st.tuples(box, st.sampled_from([0.1, 0.5, 0.5, 0.9]), st.integers(0,
 threshold = st.sampled_from([0.0, 0.1, 1 / 3, 0.5, 0.75, 1.0])
 
 
-def iou(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
+def overlap(
+    one: NDArray[np.float64], two: NDArray[np.float64], measure: Measure = Measure.IOU
+) -> float:
     width = max(0.0, min(one[2], two[2]) - max(one[0], two[0]))
     height = max(0.0, min(one[3], two[3]) - max(one[1], two[1]))
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, two)]
-    union = sum(areas) - width * height
+    union = min(areas) if measure is Measure.IOS else sum(areas) - width * height
     return float(width * height / union) if union > 0 else 0.0
 
 
@@ -34,6 +38,7 @@ def by_definition(
     scores: NDArray[np.float64],
     labels: NDArray[np.int64],
     limit: float,
+    measure: Measure,
 ) -> list[int]:
     keepers: dict[int, int] = {}
     order = sorted(range(len(boxes)), key=lambda place: (-scores[place], place))
@@ -41,7 +46,7 @@ def by_definition(
         if keeper in keepers:
             continue
         for other in order:
-            over = iou(boxes[keeper], boxes[other]) > limit
+            over = overlap(boxes[keeper], boxes[other], measure) > limit
             if other not in keepers and labels[other] == labels[keeper] and over:
                 keepers[other] = keeper
         keepers[keeper] = keeper
@@ -49,17 +54,19 @@ def by_definition(
 
 
 @settings(deadline=None)
-@given(st.lists(detection, max_size=40), threshold)
+@given(st.lists(detection, max_size=40), threshold, st.sampled_from(Measure))
 def test_it_is_the_definition_and_the_keepers_are_those_of_nms(
-    detections: list[tuple[tuple[float, ...], float, int]], limit: float
+    detections: list[tuple[tuple[float, ...], float, int]], limit: float, measure: Measure
 ) -> None:
     boxes = np.array([d[0] for d in detections]).reshape(-1, 4)
     scores = np.array([d[1] for d in detections])
     labels = np.array([d[2] for d in detections], np.int64)
-    keepers = merge_groups(Shapes.boxes(boxes), scores, labels, limit)
-    assert keepers.tolist() == by_definition(boxes, scores, labels, limit)
+    shapes, none = Shapes.boxes(boxes), np.zeros(len(boxes), bool)
+    keepers = merge_groups(shapes, scores, labels, limit, measure)
+    assert keepers.tolist() == by_definition(boxes, scores, labels, limit, measure)
     own = np.flatnonzero(keepers == np.arange(len(keepers)))
-    assert own.tolist() == sorted(nms(boxes, scores, labels, limit).tolist())
+    decisions = nms_decisions(shapes, scores, labels, limit, none, measure=measure)
+    assert own.tolist() == np.flatnonzero(decisions == KEPT).tolist()
 
 
 @pytest.mark.parametrize("seed", range(5))

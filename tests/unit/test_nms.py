@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tasks.merge.algorithms.nms import nms, nms_decisions
 from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED
 from tasks.merge.shapes import Shapes
+from tasks.request import Measure
 
 Boxes = NDArray[np.float64]
 Scene = tuple[Boxes, NDArray[np.float64], NDArray[np.int64]]
@@ -30,10 +31,13 @@ def arrays(detections: list[tuple[tuple[float, ...], float, int]]) -> Scene:
     return boxes, np.array([d[1] for d in detections]), np.array([d[2] for d in detections], int)
 
 
-def iou(box: Boxes, others: Boxes) -> NDArray[np.float64]:
+def iou(box: Boxes, others: Boxes, measure: Measure = Measure.IOU) -> NDArray[np.float64]:
+    """Intersection over union, or over the smaller of both."""
     size = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     common = np.clip(size, 0, None).prod(axis=1)
     union = area(box) + area(others) - common
+    if measure is Measure.IOS:
+        union = np.minimum(area(box), area(others))
     overlap: NDArray[np.float64] = np.divide(
         common, union, out=np.zeros_like(union), where=union > 0
     )
@@ -45,14 +49,15 @@ def area(boxes: Boxes) -> NDArray[np.float64]:
     return areas
 
 
-def by_definition(scene: Scene, limit: float) -> list[int]:
+def by_definition(scene: Scene, limit: float, measure: Measure = Measure.IOU) -> list[int]:
     boxes, scores, classes = scene
     alive = np.ones(len(boxes), bool)
     kept: list[int] = []
     for index in np.lexsort((np.arange(len(scores)), -scores)).tolist():
         if alive[index]:
             kept.append(index)
-            alive &= (iou(boxes[index], boxes) <= limit) | (classes != classes[index])
+            apart = iou(boxes[index], boxes, measure) <= limit
+            alive &= apart | (classes != classes[index])
     return sorted(kept)
 
 
@@ -63,6 +68,23 @@ def test_it_is_the_definition(
 ) -> None:
     scene = arrays(detections)
     assert nms(*scene, limit).tolist() == by_definition(scene, limit)
+
+
+def by_smaller(scene: Scene, limit: float) -> list[int]:
+    boxes, scores, classes = scene
+    none = np.zeros(len(boxes), bool)
+    shapes = Shapes.boxes(boxes)
+    decisions = nms_decisions(shapes, scores, classes, limit, none, measure=Measure.IOS)
+    return np.flatnonzero(decisions == KEPT).tolist()
+
+
+@settings(deadline=None)
+@given(st.lists(detection, max_size=40), threshold)
+def test_by_the_smaller_it_is_the_definition_too(
+    detections: list[tuple[tuple[float, ...], float, int]], limit: float
+) -> None:
+    scene = arrays(detections)
+    assert by_smaller(scene, limit) == by_definition(scene, limit, Measure.IOS)
 
 
 COUNT = 1500  # boxes of a scene
@@ -124,6 +146,7 @@ def test_it_is_the_definition_in_large_scenes(make: object, limit: float) -> Non
     for classes in (1, 3):
         scene = boxes, scores, random.integers(0, classes, len(boxes))
         assert nms(*scene, limit).tolist() == by_definition(scene, limit)
+        assert by_smaller(scene, limit) == by_definition(scene, limit, Measure.IOS)
 
 
 @settings(deadline=None)

@@ -53,6 +53,7 @@ DEFAULTS: dict[str, Any] = {
             "algorithm": {
                 "algorithmType": "NMS",
                 "iouThreshold": 0.75,
+                "measure": "IOU",
                 "skipBoxThreshold": 0.0,
                 "classes": [],
                 "classThresholds": {},

@@ -110,6 +110,11 @@ MERGING: list[tuple[dict[str, Any], str]] = [
     ({"iou": float("nan")}, "--iou: nan is not a finite number; give 0 to 1"),
     ({"iou": -1.0}, "--iou: -1.0 is below 0; give at least 0"),
     ({"merge": "MAGIC"}, "--merge: 'MAGIC' is not one of 'NMS', "),
+    ({"measure": "GIOU"}, "--measure: 'GIOU' is not one of 'IOU' or 'IOS'"),
+    (
+        {"measure": "IOS", "merge": "WBF"},
+        "--measure: 'IOS' is for NMS, NMM and DISSOLVE, and --merge is WBF; leave it out",
+    ),
 ]
 TILING: list[tuple[dict[str, Any], str]] = [
     ({"tile_size": 8}, "--tile-size: 8 is below 16; give at least 16"),
@@ -236,6 +241,7 @@ def test_outlines_of_no_class_are_refused(image: str) -> None:
     [
         ({"iou": 0.5}, "--iou: is for features, and the model answers with pixels; leave it out"),
         ({"merge": "NMS"}, "--merge: is for features"),
+        ({"measure": "IOS"}, "--measure: is for features"),
         ({"conf": ("0.5",)}, "--conf: is for features"),
         ({"class_agnostic": True}, "--class-agnostic: is for features"),
         ({"classes": ("a",)}, "--classes: keeps features of some classes, and the model answers"),

@@ -12,6 +12,7 @@ from tasks.merge.algorithms.nms_greedy import gather, suppress
 from tasks.merge.compiled import quickest
 from tasks.merge.deferral import KEPT, UNDECIDED
 from tasks.merge.shapes import Shapes
+from tasks.request import Measure
 
 _MIN_SHARE = 0.05  # below it, the box that suppresses another may be too far for blocks to help
 
@@ -60,8 +61,10 @@ def nms_decisions(
     shapes: Shapes,
     scores: NDArray[np.float64],
     labels: NDArray[np.int64],
-    iou_threshold: float,
+    threshold: float,
     doubtful: NDArray[np.bool_],
+    *,
+    measure: Measure = Measure.IOU,
 ) -> NDArray[np.uint8]:
     """Decide detections by NMS, except those that detections which are not given may change.
 
@@ -77,21 +80,24 @@ def nms_decisions(
         shapes: n detections.
         scores: (n,) higher is better.
         labels: (n,) int64; detections of different labels are never compared.
-        iou_threshold: 0 to 1.
+        threshold: Overlap above which a detection suppresses another, 0 to 1.
         doubtful: (n,) True for detections that a detection which is not given may suppress.
+        measure: Of the overlap.
 
     Returns:
         (n,) KEPT, DROPPED or UNDECIDED, see `tasks.merge.deferral`.
     """
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
-    share = shapes.least_common_side(iou_threshold)
+    of_smaller = measure is Measure.IOS
+    share = shapes.least_common_side(threshold, measure)
     parts = None if shapes.upright else shapes.arrays
     decisions = np.full(len(shapes), UNDECIDED, np.uint8)
 
     def decide(indices: NDArray[np.int32], block: NDArray[np.float64], reach: float) -> None:
         indices = _by_priority(indices, scores)
         columns = gather(indices, shapes.bounds, labels, doubtful)
-        suppress(indices, *columns, parts, float(iou_threshold), share, np.append(block, reach))
+        area = np.append(block, reach)
+        suppress(indices, *columns, parts, float(threshold), of_smaller, share, area)
         decisions[indices] = columns[-1]
 
     if len(shapes) > BLOCK_SIZE and share >= _MIN_SHARE:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled, inlined
 from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED
-from tasks.merge.shapes.overlap import iou
+from tasks.merge.shapes.overlap import overlap_ratio
 
 _OCTAVES = 3  # of box size per level
 _STEPS = 20  # levels along either side; smaller boxes are all in the last one
@@ -36,6 +36,7 @@ def suppress(
     decisions: NDArray[np.uint8],
     shapes: Any,  # noqa: ANN401
     threshold: float,
+    of_smaller: bool,
     share: float,
     block: NDArray[np.float64],
 ) -> None:
@@ -48,7 +49,8 @@ def suppress(
         decisions: (m,) likewise; overwritten. At first, UNDECIDED for detections that a detection
             which is not given may suppress, KEPT for the others.
         shapes: The arrays of a `Shapes`; None if all are upright boxes.
-        threshold: IoU above which a detection suppresses another.
+        threshold: Overlap above which a detection suppresses another.
+        of_smaller: Whether overlap is intersection over the smaller one; otherwise it is IoU.
         share: Lower bound on the share of its sides that a detection has in common with one that it
             suppresses.
         block: (5,) x_min, y_min, x_max, y_max of an area: all detections with their centre in it
@@ -98,6 +100,7 @@ def suppress(
                     decisions,
                     shapes,
                     threshold,
+                    of_smaller,
                 )
             else:
                 for row in range(math.floor(top), math.floor(bottom) + 1):
@@ -115,6 +118,7 @@ def suppress(
                             decisions,
                             shapes,
                             threshold,
+                            of_smaller,
                         )
                         if decision == DROPPED:
                             break
@@ -148,13 +152,14 @@ def _compare(
     decisions: NDArray[np.uint8],
     shapes: Any,  # noqa: ANN401
     threshold: float,
+    of_smaller: bool,
 ) -> int:
     """The decision on `one` after comparing it with a linked list that starts at `other`."""
     while other >= 0:
         if labels[other] == labels[one]:
-            ratio = _box_iou(bounds, other, one)
+            ratio = _box_ratio(bounds, other, one, of_smaller)
             if shapes is not None and ratio > 0:
-                ratio = iou(shapes, indices[other], indices[one])
+                ratio = overlap_ratio(shapes, indices[other], indices[one], of_smaller)
             if ratio > threshold:
                 decision = DROPPED if decisions[other] == KEPT else UNDECIDED
                 if decision == DROPPED:
@@ -164,15 +169,15 @@ def _compare(
 
 
 @inlined
-def _box_iou(bounds: NDArray[np.float64], one: int, other: int) -> float:
-    """Intersection over union of two boxes with an area."""
+def _box_ratio(bounds: NDArray[np.float64], one: int, other: int, of_smaller: bool) -> float:
+    """Intersection of two boxes with an area over their union, or over the smaller of both."""
     a, b, c, d = _box(bounds, one)
     e, f, g, h = _box(bounds, other)
     width, height = min(c, g) - max(a, e), min(d, h) - max(b, f)
     if not (width > 0 and height > 0):
         return 0.0
-    common = width * height
-    return common / ((c - a) * (d - b) + (g - e) * (h - f) - common)
+    common, first, second = width * height, (c - a) * (d - b), (g - e) * (h - f)
+    return common / (min(first, second) if of_smaller else first + second - common)
 
 
 @inlined

@@ -14,6 +14,7 @@ from tasks.merge.algorithms.soft_nms import Method, soft_nms
 from tasks.merge.algorithms.weighted_boxes import fuse
 from tasks.merge.shapes import Shapes
 from tasks.merge.shapes.parts import valid
+from tasks.request import Measure
 from tasks.results.detections import BOX_COLUMNS, boxes
 
 
@@ -27,6 +28,7 @@ def apply_algorithm(
     sigma: float = 0.1,
     skip_below: float = 0.0,
     method: Method = "GAUSSIAN",
+    measure: Measure = Measure.IOU,
 ) -> pa.Table:
     """Apply SOFT_NMS, NMM or WBF to detections.
 
@@ -49,6 +51,7 @@ def apply_algorithm(
         sigma: For SOFT_NMS.
         skip_below: Score below which SOFT_NMS drops a row.
         method: For SOFT_NMS.
+        measure: Of the overlap, for NMM.
 
     Raises:
         ValueError: For any other algorithm.
@@ -68,7 +71,7 @@ def apply_algorithm(
             kept = np.flatnonzero(~np.isnan(softened))
             return _rescored(table.take(kept), np.arange(len(kept)), softened[kept])
         case "NMM":
-            return _merged(table, merge_groups(shapes, scores, labels, iou_threshold))
+            return _merged(table, merge_groups(shapes, scores, labels, iou_threshold, measure))
         case "WBF":
             founders, means, fused = fuse(boxes(table), scores, labels, iou_threshold)
             return _fused(table, founders, means, fused)

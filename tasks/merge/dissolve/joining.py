@@ -12,6 +12,7 @@ from tasks.grid.tiles import Grid
 from tasks.merge.compiled import compiled, inlined
 from tasks.merge.deferral import root, roots, unite
 from tasks.merge.dissolve.shared_area import PieceArrays, Pieces, Surfaces, pieces, steps
+from tasks.request import Measure
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -23,15 +24,17 @@ _COMPARED = 1024
 """Pairs compared in the first round: pairs that it puts in one group need no comparison."""
 
 
-def join(surfaces: Surfaces, count: int, grid: Grid, iou_threshold: float) -> Integers:
+def join(
+    surfaces: Surfaces, count: int, grid: Grid, threshold: float, measure: Measure
+) -> Integers:
     """Group detections that show one object.
 
     Two tiles both show the area that their windows share, and the same objects in it. Two
     detections of one label are one object if, within the area that their tiles share, a connected
-    piece of the one and a connected piece of the other have an intersection over union above a
-    threshold. It is computed from areas, or from lengths if the tiles only touch and the shared
-    area is a line. Two detections of one tile are one object only through a detection of another
-    tile.
+    piece of the one and a connected piece of the other have an overlap (IoU, or intersection over
+    the smaller) above a threshold. It is computed from areas, or from lengths if the tiles only
+    touch and the shared area is a line. Two detections of one tile are one object only through a
+    detection of another tile.
 
     Connected pieces are compared rather than whole detections: of a U-shaped object, a tile that
     shows only the two arms has two detections, each of which is only half of what its neighbour
@@ -41,12 +44,13 @@ def join(surfaces: Surfaces, count: int, grid: Grid, iou_threshold: float) -> In
         surfaces: Surfaces of the detections.
         count: Number of detections, n.
         grid: The image's tiles.
-        iou_threshold: 0 to 1.
+        threshold: 0 to 1.
+        measure: Of the overlap.
 
     Returns:
         (n,) for each detection, the first detection of its group.
     """
-    parents = np.arange(count)
+    parents, of_smaller = np.arange(count), measure is Measure.IOS
     for step in steps(grid):
         here = pieces(surfaces, grid, step)
         there = pieces(surfaces, grid, (-step[0], -step[1]))
@@ -54,14 +58,21 @@ def join(surfaces: Surfaces, count: int, grid: Grid, iou_threshold: float) -> In
         for start in range(0, len(here), _QUERIED):
             pairs = tree.query(here.shapes[start : start + _QUERIED])
             pairs[0] += start
-            may = _may_match(here.arrays, there.arrays, pairs, parents, iou_threshold)
-            _unite_matching(here, there, pairs[:, may], parents, iou_threshold)
+            may = _may_match(here.arrays, there.arrays, pairs, parents, threshold, of_smaller)
+            _unite_matching(
+                here, there, pairs[:, may], parents, threshold=threshold, of_smaller=of_smaller
+            )
     return roots(parents, np.arange(count))
 
 
 @compiled
-def _may_match(
-    here: PieceArrays, there: PieceArrays, pairs: Integers, parents: Integers, iou_threshold: float
+def _may_match(  # noqa: PLR0917 - compiled functions take what they need in place
+    here: PieceArrays,
+    there: PieceArrays,
+    pairs: Integers,
+    parents: Integers,
+    threshold: float,
+    of_smaller: bool,
 ) -> NDArray[np.bool_]:
     """(k,) True for those of (2, k) pairs that may match, judging by their bounds.
 
@@ -77,12 +88,19 @@ def _may_match(
             and root(parents, here.rows[one]) != root(parents, there.rows[other])
         ):
             common = _intersection(here, there, one, other)
-            may[pair] = _iou(here.sizes[one], there.sizes[other], common) > iou_threshold
+            ratio = _ratio(here.sizes[one], there.sizes[other], common, of_smaller)
+            may[pair] = ratio > threshold
     return may
 
 
 def _unite_matching(
-    here: Pieces, there: Pieces, pairs: Integers, parents: Integers, iou_threshold: float
+    here: Pieces,
+    there: Pieces,
+    pairs: Integers,
+    parents: Integers,
+    *,
+    threshold: float,
+    of_smaller: bool,
 ) -> None:
     """Unite the groups of the detections of each of (2, k) pairs of pieces that match.
 
@@ -93,7 +111,7 @@ def _unite_matching(
     compared = _COMPARED
     while pairs.shape[1]:
         ones, others = pairs[:, :compared]
-        match = _ious(here, there, ones, others) > iou_threshold
+        match = _ratios(here, there, ones, others, of_smaller) > threshold
         unite(parents, here.arrays.rows[ones[match]], there.arrays.rows[others[match]])
         ones, others = pairs = pairs[:, compared:]
         one, other = here.arrays.rows[ones], there.arrays.rows[others]
@@ -101,20 +119,24 @@ def _unite_matching(
         compared *= 2
 
 
-def _ious(here: Pieces, there: Pieces, ones: Integers, others: Integers) -> Floats:
-    """Intersection over union of pairs of pieces."""
+def _ratios(
+    here: Pieces, there: Pieces, ones: Integers, others: Integers, of_smaller: bool
+) -> Floats:
+    """Overlaps of pairs of pieces."""
     common = _intersections(here.arrays, there.arrays, ones, others)
     partial = ~(here.arrays.full[ones] & there.arrays.full[others])
     one, other = here.shapes[ones[partial]], there.shapes[others[partial]]
     common[partial] = shapely.area(shapely.intersection(one, other))
-    ious: Floats = _iou(here.arrays.sizes[ones], there.arrays.sizes[others], common)
-    return ious
+    one_sizes, other_sizes = here.arrays.sizes[ones], there.arrays.sizes[others]
+    ratios: Floats = _ratio(one_sizes, other_sizes, common, of_smaller)
+    return ratios
 
 
 @compiled
-def _iou(one: Any, other: Any, common: Any) -> Any:  # noqa: ANN401 - numbers or arrays
-    common = np.minimum(common, np.minimum(one, other))
-    return common / (one + other - common)
+def _ratio(one: Any, other: Any, common: Any, of_smaller: bool) -> Any:  # noqa: ANN401 - numbers or arrays
+    smaller = np.minimum(one, other)
+    common = np.minimum(common, smaller)
+    return common / (smaller if of_smaller else one + other - common)
 
 
 @compiled

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tasks.grid.tiles import Grid
 from tasks.merge.dissolve.joining import join
 from tasks.merge.dissolve.shared_area import Surfaces, clip
+from tasks.request import Measure
 from tasks.results.detections import BOX_COLUMNS, SCHEMA, boxes
 
 Floats = NDArray[np.float64]
@@ -17,7 +18,13 @@ Integers = NDArray[np.int64]
 Geometries = NDArray[np.object_]
 
 
-def dissolve(table: pa.Table, grid: Grid, iou_threshold: float, labels: Integers) -> pa.Table:
+def dissolve(
+    table: pa.Table,
+    grid: Grid,
+    threshold: float,
+    labels: Integers,
+    measure: Measure = Measure.IOU,
+) -> pa.Table:
     """Unite the surfaces of one object that tile edges cut, or that several tiles show whole.
 
     `joining.join` defines which surfaces are one object. A model sees nothing outside its tile, so
@@ -28,9 +35,10 @@ def dissolve(table: pa.Table, grid: Grid, iou_threshold: float, labels: Integers
     Args:
         table: n detections of `detections.SCHEMA`, sorted by tile and ordinal.
         grid: The image's tiles.
-        iou_threshold: 0 to 1; two surfaces whose IoU within the area that their tiles share is
+        threshold: 0 to 1; two surfaces whose overlap within the area that their tiles share is
             above it are one object.
         labels: (n,) surfaces of different labels are never united.
+        measure: Of the overlap.
 
     Returns:
         One row per object, sorted by tile and ordinal. The geometry of an object of several
@@ -40,7 +48,7 @@ def dissolve(table: pa.Table, grid: Grid, iou_threshold: float, labels: Integers
     given = shapely.from_wkb(table["geometry"].to_numpy())
     geometries = _valid(given)
     surfaces = _surfaces(table, geometries, labels, grid)
-    groups = join(surfaces, len(table), grid, iou_threshold)
+    groups = join(surfaces, len(table), grid, threshold, measure)
     largest = _largest(table, surfaces, groups)
 
     box, several = boxes(table), np.bincount(groups, minlength=len(table)) > 1

@@ -36,11 +36,21 @@ def intersection_area(shapes: Any, first: int, second: int) -> float:  # noqa: A
 @compiled
 def iou(shapes: Any, first: int, second: int) -> float:  # noqa: ANN401
     """Intersection over union of two shapes; 0 if they share no area."""
+    ratio: float = overlap_ratio(shapes, first, second, False)
+    return ratio
+
+
+@compiled
+def overlap_ratio(shapes: Any, first: int, second: int, of_smaller: bool) -> float:  # noqa: ANN401
+    """Intersection of two shapes over the smaller of both, or over their union; 0 if none."""
     common = intersection_area(shapes, first, second)
     if not common > 0:
         return 0.0
     areas = shapes[1]
-    ratio: float = common / (areas[first] + areas[second] - common)
+    if of_smaller:
+        ratio: float = common / min(areas[first], areas[second])
+    else:
+        ratio = common / (areas[first] + areas[second] - common)
     return ratio
 
 

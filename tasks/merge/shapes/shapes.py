@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tasks.merge.shapes.parts import slices
+from tasks.request import Measure
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,21 @@ class Shapes:
         points, corners = slices(self.corners, parts)
         return Shapes(self.bounds[indices], self.areas[indices], ends, corners, self.points[points])
 
-    def least_common_side(self, iou_threshold: float) -> float:
+    def least_common_side(self, threshold: float, measure: Measure = Measure.IOU) -> float:
         """Lower bound s on the sides that two shapes share if their IoU is above a threshold t.
 
         Their bounds share more than s of the larger width, and more than s of the larger height.
         For upright boxes, s = t. A convex shape has at most 2s − s² of its area within s of its
-        width (a triangle reaches that), so s = 1 − √(1 − t). For other shapes there is no bound.
+        width (a triangle reaches that), so s = 1 − √(1 − t). For other shapes, and for another
+        measure than IoU, there is no bound.
         """
+        if measure is not Measure.IOU:
+            return 0.0
         if self.upright:
-            return iou_threshold
+            return threshold
         if np.diff(self.parts).max() > 1:
             return 0.0
-        return 1 - float(np.sqrt(1 - iou_threshold))
+        return 1 - float(np.sqrt(1 - threshold))
 
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
