@@ -281,3 +281,90 @@ def describe_map(
         "mlm:input": [tensor],
         "mlm:output": [{"name": "map", "tasks": [task], "classification:classes": named}],
     } | ({} if raster is None else {"swath:raster": dict(raster)})
+
+
+def oriented_box(
+    path: Path,
+    *,
+    side: int = 64,
+    batch: int | str = 1,
+    dtype: str = "float32",
+    form: str = "raw",
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """A model that finds the oriented box of all pixels brighter than half, as Ultralytics' do.
+
+    The box is the rectangle that has the area's centre and second moments.
+
+    Args:
+        path: Its file.
+        side: Width and height of its input.
+        batch: Size of its batch dimension.
+        dtype: Type of its input and output.
+        form: `raw` (batch, 6, 1), `transposed` (batch, 1, 6), or `end2end` (batch, 1, 7).
+        metadata: Texts of an exporter.
+    """
+    nodes: list[onnx.NodeProto] = []
+    constants: dict[str, NDArray[Any]] = {
+        "x": np.arange(side, dtype=np.float32) + 0.5,
+        "y": np.arange(side, dtype=np.float32)[:, np.newaxis] + 0.5,
+        "plane_axes": np.array([1, 2]),
+        "last": np.array([2]),
+        "column": np.array([1]),
+    }
+
+    def number(given: float) -> str:
+        constants[f"number {given}"] = np.array(given, np.float32)
+        return f"number {given}"
+
+    def make(kind: str, *inputs: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(kind, inputs, [f"{kind} {len(nodes)}"], **attributes))
+        return str(nodes[-1].output[0])
+
+    def mean(values: str) -> str:
+        total = make("ReduceSum", make("Mul", bright, values), "plane_axes", keepdims=0)
+        return make("Div", total, count)
+
+    def moment(first: str, second: str, means: str) -> str:
+        return make("Sub", mean(make("Mul", first, second)), means)
+
+    pixels = make("Cast", "images", to=TensorProto.FLOAT)
+    plane = make("ReduceMax", pixels, axes=[1], keepdims=0)
+    bright = make("Cast", make("Greater", plane, number(0.5)), to=TensorProto.FLOAT)
+    area = make("ReduceSum", bright, "plane_axes", keepdims=0)
+    count = make("Max", area, number(1))
+    x, y = mean("x"), mean("y")
+    pixel = number(1 / 12)  # the second moment of a pixel
+    a = make("Add", moment("x", "x", make("Mul", x, x)), pixel)
+    b = make("Add", moment("y", "y", make("Mul", y, y)), pixel)
+    c2 = make("Mul", moment("x", "y", make("Mul", x, y)), number(2))
+    apart = make("Sub", a, b)
+    root = make("Sqrt", make("Add", make("Mul", apart, apart), make("Mul", c2, c2)))
+    slope = make("Div", c2, make("Max", make("Add", root, apart), number(1e-6)))
+    angle = make("Atan", slope)
+    both = make("Add", a, b)
+    width = make("Sqrt", make("Mul", make("Add", both, root), number(6)))
+    least = make("Max", make("Sub", both, root), number(1e-6))
+    height = make("Sqrt", make("Mul", least, number(6)))
+    found = make("Cast", make("Greater", area, number(0.5)), to=TensorProto.FLOAT)
+    score = make("Mul", found, number(0.875))
+    columns = [x, y, width, height, score, angle]
+    if form == "end2end":
+        columns.insert(5, make("Mul", score, number(0)))
+    rows = [make("Unsqueeze", each, "column") for each in columns]
+    table = make("Concat", *rows, axis=1)
+    table = make("Unsqueeze", table, "last" if form == "raw" else "column")
+    nodes.append(
+        helper.make_node(
+            "Cast", [table], ["output0"], to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        )
+    )
+    shape = (batch, len(columns), 1) if form == "raw" else (batch, 1, len(columns))
+    graph = helper.make_graph(
+        nodes,
+        "oriented",
+        [value("images", dtype, (batch, 3, side, side))],
+        [value("output0", dtype, shape)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return save(path, graph, metadata=metadata)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tasks.imagery import Georeference
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.features import Features, geolocate
+from tasks.publish.oriented_boxes import with_measures
 
 BATCH_SIZE = 1 << 11
 """Features whose geometries and text are in memory at once; a divisor of GeoParquet's row group."""
@@ -57,7 +58,8 @@ def feature_batches(
         georeference: The image's georeference; without one no feature has a geometry on the Earth.
         metadata: What all features have in common.
     """
-    for table in _regrouped(tables):
+    for each in _regrouped(tables):
+        table = with_measures(each, georeference) if metadata.oriented else each
         classes = _ClassColumn()
         feature_classes, properties = [], []
         for own_classes, own_properties in metadata.properties_of(table):

@@ -36,11 +36,13 @@ class FeatureMetadata:
         provenance: The job, the image and the run; its time is the features' time of inference.
         source_metadata: Metadata read from the image, in OSML's form.
         feature_properties: The request's objects, merged into every feature's properties.
+        oriented: Whether the detections may be oriented boxes that Swath decoded.
     """
 
     provenance: Provenance
     source_metadata: Sequence[Mapping[str, Any]] = ()
     feature_properties: Sequence[Mapping[str, Any]] = ()
+    oriented: bool = False
 
     def ids_of(self, table: pa.Table) -> list[str]:
         """Ids of detections, 32 hexadecimal digits: the same in every run of the same request."""

@@ -29,7 +29,7 @@ from tasks.publish.local_files import staging_folder, write_files
 from tasks.publish.provenance import Provenance
 from tasks.publish.rasters import raster_files
 from tasks.raster import Raster
-from tasks.request import KinesisOutput, Output, Request
+from tasks.request import EndpointType, KinesisOutput, Output, Request
 from tasks.settings import ForeignResults, settings
 from tasks.storage.conditional import Pieces
 
@@ -81,7 +81,12 @@ def publish_image(
     Raises:
         PublishError: As `publish`.
     """
-    metadata = FeatureMetadata(provenance, image.source_metadata, request.feature_properties)
+    metadata = FeatureMetadata(
+        provenance,
+        image.source_metadata,
+        request.feature_properties,
+        oriented=request.image_processor.type in {EndpointType.ONNX, EndpointType.OIP_ENDPOINT},
+    )
     rasters = raster_files(image, raster, provenance) if raster else {}
     results = ImageResults(read_detections, metadata, ledger, image.georeference, rasters)
     stem = request.file_names()[image.url]

@@ -78,6 +78,7 @@ TORCHVISION = {"boxes": (None, 4), "labels": (None,), "scores": (None,)}
         ({"output": (1, 84, CELLS)}, None, {"type": "yolov8"}, 80),
         ({"output": (None, 6, None)}, None, {"type": "yolov8"}, 2),
         ({"output": (1, 300, 6)}, None, {"type": "yolov8", "end2end": True}, 1),
+        ({"output": (1, 300, 7)}, None, {"type": "yolov8-obb", "end2end": True}, 1),
         (TORCHVISION, None, {"type": "torchvision"}, 1),
         (
             {"0": (None, 4), "1": (None,), "2": (None,)},
@@ -321,9 +322,9 @@ class TestCommand:
         self, tmp_path: Path
     ) -> None:
         output = {"output0": np.zeros((1, 7, 84), np.float32)}
-        metadata = of_ultralytics(task="obb")
+        metadata = of_ultralytics(task="pose")
         model = answering(tmp_path / "best.onnx", output, metadata=metadata)
-        with pytest.raises(RequestError, match="oriented boxes"):
+        with pytest.raises(RequestError, match="keypoints"):
             run(model)
         assert not model.with_suffix(".json").exists()
 

@@ -379,7 +379,6 @@ class TestRefusals:
         ("task", "answer"),
         [
             ("segment", "masks of objects"),
-            ("obb", "oriented boxes"),
             ("pose", "keypoints"),
             ("classify", "a class for the whole image"),
             ("depth", "'depth'"),

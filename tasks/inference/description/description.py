@@ -22,6 +22,7 @@ from tasks.inference.description.preprocessing.tensor import PreparedTile, make_
 from tasks.inference.description.properties import Properties
 from tasks.inference.description.raster_head import RasterHead
 from tasks.inference.endpoint import Boxes, Pixels
+from tasks.results.oriented_boxes import corners_of, measure
 
 _MAX_CALL_BYTES = 64 << 20  # of a call's input tensor
 
@@ -188,10 +189,11 @@ class Description:
         tensors = properties.detector.tensors(outputs, self._output_names(), len(prepared))
         canvas = prepared[0].placement.canvas
         found = properties.detector.decode(tensors, properties.classes, canvas)
-        return [
+        answers = [
             _boxes_of_tile(boxes, tile.placement)
             for boxes, tile in zip(found, prepared, strict=True)
         ]
+        return list(map(_measured, answers)) if properties.detector.oriented else answers
 
     def _decode_pixels(
         self,
@@ -241,3 +243,9 @@ def _boxes_of_tile(found: Boxes, placement: Placement) -> Boxes:
         outlines,
         {name: column[kept] for name, column in found.properties.items()},
     )
+
+
+def _measured(answer: Boxes) -> Boxes:
+    """Oriented boxes with their angle and sides in pixels of the tile."""
+    assert answer.outlines is not None
+    return replace(answer, properties=measure(corners_of(answer.outlines)))

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from tasks.inference.description.detectors.detector import DETECTOR
 from tasks.inference.description.detectors.detr import Detr
 from tasks.inference.description.detectors.postprocessed import Torchvision
-from tasks.inference.description.detectors.yolov8 import YoloV8
+from tasks.inference.description.detectors.yolov8 import YoloV8, YoloV8Obb
 from tasks.inference.description.detectors.yolox import Yolox
 from tasks.inference.description.head import Head
 from tasks.inference.description.mlm import Class, MlmObject, ModelOutput
@@ -19,7 +19,9 @@ from tasks.inference.description.model_input import ModelInput
 from tasks.inference.description.raster_head import RASTER, RasterHead
 from tasks.request.raster_output import RasterValues
 
-AnyDetector = Annotated[Yolox | YoloV8 | Detr | Torchvision, Field(discriminator="type")]
+AnyDetector = Annotated[
+    Yolox | YoloV8 | YoloV8Obb | Detr | Torchvision, Field(discriminator="type")
+]
 
 
 class Properties(MlmObject):

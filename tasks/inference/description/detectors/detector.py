@@ -18,10 +18,12 @@ class Detector(Head):
     """How a model is called and its outputs are decoded to boxes, beyond what MLM describes.
 
     Attributes:
+        oriented: Whether its outlines are oriented boxes, whose angle and sides are told.
         score_threshold: Boxes with a lower score are dropped.
     """
 
     field: ClassVar[str] = DETECTOR
+    oriented: ClassVar[bool] = False
 
     score_threshold: Fraction = 0.25
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +18,31 @@ from tasks.inference.description.detectors.boxes import (
     to_corners,
 )
 from tasks.inference.description.detectors.detector import Detector
+from tasks.inference.description.detectors.oriented import (
+    corners_of,
+    outlines_of,
+    suppress_oriented,
+)
 from tasks.inference.description.head import Fraction, Size, Strides, Tensors
 from tasks.inference.description.mlm import Class
 from tasks.inference.endpoint import Boxes
 
 
-class YoloV8(Detector):
-    """A YOLOv8 head: (batch, 4 + classes, cells), or transposed.
+class UltralyticsHead(Detector):
+    """A head of Ultralytics: (batch, 4 + classes + further numbers, cells), or transposed.
 
     Each cell has a box (centre and size in pixels) and a score per class.
 
     Attributes:
-        end2end: Whether the export includes NMS. The output is then (batch, boxes, 6): corners in
-            pixels, score, class.
+        further: Numbers of a box after its class scores, or after its class.
+        end2end: Whether the export includes NMS. The output is then (batch, boxes, 6 + further):
+            the box, score, class.
         normalized: Whether boxes are in fractions of the input's size, not in pixels.
         nms_iou_threshold: A box whose IoU with a better box of its class is higher is dropped.
     """
 
-    type: Literal["yolov8"]
+    further: ClassVar[int] = 0
+
     end2end: bool = False
     normalized: bool = False
     nms_iou_threshold: Fraction = 0.45
@@ -44,7 +52,7 @@ class YoloV8(Detector):
     def decode(self, tensors: Tensors, classes: Sequence[Class], size: Size) -> list[Boxes]:
         """Decode as Ultralytics' `non_max_suppression` does with one class per box."""
         predictions = tensors["predictions"]
-        columns = 6 if self.end2end else 4 + len(classes)
+        columns = (6 if self.end2end else 4 + len(classes)) + self.further
         if not self.end2end and predictions.shape[1] == columns:
             predictions = predictions.transpose(0, 2, 1)
         if predictions.shape[2] != columns:
@@ -53,19 +61,19 @@ class YoloV8(Detector):
                 f"{len(classes)} classes it must have {columns} numbers per box; check "
                 "classification:classes and swath:detector.end2end."
             )
-        decode_tile = self._decode_end2end if self.end2end else self._decode_raw
         unit = np.array(size * 2, np.float64) if self.normalized else 1.0
+        decode_tile = self._decode_end2end if self.end2end else self._decode_raw
         return [decode_tile(tile, classes, unit) for tile in predictions]
 
     def _decode_raw(
         self, predictions: NDArray[Any], classes: Sequence[Class], unit: NDArray[Any] | float
     ) -> Boxes:
-        best = check_scores(predictions[:, 4:].max(axis=1))
+        every = predictions[:, 4 : 4 + len(classes)]
+        best = check_scores(every.max(axis=1))
         found = np.flatnonzero(best >= self.score_threshold)
-        boxes = to_corners(predictions[found, :4] * unit, "cxcywh")
-        scores, labels = best[found], predictions[found, 4:].argmax(axis=1)
-        kept = suppress(boxes, scores, labels, self.nms_iou_threshold)
-        return Boxes(boxes[kept], scores[kept], labels[kept], [one.name for one in classes])
+        labels = every[found].argmax(axis=1)
+        further = predictions[found, 4 + len(classes) :]
+        return self._boxes(predictions[found, :4] * unit, further, best[found], labels, classes)
 
     def _decode_end2end(
         self, predictions: NDArray[Any], classes: Sequence[Class], unit: NDArray[Any] | float
@@ -73,5 +81,64 @@ class YoloV8(Detector):
         scores = check_scores(predictions[:, 4])
         found = np.flatnonzero(scores >= self.score_threshold)
         labels = class_indices(predictions[found, 5], classes)
-        boxes = to_corners(predictions[found, :4] * unit, "xyxy")
-        return Boxes(boxes, scores[found], labels, [one.name for one in classes])
+        boxes, further = predictions[found, :4] * unit, predictions[found, 6:]
+        return self._boxes(boxes, further, scores[found], labels, classes)
+
+    @abstractmethod
+    def _boxes(
+        self,
+        boxes: NDArray[Any],
+        further: NDArray[Any],
+        scores: NDArray[Any],
+        labels: NDArray[np.int64],
+        classes: Sequence[Class],
+    ) -> Boxes:
+        """The answer for a tile, from boxes (n, 4) of the export, which NMS may have left."""
+
+
+class YoloV8(UltralyticsHead):
+    """A YOLOv8 head: (batch, 4 + classes, cells), or transposed; after NMS, boxes are corners."""
+
+    type: Literal["yolov8"]
+
+    def _boxes(
+        self,
+        boxes: NDArray[Any],
+        further: NDArray[Any],  # noqa: ARG002 - of other heads
+        scores: NDArray[Any],
+        labels: NDArray[np.int64],
+        classes: Sequence[Class],
+    ) -> Boxes:
+        names = [one.name for one in classes]
+        if self.end2end:
+            return Boxes(to_corners(boxes, "xyxy"), scores, labels, names)
+        corners = to_corners(boxes, "cxcywh")
+        kept = suppress(corners, scores, labels, self.nms_iou_threshold)
+        return Boxes(corners[kept], scores[kept], labels[kept], names)
+
+
+class YoloV8Obb(UltralyticsHead):
+    """An oriented head of Ultralytics: (batch, 4 + classes + 1, cells), or transposed.
+
+    The last number is the angle in radians. After NMS, boxes are still centre and size.
+    """
+
+    further: ClassVar[int] = 1
+    oriented: ClassVar[bool] = True
+
+    type: Literal["yolov8-obb"]
+
+    def _boxes(
+        self,
+        boxes: NDArray[Any],
+        further: NDArray[Any],
+        scores: NDArray[Any],
+        labels: NDArray[np.int64],
+        classes: Sequence[Class],
+    ) -> Boxes:
+        oriented = np.concatenate([boxes, further], axis=1, dtype=np.float64)
+        kept = np.arange(len(oriented))
+        if not self.end2end:
+            kept = suppress_oriented(oriented, scores, labels, self.nms_iou_threshold)
+        bounds, outlines = outlines_of(corners_of(oriented[kept]))
+        return Boxes(bounds, scores[kept], labels[kept], [one.name for one in classes], outlines)

@@ -63,7 +63,9 @@ def draft_description(model: ModelSignature, class_names: Sequence[str] = ()) ->
         "mlm:output": _outputs(model, family, task, class_names),
     }
     if family is None:
-        kinds = placeholder("yolox, yolov8, detr or torchvision, whichever decodes the outputs")
+        kinds = placeholder(
+            "yolox, yolov8, yolov8-obb, detr or torchvision, whichever decodes the outputs"
+        )
         document[DETECTOR] = {"type": kinds}
     elif family.detector is not None:
         document[DETECTOR] = dict(family.detector)

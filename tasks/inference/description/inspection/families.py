@@ -154,6 +154,14 @@ def _yolo(name: str, spec: TensorSpec, size: tuple[int, int] | None) -> Family |
             scaling=_FROM_0_TO_1,
             to_check=check,
         )
+    if columns == 7 and rows is not None and rows <= _MOST_BOXES and rows != cells:
+        return Family(
+            "a YOLO for oriented boxes with NMS in the model",
+            name,
+            {"type": "yolov8-obb", "end2end": True} | centred,
+            scaling=_FROM_0_TO_1,
+            to_check=check,
+        )
     if columns is not None and columns > 5 and cells is not None and rows == cells:
         return Family(
             "YOLOX",

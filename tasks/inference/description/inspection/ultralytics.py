@@ -26,12 +26,11 @@ from tasks.inference.description.inspection.literals import (
 from tasks.inference.description.signature import ModelSignature, TensorSpec
 
 _MARKS = {"names", "stride"}
-_DETECT, _SEMANTIC = "detect", "semantic"
+_DETECT, _OBB, _SEMANTIC = "detect", "obb", "semantic"
 _NMS_IOU = 0.7  # of Ultralytics' own predictions; that of YOLOv5 is the default of `yolox`, 0.45
 _OTHER_TASKS = {
     "segment": "masks of objects",
     _SEMANTIC: "a class for each pixel",
-    "obb": "oriented boxes",
     "pose": "keypoints",
     "classify": "a class for the whole image",
 }
@@ -92,7 +91,8 @@ def describe_export(model: ModelSignature, *, by_name: bool = True) -> dict[str,
     _check_task(model, export)
     input_name, structure = _input(model, export)
     output_name, output = _output(model)
-    detector = _detector(model, export, output_name, output)
+    detector_of = _oriented_detector if export.task == _OBB else _detector
+    detector = detector_of(model, export, output_name, output)
     named = by_name and structure["shape"][1] == 3
     return {
         "mlm:name": export.title,
@@ -151,7 +151,7 @@ def _check_task(model: ModelSignature, export: _Export) -> None:
     task = export.task
     if task is None and any(len(output.shape) == 4 for output in model.outputs.values()):
         task = "segment"  # of YOLOv5: the second output is the prototypes of masks
-    if task in {None, _DETECT}:
+    if task in {None, _DETECT, _OBB}:
         return
     if task == _SEMANTIC:
         raise refusal(
@@ -160,9 +160,9 @@ def _check_task(model: ModelSignature, export: _Export) -> None:
     answers = f", which answers with {_OTHER_TASKS[task]}" if task in _OTHER_TASKS else ""
     raise UnsupportedTaskError(
         f"{model.name}: is a model for the task {str(task)[:40]!r}{answers}, and of Ultralytics' "
-        f"tasks Swath runs {_DETECT}: export a model for it, or serve this one over HTTP and "
-        "answer with polygons (HTTP_ENDPOINT, docs/models.md); masks and oriented boxes from ONNX "
-        "files come with a later version."
+        f"tasks Swath runs {_DETECT} and {_OBB}: export a model for one of them, or serve this one "
+        "over HTTP and answer with polygons (HTTP_ENDPOINT, docs/models.md); masks from ONNX files "
+        "come with a later version."
     )
 
 
@@ -227,6 +227,21 @@ def _detector(
     elif columns == 4 + classes or (columns is None and export.rt_detr):
         strides = {"strides": [export.stride]}
         return {"type": "yolov8", "normalized": True, "nms_iou_threshold": 1} | strides
+    raise _contradiction(model, "names", f"the output {name!r}", output, f"has {classes} classes")
+
+
+def _oriented_detector(
+    model: ModelSignature, export: _Export, name: str, output: TensorSpec
+) -> dict[str, Any]:
+    """How oriented boxes are decoded: they have an angle after all else."""
+    _, rows, columns = output.shape
+    classes = len(export.names)
+    padded = {"type": "yolov8-obb", "letterbox": "centre", "strides": [export.stride]}
+    if export.end2end:
+        if columns in {None, 7}:
+            return padded | {"end2end": True}
+    elif 5 + classes in {rows, columns} or (rows is None and columns is None):
+        return padded | {"nms_iou_threshold": _NMS_IOU}
     raise _contradiction(model, "names", f"the output {name!r}", output, f"has {classes} classes")
 
 
