@@ -7,11 +7,13 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import shapely
+from rasterio.windows import Window
 
 from tasks.errors import DamagedStoreError, PublishError
 from tasks.grid.cells import tiles_at
@@ -155,9 +157,8 @@ def summarised(plan: Plan, raster: Raster | None, ledger: pa.Table) -> RasterSum
     output = plan.request.raster_output
     if output is None:
         return None
-    missing = sum(ledger[coverage.MISSING.name].to_pylist())
     if raster is None:
-        return RasterSummary(missing=missing)
+        return RasterSummary(**_nodata(plan, 0, ledger))
     (layer, *_), (width, height) = raster.layers, raster.size
     found = raster.statistics[layer.name]
     names = output.class_names
@@ -169,7 +170,7 @@ def summarised(plan: Plan, raster: Raster | None, ledger: pa.Table) -> RasterSum
         },
         values=() if layer.categorical or not found.count else _ranges(layer, found),
         unit=layer.unit,
-        missing=missing,
+        **_nodata(plan, found.count, ledger),
     )
 
 
@@ -202,6 +203,23 @@ def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
         ],
         schema=detections.SCHEMA,
     )
+
+
+def _nodata(plan: Plan, answered: int, ledger: pa.Table) -> dict[str, Any]:
+    """How many pixels have no answer, and why, as fields of a `RasterSummary`."""
+    width, height = plan.grid.width, plan.grid.height
+    nodata = width * height - answered
+    missing = sum(ledger[coverage.MISSING.name].to_pylist())
+    outside = 0
+    if plan.roi is not None:
+        outside = width * height - plan.roi.count(Window(0, 0, width, height))
+    return {
+        "nodata": nodata,
+        "nodata_share": nodata / (width * height),
+        "missing": missing,
+        "outside": outside,
+        "blank": nodata - missing - outside,
+    }
 
 
 def _ranges(layer: Layer, found: Statistics) -> tuple[ValueRange, ...]:
