@@ -48,7 +48,7 @@ def polygons_of(raster: Raster) -> list[Polygon]:
     wanted = output.polygons
     assert wanted is not None
     names = _names(output, wanted)
-    found = outlined(lambda: _strips(raster, names), wanted)
+    found = outlined(lambda: _strips(raster, names), wanted, raster.size)
     scale = 1.0
     if output.has_probabilities:
         (scale,) = (layer.scale for layer in stored_layers(output) if layer.name == CONFIDENCE)
@@ -58,12 +58,15 @@ def polygons_of(raster: Raster) -> list[Polygon]:
     ]
 
 
-def outlined(read_strips: Callable[[], Iterable[Strip]], wanted: Polygons) -> list[Outline]:
+def outlined(
+    read_strips: Callable[[], Iterable[Strip]], wanted: Polygons, size: tuple[int, int]
+) -> list[Outline]:
     """The outlines of a class map as a request wants them.
 
     Args:
         read_strips: As for `outlines`.
         wanted: What is done with the exact outlines.
+        size: Width and height of the map in pixels.
     """
     tolerance = 0.0 if wanted.right_angles else wanted.tolerance
     found = _filled(
@@ -71,7 +74,10 @@ def outlined(read_strips: Callable[[], Iterable[Strip]], wanted: Polygons) -> li
     )
     if not wanted.right_angles:
         return found
-    return [replace(each, geometry=right_angled(each.geometry, wanted.tolerance)) for each in found]
+    return [
+        replace(each, geometry=right_angled(each.geometry, wanted.tolerance, size))
+        for each in found
+    ]
 
 
 def _names(output: RasterOutput, wanted: Polygons) -> dict[int, str]:
