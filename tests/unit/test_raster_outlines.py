@@ -44,7 +44,7 @@ def outline(
         for part in [classes[top : top + rows]]
     ]
     height, width = classes.shape
-    return outlined(lambda: strips, Polygons.model_validate(wanted), (width, height))
+    return list(outlined(lambda: strips, Polygons.model_validate(wanted), (width, height)))
 
 
 def in_order(found: list[Outline]) -> list[Outline]:
