@@ -146,16 +146,18 @@ def beating(
 def _beat(run_id: UUID, label: str, check: Check | None, who: str, closed: Event) -> None:
     """Change the label and call `check` until the event is set; the next try may succeed."""
     due = time.monotonic() + (BEAT if who else 0.0)  # who claims something has just said so
-    with client_without_retries() as client:
-        while not closed.is_set():
-            try:
-                if check is not None:
-                    check(client, closed)
-                if time.monotonic() >= due:
-                    write_labels(client, run_id, {label: who + datetime.now(UTC).isoformat()})
-                    due = time.monotonic() + BEAT
-            except Exception:
-                _logger.debug("The label %s is not changed", label, exc_info=True)
+    while not closed.is_set():
+        try:
+            with client_without_retries() as client:
+                while not closed.is_set():
+                    if check is not None:
+                        check(client, closed)
+                    if time.monotonic() >= due:
+                        write_labels(client, run_id, {label: who + datetime.now(UTC).isoformat()})
+                        due = time.monotonic() + BEAT
+                    closed.wait(_CHECK)
+        except Exception:
+            _logger.debug("The label %s is not changed", label, exc_info=True)
             closed.wait(_CHECK)
 
 

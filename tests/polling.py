@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-TIMEOUT = 900.0  # seconds; reached only by a test that fails
+TIMEOUT = 420.0  # seconds; reached only by a test that fails
 
 
 def until(

@@ -10,6 +10,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+_FEW_PIXELS = 1024  # of a window that is not divided further to count them
 _INTERIORS_MEET = "T********"  # DE-9IM: more than the boundaries touch
 
 
@@ -56,3 +57,30 @@ class RegionOfInterest:
         shapely.prepare(self.area)
         points = np.stack([each.ravel() for each in np.meshgrid(x, y)], axis=1)
         return self.contains(points).reshape(len(y), len(x))
+
+    def count(self, window: Window) -> int:
+        """How many pixels of a window have their centre inside.
+
+        A window that the boundary crosses is halved until few pixels are left.
+        """
+        shapely.prepare(self.area)
+        inside, windows = 0, [window]
+        while windows:
+            part = windows.pop()
+            x, y, width, height = part.col_off, part.row_off, part.width, part.height
+            box = shapely.box(x, y, x + width, y + height)
+            if shapely.covers(self.area, box):
+                inside += width * height
+            elif shapely.disjoint(self.area, box):
+                continue
+            elif width * height <= _FEW_PIXELS:
+                inside += int(self.pixels(part).sum())
+            elif width > height:
+                left = width // 2
+                windows.append(Window(x, y, left, height))
+                windows.append(Window(x + left, y, width - left, height))
+            else:
+                upper = height // 2
+                windows.append(Window(x, y, width, upper))
+                windows.append(Window(x, y + upper, width, height - upper))
+        return inside

@@ -13,6 +13,7 @@ from tasks.errors import (
     TransientError,
     UnreachableError,
 )
+from tasks.inference.excerpt import excerpt
 from tasks.inference.transport import Response
 
 _OK = 200
@@ -20,7 +21,6 @@ _SERVER_ERROR = 500
 _THROTTLING = (429, 503)
 _GATEWAY = (502, 504)
 _TRANSIENT = (408, 425)
-_EXCERPT = 200  # bytes of a response in a message
 
 
 def check_status(url: str, response: Response) -> None:
@@ -38,8 +38,8 @@ def check_status(url: str, response: Response) -> None:
     """
     if response.status != _OK:
         target = response.headers.get("location")
-        text = response.body[:_EXCERPT].decode(errors="replace").strip() or _phrase(response.status)
-        reason = f"name {target[:_EXCERPT]} instead" if target else text
+        text = excerpt(response.body) or _phrase(response.status)
+        reason = f"name {excerpt(target)} instead" if target else text
         raise status_error(
             f"{url} answered HTTP {response.status}: {reason}",
             response.status,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import islice
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import shapely
+from rasterio.windows import Window
 
 from tasks.errors import DamagedStoreError, PublishError
 from tasks.grid.cells import tiles_at
@@ -22,6 +25,7 @@ from tasks.planning.plan import Plan
 from tasks.raster import (
     Layer,
     Painter,
+    Polygon,
     Raster,
     missing_pixels,
     polygons_of,
@@ -36,6 +40,8 @@ from tasks.results.stored import StoredRegion
 from tasks.storage import objects
 
 logger = logging.getLogger(__name__)
+
+_BATCH = 4096  # polygons
 
 
 def paint_region(
@@ -155,9 +161,8 @@ def summarised(plan: Plan, raster: Raster | None, ledger: pa.Table) -> RasterSum
     output = plan.request.raster_output
     if output is None:
         return None
-    missing = sum(ledger[coverage.MISSING.name].to_pylist())
     if raster is None:
-        return RasterSummary(missing=missing)
+        return RasterSummary(**_nodata(plan, 0, ledger))
     (layer, *_), (width, height) = raster.layers, raster.size
     found = raster.statistics[layer.name]
     names = output.class_names
@@ -169,7 +174,7 @@ def summarised(plan: Plan, raster: Raster | None, ledger: pa.Table) -> RasterSum
         },
         values=() if layer.categorical or not found.count else _ranges(layer, found),
         unit=layer.unit,
-        missing=missing,
+        **_nodata(plan, found.count, ledger),
     )
 
 
@@ -183,18 +188,30 @@ def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
     """
     if raster.output.polygons is None:
         return None
-    polygons = polygons_of(raster)
+    polygons, tables, places = polygons_of(raster), [], [np.empty((0, 3))]
+    while batch := list(islice(polygons, _BATCH)):  # as objects, they take ten times the memory
+        tables.append(_polygon_rows(plan, batch))
+        places.append(np.array([polygon.place for polygon in batch]))
+    table = pa.concat_tables([detections.SCHEMA.empty_table(), *tables])
+    tiles, (y, x, number) = table["tile"].to_numpy(), np.concatenate(places).T
+    order = np.lexsort([number, x, y, tiles])
+    tiles = tiles[order]
+    ordinals = (np.arange(len(tiles)) - np.searchsorted(tiles, tiles)).astype(np.int32)
+    ordinal = detections.SCHEMA.get_field_index("ordinal")
+    field = detections.SCHEMA.field(ordinal)
+    return table.take(order).set_column(ordinal, field, pa.array(ordinals))
+
+
+def _polygon_rows(plan: Plan, polygons: Sequence[Polygon]) -> pa.Table:
+    """Polygons as detections, all of ordinal 0."""
     geometries = np.array([polygon.geometry for polygon in polygons], dtype=object)
-    tiles = tiles_at(plan.grid, shapely.bounds(geometries).reshape(-1, 4)[:, :2])
-    order = np.argsort(tiles, kind="stable")
-    tiles, geometries = tiles[order], geometries[order]
-    polygons = [polygons[at] for at in order]
+    bounds = shapely.bounds(geometries)
     areas = shapely.area(geometries), ground_areas(geometries, plan.image.georeference)
     return pa.table(
         [
-            pa.array(tiles),
-            pa.array((np.arange(len(tiles)) - np.searchsorted(tiles, tiles)).astype(np.int32)),
-            *(pa.array(column) for column in shapely.bounds(geometries).reshape(-1, 4).T),
+            pa.array(tiles_at(plan.grid, bounds[:, :2])),
+            pa.array(np.zeros(len(polygons), np.int32)),
+            *(pa.array(column) for column in bounds.T),
             pa.array([polygon.score for polygon in polygons], pa.float64()),
             pa.array([polygon.name for polygon in polygons], pa.string()),
             pa.array(shapely.to_wkb(geometries), pa.binary()),
@@ -202,6 +219,23 @@ def polygon_table(plan: Plan, raster: Raster) -> pa.Table | None:
         ],
         schema=detections.SCHEMA,
     )
+
+
+def _nodata(plan: Plan, answered: int, ledger: pa.Table) -> dict[str, Any]:
+    """How many pixels have no answer, and why, as fields of a `RasterSummary`."""
+    width, height = plan.grid.width, plan.grid.height
+    nodata = width * height - answered
+    missing = sum(ledger[coverage.MISSING.name].to_pylist())
+    outside = 0
+    if plan.roi is not None:
+        outside = width * height - plan.roi.count(Window(0, 0, width, height))
+    return {
+        "nodata": nodata,
+        "nodata_share": nodata / (width * height),
+        "missing": missing,
+        "outside": outside,
+        "blank": nodata - missing - outside,
+    }
 
 
 def _ranges(layer: Layer, found: Statistics) -> tuple[ValueRange, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import rasterio.features
@@ -15,6 +15,8 @@ from rasterio.transform import Affine
 
 from tasks.raster.absorption import absorb
 from tasks.raster.components import REST, Strip, components_of, label
+
+_BATCH = 4096  # polygons whose coordinates are in memory as lists of numbers
 
 _Ring = Sequence[tuple[float, float]]
 
@@ -43,7 +45,7 @@ def outlines(
     """Outline the pixels of each class that are neighbours by an edge.
 
     The areas of exact polygons are the numbers of their pixels. A polygon comes when no further
-    strip can change it.
+    strip can change it, so that only those that reach the next strip are in memory.
 
     Args:
         read_strips: Reads the strips of an image, from the top down, each time it is called. It is
@@ -58,17 +60,24 @@ def outlines(
     last = np.zeros(len(found.classes), np.int64)
     for index, components in enumerate(strips):
         last[components] = index
+
+    def outline(number: int, polygons: list[shapely.Geometry]) -> Outline:
+        return Outline(
+            _united(polygons),
+            int(found.classes[number]),
+            int(found.pixels[number]),
+            float(found.totals[number] / found.own[number]),
+        )
+
     parts: dict[int, list[shapely.Geometry]] = defaultdict(list)
     for index, (strip, components) in enumerate(zip(read_strips(), strips, strict=True)):
         for number, polygon in _polygons(strip, components, tolerance):
-            parts[number].append(polygon)
+            if last[number] == index and number not in parts:  # the strip has all of it
+                yield outline(number, [polygon])
+            else:
+                parts[number].append(polygon)
         for number in [each for each in parts if last[each] == index]:
-            yield Outline(
-                _united(parts.pop(number)),
-                int(found.classes[number]),
-                int(found.pixels[number]),
-                float(found.totals[number] / found.own[number]),
-            )
+            yield outline(number, parts.pop(number))
 
 
 def _polygons(
@@ -77,22 +86,22 @@ def _polygons(
     """The number of each component of a strip that is outlined, and the polygons of its pixels."""
     labels, _ = label(strip)
     numbers = np.concatenate([[REST], components])[labels].astype(np.int32)
-    shapes = list(
-        rasterio.features.shapes(
-            numbers,
-            mask=None if tolerance else numbers != REST,
-            connectivity=4,
-            transform=Affine.translation(0, strip.top),
-        )
+    shapes = rasterio.features.shapes(
+        numbers,
+        mask=None if tolerance else numbers != REST,
+        connectivity=4,
+        transform=Affine.translation(0, strip.top),
     )
-    if not shapes:
-        return
-    polygons = _geometries([shape["coordinates"] for shape, _ in shapes])
-    if tolerance:
-        polygons = simplified(polygons, tolerance)
-    for polygon, (_, number) in zip(polygons, shapes, strict=True):
-        if number != REST and not shapely.is_empty(polygon):
-            yield int(number), polygon
+    most = None if tolerance else _BATCH  # neighbours are simplified together
+    while batch := list(islice(shapes, most)):
+        polygons = _geometries([shape["coordinates"] for shape, _ in batch])
+        owners = [int(number) for _, number in batch]
+        del batch  # lists of numbers, which take much more memory
+        if tolerance:
+            polygons = simplified(polygons, tolerance)
+        for polygon, number in zip(polygons, owners, strict=True):
+            if number != REST and not shapely.is_empty(polygon):
+                yield number, polygon
 
 
 def _geometries(polygons: Sequence[Sequence[_Ring]]) -> NDArray[np.object_]:
@@ -127,7 +136,14 @@ def simplified(polygons: NDArray[np.object_], tolerance: float) -> NDArray[np.ob
 
 
 def _united(parts: list[shapely.Geometry]) -> shapely.Geometry:
+    """One polygon of the parts of a component in each strip."""
     if len(parts) == 1:
         return parts[0]
+    # no hole of a part reaches another strip or has another part in it: a union of shells alone
+    # takes a fraction of the memory
+    shells = shapely.union_all(shapely.polygons(shapely.get_exterior_ring(parts)))
     # where strips meet, straight edges have a vertex
-    return shapely.simplify(shapely.union_all(parts), 0.0)
+    shell, *holes = shapely.get_rings(shapely.simplify(shells, 0.0))
+    for part in parts:
+        holes.extend(shapely.get_rings(part)[1:])
+    return shapely.polygons(shell, holes or None)

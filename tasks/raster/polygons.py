@@ -29,17 +29,18 @@ class Polygon:
         geometry: The polygon, in pixels of the image.
         name: Name of the class.
         score: Mean probability (0 to 1) of the class in its pixels; 1 if it is not known.
+        place: What polygons are sorted by, from the top down, then left to right: y and x of its
+            highest left corner, and the number of the class. No two have the same.
     """
 
     geometry: shapely.Geometry
     name: str
     score: float
+    place: tuple[float, float, int]
 
 
-def polygons_of(raster: Raster) -> list[Polygon]:
-    """The polygons that a request wants of a raster, from the top down, then left to right.
-
-    All of them are in memory: about 3 KB each, more for long outlines.
+def polygons_of(raster: Raster) -> Iterator[Polygon]:
+    """The polygons that a request wants of a raster, each when it is complete.
 
     Raises:
         PublishError: A block cannot be read.
@@ -48,30 +49,36 @@ def polygons_of(raster: Raster) -> list[Polygon]:
     wanted = output.polygons
     assert wanted is not None
     names = _names(output, wanted)
-    found = outlined(lambda: _strips(raster, names), wanted)
+    found = outlined(lambda: _strips(raster, names), wanted, raster.size)
     scale = 1.0
     if output.has_probabilities:
         (scale,) = (layer.scale for layer in stored_layers(output) if layer.name == CONFIDENCE)
-    return [
-        Polygon(each.geometry, names[each.number], min(1.0, each.score * scale))
-        for each in sorted(found, key=_first_corner)
-    ]
+    for each in found:
+        score = min(1.0, each.score * scale)
+        yield Polygon(each.geometry, names[each.number], score, _place(each))
 
 
-def outlined(read_strips: Callable[[], Iterable[Strip]], wanted: Polygons) -> list[Outline]:
-    """The outlines of a class map as a request wants them.
+def outlined(
+    read_strips: Callable[[], Iterable[Strip]], wanted: Polygons, size: tuple[int, int]
+) -> Iterator[Outline]:
+    """The outlines of a class map as a request wants them, each when it is complete.
+
+    With holes to fill all of them are in memory until the end, about 3 KB each.
 
     Args:
         read_strips: As for `outlines`.
         wanted: What is done with the exact outlines.
+        size: Width and height of the map in pixels.
     """
     tolerance = 0.0 if wanted.right_angles else wanted.tolerance
-    found = _filled(
-        list(outlines(read_strips, wanted.minimum_area, tolerance)), wanted.largest_hole
-    )
-    if not wanted.right_angles:
-        return found
-    return [replace(each, geometry=right_angled(each.geometry, wanted.tolerance)) for each in found]
+    found = outlines(read_strips, wanted.minimum_area, tolerance)
+    if wanted.largest_hole:
+        found = iter(_filled(list(found), wanted.largest_hole))
+    for each in found:
+        if wanted.right_angles:
+            yield replace(each, geometry=right_angled(each.geometry, wanted.tolerance, size))
+        else:
+            yield each
 
 
 def _names(output: RasterOutput, wanted: Polygons) -> dict[int, str]:
@@ -111,8 +118,6 @@ def _row(raster: Raster, layer: Layer, row: int) -> NDArray[np.uint8]:
 
 def _filled(found: list[Outline], largest: float) -> list[Outline]:
     """The outlines without holes of at most so many pixels, and without what lies in them."""
-    if not largest:
-        return found
     filled: list[shapely.Geometry] = []
     kept = []
     for outline in found:
@@ -131,8 +136,7 @@ def _filled(found: list[Outline], largest: float) -> list[Outline]:
     return [outline for at, outline in enumerate(kept) if at not in gone]
 
 
-def _first_corner(outline: Outline) -> tuple[float, float, int]:
-    """What polygons are sorted by: no two of one class have the same highest left corner."""
+def _place(outline: Outline) -> tuple[float, float, int]:
     corners = shapely.get_coordinates(outline.geometry)
     first = corners[np.lexsort([corners[:, 0], corners[:, 1]])[0]]
     return float(first[1]), float(first[0]), outline.number

@@ -10,22 +10,27 @@ _LEAST_IOU = 0.8  # with the exact outline
 _LEAST_TOLERANCE = 1.0  # pixels; less keeps the steps of a slanted border
 
 
-def right_angled(outline: shapely.Geometry, tolerance: float) -> shapely.Geometry:
+def right_angled(
+    outline: shapely.Geometry, tolerance: float, size: tuple[int, int]
+) -> shapely.Geometry:
     """A polygon with right angles that is close to an exact outline.
 
     The outline is simplified (Douglas and Peucker, 1973). The direction of its walls is the mean of
     those of its edges modulo 90°, weighted by their lengths (wall statistical weighting; Duchêne et
     al., 2003, Quantitative and qualitative description of building orientation). Each edge belongs
     to the nearer of the two perpendicular directions; edges of one direction in a row become one
-    line in their mean position, and the corners are where these lines meet.
+    line in their mean position, and the corners are where these lines meet. What lies outside the
+    image is cut off.
 
     Args:
         outline: A polygon along the borders of pixels.
         tolerance: Pixels by which the simplified outline may differ; less than 1 counts as 1.
+        size: Width and height of the image in pixels.
 
     Returns:
-        The polygon, or the exact outline, which has right angles too, if there is none or its
-        intersection over union with the outline is below 0.8.
+        The polygon, whose angles are right but at the border of the image; or the exact outline,
+        which has right angles too, if there is none in one part, or its intersection over union
+        with the outline is below 0.8.
     """
     rough = shapely.simplify(outline, max(tolerance, _LEAST_TOLERANCE))
     rings = [_open(ring) for ring in shapely.get_rings(rough)]
@@ -36,7 +41,22 @@ def right_angled(outline: shapely.Geometry, tolerance: float) -> shapely.Geometr
         return outline
     shell, *holes = [ring @ turn.T + middle for ring in squared]
     found = shapely.polygons(shell, [shapely.linearrings(hole) for hole in holes] or None)
-    return found if shapely.is_valid(found) and _iou(found, outline) >= _LEAST_IOU else outline
+    if not shapely.is_valid(found):
+        return outline
+    found = _inside(found, size)
+    whole = found.geom_type == "Polygon" and shapely.is_valid(found)
+    return found if whole and _iou(found, outline) >= _LEAST_IOU else outline
+
+
+def _inside(polygon: shapely.Geometry, size: tuple[int, int]) -> shapely.Geometry:
+    """The part of a valid polygon that lies in an image of a size."""
+    image = shapely.box(0, 0, *size)
+    if shapely.covers(image, polygon):
+        return polygon
+    # the corners that it adds at the border may be off by rounding
+    return shapely.transform(
+        shapely.intersection(polygon, image), lambda points: np.clip(points, 0, size)
+    )
 
 
 def _open(ring: shapely.Geometry) -> NDArray[np.float64]:

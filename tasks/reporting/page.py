@@ -62,8 +62,8 @@ def _facts(summary: Summary) -> Iterator[str]:
     yield f"| area covered | {percent(summary.covered)} |"
     if summary.raster is not None:
         yield f"| contents | {plain(summary.raster.text.removeprefix('raster of '))} |"
-        if summary.raster.missing:
-            yield f"| without an answer | {summary.raster.missing:,} pixels |"
+        if nodata := summary.raster.nodata_text:
+            yield f"| without an answer | {nodata.replace(' without an answer', '')} |"
     if summary.raster is None or summary.features:
         yield f"| features | {_features(summary)} |"
     if summary.seconds is not None:

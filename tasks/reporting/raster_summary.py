@@ -39,7 +39,11 @@ class RasterSummary(BaseModel):
             frequent first.
         values: The values of each band, of a raster without classes.
         unit: Unit of the values.
-        missing: Pixels that have no answer because tiles failed.
+        nodata: Pixels that have no answer, for whatever reason.
+        nodata_share: Their share (0 to 1) of all pixels.
+        missing: Those of them that have none because tiles failed.
+        outside: Those of them outside the region of interest.
+        blank: The others: of blank tiles, or the model answered that it has no value for them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,7 +53,11 @@ class RasterSummary(BaseModel):
     classes: dict[str, int] = {}
     values: tuple[ValueRange, ...] = ()
     unit: str = ""
+    nodata: int = 0
+    nodata_share: float = 0.0
     missing: int = 0
+    outside: int = 0
+    blank: int = 0
 
     @property
     def text(self) -> str:
@@ -77,6 +85,14 @@ class RasterSummary(BaseModel):
         return ", ".join(parts)
 
     @property
-    def missing_text(self) -> str:
-        """How many pixels have no answer."""
-        return f"{self.missing:,} pixel{'' if self.missing == 1 else 's'} without an answer"
+    def nodata_text(self) -> str:
+        """How many pixels have no answer, and why; empty if all have one."""
+        reasons = {
+            "failed": self.missing,
+            "outside the region of interest": self.outside,
+            "blank": self.blank,
+        }
+        listed = ", ".join(f"{pixels:,} {reason}" for reason, pixels in reasons.items() if pixels)
+        number = f"{self.nodata:,} pixel{'' if self.nodata == 1 else 's'}"
+        share = percent(self.nodata_share)
+        return f"{number} without an answer ({share}): {listed}" if self.nodata else ""

@@ -112,8 +112,8 @@ class Summary(BaseModel):
     def message(self) -> str:
         """The outcome in one line."""
         parts = [self.found, f"{percent(self.covered)} of the area covered"]
-        if self.raster and self.raster.missing:
-            parts.append(self.raster.missing_text)
+        if self.raster and self.raster.nodata:
+            parts.append(self.raster.nodata_text)
         if self.reasons:
             parts.append(f"{self.failed_text}, {WHY}{self.reasons[0][0]}")
         if self.rejected:

@@ -7,7 +7,7 @@ detection independently of the order in which tiles finish; tables are sorted by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -38,15 +38,54 @@ def boxes(table: pa.Table) -> NDArray[np.float64]:
     return np.stack([table[name].to_numpy() for name in BOX_COLUMNS], axis=1)
 
 
+_FEW, _COPIED = 1 << 10, 1 << 14  # rows of slices that are copied, and of what they become
+_SHORTEST = 8  # rows of slices on average, below which sorting takes less time
+
+
 def concatenate(tables: Sequence[pa.Table]) -> pa.Table:
-    """Several tables as one, sorted by `tile` and `ordinal`."""
+    """Several tables as one, sorted by `tile` and `ordinal`.
+
+    Where many rows lie together they are not copied: answers with a million of them may have
+    overtaken each other.
+    """
     table = pa.concat_tables([SCHEMA.empty_table(), *tables])
-    if _is_sorted(table):  # the usual case, in which a million rows need not be copied
-        return table
-    return table.sort_by([("tile", "ascending"), ("ordinal", "ascending")])
-
-
-def _is_sorted(table: pa.Table) -> bool:
     tiles, ordinals = table["tile"].to_numpy(), table["ordinal"].to_numpy()
     steps = np.diff(tiles)
-    return bool(((steps > 0) | ((steps == 0) & (np.diff(ordinals) > 0))).all())
+    if ((steps > 0) | ((steps == 0) & (np.diff(ordinals) > 0))).all():  # the usual case
+        return table
+    order = np.lexsort([ordinals, tiles])
+    together = np.count_nonzero(np.diff(order) != 1) + 1
+    if together * _SHORTEST > len(table):
+        return table.sort_by([("tile", "ascending"), ("ordinal", "ascending")])
+    return pa.Table.from_batches(_few_together(_slices(table, order)), SCHEMA)
+
+
+def _slices(table: pa.Table, order: NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+    """The rows of a table in an order, in slices of rows that lie together."""
+    batches = table.to_batches()
+    ends = np.cumsum([len(batch) for batch in batches])
+    first = np.zeros(len(table) + 1, bool)  # of a batch
+    first[ends] = True
+    starts = np.flatnonzero((np.diff(order, prepend=-2) != 1) | first[order])
+    lengths = np.diff(starts, append=len(order))
+    owners = np.searchsorted(ends, order[starts], side="right")
+    offsets = order[starts] - np.concatenate([[0], ends])[owners]
+    for owner, offset, length in zip(owners, offsets, lengths, strict=True):
+        yield batches[owner].slice(offset, length)
+
+
+def _few_together(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches, of which neighbours with few rows are made one."""
+    few: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        if few and (len(batch) >= _FEW or rows >= _COPIED):
+            yield pa.concat_batches(few)
+            few, rows = [], 0
+        if len(batch) >= _FEW:
+            yield batch
+        else:
+            few.append(batch)
+            rows += len(batch)
+    if few:
+        yield pa.concat_batches(few)

@@ -182,7 +182,7 @@ def peak_of_many_detections(folder: Path, side: int, per_tile: int) -> tuple[int
             flood,
             Limiter(8),
             tiles=tiles,
-            max_calls=1,  # in order: answers that overtake others are sorted, which copies them
+            max_calls=8,
             attempts=1,
             retry_seconds=9,
             keep=keeper.add,

@@ -7,16 +7,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Pending, Running
 
-from flows.alive import ALIVE
+from flows.alive import ALIVE, beating
+from flows.run_records import client_without_retries
 from tests.polling import until
 
 PROCESS = """
@@ -109,6 +112,24 @@ def test_the_label_changes_while_the_process_works_and_its_end_is_its_own(run: R
     assert run.process.wait() == 0
     assert run.read().state_name == "Completed"
     assert run.did("went on")
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_prefect_that_could_not_be_called_at_first_is_called_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = [OSError("no socket is left"), KeyError("the environment changed meanwhile")]
+
+    def client() -> AbstractContextManager[SyncPrefectClient]:
+        if refused:
+            raise refused.pop()
+        return client_without_retries()
+
+    monkeypatch.setattr("flows.alive.client_without_retries", client)
+    with get_client(sync_client=True) as prefect:
+        run = prefect.create_flow_run(working, parameters={"folder": ""})
+        with beating(run.id, ALIVE):
+            until(lambda: prefect.read_flow_run(run.id).labels.get(ALIVE))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import rasterio
 
-from deployments.local.resources import RESULT_BUCKET
+from deployments.local.resources import RESULT_BUCKET, WORK_BUCKET
 from tasks.aws.clients import client
 from tasks.records.folders import image_folder
 from tasks.records.record import NAME, read_records
@@ -26,6 +27,8 @@ from tests.polling import until
 
 IMAGE = "scene.tif"
 URL = f"s3://swath-images/{IMAGE}"
+CLASSES = [{"value": 1, "name": "dark"}, {"value": 2, "name": "bright"}]
+RASTER = {"values": "probabilities", "classes": CLASSES, "polygons": {"minimumArea": 4}}
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +167,62 @@ def test_a_job_is_redriven_merged_and_published_again_without_needless_calls(
         gone = swath(chain, command, job)
         assert gone.returncode == 1
         assert f"{job}: {URL}: its answers are no longer kept" in gone.stderr
+
+
+def test_a_raster_is_merged_published_and_redriven_without_needless_calls(
+    chain: Chain, job: str, model: CountingModel
+) -> None:
+    name = chain.upload(paint(chain.folder / "high.tif", 300, 700, blank=False), "high.tif")
+    model.answer_with_pixels()
+    chain.send(job, model, name, rasterOutput=RASTER)
+    assert chain.await_end(job) == "SUCCESS"
+    whole, outlines, calls = raster(chain, job, name), chain.features(job, name), model.figures()
+    assert outlines
+
+    until(lambda: status(chain, job)["status"] == "SUCCESS", interval=1.0)
+    refused = swath(chain, "remerge", job, "--conf", "0.5")
+    assert refused.returncode == 1
+    assert "--conf: is for features, and the model answers with pixels" in refused.stderr
+    for each in chain.published(job):
+        client("s3").delete_object(Bucket=RESULT_BUCKET, Key=f"{job}/{each}")
+    back = swath(chain, "remerge", job, "--wait")
+    assert back.returncode == 0, back.stderr
+    assert (raster(chain, job, name), chain.features(job, name)) == (whole, outlines)
+
+    damage_maps(job)
+    partly = swath(chain, "publish", job, "--formats", "parquet", "--wait")
+    assert partly.returncode == 3, partly.stderr
+    assert f"{name}.geojson" not in chain.published(job)
+    assert model.figures().total == calls.total
+    (image,) = status(chain, job)["images"]
+    ((reason, lost),) = image["reasons"]
+    assert "`swath redrive` asks" in reason
+    assert 0 < lost < image["tiles"]
+    told = swath(chain, "status", job).stdout
+    assert "raster of 300 × 700 pixels: dark" in told
+    assert "without an answer" in told
+    assert f"    s3://swath-results/{job}/{name}.tif" in told.splitlines()
+    listed = swath(chain, "jobs", "--status", "PARTIAL").stdout.splitlines()
+    assert [line.split()[1:3] for line in listed if line.startswith(job)] == [["1", "PARTIAL"]]
+
+    mended = swath(chain, "redrive", job, "--wait")
+    assert mended.returncode == 0, mended.stderr
+    assert model.figures().total == calls.total + lost
+    assert raster(chain, job, name) == whole
+
+
+def raster(chain: Chain, job: str, image: str) -> list[Any]:
+    """The pixels of the published raster of an image."""
+    with rasterio.open(chain.download(job, f"{image}.tif")) as dataset:
+        pixels: list[Any] = dataset.read().tolist()
+    return pixels
+
+
+def damage_maps(job: str) -> None:
+    """Replace the maps of one part of what a model answered."""
+    found = client("s3").list_objects_v2(Bucket=WORK_BUCKET, Prefix=f"jobs/{job}/")["Contents"]
+    largest = max((each["Size"], each["Key"]) for each in found if each["Key"].endswith(".maps"))
+    client("s3").put_object(Bucket=WORK_BUCKET, Key=largest[1], Body=b"damaged")
 
 
 def test_an_image_without_a_record_is_redriven_while_its_answers_may_be_kept(

@@ -165,7 +165,7 @@ DAMAGED_PNG = WHOLE_PNG[:400] + bytes([WHOLE_PNG[400] ^ 1]) + WHOLE_PNG[401:]
         (SEVERAL, TIFF, bomb(SIDE, tiled=True, blockxsize=8192, blockysize=8192), "has blocks of"),
         (SEVERAL, "application/geo+json", FEATURES, "is JSON, as for features, where rasterOutput"),
         (SEVERAL, "image/png", FEATURES, "is declared as image/png and begins with"),
-        (SEVERAL, "text/html", b"<html>busy</html>", "begins with b'<html>busy</html>', where"),
+        (SEVERAL, "text/html", b"<html>busy</html>", "begins with 'busy', where"),
         (SEVERAL, "image/jpeg", b"\xff\xd8\xff", "neither JSON nor a raster (image/tiff"),
         (SEVERAL, NPY, b"", "begins with b''"),
     ],

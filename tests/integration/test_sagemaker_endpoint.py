@@ -273,7 +273,7 @@ def model_error(original: int, said: str) -> Refusal:
             TransientError,
             "did not answer SageMaker: container died",
         ),
-        (Refusal(502, "", b"<html>bad \xff way</html>"), UnreachableError, "<html>bad \ufffd way"),
+        (Refusal(502, "", b"<html>bad \xff way</html>"), UnreachableError, "bad \ufffd way"),
         (Refusal(504, "", b"[1,2]"), UnreachableError, "[1,2]"),
         (Refusal(404, "", b""), PermanentError, "HTTP 404"),
         (Refusal(307, "", b"", {"Location": "http://127.0.0.1:9/"}), PermanentError, "HTTP 307"),

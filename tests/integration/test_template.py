@@ -348,13 +348,25 @@ def test_the_hosts_and_roles_that_requests_may_name_are_those_of_the_parameters(
     assert listed.endpoint_roles == ROLES
 
 
+@pytest.mark.parametrize("process", ["image", "region"])
+def test_by_default_any_host_may_be_called_and_no_role_be_named(
+    aws: str, stack: Stack, process: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = environment(aws, stack, process)
+    assert "SWATH_ENDPOINT_HOSTS" not in variables
+    monkeypatch.setenv("SWATH_ENDPOINT_ROLES", variables["SWATH_ENDPOINT_ROLES"])
+    assert Settings().endpoint_roles == []
+
+
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [
         ("IncomingPrefix", "incoming"),
         ("ReadBucketArns", "arn:aws:s3:::*"),
         ("AssumableRoleArns", "arn:aws:iam::123456789012:role/*"),
+        ("AssumableRoleArns", "arn:aws:iam::123456789012:role/a,"),
         ("EndpointHosts", "https://models.example.org"),
+        ("EndpointHosts", ",models.example.org"),
         ("PrefectApiUrl", "https://prefect.example.org/api/"),
         ("WorkerSize", "256/16384"),
         ("ModelSecretArns", "arn:aws:secretsmanager:us-east-1:123456789012:secret:*"),

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from rasterio.windows import Window
 
 from tasks.errors import PermanentError
 from tasks.grid.tiles import Grid
@@ -235,7 +236,20 @@ def test_a_failed_tile_has_no_answer_where_no_neighbour_sees(scene: Path) -> Non
     ledger = pq.read_table(scene.parent / "out" / "scene.tif.coverage.parquet")
     assert sum(ledger["missing_px"].to_pylist()) == alone.sum()
     assert summary.raster is not None
-    assert summary.raster.missing == alone.sum()
+    told = summary.raster
+    assert (told.missing, told.nodata, told.blank) == (alone.sum(), alone.sum(), 0)
+    assert f"({100 * alone.mean():.1f} %): {alone.sum():,} failed" in summary.message
+
+
+def test_pixels_of_blank_tiles_are_told_apart_from_failed_ones(scene: Path) -> None:
+    with rasterio.open(scene, "r+") as image:
+        image.nodata = 0
+        image.write(np.zeros((1, 600, 600), np.uint8), window=Window(0, 0, 600, 600))
+    told = run(request(scene, LOGITS)).raster
+    empty = (published(scene)[0] == 255).sum()
+    assert told is not None
+    assert (told.nodata, told.blank, told.missing, told.outside) == (empty, empty, 0, 0)
+    assert empty > 0
 
 
 def test_answers_in_pixels_are_not_asked_for_again(scene: Path) -> None:
@@ -346,8 +360,18 @@ def test_polygons_of_class_numbers_have_full_scores(scene: Path) -> None:
 
 def test_pixels_outside_the_region_of_interest_have_no_answer(scene: Path) -> None:
     asked = request(scene, LOGITS, regionOfInterest=western_half(scene))
-    assert run(asked, region_rows=500).status is JobStatus.SUCCESS
+    summary = run(asked, region_rows=500)
+    assert summary.status is JobStatus.SUCCESS
     seen = published(scene)[0] != 255
+    told = summary.raster
+    assert told is not None
+    assert (told.nodata, told.outside, told.missing, told.blank) == (
+        (~seen).sum(),
+        told.nodata,
+        0,
+        0,
+    )
+    assert told.nodata_share == pytest.approx((~seen).mean())
     assert 0.45 < seen.mean() < 0.55
     assert seen[:, :700].all()
     assert not seen[:, 800:].any()

@@ -43,7 +43,8 @@ def outline(
         for top in range(0, len(classes), rows)
         for part in [classes[top : top + rows]]
     ]
-    return outlined(lambda: strips, Polygons.model_validate(wanted))
+    height, width = classes.shape
+    return list(outlined(lambda: strips, Polygons.model_validate(wanted), (width, height)))
 
 
 def in_order(found: list[Outline]) -> list[Outline]:
@@ -216,8 +217,25 @@ def test_buildings_get_their_right_angles(
 @given(classes=class_maps)
 def test_every_angle_is_right_and_no_outline_is_far_off(classes: NDArray[np.uint8]) -> None:
     exact, squared = outline(classes), outline(classes, rightAngles=True)
+    height, width = classes.shape
     for before, after in zip(exact, squared, strict=True):
+        assert after.geometry.geom_type == "Polygon"
         assert shapely.is_valid(after.geometry)
-        np.testing.assert_allclose(np.abs(corners(after.geometry)), 1)
+        assert shapely.covers(shapely.box(0, 0, width, height), after.geometry)
+        points = np.vstack(
+            [shapely.get_coordinates(ring)[:-1] for ring in shapely.get_rings(after.geometry)]
+        )
+        inner = ((points > 0) & (points < [width, height])).all(axis=1)
+        np.testing.assert_allclose(np.abs(corners(after.geometry))[inner], 1, atol=1e-6)
         shared = shapely.intersection(before.geometry, after.geometry).area
         assert shared / shapely.union(before.geometry, after.geometry).area >= 0.8 - 1e-9
+
+
+def test_a_building_at_the_edge_of_the_image_ends_there() -> None:
+    truth = shapely.affinity.translate(tilted(20, (20, 20, 120, 60)), -60)
+    classes = rasterio.features.rasterize([truth], (200, 140), dtype=np.uint8)
+    (found,) = outline(classes, without=0, rightAngles=True, tolerance=2)
+    assert shapely.bounds(found.geometry)[0] == 0
+    inside = shapely.intersection(truth, shapely.box(0, 0, 140, 200))
+    shared = shapely.intersection(found.geometry, inside).area
+    assert shared / shapely.union(found.geometry, inside).area > 0.9

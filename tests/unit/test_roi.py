@@ -226,3 +226,18 @@ def test_real_georeferences_place_a_polygon_and_the_world(name: str) -> None:
     world = placed(WORLD, image)
     whole = shapely.box(0, 0, width, height)
     assert shapely.intersection(world.area, whole).area == pytest.approx(whole.area)
+
+
+@given(
+    corners=st.lists(
+        st.tuples(st.floats(-20, 320), st.floats(-20, 220)), min_size=3, max_size=3, unique=True
+    ),
+    size=st.tuples(st.integers(1, 300), st.integers(1, 200)),
+)
+def test_the_pixels_inside_are_counted(
+    corners: list[tuple[float, float]], size: tuple[int, int]
+) -> None:
+    triangle = shapely.Polygon(corners)
+    assume(triangle.is_valid and triangle.area > 1)
+    roi, window = RegionOfInterest(triangle), Window(3, 5, *size)
+    assert roi.count(window) == roi.pixels(window).sum()

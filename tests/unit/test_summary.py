@@ -149,11 +149,21 @@ def test_it_travels_as_json() -> None:
 
 def test_a_raster_is_told_by_the_share_of_each_class() -> None:
     raster = RasterSummary(
-        width=1000, height=500, classes={"clear": 300_000, "cloud": 100_000}, missing=100_000
+        width=1000,
+        height=500,
+        classes={"clear": 300_000, "cloud": 100_000},
+        nodata=100_000,
+        nodata_share=0.2,
+        missing=70_000,
+        outside=20_000,
+        blank=10_000,
     )
     message = Summary(**PARTLY | {"features": 0, "raster": raster}).message
     assert message.startswith("raster of 1000 × 500 pixels: clear 75.0 %, cloud 25.0 %; 98.2 % of")
-    assert "100,000 pixels without an answer" in message
+    assert (
+        "100,000 pixels without an answer (20.0 %): 70,000 failed, 20,000 outside the region of "
+        "interest, 10,000 blank" in message
+    )
     with_polygons = Summary(**WHOLE | {"raster": raster}).message
     assert "; 12 features; 100 % of" in with_polygons
 
@@ -166,7 +176,8 @@ def test_a_raster_of_values_is_told_by_its_range() -> None:
 
 
 def test_a_raster_that_is_not_there_says_so() -> None:
-    assert Summary(**WHOLE | {"features": 0, "raster": RasterSummary(missing=64)}).message == (
-        "no raster; 100 % of the area covered; 64 pixels without an answer; "
+    raster = RasterSummary(nodata=64, nodata_share=1.0, missing=64)
+    assert Summary(**WHOLE | {"features": 0, "raster": raster}).message == (
+        "no raster; 100 % of the area covered; 64 pixels without an answer (100 %): 64 failed; "
         "tiles: 7 inferred, 2 blank, 0 outside, 0 failed"
     )

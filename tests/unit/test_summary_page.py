@@ -157,8 +157,9 @@ def test_a_region_without_a_run_has_a_row_and_a_great_many_are_cut_short() -> No
 
 
 def test_a_raster_has_its_contents_and_the_pixels_without_an_answer() -> None:
-    raster = RasterSummary(width=80, height=50, classes={"a|b": 3000, "c": 500}, missing=500)
+    classes, nodata = {"a|b": 3000, "c": 500}, {"nodata": 500, "nodata_share": 0.125, "blank": 500}
+    raster = RasterSummary(width=80, height=50, classes=classes, **nodata)
     page = summary_page(Summary(**PARTLY | {"features": 0, "raster": raster}), None, "")
     assert "| contents | 80 × 50 pixels: a\\|b 85.7 %, c 14.3 % |" in page
-    assert "| without an answer | 500 pixels |" in page
+    assert "| without an answer | 500 pixels (12.5 %): 500 blank |" in page
     assert "| features |" not in page

@@ -22,6 +22,7 @@ from tasks.inference.answer.boxes import read_boxes
 from tasks.inference.answer.feature import MALFORMED, read_feature, reason
 from tasks.inference.answer.raster import TileRaster
 from tasks.inference.endpoint import Boxes, JsonText, Pixels, RasterFile
+from tasks.inference.excerpt import excerpt
 from tasks.inference.tile_decoding import is_raster
 from tasks.results.detections import SCHEMA
 
@@ -84,7 +85,7 @@ def parse(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
-            raise AnswerError(f"The answer is not JSON ({error}): {body[:80]!r}") from error
+            raise AnswerError(f"The answer is not JSON ({error}): {excerpt(body)}") from error
 
 
 def read_answer(answer: object, tile: Tile) -> Answer:

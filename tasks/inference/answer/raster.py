@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import AnswerError
 from tasks.inference.endpoint import JsonText, Pixels, RasterFile
+from tasks.inference.excerpt import excerpt
 from tasks.inference.tile_decoding import decode_tile, is_raster
 from tasks.raster.tile_maps import TileMap, band_count, encode_map, probabilities
 from tasks.request import RasterOutput
@@ -158,7 +159,7 @@ def _bands_of(
     if isinstance(answer, RasterFile):
         what = f"is declared as {answer.media_type} and begins with {answer.body[:12]!r}"
     elif isinstance(answer, JsonText) and not answer.body.lstrip().startswith((b"{", b"[")):
-        what = f"begins with {answer.body[:40]!r}"
+        what = f"begins with {excerpt(answer.body)[:40]!r}"
     else:
         what = "is JSON, as for features"
     raise AnswerError(

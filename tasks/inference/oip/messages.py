@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.errors import AnswerError
 from tasks.inference.answer import parse
+from tasks.inference.excerpt import excerpt
 from tasks.inference.http_status import check_status
 from tasks.inference.oip.tensors import DATATYPES, OutputTensor, datatype
 from tasks.inference.transport import Response
@@ -127,7 +128,7 @@ def _parse(text: bytes) -> list[OutputTensor]:
         location = ".".join(map(str, first["loc"])) or "the document"
         raise AnswerError(
             "The response does not follow the Open Inference Protocol "
-            f"({location}: {first['msg']}): {text[:80]!r}"
+            f"({location}: {first['msg']}): {excerpt(text)}"
         ) from error
 
 

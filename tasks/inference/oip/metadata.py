@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, NonNegativeInt, ValidationError
 
 from tasks.errors import PermanentError, RequestError, TransientError
 from tasks.inference.description.signature import TensorSpec
+from tasks.inference.excerpt import excerpt
 from tasks.inference.oip.messages import OK, check_response, error_text
 from tasks.inference.oip.tensors import DATATYPES
 from tasks.inference.transport import Response, Transport, check_sendable
@@ -141,7 +142,7 @@ def _check_ready(url: str, response: Response) -> None:
     """Check that the model is loaded: by the status and, as some servers need, by the body."""
     if response.status == OK and not _says_not_ready(response.body):
         return
-    text = error_text(response.body)[:200].decode(errors="replace").strip()
+    text = excerpt(error_text(response.body))
     raise TransientError(
         f"{url}/ready answered HTTP {response.status}{text and f': {text}'}: the model is not "
         "ready; wait until it is loaded."

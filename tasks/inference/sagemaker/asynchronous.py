@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from tasks.errors import EndpointError, EndpointTimeoutError, TransientError
 from tasks.imagery import TilePixels
+from tasks.inference.excerpt import excerpt
 from tasks.inference.http_status import status_error
 from tasks.inference.sagemaker.aws_client import AwsClient
 from tasks.inference.sagemaker.payload import ASYNCHRONOUS
@@ -19,7 +20,6 @@ from tasks.inference.sagemaker.s3_exchange import S3Exchange
 from tasks.storage.objects import join
 
 _CLEANUP_SECONDS = 5.0  # for each call that removes objects from S3 on closing
-_EXCERPT = 300  # bytes of a failure's message
 _QUEUE_SECONDS = (60, 21_600)  # AWS's limits for RequestTTLSeconds
 _MODEL_SECONDS = (1, 3600)  # AWS's limits for InvocationTimeoutSeconds
 
@@ -157,7 +157,7 @@ class AsynchronousEndpoint:
 
 def _model_error(where: str, body: bytes) -> EndpointError:
     """The error in an object at the failure location: "Received server error (500) from …"."""
-    text = body[:_EXCERPT].decode(errors="replace").strip()
+    text = excerpt(body)
     status = re.search(r"(?:client|server) error \((\d{3})\)", text)
     message = f"{where}: the model failed: {text}"
     return status_error(message, int(status[1])) if status else TransientError(message)

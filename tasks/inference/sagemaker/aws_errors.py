@@ -15,6 +15,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from tasks.errors import EndpointError, EndpointTimeoutError, PermanentError, TransientError
+from tasks.inference.excerpt import excerpt
 from tasks.inference.http_status import status_error
 
 UNREACHABLE = (NoConnection, HTTPClientError)
@@ -35,7 +36,7 @@ _EXPIRED = frozenset(
 _FORBIDDEN = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _TOO_LARGE = 413
 _SERVER_ERROR = 500
-_EXCERPT = 300  # characters of a message of AWS or the model
+_THEN_BODY = "\nb'"  # in botocore's error for a response that it cannot read, before its body
 
 SMALLER_TILES = (
     "give a smaller imageProcessorTileSize, or an imageProcessorTileFormat and "
@@ -71,9 +72,9 @@ def endpoint_error(where: str, error: AwsError) -> EndpointError:
     if isinstance(error, NoCredentialsError):
         return PermanentError(f"{where}: {error}. Give this process a role or credentials of AWS.")
     if isinstance(error, (*UNREACHABLE, CredentialRetrievalError, ResponseParserError)):
-        return TransientError(f"{where}: {str(error)[:_EXCERPT]}")
+        return TransientError(f"{where}: {excerpt(str(error).partition(_THEN_BODY)[0])}")
     return PermanentError(
-        f"{where}: {str(error)[:_EXCERPT].rstrip('.')}. Check the parameters and AWS's settings."
+        f"{where}: {excerpt(str(error)).rstrip('.')}. Check the parameters and AWS's settings."
     )
 
 
@@ -81,7 +82,7 @@ def _service_error(where: str, error: ClientError) -> EndpointError:
     name, response = error_code(error), error.response
     metadata = response.get("ResponseMetadata", {})
     retry_after = metadata.get("HTTPHeaders", {}).get("retry-after")
-    message = str(response.get("Error", {}).get("Message") or "")[:_EXCERPT].strip()
+    message = excerpt(str(response.get("Error", {}).get("Message") or ""))
     status = int(metadata.get("HTTPStatusCode", _SERVER_ERROR))
     if name == "ModelError":
         return _model_error(where, error, message, retry_after)
@@ -97,7 +98,7 @@ def _model_error(
     """The error that the model's container answered, which SageMaker wraps in a 424."""
     response = error.response
     status = int(response.get("OriginalStatusCode") or 0)  # type: ignore[call-overload]
-    original = str(response.get("OriginalMessage") or wrapped)[:_EXCERPT].strip()
+    original = excerpt(str(response.get("OriginalMessage") or wrapped))
     message = f"{where}: the model answered HTTP {status}: {original}"
     if log := response.get("LogStreamArn"):
         message += f" (log: {log})"
