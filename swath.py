@@ -41,6 +41,9 @@ def run(
     roi: object = None,
     nodata: float | None = None,
     read_role: str | None = None,
+    bands: str | Sequence[int | str] | None = None,
+    scale: str | Mapping[str, object] | None = None,
+    fill: float | None = None,
     transform: object = None,
     crs: object = None,
     raster: str | Mapping[str, object] | None = None,
@@ -86,6 +89,11 @@ def run(
             geometry of shapely in longitude, latitude; or a GeoDataFrame.
         nodata: Value of pixels without data, in place of the image's own.
         read_role: IAM role for reading the image.
+        bands: Bands that the model gets, in its order: numbers from 1, or names.
+        scale: How values are scaled: "percentile:2,98" (of the whole image), "linear:0,3000" or
+            "z-score:1200,300", with ":float32" behind for values from 0 to 1; or a dict with the
+            fields of `imageScaling`.
+        fill: What pixels without data hold in a tile, before scaling; 0 unless given.
         transform: Of an array: `affine.Affine` from pixels to coordinates in `crs`.
         crs: Of an array: its coordinate reference system, such as "EPSG:32631".
         raster: What the model's pixels hold: classes, probabilities, logits or values; or a dict
@@ -137,8 +145,14 @@ def run(
                 tile_compression=tile_compression,
                 roi=keywords.roi_text(roi),
                 read_role=read_role,
+                bands=keywords.band_texts(bands),
+                scale=keywords.json_text("scale", scale),
                 **keywords.numbers(
-                    tile_size=tile_size, overlap=overlap, region_size=region_size, nodata=nodata
+                    tile_size=tile_size,
+                    overlap=overlap,
+                    region_size=region_size,
+                    nodata=nodata,
+                    fill=fill,
                 ),
             ),
             merging=MergingOptions(
@@ -186,6 +200,9 @@ def plan(
     roi: object = None,
     nodata: float | None = None,
     read_role: str | None = None,
+    bands: str | Sequence[int | str] | None = None,
+    scale: str | Mapping[str, object] | None = None,
+    fill: float | None = None,
     transform: object = None,
     crs: object = None,
     raster: str | Mapping[str, object] | None = None,
@@ -211,6 +228,9 @@ def plan(
         roi: Region of interest.
         nodata: Value of pixels without data, in place of the image's own.
         read_role: IAM role for reading the image.
+        bands: Bands that the model gets.
+        scale: How values are scaled.
+        fill: What pixels without data hold in a tile.
         transform: Of an array.
         crs: Of an array.
         raster: What the model's pixels hold.
@@ -234,8 +254,14 @@ def plan(
             tile_compression=tile_compression,
             roi=keywords.roi_text(roi),
             read_role=read_role,
+            bands=keywords.band_texts(bands),
+            scale=keywords.json_text("scale", scale),
             **keywords.numbers(
-                tile_size=tile_size, overlap=overlap, region_size=region_size, nodata=nodata
+                tile_size=tile_size,
+                overlap=overlap,
+                region_size=region_size,
+                nodata=nodata,
+                fill=fill,
             ),
         )
         output = keywords.raster_options(

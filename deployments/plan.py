@@ -99,7 +99,7 @@ def estimate_image(
         request = resolve_raster_output(resolve_tile_size(request))
         found = make_plan(request, request.image_urls[0])
         check_encodable(found.preparation.image, request.tile_format, request.tile_compression)
-        return request, estimate(found, tiling.region_size)
+        return found.request, estimate(found, tiling.region_size)
 
 
 def _text(request: Request, estimated: Estimate) -> str:
@@ -140,6 +140,7 @@ def _lines(cost: Estimate, encoding: str) -> list[tuple[str, str]]:
             "model calls",
             f"{cost.model_calls:,}, {_bytes(cost.bytes_to_send)} of pixels as {encoding}",
         ),
+        *([("sent", cost.prepared)] if cost.prepared else []),
         *_raster_lines(cost),
         ("memory", f"at most {_bytes(cost.memory_bytes)} for each region run"),
     ]

@@ -137,6 +137,30 @@ def class_texts(classes: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(map(_quoted, classes or ()))
 
 
+def band_texts(bands: str | Sequence[int | str] | None) -> tuple[str, ...]:
+    """Bands, by numbers or names."""
+    if isinstance(bands, str):
+        return (bands,)
+    return tuple(_quoted(str(band)) for band in ([] if bands is None else bands))
+
+
+def json_text(name: str, value: str | Mapping[str, object] | None) -> str | None:
+    """An argument as the command line takes it: text as it is, a dict as JSON.
+
+    Raises:
+        RequestError: The dict has a value that JSON has not.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        return json.dumps(dict(value))
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"{name}: the dict has a value that JSON has not ({error}); give text, numbers, lists "
+            "and dicts."
+        ) from error
+
+
 def raster_options(
     raster: str | Mapping[str, object] | None,
     class_names: Sequence[str] | Mapping[int, str] | None,
@@ -158,14 +182,7 @@ def raster_options(
             f"polygons: {polygons!r:.100} is not True or False; give its fields in raster, as "
             "{'polygons': {'minimumArea': 16}}."
         )
-    if isinstance(raster, Mapping):
-        try:
-            raster = json.dumps(dict(raster))
-        except (TypeError, ValueError) as error:
-            raise RequestError(
-                f"raster: the dict has a value that JSON has not ({error}); give text, numbers, "
-                "lists and dicts."
-            ) from error
+    raster = json_text("raster", raster)
     if isinstance(class_names, Mapping):
         class_names = [f"{number}={name}" for number, name in class_names.items()]
     names = class_texts(class_names)

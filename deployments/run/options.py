@@ -19,6 +19,7 @@ from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
 from deployments.run.option_help import IMAGE, TILES, message_default
 from deployments.run.option_names import naming_options
+from deployments.run.pixels import PixelOptions
 from deployments.run.raster import RasterOptions, fields_of_answers
 from deployments.run.region_of_interest import region_of_interest
 from tasks.errors import PublishError, RequestError
@@ -42,7 +43,7 @@ def _whole_pixels(_: object, tokens: Sequence[Token]) -> int:
 
 @Parameter(name="*")  # its fields are options of the command itself
 @dataclass(frozen=True, kw_only=True)
-class TilingOptions:
+class TilingOptions(PixelOptions):
     """The options for reading an image and cutting it into tiles; None if not given."""
 
     tile_size: Annotated[
@@ -107,7 +108,7 @@ class TilingOptions:
         """The fields of the request message for the options that are given.
 
         Raises:
-            RequestError: --region-size, --nodata or --roi has an invalid value.
+            RequestError: An option has an invalid value.
         """
         if self.region_size is not None and self.region_size < 1:
             raise RequestError(
@@ -127,7 +128,8 @@ class TilingOptions:
             "imageNodata": self.nodata,
             "regionOfInterest": None if self.roi is None else region_of_interest(self.roi),
         }
-        return {name: value for name, value in fields.items() if value is not None}
+        given = {name: value for name, value in fields.items() if value is not None}
+        return given | self.pixel_fields()
 
 
 KEPT = ".swath"

@@ -78,6 +78,13 @@ class Image:
         return self.width, self.height
 
     @property
+    def band_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of its bands: colour interpretations; descriptions, or else those."""
+        described = self.descriptions or ("",) * self.bands
+        names = (text or colour for text, colour in zip(described, self.colours, strict=True))
+        return self.colours, tuple(names)
+
+    @property
     def pixel_bytes(self) -> int:
         """Bytes of a decoded pixel, all bands together."""
         return self.bands * np.dtype(self.dtype).itemsize

@@ -242,6 +242,7 @@ def finish_image(
         georeference=plan.image.georeference,
         raster=in_pixels,
         views=plan.views,
+        prepared=plan.prepared_text,
     )
     return FinishedImage(summary, ledgers, published.layer)
 
@@ -283,7 +284,9 @@ def _publish(
     from tasks.publish import Provenance, Published, publish_image  # noqa: PLC0415
 
     publish = publish or publish_image
-    provenance = Provenance.of(plan.request, plan.image, ledger, status, started)
+    provenance = Provenance.of(
+        plan.request, plan.image, ledger, status, started, prepared=plan.prepared
+    )
     try:
         return publish(plan.request, plan.image, read_detections, ledger, provenance, raster=raster)
     except PublishError as error:

@@ -144,8 +144,10 @@ def _question(plan: Plan) -> dict[str, Any]:
         # a digest, as a header may hold a secret
         "parameters": _digest(request.image_processor_parameters),
     }
-    if plan.image.masked:
+    if plan.image.masked or request.image_fill is not None:
         question["fill"] = plan.preparation.fill
+    if request.image_bands or request.image_scaling:
+        question["prepared"] = plan.prepared
     if request.raster_output is not None:
         question["raster"] = request.raster_output.question
     return question

@@ -55,6 +55,8 @@ class Estimate(BaseModel):
         bytes_to_send: Bytes of the pixels of all tiles that are sent, in all their views.
         memory_bytes: Upper bound of the memory of a region's run.
         raster: What the raster takes, if the model answers with pixels.
+        prepared: What is done to tiles before they are sent, in words; empty if they are sent as
+            they are stored.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -80,6 +82,7 @@ class Estimate(BaseModel):
     bytes_to_send: int
     memory_bytes: int
     raster: RasterEstimate | None = None
+    prepared: str = ""
 
 
 def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
@@ -123,6 +126,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         + reading_bytes(image, grid.tile_height, width)
         + (plan.tile_bytes * plan.views + plan.answer_bytes) * plan.most_calls(),
         raster=estimate_raster(plan, tiles["inferred"]),
+        prepared=plan.prepared_text,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,8 +25,10 @@ from tasks.imagery import (
 )
 from tasks.inference.answer.raster import answer_bytes
 from tasks.inference.batch import max_calls
+from tasks.inference.preparation import preparation_of, prepared_as, prepared_text
 from tasks.inference.raster_endpoint import VIEWS
 from tasks.planning.roi import region_of_interest
+from tasks.planning.scaling import resolve_scaling
 from tasks.planning.sizing import OverlapCost, sized_regions
 from tasks.planning.throughput import Throughput
 from tasks.request import Request
@@ -65,7 +68,17 @@ class Plan:
     @cached_property
     def preparation(self) -> TilePreparation:
         """How tiles are changed before the model gets them."""
-        return TilePreparation(self.image)
+        return preparation_of(self.request, self.image)
+
+    @property
+    def prepared(self) -> dict[str, Any] | None:
+        """What the request says of the content of tiles; None if it says nothing."""
+        return prepared_as(self.request, self.preparation)
+
+    @property
+    def prepared_text(self) -> str:
+        """The same in words; empty if it says nothing."""
+        return prepared_text(self.request, self.preparation)
 
     @property
     def tile_bytes(self) -> int:
@@ -156,14 +169,17 @@ class Plan:
         """The plan in one line."""
         image, grid = self.image, self.grid
         tiles, where = _counted(len(grid), "tile"), _counted(regions, "region")
+        sent = f"; sent: {self.prepared_text}" if self.prepared_text else ""
         return (
             f"{image.width} × {image.height} pixels, {image.bands} × {image.dtype}: {tiles} of "
-            f"{grid.tile_width} × {grid.tile_height} in {where}"
+            f"{grid.tile_width} × {grid.tile_height} in {where}{sent}"
         )
 
 
 def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan:
     """Open an image of a request and cut it into tiles.
+
+    The numbers of a scaling that are found in the image stand in the request of the plan.
 
     Args:
         request: The message.
@@ -195,11 +211,12 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             f"SWATH_MAX_TILES, {settings().max_tiles}; give larger tiles or less overlap."
         )
     roi = region_of_interest(request.region_of_interest, image)
-    plan = Plan(request, image, grid, roi)
+    plan = Plan(resolve_scaling(request, image), image, grid, roi)
+    sent = plan.preparation.image
     if plan.tile_bytes > _MAX_TILE_BYTES:
         raise RequestError(
             f"imageProcessorTileSize: a tile of {grid.tile_width} × {grid.tile_height} pixels, "
-            f"{image.bands} × {image.dtype} each, takes {plan.tile_bytes / 1e6:.0f} MB, more than "
+            f"{sent.bands} × {sent.dtype} each, takes {plan.tile_bytes / 1e6:.0f} MB, more than "
             f"the {_MAX_TILE_BYTES / 1e6:.0f} MB that fit in a run's memory; give smaller tiles."
         )
     if plan.answer_bytes > _MAX_ANSWER_BYTES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -32,6 +32,8 @@ class Provenance(BaseModel):
         time: Start of the run and time of inference of the features, ISO 8601 in UTC to the second,
             such as `2026-11-22T10:17:48Z`. Repeating the publication gives the same bytes.
         version: Version of Swath.
+        prepared: What was done to each tile before it was sent, with all numbers; absent if tiles
+            were sent as they are stored.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,6 +47,7 @@ class Provenance(BaseModel):
     request: str
     time: str
     version: str = Field(default_factory=lambda: version("swath"))
+    prepared: dict[str, Any] | None = Field(None, exclude_if=lambda value: value is None)
 
     @field_validator("time")
     @classmethod
@@ -56,7 +59,14 @@ class Provenance(BaseModel):
 
     @classmethod
     def of(
-        cls, request: Request, image: Image, ledger: pa.Table, status: str, started: datetime
+        cls,
+        request: Request,
+        image: Image,
+        ledger: pa.Table,
+        status: str,
+        started: datetime,
+        *,
+        prepared: dict[str, Any] | None = None,
     ) -> Self:
         """The provenance of an image's files.
 
@@ -66,6 +76,7 @@ class Provenance(BaseModel):
             ledger: Table of `coverage.MEASURED`.
             status: SUCCESS, PARTIAL or FAILED.
             started: Start of the run.
+            prepared: What was done to each tile before it was sent; None for nothing.
         """
         return cls(
             job=request.job_id,
@@ -76,6 +87,7 @@ class Provenance(BaseModel):
             tiles=coverage.count(ledger),
             request=request.identity(image.url),
             time=started.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            prepared=prepared,
         )
 
     @property

@@ -70,6 +70,8 @@ def _facts(summary: Summary) -> Iterator[str]:
         yield f"| duration | {duration(summary.seconds)} |"
     yield f"| tiles | {_tiles(summary)} |"
     yield f"| model calls | {summary.calls:,}, {summary.failed_calls:,} failed |"
+    if summary.prepared:
+        yield f"| sent | {plain(summary.prepared)} |"
     yield f"| image | {_place(summary.image)} |"
     for name, uri in summary.outputs.items():
         yield f"| {name} | {_place(uri)} |"

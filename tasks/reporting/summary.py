@@ -79,6 +79,7 @@ class Summary(BaseModel):
         without_data: Number of the model's features that lay wholly where the image holds no data,
             and were dropped.
         raster: The raster, if the model answers with pixels.
+        prepared: What was done to tiles before they were sent, in words; empty for nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -102,6 +103,7 @@ class Summary(BaseModel):
     filtered: int = 0
     without_data: int = 0
     raster: RasterSummary | None = None
+    prepared: str = ""
 
     @property
     def covered(self) -> float:
@@ -127,7 +129,10 @@ class Summary(BaseModel):
         if self.repaired:
             parts.append(f"{self.repaired} invalid geometries repaired")
         tiles = ", ".join(f"{number} {state}" for state, number in self.tiles.items())
-        return "; ".join([*parts, f"tiles: {tiles}"])
+        parts.append(f"tiles: {tiles}")
+        if self.prepared:
+            parts.append(f"sent: {self.prepared}")
+        return "; ".join(parts)
 
     @property
     def found(self) -> str:
@@ -175,6 +180,7 @@ def summarise(
     georeference: Georeference | None = None,
     raster: RasterSummary | None = None,
     views: int = 1,
+    prepared: str = "",
 ) -> Summary:
     """Summarise an image's run from its ledger.
 
@@ -191,6 +197,7 @@ def summarise(
         georeference: The image's, to say where failed tiles are; or None.
         raster: The raster, if the model answers with pixels.
         views: How often the model was asked for each tile.
+        prepared: What was done to tiles before they were sent, in words; empty for nothing.
     """
     calls, failed_calls = coverage.calls(ledger, views)
     return Summary(
@@ -213,6 +220,7 @@ def summarise(
         filtered=coverage.filtered(ledger),
         without_data=coverage.without_data(ledger),
         raster=raster,
+        prepared=prepared,
     )
 
 

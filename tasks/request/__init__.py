@@ -5,6 +5,7 @@ line for each problem: the field, the value, the remedy. Names, types and defaul
 OversightML Model Runner 3, so that its producers work unchanged.
 """
 
+from tasks.request.image_scaling import ImageScaling, ScalingType
 from tasks.request.message import Request, describe_errors
 from tasks.request.outputs import FeatureFormat, FileOutput, KinesisOutput, Output, S3Output
 from tasks.request.post_processing import Algorithm, AlgorithmType, Measure, PostProcessing
@@ -20,6 +21,7 @@ __all__ = [
     "FeatureFormat",
     "FileOutput",
     "ImageProcessor",
+    "ImageScaling",
     "KinesisOutput",
     "Measure",
     "Output",
@@ -28,6 +30,7 @@ __all__ = [
     "RasterOutput",
     "Request",
     "S3Output",
+    "ScalingType",
     "TileCompression",
     "TileFormat",
     "describe_errors",

@@ -18,6 +18,7 @@ from tasks.request.secret_references import find_references
 # Keys that Prefect interprets wherever they stand in the parameters of a run
 _PREFECT_KEYS = frozenset({"$ref", "__prefect_kind"})
 _MAX_DEPTH = 32
+_LONGEST_NAME = 200
 _MAX_INTEGER = 2**63  # what the JSON of Prefect's API can carry
 
 
@@ -113,6 +114,18 @@ def _check_scalar(value: Any) -> None:  # noqa: ANN401
         raise ValueError("holds an integer of more than 64 bits; give it as a string")
 
 
+def _band(value: Any) -> Any:  # noqa: ANN401
+    """A band's number, from 1, or its name; "4" is a number too."""
+    if isinstance(value, str) and not re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
+        if not 0 < len(value) <= _LONGEST_NAME:
+            raise ValueError(f"is not a name of 1 to {_LONGEST_NAME} characters; give the band's")
+        return _trimmed(printable(value))
+    number = _whole(value)
+    if number < 1:
+        raise ValueError("is not a band; give its number, from 1, or its name")
+    return number
+
+
 def _role(text: str) -> str:
     if not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", text, re.ASCII):
         raise ValueError(
@@ -126,10 +139,11 @@ Number = Annotated[float, BeforeValidator(_number)]
 Text = Annotated[str, AfterValidator(printable)]
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=200),
+    Field(min_length=1, max_length=_LONGEST_NAME),
     AfterValidator(printable),
     AfterValidator(_trimmed),
 ]
+Band = Annotated[int | str, BeforeValidator(_band)]
 JobId = Annotated[Name, AfterValidator(_one_segment)]
 ClassName = Annotated[Text, Field(min_length=1, max_length=1000)]
 ScoreByClass = Annotated[

@@ -21,6 +21,7 @@ from pydantic import (
 
 from tasks.errors import RequestError
 from tasks.request.field_types import (
+    Band,
     JobId,
     Name,
     Number,
@@ -30,6 +31,7 @@ from tasks.request.field_types import (
     RoleArn,
     WholeNumber,
 )
+from tasks.request.image_scaling import ImageScaling
 from tasks.request.locations import ImageUrl, file_names
 from tasks.request.message_object import MessageObject
 from tasks.request.outputs import LEGACY, Output, from_legacy
@@ -130,6 +132,24 @@ class Request(MessageObject):
         None,
         description="Value of pixels without data, in place of the one that the images declare: "
         "tiles without any other pixel are not sent. For undeclared black borders, 0.",
+        examples=[0],
+    )
+    image_bands: tuple[Band, ...] = Field(
+        (),
+        description="Bands that the model gets, in its order: numbers, from 1, or names (red, nir, "
+        "…); all unless given. They take the place of those that a description names.",
+        examples=[[4, 3, 2]],
+    )
+    image_scaling: ImageScaling | None = Field(
+        None,
+        description="How the values of pixels are scaled before a tile is sent; not at all unless "
+        "given.",
+        examples=[{"type": "percentile", "lower": 2, "upper": 98}],
+    )
+    image_fill: Number | None = Field(
+        None,
+        description="What pixels without data hold in a tile that is sent, before scaling; 0 "
+        "unless given.",
         examples=[0],
     )
     region_of_interest: RegionOfInterestWkt | None = Field(

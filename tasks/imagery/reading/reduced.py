@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, NamedTuple
@@ -43,17 +43,27 @@ class ReducedPixels:
     sampled: bool = False
 
 
-def read_reduced(image: Image, size: int, read_role: str | None = None) -> ReducedPixels | None:
+def read_reduced(
+    image: Image,
+    size: int,
+    read_role: str | None = None,
+    *,
+    bands: Sequence[int] | None = None,
+    samples: int = 1,
+) -> ReducedPixels | None:
     """Read an image reduced to about `size` pixels, from its smallest sufficient overview.
 
     If that overview, or an image without overviews, has more than 256 MiB of pixels, only a sample
-    of its blocks is read, evenly spread, and each is reduced to one pixel.
+    of its blocks is read, evenly spread, and each is reduced to a few pixels.
 
     Args:
         image: The image.
         size: Pixels of its longer side that are wanted. The result has up to twice as many, and
             fewer if the image itself is smaller or its blocks are sampled.
         read_role: IAM role to read S3 with, or None for the process's own identity.
+        bands: Numbers of the bands to read, from 1; None for those to display.
+        samples: Pixels along the side of each block of a sample. One is the average of the block,
+            several are single pixels of it.
 
     Returns:
         The pixels; None if the file is so large, and so stored, that no part of it can be decoded
@@ -71,15 +81,17 @@ def read_reduced(image: Image, size: int, read_role: str | None = None) -> Reduc
         try:
             with rasterio.open(image.gdal_name, driver=image.driver, **options) as dataset:
                 check_raster(image.url, dataset)
-                return _read(image, dataset, size)
+                return _read(image, dataset, size, bands or _bands(image, dataset), samples)
         except RasterioError as error:
-            raise ImageError(f"{image.url} cannot be read for its preview ({error}).") from error
+            raise ImageError(f"{image.url} cannot be read ({error}).") from error
 
 
 def _read(
     image: Image,
     dataset: Any,  # noqa: ANN401 - rasterio has no types
     size: int,
+    bands: Sequence[int],
+    samples: int,
 ) -> ReducedPixels | None:
     """Read a dataset whole if it is small enough, otherwise a sample of its blocks."""
     if image.sequential and image.width * image.height * image.pixel_bytes > _MAX_SEQUENTIAL_BYTES:
@@ -91,19 +103,22 @@ def _read(
         step = max(1, max(dataset.shape) // size)
         shape = ceil(dataset.height / step), ceil(dataset.width / step)
         window = Window(0, 0, dataset.width, dataset.height)
-        return _read_window(image, dataset, window, shape, Resampling.nearest)
+        return _read_window(image, dataset, bands, window, shape, resampling=Resampling.nearest)
     if block_bytes > _MAX_BYTES:
         return None
-    resampling = Resampling.nearest if image.palette else Resampling.average
-    rows, columns = _samples(dataset, size, min(_MAX_SAMPLES, _MAX_BYTES // block_bytes))
+    single = image.palette or samples > 1
+    resampling = Resampling.nearest if single else Resampling.average
+    most = min(_MAX_SAMPLES, _MAX_BYTES // block_bytes)
+    rows, columns = _samples(dataset, size, most, samples)
     parts = [
         [
             _read_window(
                 image,
                 dataset,
+                bands,
                 Window(column.offset, row.offset, column.length, row.length),
                 (row.pixels, column.pixels),
-                resampling,
+                resampling=resampling,
             )
             for column in columns
         ]
@@ -128,13 +143,14 @@ def _samples(
     dataset: Any,  # noqa: ANN401 - rasterio has no types
     size: int,
     most: int,
+    samples: int,
 ) -> tuple[list[_Sample], list[_Sample]]:
     """Rows and columns of blocks, about equally far apart, that are at most `most` blocks."""
     scale = size / max(dataset.shape)
     distance = 1.0  # pixels of the dataset
     while True:
         rows, columns = (
-            list(_along(length, block, distance, scale))
+            list(_along(length, block, distance, scale, samples))
             for length, block in zip(dataset.shape, dataset.block_shapes[0], strict=True)
         )
         if len(rows) * len(columns) <= most:
@@ -142,7 +158,9 @@ def _samples(
         distance *= 1.1
 
 
-def _along(length: int, block: int, distance: float, scale: float) -> Iterator[_Sample]:
+def _along(
+    length: int, block: int, distance: float, scale: float, samples: int
+) -> Iterator[_Sample]:
     """Blocks along an axis, at least `distance` pixels apart."""
     blocks = ceil(length / block)
     count = ceil(blocks / max(1, distance // block))
@@ -150,18 +168,20 @@ def _along(length: int, block: int, distance: float, scale: float) -> Iterator[_
         offset = int((number + 0.5) * blocks / count) * block
         extent = min(block, length - offset)
         # a block that stands for its neighbours too would show their parts of the image wrongly
-        yield _Sample(offset, extent, max(1, round(extent * scale)) if count == blocks else 1)
+        few = max(1, round(extent * scale)) if count == blocks else min(samples, extent)
+        yield _Sample(offset, extent, few)
 
 
 def _read_window(
     image: Image,
     dataset: Any,  # noqa: ANN401 - rasterio has no types
+    bands: Sequence[int],
     window: Window,
     shape: tuple[int, int],
+    *,
     resampling: Resampling,
 ) -> ReducedPixels:
-    """Read a window of the bands to display, reduced to a shape (rows, columns)."""
-    bands = _bands(image, dataset)
+    """Read a window of some bands, reduced to a shape (rows, columns)."""
     alpha = [image.alpha] if image.alpha else []
     pixels = dataset.read([*bands, *alpha], window=window, out_shape=shape, resampling=resampling)
     read = replace(image, alpha=len(bands) + 1 if alpha else None)

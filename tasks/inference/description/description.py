@@ -14,7 +14,7 @@ from rasterio.windows import Window
 from tasks.errors import RequestError
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, TilePixels
-from tasks.inference.description.preprocessing.bands import choose_bands
+from tasks.inference.description.preprocessing.bands import bands_in_order, choose_bands
 from tasks.inference.description.preprocessing.output_pixels import in_tile
 from tasks.inference.description.preprocessing.placement import Placement, place_tile
 from tasks.inference.description.preprocessing.scaling import check_pixel_type
@@ -82,20 +82,23 @@ class Description:
         names = self._output_names().values()
         return tuple(name for name in names if name is not None)
 
-    def for_image(self, image: Image, tile_size: int) -> Description:
+    def for_image(self, image: Image, tile_size: int, *, chosen: bool = False) -> Description:
         """The description with its bands chosen among those of an image.
 
         Args:
             image: The image whose tiles the model will be given.
             tile_size: Side of a tile in pixels; tiles of a smaller image have the image's size.
+            chosen: Whether the image has just the bands of the model, as the request names them.
 
         Raises:
             RequestError: The image lacks a band or has another pixel type, its tiles have a size
                 that the model does not take, or a call's tensor would be too large.
         """
-        described = [*image.descriptions] or [""] * image.bands
-        names = [text or colour for text, colour in zip(described, image.colours, strict=True)]
-        bands = choose_bands(self.properties, image.bands, [image.colours, names], image.alpha)
+        bands = (
+            bands_in_order(self.properties, image.bands)
+            if chosen
+            else choose_bands(self.properties, image.bands, image.band_names, image.alpha)
+        )
         check_pixel_type(self.properties, np.dtype(image.dtype))
         width, height = self._place(*self._tile_shape(image, tile_size)).canvas
         dtype = np.dtype(self.properties.input.input.data_type)

@@ -36,7 +36,7 @@ def open_oip(request: Request, image: Image, roots: Sequence[Path], timeout: flo
     processor, parameters = request.image_processor, dict(request.image_processor_parameters)
     description = load(request, roots)
     parameters.pop(DESCRIPTION_PARAMETER)
-    description = description.for_image(image, request.tile_size)
+    description = description.for_image(image, request.tile_size, chosen=bool(request.image_bands))
     check_classes(request.algorithm, description)
     description = lower_threshold(description, request.algorithm)
     sample = description.prepare_blank(image, request.tile_size)

@@ -50,12 +50,15 @@ def open_onnx(
     """
     name, file = request.image_processor.name, _find_model(request, roots)
     described = _load_description(request, roots)
+    chosen = bool(request.image_bands)
     if isinstance(described, Description):
-        description = described.for_image(image, request.tile_size)
+        description = described.for_image(image, request.tile_size, chosen=chosen)
         session = open_session(file, cpu_only=description.properties.cpu_only)
     else:
         session = open_session(file, cpu_only=False)
-        description = _self_described(name, session, described, image, request.tile_size)
+        description = _self_described(
+            name, session, described, image, request.tile_size, chosen=chosen
+        )
     check_classes(request.algorithm, description)
     description = lower_threshold(description, request.algorithm)
     endpoint = OnnxEndpoint(session, description, timeout)
@@ -164,7 +167,13 @@ def default_description(name: str) -> str:
 
 
 def _self_described(
-    name: str, session: Session, missing: RequestError, image: Image, tile_size: int
+    name: str,
+    session: Session,
+    missing: RequestError,
+    image: Image,
+    tile_size: int,
+    *,
+    chosen: bool,
 ) -> Description:
     """The description of a model by its own metadata, for an image.
 
@@ -174,6 +183,7 @@ def _self_described(
         missing: The error to raise for a model without such metadata.
         image: The image whose tiles the model will be given.
         tile_size: Side of a tile in pixels.
+        chosen: Whether the image has just the bands of the model, as the request names them.
     """
     model = signature(name, session)
     if not is_export(model):
@@ -181,7 +191,7 @@ def _self_described(
     by_name = {colour.lower() for colour in image.colours} >= _RGB
     description = _describe(model, by_name=by_name)
     try:
-        return description.for_image(image, tile_size)
+        return description.for_image(image, tile_size, chosen=chosen)
     except RequestError as error:
         raise RequestError(
             f"{description.uri}: {error} To change what the model's metadata say, write them to a "

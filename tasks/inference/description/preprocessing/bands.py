@@ -52,6 +52,26 @@ def choose_bands(
     return chosen[::-1] if head.channel_order == "BGR" else chosen
 
 
+def bands_in_order(properties: Properties, count: int) -> tuple[int, ...]:
+    """The indices, from 0, of bands that a request names in the order that a description lists.
+
+    Args:
+        properties: The description of the model, whose own bands they replace.
+        count: Number of the bands that the request names.
+
+    Raises:
+        RequestError: The model takes another number of bands.
+    """
+    channels = properties.input.input.size_of("bands")
+    if count != channels:
+        raise RequestError(
+            f"imageBands: names {count} band{'' if count == 1 else 's'}, and the model takes "
+            f"{channels}; give {channels}."
+        )
+    chosen = tuple(range(count))
+    return chosen[::-1] if properties.head.channel_order == "BGR" else chosen
+
+
 def _by_name(wanted: Sequence[str], kinds: Sequence[Sequence[str]], field: str) -> tuple[int, ...]:
     available: list[str] = []
     for names in kinds:

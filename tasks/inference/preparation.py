@@ -1,0 +1,202 @@
+"""What a tile holds when a model gets it: its bands, and how their values are scaled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import RequestError
+from tasks.imagery import Image, TilePixels, TilePreparation
+from tasks.inference.description.preprocessing.scaling import rescale
+from tasks.inference.description.value_scaling import ValueScaling
+from tasks.request import ImageScaling, Request, ScalingType
+
+_LARGEST = {"uint8": 255.0, "float32": 1.0}  # what the maximum of a linear scaling becomes
+
+
+@dataclass(frozen=True)
+class BandPreparation(TilePreparation):
+    """Also chooses bands, after pixels without data hold the fill value, and scales their values.
+
+    Attributes:
+        bands: Numbers of the bands, from 1, in the order of the model.
+        scaling: How values are scaled, with all its numbers; None for not at all.
+    """
+
+    bands: tuple[int, ...] = ()
+    scaling: ImageScaling | None = None
+
+    @cached_property
+    def image(self) -> Image:
+        """The image that the prepared tiles are of."""
+        image = TilePreparation(self.source, self.fill).image
+        chosen = [band - 1 for band in self.bands]
+        nodata = None if self.scaling else image.nodata
+        header = image.nitf
+        if header is not None:  # its record of bands is of those that are stored
+            kept = tuple(one for one in header.records if not one[0].startswith("BANDS"))
+            header = replace(header, records=kept)
+        return replace(
+            image,
+            bands=len(chosen),
+            dtype=str(self.scaling.dtype) if self.scaling else image.dtype,
+            nodata=nodata,
+            has_mask=nodata is None and image.masked,
+            alpha=None,
+            colours=tuple(image.colours[band] for band in chosen),
+            descriptions=tuple(image.descriptions[band] for band in chosen)
+            if image.descriptions
+            else (),
+            palette=image.palette if len(chosen) == 1 else None,
+            nitf=header,
+        )
+
+    def __call__(self, tile: TilePixels) -> TilePixels:
+        """A tile with these bands, scaled."""
+        filled = super().__call__(tile)
+        stored = filled.pixels
+        pixels = np.empty((len(self.bands), *stored.shape[1:]), self.image.dtype)
+        for number, band in enumerate(self.bands):
+            if self.scaling is None:
+                pixels[number] = stored[band - 1]
+            else:
+                rescale(stored[band - 1], *_of_band(self.scaling, number), pixels[number])
+        return TilePixels(filled.tile, pixels, filled.valid)
+
+
+def preparation_of(request: Request, image: Image) -> TilePreparation:
+    """How the tiles of an image are prepared for the model, whatever its endpoint.
+
+    Args:
+        request: The message, with the numbers of its scaling.
+        image: One of its images.
+
+    Raises:
+        RequestError: The image lacks a band, or its pixels cannot be scaled so or hold the fill.
+    """
+    scaling, fill = request.image_scaling, request.image_fill or 0
+    _check_fill(fill, image)
+    if not request.image_bands and scaling is None:
+        return TilePreparation(image, fill)
+    bands = band_numbers(request, image)
+    if scaling is not None:
+        _check_scalable(scaling, image, len(bands))
+    return BandPreparation(image, fill, bands, scaling)
+
+
+def prepared_as(request: Request, preparation: TilePreparation) -> dict[str, Any] | None:
+    """What a request says of the content of tiles, with all numbers; None if it says nothing."""
+    fill: dict[str, Any] = {"fill": preparation.fill}
+    if not isinstance(preparation, BandPreparation):
+        return None if request.image_fill is None else fill
+    scaling = preparation.scaling
+    numbers = scaling and scaling.model_dump(mode="json", exclude_unset=True)
+    return {"bands": preparation.bands, "scaling": numbers} | fill
+
+
+def prepared_text(request: Request, preparation: TilePreparation) -> str:
+    """The same in words; empty if the request says nothing."""
+    fill = f"pixels without data hold {preparation.fill:g}"
+    if not isinstance(preparation, BandPreparation):
+        return "" if request.image_fill is None else fill
+    names = preparation.source.band_names[1]
+    bands = [
+        str(band) if names[band - 1] == "undefined" else f"{band} ({names[band - 1]})"
+        for band in preparation.bands
+    ]
+    parts = [f"band{'' if len(bands) == 1 else 's'} {', '.join(bands)}"]
+    if preparation.scaling is not None:
+        parts.append(_scaling_text(preparation.scaling))
+    return "; ".join([*parts, fill])
+
+
+def band_numbers(request: Request, image: Image) -> tuple[int, ...]:
+    """The numbers, from 1, of the bands that a request asks for: all but alpha unless it names any.
+
+    Raises:
+        RequestError: The image lacks one; the message has those that there are.
+    """
+    if not request.image_bands:
+        every = range(1, image.bands + 1)
+        return tuple(band for band in every if band != image.alpha or image.bands == 1)
+    return tuple(_number(band, image) for band in request.image_bands)
+
+
+def _number(band: int | str, image: Image) -> int:
+    if isinstance(band, int):
+        if band > image.bands:
+            raise RequestError(
+                f"imageBands: names band {band}, and {image.url} has {_count(image.bands)}; give "
+                "numbers of its bands."
+            )
+        return band
+    for kind in image.band_names:
+        names = [name.lower() for name in kind]
+        if band.lower() in names:
+            return names.index(band.lower()) + 1
+    there = ", ".join(image.band_names[1])
+    raise RequestError(
+        f"imageBands: {image.url} has no band {band!r} (it has {there}); give the number, from 1 "
+        f"to {image.bands}."
+    )
+
+
+def _check_fill(fill: float, image: Image) -> None:
+    dtype = np.dtype(image.dtype)
+    if dtype.kind not in "iu":
+        return
+    limits = np.iinfo(dtype)
+    if not (float(fill).is_integer() and limits.min <= fill <= limits.max):
+        raise RequestError(
+            f"imageFill: {fill:g} is not a value of the {dtype} pixels of {image.url}: give one "
+            f"from {limits.min} to {limits.max}, or leave it out."
+        )
+
+
+def _check_scalable(scaling: ImageScaling, image: Image, bands: int) -> None:
+    if image.palette:
+        raise RequestError(
+            f"imageScaling: the pixels of {image.url} are numbers of colours in a table, which "
+            "cannot be scaled; leave it out, or expand them: gdal_translate -expand rgb."
+        )
+    if np.dtype(image.dtype).kind == "c":
+        raise RequestError(
+            f"imageScaling: the pixels of {image.url} are complex ({image.dtype}), and only real "
+            "ones are scaled; leave it out."
+        )
+    given = len(scaling.numbers[0])
+    if given not in (1, bands):
+        raise RequestError(
+            f"imageScaling: has numbers for {_count(given)}, and {_count(bands)} are sent; give "
+            "one number for all, or one for each."
+        )
+
+
+def _of_band(scaling: ImageScaling, number: int) -> tuple[ValueScaling, tuple[float, float] | None]:
+    """The scaling of one of the bands that are sent, and the range of its result."""
+    first, second = (each[number % len(each)] for each in scaling.numbers)
+    if scaling.type is ScalingType.Z_SCORE:
+        return ValueScaling(type="z-score", mean=first, stddev=second), None
+    largest = _LARGEST[scaling.dtype.name]
+    end = first + (second - first) / largest
+    return ValueScaling(type="min-max", minimum=first, maximum=end), (0, largest)
+
+
+def _scaling_text(scaling: ImageScaling) -> str:
+    first, second = scaling.numbers
+    if scaling.type is ScalingType.Z_SCORE:
+        pairs = [f"{a:g} ± {b:g}" for a, b in zip(first, second, strict=True)]
+        return f"z-scores of {', '.join(pairs)}, as float32"
+    pairs = [f"{a:g} to {b:g}" for a, b in zip(first, second, strict=True)]
+    where = ""
+    if scaling.type is ScalingType.PERCENTILE:
+        where = f" (percentiles {scaling.lower:g} and {scaling.upper:g} of the image)"
+    largest = _LARGEST[scaling.dtype.name]
+    return f"{', '.join(pairs)}{where} scaled to 0 to {largest:g}, as {scaling.dtype}"
+
+
+def _count(bands: int) -> str:
+    return "1 band" if bands == 1 else f"{bands} bands"
