@@ -301,6 +301,14 @@ class TestBatches:
         with pytest.raises(AnswerError, match="several outputs, mask, head; name the one"):
             read(YOLOX, outputs, output=None)
 
+    def test_of_several_listed_outputs_that_with_the_task_is_decoded(self) -> None:
+        document = describe(YOLOX, classes=CLASSES, shape=SHAPE, output="head")
+        mask = {"name": "mask", "tasks": ["semantic-segmentation"]}
+        document["mlm:output"].insert(0, mask)
+        description = Description("model.json", Properties.model_validate(document))
+        assert description.outputs == ("head",)
+        assert [one.name for one in description.properties.classes] == list(CLASSES)
+
 
 @examples(2)
 @given(

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from math import cos, pi, sin
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import rasterio
-import rasterio.features
 import shapely
 import shapely.affinity
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rasterio.transform import from_origin
 from rich.console import Console
 
 from deployments.describe import describe as describe_model
 from tasks.errors import AnswerError
+from tasks.imagery import open_image
 from tasks.inference.description import Description
 from tasks.inference.description.properties import Properties
 from tasks.inference.endpoint import Boxes
-from tasks.job import work_image
-from tasks.reporting.status import JobStatus
-from tasks.request import Request
+from tasks.inference.onnx import open_onnx
 from tasks.results.oriented_boxes import corners_of, measure
 from tasks.settings import settings
 from tests import model_answers
 from tests.examples import examples
-from tests.job_scene import features
 from tests.onnx_models import answering, describe, of_ultralytics, oriented_box, write_json
+from tests.oriented_scene import SCALE, SIDE, TRUTH, Object, check, published, scene
 from tests.unit.test_model_outputs import CLASSES, blank
+from tests.unit.test_onnx_endpoint import request
 
 SHAPE = (-1, 3, 64, 96)
 OBB = {"type": "yolov8-obb", "score_threshold": 0.25}
@@ -231,16 +229,6 @@ def test_the_angle_is_clockwise_from_up_and_length_is_the_longer_side(
     assert found["widthPixels"][0] == pytest.approx(length * share, abs=1e-3)
 
 
-SCALE = 0.5  # metres per pixel
-SIDE = 184  # pixels of the scene
-TRUTH = [  # centre x and y, length, width in pixels, degrees clockwise from up
-    (92, 40, 22, 8, 30),
-    (92, 92, 24, 6, 135),
-    (20, 150, 18, 9, 100),
-]
-Object = tuple[float, float, float, float, float]
-
-
 @pytest.fixture
 def allowed(tmp_path: Path) -> Iterator[Path]:
     """A folder that requests may name images, models and outputs in."""
@@ -250,50 +238,6 @@ def allowed(tmp_path: Path) -> Iterator[Path]:
         settings.cache_clear()
         yield tmp_path
     settings.cache_clear()
-
-
-def outline_of(truth: Object) -> shapely.Polygon:
-    x, y, length, width, angle = truth
-    upright = shapely.box(x - width / 2, y - length / 2, x + width / 2, y + length / 2)
-    return shapely.affinity.rotate(upright, angle)
-
-
-def scene(folder: Path, truth: Object) -> Path:
-    """An image with a bright rectangle."""
-    shapes = [(outline_of(truth), 230)]
-    pixels = rasterio.features.rasterize(shapes, (SIDE, SIDE), fill=0, dtype="uint8") + 1
-    place = {"crs": "EPSG:32633", "transform": from_origin(5e5, 54e5, SCALE, SCALE)}
-    path = folder / "scene.tif"
-    shape = {"width": SIDE, "height": SIDE, "count": 3, "dtype": "uint8"}
-    with rasterio.open(path, "w", driver="GTiff", **shape, **place) as sink:
-        sink.write(np.broadcast_to(pixels, (3, SIDE, SIDE)))
-    return path
-
-
-def published(folder: Path, image: Path, model: Path, **fields: Any) -> list[dict[str, Any]]:
-    message = {
-        "jobId": "job-1",
-        "imageUrls": [str(image)],
-        "outputs": [{"type": "File", "path": str(folder / "out")}],
-        "imageProcessor": {"name": str(model), "type": "ONNX"},
-        "imageProcessorTileSize": 96,
-    }
-    asked = Request.parse(json.dumps(message | fields))
-    assert work_image(asked, asked.image_urls[0]).status is JobStatus.SUCCESS
-    return features(folder / "out", image.name)
-
-
-def check(feature: Mapping[str, Any], truth: Object) -> None:
-    """A feature is the object, and says so in its properties."""
-    own, outline = feature["properties"], outline_of(truth)
-    shape = shapely.geometry.shape(own["imageGeometry"])
-    assert shape.intersection(outline).area / shape.union(outline).area > 0.85
-    assert own["angle"] == pytest.approx(truth[4], abs=3)
-    assert own["lengthPixels"] == pytest.approx(truth[2], abs=1)
-    assert own["widthPixels"] == pytest.approx(truth[3], abs=1)
-    for name in ("length", "width"):
-        metres = own[f"{name}Pixels"] * SCALE
-        assert own[f"{name}Metres"] == pytest.approx(metres, rel=2e-3)
 
 
 @pytest.mark.parametrize("overlap", [24, 40])
@@ -365,3 +309,25 @@ def test_an_export_of_ultralytics_describes_itself(allowed: Path, form: str) -> 
     assert detector.get("end2end", False) == (form == "end2end")
     (found,) = published(allowed, scene(allowed, TRUTH[1]), model, imageProcessorTileOverlap=40)
     check(found, TRUTH[1])
+
+
+@pytest.mark.parametrize(("batch", "suggested", "together"), [("n", 3, 3), (4, None, 4), (1, 3, 1)])
+def test_half_precision_goes_in_and_out_in_calls_of_as_many_tiles_as_the_batch_holds(
+    allowed: Path, batch: int | str, suggested: int | None, together: int
+) -> None:
+    """Nine tiles are asked for; a fixed batch that is not full is filled up."""
+    model = oriented_box(allowed / "half.onnx", side=96, batch=batch, dtype="float16")
+    document = describe(
+        {"type": "yolov8-obb"},
+        classes=["ship"],
+        shape=(batch if isinstance(batch, int) else -1, 3, 96, 96),
+        data_type="float16",
+        output="output0",
+        value_scaling=[{"type": "scale", "value": 255}],
+    )
+    write_json(model.with_suffix(".json"), document | {"mlm:batch_size_suggestion": suggested})
+    (found,) = published(allowed, scene(allowed, TRUTH[0]), model, imageProcessorTileOverlap=40)
+    check(found, TRUTH[0])
+    opened = open_image(str(allowed / "scene.tif"), roots=[allowed])
+    with closing(open_onnx(request(model, 96), opened, [allowed], 60)) as endpoint:
+        assert endpoint.tiles_per_call == together

@@ -133,7 +133,7 @@ class Properties(MlmObject):
 
     @property
     def _decoded(self) -> ModelOutput:
-        """The output that is decoded: of a map, the first whose task says so, if any does."""
-        tasks = tasks_for(self.raster.values) if self.raster else frozenset[str]()
+        """The output that is decoded: the first whose task says so, if any does."""
+        tasks = tasks_for(self.raster.values) if self.raster else OBJECTS
         fitting = (output for output in self.outputs if not tasks.isdisjoint(output.tasks))
         return next(fitting, self.outputs[0])
