@@ -53,6 +53,7 @@ def run(
     scores: Literal["uint8", "float32"] | None = None,
     polygons: bool = False,
     min_area: float | None = None,
+    tile_output: str | Mapping[str, object] | None = None,
     conf: float | Mapping[str, float] | None = None,
     classes: str | Sequence[str] | None = None,
     merge: Literal["NMS", "SOFT_NMS", "NMM", "WBF", "DISSOLVE", "NONE"] | None = None,
@@ -76,7 +77,7 @@ def run(
             answer for each tile, in pixels of the tile: an array of boxes (n, 4), (n, 5) or (n, 6);
             a dict of `boxes` or `polygons` with `scores` and `classes`; a list of shapely
             geometries; or a GeoJSON FeatureCollection. With `raster`, an array (bands, height,
-            width) of the tile's size.
+            width) of the tile's size; with `tile_output`, an array of numbers.
         type: Kind of endpoint; derived from the model unless given.
         parameters: Parameters of the model.
         batch_size: Of a function: maximum number of tiles in one call.
@@ -99,12 +100,15 @@ def run(
         raster: What the model's pixels hold: classes, probabilities, logits or values; or a dict
             with the fields of `rasterOutput`. By the model's description unless given.
         class_names: Of a function, or with `raster`: name of each class number, as a list (from 0,
-            with sigmoid from 1) or a dict.
+            of a raster with sigmoid from 1) or a dict.
         blend: How overlapping tiles make one raster; smooth unless given, clip for classes.
         augment: Further views of each tile that the model is asked for, 4 or 8 in all.
         scores: Data type of the probabilities of every class, in a file of their own.
         polygons: Whether to publish the outlines of the classes too.
         min_area: Pixels that a polygon has at least.
+        tile_output: What the model answers about each tile as a whole: probabilities, logits, or
+            embedding:SIZE; or a dict with the fields of `tileOutput`. Each tile is one feature, and
+            none is merged. By the model's description unless given.
         conf: Score below which detections are dropped, 0 to 1; a dict for single classes.
         classes: Classes to keep; with `polygons`, those to outline.
         merge: How duplicates of overlapping tiles are removed.
@@ -130,7 +134,8 @@ def run(
     from deployments.run.options import RunOptions, TilingOptions, new_job_id
 
     with keywords.naming_keywords():
-        own_names = None if raster is not None else class_names
+        of_numbers = raster is not None or tile_output is not None
+        own_names = None if of_numbers else class_names
         function = keywords.function_model(model, type, parameters, own_names, batch_size)
         options = RunOptions(
             images=(),
@@ -156,6 +161,9 @@ def run(
                 ),
             ),
             merging=MergingOptions(
+                tile_output=keywords.tile_output_text(
+                    tile_output, None if raster is not None else class_names
+                ),
                 conf=keywords.conf_texts(conf),
                 classes=keywords.class_texts(classes),
                 merge=merge,

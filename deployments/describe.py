@@ -149,7 +149,7 @@ def _report(draft: Draft, out: str, console: Console, *, force: bool) -> int:
     if not draft.runs:
         console.print(
             "Swath does not run models of this kind: it runs models that find objects, or answer "
-            "with pixels.",
+            "with pixels or about whole tiles.",
             soft_wrap=True,
         )
     left = list(find_placeholders(draft.document))

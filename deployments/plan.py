@@ -13,8 +13,7 @@ from deployments.run.option_names import naming_options
 from deployments.run.options import TilingOptions, build_request
 from deployments.run.raster import RasterOptions
 from tasks.imagery import check_encodable
-from tasks.inference.raster_output import resolve_raster_output
-from tasks.inference.tile_size import resolve_tile_size
+from tasks.inference.resolution import resolve
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import make_plan
 from tasks.request import Request
@@ -96,7 +95,7 @@ def estimate_image(
     request = build_request(images, fields | tiling.message() | model.message())
     roots = [*images.roots, *model.folders()]
     with naming_options(), settings.override(local_roots=roots):
-        request = resolve_raster_output(resolve_tile_size(request))
+        request = resolve(request)
         found = make_plan(request, request.image_urls[0])
         check_encodable(found.preparation.image, request.tile_format, request.tile_compression)
         return found.request, estimate(found, tiling.region_size)

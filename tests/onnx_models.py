@@ -154,10 +154,13 @@ def of_ultralytics(**entries: object) -> dict[str, str]:
     return {key: str(text) for key, text in (written | entries).items() if text is not None}
 
 
-def bright_box(path: Path, *, shape: Sequence[int | str] = (1, 3, 64, 64)) -> Path:
+def bright_box(
+    path: Path, *, shape: Sequence[int | str] = (1, 3, 64, 64), masks: bool = False
+) -> Path:
     """A model that finds the bounding box of all pixels brighter than 127, as torchvision's do.
 
-    Its boxes (batch, 1, 4), labels and scores (batch, 1) depend on its input.
+    Its boxes (batch, 1, 4), labels and scores (batch, 1) depend on its input, and so do its masks
+    (batch, 1, 1, height, width), if it has them.
     """
 
     def extent(axis: int, low: str, high: str) -> list[onnx.NodeProto]:
@@ -185,10 +188,17 @@ def bright_box(path: Path, *, shape: Sequence[int | str] = (1, 3, 64, 64)) -> Pa
         helper.make_node("Cast", ["any"], ["labels"], to=TensorProto.INT64),
     ]
     nodes[-3:] = [nodes[-2], nodes[-3], nodes[-1]]  # in the order of execution
+    if masks:
+        nodes += [
+            helper.make_node("Greater", ["plane", "half"], ["bright"]),
+            helper.make_node("Cast", ["bright"], ["filled"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["filled", "axes12"], ["masks"]),
+        ]
     constants = [
         numpy_helper.from_array(np.array(127, np.float32), "half"),
         numpy_helper.from_array(np.array(1, np.int64), "one"),
         numpy_helper.from_array(np.array([1], np.int64), "axis1"),
+        numpy_helper.from_array(np.array([1, 2], np.int64), "axes12"),
     ]
     batch = shape[0]
     results = [
@@ -196,10 +206,66 @@ def bright_box(path: Path, *, shape: Sequence[int | str] = (1, 3, 64, 64)) -> Pa
         value("labels", "int64", (batch, 1)),
         value("scores", "float32", (batch, 1)),
     ]
+    if masks:
+        results.append(value("masks", "float32", (batch, 1, 1, *shape[2:])))
     graph = helper.make_graph(
         nodes, "bright", [value("images", "float32", shape)], results, constants
     )
     return save(path, graph)
+
+
+def bright_prototypes(path: Path, *, metadata: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """A YOLO for segmentation that finds all pixels brighter than half as one object.
+
+    Its input has values from 0 to 1. Its predictions (1, 6, 1) are the box, a score of 0.9 and a
+    coefficient; its prototypes (1, 1, 16, 16) are the mean brightness of 4 × 4 pixels, as logits.
+    """
+
+    def extent(axis: int) -> list[onnx.NodeProto]:
+        line, whole = f"line{axis}", f"int{axis}"
+        return [
+            helper.make_node("ReduceMax", ["plane"], [line], axes=[5 - axis], keepdims=0),
+            helper.make_node("Greater", [line, "half"], [f"is{axis}"]),
+            helper.make_node("Cast", [f"is{axis}"], [whole], to=TensorProto.INT32),
+            helper.make_node("ArgMax", [whole], [f"low{axis}"], axis=2),
+            helper.make_node("ArgMax", [whole], [f"high{axis}"], axis=2, select_last_index=1),
+            helper.make_node("Cast", [f"low{axis}"], [f"first{axis}"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", [f"high{axis}"], [f"final{axis}"], to=TensorProto.FLOAT),
+            helper.make_node("Add", [f"final{axis}", "one"], [f"end{axis}"]),
+            helper.make_node("Sub", [f"end{axis}", f"first{axis}"], [f"size{axis}"]),
+            helper.make_node("Add", [f"end{axis}", f"first{axis}"], [f"twice{axis}"]),
+            helper.make_node("Mul", [f"twice{axis}", "half"], [f"middle{axis}"]),
+        ]
+
+    parts = ["middle3", "middle2", "size3", "size2", "score", "coefficient"]
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["plane"], axes=[1], keepdims=1),
+        *extent(2),
+        *extent(3),
+        helper.make_node("ReduceMax", ["int2"], ["any"], axes=[2], keepdims=1),
+        helper.make_node("Cast", ["any"], ["found"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["found", "sure"], ["score"]),
+        helper.make_node("Concat", parts, ["output0"], axis=1),
+        helper.make_node("AveragePool", ["plane"], ["mean"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Sub", ["mean", "half"], ["centred"]),
+        helper.make_node("Mul", ["centred", "steep"], ["output1"]),
+    ]
+    numbers = {"half": 0.5, "one": 1.0, "sure": 0.9, "steep": 40.0}
+    constants = [
+        *(
+            numpy_helper.from_array(np.array(each, np.float32), name)
+            for name, each in numbers.items()
+        ),
+        numpy_helper.from_array(np.ones((1, 1, 1), np.float32), "coefficient"),
+    ]
+    results = [
+        value("output0", "float32", (1, 6, 1)),
+        value("output1", "float32", (1, 1, 16, 16)),
+    ]
+    graph = helper.make_graph(
+        nodes, "bright", [value("images", "float32", (1, 3, 64, 64))], results, constants
+    )
+    return save(path, graph, metadata=metadata)
 
 
 def pixelwise(
@@ -259,6 +325,43 @@ def pixelwise(
         nodes, "pixelwise", [value("images", dtype, shape)], results, constants
     )
     return save(path, graph)
+
+
+def pooled(
+    path: Path,
+    weights: Sequence[Sequence[float]],
+    *,
+    shape: Sequence[int | str] = ("n", 3, 32, 32),
+    flat: bool = True,
+    softmax: bool = False,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """A model that answers a tile with sums of the means of its bands, `numbers`.
+
+    Args:
+        path: Its file.
+        weights: The weight of each band, for each number.
+        shape: Shape of its input.
+        flat: Whether the output is (n, numbers), not (n, numbers, 1, 1).
+        softmax: Whether it answers with probabilities.
+        metadata: Texts of an exporter.
+    """
+    kernel = np.array(weights, np.float32)[:, :, np.newaxis, np.newaxis]
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["means"]),
+        helper.make_node("Conv", ["means", "kernel"], ["sums"]),
+        helper.make_node("Softmax" if softmax else "Identity", ["sums"], ["found"]),
+        helper.make_node("Flatten" if flat else "Identity", ["found"], ["numbers"]),
+    ]
+    if softmax:
+        nodes[2].attribute.append(helper.make_attribute("axis", 1))
+    sizes = [shape[0], len(weights)] if flat else [shape[0], len(weights), 1, 1]
+    result = value("numbers", "float32", sizes)
+    constants = [numpy_helper.from_array(kernel, "kernel")]
+    graph = helper.make_graph(
+        nodes, "pooled", [value("images", "float32", shape)], [result], constants
+    )
+    return save(path, graph, metadata=metadata)
 
 
 def describe_map(

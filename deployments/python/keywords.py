@@ -161,6 +161,34 @@ def json_text(name: str, value: str | Mapping[str, object] | None) -> str | None
         ) from error
 
 
+def tile_output_text(
+    output: str | Mapping[str, object] | None,
+    class_names: Sequence[str] | Mapping[int, str] | None,
+) -> str | None:
+    """What a model answers about whole tiles, as the command line takes it.
+
+    Args:
+        output: Its word, or a dict with the fields of `tileOutput`.
+        class_names: Names in the order of the numbers, or by number from 0.
+
+    Raises:
+        RequestError: The dict has a value that JSON has not, or a number has no name.
+    """
+    if output is None or (isinstance(output, str) and class_names is None):
+        return output
+    fields: dict[str, object] = {"values": output} if isinstance(output, str) else dict(output)
+    if isinstance(class_names, Mapping):
+        missing = [number for number in range(len(class_names)) if number not in class_names]
+        if missing:
+            raise RequestError(
+                f"class_names: has no name for {missing[0]}; number the classes from 0."
+            )
+        class_names = [class_names[number] for number in range(len(class_names))]
+    if class_names is not None:
+        fields["classes"] = list(class_names)
+    return json_text("tile_output", fields)
+
+
 def raster_options(
     raster: str | Mapping[str, object] | None,
     class_names: Sequence[str] | Mapping[int, str] | None,

@@ -49,6 +49,7 @@ _OPTIONS = {  # patterns of the message's fields, the longer of two that begin a
     _RASTER + "polygons": "--polygons",
     _RASTER + r"classes(\[\d+\](\.\w+)?)?": "--class-names",
     "rasterOutput": "--raster",
+    r"tileOutput(?:\.\w+(\[\d+\])?)?": "--tile-output",
 }
 _FIELDS = re.compile(rf"(?<![\w./-])(?:{'|'.join(_OPTIONS)})")  # not within a path
 

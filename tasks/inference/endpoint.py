@@ -73,6 +73,17 @@ class RasterFile:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """An answer about a tile as a whole.
+
+    Attributes:
+        values: (k,) a number for each class, or an embedding, as the request's `tileOutput` says.
+    """
+
+    values: NDArray[Any]
+
+
 class Endpoint(Protocol):
     """A model that several threads can call at once.
 
@@ -93,7 +104,7 @@ class Endpoint(Protocol):
     def ask(self, prepared: Sequence[Any]) -> Sequence[object]:
         """The answer for each tile of one call, unchecked.
 
-        It is one of `Boxes`, `JsonText`, `Pixels`, `RasterFile`, or decoded JSON.
+        It is one of `Boxes`, `JsonText`, `Pixels`, `RasterFile`, `Vector`, or decoded JSON.
 
         Args:
             prepared: The value that `prepare` returned for each tile; 1 to `tiles_per_call` of

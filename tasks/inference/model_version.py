@@ -45,7 +45,7 @@ def least_score(request: Request) -> float:
     Raises:
         RequestError: A file does not exist, or cannot be read.
     """
-    if request.raster_output is not None:
+    if request.raster_output is not None or request.tile_output is not None:
         return 0.0
     match request.image_processor.type:
         case EndpointType.ONNX:

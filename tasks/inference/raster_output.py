@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,19 +13,21 @@ from tasks.inference.description import Description
 from tasks.raster.tile_maps import band_count
 from tasks.request import EndpointType, RasterOutput, Request
 from tasks.request.message import describe_errors
-from tasks.settings import settings
 
 
-def resolve_raster_output(request: Request) -> Request:
+def resolve_raster_output(request: Request, description: Description | None) -> Request:
     """The request, with all that its model's description says of its `rasterOutput`.
 
     What the request gives itself counts. A model without a description is left as it is.
 
+    Args:
+        request: The message.
+        description: That of its model; None for one that has none.
+
     Raises:
-        RequestError: The description cannot be read, or does not go with what the request gives; or
-            nobody says what the numbers of a raster are.
+        RequestError: The description does not go with what the request gives; or nobody says what
+            the numbers of a raster are.
     """
-    description = _description(request, settings().local_roots)
     described = _described(description) if description else _builtin(request)
     given = request.raster_output
     if described is None:
@@ -54,8 +55,8 @@ _MISSING = (
 
 def _unwanted(request: Request) -> str:
     return (
-        f"rasterOutput: the description of {request.image_processor.name} says that it finds "
-        "objects; leave it out, or describe the raster in swath:raster."
+        f"rasterOutput: the description of {request.image_processor.name} says that it does not "
+        "answer with pixels; leave it out, or describe the raster in swath:raster."
     )
 
 
@@ -112,17 +113,3 @@ def _builtin(request: Request) -> Mapping[str, Any] | None:
     if request.image_processor.type is not EndpointType.BUILTIN:
         return None
     return RASTER_OUTPUTS.get(request.image_processor.name)
-
-
-def _description(request: Request, roots: list[Path]) -> Description | None:
-    # imported late: these modules load slowly, and most models need none of them
-    match request.image_processor.type:
-        case EndpointType.ONNX:
-            from tasks.inference.onnx.opening import description_in_file  # noqa: PLC0415
-
-            return description_in_file(request, roots)
-        case EndpointType.OIP_ENDPOINT:
-            from tasks.inference.oip.opening import load  # noqa: PLC0415
-
-            return load(request, roots)
-    return None

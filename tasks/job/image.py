@@ -135,8 +135,7 @@ def check_plan(
             or output.
     """
     # late: these imports are slow, and a region's run does not need them
-    from tasks.inference.raster_output import resolve_raster_output  # noqa: PLC0415
-    from tasks.inference.tile_size import resolve_tile_size  # noqa: PLC0415
+    from tasks.inference.resolution import resolve  # noqa: PLC0415
     from tasks.publish import check_images_stay, check_outputs  # noqa: PLC0415
 
     if image_url not in request.image_urls:
@@ -146,7 +145,7 @@ def check_plan(
         from tasks.inference.sagemaker import resolve_variant  # noqa: PLC0415 - likewise
 
         request = resolve_variant(request, image_url)
-    request = resolve_raster_output(resolve_tile_size(request))
+    request = resolve(request)
     plan = make_plan(request, image_url)
     check_outputs(request.outputs, settings().local_roots, request.raster_output)
     check_images_stay(request, image_url, settings().local_roots)

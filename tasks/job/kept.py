@@ -150,6 +150,8 @@ def _question(plan: Plan) -> dict[str, Any]:
         question["prepared"] = plan.prepared
     if request.raster_output is not None:
         question["raster"] = request.raster_output.question
+    if request.tile_output is not None:
+        question["whole tile"] = request.tile_output.question
     return question
 
 

@@ -14,6 +14,7 @@ from tasks.inference.client import InferenceClient, Keep
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.limiter import Limiter
 from tasks.inference.raster_endpoint import RasterEndpoint
+from tasks.inference.tile_endpoint import TileEndpoint
 from tasks.planning.plan import Plan
 from tasks.settings import settings
 
@@ -81,6 +82,8 @@ class SharedClient:
         endpoint = self._open_endpoint(plan.request, plan.preparation.image)
         if (output := plan.request.raster_output) is not None:
             endpoint = RasterEndpoint(endpoint, output, plan.grid.tile_size)
+        if (whole := plan.request.tile_output) is not None:
+            endpoint = TileEndpoint(endpoint, whole)
         most = plan.most_calls(endpoint.tiles_per_call)
         earlier = self._earlier and replace(
             self._earlier, concurrency=min(self._earlier.concurrency, most)

@@ -153,9 +153,10 @@ class Plan:
         """The detections whose box has its centre in the region of interest.
 
         Apply it to merged detections only: before the merge, a detection may show a part of an
-        object, and the centre of a part lies elsewhere than that of the object.
+        object, and the centre of a part lies elsewhere than that of the object. An answer about a
+        whole tile stays: the tile overlaps the region of interest.
         """
-        if self.roi is None:
+        if self.roi is None or self.request.tile_output is not None:
             return detections
         corners = boxes(detections)
         inside = self.roi.contains((corners[:, :2] + corners[:, 2:]) / 2)

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tasks.imagery import Georeference
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.features import Features, geolocate
 from tasks.publish.oriented_boxes import with_measures
+from tasks.results.detections import EMBEDDING
 
 BATCH_SIZE = 1 << 11
 """Features whose geometries and text are in memory at once; a divisor of GeoParquet's row group."""
@@ -32,6 +34,7 @@ class FeatureBatch:
         classes: (n,) lists of structs of `iri` and `score`.
         feature_classes: (n,) the classes as the model gave them, each a JSON list.
         properties: (n,) the other properties, each a JSON object.
+        embeddings: (n, numbers) float32 the vector of each feature; None if they have none.
     """
 
     features: Features
@@ -39,6 +42,7 @@ class FeatureBatch:
     classes: pa.ListArray
     feature_classes: list[bytes]
     properties: list[bytes]
+    embeddings: NDArray[np.float32] | None = None
 
 
 WriteBatch = Callable[[FeatureBatch], None]
@@ -61,8 +65,10 @@ def feature_batches(
     for each in _regrouped(tables):
         table = with_measures(each, georeference) if metadata.oriented else each
         classes = _ClassColumn()
-        feature_classes, properties = [], []
+        feature_classes, properties, embeddings = [], [], []
         for own_classes, own_properties in metadata.properties_of(table):
+            if metadata.embedding_size is not None:
+                embeddings.append(own_properties.pop(EMBEDDING))
             classes.append(own_classes)
             feature_classes.append(orjson.dumps(own_classes))
             properties.append(orjson.dumps(own_properties))
@@ -72,6 +78,7 @@ def feature_batches(
             classes.array(),
             feature_classes,
             properties,
+            np.array(embeddings, np.float32) if embeddings else None,
         )
 
 

@@ -37,12 +37,14 @@ class FeatureMetadata:
         source_metadata: Metadata read from the image, in OSML's form.
         feature_properties: The request's objects, merged into every feature's properties.
         oriented: Whether the detections may be oriented boxes that Swath decoded.
+        embedding_size: Number of numbers in each feature's embedding; None if they have none.
     """
 
     provenance: Provenance
     source_metadata: Sequence[Mapping[str, Any]] = ()
     feature_properties: Sequence[Mapping[str, Any]] = ()
     oriented: bool = False
+    embedding_size: int | None = None
 
     def ids_of(self, table: pa.Table) -> list[str]:
         """Ids of detections, 32 hexadecimal digits: the same in every run of the same request."""

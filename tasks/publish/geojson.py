@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.features import Features
-from tasks.results.detections import boxes
+from tasks.results.detections import EMBEDDING, boxes
 
 _DECIMALS = (7, 10)  # of a degree: 11 mm, and 11 µm
 
@@ -111,8 +112,9 @@ def _lines(batch: FeatureBatch, rounded: _Rounded, metadata: FeatureMetadata) ->
         "sourceMetadata": list(metadata.source_metadata),
     }
     shared = {name: orjson.Fragment(orjson.dumps(value)) for name, value in shared.items()}
-    features = batch.features
+    features, vectors = batch.features, batch.embeddings
     rows = zip(
+        repeat(None, len(features)) if vectors is None else map(_fragment, vectors),
         batch.ids,
         batch.feature_classes,
         batch.properties,
@@ -123,12 +125,13 @@ def _lines(batch: FeatureBatch, rounded: _Rounded, metadata: FeatureMetadata) ->
         zip(*boxes(features.table).T.tolist(), strict=True),
         strict=True,
     )
-    for identity, classes, others, outline, bbox, center, image_geometry, box in rows:
+    for vector, identity, classes, others, outline, bbox, center, image_geometry, box in rows:
         located = outline is not None
         properties = {
             "imageGeometry": orjson.Fragment(image_geometry),
             "imageBBox": box,
             "featureClasses": orjson.Fragment(classes),
+            **({} if vector is None else {EMBEDDING: vector}),
             **({"center_longitude": center[0], "center_latitude": center[1]} if located else {}),
             **shared,
         }
@@ -140,6 +143,11 @@ def _lines(batch: FeatureBatch, rounded: _Rounded, metadata: FeatureMetadata) ->
             "properties": properties,
         }
         yield _joined(orjson.dumps(feature), others)
+
+
+def _fragment(vector: NDArray[np.float32]) -> orjson.Fragment:
+    """A vector as JSON, in the fewest digits that tell each float32 from the others."""
+    return orjson.Fragment(orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def _joined(feature: bytes, others: bytes) -> bytes:

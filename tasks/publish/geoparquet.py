@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.provenance import Provenance
+from tasks.results.detections import EMBEDDING
 
 ROW_GROUP = 1 << 15  # rows: small enough that a reader of a bbox skips most of a large file
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -71,7 +72,11 @@ def geoparquet_file(
     Yields:
         A function that appends a batch. The file is complete when the context is left.
     """
-    with rows_file(path, SCHEMA, metadata.provenance, georeferenced=georeferenced) as write_rows:
+    schema = SCHEMA
+    if metadata.embedding_size is not None:
+        vector = pa.list_(pa.float32(), metadata.embedding_size)  # of a fixed size
+        schema = SCHEMA.append(pa.field(EMBEDDING, vector, nullable=False))
+    with rows_file(path, schema, metadata.provenance, georeferenced=georeferenced) as write_rows:
         yield lambda batch: write_rows(batch.features.geometry, _columns(batch, metadata))
 
 
@@ -161,7 +166,12 @@ def _columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
     missing = shapely.is_missing(features.geometry)
     time = datetime.fromisoformat(metadata.provenance.time)
     source_metadata = orjson.dumps(list(metadata.source_metadata)).decode()
+    own = {}
+    if batch.embeddings is not None:
+        numbers = pa.array(batch.embeddings.ravel())
+        own[EMBEDDING] = pa.FixedSizeListArray.from_arrays(numbers, batch.embeddings.shape[1])
     return {
+        **own,
         "id": batch.ids,
         "score": table["score"],
         "class": table["class_name"],

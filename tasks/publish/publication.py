@@ -86,6 +86,7 @@ def publish_image(
         image.source_metadata,
         request.feature_properties,
         oriented=request.image_processor.type in {EndpointType.ONNX, EndpointType.OIP_ENDPOINT},
+        embedding_size=request.tile_output.size if request.tile_output else None,
     )
     rasters = raster_files(image, raster, provenance) if raster else {}
     results = ImageResults(read_detections, metadata, ledger, image.georeference, rasters)

@@ -13,6 +13,7 @@ from tasks.request.processor import EndpointType, ImageProcessor
 from tasks.request.raster_output import RasterClass, RasterOutput
 from tasks.request.schema import request_schema
 from tasks.request.tile_encoding import TileCompression, TileFormat
+from tasks.request.tile_output import TileOutput, TileValues
 
 __all__ = [
     "Algorithm",
@@ -33,6 +34,8 @@ __all__ = [
     "ScalingType",
     "TileCompression",
     "TileFormat",
+    "TileOutput",
+    "TileValues",
     "describe_errors",
     "request_schema",
 ]

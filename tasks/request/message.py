@@ -35,12 +35,13 @@ from tasks.request.image_scaling import ImageScaling
 from tasks.request.locations import ImageUrl, file_names
 from tasks.request.message_object import MessageObject
 from tasks.request.outputs import LEGACY, Output, from_legacy
-from tasks.request.post_processing import Algorithm, PostProcessing
+from tasks.request.post_processing import Algorithm, AlgorithmType, PostProcessing
 from tasks.request.processor import ImageProcessor, check_secrets
 from tasks.request.raster_output import RasterOutput
 from tasks.request.region_of_interest import RegionOfInterestWkt
 from tasks.request.strict_json import parse_object
 from tasks.request.tile_encoding import TileCompression, TileFormat, check_pair
+from tasks.request.tile_output import TileOutput
 from tasks.request.validation_errors import problem_lines
 
 
@@ -165,6 +166,13 @@ class Request(MessageObject):
         "has a description says so itself.",
         examples=[{"values": "probabilities", "classes": [{"value": 0, "name": "clear"}]}],
     )
+    tile_output: TileOutput | None = Field(
+        None,
+        description="For a model that answers about each tile as a whole, with its class or an "
+        "embedding: one feature a tile, with the tile's footprint, which is never merged with "
+        "another. A model that has a description says so itself.",
+        examples=[{"values": "logits", "classes": ["harbour", "forest"]}],
+    )
     feature_properties: tuple[Properties, ...] = Field(
         (),
         description="Objects that are merged into the properties of every feature.",
@@ -210,6 +218,15 @@ class Request(MessageObject):
         return compression
 
     @model_validator(mode="after")
+    def _check_one_output(self) -> Self:
+        if self.raster_output is not None and self.tile_output is not None:
+            raise ValueError(
+                "tileOutput: is for a model that answers about whole tiles, and rasterOutput for "
+                "one that answers with pixels; give one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_raster_has_no_merge(self) -> Self:
         if self.raster_output is None:
             return self
@@ -237,8 +254,11 @@ class Request(MessageObject):
 
     @property
     def algorithm(self) -> Algorithm:
-        """How duplicates are removed."""
-        return self.post_processing[0].algorithm
+        """How duplicates are removed; answers about whole tiles have none."""
+        algorithm = self.post_processing[0].algorithm
+        if self.tile_output is None:
+            return algorithm
+        return algorithm.model_copy(update={"algorithm_type": AlgorithmType.NONE})
 
     def identity(self, url: str) -> str:
         """SHA-256 digest (hex) of the request for one image: the same only for the same work.

@@ -33,6 +33,10 @@ BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
 """The columns of a detection's box, in pixels of the full image."""
 
 
+EMBEDDING = "embedding"
+"""The property that holds the vector of a whole tile, and the class of a detection that has one."""
+
+
 def boxes(table: pa.Table) -> NDArray[np.float64]:
     """The boxes of a table, (n, 4): x_min, y_min, x_max, y_max in pixels of the full image."""
     return np.stack([table[name].to_numpy() for name in BOX_COLUMNS], axis=1)

@@ -30,16 +30,18 @@ from flows.slots import limit_name
 from tasks.aws.clients import client
 from tasks.grid.tiles import Tile
 from tasks.inference.answer import parse, read_answer
+from tasks.inference.answer.whole_tile import WholeTile
 from tasks.inference.builtin import create_model
 from tasks.inference.description import load_description
 from tasks.inference.description.detectors.detector import Detector
 from tasks.inference.description.detectors.detr import Detr
+from tasks.inference.description.detectors.instances import MaskRcnn, YoloV8Masks
 from tasks.inference.description.detectors.postprocessed import Torchvision
-from tasks.inference.description.detectors.yolov8 import YoloV8
+from tasks.inference.description.detectors.yolov8 import YoloV8, YoloV8Obb
 from tasks.inference.description.detectors.yolox import Yolox
 from tasks.inference.http import headers
 from tasks.inference.sagemaker import parameters as sagemaker
-from tasks.request import EndpointType, Request
+from tasks.request import EndpointType, Request, TileOutput
 from tasks.settings import Settings, settings
 from tests.onnx_models import COCO, PLANE_BOXES, PLANES, YOLOX, answering, of_ultralytics
 from tests.pages import PAGES, ROOT, blocks, read, rows
@@ -52,8 +54,11 @@ HOW = read("how-it-works")
 DETECTORS: dict[str, type[Detector]] = {
     "yolox": Yolox,
     "yolov8": YoloV8,
+    "yolov8-obb": YoloV8Obb,
+    "yolov8-seg": YoloV8Masks,
     "detr": Detr,
     "torchvision": Torchvision,
+    "mask-rcnn": MaskRcnn,
 }
 SHIPS = [[60, 40, 80, 48], [212, 100, 232, 108], [330, 300, 350, 308]]
 """Boxes in pixels of the scene; the second one is whole in two tiles."""
@@ -325,7 +330,7 @@ def test_every_parameter_of_sagemaker_is_named() -> None:
 
 
 def test_no_feature_of_the_page_s_answer_is_rejected() -> None:
-    (shown,) = json_with("features")
+    shown, whole = json_with("features")
     tile = Tile(3, Window(1000, 2000, 1024, 1024))
     answer = read_answer(parse(json.dumps(shown).encode()), tile)
     assert (answer.rejected, answer.first_rejected) == (0, "")
@@ -336,6 +341,8 @@ def test_no_feature_of_the_page_s_answer_is_rejected() -> None:
     assert (row["x_min"], row["y_min"]) == (1000 + x_min, 2000 + y_min)
     assert (row["class_name"], row["score"]) == ("ship", 0.91)
     assert json.loads(row["properties"])["heading"] == feature["properties"]["heading"]
+    answer = read_answer(WholeTile(whole, TileOutput()), tile)
+    assert (answer.rejected, answer.first_rejected) == (0, "")
 
 
 def test_the_description_of_the_page_is_read_with_all_classes(tmp_path: Path) -> None:
@@ -356,7 +363,7 @@ def test_the_table_of_the_detector_names_every_field_with_its_families_and_defau
     assert table.keys() == set().union(*fields.values())
     for name, (families, default) in table.items():
         having = [family for family in fields if name in fields[family]]
-        listed = [*DETECTORS] if families == "all" else re.findall(r"`(\w+)`", families)
+        listed = [*DETECTORS] if families == "all" else re.findall(r"`([\w-]+)`", families)
         assert having == listed, name
         assert default.strip("`").startswith(_shown(fields[having[0]][name])), name
 

@@ -417,7 +417,7 @@ def test_an_unknown_model_is_a_permanent_error(models: str, image: Image) -> Non
         error = failure(endpoint)
     assert type(error) is PermanentError
     assert "HTTP 404" in str(error)
-    assert "bright-targets, brightness-classes, centerpoint" in str(error)
+    assert "bright-targets, brightness-classes, brightness-scenes, centerpoint" in str(error)
 
 
 def test_the_timeout_applies_to_each_call(models: str, image: Image) -> None:

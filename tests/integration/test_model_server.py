@@ -168,7 +168,12 @@ def test_a_slow_tile_does_not_block_others(port: int, connection: HTTPConnection
 @pytest.mark.parametrize(
     ("path", "body", "status", "told"),
     [
-        ("/yolo/invocations", None, 404, "bright-targets, brightness-classes, centerpoint"),
+        (
+            "/yolo/invocations",
+            None,
+            404,
+            "bright-targets, brightness-classes, brightness-scenes, centerpoint",
+        ),
         ("/invocations", None, 404, "give one of"),
         ("/nowhere", None, 404, "Not Found"),
         ("/flood/invocations?count=many", None, 400, "count = 'many'"),

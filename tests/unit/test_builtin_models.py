@@ -38,7 +38,7 @@ def flat(colour: tuple[int, ...], side: int = 32) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("name", ["centrepoint", "", "bright_targets"])
 def test_an_unknown_model_is_refused_with_the_known_names(name: str) -> None:
-    known = "bright-targets, brightness-classes, centerpoint, failure, flood"
+    known = "bright-targets, brightness-classes, brightness-scenes, centerpoint, failure, flood"
     with pytest.raises(RequestError, match=known):
         builtin.create_model(name)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid
 from tasks.imagery import TilePixels, TilePreparation, encoder, open_image, read_tiles, with_nodata
-from tasks.inference.description.preprocessing.resample import Validity, resize
+from tasks.inference.description.resample import Validity, resize
 from tasks.inference.tile_decoding import decode_tile
 
 PLACE = {"crs": "EPSG:32618", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}

@@ -18,7 +18,7 @@ from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels, open_image
 from tasks.inference.description.load import load_description
 from tasks.inference.onnx import open_onnx
-from tasks.inference.raster_output import resolve_raster_output
+from tasks.inference.resolution import resolve
 from tasks.job import work_image
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
@@ -109,13 +109,11 @@ class TestDescriptions:
         assert head is not None
         assert head.values == "values"
 
-    @pytest.mark.parametrize(
-        "task", ["classification", "panoptic-segmentation", "super-resolution", "segmentatoin"]
-    )
+    @pytest.mark.parametrize("task", ["panoptic-segmentation", "super-resolution", "segmentatoin"])
     def test_another_task_is_refused_by_its_name(self, tmp_path: Path, task: str) -> None:
         path = write_json(tmp_path / "map.json", describe_map(None, task=task))
         with pytest.raises(
-            UnsupportedTaskError, match=f"mlm:tasks: is {task}, .*semantic-segmentation; serve"
+            UnsupportedTaskError, match=f"mlm:tasks: is {task}, .*semantic-segmentation, .*; serve"
         ):
             load_description(str(path), [tmp_path], None)
 
@@ -142,7 +140,7 @@ class TestDescriptions:
         path = write_json(tmp_path / "map.json", document | {"swath:raster": {}})
         assert load_description(str(path), [tmp_path], None).properties.raster is not None
         both = document | {"swath:raster": {}, "swath:detector": {"type": "yolox"}}
-        assert "swath:detector: give either it" in refusal(tmp_path, both)
+        assert "swath:detector: give only one of it" in refusal(tmp_path, both)
 
     @pytest.mark.parametrize(
         ("raster", "words", "reason"),
@@ -165,7 +163,7 @@ class TestDescriptions:
         document["mlm:output"][0]["classification:classes"][1]["color_hint"] = "00FF80"
         write_json(tmp_path / "m.json", document)
         model = pixelwise(tmp_path / "m.onnx", BRIGHT)
-        output = resolve_raster_output(request(model, tmp_path / "scene.tif")).raster_output
+        output = resolve(request(model, tmp_path / "scene.tif")).raster_output
         assert output is not None
         assert [one.colour for one in output.classes] == [None, "#00ff80"]
 
@@ -314,7 +312,7 @@ class TestOutputs:
         with pytest.raises(
             RequestError, match=r"rasterOutput: describes 1 band, .* with 2 \(logits"
         ):
-            resolve_raster_output(asked)
+            resolve(asked)
 
     def test_one_class_that_every_pixel_has_is_refused(self, tmp_path: Path) -> None:
         one: dict[str, Any] = {"values": "logits", "classes": [{"value": 1, "name": "water"}]}
@@ -322,9 +320,9 @@ class TestOutputs:
         fields: dict[str, Any] = {"imageProcessor": server, "rasterOutput": one}
         scene = tmp_path / "scene.tif"
         with pytest.raises(RequestError, match=r"rasterOutput\.classes: .* activation sigmoid"):
-            resolve_raster_output(request(scene, scene, **fields))
+            resolve(request(scene, scene, **fields))
         one["activation"] = "sigmoid"
-        resolve_raster_output(request(scene, scene, **fields))
+        resolve(request(scene, scene, **fields))
 
     def test_a_model_that_cuts_borders_off_is_refused(self, tmp_path: Path) -> None:
         model = pixelwise(tmp_path / "m.onnx", BRIGHT, shape=("n", 3, "h", "w"), crop=4)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from deployments.describe import describe
 from deployments.models import list_models
-from tasks.errors import RequestError, SwathError, UnsupportedTaskError
+from tasks.errors import RequestError, SwathError
 from tasks.inference.builtin import MODELS
 from tasks.inference.description import load_description
 from tasks.inference.description.inspection import (
@@ -258,11 +258,15 @@ def test_a_real_segmentation_model_is_described(tmp_path: Path) -> None:
         load_description(str(out), [tmp_path], None)
 
 
-def test_a_classifier_is_described_and_refused(tmp_path: Path) -> None:
+def test_a_classifier_is_described(tmp_path: Path) -> None:
     model = answering(tmp_path / "scene.onnx", {"label": np.zeros((1, 10), np.float32)})
-    assert "Swath does not run models of this kind" in run(model)
-    with pytest.raises(UnsupportedTaskError, match=r"mlm:tasks: is classification, .*regression"):
-        load_description(str(model.with_suffix(".json")), [tmp_path], None)
+    told = run(model)
+    assert "a classifier (a class for the whole image)" in told
+    assert "names of the 10 classes" in told
+    assert "swath:tile.values: logits; probabilities if the model ends with a softmax" in told
+    document = json.loads(model.with_suffix(".json").read_text())
+    assert document["mlm:tasks"] == ["classification"]
+    assert document["swath:tile"] == {"values": "logits"}
 
 
 class TestCommand:

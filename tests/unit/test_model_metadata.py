@@ -378,9 +378,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("task", "answer"),
         [
-            ("segment", "masks of objects"),
             ("pose", "keypoints"),
-            ("classify", "a class for the whole image"),
             ("depth", "'depth'"),
         ],
     )

@@ -1,13 +1,13 @@
 """A model's answer about one tile, checked and turned into detections.
 
-An answer is a GeoJSON FeatureCollection in pixels of the tile, or arrays of boxes. A malformed
-feature is rejected and counted; a malformed answer fails its tile.
+An answer is a GeoJSON FeatureCollection in pixels of the tile, arrays of boxes, or a vector about
+the whole tile. A malformed feature is rejected and counted; a malformed answer fails its tile.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock
@@ -21,7 +21,8 @@ from tasks.grid.tiles import Tile
 from tasks.inference.answer.boxes import read_boxes
 from tasks.inference.answer.feature import MALFORMED, read_feature, reason
 from tasks.inference.answer.raster import TileRaster
-from tasks.inference.endpoint import Boxes, JsonText, Pixels, RasterFile
+from tasks.inference.answer.whole_tile import WholeTile, feature_of_vector, read_whole_tile
+from tasks.inference.endpoint import Boxes, JsonText, Pixels, RasterFile, Vector
 from tasks.inference.excerpt import excerpt
 from tasks.inference.tile_decoding import is_raster
 from tasks.results.detections import SCHEMA
@@ -33,6 +34,11 @@ _BOM = b"\xef\xbb\xbf"  # UTF-8 byte order mark
 _UNEXPECTED_RASTER = (
     "The answer is a raster, and the request is for features: say in rasterOutput what the raster "
     'holds, such as {"values": "classes"}, or answer with a GeoJSON FeatureCollection.'
+)
+
+_NOT_WHOLE = (
+    "The answer is no feature about the whole tile, as tileOutput says: answer with a GeoJSON "
+    "FeatureCollection of one feature, or leave tileOutput out."
 )
 
 
@@ -92,7 +98,8 @@ def read_answer(answer: object, tile: Tile) -> Answer:
     """The detections in an answer, moved from pixels of the tile to pixels of the full image.
 
     Args:
-        answer: `Boxes`, `JsonText`, `TileRaster`, or decoded JSON: a GeoJSON FeatureCollection.
+        answer: `Boxes`, `JsonText`, `TileRaster`, `WholeTile`, or decoded JSON: a GeoJSON
+            FeatureCollection.
         tile: The tile that the answer is about.
 
     Raises:
@@ -102,6 +109,8 @@ def read_answer(answer: object, tile: Tile) -> Answer:
         return _read_text(answer, tile)
     if isinstance(answer, TileRaster):
         return Answer(None, map=answer.encoded(), views=answer.views)
+    if isinstance(answer, WholeTile):
+        return _read_whole(answer, tile)
     if isinstance(answer, RasterFile):
         raise AnswerError(f"{answer.source}: {_UNEXPECTED_RASTER}")
     if isinstance(answer, Pixels):
@@ -109,10 +118,16 @@ def read_answer(answer: object, tile: Tile) -> Answer:
     if isinstance(answer, Boxes):
         _check_count(len(answer.boxes))
         return Answer(*read_boxes(answer, tile))
+    return _read_features(_features(answer), tile, lambda one: read_feature(one, tile.window))
+
+
+def _read_features(
+    features: Sequence[object], tile: Tile, read: Callable[[object], dict[str, Any]]
+) -> Answer:
     rows, first, rejected = [], "", 0
-    for ordinal, feature in enumerate(_features(answer)):
+    for ordinal, feature in enumerate(features):
         try:
-            row = read_feature(feature, tile.window)
+            row = read(feature)
         except MALFORMED as error:
             first = first or f"feature {ordinal}: {reason(error)}"
             rejected += 1
@@ -120,6 +135,25 @@ def read_answer(answer: object, tile: Tile) -> Answer:
             rows.append({"tile": tile.index, "ordinal": ordinal} | row)
     table = pa.Table.from_pylist(rows, schema=SCHEMA) if rows else None
     return Answer(table, first, rejected)
+
+
+def _read_whole(given: WholeTile, tile: Tile) -> Answer:
+    """The one detection of a tile that the answer is about as a whole; none without an answer."""
+    answer, output = given.answer, given.output
+    if isinstance(answer, Vector):
+        features: list[object] = [feature_of_vector(answer.values, output)]
+    elif isinstance(answer, JsonText) and not is_raster(answer.body):
+        features = _features(decode(answer))
+    elif isinstance(answer, Mapping):
+        features = _features(answer)
+    else:
+        raise AnswerError(_NOT_WHOLE)
+    if len(features) > 1:
+        raise AnswerError(
+            f"The answer has {len(features)} features, and by tileOutput there is one for each "
+            "tile: answer with one, which has every class in featureClasses."
+        )
+    return _read_features(features, tile, lambda one: read_whole_tile(one, output, tile.window))
 
 
 def _read_text(answer: JsonText, tile: Tile) -> Answer:

@@ -24,6 +24,9 @@ SLACK = 1.0  # pixels by which a point may lie outside its tile, to allow for ro
 _GEOMETRY = ("imageGeometry", "geom_imcoords")
 _BOX = ("imageBBox", "bounds_imcoords")
 _CLASSES = ("featureClasses", "feature_types", "detection_score", "adjusted_feature_types")
+PLACES = (*_GEOMETRY, *_BOX, "detection")
+"""The properties that say where in its tile a feature is."""
+
 _POLYGONAL = 2  # shapely's dimension of polygons
 MALFORMED = (
     ArithmeticError,

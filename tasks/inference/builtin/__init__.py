@@ -9,9 +9,10 @@ FeatureCollection or a raster. The fields of its class are its parameters: entri
 from tasks.inference.builtin.endpoint import (
     MODELS,
     RASTER_OUTPUTS,
+    TILE_OUTPUTS,
     BuiltinEndpoint,
     Model,
     create_model,
 )
 
-__all__ = ["MODELS", "RASTER_OUTPUTS", "BuiltinEndpoint", "Model", "create_model"]
+__all__ = ["MODELS", "RASTER_OUTPUTS", "TILE_OUTPUTS", "BuiltinEndpoint", "Model", "create_model"]

@@ -14,7 +14,12 @@ from pydantic import BaseModel, ValidationError
 from tasks.errors import RequestError
 from tasks.imagery import TilePixels
 from tasks.inference.builtin.bright_targets import BrightTargets
-from tasks.inference.builtin.brightness import RASTER_OUTPUT, BrightnessClasses
+from tasks.inference.builtin.brightness import (
+    RASTER_OUTPUT,
+    TILE_OUTPUT,
+    BrightnessClasses,
+    BrightnessScenes,
+)
 from tasks.inference.builtin.failure import Failure
 from tasks.inference.builtin.synthetic import Centerpoint, Flood
 from tasks.inference.endpoint import Pixels
@@ -27,6 +32,7 @@ MODELS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
         "bright-targets": BrightTargets,
         "brightness-classes": BrightnessClasses,
+        "brightness-scenes": BrightnessScenes,
         "centerpoint": Centerpoint,
         "failure": Failure,
         "flood": Flood,
@@ -38,6 +44,9 @@ RASTER_OUTPUTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {"brightness-classes": RASTER_OUTPUT}
 )
 """The fields of `rasterOutput` for each built-in model that answers with pixels, by its name."""
+
+TILE_OUTPUTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"brightness-scenes": TILE_OUTPUT})
+"""The fields of `tileOutput` for each that answers about whole tiles, by its name."""
 
 
 def create_model(name: str, parameters: Mapping[str, Any] = MappingProxyType({})) -> Model:

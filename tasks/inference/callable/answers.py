@@ -10,7 +10,8 @@ Of each tile it may return, in pixels of the tile, corner-origin:
 - a GeoJSON FeatureCollection, as a dict or as text (docs/models.md).
 
 If the request says what its raster holds, it returns an array (bands, height, width) or (height,
-width) for each tile in place of these.
+width) for each tile in place of these; if it says what the answer about a whole tile holds, one
+array of numbers (numbers,) for each tile.
 
 Arrays may be of NumPy, lists, or tensors of PyTorch on any device.
 """
@@ -27,7 +28,7 @@ import shapely.geometry
 from numpy.typing import NDArray
 
 from tasks.errors import AnswerError
-from tasks.inference.endpoint import Boxes, JsonText, Pixels
+from tasks.inference.endpoint import Boxes, JsonText, Pixels, Vector
 
 _KEYS = {"boxes", "polygons", "scores", "classes", "labels"}
 _ONLY_CLASS = "object"  # of a model that tells no class
@@ -39,6 +40,11 @@ _REMEDY = (
 _RASTER_REMEDY = (
     "return one array (tiles, bands, height, width), or a list with an array (bands, height, "
     "width) or (height, width) for each tile, or leave raster out"
+)
+
+_VECTOR_REMEDY = (
+    "return one array (tiles, numbers), or a list with one array (numbers,) or one GeoJSON "
+    "FeatureCollection for each tile"
 )
 
 
@@ -71,6 +77,19 @@ def read_rasters(answer: object, tiles: int) -> list[object]:
     return [Pixels(_pixels(each)) for each in _listed(answer, tiles, _RASTER_REMEDY)]
 
 
+def read_vectors(answer: object, tiles: int) -> list[object]:
+    """The answer of a function about whole tiles: `Vector`, or JSON, for each tile.
+
+    Args:
+        answer: What the function returned for a batch.
+        tiles: Number of tiles in the batch.
+
+    Raises:
+        AnswerError: It has another form; the message says which forms there are.
+    """
+    return [_vector(each) for each in _listed(answer, tiles, _VECTOR_REMEDY)]
+
+
 def _listed(answer: object, tiles: int, remedy: str) -> list[Any]:
     """The answers for the tiles of a batch.
 
@@ -86,6 +105,12 @@ def _listed(answer: object, tiles: int, remedy: str) -> list[Any]:
             f"it returned {len(answers)} answers for a batch of {tiles} tiles; {remedy}."
         )
     return answers
+
+
+def _vector(answer: Any) -> object:  # noqa: ANN401 - a user's
+    if isinstance(answer, Mapping | str | bytes):
+        return _read(answer, None)
+    return Vector(_array(answer, "the numbers").copy())  # a function may use an array again
 
 
 def _pixels(answer: object) -> NDArray[Any]:

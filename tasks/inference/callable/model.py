@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from tasks.errors import AnswerError, PermanentError, RequestError, TransientError
 from tasks.imagery import Image, TilePixels
-from tasks.inference.callable.answers import read_batch, read_rasters
+from tasks.inference.callable.answers import read_batch, read_rasters, read_vectors
 
 if TYPE_CHECKING:
     from tasks.request import Request
 
 Function = Callable[[NDArray[Any]], Any]
 """Takes a batch of tiles (n, bands, height, width) in the pixel type of the image; returns n
-answers, one a tile, in a form that `answers.read_batch` or, for rasters, `answers.read_rasters`
-understands."""
+answers, one a tile, in a form that `answers.read_batch` understands; for rasters
+`answers.read_rasters`, for whole tiles `answers.read_vectors`."""
 
 _Answers = Future[list[object]]
 
@@ -63,9 +63,11 @@ class CallableModel:
         self._names = None if class_names is None else _by_number(class_names)
 
     def open(self, request: Request, image: Image) -> CallableEndpoint:  # noqa: ARG002
-        """The endpoint: of the request it depends on whether the answers are rasters."""
+        """The endpoint: of the request it depends on whether the answers are rasters or vectors."""
         if request.raster_output is not None:
             return CallableEndpoint(partial(self._call, read_rasters), self._batch_size)
+        if request.tile_output is not None:
+            return CallableEndpoint(partial(self._call, read_vectors), self._batch_size)
         read = lambda answer, tiles: read_batch(answer, tiles, self._names)
         return CallableEndpoint(partial(self._call, read), self._batch_size)
 

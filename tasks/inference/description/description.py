@@ -21,7 +21,8 @@ from tasks.inference.description.preprocessing.scaling import check_pixel_type
 from tasks.inference.description.preprocessing.tensor import PreparedTile, make_tensor
 from tasks.inference.description.properties import Properties
 from tasks.inference.description.raster_head import RasterHead
-from tasks.inference.endpoint import Boxes, Pixels
+from tasks.inference.description.tile_head import TileHead
+from tasks.inference.endpoint import Boxes, Pixels, Vector
 from tasks.results.oriented_boxes import corners_of, measure
 
 _MAX_CALL_BYTES = 64 << 20  # of a call's input tensor
@@ -47,7 +48,10 @@ class Description:
     @property
     def version(self) -> str:
         """A digest of its content."""
-        return sha256(self.properties.model_dump_json().encode()).hexdigest()[:16]
+        # what it says of whole tiles counts only where it says something
+        excluded = {"tile"} if self.properties.tile is None else None
+        content = self.properties.model_dump_json(exclude=excluded)
+        return sha256(content.encode()).hexdigest()[:16]
 
     @property
     def batched(self) -> bool:
@@ -168,8 +172,8 @@ class Description:
 
     def decode(
         self, outputs: Mapping[str, NDArray[Any]], prepared: Sequence[PreparedTile]
-    ) -> list[Boxes] | list[Pixels]:
-        """The boxes or the pixels in a model's outputs, for each tile of a call.
+    ) -> list[Boxes] | list[Pixels] | list[Vector]:
+        """The boxes, the pixels or the vectors in a model's outputs, for each tile of a call.
 
         Args:
             outputs: Tensors by name, with the batch dimension first; rows after the last tile are
@@ -179,7 +183,7 @@ class Description:
         Returns:
             The boxes of each tile in pixels of the tile, corner-origin. They are not clipped to the
             tile. Boxes that lie only in the padding around the tile are left out. Or the bands of
-            each tile, in its size.
+            each tile, in its size; or its numbers, of a model that answers about whole tiles.
 
         Raises:
             AnswerError: An output is missing, has another shape than its decoder expects, or has
@@ -188,6 +192,8 @@ class Description:
         properties = self.properties
         if properties.raster is not None:
             return self._decode_pixels(properties.raster, outputs, prepared)
+        if properties.tile is not None:
+            return self._decode_vectors(properties.tile, outputs, len(prepared))
         assert properties.detector is not None
         tensors = properties.detector.tensors(outputs, self._output_names(), len(prepared))
         canvas = prepared[0].placement.canvas
@@ -211,6 +217,13 @@ class Description:
             Pixels(in_tile(each, tile.placement, head.resampling))
             for each, tile in zip(bands, prepared, strict=True)
         ]
+
+    def _decode_vectors(
+        self, head: TileHead, outputs: Mapping[str, NDArray[Any]], tiles: int
+    ) -> list[Vector]:
+        (name,) = self._output_names().values()
+        rows = head.decode(outputs, name, len(self.properties.classes), tiles)
+        return [Vector(row) for row in rows]
 
     def _output_names(self) -> dict[str, str | None]:
         return self.properties.head.output_names(self.properties.output_names)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from tasks.request.raster_output import RasterValues
+from tasks.request.tile_output import TileValues
 
 OBJECTS = frozenset({"detection", "object-detection"})
+INSTANCES = frozenset({"instance-segmentation"})
 SEGMENTATION = frozenset({"segmentation", "semantic-segmentation"})
 REGRESSION = frozenset({"regression"})
-RUN = OBJECTS | SEGMENTATION | REGRESSION
+SCENES = frozenset({"classification", "scene-classification"})
+EMBEDDINGS = frozenset({"similarity-search"})
+RUN = OBJECTS | INSTANCES | SEGMENTATION | REGRESSION | SCENES | EMBEDDINGS
 
 
 def values_of(tasks: Collection[str]) -> RasterValues | None:
@@ -21,6 +25,18 @@ def values_of(tasks: Collection[str]) -> RasterValues | None:
     if SEGMENTATION.isdisjoint(tasks) == REGRESSION.isdisjoint(tasks):
         return None
     return RasterValues.VALUES if SEGMENTATION.isdisjoint(tasks) else RasterValues.LOGITS
+
+
+def tile_values_of(tasks: Collection[str]) -> TileValues | None:
+    """What a model answers about a whole tile, if its tasks tell and nothing else does."""
+    if SCENES.isdisjoint(tasks) == EMBEDDINGS.isdisjoint(tasks):
+        return None
+    return TileValues.EMBEDDING if SCENES.isdisjoint(tasks) else TileValues.LOGITS
+
+
+def tile_tasks_for(values: TileValues) -> frozenset[str]:
+    """The tasks of models that answer such values about a whole tile."""
+    return EMBEDDINGS if values is TileValues.EMBEDDING else SCENES
 
 
 def tasks_for(values: RasterValues) -> frozenset[str]:

@@ -9,18 +9,29 @@ from pydantic import Field, model_validator
 
 from tasks.inference.description.detectors.detector import DETECTOR
 from tasks.inference.description.detectors.detr import Detr
+from tasks.inference.description.detectors.instances import MaskRcnn, YoloV8Masks
 from tasks.inference.description.detectors.postprocessed import Torchvision
 from tasks.inference.description.detectors.yolov8 import YoloV8, YoloV8Obb
 from tasks.inference.description.detectors.yolox import Yolox
 from tasks.inference.description.head import Head
 from tasks.inference.description.mlm import Class, MlmObject, ModelOutput
-from tasks.inference.description.mlm_tasks import OBJECTS, listed, tasks_for, values_of
+from tasks.inference.description.mlm_tasks import (
+    INSTANCES,
+    OBJECTS,
+    listed,
+    tasks_for,
+    tile_tasks_for,
+    tile_values_of,
+    values_of,
+)
 from tasks.inference.description.model_input import ModelInput
 from tasks.inference.description.raster_head import RASTER, RasterHead
+from tasks.inference.description.tile_head import TILE, TileHead
 from tasks.request.raster_output import RasterValues
 
 AnyDetector = Annotated[
-    Yolox | YoloV8 | YoloV8Obb | Detr | Torchvision, Field(discriminator="type")
+    Yolox | YoloV8 | YoloV8Obb | YoloV8Masks | Detr | Torchvision | MaskRcnn,
+    Field(discriminator="type"),
 ]
 
 
@@ -37,15 +48,17 @@ class Properties(MlmObject):
     accelerator: str | None = Field(None, alias="mlm:accelerator")
     detector: AnyDetector | None = Field(None, alias=DETECTOR, examples=[{"type": "yolox"}])
     raster: RasterHead | None = Field(None, alias=RASTER, examples=[{"values": "logits"}])
+    tile: TileHead | None = Field(None, alias=TILE, examples=[{"values": "logits"}])
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_swath_fields(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON
         if isinstance(data, Mapping):
             for name in data:
-                if name.startswith("swath:") and name not in {DETECTOR, RASTER}:
+                if name.startswith("swath:") and name not in {DETECTOR, RASTER, TILE}:
                     raise ValueError(
-                        f"{name}: unknown field; Swath's own fields go in {DETECTOR} or {RASTER}"
+                        f"{name}: unknown field; Swath's own fields go in {DETECTOR}, {RASTER} or "
+                        f"{TILE}"
                     )
         return data
 
@@ -57,21 +70,41 @@ class Properties(MlmObject):
             return data
         tasks = [task for task in data["mlm:tasks"] if isinstance(task, str)]
         values, raster = values_of(tasks), data.get(RASTER)
-        if raster is None and (data.get(DETECTOR) is not None or not OBJECTS.isdisjoint(tasks)):
+        if raster is None and (
+            data.get(DETECTOR) is not None or not (OBJECTS | INSTANCES).isdisjoint(tasks)
+        ):
             return data
         if values is None or not isinstance(raster, Mapping | None):
             return data
         return {**data, RASTER: {"values": values} | dict(raster or {})}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_tile(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON
+        """What the task says of a whole tile is not repeated in `swath:tile`."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("mlm:tasks"), list):
+            return data
+        tasks = [task for task in data["mlm:tasks"] if isinstance(task, str)]
+        values, tile = tile_values_of(tasks), data.get(TILE)
+        others = data.get(DETECTOR) is not None or data.get(RASTER) is not None
+        if tile is None and (others or not (OBJECTS | INSTANCES).isdisjoint(tasks)):
+            return data
+        if values is None or not isinstance(tile, Mapping | None):
+            return data
+        return {**data, TILE: {"values": values} | dict(tile or {})}
+
     @model_validator(mode="after")
     def _check_head(self) -> Self:
-        if (self.detector is None) == (self.raster is None):
-            problem = "missing; give it" if self.detector is None else "give either it"
+        heads = [head for head in (self.detector, self.raster, self.tile) if head is not None]
+        if len(heads) != 1:
+            problem = "give only one of it" if heads else "missing; give it"
             raise ValueError(
-                f"{DETECTOR}: {problem}, for a model that finds objects, or {RASTER}, for one that "
-                "answers with pixels"
+                f"{DETECTOR}: {problem}, for a model that finds objects, {RASTER}, for one that "
+                f"answers with pixels, or {TILE}, for one that answers about whole tiles"
             )
         self._check_tasks()
+        if self.tile is not None:
+            self.tile.check_size()
         if not self.classes and not self._has_values:
             raise ValueError(
                 "mlm:output: names no classes; list them in classification:classes of an output, "
@@ -84,13 +117,19 @@ class Properties(MlmObject):
 
     def _check_tasks(self) -> None:
         """Check that `mlm:tasks`, if it is given, is what Swath's own field says."""
-        if self.raster is None:
-            fitting, says = OBJECTS, f"{DETECTOR}: is for models that find objects"
-        else:
+        if self.raster is not None:
             values = self.raster.values
             fitting, says = tasks_for(values), f"{RASTER}.values: is {values}"
+        elif self.tile is not None:
+            fitting = tile_tasks_for(self.tile.values)
+            says = f"{TILE}.values: is {self.tile.values}"
+        elif self.detector is not None and self.detector.segments:
+            fitting = INSTANCES | OBJECTS
+            says = f"{DETECTOR}.type: {self.detector.type} segments instances"
+        else:
+            fitting, says = OBJECTS, f"{DETECTOR}: is for models that find objects"
         if self.tasks and fitting.isdisjoint(self.tasks):
-            other = f", or {RASTER} in its place" if self.raster is None else ", or other values"
+            other = f", or {RASTER} in its place" if self.detector else ", or other values"
             raise ValueError(
                 f"{says}, and mlm:tasks is {', '.join(self.tasks)}; give {listed(fitting)} there"
                 f"{other}"
@@ -99,7 +138,7 @@ class Properties(MlmObject):
     @property
     def head(self) -> Head:
         """How the model is called and its outputs are named."""
-        head = self.detector or self.raster
+        head = self.detector or self.raster or self.tile
         assert head is not None
         return head
 
@@ -129,11 +168,18 @@ class Properties(MlmObject):
 
     @property
     def _has_values(self) -> bool:
+        """Whether the output holds numbers, not classes."""
+        if self.tile is not None:
+            return self.tile.is_embedding
         return self.raster is not None and self.raster.values is RasterValues.VALUES
 
     @property
     def _decoded(self) -> ModelOutput:
         """The output that is decoded: the first whose task says so, if any does."""
-        tasks = tasks_for(self.raster.values) if self.raster else OBJECTS
+        tasks = OBJECTS | INSTANCES
+        if self.raster is not None:
+            tasks = tasks_for(self.raster.values)
+        elif self.tile is not None:
+            tasks = tile_tasks_for(self.tile.values)
         fitting = (output for output in self.outputs if not tasks.isdisjoint(output.tasks))
         return next(fitting, self.outputs[0])

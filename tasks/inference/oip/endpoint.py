@@ -12,7 +12,7 @@ from tasks.errors import AnswerError, PermanentError, RequestError
 from tasks.imagery import TilePixels
 from tasks.inference.description import Description, PreparedTile
 from tasks.inference.description.fit import check_fit, check_map
-from tasks.inference.endpoint import Boxes, Pixels
+from tasks.inference.endpoint import Boxes, Pixels, Vector
 from tasks.inference.endpoint_hosts import check_host, checked_addresses
 from tasks.inference.http import headers
 from tasks.inference.oip.messages import (
@@ -103,8 +103,8 @@ class OipEndpoint:
         """The tensor made of a tile."""
         return self._description.prepare(tile)
 
-    def ask(self, prepared: Sequence[PreparedTile]) -> Sequence[Boxes | Pixels]:
-        """The boxes that the model finds in each tile, or its pixels.
+    def ask(self, prepared: Sequence[PreparedTile]) -> Sequence[Boxes | Pixels | Vector]:
+        """The boxes that the model finds in each tile, its pixels, or its vector.
 
         Raises:
             EndpointError: See `Transport.send` and `check_response`; PermanentError if a tile

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tasks.errors import EndpointTimeoutError, PermanentError, TransientError
 from tasks.imagery import TilePixels
 from tasks.inference.description import Description, PreparedTile
-from tasks.inference.endpoint import Boxes, Pixels
+from tasks.inference.endpoint import Boxes, Pixels, Vector
 from tasks.inference.onnx.session import Session
 from tasks.inference.onnx.watchdog import Watchdog
 
@@ -50,8 +50,8 @@ class OnnxEndpoint:
         """The model's input for a tile."""
         return self._description.prepare(tile)
 
-    def ask(self, prepared: Sequence[PreparedTile]) -> list[Boxes] | list[Pixels]:
-        """The boxes that the model finds in each tile, or its pixels.
+    def ask(self, prepared: Sequence[PreparedTile]) -> list[Boxes] | list[Pixels] | list[Vector]:
+        """The boxes that the model finds in each tile, its pixels, or its vector.
 
         Raises:
             EndpointTimeoutError: The model took longer than the timeout; the call was terminated.

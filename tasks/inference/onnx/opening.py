@@ -20,7 +20,7 @@ from tasks.inference.description.load import (
 )
 from tasks.inference.description.signature import ModelSignature
 from tasks.inference.description.threshold import lower_threshold, score_threshold
-from tasks.inference.endpoint import Pixels
+from tasks.inference.endpoint import Pixels, Vector
 from tasks.inference.onnx.endpoint import OnnxEndpoint
 from tasks.inference.onnx.session import MAX_MODEL_BYTES, Session, open_session
 
@@ -68,6 +68,8 @@ def open_onnx(
         (answer,) = endpoint.ask([sample])
         if isinstance(answer, Pixels) and (head := description.properties.raster) is not None:
             head.check_values(answer.bands)
+        if isinstance(answer, Vector) and (whole := description.properties.tile) is not None:
+            whole.check_values(answer.values)
     except (AnswerError, EndpointError) as error:
         endpoint.close()
         raise RequestError(
@@ -107,14 +109,24 @@ def file_versions(request: Request, roots: Sequence[Path]) -> list[str]:
     return versions + ([described.version] if isinstance(described, Description) else [])
 
 
-def description_in_file(request: Request, roots: Sequence[Path]) -> Description | None:
-    """The description of a model in a file; None for one that has to describe itself.
+def description_of_model(request: Request, roots: Sequence[Path]) -> Description | None:
+    """The description of a model, in a file or its own metadata.
+
+    Returns:
+        The description; None for a model that has none, or that exists no more.
 
     Raises:
         RequestError: See `open_onnx`.
     """
     described = _load_description(request, roots)
-    return described if isinstance(described, Description) else None
+    if isinstance(described, Description):
+        return described
+    try:
+        file = _find_model(request, roots)
+    except NoSuchFileError:
+        return None
+    model = signature(request.image_processor.name, open_session(file, cpu_only=False))
+    return _describe(model, by_name=True) if is_export(model) else None
 
 
 def least_score(request: Request, roots: Sequence[Path]) -> float:
@@ -145,7 +157,7 @@ def _find_model(request: Request, roots: Sequence[Path]) -> ModelFile:
     try:
         return find_file(processor.name, roots, processor.assumed_role, max_bytes=MAX_MODEL_BYTES)
     except RequestError as error:
-        raise RequestError(f"imageProcessor.name: {error}") from error
+        raise type(error)(f"imageProcessor.name: {error}") from error
 
 
 def _load_description(request: Request, roots: Sequence[Path]) -> Description | RequestError:

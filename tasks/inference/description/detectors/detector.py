@@ -19,11 +19,13 @@ class Detector(Head):
 
     Attributes:
         oriented: Whether its outlines are oriented boxes, whose angle and sides are told.
+        segments: Whether its objects have masks, which become outlines.
         score_threshold: Boxes with a lower score are dropped.
     """
 
     field: ClassVar[str] = DETECTOR
     oriented: ClassVar[bool] = False
+    segments: ClassVar[bool] = False
 
     score_threshold: Fraction = 0.25
 

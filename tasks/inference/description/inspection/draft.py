@@ -17,6 +17,7 @@ from tasks.inference.description.mlm_tasks import RUN
 from tasks.inference.description.placeholders import placeholder
 from tasks.inference.description.raster_head import RASTER
 from tasks.inference.description.signature import ModelSignature, TensorSpec
+from tasks.inference.description.tile_head import TILE
 
 _CHANNELS = (3, 4, 1, 2)  # of an input, the most usual first
 _FIRST, _LAST = ("batch", "bands", "height", "width"), ("batch", "height", "width", "bands")
@@ -71,6 +72,8 @@ def draft_description(model: ModelSignature, class_names: Sequence[str] = ()) ->
         document[DETECTOR] = dict(family.detector)
     elif family.raster is not None:
         document[RASTER] = dict(family.raster)
+    elif family.tile is not None:
+        document[TILE] = dict(family.tile)
     to_check = dict(family.to_check) if family else {}
     if document["mlm:input"][0]["bands"]:
         to_check["mlm:input[0].bands"] = "red, green, blue, as usual for three bands"

@@ -25,6 +25,11 @@ _PIXEL_TYPES = {
     "swath:raster.pixel_types": "those of the images that value_scaling is for: uint8, uint16, "
     "float32, …"
 }
+_WHOLE_TILE = {
+    "swath:tile.values": "logits; probabilities if the model ends with a softmax; for a vector "
+    "embedding with its size, similarity-search in mlm:tasks, and no classification:classes",
+    "swath:tile.pixel_types": _PIXEL_TYPES["swath:raster.pixel_types"],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class Family:
         output: Name of the output that has the classes.
         detector: Its `swath:detector`; None for a model that finds no objects.
         raster: Its `swath:raster`; None for a model that does not answer with pixels.
+        tile: Its `swath:tile`; None for a model that does not answer about whole tiles.
         task: MLM's name of its task.
         classes: Number of its classes; None if the output does not tell.
         first_class: Value of the first class.
@@ -48,6 +54,7 @@ class Family:
     detector: Mapping[str, Any] | None
     task: str = "object-detection"
     raster: Mapping[str, Any] | None = None
+    tile: Mapping[str, Any] | None = None
     classes: int | None = None
     first_class: int = 0
     scaling: Any = None
@@ -92,6 +99,18 @@ def _postprocessed(model: ModelSignature, input_name: str) -> Family | None:
             scaling=_FROM_0_TO_1,
             to_check=check,
         )
+    if masks := _masks(model):
+        others = renamed.get("outputs", {})
+        named = {"outputs": {**others, "masks": masks}} if others or masks != "masks" else {}
+        return Family(
+            "Mask R-CNN of torchvision",
+            roles["labels"],
+            {"type": "mask-rcnn"} | named,
+            "instance-segmentation",
+            first_class=1,
+            scaling=_FROM_0_TO_1,
+            to_check=check | {"mlm:output": "class 0 is the background, and is not listed"},
+        )
     return Family(
         "a detector of torchvision",
         roles["labels"],
@@ -100,6 +119,14 @@ def _postprocessed(model: ModelSignature, input_name: str) -> Family | None:
         scaling=_FROM_0_TO_1,
         to_check=check | {"mlm:output": "class 0 is the background, and is not listed"},
     )
+
+
+def _masks(model: ModelSignature) -> str | None:
+    """The output of torchvision with the masks of objects, (boxes, 1, height, width)."""
+    for name, spec in model.outputs.items():
+        if len(spec.shape) in {4, 5} and spec.dtype.startswith("float"):
+            return name
+    return None
 
 
 def _kind(spec: TensorSpec) -> str | None:
@@ -250,7 +277,7 @@ def _covers(sides: tuple[int | None, ...], size: tuple[int, int] | None) -> bool
 
 
 def _label(model: ModelSignature) -> Family | None:
-    """Models that say one class for the whole tile."""
+    """Models that answer about the whole tile."""
     for name, spec in model.outputs.items():
         if len(spec.shape) == 2 and spec.shape[1] is not None and len(model.outputs) == 1:
             return Family(
@@ -258,7 +285,9 @@ def _label(model: ModelSignature) -> Family | None:
                 name,
                 None,
                 "classification",
+                tile={"values": "logits"},
                 classes=spec.shape[1],
                 scaling=placeholder(_SCALING),
+                to_check=_WHOLE_TILE,
             )
     return None

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tasks.errors import RequestError, UnsupportedTaskError
+from tasks.inference.description.detectors.detector import DETECTOR
 from tasks.inference.description.inspection.literals import (
     read_flag,
     read_integer,
@@ -24,15 +25,16 @@ from tasks.inference.description.inspection.literals import (
     refusal,
 )
 from tasks.inference.description.signature import ModelSignature, TensorSpec
+from tasks.inference.description.tile_head import TILE
+from tasks.request.tile_output import TileValues
 
 _MARKS = {"names", "stride"}
-_DETECT, _OBB, _SEMANTIC = "detect", "obb", "semantic"
+_DETECT, _CLASSIFY, _OBB, _SEGMENT, _SEMANTIC = "detect", "classify", "obb", "segment", "semantic"
 _NMS_IOU = 0.7  # of Ultralytics' own predictions; that of YOLOv5 is the default of `yolox`, 0.45
 _OTHER_TASKS = {
-    "segment": "masks of objects",
+    _SEGMENT: "masks of objects",
     _SEMANTIC: "a class for each pixel",
     "pose": "keypoints",
-    "classify": "a class for the whole image",
 }
 _RT_DETR = re.compile("rt-?detr", re.IGNORECASE)
 
@@ -90,14 +92,23 @@ def describe_export(model: ModelSignature, *, by_name: bool = True) -> dict[str,
     export = _read(model)
     _check_task(model, export)
     input_name, structure = _input(model, export)
-    output_name, output = _output(model)
-    detector_of = _oriented_detector if export.task == _OBB else _detector
-    detector = detector_of(model, export, output_name, output)
+    task, head, others = "object-detection", DETECTOR, list[str]()
+    if export.task == _CLASSIFY:
+        task, head = ("scene-classification", TILE)
+        output_name, described = _probabilities(model, export)
+    elif export.task == _SEGMENT:
+        task = "instance-segmentation"
+        output_name, prototypes, described = _masks(model, export)
+        others = [prototypes]
+    else:
+        output_name, output = _output(model)
+        detector_of = _oriented_detector if export.task == _OBB else _detector
+        described = detector_of(model, export, output_name, output)
     named = by_name and structure["shape"][1] == 3
     return {
         "mlm:name": export.title,
         "mlm:architecture": "RT-DETR" if export.rt_detr else "YOLO",
-        "mlm:tasks": ["object-detection"],
+        "mlm:tasks": [task],
         "mlm:input": [
             {
                 "name": input_name,
@@ -110,13 +121,14 @@ def describe_export(model: ModelSignature, *, by_name: bool = True) -> dict[str,
         "mlm:output": [
             {
                 "name": output_name,
-                "tasks": ["object-detection"],
+                "tasks": [task],
                 "classification:classes": [
                     {"value": value, "name": name} for value, name in enumerate(export.names)
                 ],
-            }
+            },
+            *({"name": name, "tasks": [task]} for name in others),
         ],
-        "swath:detector": detector,
+        head: described,
     }
 
 
@@ -151,7 +163,7 @@ def _check_task(model: ModelSignature, export: _Export) -> None:
     task = export.task
     if task is None and any(len(output.shape) == 4 for output in model.outputs.values()):
         task = "segment"  # of YOLOv5: the second output is the prototypes of masks
-    if task in {None, _DETECT, _OBB}:
+    if task in {None, _DETECT, _CLASSIFY, _OBB} or (task == export.task == _SEGMENT):
         return
     if task == _SEMANTIC:
         raise refusal(
@@ -160,9 +172,9 @@ def _check_task(model: ModelSignature, export: _Export) -> None:
     answers = f", which answers with {_OTHER_TASKS[task]}" if task in _OTHER_TASKS else ""
     raise UnsupportedTaskError(
         f"{model.name}: is a model for the task {str(task)[:40]!r}{answers}, and of Ultralytics' "
-        f"tasks Swath runs {_DETECT} and {_OBB}: export a model for one of them, or serve this one "
-        "over HTTP and answer with polygons (HTTP_ENDPOINT, docs/models.md); masks from ONNX files "
-        "come with a later version."
+        f"tasks Swath runs {_DETECT}, {_OBB}, {_SEGMENT} and {_CLASSIFY}: export a model for one "
+        "of them, or serve this one over HTTP and answer with polygons (HTTP_ENDPOINT, "
+        "docs/models.md)."
     )
 
 
@@ -201,6 +213,33 @@ def _output(model: ModelSignature) -> tuple[str, TensorSpec]:
         f"{model.name}: none of its outputs ({shapes}) has three dimensions, as the boxes of "
         "Ultralytics' models have; export it again, with task detect."
     )
+
+
+def _masks(model: ModelSignature, export: _Export) -> tuple[str, str, dict[str, Any]]:
+    """The names of the outputs with the boxes and with the prototypes, and how they are decoded."""
+    name, output = _output(model)
+    prototypes = [other for other, spec in model.outputs.items() if len(spec.shape) == 4]
+    if not prototypes or (count := model.outputs[prototypes[0]].shape[1]) is None:
+        raise RequestError(
+            f"{model.name}: none of its outputs has four dimensions, as the prototypes of masks "
+            f"have; export it again, with task {_SEGMENT}."
+        )
+    batch, rows, columns = output.shape
+    if rows == 4 + len(export.names) + count:  # the coefficients of the prototypes come last
+        rows -= count
+    elif columns is not None:
+        columns -= count
+    boxes = TensorSpec(output.dtype, (batch, rows, columns))
+    return name, prototypes[0], _detector(model, export, name, boxes) | {"type": "yolov8-seg"}
+
+
+def _probabilities(model: ModelSignature, export: _Export) -> tuple[str, dict[str, Any]]:
+    """The name of the output with the probabilities of the classes, and what it holds."""
+    classes = len(export.names)
+    name, spec = next(iter(model.outputs.items()))
+    if len(spec.shape) != 2 or spec.shape[1] not in {None, classes}:
+        raise _contradiction(model, "names", f"the output {name!r}", spec, f"has {classes} classes")
+    return name, {"values": TileValues.PROBABILITIES.value}
 
 
 def _detector(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import AnswerError
 from tasks.inference.description.preprocessing.placement import Placement
-from tasks.inference.description.preprocessing.resample import resize
+from tasks.inference.description.resample import resize
 
 
 def in_tile(bands: NDArray[Any], placement: Placement, method: str) -> NDArray[Any]:

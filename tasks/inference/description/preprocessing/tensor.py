@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.inference.description.preprocessing.placement import Placement
-from tasks.inference.description.preprocessing.resample import Validity, resize
 from tasks.inference.description.preprocessing.scaling import NO_SCALING, rescale
 from tasks.inference.description.properties import Properties
+from tasks.inference.description.resample import Validity, resize
 
 _CHANNELS_FIRST = ("bands", "height", "width")
 
