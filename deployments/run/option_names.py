@@ -49,7 +49,8 @@ _OPTIONS = {  # patterns of the message's fields, the longer of two that begin a
     _RASTER + "polygons": "--polygons",
     _RASTER + r"classes(\[\d+\](\.\w+)?)?": "--class-names",
     "rasterOutput": "--raster",
-    r"tileOutput(?:\.\w+(\[\d+\])?)?": "--tile-output",
+    r"tileOutput\.values": "--tile-output",
+    "tileOutput": "--tile-output",
 }
 _FIELDS = re.compile(rf"(?<![\w./-])(?:{'|'.join(_OPTIONS)})")  # not within a path
 

@@ -59,11 +59,16 @@ class TileOutput(MessageObject):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.is_embedding:
-            of_classes = {"classes", "activation", "all_scores"} & self.model_fields_set
-            if of_classes:
+            softmax = self.activation is Activation.SOFTMAX  # as a request is written whole
+            given = {
+                "classes": self.classes,
+                "activation": not softmax,
+                "allScores": self.all_scores,
+            }
+            if wrong := [name for name, value in given.items() if value]:
                 raise ValueError(
-                    f"{_alias(min(of_classes))}: is of classes, and the model answers with an "
-                    "embedding; leave it out"
+                    f"{wrong[0]}: is of classes, and the model answers with an embedding; leave it "
+                    "out"
                 )
             if self.size is None:
                 raise ValueError("size: is missing; give the number of numbers in an embedding")
@@ -82,7 +87,3 @@ class TileOutput(MessageObject):
     def question(self) -> dict[str, Any]:
         """The fields that a model's answers, as they are kept, depend on."""
         return self.model_dump(mode="json")
-
-
-def _alias(field: str) -> str:
-    return TileOutput.model_fields[field].alias or field

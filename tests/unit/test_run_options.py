@@ -110,6 +110,10 @@ MERGING: list[tuple[dict[str, Any], str]] = [
     ({"iou": float("nan")}, "--iou: nan is not a finite number; give 0 to 1"),
     ({"iou": -1.0}, "--iou: -1.0 is below 0; give at least 0"),
     ({"merge": "MAGIC"}, "--merge: 'MAGIC' is not one of 'NMS', "),
+    ({"tile_output": "logit"}, "--tile-output: 'logit' is not one of 'probabilities', "),
+    ({"tile_output": "embedding"}, "--tile-output.size: is missing; give the number of numbers"),
+    ({"tile_output": "embedding:many"}, "--tile-output.size: 'many' is not a whole number"),
+    ({"tile_output": "{3}"}, "--tile-output: '{3}' is no JSON object"),
     ({"measure": "GIOU"}, "--measure: 'GIOU' is not one of 'IOU' or 'IOS'"),
     (
         {"measure": "IOS", "merge": "WBF"},

@@ -310,6 +310,18 @@ def test_a_request_that_contradicts_itself_is_refused(
         Request.parse(json.dumps(message | fields))
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"values": "embedding", "size": 3},
+        {"values": "logits", "classes": NAMES, "activation": "sigmoid", "allScores": True},
+    ],
+)
+def test_a_request_that_is_written_whole_is_the_same(tmp_path: Path, output: Any) -> None:
+    request = asked(tmp_path / "a.tif", tmp_path / "m.onnx", tileOutput=output)
+    assert Request.parse(json.dumps(request.model_dump(mode="json"))) == request
+
+
 def test_a_model_that_finds_objects_has_no_tile_output(scene: Path, tmp_path: Path) -> None:
     detector = describe("object-detection", None, NAMES) | {"swath:detector": {"type": "yolox"}}
     model = pooled(tmp_path / "model.onnx", WEIGHTS)
