@@ -13,6 +13,7 @@ import orjson
 import pyarrow as pa
 
 from tasks.publish.provenance import Provenance
+from tasks.results.detections import EMBEDDING
 
 RESERVED = frozenset(
     {
@@ -60,13 +61,14 @@ class FeatureMetadata:
         """The `featureClasses` of each detection, and its other properties.
 
         The other properties are the model's, overridden by the request's. Both lose the names that
-        Swath fills (`RESERVED`).
+        Swath fills (`RESERVED`). An embedding stays the model's.
         """
+        own_alone = RESERVED if self.embedding_size is None else RESERVED | {EMBEDDING}
         requested = {
             name: value
             for properties in self.feature_properties
             for name, value in properties.items()
-            if name not in RESERVED
+            if name not in own_alone
         }
         columns = _lists(table, "properties", "class_name", "score")
         for text, name, score in zip(*columns, strict=True):

@@ -246,6 +246,30 @@ class TestSeams:
         ]
         assert bounds == [20, 20, 100, 60]
 
+    def test_masks_of_resized_tiles_are_in_pixels_of_the_image(self, scene: Path) -> None:
+        half = asked(scene, self.yolo(scene.parent), imageProcessorTileSize=32)
+        assert work_image(half, str(scene)).status is JobStatus.SUCCESS
+        table = pq.read_table(scene.parent / "out" / "scene.tif.parquet")
+        (outline,) = shapely.from_wkb(table["image_geometry"].to_numpy())
+        assert shapely.symmetric_difference(outline, SHAPE).area < 0.03 * SHAPE.area
+
+    def test_two_objects_side_by_side_at_a_seam_stay_two(self, scene: Path) -> None:
+        apart = [shapely.box(40, 2, 60, 14), shapely.box(44, 50, 72, 62)]  # no tile shows both
+        resized: dict[str, Any] = {"output": None, "resize_type": "interpolation-linear"}
+        document = describe({"type": "mask-rcnn"}, classes=["ship"], first_class=1, **resized)
+        write_json(scene.parent / "two.json", document)
+        pixels = rasterio.features.rasterize(apart, (64, 112)).astype(np.uint8)
+        with rasterio.open(scene, "r+") as dataset:
+            dataset.write(np.broadcast_to(pixels * 254 + 1, (3, 64, 112)))
+        model = bright_box(scene.parent / "two.onnx", masks=True)
+        request = asked(scene, model, imageProcessorTileSize=32)
+        assert work_image(request, str(scene)).status is JobStatus.SUCCESS
+        table = pq.read_table(scene.parent / "out" / "scene.tif.parquet")
+        outlines = shapely.from_wkb(table["image_geometry"].to_numpy())
+        assert len(outlines) == 2
+        for outline, drawn in zip(outlines, apart, strict=True):
+            assert shapely.symmetric_difference(outline, drawn).area < 0.05 * drawn.area
+
     def test_an_algorithm_that_the_request_names_counts(self, scene: Path) -> None:
         model = self.yolo(scene.parent)
         assert resolve(asked(scene, model)).algorithm.algorithm_type == "DISSOLVE"

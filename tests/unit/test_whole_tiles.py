@@ -227,7 +227,9 @@ class TestOnnx:
         model = pooled(tmp_path / "model.onnx", WEIGHTS)
         tile = {"size": 3}
         write_json(tmp_path / "model.json", describe("similarity-search", tile, []))
-        assert work_image(asked(scene, model), str(scene)).status is JobStatus.SUCCESS
+        request = asked(scene, model, featureProperties=[{"embedding": "mine", "campaign": "june"}])
+        assert work_image(request, str(scene)).status is JobStatus.SUCCESS
+        assert set(published(scene)["properties"].to_pylist()) == {'{"campaign":"june"}'}
         column = published(scene)["embedding"].combine_chunks().flatten().to_numpy()
         np.testing.assert_allclose(column.reshape(-1, 3), logits(all_tiles()), rtol=1e-4)
 
