@@ -101,7 +101,12 @@ class ImageScaling(MessageObject):
     @model_validator(mode="after")
     def _check(self) -> Self:
         own = _FIELDS[self.type] | {"type", "data_type"}
-        if foreign := sorted(self.model_fields_set - own):
+        foreign = [  # not by what is set: a request that is written whole has all fields
+            name
+            for name, field in type(self).model_fields.items()
+            if name not in own and getattr(self, name) != field.default
+        ]
+        if foreign:
             raise ValueError(f"{foreign[0]}: is not for the type {self.type}; leave it out")
         one, other = self._pair
         low, high = getattr(self, one), getattr(self, other)

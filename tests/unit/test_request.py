@@ -130,7 +130,11 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
         "imageProcessorParameters": draw(st.dictionaries(plain, plain | finite, max_size=2)),
         "imageReadRole": ROLE,
         "imageBands": draw(st.lists(st.integers(1, 9) | st.just("red"), min_size=1, max_size=3)),
-        "imageScaling": {"type": "linear", "minimum": draw(finite), "maximum": [1e300]},
+        "imageScaling": {
+            "type": "linear",
+            "minimum": draw(st.floats(-1e9, 1e9)),
+            "maximum": [1e10],
+        },
         "imageFill": draw(finite),
         "regionOfInterest": SQUARE,
         "featureProperties": draw(st.lists(properties, max_size=2)),
