@@ -43,6 +43,7 @@ def run(
     read_role: str | None = None,
     bands: str | Sequence[int | str] | None = None,
     scale: str | Mapping[str, object] | None = None,
+    resolution: float | None = None,
     fill: float | None = None,
     transform: object = None,
     crs: object = None,
@@ -94,6 +95,7 @@ def run(
         scale: How values are scaled: "percentile:2,98" (of the whole image), "linear:0,3000" or
             "z-score:1200,300", with ":float32" behind for values from 0 to 1; or a dict with the
             fields of `imageScaling`.
+        resolution: Metres a pixel at which tiles are read and sent; the image's own unless given.
         fill: What pixels without data hold in a tile, before scaling; 0 unless given.
         transform: Of an array: `affine.Affine` from pixels to coordinates in `crs`.
         crs: Of an array: its coordinate reference system, such as "EPSG:32631".
@@ -157,6 +159,7 @@ def run(
                     overlap=overlap,
                     region_size=region_size,
                     nodata=nodata,
+                    resolution=resolution,
                     fill=fill,
                 ),
             ),
@@ -210,6 +213,7 @@ def plan(
     read_role: str | None = None,
     bands: str | Sequence[int | str] | None = None,
     scale: str | Mapping[str, object] | None = None,
+    resolution: float | None = None,
     fill: float | None = None,
     transform: object = None,
     crs: object = None,
@@ -238,6 +242,7 @@ def plan(
         read_role: IAM role for reading the image.
         bands: Bands that the model gets.
         scale: How values are scaled.
+        resolution: Metres a pixel at which tiles are read and sent.
         fill: What pixels without data hold in a tile.
         transform: Of an array.
         crs: Of an array.
@@ -269,6 +274,7 @@ def plan(
                 overlap=overlap,
                 region_size=region_size,
                 nodata=nodata,
+                resolution=resolution,
                 fill=fill,
             ),
         )

@@ -25,6 +25,7 @@ _OPTIONS = {  # patterns of the message's fields, the longer of two that begin a
     r"imageBands(\[\d+\])?": "--bands",
     r"imageScaling\.": "--scale ",
     "imageScaling": "--scale",
+    "imageResolution": "--resolution",
     "imageFill": "--fill",
     "regionOfInterest": "--roi",
     r"outputs\[\d+\]\.formats(\[\d+\])?": "--formats",

@@ -42,6 +42,15 @@ class PixelOptions:
             "of imageScaling.",
         ),
     ] = None
+    resolution: Annotated[
+        float | None,
+        Parameter(
+            group=TILES,
+            help="Metres a pixel at which tiles are read and sent, as the model was trained.",
+            allow_leading_hyphen=True,
+            show_default=lambda _: "the image's own",
+        ),
+    ] = None
     fill: Annotated[
         float | None,
         Parameter(
@@ -56,16 +65,21 @@ class PixelOptions:
         """The fields of the request message for the options that are given.
 
         Raises:
-            RequestError: --bands, --scale or --fill has an invalid value.
+            RequestError: --bands, --scale, --resolution or --fill has an invalid value.
         """
         bands = list(words("--bands", self.bands))
         if self.bands and not bands:
             raise RequestError("--bands: names no band; give 4,3,2, or leave it out.")
         if self.fill is not None and not isfinite(self.fill):
             raise RequestError(f"--fill: {self.fill} is not a finite number; give one, such as 0.")
+        if self.resolution is not None and not isfinite(self.resolution):
+            raise RequestError(
+                f"--resolution: {self.resolution} is not a finite number; give metres, such as 0.5."
+            )
         fields = {
             "imageBands": bands or None,
             "imageScaling": None if self.scale is None else _scaling(self.scale.strip()),
+            "imageResolution": self.resolution,
             "imageFill": self.fill,
         }
         return {name: value for name, value in fields.items() if value is not None}

@@ -8,6 +8,7 @@ from tasks.imagery.georeference.area import ground_areas
 from tasks.imagery.image import Image
 from tasks.imagery.opening.open_image import open_image
 from tasks.imagery.preparation import TilePreparation
+from tasks.imagery.reading.resolution import Resolution, source_of
 from tasks.imagery.reading.strips import read_tiles
 from tasks.imagery.reading.tile_pixels import AbsentTile, ReadTile, TilePixels, UnreadTile
 from tasks.imagery.reading.validity import with_nodata
@@ -18,6 +19,7 @@ __all__ = [
     "Georeference",
     "Image",
     "ReadTile",
+    "Resolution",
     "TilePixels",
     "TilePreparation",
     "UnreadTile",
@@ -30,5 +32,6 @@ __all__ = [
     "media_type",
     "open_image",
     "read_tiles",
+    "source_of",
     "with_nodata",
 ]

@@ -42,6 +42,7 @@ class Image:
         nitf: Header of a NITF, or None for other formats.
         prefix: Prefix with which GDAL opens this image of its file, or "".
         descriptions: Description of each band, as GDAL reads it: blue, nir, …; empty for none.
+        overview: Position, from 0, of the overview of its file that is read in its place, or None.
     """
 
     url: str
@@ -66,6 +67,7 @@ class Image:
     nitf: NitfHeader | None = field(compare=False)
     prefix: str = ""
     descriptions: tuple[str, ...] = ()
+    overview: int | None = None
 
     @property
     def gdal_name(self) -> str:

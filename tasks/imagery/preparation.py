@@ -7,8 +7,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from tasks.grid.tiles import Tile
 from tasks.imagery.image import Image
 from tasks.imagery.reading.tile_pixels import TilePixels
 from tasks.imagery.reading.validity import differs
@@ -56,6 +58,14 @@ class TilePreparation:
         for band, own in zip(bands, holes, strict=True):
             filled[band][empty | own] = self.fill
         return TilePixels(tile.tile, filled, mask)
+
+    def sent(self, tile: Tile) -> Tile:
+        """The tile in whose pixels the answer for a tile is."""
+        return tile
+
+    def in_image(self, found: pa.Table | None, tile: Tile) -> pa.Table | None:  # noqa: ARG002 - for others
+        """Detections in pixels of the image, from those in pixels of a tile that was sent."""
+        return found
 
     def _holes(self, band: NDArray[Any]) -> NDArray[np.bool_]:
         """(rows, columns) True for values of a band that cannot be measured ones."""

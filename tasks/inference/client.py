@@ -272,8 +272,11 @@ class InferenceClient:
         """The outcome of a tile that was answered; an answer that cannot be read fails it."""
         tile = ready.tile
         try:
-            read = read_answer(answer, tile)
-            found, dropped = drop_without_data(read.detections, tile.window, ready.valid)
+            sent = self._preparation.sent(tile) if self._preparation else tile
+            read = read_answer(answer, sent)
+            found, dropped = drop_without_data(read.detections, sent.window, ready.valid)
+            if self._preparation:
+                found = self._preparation.in_image(found, tile)
         except Exception as error:
             failure = error if isinstance(error, SwathError) else AnswerError(text_of(error))
             state.record(failure)

@@ -7,10 +7,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from rasterio.windows import Window
 
 from tasks.errors import RequestError
-from tasks.imagery import Image, TilePixels, TilePreparation
-from tasks.inference.description.preprocessing.scaling import rescale
+from tasks.grid.tiles import Tile
+from tasks.imagery import Image, Resolution, TilePixels, TilePreparation
+from tasks.inference.answer.moved import moved
+from tasks.inference.description.preprocessing.resample import Validity, nearest_pixels, resize
+from tasks.inference.description.preprocessing.scaling import NO_SCALING, rescale
 from tasks.inference.description.value_scaling import ValueScaling
 from tasks.request import ImageScaling, Request, ScalingType
 
@@ -24,10 +30,12 @@ class BandPreparation(TilePreparation):
     Attributes:
         bands: Numbers of the bands, from 1, in the order of the model.
         scaling: How values are scaled, with all its numbers; None for not at all.
+        resolution: The pixels in which tiles are sent; None for those of the image.
     """
 
     bands: tuple[int, ...] = ()
     scaling: ImageScaling | None = None
+    resolution: Resolution | None = None
 
     @cached_property
     def image(self) -> Image:
@@ -35,6 +43,15 @@ class BandPreparation(TilePreparation):
         image = TilePreparation(self.source, self.fill).image
         chosen = [band - 1 for band in self.bands]
         nodata = None if self.scaling else image.nodata
+        if self.resolution is not None:
+            sent = self.resolution.sent
+            image = replace(
+                image,
+                width=sent.width,
+                height=sent.height,
+                georeference=sent.georeference,
+                nitf=sent.nitf,
+            )
         header = image.nitf
         if header is not None:  # its record of bands is of those that are stored
             kept = tuple(one for one in header.records if not one[0].startswith("BANDS"))
@@ -55,43 +72,86 @@ class BandPreparation(TilePreparation):
         )
 
     def __call__(self, tile: TilePixels) -> TilePixels:
-        """A tile with these bands, scaled."""
+        """A tile with these bands, resampled and scaled."""
         filled = super().__call__(tile)
-        stored = filled.pixels
+        stored, valid = filled.pixels, filled.valid
+        if self.resolution is not None:
+            return self._resampled(filled.tile, stored, valid, self.resolution)
         pixels = np.empty((len(self.bands), *stored.shape[1:]), self.image.dtype)
         for number, band in enumerate(self.bands):
-            if self.scaling is None:
-                pixels[number] = stored[band - 1]
-            else:
-                rescale(stored[band - 1], *_of_band(self.scaling, number), pixels[number])
-        return TilePixels(filled.tile, pixels, filled.valid)
+            rescale(stored[band - 1], *self._of_band(number), pixels[number])
+        return TilePixels(filled.tile, pixels, valid)
+
+    def sent(self, tile: Tile) -> Tile:
+        """The tile in whose pixels the answer for a tile is."""
+        if self.resolution is None:
+            return tile
+        return Tile(tile.index, Window(0, 0, *self.resolution.size))
+
+    def in_image(self, found: pa.Table | None, tile: Tile) -> pa.Table | None:
+        """Detections in pixels of a tile that was sent, in pixels of the image."""
+        if self.resolution is None:
+            return super().in_image(found, tile)
+        return moved(found, tile.window, self.resolution.factors)
+
+    def _resampled(
+        self,
+        tile: Tile,
+        stored: NDArray[Any],
+        valid: NDArray[np.bool_] | None,
+        resolution: Resolution,
+    ) -> TilePixels:
+        """A tile as it is sent, from the pixels that were read for it.
+
+        Pixels are averaged where they become larger, and interpolated linearly where they become
+        smaller; those without data take no part in it. Numbers of a colour table are not mixed.
+        """
+        box, size = resolution.box(tile.window), resolution.size
+        method = "nearest" if self.source.palette else "area"
+        resizing = resize if valid is None else Validity.of(valid).resize
+        pixels = np.empty((len(self.bands), size[1], size[0]), self.image.dtype)
+        for number, band in enumerate(self.bands):
+            scaling, limits = self._of_band(number)
+            for rows, values in resizing(stored[band - 1], size, method, box):
+                rescale(values, scaling, limits, pixels[number, rows])
+        mask = None if valid is None else valid[nearest_pixels(valid, size, box)]
+        return TilePixels(resolution.sent_tile(tile), pixels, mask)
+
+    def _of_band(self, number: int) -> tuple[ValueScaling, tuple[float, float] | None]:
+        """The scaling of one of the bands that are sent, and the range of its result."""
+        return (NO_SCALING, None) if self.scaling is None else _of_band(self.scaling, number)
 
 
-def preparation_of(request: Request, image: Image) -> TilePreparation:
+def preparation_of(
+    request: Request, image: Image, resolution: Resolution | None = None
+) -> TilePreparation:
     """How the tiles of an image are prepared for the model, whatever its endpoint.
 
     Args:
         request: The message, with the numbers of its scaling.
         image: One of its images.
+        resolution: The pixels in which tiles are sent; None for those of the image.
 
     Raises:
         RequestError: The image lacks a band, or its pixels cannot be scaled so or hold the fill.
     """
     scaling, fill = request.image_scaling, request.image_fill or 0
     _check_fill(fill, image)
-    if not request.image_bands and scaling is None:
+    if not request.image_bands and scaling is None and resolution is None:
         return TilePreparation(image, fill)
     bands = band_numbers(request, image)
     if scaling is not None:
         _check_scalable(scaling, image, len(bands))
-    return BandPreparation(image, fill, bands, scaling)
+    return BandPreparation(image, fill, bands, scaling, resolution)
 
 
 def prepared_as(request: Request, preparation: TilePreparation) -> dict[str, Any] | None:
     """What a request says of the content of tiles, with all numbers; None if it says nothing."""
     fill: dict[str, Any] = {"fill": preparation.fill}
+    if request.image_resolution is not None:
+        fill = {"resolution": request.image_resolution} | fill
     if not isinstance(preparation, BandPreparation):
-        return None if request.image_fill is None else fill
+        return None if request.image_fill is None and len(fill) == 1 else fill
     scaling = preparation.scaling
     numbers = scaling and scaling.model_dump(mode="json", exclude_unset=True)
     return {"bands": preparation.bands, "scaling": numbers} | fill
@@ -107,7 +167,8 @@ def prepared_text(request: Request, preparation: TilePreparation) -> str:
         str(band) if names[band - 1] == "undefined" else f"{band} ({names[band - 1]})"
         for band in preparation.bands
     ]
-    parts = [f"band{'' if len(bands) == 1 else 's'} {', '.join(bands)}"]
+    parts = [] if preparation.resolution is None else [preparation.resolution.text]
+    parts.append(f"band{'' if len(bands) == 1 else 's'} {', '.join(bands)}")
     if preparation.scaling is not None:
         parts.append(_scaling_text(preparation.scaling))
     return "; ".join([*parts, fill])

@@ -146,7 +146,7 @@ def _question(plan: Plan) -> dict[str, Any]:
     }
     if plan.image.masked or request.image_fill is not None:
         question["fill"] = plan.preparation.fill
-    if request.image_bands or request.image_scaling:
+    if request.image_bands or request.image_scaling or request.image_resolution:
         question["prepared"] = plan.prepared
     if request.raster_output is not None:
         question["raster"] = request.raster_output.question

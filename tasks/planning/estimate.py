@@ -17,7 +17,6 @@ from tasks.imagery import gdal_environment
 from tasks.imagery.opening.dataset import open_dataset
 from tasks.imagery.reading.blocks import absent_blocks_are_blank, block_sizes, block_slices
 from tasks.imagery.reading.data_mask import DataMask, read_data_mask
-from tasks.imagery.reading.windows import reading_bytes
 from tasks.planning.plan import Plan, divide_into_regions
 from tasks.planning.raster import RasterEstimate, estimate_raster
 from tasks.planning.throughput import TILE_SECONDS, Throughput
@@ -119,11 +118,11 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         regions=len(regions),
         tile_seconds=None if sized else TILE_SECONDS,
         region_size=(width, max(region.height for region in regions)),
-        bytes_to_read=to_read,
+        bytes_to_read=round(to_read * plan.read_share),
         model_calls=calls,
         bytes_to_send=calls * plan.tile_bytes,
         memory_bytes=_PROCESS_BYTES
-        + reading_bytes(image, grid.tile_height, width)
+        + plan.reading_bytes(width)
         + (plan.tile_bytes * plan.views + plan.answer_bytes) * plan.most_calls(),
         raster=estimate_raster(plan, tiles["inferred"]),
         prepared=plan.prepared_text,
@@ -139,7 +138,7 @@ def _assumed_throughput() -> Throughput:
 def _count_tiles(plan: Plan, regions: Sequence[Region]) -> tuple[Counter[str], int, str]:
     """Tiles by state, bytes to read, and how blank tiles are determined."""
     image, role = plan.image, plan.request.image_read_role
-    data_mask = read_data_mask(image, plan.request.tile_size, role)
+    data_mask = read_data_mask(image, plan.grid.tile_size, role)
     tiles: Counter[str] = Counter()
     to_read = 0
     with gdal_environment(role, s3=image.in_s3):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
+from math import ceil
 from typing import Any
 
 import pyarrow as pa
@@ -17,16 +18,19 @@ from tasks.grid.tiles import Grid, Region, Tile
 from tasks.imagery import (
     Image,
     ReadTile,
+    Resolution,
     TilePreparation,
     max_region_width,
     open_image,
     read_tiles,
     with_nodata,
 )
+from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.answer.raster import answer_bytes
 from tasks.inference.batch import max_calls
 from tasks.inference.preparation import preparation_of, prepared_as, prepared_text
 from tasks.inference.raster_endpoint import VIEWS
+from tasks.planning.resolution import grid_of, warning_of
 from tasks.planning.roi import region_of_interest
 from tasks.planning.scaling import resolve_scaling
 from tasks.planning.sizing import OverlapCost, sized_regions
@@ -48,12 +52,14 @@ class Plan:
         image: The image, its metadata and georeference.
         grid: The tiles of the image.
         roi: The region of interest; None for the whole image.
+        resolution: The pixels in which tiles are sent; None for those of the image.
     """
 
     request: Request
     image: Image
     grid: Grid
     roi: RegionOfInterest | None
+    resolution: Resolution | None = None
 
     @property
     def identity(self) -> str:
@@ -68,22 +74,28 @@ class Plan:
     @cached_property
     def preparation(self) -> TilePreparation:
         """How tiles are changed before the model gets them."""
-        return preparation_of(self.request, self.image)
+        return preparation_of(self.request, self.image, self.resolution)
 
     @property
     def prepared(self) -> dict[str, Any] | None:
         """What the request says of the content of tiles; None if it says nothing."""
         return prepared_as(self.request, self.preparation)
 
-    @property
+    @cached_property
     def prepared_text(self) -> str:
-        """The same in words; empty if it says nothing."""
-        return prepared_text(self.request, self.preparation)
+        """The same in words, with a warning if they do not suit the model; empty for nothing."""
+        own = prepared_text(self.request, self.preparation)
+        return "; ".join(filter(None, [own, warning_of(self.request, self.image)]))
 
     @property
     def tile_bytes(self) -> int:
-        """Bytes of a tile's pixels, as the model gets them."""
-        return self.grid.tile_width * self.grid.tile_height * self.preparation.image.pixel_bytes
+        """Bytes of a tile's pixels, as they are read or as the model gets them."""
+        grid, sent = self.grid, self.preparation.image.pixel_bytes
+        if self.resolution is None:
+            return grid.tile_width * grid.tile_height * sent
+        source, (width, height) = self.resolution.source, self.resolution.size
+        read = round(grid.tile_width * grid.tile_height * self.read_share) * source.pixel_bytes
+        return max(read, width * height * sent)
 
     @property
     def views(self) -> int:
@@ -132,7 +144,26 @@ class Plan:
     @property
     def _widest(self) -> int:
         """Greatest width of a region in pixels that fits in memory."""
-        return max_region_width(self.image, self.grid.tile_height)
+        image, source = self.image, self._source
+        tile = ceil(self.grid.tile_height * source.height / image.height)
+        return max_region_width(source, tile) * image.width // source.width
+
+    def reading_bytes(self, width: int) -> int:
+        """Bytes that reading takes, in a region of a width in pixels."""
+        image, source = self.image, self._source
+        tile = ceil(self.grid.tile_height * source.height / image.height)
+        return reading_bytes(source, tile, ceil(width * source.width / image.width))
+
+    @property
+    def read_share(self) -> float:
+        """Share of the image's pixels that are read for it: below 1 from an overview."""
+        image, source = self.image, self._source
+        return source.width * source.height / (image.width * image.height)
+
+    @property
+    def _source(self) -> Image:
+        """The image, or the overview that is read in its place."""
+        return self.resolution.source if self.resolution else self.image
 
     def tiles_in_roi(self, region: Region) -> list[Tile]:
         """The tiles of a region that overlap the region of interest, in the order of the grid."""
@@ -164,7 +195,10 @@ class Plan:
 
     def read(self, tiles: Sequence[Tile]) -> Generator[ReadTile]:
         """The given tiles with their pixels, in order; later tiles are read ahead."""
-        return read_tiles(self.image, tiles, read_role=self.request.image_read_role)
+        role = self.request.image_read_role
+        if self.resolution is not None:
+            return self.resolution.read(tiles, role)
+        return read_tiles(self.image, tiles, read_role=role)
 
     def text(self, regions: int) -> str:
         """The plan in one line."""
@@ -204,7 +238,7 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             "send the request again."
         )
     image = with_nodata(image, request.image_nodata)
-    grid = Grid(image.width, image.height, request.tile_size, request.tile_overlap)
+    grid, resolution = grid_of(request, image)
     if len(grid) > settings().max_tiles:
         raise RequestError(
             f"imageProcessorTileSize: {request.tile_size} with an overlap of "
@@ -212,7 +246,7 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             f"SWATH_MAX_TILES, {settings().max_tiles}; give larger tiles or less overlap."
         )
     roi = region_of_interest(request.region_of_interest, image)
-    plan = Plan(resolve_scaling(request, image), image, grid, roi)
+    plan = Plan(resolve_scaling(request, image), image, grid, roi, resolution)
     sent = plan.preparation.image
     if plan.tile_bytes > _MAX_TILE_BYTES:
         raise RequestError(

@@ -147,6 +147,14 @@ class Request(MessageObject):
         "given.",
         examples=[{"type": "percentile", "lower": 2, "upper": 98}],
     )
+    image_resolution: Number | None = Field(
+        None,
+        gt=0,
+        description="Metres a pixel at which tiles are read and sent, as the model was trained; "
+        "the image's own unless given. Tiles of imageProcessorTileSize pixels, and their overlap, "
+        "are of that size; results are in pixels of the image.",
+        examples=[0.5],
+    )
     image_fill: Number | None = Field(
         None,
         description="What pixels without data hold in a tile that is sent, before scaling; 0 "

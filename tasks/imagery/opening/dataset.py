@@ -41,7 +41,8 @@ def open_dataset(image: Image, read_role: str | None, stop: Event | None = None)
     # each of its blocks.
     deferred = blocks > _MAX_EAGER_INDEX
     with rasterio.Env(GTIFF_USE_DEFER_STRILE_LOADING=deferred), require_complete_header():
-        opened = rasterio.open(image.gdal_name, driver=image.driver)
+        options = {} if image.overview is None else {"OVERVIEW_LEVEL": image.overview}
+        opened = rasterio.open(image.gdal_name, driver=image.driver, **options)
     with opened as dataset:
         check_raster(image.url, dataset)
         yield dataset

@@ -79,8 +79,11 @@ def block_slices(image: Image, window: Window, within: Window) -> tuple[slice, s
 
 
 def absent_blocks_are_blank(image: Image) -> bool:
-    """Whether absent blocks are blank: only if neither nodata, alpha nor a mask decides it."""
-    return image.driver == "GTiff" and not image.masked
+    """Whether absent blocks are blank: only if neither nodata, alpha nor a mask decides it.
+
+    Of an overview they are not known.
+    """
+    return image.driver == "GTiff" and not image.masked and image.overview is None
 
 
 def _block_range(image: Image, window: Window) -> tuple[slice, slice]:

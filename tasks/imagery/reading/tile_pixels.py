@@ -68,6 +68,10 @@ class TilePixels:
         """(rows, columns), False for pixels without data; None if all pixels are valid."""
         return self._by_value(self.pixels) if self._by_value else self._mask
 
+    def of(self, tile: Tile) -> TilePixels:
+        """The same pixels, as those of another tile."""
+        return TilePixels(tile, self.parts, self._mask, self._by_value)
+
     @property
     def blank(self) -> bool:
         """Whether no pixel holds data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from tasks.inference.description.detectors.detector import DETECTOR
 from tasks.inference.description.detectors.detr import Detr
@@ -49,6 +49,11 @@ class Properties(MlmObject):
     detector: AnyDetector | None = Field(None, alias=DETECTOR, examples=[{"type": "yolox"}])
     raster: RasterHead | None = Field(None, alias=RASTER, examples=[{"values": "logits"}])
     tile: TileHead | None = Field(None, alias=TILE, examples=[{"values": "logits"}])
+
+    gsd: PositiveFloat | None = Field(None, exclude_if=lambda value: value is None)
+    spatial_resolution: PositiveFloat | None = Field(
+        None, alias="raster:spatial_resolution", exclude_if=lambda value: value is None
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -141,6 +146,11 @@ class Properties(MlmObject):
         head = self.detector or self.raster or self.tile
         assert head is not None
         return head
+
+    @property
+    def resolution(self) -> float | None:
+        """Metres a pixel that the model was trained at; None if it is not said."""
+        return self.spatial_resolution or self.gsd
 
     @property
     def cpu_only(self) -> bool:

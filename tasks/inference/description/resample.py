@@ -33,7 +33,10 @@ class _Taps:
 
 
 def resize(
-    band: NDArray[Any], size: tuple[int, int], method: str
+    band: NDArray[Any],
+    size: tuple[int, int],
+    method: str,
+    box: tuple[float, float, float, float] | None = None,
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Resize a band, a few rows at a time.
 
@@ -41,12 +44,13 @@ def resize(
         band: (rows, columns) of any real dtype.
         size: Width and height of the result.
         method: The last part of MLM's `interpolation-…`: nearest, linear, cubic, area or lanczos4.
+        box: Left, top, width and height of the part of the band that is resized, in pixels and
+            parts of them; None for all of it.
 
     Yields:
         A slice of the result's rows, and their values (rows, columns) in floating point.
     """
-    columns = _taps(method, band.shape[1], size[0])
-    rows = _taps(method, band.shape[0], size[1])
+    columns, rows = _both_taps(method, band, size, box)
     height = max(1, _CHUNK // max(size[0], band.shape[1]))
     for first in range(0, size[1], height):
         part = slice(first, min(first + height, size[1]))
@@ -76,7 +80,11 @@ class Validity:
         return cls(mask, nearest)
 
     def resize(
-        self, band: NDArray[Any], size: tuple[int, int], method: str
+        self,
+        band: NDArray[Any],
+        size: tuple[int, int],
+        method: str,
+        box: tuple[float, float, float, float] | None = None,
     ) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Resize a band, as `resize` does, from its pixels with data alone.
 
@@ -87,12 +95,43 @@ class Validity:
             band: (rows, columns) of any real dtype; pixels without data hold the fill value.
             size: Width and height of the result.
             method: As of `resize`.
+            box: As of `resize`.
         """
-        columns = _taps("nearest", band.shape[1], size[0])
-        rows = _taps("nearest", band.shape[0], size[1])
-        for part, values in resize(band[*self.nearest], size, method):
-            nearest = np.ix_(_only(rows)[part], _only(columns))
-            yield part, np.where(self.mask[nearest], values, band[nearest])
+        nearest = nearest_pixels(band, size, box)
+        for part, values in resize(band[*self.nearest], size, method, box):
+            own = nearest[0][part], nearest[1]
+            yield part, np.where(self.mask[own], values, band[own])
+
+
+def nearest_pixels(
+    band: NDArray[Any],
+    size: tuple[int, int],
+    box: tuple[float, float, float, float] | None = None,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The row (rows, 1) and the column (1, columns) of a band nearest to each pixel of a result.
+
+    Args:
+        band: (rows, columns).
+        size: Width and height of the result.
+        box: As of `resize`.
+    """
+    columns, rows = _both_taps("nearest", band, size, box)
+    return _only(rows)[:, np.newaxis], _only(columns)[np.newaxis]
+
+
+def _both_taps(
+    method: str,
+    band: NDArray[Any],
+    size: tuple[int, int],
+    box: tuple[float, float, float, float] | None,
+) -> tuple[_Taps, _Taps]:
+    """The taps along a row and along a column."""
+    height, width = band.shape
+    left, top, wide, high = box or (0, 0, width, height)
+    return (
+        _taps(method, width, size[0], float(left), float(wide)),
+        _taps(method, height, size[1], float(top), float(high)),
+    )
 
 
 def _only(taps: _Taps) -> NDArray[np.intp]:
@@ -111,14 +150,16 @@ def _blend(values: NDArray[Any], taps: _Taps, axis: int) -> NDArray[Any]:
 
 
 @lru_cache(32)
-def _taps(method: str, source: int, target: int) -> _Taps:
-    if method == "area" and target < source:
-        edges = np.arange(target + 1) * (source / target)
-        sources = edges[:-1].astype(int) + np.arange(int(np.ceil(source / target)) + 1)[:, None]
+def _taps(method: str, source: int, target: int, start: float, extent: float) -> _Taps:
+    """The taps of `target` pixels that take up `extent` pixels of a line of `source`."""
+    if method == "area" and target < extent:
+        edges = start + np.arange(target + 1) * (extent / target)
+        sources = edges[:-1].astype(int) + np.arange(int(np.ceil(extent / target)) + 1)[:, None]
         weights = np.minimum(edges[1:], sources + 1) - np.maximum(edges[:-1], sources)
+        weights = np.clip(weights, 0, None)
     else:  # OpenCV enlarges linearly for "area"
         radius, kernel = _KERNELS.get(method, _KERNELS["linear"])
-        centres = (np.arange(target) + 0.5) * (source / target) - 0.5
+        centres = start + (np.arange(target) + 0.5) * (extent / target) - 0.5
         sources = np.floor(centres).astype(int) + np.arange(1 - radius, 1 + radius)[:, None]
         weights = kernel(centres - sources)
     weights = np.where(np.isclose(weights, 0), 0.0, weights)

@@ -1,0 +1,92 @@
+"""The resolution at which tiles are read and sent, and the grid that follows from it."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+
+from tasks.errors import RequestError
+from tasks.grid.tiles import Grid
+from tasks.imagery import Image, Resolution, source_of
+from tasks.imagery.georeference.resampled import metres_per_pixel
+from tasks.inference.trained_resolution import trained_resolution
+from tasks.request import Request
+
+_MAX_RATIO = 1.5  # of the resolutions of a model and of its tiles
+_MAX_FACTOR = 64.0  # by which pixels may become larger or smaller
+
+
+def grid_of(request: Request, image: Image) -> tuple[Grid, Resolution | None]:
+    """The tiles of an image, and the pixels in which they are sent if not its own.
+
+    Args:
+        request: The message.
+        image: One of its images.
+
+    Raises:
+        RequestError: The image cannot be read at the resolution that the request asks for.
+        ImageError: Its overview cannot be read.
+    """
+    side, overlap = request.tile_size, request.tile_overlap
+    if request.image_resolution is None:
+        return Grid(image.width, image.height, side, overlap), None
+    metres = _metres(request, image)
+    factor = request.image_resolution / metres
+    tile = max(1, round(side * factor))
+    grid = Grid(image.width, image.height, tile, min(ceil(overlap * factor), tile - 1))
+    window = grid.tile_width, grid.tile_height
+    width, height = (side if each == tile else max(1, round(each / factor)) for each in window)
+    if (width, height) == window:
+        return grid, None
+    source = source_of(image, factor, request.image_read_role)
+    return grid, Resolution(image, source, window, (width, height), metres)
+
+
+def warning_of(request: Request, image: Image) -> str:
+    """What is wrong if a model was trained at another resolution than it gets; empty if nothing.
+
+    Args:
+        request: The message.
+        image: One of its images.
+    """
+    trained = trained_resolution(request)
+    metres = metres_per_pixel(image.georeference, image.size)
+    if trained is None or metres is None:
+        return ""
+    sent = request.image_resolution or metres
+    if 1 / _MAX_RATIO <= sent / trained <= _MAX_RATIO:
+        return ""
+    return (
+        f"warning: the model's description names {trained:g} m a pixel, and tiles have {sent:.3g} "
+        f"m: give imageResolution {trained:g}"
+    )
+
+
+def _metres(request: Request, image: Image) -> float:
+    """Metres along the side of a pixel of an image that can be resampled."""
+    wanted = request.image_resolution
+    assert wanted is not None
+    metres = metres_per_pixel(image.georeference, image.size)
+    if metres is None:
+        raise RequestError(
+            f"imageResolution: {image.url} has no georeference, so the size of its pixels is not "
+            "known; leave it out."
+        )
+    if request.raster_output is not None:
+        raise RequestError(
+            "imageResolution: is for models that answer with features, and this one answers with "
+            f"pixels; leave it out, and resample the image: gdalwarp -tr {wanted:g} {wanted:g}."
+        )
+    if np.dtype(image.dtype).kind == "c":
+        raise RequestError(
+            f"imageResolution: the pixels of {image.url} are complex ({image.dtype}), and only "
+            "real ones are resampled; leave it out."
+        )
+    if not 1 / _MAX_FACTOR <= wanted / metres <= _MAX_FACTOR:
+        raise RequestError(
+            f"imageResolution: {wanted:g} m a pixel is {wanted / metres:.3g} times that of "
+            f"{image.url}, {metres:.3g} m, and it may be {_MAX_FACTOR:g} times at most; check "
+            "that it is in metres."
+        )
+    return metres
