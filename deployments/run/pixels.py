@@ -92,7 +92,7 @@ def _scaling(text: str) -> dict[str, Any]:
     if kind not in _PAIRS or len(parts) > 2:
         raise _not_understood(text)
     fields: dict[str, Any] = {"type": kind}
-    if parts and not _is_pair(parts[0]) and len(parts) == 1:
+    if len(parts) == 1 and parts[0][:1].isalpha():
         return fields | {"dataType": parts[0]}
     if parts:
         if not _is_pair(parts[0]):
