@@ -15,8 +15,8 @@ from tasks.errors import RequestError
 from tasks.grid.tiles import Tile
 from tasks.imagery import Image, Resolution, TilePixels, TilePreparation
 from tasks.inference.answer.moved import moved
-from tasks.inference.description.preprocessing.resample import Validity, nearest_pixels, resize
 from tasks.inference.description.preprocessing.scaling import NO_SCALING, rescale
+from tasks.inference.description.resample import Validity, nearest_pixels, resize
 from tasks.inference.description.value_scaling import ValueScaling
 from tasks.request import ImageScaling, Request, ScalingType
 

@@ -17,10 +17,9 @@ def trained_resolution(request: Request) -> float | None:
     try:
         match request.image_processor.type:
             case EndpointType.ONNX:
-                from tasks.inference.onnx.opening import description_in_file  # noqa: PLC0415
+                from tasks.inference.onnx.opening import described_resolution  # noqa: PLC0415
 
-                described = description_in_file(request, roots)
-                return described.properties.resolution if described else None
+                return described_resolution(request, roots)
             case EndpointType.OIP_ENDPOINT:
                 from tasks.inference.oip.opening import load  # noqa: PLC0415
 

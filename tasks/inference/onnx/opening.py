@@ -129,6 +129,16 @@ def description_of_model(request: Request, roots: Sequence[Path]) -> Description
     return _describe(model, by_name=True) if is_export(model) else None
 
 
+def described_resolution(request: Request, roots: Sequence[Path]) -> float | None:
+    """Metres a pixel that the file with a model's description names, if there is one.
+
+    Raises:
+        RequestError: See `open_onnx`.
+    """
+    described = _load_description(request, roots)
+    return described.properties.resolution if isinstance(described, Description) else None
+
+
 def least_score(request: Request, roots: Sequence[Path]) -> float:
     """The score below which the model's boxes are left out of its answers.
 
