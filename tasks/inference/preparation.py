@@ -153,8 +153,8 @@ def prepared_as(request: Request, preparation: TilePreparation) -> dict[str, Any
     if not isinstance(preparation, BandPreparation):
         return None if request.image_fill is None and len(fill) == 1 else fill
     scaling = preparation.scaling
-    numbers = scaling and scaling.model_dump(mode="json", exclude_unset=True)
-    return {"bands": preparation.bands, "scaling": numbers} | fill
+    numbers = scaling and scaling.content
+    return {"bands": list(preparation.bands), "scaling": numbers} | fill
 
 
 def prepared_text(request: Request, preparation: TilePreparation) -> str:

@@ -147,6 +147,12 @@ class ImageScaling(MessageObject):
         return self.model_copy(update=values)
 
     @property
+    def content(self) -> dict[str, Any]:
+        """All that tiles depend on, as the message names it: whichever fields were given."""
+        own = self.model_dump(mode="json", include={"type", *_FIELDS[self.type]})
+        return own | {"dataType": self.dtype.name}
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Pixel type of the tiles."""
         default = ScaledType.FLOAT32 if self.type is ScalingType.Z_SCORE else ScaledType.UINT8

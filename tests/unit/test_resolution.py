@@ -199,6 +199,16 @@ def test_the_plan_and_the_tiles_say_where_they_are(image: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["percentile", "z-score"])
+def test_the_plan_of_a_region_is_that_of_its_image(image: Path, kind: str) -> None:
+    plan = plan_of(image, 2, imageScaling={"type": kind}, imageBands=[2])
+    message = plan.request.model_dump(mode="json")
+    again = make_plan(Request.model_validate(message), str(image))
+    assert (again.prepared, again.identity) == (plan.prepared, plan.identity)
+    for one, other in zip(sent(plan), sent(again), strict=True):
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
 @pytest.mark.parametrize("compression", ["NONE", "LZW"])
 def test_a_geotiff_tile_has_the_larger_pixels(image: Path, compression: str) -> None:
     plan = plan_of(image, 2)
