@@ -40,6 +40,7 @@ def run(
     region_size: int | None = None,
     roi: object = None,
     nodata: float | None = None,
+    alpha: Literal["mask", "ignore"] | None = None,
     read_role: str | None = None,
     bands: str | Sequence[int | str] | None = None,
     scale: str | Mapping[str, object] | None = None,
@@ -90,6 +91,7 @@ def run(
         roi: Region of interest: WKT in longitude, latitude; the path of a file with polygons; a
             geometry of shapely in longitude, latitude; or a GeoDataFrame.
         nodata: Value of pixels without data, in place of the image's own.
+        alpha: What an alpha band is: the mask of pixels with data, or a band as any other.
         read_role: IAM role for reading the image.
         bands: Bands that the model gets, in its order: numbers from 1, or names.
         scale: How values are scaled: "percentile:2,98" (of the whole image), "linear:0,3000" or
@@ -151,6 +153,7 @@ def run(
                 tile_format=tile_format,
                 tile_compression=tile_compression,
                 roi=keywords.roi_text(roi),
+                alpha=alpha,
                 read_role=read_role,
                 bands=keywords.band_texts(bands),
                 scale=keywords.json_text("scale", scale),
@@ -210,6 +213,7 @@ def plan(
     region_size: int | None = None,
     roi: object = None,
     nodata: float | None = None,
+    alpha: Literal["mask", "ignore"] | None = None,
     read_role: str | None = None,
     bands: str | Sequence[int | str] | None = None,
     scale: str | Mapping[str, object] | None = None,
@@ -239,6 +243,7 @@ def plan(
         region_size: Approximate height of a region in pixels.
         roi: Region of interest.
         nodata: Value of pixels without data, in place of the image's own.
+        alpha: What an alpha band is: the mask of pixels with data, or a band as any other.
         read_role: IAM role for reading the image.
         bands: Bands that the model gets.
         scale: How values are scaled.
@@ -266,6 +271,7 @@ def plan(
             tile_format=tile_format,
             tile_compression=tile_compression,
             roi=keywords.roi_text(roi),
+            alpha=alpha,
             read_role=read_role,
             bands=keywords.band_texts(bands),
             scale=keywords.json_text("scale", scale),

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from deployments.run.images import find_images
 from deployments.run.model import ModelOptions
-from deployments.run.option_names import naming_options
+from deployments.run.option_names import in_options, naming_options
 from deployments.run.options import TilingOptions, build_request
 from deployments.run.raster import RasterOptions
 from tasks.imagery import check_encodable
@@ -124,6 +124,7 @@ def _lines(cost: Estimate, encoding: str) -> list[tuple[str, str]]:
             "georeference",
             cost.georeference or "none: features will have pixel coordinates only",
         ),
+        *([("no data", cost.no_data)] if cost.no_data else []),
         ("tiles", f"{tiles}, overlap at least {cost.tile_overlap}"),
         ("", f"{cost.tiles['inferred']:,} to the model"),
         ("", f"{cost.tiles['blank']:,} {_BLANK[cost.blank_is]}"),
@@ -142,6 +143,7 @@ def _lines(cost: Estimate, encoding: str) -> list[tuple[str, str]]:
         *([("sent", cost.prepared)] if cost.prepared else []),
         *_raster_lines(cost),
         ("memory", f"at most {_bytes(cost.memory_bytes)} for each region run"),
+        *(("warning", in_options(warning)) for warning in cost.warnings),
     ]
 
 

@@ -213,12 +213,13 @@ class Result:
 
     @property
     def _image(self) -> Image:
-        from tasks.imagery import open_image, with_nodata
+        from tasks.imagery import open_image
+        from tasks.planning.plan import as_requested
 
         url, request = self.summary.image, self._request
         roots = [] if "://" in url else [Path(url).resolve().parent]
         image = open_image(url, read_role=request.image_read_role, roots=roots)
-        return with_nodata(image, request.image_nodata)
+        return as_requested(image, request)
 
 
 def _read_frame(

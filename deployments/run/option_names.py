@@ -27,6 +27,7 @@ _OPTIONS = {  # patterns of the message's fields, the longer of two that begin a
     "imageScaling": "--scale",
     "imageResolution": "--resolution",
     "imageFill": "--fill",
+    "imageAlpha": "--alpha",
     "regionOfInterest": "--roi",
     r"outputs\[\d+\]\.formats(\[\d+\])?": "--formats",
     r"outputs\[0\](\.path)?": "--out",

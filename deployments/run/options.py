@@ -10,7 +10,7 @@ from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
@@ -100,6 +100,14 @@ class TilingOptions(PixelOptions):
         float | None,
         Parameter(group=IMAGE, help="Value of pixels without data, in place of the image's own."),
     ] = None
+    alpha: Annotated[
+        Literal["mask", "ignore"] | None,
+        Parameter(
+            group=IMAGE,
+            help="What an alpha band is: the mask of pixels with data, or a band as any other.",
+            show_default=message_default("image_alpha"),
+        ),
+    ] = None
     read_role: Annotated[
         str | None, Parameter(group=IMAGE, help="IAM role for reading the image.")
     ] = None
@@ -126,6 +134,7 @@ class TilingOptions(PixelOptions):
             "imageProcessorTileCompression": self.tile_compression,
             "imageReadRole": self.read_role,
             "imageNodata": self.nodata,
+            "imageAlpha": self.alpha,
             "regionOfInterest": None if self.roi is None else region_of_interest(self.roi),
         }
         given = {name: value for name, value in fields.items() if value is not None}

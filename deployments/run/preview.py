@@ -75,7 +75,8 @@ def write_preview(request: Request, summary: Summary, path: Path, roots: Sequenc
         ImageError: The image cannot be read.
         PublishError: The picture cannot be written.
     """
-    from tasks.imagery import open_image, with_nodata
+    from tasks.imagery import open_image
+    from tasks.planning.plan import as_requested
     from tasks.publish.preview import preview_of_files
     from tasks.storage import objects
 
@@ -85,7 +86,7 @@ def write_preview(request: Request, summary: Summary, path: Path, roots: Sequenc
     )
     image = open_image(summary.image, read_role=request.image_read_role, roots=roots)
     picture = preview_of_files(
-        with_nodata(image, request.image_nodata),
+        as_requested(image, request),
         features,
         coverage,
         raster,

@@ -11,7 +11,7 @@ from tasks.imagery.preparation import TilePreparation
 from tasks.imagery.reading.resolution import Resolution, source_of
 from tasks.imagery.reading.strips import read_tiles
 from tasks.imagery.reading.tile_pixels import AbsentTile, ReadTile, TilePixels, UnreadTile
-from tasks.imagery.reading.validity import with_nodata
+from tasks.imagery.reading.validity import with_nodata, without_alpha
 from tasks.imagery.reading.windows import max_region_width
 
 __all__ = [
@@ -34,4 +34,5 @@ __all__ = [
     "read_tiles",
     "source_of",
     "with_nodata",
+    "without_alpha",
 ]

@@ -43,6 +43,7 @@ class Image:
         prefix: Prefix with which GDAL opens this image of its file, or "".
         descriptions: Description of each band, as GDAL reads it: blue, nir, …; empty for none.
         overview: Position, from 0, of the overview of its file that is read in its place, or None.
+        unplaced: Whether it has a geotransform that places it nowhere, for want of a CRS.
     """
 
     url: str
@@ -68,6 +69,7 @@ class Image:
     prefix: str = ""
     descriptions: tuple[str, ...] = ()
     overview: int | None = None
+    unplaced: bool = False
 
     @property
     def gdal_name(self) -> str:

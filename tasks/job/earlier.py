@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.planning.image_warnings import image_warnings
 from tasks.planning.plan import Plan
 from tasks.records.record import read_record
 from tasks.reporting.status import JobStatus
@@ -45,6 +46,8 @@ def completed_earlier(plan: Plan) -> Summary | None:
         outputs=found.published.uris,
         repaired=found.published.repaired,
         georeference=plan.image.georeference,
+        no_data=plan.image.no_data,
+        warnings=image_warnings(plan),
     )
 
 

@@ -23,6 +23,7 @@ from tasks.job.raster import polygon_table, raster_of, summarised, with_missing_
 from tasks.job.region import work_region
 from tasks.job.regions import work_regions
 from tasks.merge import merge as merge_detections
+from tasks.planning.image_warnings import image_warnings
 from tasks.planning.plan import Plan, make_plan
 from tasks.planning.throughput import Throughput
 from tasks.reporting.status import JobStatus
@@ -242,6 +243,8 @@ def finish_image(
         raster=in_pixels,
         views=plan.views,
         prepared=plan.prepared_text,
+        no_data=plan.image.no_data,
+        warnings=image_warnings(plan),
     )
     return FinishedImage(summary, ledgers, published.layer)
 

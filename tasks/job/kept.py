@@ -24,6 +24,7 @@ from tasks.inference.model_version import least_score, model_version
 from tasks.planning.plan import Plan
 from tasks.records.folders import image_folder
 from tasks.request import Request
+from tasks.request.image_alpha import ImageAlpha
 from tasks.results.answers import least_score_kept
 from tasks.results.stored import RegionStore
 from tasks.storage import conditional, objects
@@ -144,6 +145,8 @@ def _question(plan: Plan) -> dict[str, Any]:
         # a digest, as a header may hold a secret
         "parameters": _digest(request.image_processor_parameters),
     }
+    if request.image_alpha is not ImageAlpha.MASK:
+        question["alpha"] = str(request.image_alpha)
     if plan.image.masked or request.image_fill is not None:
         question["fill"] = plan.preparation.fill
     if request.image_bands or request.image_scaling or request.image_resolution:

@@ -17,6 +17,7 @@ from tasks.imagery import gdal_environment
 from tasks.imagery.opening.dataset import open_dataset
 from tasks.imagery.reading.blocks import absent_blocks_are_blank, block_sizes, block_slices
 from tasks.imagery.reading.data_mask import DataMask, read_data_mask
+from tasks.planning.image_warnings import image_warnings
 from tasks.planning.plan import Plan, divide_into_regions
 from tasks.planning.raster import RasterEstimate, estimate_raster
 from tasks.planning.throughput import TILE_SECONDS, Throughput
@@ -44,6 +45,8 @@ class Estimate(BaseModel):
         blank_is: How blank tiles are determined: `counted` (the file omits their blocks, and no
             other tile can be blank), `estimated` (from an overview), or `unknown` until the pixels
             are read, except for those that the file omits.
+        no_data: What decides which pixels hold no data, as `Image.no_data`.
+        warnings: What is doubtful about the image, with the remedy.
         regions: Number of region runs.
         tile_seconds: Assumed seconds per tile, by which regions are sized; a run uses the measured
             ones of its model. None if the size of regions is set.
@@ -73,6 +76,8 @@ class Estimate(BaseModel):
     tile_overlap: int
     tiles: dict[str, int]
     blank_is: str
+    no_data: str | None = None
+    warnings: list[str] = []
     regions: int
     tile_seconds: float | None
     region_size: tuple[int, int]
@@ -115,6 +120,8 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         tile_overlap=grid.overlap,
         tiles={state: tiles[state] for state in ("inferred", "blank", "outside")},
         blank_is=blank_is,
+        no_data=image.no_data,
+        warnings=image_warnings(plan),
         regions=len(regions),
         tile_seconds=None if sized else TILE_SECONDS,
         region_size=(width, max(region.height for region in regions)),

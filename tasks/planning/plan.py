@@ -24,6 +24,7 @@ from tasks.imagery import (
     open_image,
     read_tiles,
     with_nodata,
+    without_alpha,
 )
 from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.answer.raster import answer_bytes
@@ -36,6 +37,7 @@ from tasks.planning.scaling import resolve_scaling
 from tasks.planning.sizing import OverlapCost, sized_regions
 from tasks.planning.throughput import Throughput
 from tasks.request import Request
+from tasks.request.image_alpha import ImageAlpha
 from tasks.results.detections import boxes
 from tasks.settings import settings
 
@@ -237,7 +239,7 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             f"{image_url} was replaced since the work began (version {etag}, now {image.etag}): "
             "send the request again."
         )
-    image = with_nodata(image, request.image_nodata)
+    image = as_requested(image, request)
     grid, resolution = grid_of(request, image)
     if len(grid) > settings().max_tiles:
         raise RequestError(
@@ -262,6 +264,17 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             "or answer with values classes in place of probabilities."
         )
     return plan
+
+
+def as_requested(image: Image, request: Request) -> Image:
+    """An image whose pixels without data are those that a request says.
+
+    Raises:
+        RequestError: No pixel of the image can have the nodata value.
+    """
+    if request.image_alpha is ImageAlpha.IGNORE:
+        image = without_alpha(image)
+    return with_nodata(image, request.image_nodata)
 
 
 def divide_into_regions(

@@ -86,7 +86,11 @@ def _features(summary: Summary) -> str:
 
 
 def _tiles(summary: Summary) -> str:
-    states = [f"{number:,} {state}" for state, number in summary.tiles.items() if number]
+    states = [
+        f"{number:,} {state}{plain(summary.blank_text) if state == TileState.BLANK else ''}"
+        for state, number in summary.tiles.items()
+        if number
+    ]
     text = f"{sum(summary.tiles.values()):,}: {', '.join(states)}"
     asked = summary.tiles[TileState.INFERRED] + summary.tiles[TileState.FAILED]
     if asked and summary.seconds:
@@ -108,12 +112,15 @@ def _verbatim(text: str) -> str:
 
 def _left_out(summary: Summary) -> Iterator[str]:
     """How many features were left out or changed, and why."""
+    for warning in summary.warnings:
+        yield ""
+        yield f"**Warning**: {plain(warning)}."
     if summary.filtered:
         yield ""
         yield f"{summary.filtered:,} detections were filtered out by class or score."
     if summary.without_data:
         yield ""
-        yield f"{summary.without_data:,} features lay where the image holds no data: dropped."
+        yield f"{summary.without_data_text}."
     if summary.rejected:
         yield ""
         yield f"{summary.rejected:,} features broke the model's contract and were left out."

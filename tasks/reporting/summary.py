@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -76,6 +76,10 @@ class Summary(BaseModel):
         repaired: Number of published features whose geometry was invalid and was repaired.
         filtered: Number of the model's detections that were dropped before the merge, for their
             class or their score.
+        no_data: What decides which pixels hold no data, such as "nodata 0", "alpha: band 4" or
+            "mask"; None if nothing does.
+        blank: What decided that tiles are blank with the number of tiles, most frequent first.
+        warnings: What is doubtful about the image, with the remedy.
         without_data: Number of the model's features that lay wholly where the image holds no data,
             and were dropped.
         raster: The raster, if the model answers with pixels.
@@ -101,6 +105,9 @@ class Summary(BaseModel):
     outputs: dict[str, str]
     repaired: int = 0
     filtered: int = 0
+    no_data: str | None = None
+    blank: list[tuple[str, int]] = []
+    warnings: list[str] = []
     without_data: int = 0
     raster: RasterSummary | None = None
     prepared: str = ""
@@ -125,14 +132,30 @@ class Summary(BaseModel):
         if self.filtered:
             parts.append(f"{self.filtered} detections filtered out by class or score")
         if self.without_data:
-            parts.append(f"{self.without_data} features dropped where there is no data")
+            parts.append(self.without_data_text)
         if self.repaired:
             parts.append(f"{self.repaired} invalid geometries repaired")
-        tiles = ", ".join(f"{number} {state}" for state, number in self.tiles.items())
+        tiles = ", ".join(
+            f"{number} {state}{self.blank_text if state == TileState.BLANK else ''}"
+            for state, number in self.tiles.items()
+        )
         parts.append(f"tiles: {tiles}")
         if self.prepared:
             parts.append(f"sent: {self.prepared}")
-        return "; ".join(parts)
+        return "; ".join([*parts, *self.warnings])
+
+    @property
+    def blank_text(self) -> str:
+        """What decided that tiles are blank, in brackets; empty if none is."""
+        rules = ", ".join(rule for rule, _ in self.blank)
+        return f" ({rules})" if rules else ""
+
+    @property
+    def without_data_text(self) -> str:
+        """How many features were dropped, and by which rule."""
+        features = "1 feature" if self.without_data == 1 else f"{self.without_data:,} features"
+        rule = f" ({self.no_data})" if self.no_data else ""
+        return f"{features} dropped where there is no data{rule}"
 
     @property
     def found(self) -> str:
@@ -181,6 +204,8 @@ def summarise(
     raster: RasterSummary | None = None,
     views: int = 1,
     prepared: str = "",
+    no_data: str | None = None,
+    warnings: Sequence[str] = (),
 ) -> Summary:
     """Summarise an image's run from its ledger.
 
@@ -198,6 +223,8 @@ def summarise(
         raster: The raster, if the model answers with pixels.
         views: How often the model was asked for each tile.
         prepared: What was done to tiles before they were sent, in words; empty for nothing.
+        no_data: As `Image.no_data`.
+        warnings: What is doubtful about the image.
     """
     calls, failed_calls = coverage.calls(ledger, views)
     return Summary(
@@ -218,6 +245,9 @@ def summarise(
         outputs=outputs,
         repaired=repaired,
         filtered=coverage.filtered(ledger),
+        no_data=no_data,
+        blank=coverage.blank_reasons(ledger),
+        warnings=list(warnings),
         without_data=coverage.without_data(ledger),
         raster=raster,
         prepared=prepared,

@@ -31,6 +31,7 @@ from tasks.request.field_types import (
     RoleArn,
     WholeNumber,
 )
+from tasks.request.image_alpha import ImageAlpha
 from tasks.request.image_scaling import ImageScaling
 from tasks.request.locations import ImageUrl, file_names
 from tasks.request.message_object import MessageObject
@@ -134,6 +135,12 @@ class Request(MessageObject):
         description="Value of pixels without data, in place of the one that the images declare: "
         "tiles without any other pixel are not sent. For undeclared black borders, 0.",
         examples=[0],
+    )
+    image_alpha: ImageAlpha = Field(
+        ImageAlpha.MASK,
+        description="What an alpha band is: `mask` decides which pixels hold data; `ignore` takes "
+        "it for a band as any other, as near infrared that is declared alpha.",
+        examples=["ignore"],
     )
     image_bands: tuple[Band, ...] = Field(
         (),

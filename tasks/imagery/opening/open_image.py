@@ -130,6 +130,7 @@ def _describe(
         palette=_palette(dataset),
         nitf=nitf_header_of(dataset),
         descriptions=tuple(text or "" for text in dataset.descriptions),
+        unplaced=georeference is None and not crs and not dataset.transform.is_identity,
     )
 
 

@@ -43,6 +43,14 @@ def with_nodata(image: Image, nodata: float | None) -> Image:
     return replace(image, nodata=nodata, has_mask=False)
 
 
+def without_alpha(image: Image) -> Image:
+    """The image with its alpha band as one that says nothing of the others."""
+    if not image.alpha:
+        return image
+    colours = tuple("undefined" if colour == "alpha" else colour for colour in image.colours)
+    return replace(image, alpha=None, has_mask=False, colours=colours)
+
+
 def valid_pixels(
     image: Image,
     dataset: Any,  # noqa: ANN401 - rasterio has no types

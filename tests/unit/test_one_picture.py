@@ -1,0 +1,166 @@
+"""A model over HTTP and one in this process get the same pixels of the same image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+from tasks.imagery import TilePixels
+from tasks.inference import open_endpoint
+from tasks.inference.endpoint import Boxes, Pixels
+from tasks.inference.tile_decoding import decode_tile
+from tasks.planning.plan import Plan, make_plan
+from tasks.request import Request
+from tasks.settings import settings
+from tests.onnx_models import bright_box, describe, pixelwise, write_json
+
+SIDE = 64
+EMPTY = b'{"type":"FeatureCollection","features":[]}'
+PLACE = {"crs": "EPSG:32618", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}
+COLLAR = np.zeros((SIDE, SIDE), np.bool_)
+COLLAR[:, :26] = True  # 40 % of the tile
+
+
+class Recorder(BaseHTTPRequestHandler):
+    """Records the tiles that it is sent, and finds nothing in them."""
+
+    protocol_version = "HTTP/1.1"
+    tiles: list[bytes]
+
+    def do_POST(self) -> None:
+        self.tiles.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(EMPTY)))
+        self.end_headers()
+        self.wfile.write(EMPTY)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        pass
+
+
+@pytest.fixture
+def recorder() -> Iterator[tuple[str, list[bytes]]]:
+    """The URL of a server, and the tiles that it was sent."""
+    handler = type("Recording", (Recorder,), {"tiles": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", handler.tiles  # type: ignore[attr-defined]
+        server.shutdown()
+        thread.join()
+
+
+def plan_of(image: Path, name: str, kind: str, **fields: Any) -> Plan:
+    message = {
+        "jobId": "job-1",
+        "imageUrls": [str(image)],
+        "outputs": [{"type": "S3", "bucket": "results", "prefix": "a"}],
+        "imageProcessor": {"name": name, "type": kind},
+        "imageProcessorTileSize": SIDE,
+        "imageProcessorTileOverlap": 0,
+    }
+    return make_plan(Request.parse(json.dumps(message | fields)), str(image))
+
+
+def answers(plan: Plan) -> list[object]:
+    """What a plan's model answers for each tile that holds data."""
+    (region,) = plan.regions(SIDE)
+    with closing(open_endpoint(plan.request, plan.preparation.image, 30)) as endpoint:
+        return [
+            endpoint.ask([endpoint.prepare(plan.preparation(tile))])[0]
+            for tile in plan.read(plan.tiles_in_roi(region))
+            if isinstance(tile, TilePixels) and not tile.blank
+        ]
+
+
+def over_http(image: Path, server: tuple[str, list[bytes]], **fields: Any) -> NDArray[Any]:
+    """The pixels of an image's only tile, as a server gets them."""
+    url, tiles = server
+    with settings.override(local_roots=[image.parent]):
+        answers(plan_of(image, url, "HTTP_ENDPOINT", **fields))
+    return decode_tile(tiles[-1])
+
+
+def in_process(image: Path, bands: int, dtype: str, **fields: Any) -> NDArray[Any]:
+    """The pixels of an image's only tile, as an ONNX model gets them."""
+    weights = np.eye(bands).tolist()
+    model = pixelwise(image.parent / f"{image.stem}.onnx", weights, shape=("n", bands, SIDE, SIDE))
+    document = describe({"type": "yolox"}, shape=(-1, bands, SIDE, SIDE), output="map")
+    document |= {"mlm:tasks": ["regression"], "swath:raster": {"pixel_types": [dtype]}}
+    document["mlm:output"] = [{"name": "map", "tasks": ["regression"]}]
+    del document["swath:detector"]
+    document["swath:raster"] |= {"bands": [*range(1, bands + 1)], "names": [*"abcdefg"[:bands]]}
+    write_json(model.with_suffix(".json"), document)
+    with settings.override(local_roots=[image.parent]):
+        (answer,) = answers(plan_of(image, str(model), "ONNX", **fields))
+    assert isinstance(answer, Pixels)
+    return answer.bands
+
+
+def write(
+    file: Path, pixels: NDArray[Any], mask: NDArray[np.bool_] | None = None, **options: Any
+) -> Path:
+    bands, height, width = pixels.shape
+    shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(file, "w", driver="GTiff", **shape, **PLACE, **options) as dataset,
+    ):
+        dataset.write(pixels)
+        if mask is not None:
+            dataset.write_mask(mask)
+    return file
+
+
+def noise(dtype: str, bands: int) -> NDArray[Any]:
+    values = np.random.default_rng(3).integers(1, 120, (bands, SIDE, SIDE))
+    return np.asarray(values.astype(dtype))
+
+
+@pytest.mark.parametrize("kind", ["nodata", "requested", "mask", "nan"])
+@pytest.mark.parametrize("tile_format", ["GTIFF", "NPY"])
+def test_both_get_the_fill_value_where_there_is_no_data(
+    tmp_path: Path, recorder: tuple[str, list[bytes]], kind: str, tile_format: str
+) -> None:
+    pixels = noise("float32" if kind == "nan" else "int16", 3)
+    stored = pixels.copy()
+    stored[:, COLLAR] = {"mask": 7, "nan": np.nan}.get(kind, -9999)
+    options = {"nodata": -9999} if kind == "nodata" else {}
+    file = write(tmp_path / "a.tif", stored, ~COLLAR if kind == "mask" else None, **options)
+    fields: dict[str, Any] = {"imageNodata": -9999} if kind == "requested" else {}
+    wanted = np.where(COLLAR, 0, pixels)
+    sent = over_http(file, recorder, imageProcessorTileFormat=tile_format, **fields)
+    np.testing.assert_array_equal(sent, wanted)
+    np.testing.assert_array_equal(in_process(file, 3, pixels.dtype.name, **fields), wanted)
+
+
+@pytest.mark.parametrize("method", ["linear", "cubic", "lanczos4"])
+def test_resizing_makes_no_ghost_along_a_collar(tmp_path: Path, method: str) -> None:
+    pixels = np.full((3, SIDE, SIDE), 125, np.int16)
+    pixels[:, 20:28, 40:50] = 200
+    pixels[:, COLLAR] = -9999
+    file = write(tmp_path / "a.tif", pixels, nodata=-9999)
+    model = bright_box(tmp_path / "m.onnx", shape=(1, 3, 128, 128))
+    detector = {"type": "torchvision", "pixel_types": ["int16"], "score_threshold": 0.5}
+    document = describe(
+        detector,
+        shape=(1, 3, 128, 128),
+        output=None,
+        first_class=1,
+        resize_type=f"interpolation-{method}",
+    )
+    write_json(model.with_suffix(".json"), document)
+    with settings.override(local_roots=[tmp_path]):
+        (found,) = answers(plan_of(file, str(model), "ONNX"))
+    assert isinstance(found, Boxes)
+    np.testing.assert_allclose(found.boxes, [[40, 20, 50, 28]], atol=3)  # the kernel widens it
