@@ -31,7 +31,7 @@ def to_rgb(
     """
     pixels, valid = reduced.pixels, reduced.valid
     if palette:
-        rgb = _look_up(pixels[0], palette)
+        rgb = look_up(pixels[0], palette)
     else:
         bands = [_stretched(band, valid) for band in pixels]
         rgb = np.stack(bands if len(bands) == len("RGB") else bands * 3, axis=-1)
@@ -39,7 +39,7 @@ def to_rgb(
     return rgb
 
 
-def _look_up(indices: NDArray[Any], palette: Palette) -> NDArray[np.uint8]:
+def look_up(indices: NDArray[Any], palette: Palette) -> NDArray[np.uint8]:
     """(rows, columns, 3) colours of indices into a colour table; black for those it lacks."""
     table = np.zeros((max(palette) + 2, 3), np.uint8)
     for index, colour in palette.items():

@@ -43,6 +43,9 @@ class Image:
         prefix: Prefix with which GDAL opens this image of its file, or "".
         descriptions: Description of each band, as GDAL reads it: blue, nir, …; empty for none.
         overview: Position, from 0, of the overview of its file that is read in its place, or None.
+        scales: Scale of each band's values to what they measure; empty if all are 1.
+        offsets: Offset of each band's scaled values; empty if all are 0.
+        black: Value of black if 0 is white, as in TIFF's MINISWHITE; 0 if 0 is black.
         unplaced: Whether it has a geotransform that places it nowhere, for want of a CRS.
     """
 
@@ -69,6 +72,9 @@ class Image:
     prefix: str = ""
     descriptions: tuple[str, ...] = ()
     overview: int | None = None
+    scales: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+    black: int = 0
     unplaced: bool = False
 
     @property

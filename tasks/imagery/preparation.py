@@ -1,4 +1,4 @@
-"""What models get of an image's tiles: pixels without data hold the fill value."""
+"""What models get of an image's tiles: the colours that it shows, and a fill value for no data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.grid.tiles import Tile
+from tasks.imagery.display import look_up
 from tasks.imagery.image import Image
 from tasks.imagery.reading.tile_pixels import TilePixels
 from tasks.imagery.reading.validity import differs
@@ -31,18 +32,36 @@ class TilePreparation:
     @cached_property
     def image(self) -> Image:
         """The image that the prepared tiles are of."""
-        if self.source.nodata is None or self.source.nodata == self.fill:
-            return self.source
-        return replace(self.source, nodata=None, has_mask=True)
+        source = self.source
+        if source.palette:
+            return replace(
+                source,
+                bands=3,
+                dtype="uint8",
+                colours=("red", "green", "blue"),
+                descriptions=(),
+                scales=(),
+                offsets=(),
+                palette=None,
+                nodata=None,
+                has_mask=source.masked,
+            )
+        if source.black:
+            source = replace(source, colours=("gray", *source.colours[1:]), black=0)
+        elif source.nodata == self.fill:
+            return source
+        return source if source.nodata is None else replace(source, nodata=None, has_mask=True)
 
     def __call__(self, tile: TilePixels) -> TilePixels:
-        """A tile whose pixels without data hold the fill value.
+        """A tile in the colours that it shows, whose pixels without data hold the fill value.
 
-        These are the pixels that nodata, alpha or a mask declare, and those that are NaN in every
-        band. In a pixel with data, NaN is filled too, and so is the nodata value of signed integers
-        and floats. In a band of unsigned integers it may be a measured value, such as 0 or 255 of a
-        colour.
+        Values of a colour table become red, green and blue, and those of which 0 is white are
+        inverted. Without data are the pixels that nodata, alpha or a mask declare, and those that
+        are NaN in every band. In a pixel with data, NaN is filled too, and so is the nodata value
+        of signed integers and floats. In a band of unsigned integers it may be a measured value,
+        such as 0 or 255 of a colour.
         """
+        tile = self._shown(tile)
         if not self.source.masked and tile.dtype.kind != "f":
             return tile
         pixels, valid = tile.pixels, tile.valid
@@ -66,6 +85,18 @@ class TilePreparation:
     def in_image(self, found: pa.Table | None, tile: Tile) -> pa.Table | None:  # noqa: ARG002 - for others
         """Detections in pixels of the image, from those in pixels of a tile that was sent."""
         return found
+
+    def _shown(self, tile: TilePixels) -> TilePixels:
+        """A tile in the colours that it shows; its validity is that of the values it stores."""
+        palette, black = self.source.palette, self.source.black
+        if palette:
+            colours = np.moveaxis(look_up(tile.pixels[0], palette), -1, 0)
+            return TilePixels(tile.tile, colours, tile.valid)
+        if black:
+            shown = tile.pixels.copy()
+            shown[0] = black - shown[0]
+            return TilePixels(tile.tile, shown, tile.valid)
+        return tile
 
     def _holes(self, band: NDArray[Any]) -> NDArray[np.bool_]:
         """(rows, columns) True for values of a band that cannot be measured ones."""

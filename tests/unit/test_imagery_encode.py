@@ -222,44 +222,6 @@ def test_gtiff_tiles_declare_nodata(dtype: str, nodata: float, compression: str)
 PALETTE = {value: (value, 255 - value, value * 7 % 256, 255) for value in range(256)}
 
 
-@pytest.mark.parametrize(
-    ("tile_format", "compression"),
-    [("GTIFF", "NONE"), ("GTIFF", "LZW"), ("GTIFF", "ZSTD"), ("NITF", "NONE"), ("PNG", "NONE")],
-)
-def test_a_colour_table_goes_with_its_values(tile_format: str, compression: str) -> None:
-    source = image(1, "uint8", colours=("palette",), palette=PALETTE)
-    pixels = noise(1, 20, 31, "uint8")
-    with opened(encoder(source, tile_format, compression)(tile(pixels))) as dataset:
-        assert dataset.colormap(1) == PALETTE
-        assert_same_bits(dataset.read(), pixels)
-
-
-def test_png_keeps_the_transparency_of_a_short_colour_table() -> None:
-    table = {0: (1, 2, 3, 255), 1: (9, 9, 9, 0), 2: (4, 5, 6, 128)}
-    source = image(1, "uint8", colours=("palette",), palette=table)
-    with opened(encoder(source, "PNG", "NONE")(tile(noise(1, 20, 31, "uint8")))) as dataset:
-        assert {value: dataset.colormap(1)[value] for value in table} == table
-
-
-@pytest.mark.parametrize(
-    ("tile_format", "compression", "dtype"),
-    [
-        ("JPEG", "NONE", "uint8"),
-        ("GTIFF", "JPEG", "uint8"),
-        ("NITF", "JPEG", "uint8"),
-        ("NITF", "J2K", "uint8"),
-        ("NITF", "NONE", "uint16"),
-        ("PNG", "NONE", "uint16"),
-    ],
-)
-def test_a_format_that_would_lose_a_colour_table_is_refused(
-    tile_format: str, compression: str, dtype: str
-) -> None:
-    source = image(1, dtype, colours=("palette",), palette=PALETTE)
-    with pytest.raises(RequestError, match=r"colour table.*use GTIFF/NONE"):
-        check_encodable(source, tile_format, compression)
-
-
 def test_a_paletted_file_is_opened_with_its_colours(tmp_path: Path) -> None:
     profile = {"width": 9, "height": 9, "count": 1, "dtype": "uint8", "crs": "EPSG:4326"}
     file = tmp_path / "classes.tif"
@@ -271,6 +233,17 @@ def test_a_paletted_file_is_opened_with_its_colours(tmp_path: Path) -> None:
     source = open_image(str(file), roots=[tmp_path])
     assert source.palette == PALETTE
     assert source.colours == ("palette",)
+
+
+@pytest.mark.parametrize("compression", ["NONE", "LZW", "JPEG"])
+def test_gtiff_tiles_have_the_names_scales_and_offsets_of_the_bands(compression: str) -> None:
+    told = {"descriptions": ("red", "", "nir"), "scales": (0.5, 1, 2), "offsets": (0, -3, 0.25)}
+    encode = encoder(image(3, "uint8", **told), "GTIFF", compression)
+    pixels = noise(3, 20, 31, "uint8")
+    with opened(encode(tile(pixels))) as dataset:
+        assert dataset.descriptions == ("red", None, "nir")
+        assert (dataset.scales, dataset.offsets) == (told["scales"], told["offsets"])
+        assert compression == "JPEG" or (dataset.read() == pixels).all()
 
 
 def test_tiles_of_several_shapes_share_an_encoder() -> None:

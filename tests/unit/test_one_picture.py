@@ -11,11 +11,14 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from tasks.imagery import TilePixels
+from tasks.errors import ImageError
+from tasks.imagery import TilePixels, open_image
+from tasks.imagery.reading.reduced import read_reduced
 from tasks.inference import open_endpoint
 from tasks.inference.endpoint import Boxes, Pixels
 from tasks.inference.tile_decoding import decode_tile
@@ -164,3 +167,68 @@ def test_resizing_makes_no_ghost_along_a_collar(tmp_path: Path, method: str) -> 
         (found,) = answers(plan_of(file, str(model), "ONNX"))
     assert isinstance(found, Boxes)
     np.testing.assert_allclose(found.boxes, [[40, 20, 50, 28]], atol=3)  # the kernel widens it
+
+
+PALETTE = {value: (value, 255 - value, value * 7 % 256, 255) for value in range(256)}
+
+
+def seen(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """The colours of pixels in that table."""
+    table = np.array([PALETTE[value][:3] for value in range(256)], np.uint8)
+    return np.moveaxis(table[pixels[0]], -1, 0)
+
+
+@pytest.mark.parametrize("tile_format", ["GTIFF", "NITF", "PNG", "NPY"])
+def test_both_get_the_colours_of_a_palette(
+    tmp_path: Path, recorder: tuple[str, list[bytes]], tile_format: str
+) -> None:
+    pixels = noise("uint8", 1)
+    pixels[:, COLLAR] = 77
+    file = write(tmp_path / "a.tif", pixels, photometric="palette", nodata=77)
+    with rasterio.open(file, "r+") as dataset:
+        dataset.write_colormap(1, PALETTE)
+    wanted = np.where(COLLAR, 0, seen(pixels))
+    wanted[:, pixels[0] == 77] = 0
+    sent = over_http(file, recorder, imageProcessorTileFormat=tile_format)
+    np.testing.assert_array_equal(sent, wanted)
+    np.testing.assert_array_equal(in_process(file, 3, "uint8"), wanted)
+
+
+@pytest.mark.parametrize(("dtype", "black"), [("uint8", 255), ("uint16", 65_535)])
+def test_both_get_an_image_whose_white_is_0_as_it_looks(
+    tmp_path: Path, recorder: tuple[str, list[bytes]], dtype: str, black: int
+) -> None:
+    pixels = noise(dtype, 1)
+    pixels[:, COLLAR] = 0
+    file = write(tmp_path / "a.tif", pixels, photometric="miniswhite", nodata=0)
+    wanted = np.where(COLLAR, 0, black - pixels)
+    sent = over_http(file, recorder, imageProcessorTileFormat="GTIFF")
+    np.testing.assert_array_equal(sent, wanted)
+    np.testing.assert_array_equal(in_process(file, 1, dtype), wanted)
+    reduced = read_reduced(open_image(str(file), roots=[tmp_path]), SIDE)
+    assert reduced is not None
+    np.testing.assert_array_equal(reduced.pixels[:, ~COLLAR], wanted[:, ~COLLAR])
+
+
+def test_a_geotiff_tile_has_the_names_scales_and_offsets_of_its_image(
+    tmp_path: Path, recorder: tuple[str, list[bytes]]
+) -> None:
+    file = write(tmp_path / "a.tif", noise("int16", 2))
+    with rasterio.open(file, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.0001, 0.0001), (-0.1, 0)
+        dataset.descriptions = ("red", "nir")
+    over_http(file, recorder, imageProcessorTileFormat="GTIFF")
+    with rasterio.MemoryFile(recorder[1][-1]) as memory, memory.open() as dataset:
+        assert dataset.descriptions == ("red", "nir")
+        assert (dataset.scales, dataset.offsets) == ((0.0001, 0.0001), (-0.1, 0))
+
+
+def test_a_jpeg_that_viewers_turn_is_refused(tmp_path: Path) -> None:
+    picture = PIL.Image.fromarray(np.zeros((30, 20, 3), np.uint8))
+    exif = PIL.Image.Exif()
+    for orientation in (1, 6):
+        exif[0x0112] = orientation
+        picture.save(tmp_path / f"{orientation}.jpg", exif=exif)
+    assert open_image(str(tmp_path / "1.jpg"), roots=[tmp_path]).size == (20, 30)
+    with pytest.raises(ImageError, match=r"EXIF orientation 6: .*-auto-orient"):
+        open_image(str(tmp_path / "6.jpg"), roots=[tmp_path])

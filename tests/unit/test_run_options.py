@@ -129,6 +129,7 @@ TILING: list[tuple[dict[str, Any], str]] = [
     ({"tile_format": "PNG", "tile_compression": "LZW"}, "--tile-compression: 'LZW' "),
     ({"roi": "POLYGON((0 0, 1 0"}, "--roi: 'POLYGON((0 0, 1 0' is not well-formed WKT"),
     ({"roi": "POLYGON((0 0, 1 1, 1 0, 0 1, 0 0))"}, "--roi: 'POLYGON((0 0, 1 1, 1 0, 0 1, 0 0))' "),
+    ({"alpha": "band"}, "--alpha: 'band' is not one of 'mask' or 'ignore'"),
     ({"nodata": float("nan")}, "--nodata: nan is not a finite number; "),
     ({"bands": (",",)}, "--bands: names no band; give 4,3,2, or leave it out"),
     ({"bands": ("0",)}, "--bands: '0' is not a band; give its number, from 1, or its name"),

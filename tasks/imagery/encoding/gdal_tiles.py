@@ -35,7 +35,9 @@ _NITF: dict[str, dict[str, Any]] = {
 
 
 def gtiff(image: Image, geotags: TiffGeotags, compression: str, tile: TilePixels) -> bytes:
-    """Encode a tile as GeoTIFF, pixel-interleaved, with its georeference, validity and colours.
+    """Encode a tile as GeoTIFF, pixel-interleaved, with its georeference and validity.
+
+    It has the names, scales and offsets of the image's bands, and their colours.
 
     The pixels without data are those of the image's nodata value or alpha band; if neither tells
     them, a mask does.
@@ -44,7 +46,7 @@ def gtiff(image: Image, geotags: TiffGeotags, compression: str, tile: TilePixels
     if compression == "JPEG" and image.bands == 3:
         options["photometric"] = "ycbcr"
     options |= {"nodata": image.nodata, "interleave": "pixel"}
-    return _gtiff_bytes(image, tile.pixels, mask_of(image, tile), **options)
+    return _gtiff_bytes(image, tile.pixels, mask_of(image, tile), named=True, **options)
 
 
 def mask_of(image: Image, tile: TilePixels) -> NDArray[np.bool_] | None:
@@ -82,6 +84,8 @@ def _gtiff_bytes(
     image: Image,
     pixels: NDArray[Any],
     mask: NDArray[np.bool_] | None = None,
+    *,
+    named: bool = False,
     **options: object,
 ) -> bytes:
     """The bytes of a GeoTIFF with these pixels (bands, rows, columns), in their own dtype."""
@@ -90,13 +94,24 @@ def _gtiff_bytes(
     shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}
     with MemoryFile() as memory:
         with memory.open(driver="GTiff", blockysize=height, **shape, **options) as dataset:
-            if image.palette:
-                dataset.write_colormap(1, image.palette)
-            elif options.get("photometric") != "ycbcr":
+            if options.get("photometric") != "ycbcr":
                 # Otherwise GDAL guesses from the number of bands, and takes a fourth band as alpha.
                 dataset.colorinterp = [ColorInterp[colour] for colour in image.colours]
+            if named:
+                _describe_bands(image, dataset)
             dataset.write(pixels)
             if mask is not None:
                 with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
                     dataset.write_mask(mask)
         return bytes(memory.read())
+
+
+def _describe_bands(image: Image, dataset: Any) -> None:  # noqa: ANN401 - rasterio has no types
+    """Write what a band's values are; before its pixels, so that it stands in front of them."""
+    if image.scales:
+        dataset.scales = image.scales
+    if image.offsets:
+        dataset.offsets = image.offsets
+    for number, text in enumerate(image.descriptions, 1):
+        if text:
+            dataset.set_band_description(number, text)

@@ -9,22 +9,18 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from tasks.imagery.image import Palette
-
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # bands: grey, grey and alpha, RGB, RGB and alpha
-_INDEXED = 3
 _UP = 2  # the filter that stores the difference to the row above
 _LEVEL = 2  # of ISA-L: as small as level 1 of zlib, in a fifth of the time
 
 
-def png(pixels: NDArray[Any], palette: Palette | None = None) -> bytes:
+def png(pixels: NDArray[Any]) -> bytes:
     """Encode 1 to 4 bands without loss.
 
     libpng tries five filters on each row: that takes 50 % longer, and files are not smaller.
 
     Args:
         pixels: (bands, rows, columns) of uint8 or uint16.
-        palette: Colour table of a single uint8 band, or None.
     """
     bands, height, width = pixels.shape
     samples = np.empty((height, width, bands), pixels.dtype.newbyteorder(">"))
@@ -36,24 +32,15 @@ def png(pixels: NDArray[Any], palette: Palette | None = None) -> bytes:
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     depth = 8 * pixels.dtype.itemsize
-    colour_type = _INDEXED if palette else _COLOUR_TYPES[bands]
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPES[bands], 0, 0, 0)
     return b"".join(
         (
             b"\x89PNG\r\n\x1a\n",
             *_chunk(b"IHDR", header),
-            *(_colours(palette) if palette else ()),
             *_chunk(b"IDAT", isal_zlib.compress(filtered.data, _LEVEL)),
             *_chunk(b"IEND", b""),
         )
     )
-
-
-def _colours(palette: Palette) -> tuple[bytes, ...]:
-    """The chunks of a colour table with 256 entries: decoders refuse values without an entry."""
-    table = np.array([palette.get(value, (0, 0, 0, 255)) for value in range(256)], np.uint8)
-    chunks = _chunk(b"PLTE", table[:, :3].tobytes())
-    return chunks if (table[:, 3] == 255).all() else chunks + _chunk(b"tRNS", table[:, 3].tobytes())
 
 
 def _chunk(name: bytes, body: bytes) -> tuple[bytes, bytes, bytes, bytes]:

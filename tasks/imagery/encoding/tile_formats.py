@@ -46,15 +46,6 @@ _SUPPORTED: dict[tuple[str, str], tuple[frozenset[str], range | tuple[int, ...]]
     ("NPY", "NONE"): (_ALL, _ANY_BANDS),
 }
 
-_COLOUR_TABLES = {  # pixel types that may have a colour table; NPY stores values alone
-    ("GTIFF", "NONE"): _SHORT,
-    ("GTIFF", "LZW"): _SHORT,
-    ("GTIFF", "ZSTD"): _SHORT,
-    ("NITF", "NONE"): _BYTE,
-    ("PNG", "NONE"): _BYTE,
-    ("NPY", "NONE"): _ALL,
-}
-
 _MEDIA_TYPES = {
     "GTIFF": "image/tiff; application=geotiff",
     "NITF": "application/vnd.nitf",
@@ -104,8 +95,6 @@ def _lost(image: Image, pair: tuple[str, str]) -> str | None:
         return f"{image.dtype} pixels"
     if image.bands not in bands:
         return f"{image.bands} bands"
-    if image.palette and image.dtype not in _COLOUR_TABLES.get(pair, ()):
-        return f"colour table ({image.dtype})"
     if pair[0] == "NITF" and image.nitf and (standard := image.nitf.standard):
         kind = image.georeference.kind if image.georeference else None
         stored = standard == "SICD" and kind == "sicd" and pair[1] == "NONE"
@@ -117,9 +106,8 @@ def encoder(image: Image, tile_format: str, tile_compression: str) -> Callable[[
     """A function that encodes an image's tiles; threads may share it.
 
     GeoTIFF tiles have the georeference of the image, shifted to the tile. NITF tiles have their
-    corner coordinates, their position in the image (ICHIPB) and the RPC of the image. A colour
-    table is kept. NPY is an array (bands, rows, columns). JPEG is lossy, all other formats are
-    lossless.
+    corner coordinates, their position in the image (ICHIPB) and the RPC of the image. NPY is an
+    array (bands, rows, columns). JPEG is lossy, all other formats are lossless.
 
     Args:
         image: The image whose tiles will be encoded.
@@ -138,7 +126,7 @@ def encoder(image: Image, tile_format: str, tile_compression: str) -> Callable[[
     if form == "NITF":
         return _nitf(image, compression)
     if form == "PNG":
-        return lambda tile: png(tile.pixels, image.palette)
+        return lambda tile: png(tile.pixels)
     return _jpeg if form == "JPEG" else _npy
 
 

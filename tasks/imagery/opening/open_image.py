@@ -30,6 +30,7 @@ from tasks.imagery.opening.stored_file import RangeReader, StoredFile, find_stor
 
 _S3_ATTEMPTS = 4
 _PAUSE = 0.25  # seconds before the second attempt; twice as long before each further one
+_UPRIGHT = ("", "0", "1")  # EXIF orientations: unknown, or as stored
 _EXACT_INTEGERS = 1 << 53  # below, a float64 holds every integer
 
 
@@ -85,6 +86,7 @@ def _open(url: str, path: str, read_role: str | None, dem: str | None) -> Image:
             ):
                 check_raster(url, dataset)
                 one_block = driver == "PNG" and is_interlaced(found.head)
+                _check_upright(url, dataset)
                 check_raster_size(url, dataset, found.size, one_block=one_block)
                 image = _describe(url, path, dataset, found, _georeference(url, dataset, dem))
                 return replace(image, prefix=prefix)
@@ -127,9 +129,12 @@ def _describe(
             for one in source_metadata(url, dataset.driver, header_tags(dataset))
         ],
         colours=tuple(interpretation.name for interpretation in dataset.colorinterp),
-        palette=_palette(dataset),
+        palette=None if _black(dataset) else _palette(dataset),
         nitf=nitf_header_of(dataset),
         descriptions=tuple(text or "" for text in dataset.descriptions),
+        scales=dataset.scales if set(dataset.scales) != {1.0} else (),
+        offsets=dataset.offsets if set(dataset.offsets) != {0.0} else (),
+        black=_black(dataset),
         unplaced=georeference is None and not crs and not dataset.transform.is_identity,
     )
 
@@ -155,6 +160,34 @@ def _palette(dataset: Any) -> Palette | None:  # noqa: ANN401 - rasterio has no 
     with suppress(ValueError):  # no colour table
         return dict(dataset.colormap(1)) if dataset.count == 1 else None
     return None
+
+
+def _black(dataset: Any) -> int:  # noqa: ANN401 - rasterio has no types
+    """The value of black in a dataset whose white is 0; 0 if its black is.
+
+    GDAL has a colour table too for such a dataset. With fewer than 8 bits it is of use, as it makes
+    full white of the greatest value.
+    """
+    dtype, structure = np.dtype(dataset.dtypes[0]), dataset.tags(ns="IMAGE_STRUCTURE")
+    narrow = "NBITS" in dataset.tags(1, ns="IMAGE_STRUCTURE")
+    if structure.get("MINISWHITE") != "YES" or dtype.kind != "u" or narrow:
+        return 0
+    return int(np.iinfo(dtype).max)
+
+
+def _check_upright(url: str, dataset: Any) -> None:  # noqa: ANN401 - rasterio has no types
+    """Refuse an image that viewers turn: its features would lie elsewhere than they show it.
+
+    Raises:
+        ImageError: It has an EXIF orientation other than upright.
+    """
+    orientation = header_tags(dataset).get("EXIF_Orientation", "1").strip()
+    if orientation not in _UPRIGHT:
+        raise ImageError(
+            f"{url} has the EXIF orientation {orientation}: viewers turn or mirror it, and its "
+            "pixels are stored otherwise; store it upright, with magick IN.jpg -auto-orient "
+            "OUT.jpg."
+        )
 
 
 def _alpha(dataset: Any) -> int | None:  # noqa: ANN401 - rasterio has no types
