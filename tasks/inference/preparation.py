@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,8 @@ from tasks.inference.description.preprocessing.scaling import NO_SCALING, rescal
 from tasks.inference.description.resample import Validity, nearest_pixels, resize
 from tasks.inference.description.value_scaling import ValueScaling
 from tasks.request import ImageScaling, Request, ScalingType
+
+_T = TypeVar("_T")
 
 _LARGEST = {"uint8": 255.0, "float32": 1.0}  # what the maximum of a linear scaling becomes
 
@@ -64,10 +67,9 @@ class BandPreparation(TilePreparation):
             has_mask=nodata is None and image.masked,
             alpha=None,
             colours=tuple(image.colours[band] for band in chosen),
-            descriptions=tuple(image.descriptions[band] for band in chosen)
-            if image.descriptions
-            else (),
-            palette=image.palette if len(chosen) == 1 else None,
+            descriptions=_of_bands(image.descriptions, chosen),
+            scales=_of_bands(image.scales, chosen) if self.scaling is None else (),
+            offsets=_of_bands(image.offsets, chosen) if self.scaling is None else (),
             nitf=header,
         )
 
@@ -104,15 +106,14 @@ class BandPreparation(TilePreparation):
         """A tile as it is sent, from the pixels that were read for it.
 
         Pixels are averaged where they become larger, and interpolated linearly where they become
-        smaller; those without data take no part in it. Numbers of a colour table are not mixed.
+        smaller; those without data take no part in it.
         """
         box, size = resolution.box(tile.window), resolution.size
-        method = "nearest" if self.source.palette else "area"
         resizing = resize if valid is None else Validity.of(valid).resize
         pixels = np.empty((len(self.bands), size[1], size[0]), self.image.dtype)
         for number, band in enumerate(self.bands):
             scaling, limits = self._of_band(number)
-            for rows, values in resizing(stored[band - 1], size, method, box):
+            for rows, values in resizing(stored[band - 1], size, "area", box):
                 rescale(values, scaling, limits, pixels[number, rows])
         mask = None if valid is None else valid[nearest_pixels(valid, size, box)]
         return TilePixels(resolution.sent_tile(tile), pixels, mask)
@@ -120,6 +121,11 @@ class BandPreparation(TilePreparation):
     def _of_band(self, number: int) -> tuple[ValueScaling, tuple[float, float] | None]:
         """The scaling of one of the bands that are sent, and the range of its result."""
         return (NO_SCALING, None) if self.scaling is None else _of_band(self.scaling, number)
+
+
+def _of_bands(values: tuple[_T, ...], chosen: Sequence[int]) -> tuple[_T, ...]:
+    """The values of chosen bands, by index from 0; none if there are none for any band."""
+    return tuple(values[band] for band in chosen) if values else ()
 
 
 def preparation_of(
@@ -139,7 +145,7 @@ def preparation_of(
     _check_fill(fill, image)
     if not request.image_bands and scaling is None and resolution is None:
         return TilePreparation(image, fill)
-    bands = band_numbers(request, image)
+    bands = band_numbers(request, TilePreparation(image, fill).image)
     if scaling is not None:
         _check_scalable(scaling, image, len(bands))
     return BandPreparation(image, fill, bands, scaling, resolution)
@@ -162,7 +168,7 @@ def prepared_text(request: Request, preparation: TilePreparation) -> str:
     fill = f"pixels without data hold {preparation.fill:g}"
     if not isinstance(preparation, BandPreparation):
         return "" if request.image_fill is None else fill
-    names = preparation.source.band_names[1]
+    names = TilePreparation(preparation.source).image.band_names[1]
     bands = [
         str(band) if names[band - 1] == "undefined" else f"{band} ({names[band - 1]})"
         for band in preparation.bands

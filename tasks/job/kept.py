@@ -149,6 +149,8 @@ def _question(plan: Plan) -> dict[str, Any]:
         question["alpha"] = str(request.image_alpha)
     if plan.image.masked or request.image_fill is not None:
         question["fill"] = plan.preparation.fill
+    if plan.image.palette or plan.image.black:
+        question["colours"] = "as they look"
     if request.image_bands or request.image_scaling or request.image_resolution:
         question["prepared"] = plan.prepared
     if request.raster_output is not None:

@@ -186,8 +186,8 @@ def _read_window(
     pixels = dataset.read([*bands, *alpha], window=window, out_shape=shape, resampling=resampling)
     read = replace(image, alpha=len(bands) + 1 if alpha else None)
     valid = np.broadcast_to(valid_pixels(read, dataset, pixels, window), shape)
-    if image.black:
-        pixels[0] = image.black - pixels[0]
+    if image.black and 1 in bands:
+        pixels[bands.index(1)] = image.black - pixels[bands.index(1)]
     return ReducedPixels(pixels[: len(bands)], valid)
 
 
