@@ -87,5 +87,11 @@ def roots(parents: NDArray[np.int64], members: NDArray[np.int64]) -> NDArray[np.
 def unite(parents: NDArray[np.int64], ones: NDArray[np.int64], others: NDArray[np.int64]) -> None:
     """Unite the sets of the two members of each pair, ones[k] and others[k]."""
     for k in range(len(ones)):
-        one, other = root(parents, ones[k]), root(parents, others[k])
-        parents[max(one, other)] = min(one, other)
+        unite_two(parents, ones[k], others[k])
+
+
+@inlined
+def unite_two(parents: NDArray[np.int64], one: int, other: int) -> None:
+    """Unite the sets of two members."""
+    first, second = root(parents, one), root(parents, other)
+    parents[max(first, second)] = min(first, second)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.grid.tiles import Bounds, Grid
 from tasks.merge.algorithms.nms import labels_of, nms_decisions
+from tasks.merge.algorithms.non_maximum_merging import merge_groups
 from tasks.merge.algorithms.tables import apply_algorithm
 from tasks.merge.cut_objects.edges import drop_cut_views
 from tasks.merge.cut_objects.largest_view import keep_largest_views
@@ -116,7 +117,13 @@ def _distilled(
     if algorithm.applies_edge_rule:
         scores, tiles = detections["score"].to_numpy(), detections["tile"].to_numpy()
         all_kept = np.full(len(detections), KEPT, np.uint8)
-        decisions = keep_largest_views(shapes, labels, scores, tiles, grid, all_kept)
+        by_tile = labels * len(grid) + tiles
+        same = merge_groups(
+            shapes, shapes.areas, by_tile, algorithm.iou_threshold, algorithm.measure
+        )
+        decisions = keep_largest_views(
+            shapes, labels, scores, tiles, grid, all_kept, representatives=same
+        )
         kept = np.flatnonzero(decisions == KEPT)
         detections, shapes, labels = detections.take(kept), shapes.take(kept), labels[kept]
     distilled = apply_algorithm(

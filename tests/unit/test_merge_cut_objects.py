@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid
-from tasks.merge.cut_objects.edges import MARGIN, TOLERANCE, drop_cut_views, longest
-from tasks.merge.cut_objects.largest_view import SHARED_IOU, keep_largest_views
+from tasks.merge.algorithms.non_maximum_merging import merge_groups
+from tasks.merge.cut_objects.agreement import agreement
+from tasks.merge.cut_objects.edges import MARGIN, TOLERANCE, Tiling, drop_cut_views, longest
+from tasks.merge.cut_objects.largest_view import SHARED_IOU, WITHIN, keep_largest_views
+from tasks.merge.cut_objects.views import set_shared_area, views_of
 from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED
 from tasks.merge.shapes import Shapes, shapes_of
 from tasks.results.detections import SCHEMA
@@ -306,9 +309,137 @@ def test_what_is_of_another_class_or_tile_or_object_stays(
     assert largest_views(seen_of(boxes, tiles, labels), SQUARE).tolist() == [KEPT, KEPT]
 
 
-def test_a_small_object_cut_inside_the_box_of_a_large_one_stays() -> None:
-    large, small = (310.0, 50.0, 690.0, 350.0), (340.0, 100.0, 400.0, 140.0)
-    assert largest_views(seen_of([small, large], [0, 1]), SQUARE).tolist() == [KEPT, KEPT]
+LARGE = (310.0, 50.0, 690.0, 350.0)  # of tile 1, whose cell begins at 350; tile 0 ends at 400
+
+
+def test_a_small_object_in_the_box_of_a_large_one_stays_as_the_tile_of_its_place_shows_it() -> None:
+    seen = seen_of([(340, 100, 400, 140), (340, 100, 450, 140), LARGE], [0, 1, 1])
+    assert largest_views(seen, SQUARE).tolist() == [DROPPED, KEPT, KEPT]
+    inside = seen_of([(360, 100, 390, 140), (360, 100, 390, 140), LARGE], [0, 1, 1])
+    assert largest_views(inside, SQUARE).tolist() == [DROPPED, KEPT, KEPT]
+
+
+@pytest.mark.parametrize(
+    ("box", "found"),
+    [
+        ((355.0, 100.0, 395.0, 140.0), DROPPED),  # touches no edge
+        ((355.0, 40.0, 395.0, 140.0), DROPPED),  # a tenth outside
+        ((355.0, 20.0, 395.0, 140.0), KEPT),  # a quarter outside
+        ((330.0, 100.0, 370.0, 140.0), KEPT),  # in the middle of both tiles
+        ((312.0, 100.0, 352.0, 140.0), KEPT),  # in the cell of its own tile
+    ],
+)
+def test_a_fragment_is_dropped_for_the_object_that_it_lies_in(box: Box, found: int) -> None:
+    assert largest_views(seen_of([box, LARGE], [0, 1]), SQUARE).tolist() == [found, KEPT]
+    other_class = seen_of([box, LARGE], [0, 1], [0, 1])
+    assert largest_views(other_class, SQUARE).tolist() == [KEPT, KEPT]
+
+
+def test_what_its_own_tile_shows_whole_is_no_fragment() -> None:
+    whole = (310.0, 50.0, 400.0, 350.0)  # ends where tile 0 ends
+    seen = seen_of([(355, 100, 395, 140), whole], [0, 1])
+    assert largest_views(seen, SQUARE).tolist() == [KEPT, KEPT]
+
+
+def band(x: float, y: float, length: float, width: float, degrees: float) -> shapely.Polygon:
+    """A long object around its centre."""
+    box = shapely.box(x - length / 2, y - width / 2, x + length / 2, y + width / 2)
+    turned: shapely.Polygon = shapely.affinity.rotate(box, degrees)
+    return turned
+
+
+def kept_of(outlines: list[shapely.Polygon], grid: Grid) -> list[int]:
+    """How many views stay of each object whose bounds each tile reports, after all three rules."""
+    everywhere = shapely.box(*windows(grid).T)
+    tiles, objects = np.nonzero(shapely.intersects(everywhere[:, None], np.array(outlines)))
+    shown = shapely.intersection(everywhere[tiles], np.array(outlines)[objects])
+    seen = Seen(shapely.bounds(shown), np.zeros_like(tiles), shapely.area(shown) / 1e6, tiles)
+    everything = np.ones(len(grid), bool)
+    decisions = merged(seen, grid, all_inferred(grid), everything, iou=0.75)
+    counts: list[int] = np.bincount(objects[decisions == KEPT], minlength=len(outlines)).tolist()
+    return counts
+
+
+@pytest.mark.parametrize("overlap", [50, 100, 200])
+@pytest.mark.parametrize("degrees", [0, 20, 45, 70, 90, 135])
+@pytest.mark.parametrize("width", [6, 40])
+def test_a_pier_known_only_by_its_boxes_is_one_at_any_angle(
+    overlap: int, degrees: float, width: float
+) -> None:
+    grid = Grid(1200, 1200, 512, overlap)
+    for x, y in ((450.0, 500.0), (520.0, 610.0), (600.0, 380.0)):
+        assert kept_of([band(x, y, 430, width, degrees)], grid) == [1]
+
+
+@pytest.mark.parametrize("overlap", [50, 100])
+@pytest.mark.parametrize("gap", [40, 80])
+def test_no_pier_beside_another_is_lost(overlap: int, gap: int) -> None:
+    grid = Grid(1200, 1200, 512, overlap)
+    step = (15 + gap) / 2**0.5
+    row = [band(650 - k * step, 350 + k * step, 430, 15, 45) for k in range(5)]
+    assert min(kept_of(row, grid)) >= 1
+
+
+sides = st.integers(1, 60)
+corners = st.tuples(st.integers(0, 60), st.integers(0, 60), sides, sides)
+
+
+@examples(2)
+@given(corners, corners)
+def test_boxes_agree_as_upright_or_as_diagonal_objects(
+    one: tuple[int, ...], two: tuple[int, ...]
+) -> None:
+    grid = Grid(100, 80, 80, 60)  # tiles at 0 and 20
+    boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in (one, two)], float)
+    boxes[1, [0, 2]] += 20
+    boxes = clipped(boxes, windows(grid))
+    assume((area(boxes) > 0).all())
+    none, two_tiles = np.zeros(2, np.int64), np.arange(2)
+    views = views_of(Shapes.boxes(boxes), none, two_tiles, two_tiles, len(grid))
+    set_shared_area(views, Tiling.of(grid), 0, 1)
+    assert agreement(views, 0, 1) == pytest.approx(agreed(boxes, (20, 0, 80, 80)), abs=1e-9)
+
+
+def agreed(boxes: Floats, area_: Box) -> float:
+    """The agreement of two boxes by its definition."""
+    x, y = np.ptp(boxes[:, [0, 2]]), np.ptp(boxes[:, [1, 3]])
+    if y > x:
+        boxes, area_ = boxes[:, [1, 0, 3, 2]], (area_[1], area_[0], area_[3], area_[2])
+    limits = shapely.box(*area_)
+    if not common(boxes[0], boxes[1]):
+        return 0.0
+    best = shown_iou([shapely.box(*box) for box in boxes], limits)
+    least = (boxes[:, 3] - boxes[:, 1]).min()
+    for share, falling in product((0, 1 / 32, 1 / 16, 1 / 8, 1 / 4), (False, True)):
+        drawn = [diagonal(box, share * least, falling) for box in boxes]
+        best = max(best, shown_iou(drawn, limits))
+    return best
+
+
+def diagonal(box: Floats, thickness: float, falling: bool) -> shapely.Geometry:
+    x_min, y_min, x_max, y_max = box
+    low, high = (y_max, y_min) if falling else (y_min, y_max)
+    rise = -thickness if falling else thickness
+    return shapely.MultiPoint(
+        [(x_min, low), (x_min, low + rise), (x_max, high), (x_max, high - rise)]
+    ).convex_hull
+
+
+def shown_iou(drawn: list[shapely.Geometry], limits: shapely.Polygon) -> float:
+    """Intersection over union of the bounds of what an area shows of two shapes."""
+    one, two = (np.array(shapely.intersection(shape, limits).bounds) for shape in drawn)
+    if len(one) == 0 or len(two) == 0:
+        return 0.0
+    shared = float(common(one, two))
+    return shared / float(area(one) + area(two) - shared) if shared else 0.0
+
+
+def test_of_two_pairs_side_by_side_none_is_dropped_for_the_wrong_one() -> None:
+    """The first object's piece in tile 0 also agrees with the second object's, which is larger."""
+    first = [(200.0, 50.0, 400.0, 90.0), (300.0, 50.0, 420.0, 90.0)]
+    second = [(250.0, 58.0, 400.0, 98.0), (300.0, 58.0, 690.0, 98.0)]
+    seen = seen_of([first[0], second[0], first[1], second[1]], [0, 0, 1, 1])
+    assert largest_views(seen, SQUARE).tolist() == [KEPT, DROPPED, DROPPED, KEPT]
 
 
 def test_views_of_tiles_that_share_no_area_stay() -> None:
@@ -364,11 +495,13 @@ def test_of_many_views_of_one_object_one_stays() -> None:
     boxes = np.where(tiles[:, None] == 0, LEFT, RIGHT) + rng.uniform(-1, 1, (n, 4))
     boxes = clipped(boxes, windows(SQUARE)[tiles])
     seen = Seen(boxes, np.zeros(n, np.int64), rng.random(n), tiles)
-    decisions = largest_views(seen, SQUARE)
-    assert (decisions[tiles == 0] == DROPPED).all()
-    assert (decisions[tiles == 1] == KEPT).all()  # of one tile: these are left to NMS
-    unknown = np.full(n, UNDECIDED, np.uint8)
-    assert (largest_views(seen, SQUARE, unknown) == UNDECIDED).all()
+    shapes = Shapes.boxes(seen.boxes)
+    same = merge_groups(shapes, shapes.areas, tiles, 0.75)
+    for state in (KEPT, UNDECIDED):
+        decisions = np.full(n, state, np.uint8)
+        found = keep_largest_views(shapes, *seen[1:], SQUARE, decisions, representatives=same)
+        assert (found[tiles == 0] == (DROPPED if state == KEPT else UNDECIDED)).all()
+        assert (found[tiles == 1] == state).all()  # of one tile: these are left to NMS
 
 
 @st.composite
@@ -396,36 +529,63 @@ def crowds(draw: st.DrawFn) -> tuple[Grid, Seen]:
     return grid, Seen(found[order], labels, scores, places[order])
 
 
-def nms_decisions(seen: Seen, doubtful: NDArray[np.bool_]) -> Verdicts:
-    """Greedy NMS at 0.5 over all pairs."""
+def nms_decisions(seen: Seen, doubtful: NDArray[np.bool_], iou: float = 0.5) -> Verdicts:
+    """Greedy NMS over all pairs."""
     order = np.argsort(-seen.scores, kind="stable")
     rank = np.argsort(order, kind="stable")
     shared = common(seen.boxes[:, None], seen.boxes)
     union = area(seen.boxes)[:, None] + area(seen.boxes) - shared
-    over = (shared > 0.5 * union) & (seen.labels[:, None] == seen.labels)
+    over = (shared > iou * union) & (seen.labels[:, None] == seen.labels)
     blockers, blocked = np.nonzero(over & (rank[:, None] < rank))
     return decide(order, blockers, blocked, doubtful)
 
 
+def matched(seen: Seen, grid: Grid, present: NDArray[np.int64]) -> set[tuple[int, int]]:
+    """Pairs of views matched with each other, both ways, by the definition."""
+    views = views_of(Shapes.boxes(seen.boxes), seen.labels, seen.tiles, present, len(grid))
+    pairs = []
+    for (i, p), (j, q) in product(enumerate(present.tolist()), repeat=2):
+        if seen.tiles[p] < seen.tiles[q] and seen.labels[p] == seen.labels[q]:
+            set_shared_area(views, Tiling.of(grid), seen.tiles[p], seen.tiles[q])
+            if (agrees := agreement(views, p, q)) > SHARED_IOU:
+                pairs.append((-agrees, i, j, p, q))
+    found: set[tuple[int, int]] = set()
+    for *_, p, q in sorted(pairs):
+        taken = {(a, seen.tiles[b]) for a, b in found}
+        if (p, seen.tiles[q]) not in taken and (q, seen.tiles[p]) not in taken:
+            found |= {(p, q), (q, p)}
+    return found
+
+
+def is_fragment(seen: Seen, grid: Grid, p: int, q: int) -> bool:
+    own, other = windows(grid)[seen.tiles[[p, q]]]
+    centre = (seen.boxes[p, :2] + seen.boxes[p, 2:]) / 2
+    middle, way = (own[:2] + other[2:]) / 2, np.sign(other[:2] - own[:2])
+    nearer = (way == 0) | ((centre - middle) * way > TOLERANCE / 2)
+    beyond = (way > 0) & (seen.boxes[q, 2:] > own[2:] + TOLERANCE)
+    beyond |= (way < 0) & (seen.boxes[q, :2] < own[:2] - TOLERANCE)
+    within = common(seen.boxes[p], seen.boxes[q]) > WITHIN * area(seen.boxes[p])
+    return bool(nearer.all() and beyond.any() and within)
+
+
 def by_definition(seen: Seen, grid: Grid, decisions: Verdicts) -> Verdicts:
     """`keep_largest_views` by its definition, when nothing is undecided."""
-    everywhere = windows(grid)
-    found = decisions.copy()
-    areas = area(seen.boxes)
-    for p in np.lexsort((-seen.scores, -areas)):
-        window = everywhere[seen.tiles[p]]
-        inner = [*(window[:2] > 0), *(window[2:] < (grid.width, grid.height))]
-        if found[p] == DROPPED or not (inner & (abs(seen.boxes[p] - window) <= TOLERANCE)).any():
-            continue
-        for q in range(len(areas)):
-            first = (-areas[q], -seen.scores[q], q) < (-areas[p], -seen.scores[p], p)
-            alike = seen.labels[q] == seen.labels[p] and seen.tiles[q] != seen.tiles[p]
-            if not (first and alike and decisions[q] == KEPT and found[q] == KEPT):
+    everywhere, found = windows(grid), decisions.copy()
+    present = np.flatnonzero(decisions == KEPT)
+    order = present[np.lexsort((-seen.scores[present], -area(seen.boxes[present])))]
+    pairs = matched(seen, grid, order)
+    for place, p in enumerate(order.tolist()):
+        own = everywhere[seen.tiles[p]]
+        for q in order[:place].tolist():
+            if found[q] == DROPPED or seen.tiles[q] == seen.tiles[p]:
                 continue
-            shared_area = clipped(window, everywhere[seen.tiles[q]])
-            shared = common(seen.boxes[p], seen.boxes[q])
-            on = common(seen.boxes[[p, q]], shared_area)
-            if shared > 0 and shared / (on.sum() - shared) > SHARED_IOU:
+            way = np.sign(everywhere[seen.tiles[q]][:2] - own[:2])
+            inner = np.array([*(own[:2] > 0), *(own[2:] < (grid.width, grid.height))])
+            towards = inner & [*(way <= 0), *(way >= 0)]
+            towards &= abs(seen.boxes[p] - own) <= TOLERANCE
+            alike = seen.labels[q] == seen.labels[p]
+            part = (p, q) in pairs and towards.any()
+            if part or (alike and is_fragment(seen, grid, p, q)):
                 found[p] = DROPPED
     return found
 
@@ -478,7 +638,11 @@ def test_an_undecided_view_that_is_dropped_later_drops_nothing(
 
 
 def merged(
-    seen: Seen, grid: Grid, inferred: NDArray[np.int8], inside: NDArray[np.bool_]
+    seen: Seen,
+    grid: Grid,
+    inferred: NDArray[np.int8],
+    inside: NDArray[np.bool_],
+    iou: float = 0.5,
 ) -> Verdicts:
     """The three rules in order, when only the tiles `inside` are known."""
     decisions = drop_cut_views(
@@ -487,7 +651,7 @@ def merged(
     left = np.flatnonzero(decisions != DROPPED)
     foreign = common(seen.boxes[left][:, None], windows(grid)[~inside]) > 0
     doubtful = foreign.any(axis=1) | (decisions[left] == UNDECIDED)
-    decisions[left] = nms_decisions(seen.at(left), doubtful)
+    decisions[left] = nms_decisions(seen.at(left), doubtful, iou)
     return largest_views(seen, grid, decisions)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.features import shapes
@@ -263,7 +264,7 @@ def test_neighbours_that_lie_side_by_side_stay_two() -> None:
 
 
 def test_only_an_iou_above_the_threshold_joins() -> None:
-    half = [row(0, 0, box(60, 10, 100, 20)), row(1, 0, box(80, 10, 100, 15))]
+    half = [row(0, 0, box(60, 10, 100, 20)), row(1, 0, box(80, 10, 130, 15))]
     assert len(left(*half, iou=0.5)) == 2
     assert len(left(*half, iou=0.499)) == 1
 
@@ -318,6 +319,32 @@ def test_outlines_that_cross_themselves_become_valid() -> None:
     joined = left(row(0, 0, tie), row(1, 0, polygon((80, 20), (100, 30), (120, 20), (100, 10))))
     assert len(joined) == 1
     assert joined[0]["geometry"].is_valid
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize("iou", [0.2, 0.75])
+def test_a_fragment_within_an_object_of_another_tile_is_part_of_it(iou: float, drawn: bool) -> None:
+    whole, part = box(60, 0, 100, 100), box(82, 40, 92, 60)
+    rows = [row(0, 0, whole, drawn=drawn), row(1, 0, part, drawn=drawn)]
+    (found,) = left(*rows, iou=iou)
+    assert names([found]) == [(0, 0)]
+    assert found["geometry"].equals(whole)
+    outside = row(1, 0, box(82, 40, 92, 60) | box(100, 40, 120, 60), drawn=True)
+    assert len(left(rows[0], outside, iou=iou)) == 2  # two thirds of it
+    assert len(left(rows[0], row(0, 1, part), iou=iou)) == 2  # what one tile shows as two, is two
+
+
+def test_a_hole_outside_of_its_shell_is_no_surface() -> None:
+    shell, hole = box(10, 10, 30, 30), box(50, 50, 60, 60)
+    outline = shapely.Polygon(shell.exterior, [hole.exterior])
+    (found,) = left(row(0, 0, outline))
+    assert found["geometry"].equals(shell)
+    assert (found["x_max"], found["y_max"]) == (30, 30)
+    joined = left(
+        row(0, 0, shapely.Polygon(box(60, 10, 100, 20).exterior, [hole.exterior])),
+        row(1, 0, box(80, 10, 130, 20)),
+    )
+    assert [each["geometry"].bounds for each in joined] == [(60, 10, 130, 20)]
 
 
 def test_nothing_dissolves_to_nothing() -> None:
@@ -385,6 +412,29 @@ def match(one: dict[str, Any], two: dict[str, Any], grid: Grid, iou: float) -> b
     )
 
 
+def contained(rows: list[dict[str, Any]], groups: list[int], grid: Grid) -> list[int]:
+    """Groups united of which one lies by more than half in another, by the definition."""
+    windows = shapely.box(*grid.windows(np.array([part["tile"] for part in rows], int)).T)
+    drawn = np.array([shapely.from_wkb(part["geometry"]) for part in rows], object)
+    shapes, found = shapely.intersection(drawn, windows), list(groups)
+    for a, b in combinations(sorted(set(groups)), 2):
+        ones, others = ([k for k, group in enumerate(groups) if group == c] for c in (a, b))
+        if rows[ones[0]]["class_name"] != rows[others[0]]["class_name"]:
+            continue
+        shared = [
+            shapely.intersection(shapes[k], shapes[m])
+            for k in ones
+            for m in others
+            if rows[k]["tile"] != rows[m]["tile"]
+        ]
+        least = min(shapely.union_all(shapes[part]).area for part in (ones, others))
+        beyond_half = shapely.union_all(shared).area - 0.5 * least
+        assume(abs(beyond_half) > 1e-6 or least == 0)
+        if beyond_half > 0 and least > 0:
+            found = [found[ones[0]] if group == found[others[0]] else group for group in found]
+    return found
+
+
 @examples(1.5)
 @given(drawings, thresholds)
 def test_objects_are_what_the_definition_makes_of_every_pair(drawn: Any, iou: float) -> None:
@@ -394,6 +444,7 @@ def test_objects_are_what_the_definition_makes_of_every_pair(drawn: Any, iou: fl
         for m, two in enumerate(rows[:k]):
             if one["class_name"] == two["class_name"] and match(one, two, grid, iou):
                 together = [together[m] if t == together[k] else t for t in together]
+    together = contained(rows, together, grid)
     found = dissolve(table(rows), grid, iou)
     assert len(found) == len(set(together))
     assert shapely.is_valid(geometry(found)).all()

@@ -20,6 +20,9 @@ Integers = NDArray[np.int64]
 _QUERIED = 64
 """Pieces whose neighbours are queried at a time: bounds the pairs in memory if many coincide."""
 
+WITHIN = 0.5
+"""Share of an object's area within another above which both are one."""
+
 _COMPARED = 1024
 """Pairs compared in the first round: pairs that it puts in one group need no comparison."""
 
@@ -63,6 +66,58 @@ def join(
                 here, there, pairs[:, may], parents, threshold=threshold, of_smaller=of_smaller
             )
     return roots(parents, np.arange(count))
+
+
+def join_contained(surfaces: Surfaces, groups: Integers) -> Integers:
+    """Group objects that lie in others: more than half of the one, as different tiles show both.
+
+    `join` leaves a part of a surface alone if it fills too little of what another tile shows.
+
+    Args:
+        surfaces: Surfaces of n detections.
+        groups: (n,) as returned by `join`.
+
+    Returns:
+        (n,) for each detection, the first detection of its group.
+    """
+    own = groups[surfaces.rows]
+    pairs = _overlapping(surfaces, own)
+    common = shapely.intersection(*surfaces.polygons[pairs])
+    objects, of = np.unique(np.sort(own[pairs], axis=0), axis=1, return_inverse=True)
+    shared = _union_areas(common, of, np.arange(objects.shape[1]))
+    least = np.minimum(*(_union_areas(surfaces.polygons, own, each) for each in objects))
+    parents = groups.copy()
+    unite(parents, *objects[:, shared > WITHIN * least])
+    return roots(parents, np.arange(len(groups)))
+
+
+def _union_areas(geometries: NDArray[np.object_], keys: Integers, wanted: Integers) -> Floats:
+    """(k,) area of the union of the geometries with each of k keys."""
+    order = np.argsort(keys, kind="stable")
+    starts = np.searchsorted(keys[order], wanted)
+    stops = np.searchsorted(keys[order], wanted, side="right")
+    members = [geometries[order[start:stop]] for start, stop in zip(starts, stops, strict=True)]
+    return np.array([shapely.union_all(each).area for each in members], np.float64)
+
+
+def _overlapping(surfaces: Surfaces, groups: Integers) -> Integers:
+    """(2, k) pairs of polygons of different groups and tiles, and one label, that share an area.
+
+    Args:
+        surfaces: p polygons.
+        groups: (p,) group of each.
+    """
+    tree, found = shapely.STRtree(surfaces.polygons), [np.empty((2, 0), np.int64)]
+    for start in range(0, len(groups), _QUERIED):
+        one, other = tree.query(surfaces.polygons[start : start + _QUERIED])
+        one += start
+        low = np.maximum(surfaces.bounds[one, :2], surfaces.bounds[other, :2])
+        high = np.minimum(surfaces.bounds[one, 2:], surfaces.bounds[other, 2:])
+        may = (one < other) & (groups[one] != groups[other]) & (low < high).all(axis=1)
+        may &= surfaces.tiles[one] != surfaces.tiles[other]
+        may &= surfaces.labels[one] == surfaces.labels[other]
+        found.append(np.stack([one[may], other[may]]))
+    return np.concatenate(found, axis=1)
 
 
 @compiled

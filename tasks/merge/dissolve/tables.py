@@ -8,8 +8,9 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid
-from tasks.merge.dissolve.joining import join
+from tasks.merge.dissolve.joining import join, join_contained
 from tasks.merge.dissolve.shared_area import Surfaces, clip
+from tasks.merge.shapes.parts import enclosed
 from tasks.request import Measure
 from tasks.results.detections import BOX_COLUMNS, SCHEMA, boxes
 
@@ -27,10 +28,10 @@ def dissolve(
 ) -> pa.Table:
     """Unite the surfaces of one object that tile edges cut, or that several tiles show whole.
 
-    `joining.join` defines which surfaces are one object. A model sees nothing outside its tile, so
-    only the part inside is compared and united. A detection without a geometry counts as the
-    surface of its box. Detections without a surface in their tile (points, lines, collections) are
-    not changed. A surface that is united with no other is only made valid.
+    `joining.join` and `joining.join_contained` define which surfaces are one object. A model sees
+    nothing outside its tile, so only the part inside is compared and united. A detection without a
+    geometry counts as the surface of its box. Detections without a surface in their tile (points,
+    lines, collections) are not changed. A surface that is united with no other is only made valid.
 
     Args:
         table: n detections of `detections.SCHEMA`, sorted by tile and ordinal.
@@ -48,7 +49,7 @@ def dissolve(
     given = shapely.from_wkb(table["geometry"].to_numpy())
     geometries = _valid(given)
     surfaces = _surfaces(table, geometries, labels, grid)
-    groups = join(surfaces, len(table), grid, threshold, measure)
+    groups = join_contained(surfaces, join(surfaces, len(table), grid, threshold, measure))
     largest = _largest(table, surfaces, groups)
 
     box, several = boxes(table), np.bincount(groups, minlength=len(table)) > 1
@@ -87,9 +88,7 @@ def _valid(geometries: Geometries) -> Geometries:
     """Geometries whose surfaces are valid: outlines that cross themselves are split."""
     valid = geometries.copy()
     invalid = _are_surfaces(geometries) & ~shapely.is_valid(geometries)
-    valid[invalid] = shapely.make_valid(
-        geometries[invalid], method="structure", keep_collapsed=False
-    )
+    valid[invalid] = enclosed(geometries[invalid])
     flat = invalid & shapely.is_empty(valid)  # outlines without an area become lines
     valid[flat] = shapely.make_valid(geometries[flat])
     return valid

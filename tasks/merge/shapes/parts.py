@@ -115,10 +115,28 @@ def valid(geometries: NDArray[np.object_]) -> NDArray[np.object_]:
     """(n,) geometries, the invalid ones replaced by all that their outlines enclose."""
     invalid = ~shapely.is_valid(geometries)
     repaired = geometries.copy()
-    repaired[invalid] = shapely.make_valid(
-        geometries[invalid], method="structure", keep_collapsed=False
-    )
+    repaired[invalid] = enclosed(geometries[invalid])
     return repaired
+
+
+def enclosed(geometries: NDArray[np.object_]) -> NDArray[np.object_]:
+    """(n,) what invalid polygons enclose; a hole is no surface, wherever it lies."""
+    surfaces: NDArray[np.object_] = shapely.make_valid(
+        geometries, method="structure", keep_collapsed=False
+    )
+    polygons, owners = shapely.get_parts(geometries, return_index=True)
+    for index in np.unique(owners[shapely.get_num_interior_rings(polygons) > 0]):
+        own = polygons[owners == index]
+        if (shapely.get_type_id(own) == shapely.GeometryType.POLYGON).all():
+            surfaces[index] = shapely.union_all([_without_holes(polygon) for polygon in own])
+    return surfaces
+
+
+def _without_holes(polygon: shapely.Geometry) -> shapely.Geometry:
+    """A polygon's shell less its holes; `make_valid` fills a hole that lies outside the shell."""
+    rings = shapely.polygons(shapely.get_rings(polygon))
+    shell, *holes = shapely.make_valid(rings, method="structure", keep_collapsed=False)
+    return shapely.difference(shell, shapely.union_all(holes))
 
 
 def _convex_rings(
