@@ -20,10 +20,8 @@ from prefect.context import FlowRunContext
 from prefect.logging.handlers import APILogWorker
 from prefect.logging.loggers import flow_run_logger
 
+from flows.labels import ALIVE
 from flows.run_records import client_without_retries, write_labels
-
-ALIVE = "swath.alive"
-"""Label of a flow run, which the run's process changes while it lives."""
 
 BEAT = 10.0
 """Seconds between two changes of a label that shows life."""

@@ -23,6 +23,7 @@ from prefect.runtime import flow_run as this_flow_run
 from prefect.types import KeyValueLabels
 
 from flows.alive import beating
+from flows.labels import ANNOUNCED, CLAIM, RESTARTS
 from flows.run_records import write_labels
 from tasks.records.record import CANCELLED, Recorder
 from tasks.reporting.status import JobStatus, Status, image_id_of, publish_status
@@ -31,15 +32,6 @@ from tasks.settings import settings
 
 PARTIAL = "Partial"
 """Name of the state of an image's run some of whose tiles failed. Its type is FAILED."""
-
-ANNOUNCED = "swath.announced"
-"""Label of a flow run: whether its final status was published."""
-
-CLAIM = "swath.announcing"
-"""Label of a flow run: who is publishing its final status, and a sign of that one's life."""
-
-RESTARTS = "swath.restarts"
-"""Label of a flow run: how often a sensor has started it again, as its process had died."""
 
 _SETTLE = 3.0  # seconds after which a claim is read again, as another process may have made one
 _PROMPT = timedelta(seconds=15)  # after the end of a run, in which only its hook claims it

@@ -26,8 +26,9 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run as this_flow_run
 
-from flows.announce import ANNOUNCED, announce_missed_end
+from flows.announce import announce_missed_end
 from flows.cancel import cancel_children
+from flows.labels import ANNOUNCED
 from flows.restarts import RunObserver, has_ended, replace_lost, will_restart
 from flows.run_records import log_errors, read_pages, write_labels
 from flows.work_queue import limit_work_queue

@@ -12,17 +12,15 @@ from prefect.flows import Flow
 from prefect.states import AwaitingRetry, Cancelled, Crashed
 
 from flows.alive import SILENCE, LifeSigns, sign_of
-from flows.announce import ANNOUNCED, CLAIM, RESTARTS, announce_end
+from flows.announce import announce_end
 from flows.cancel import cancel_children, never_started, stop_task
+from flows.labels import ANNOUNCED, CLAIM, HOOKED, RESTARTS
 from flows.run_records import write_labels
 from tasks.aws import ecs
 from tasks.settings import settings
 
 HOOKS = timedelta(seconds=30)
 """How long after the end of a run its own hooks may begin to announce it."""
-
-HOOKED = "swath.hooked"
-"""Label of a crashed run: the state after which its worker called the hook, or was gone."""
 
 _AFTER_HOOK = 5.0  # seconds after the hook in which a worker sets the state Crashed once more
 _WITHOUT_HOOK = timedelta(seconds=60)  # after which a crashed run has no worker that calls hooks

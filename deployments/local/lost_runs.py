@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from deployments.local.pool import WORK_POOL
+from flows.labels import HOOKED
 
 _IMAGE = "image/image-local"
 _PAGE = 200  # rows in one answer of Prefect's server, at the most
@@ -32,8 +33,6 @@ def settle_lost_runs(api_url: str, before: datetime, *, stopped: bool) -> None:
     Raises:
         httpx.HTTPError: Prefect does not answer.
     """
-    from flows.restarts import HOOKED  # slow to import
-
     with httpx.Client(base_url=api_url, timeout=10, trust_env=False) as api:
         image = _image_deployment(api)
         for run in _lost(api, before):

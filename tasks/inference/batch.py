@@ -12,7 +12,7 @@ from tasks.inference.client import InferenceClient
 
 MAX_BATCHES = 32  # of a region: more task runs would load Prefect without showing more
 MAX_PIXEL_BYTES = 64 * 1024 * 1024  # in all calls of a region that are in memory
-MAX_RASTER_BYTES = 192 * 1024 * 1024  # of answers in pixels, in those calls
+MAX_RASTER_BYTES = 128 * 1024 * 1024  # of answers in pixels, in those calls
 MAX_CALLS = 128  # of a region: in flight, waiting for a permit, or waiting to be retried
 
 

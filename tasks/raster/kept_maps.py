@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 _Value = TypeVar("_Value")
 
-_PARTS_BYTES, _MAPS_BYTES = 64 << 20, 192 << 20  # that are kept in memory, to be used again
+_PARTS_BYTES, _MAPS_BYTES = 32 << 20, 96 << 20  # that are kept in memory, to be used again
 
 
 class KeptMaps:

@@ -9,7 +9,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from tasks.grid.roi import RegionOfInterest
-from tasks.grid.tiles import Grid, Region, Tile
+from tasks.grid.tiles import Grid, Region, Span, Tile
 from tasks.raster.block_store import BlockWriter, Place, indexed_blocks
 from tasks.raster.blocks import BLOCK, BlockGrid
 from tasks.raster.compression import BlockCompressor
@@ -24,6 +24,7 @@ ReadMap = Callable[[Tile], TileMap | None]
 """Reads the map of a tile, or None if the model has not answered for it."""
 
 _COPIES = 4  # of a strip's bands that painting has in memory
+_STRIPE = 8  # columns of blocks
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,8 @@ class Painter:
         Raises:
             PublishError: A map cannot be read, or a block not be stored.
         """
-        rows, columns = BlockGrid(self.grid).inside(region)
         with indexed_blocks(prefix) as writer:
-            self.paint_blocks(
-                ((row, column) for row in range(*rows) for column in range(*columns)), writer
-            )
+            self.paint_blocks(_by_stripes(*BlockGrid(self.grid).inside(region)), writer)
 
     def paint_blocks(self, blocks: Iterable[Sequence[int]], writer: BlockWriter) -> None:
         """Paint and store blocks, given by row and column, in threads.
@@ -124,3 +122,15 @@ class Painter:
         if self.roi is None:
             return painted
         return Painted(painted.bands, painted.seen & self.roi.pixels(window))
+
+
+def _by_stripes(rows: Span, columns: Span) -> Iterator[tuple[int, int]]:
+    """Row and column of blocks, stripe by stripe and row by row: neighbours soon after each other.
+
+    A tile has a share in several rows, and in a whole row of a wide region its map would be
+    forgotten before the next one.
+    """
+    for first in range(*columns, _STRIPE):
+        for row in range(*rows):
+            for column in range(first, min(first + _STRIPE, columns[1])):
+                yield row, column

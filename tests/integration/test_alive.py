@@ -18,7 +18,8 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Pending, Running
 
-from flows.alive import ALIVE, beating
+from flows.alive import beating
+from flows.labels import ALIVE
 from flows.run_records import client_without_retries
 from tests.polling import until
 

@@ -28,11 +28,12 @@ from prefect.states import (
 )
 
 from deployments.jobs.runs import cancel_runs
-from flows.alive import ALIVE, SILENCE, LifeSigns
-from flows.announce import CLAIM, announce_end, forget_end
+from flows.alive import SILENCE, LifeSigns
+from flows.announce import announce_end, forget_end
 from flows.cancel import never_started
 from flows.image import image
 from flows.image_runs import ImageRuns
+from flows.labels import ALIVE, CLAIM
 from flows.restarts import end_crashed
 from tasks.aws.clients import client, renew_credentials
 from tasks.request import Request

@@ -23,8 +23,8 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Cancelling, Completed, Pending, Running
 
 from flows.abort import AbortSignal
-from flows.alive import ALIVE
 from flows.cancel import cancel_regions
+from flows.labels import ALIVE
 from flows.region import region as region_flow
 from flows.region_attempt import run_region
 from flows.region_queue import RegionQueue
