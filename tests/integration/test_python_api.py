@@ -276,7 +276,7 @@ def test_a_job_that_is_partial_warns_and_has_the_rest(scene: Path) -> None:
     def half(tiles: NDArray[Any]) -> list[Any]:
         if not (tiles[0] == 0).any():
             raise ValueError("too bright")
-        return [[[1, 1, 9, 9]] for _ in tiles]
+        return [[[1, 1, tiles.shape[-1] - 1, 9]] for _ in tiles]
 
     with pytest.warns(UserWarning, match="PARTIAL: .*half: ValueError: too bright") as caught:
         result = swath.run(scene, model=half, batch_size=1, **TILES)
