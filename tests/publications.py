@@ -29,6 +29,7 @@ from tasks.publish import FeatureMetadata, ImageResults, publish
 from tasks.request import Output
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
+from tasks.results.coverage_proof import measure
 from tasks.results.detections import SCHEMA
 from tasks.settings import ForeignResults
 from tasks.storage import objects
@@ -66,7 +67,7 @@ def results(features: int | None, job: str = "job-1", **fields: Any) -> ImageRes
     grid = Grid(200, 100, 100, 0)
     state = TileState.FAILED if features is None else TileState.INFERRED
     found = [TileRecord(grid.tile(0, column), state) for column in (0, 1)]
-    ledger = coverage.measure(coverage.ledger(found), Cells.of(grid, None))
+    ledger = measure(coverage.ledger(found), Cells.of(grid, None))
     told = {"status": "FAILED", "covered": 0.0} if features is None else {}
     metadata = FeatureMetadata(provenance(**({"job": job} | told | fields)))
     read = None if features is None else lambda: [detections(features)]

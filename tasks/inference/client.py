@@ -295,7 +295,5 @@ class InferenceClient:
         return Outcome(record, found, read.map)
 
     def _record_failure(self, tile: Tile, error: SwathError) -> None:
-        if (
-            not self._closed.is_set()
-        ):  # closing makes calls fail, whatever the state of the endpoint
+        if not self._closed.is_set():  # closing makes calls fail, whatever the endpoint does
             self._breaker.record_failure(tile.index, error, self.limiter.in_flight)

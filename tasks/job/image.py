@@ -32,6 +32,7 @@ from tasks.request import Algorithm, EndpointType, Request
 from tasks.request.allowed_roles import check_roles
 from tasks.results import coverage
 from tasks.results.coverage import TileState
+from tasks.results.coverage_proof import check_complete, measure
 from tasks.results.stored import StoredResults
 from tasks.results.tile_results import without_detections
 from tasks.settings import settings
@@ -202,8 +203,8 @@ def finish_image(
         else _all_failed(plan, region, lost[region.index])
         for region in regions
     ]
-    ledger = coverage.measure(coverage.concatenate(ledgers), plan.cells)
-    coverage.check_complete(ledger, plan.cells)
+    ledger = measure(coverage.concatenate(ledgers), plan.cells)
+    check_complete(ledger, plan.cells)
     ledger = with_missing_pixels(plan, ledger)
     all_rejected = coverage.rejected(ledger) > 0 and coverage.detections(ledger) == 0
     status = status_of(coverage.count(ledger), all_rejected=all_rejected)

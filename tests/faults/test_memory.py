@@ -267,6 +267,7 @@ def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
     from tasks.request.outputs import FileOutput
     from tasks.results import coverage
     from tasks.results.coverage import TileRecord, TileState
+    from tasks.results.coverage_proof import measure
     from tasks.results.detections import SCHEMA
 
     def all_detections() -> Iterator[pa.Table]:
@@ -291,7 +292,7 @@ def peak_of_publishing(folder: Path, tables: int, rows: int) -> tuple[int, int]:
 
     grid = Grid(100_000, 100_000, 100_000, 0)
     record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
-    ledger = coverage.measure(coverage.ledger([record]), Cells.of(grid, None))
+    ledger = measure(coverage.ledger([record]), Cells.of(grid, None))
     place = AffineGeoreference(Affine(0.5, 0, 5e5, 0, -0.5, 5.4e6), "EPSG:32633", (100_000,) * 2)
     metadata = FeatureMetadata(provenance())
     results = ImageResults(all_detections, metadata, ledger, place)

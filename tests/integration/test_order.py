@@ -42,6 +42,7 @@ from tasks.reporting.summary import IncompleteJobError, status_of
 from tasks.request import Request
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileRecord, TileState
+from tasks.results.coverage_proof import measure
 from tasks.settings import settings
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -230,7 +231,7 @@ def publish_all_at_once(
     settled = settle(found, asked.algorithm, GRID, coverage.inferred(lines, GRID))
     assert len(settled.deferred) == 0
     bands = partial(iter, [settled.decided])
-    ledger = coverage.measure(lines, Cells.of(GRID, None))
+    ledger = measure(lines, Cells.of(GRID, None))
     status = status_of(coverage.count(ledger))
     origin = Provenance.of(asked, plan.image, ledger, status, when)
     publish_image(asked, plan.image, bands, ledger, origin)

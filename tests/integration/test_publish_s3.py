@@ -28,6 +28,7 @@ from tasks.publish.kinesis import write_kinesis
 from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
+from tasks.results.coverage_proof import measure
 from tasks.settings import settings
 from tasks.storage import objects
 from tests.provenance import provenance
@@ -44,7 +45,7 @@ def some_features(count: int, **properties: Any) -> Iterator[FeatureBatch]:
 def results(*tables: pa.Table) -> ImageResults:
     grid = Grid(200, 100, 100, 0)
     found = [TileRecord(grid.tile(0, column), TileState.INFERRED) for column in (0, 1)]
-    ledger = coverage.measure(coverage.ledger(found), Cells.of(grid, None))
+    ledger = measure(coverage.ledger(found), Cells.of(grid, None))
     return ImageResults((lambda: tables) if tables else None, METADATA, ledger, DEGREES)
 
 

@@ -24,6 +24,7 @@ from tasks.raster import Painter, Raster, put_together
 from tasks.request import FileOutput, Output, RasterOutput, S3Output
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
+from tasks.results.coverage_proof import measure
 from tasks.storage import conditional, objects
 from tests.provenance import provenance
 
@@ -66,7 +67,7 @@ def results(raster: Raster, tmp_path: Path) -> ImageResults:
         pass
     image = open_image(str(path), roots=[tmp_path])
     tiles = [TileRecord(GRID.tile(*divmod(at, 4)), TileState.INFERRED) for at in range(16)]
-    ledger: pa.Table = coverage.measure(coverage.ledger(tiles), Cells.of(GRID, None))
+    ledger: pa.Table = measure(coverage.ledger(tiles), Cells.of(GRID, None))
     metadata = FeatureMetadata(provenance())
     files = raster_files(image, raster, provenance())
     return ImageResults(None, metadata, ledger, image.georeference, files)

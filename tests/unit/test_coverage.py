@@ -14,15 +14,14 @@ from tasks.results import coverage
 from tasks.results.coverage import (
     TileRecord,
     TileState,
-    check_complete,
     count,
     failures,
     ledger,
-    measure,
     reasons,
     rejected,
     shares,
 )
+from tasks.results.coverage_proof import check_complete, measure
 
 GRID = Grid(70, 50, 20, 5)
 TILES = [tile for region in GRID.regions(1000) for tile in GRID.tiles(region)]

@@ -25,7 +25,8 @@ from tasks.job.image import check_plan
 from tasks.planning.plan import Plan, make_plan
 from tasks.request import Request
 from tasks.results import coverage, detections
-from tasks.results.coverage import TileState, check_complete
+from tasks.results.coverage import TileState
+from tasks.results.coverage_proof import check_complete, measure
 from tasks.results.tile_results import TileResults, gather, without_detections
 from tasks.settings import settings
 from tests.examples import examples
@@ -124,7 +125,7 @@ def test_tiles_are_read_with_their_pixels(folder: Path) -> None:
 @pytest.mark.parametrize("roi", [None, ROI])
 def test_the_ledger_adds_up_to_the_image(folder: Path, roi: str | None) -> None:
     plan = plan_of(ask(folder, regionOfInterest=roi))
-    ledger = coverage.measure(worked(plan, 110, 16, False).ledger, plan.cells)
+    ledger = measure(worked(plan, 110, 16, False).ledger, plan.cells)
     check_complete(ledger, plan.cells)
     counts = coverage.count(ledger)
     assert counts["failed"] == 0

@@ -27,6 +27,7 @@ from tasks.publish.image_results import ReadDetections
 from tasks.request import FileOutput
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
+from tasks.results.coverage_proof import measure
 from tasks.results.detections import SCHEMA
 from tests.examples import examples
 from tests.provenance import provenance
@@ -70,7 +71,7 @@ def published(
 ) -> dict[str, bytes]:
     grid = Grid(100, 100, 100, 0)
     record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
-    ledger = coverage.measure(coverage.ledger([record]), Cells.of(grid, None))
+    ledger = measure(coverage.ledger([record]), Cells.of(grid, None))
     results = ImageResults(read_detections, METADATA, ledger, georeference)
     output = FileOutput(type="File", path=str(folder))
     uris = publish([output], results, "x", roots=[folder]).uris

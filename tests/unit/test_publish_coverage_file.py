@@ -25,6 +25,7 @@ from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish.coverage_file import write_coverage
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
+from tasks.results.coverage_proof import measure
 from tests.provenance import provenance
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -35,7 +36,7 @@ def ledger(grid: Grid) -> pa.Table:
     """Tiles in all the states in turn."""
     tiles = (tile for region in grid.regions(10**9) for tile in grid.tiles(region))
     found = [TileRecord(tile, STATES[tile.index % 4], "x" * (tile.index % 2)) for tile in tiles]
-    return coverage.measure(coverage.ledger(found), Cells.of(grid, None))
+    return measure(coverage.ledger(found), Cells.of(grid, None))
 
 
 def written(folder: Path, grid: Grid, georeference: Georeference | None) -> geopandas.GeoDataFrame:

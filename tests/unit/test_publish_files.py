@@ -25,6 +25,7 @@ from tasks.publish import FeatureMetadata, ImageResults, publish
 from tasks.request import FileOutput
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
+from tasks.results.coverage_proof import measure
 from tasks.results.detections import SCHEMA
 from tests.provenance import provenance
 
@@ -73,7 +74,7 @@ def folder_output(folder: Path) -> FileOutput:
 def results(table: pa.Table | None, georeference: Place = None) -> ImageResults:
     grid = Grid(200, 100, 100, 0)
     found = [TileRecord(grid.tile(0, column), TileState.FAILED, "HTTP 500") for column in (0, 1)]
-    ledger = coverage.measure(coverage.ledger(found), Cells.of(grid, None))
+    ledger = measure(coverage.ledger(found), Cells.of(grid, None))
     return ImageResults(None if table is None else lambda: [table], METADATA, ledger, georeference)
 
 

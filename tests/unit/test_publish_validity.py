@@ -27,6 +27,7 @@ from tasks.publish.validity import repair
 from tasks.request import FileOutput
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
+from tasks.results.coverage_proof import measure
 from tasks.results.detections import SCHEMA
 from tests.examples import examples
 from tests.provenance import provenance
@@ -65,7 +66,7 @@ def published(
     """Every published geometry by file and property, the GeoJSON features, and `repaired`."""
     grid = Grid(100, 100, 100, 0)
     record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
-    ledger = coverage.measure(coverage.ledger([record]), Cells.of(grid, None))
+    ledger = measure(coverage.ledger([record]), Cells.of(grid, None))
     results = ImageResults(lambda: [table], METADATA, ledger, georeference)
     with TemporaryDirectory() as folder:
         output = FileOutput(type="File", path=folder)

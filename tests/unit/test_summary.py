@@ -13,6 +13,7 @@ from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import FailedTile, Summary, status_of, summarise
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
+from tasks.results.coverage_proof import measure
 
 WHOLE: dict[str, Any] = {
     "job_id": "job-42",
@@ -115,7 +116,7 @@ def test_the_outcome_is_what_the_ledger_says() -> None:
         for region in grid.regions(5000)
         for tile in grid.tiles(region)
     ]
-    table = coverage.measure(coverage.ledger(found), Cells.of(grid, None))
+    table = measure(coverage.ledger(found), Cells.of(grid, None))
     degrees = AffineGeoreference(Affine(0.01, 0, 13, 0, -0.01, 45), "EPSG:4326", (1200, 100))
     told = summarise(
         table,
