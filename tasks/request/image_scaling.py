@@ -157,3 +157,8 @@ class ImageScaling(MessageObject):
         """Pixel type of the tiles."""
         default = ScaledType.FLOAT32 if self.type is ScalingType.Z_SCORE else ScaledType.UINT8
         return np.dtype(self.data_type or default)
+
+    @property
+    def largest(self) -> float:
+        """What the maximum of a linear scaling becomes."""
+        return 255.0 if self.dtype == np.uint8 else 1.0
