@@ -15,6 +15,7 @@ import pyarrow as pa
 from tasks.errors import PublishError, RequestError, SwathError
 from tasks.grid.tiles import Grid, Region
 from tasks.inference import OpenEndpoint, open_with_retries
+from tasks.job.allocator import limit_arenas
 from tasks.job.damage import despite_damage
 from tasks.job.division import lasting_division
 from tasks.job.kept import Kept, kept_of
@@ -96,6 +97,7 @@ def work_image(
     Raises:
         SwathError: The request cannot be processed, or the results cannot be published.
     """
+    limit_arenas()
     started = datetime.now(UTC)
     plan = check_plan(request, image_url, open_endpoint)
     kept = kept_of(plan)

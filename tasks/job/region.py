@@ -10,6 +10,7 @@ import pyarrow as pa
 from tasks.grid.tiles import Region
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.model_version import least_score
+from tasks.job.allocator import limit_arenas
 from tasks.job.asking import Answers, Asking, ask
 from tasks.job.kept import Kept
 from tasks.merge import passes_filter, settle
@@ -62,6 +63,7 @@ def work_region(
         ImageChangedError: The image was replaced meanwhile.
         SwathError: The image cannot be read, the endpoint not opened, or the results not stored.
     """
+    limit_arenas()
     store = kept.regions(plan.request)
     stored, answers = store.latest([region]).get(region.index), Answers()
     if stored is None or not stored.complete:
