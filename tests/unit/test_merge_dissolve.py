@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import shapely
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.features import shapes
@@ -387,6 +387,12 @@ drawings = st.tuples(st.lists(sighting, max_size=16), grids).map(
 )
 
 
+def surface(seen: shapely.Geometry) -> shapely.Geometry:
+    """What has an area: a polygon that only touches its tile's edge from outside shows nothing."""
+    parts = shapely.get_parts(shapely.get_parts(seen))
+    return shapely.union_all([part for part in parts if part.geom_type == "Polygon"])
+
+
 def pieces(part: shapely.Geometry, shared_area: shapely.Geometry) -> list[shapely.Geometry]:
     found = shapely.intersection(part, shared_area)
     if shared_area.geom_type == "LineString":
@@ -404,7 +410,7 @@ def match(one: dict[str, Any], two: dict[str, Any], grid: Grid, iou: float) -> b
     shared_area = shapely.intersection(*windows)
     size = shapely.length if shared_area.geom_type == "LineString" else shapely.area
     shapes = [shapely.from_wkb(part["geometry"]) for part in (one, two)]
-    seen = [shapely.intersection(*both) for both in zip(shapes, windows, strict=True)]
+    seen = [surface(shapely.intersection(*both)) for both in zip(shapes, windows, strict=True)]
     return one["tile"] != two["tile"] and any(
         size(shapely.intersection(a, b)) > iou * size(shapely.union(a, b))
         for a in pieces(seen[0], shared_area)
@@ -435,7 +441,12 @@ def contained(rows: list[dict[str, Any]], groups: list[int], grid: Grid) -> list
     return found
 
 
+TOUCHING = [row(2, 1, box(40, 20, 41, 21)), row(5, 3, polygon((40, 20), (40, 21), (41, 20)))]
+"""The first lies outside of its tile, and has a line of its edge in common with it."""
+
+
 @examples(1.5)
+@example((TOUCHING, Grid(60, 60, 20, 0)), 0.0)
 @given(drawings, thresholds)
 def test_objects_are_what_the_definition_makes_of_every_pair(drawn: Any, iou: float) -> None:
     rows, grid = drawn
