@@ -121,7 +121,8 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         bytes_to_send=calls * plan.tile_bytes,
         memory_bytes=_PROCESS_BYTES
         + reading_bytes(image, grid.tile_height, width)
-        + (plan.tile_bytes * plan.views + plan.answer_bytes) * plan.most_calls(),
+        + (plan.tile_bytes * plan.views + plan.answer_bytes) * plan.most_calls()
+        + plan.painting_bytes,
         raster=estimate_raster(plan, tiles["inferred"]),
     )
 

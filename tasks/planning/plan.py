@@ -26,6 +26,7 @@ from tasks.settings import settings
 
 _MAX_TILE_BYTES = 64 << 20  # several tiles are in memory at a time, also in encoded form
 _MAX_ANSWER_BYTES = 128 << 20  # of an answer in pixels: a few are in memory at a time
+_PAINTING_BYTES = 256 << 20  # of maps and blocks, as one region is painted while the next is read
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class Plan:
         output, grid = self.request.raster_output, self.grid
         return answer_bytes(output, grid.tile_width, grid.tile_height) if output else 0
 
+    @property
+    def painting_bytes(self) -> int:
+        """Bytes to paint the blocks of a raster with; 0 if the model answers with features."""
+        return _PAINTING_BYTES if self.request.raster_output else 0
+
     def most_calls(self, tiles_per_call: int = 1) -> int:
         """Calls for so many tiles each that a region may have in memory at a time."""
         held = self.answer_bytes * (1 if self.views == 1 else 2)  # the sum of views, and one view
@@ -106,7 +112,7 @@ class Plan:
     @property
     def _widest(self) -> int:
         """Greatest width of a region in pixels that fits in memory."""
-        return max_region_width(self.image, self.grid.tile_height)
+        return max_region_width(self.image, self.grid.tile_height, self.painting_bytes)
 
     def tiles_in_roi(self, region: Region) -> list[Tile]:
         """The tiles of a region that overlap the region of interest, in the order of the grid."""
