@@ -130,7 +130,8 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         bytes_to_send=calls * plan.tile_bytes,
         memory_bytes=_PROCESS_BYTES
         + plan.reading_bytes(width)
-        + (plan.tile_bytes * plan.views + plan.answer_bytes) * plan.most_calls(),
+        + (plan.tile_bytes * plan.views + plan.answer_bytes) * plan.most_calls()
+        + plan.painting_bytes,
         raster=estimate_raster(plan, tiles["inferred"]),
         prepared=plan.prepared_text,
     )

@@ -43,6 +43,7 @@ from tasks.settings import settings
 
 _MAX_TILE_BYTES = 64 << 20  # several tiles are in memory at a time, also in encoded form
 _MAX_ANSWER_BYTES = 128 << 20  # of an answer in pixels: a few are in memory at a time
+_PAINTING_BYTES = 256 << 20  # of maps and blocks, as one region is painted while the next is read
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,11 @@ class Plan:
         output, grid = self.request.raster_output, self.grid
         return answer_bytes(output, grid.tile_width, grid.tile_height) if output else 0
 
+    @property
+    def painting_bytes(self) -> int:
+        """Bytes to paint the blocks of a raster with; 0 if the model answers with features."""
+        return _PAINTING_BYTES if self.request.raster_output else 0
+
     def most_calls(self, tiles_per_call: int = 1) -> int:
         """Calls for so many tiles each that a region may have in memory at a time."""
         held = self.answer_bytes * (1 if self.views == 1 else 2)  # the sum of views, and one view
@@ -148,7 +154,8 @@ class Plan:
         """Greatest width of a region in pixels that fits in memory."""
         image, source = self.image, self._source
         tile = ceil(self.grid.tile_height * source.height / image.height)
-        return max_region_width(source, tile) * image.width // source.width
+        widest = max_region_width(source, tile, self.painting_bytes)
+        return widest * image.width // source.width
 
     def reading_bytes(self, width: int) -> int:
         """Bytes that reading takes, in a region of a width in pixels."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import rasterio
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 
+from tasks.grid.tiles import Grid
 from tasks.imagery import AbsentTile, TilePixels
+from tasks.imagery.reading.windows import reading_bytes
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import Plan, make_plan
 from tasks.planning.throughput import Throughput
@@ -166,3 +169,23 @@ def test_a_raster_is_estimated_with_its_scratch_space_and_the_views_of_tiles(mak
     assert found.raster.max_scratch_bytes == kept + found.raster.bytes
     assert found.raster.file_bytes < found.raster.bytes
     assert found.raster.scratch_bytes < found.raster.max_scratch_bytes
+
+
+def test_regions_of_a_raster_are_narrower_as_the_one_before_is_painted_meanwhile(
+    make: Make,
+) -> None:
+    def memory(fields: dict[str, Any]) -> tuple[int, int]:
+        plan = make({"imageProcessorTileSize": 512} | fields)
+        wide = replace(
+            plan, image=replace(plan.image, width=200_000), grid=Grid(200_000, SIZE, 512, 64)
+        )
+        width = max(region.width for region in wide.regions(SIZE))
+        return width, reading_bytes(wide.image, 512, width) + wide.painting_bytes
+
+    classes = [{"value": number, "name": str(number)} for number in range(3)]
+    (features, one), (raster, other) = (
+        memory(fields)
+        for fields in ({}, {"rasterOutput": {"values": "classes", "classes": classes}})
+    )
+    assert raster < features
+    assert max(one, other) <= 528 << 20

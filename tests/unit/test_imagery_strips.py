@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,21 @@ def test_tiles_outlive_their_strip(folder: Path) -> None:
     for one in found:  # all of them held, so no memory may have been used twice
         assert isinstance(one, TilePixels)
         np.testing.assert_array_equal(one.pixels, of(pixels, one.tile.window))
+
+
+def test_a_tile_that_was_taken_is_held_no_more(folder: Path) -> None:
+    pixels = noise(1, 200, 600)
+    file = write(folder / "row.tif", pixels, tiled=True, blockxsize=64, blockysize=64)
+    taken: list[weakref.ref[Any]] = []
+    with closing(
+        read_tiles(open_image(str(file), roots=[folder]), whole(Grid(600, 200, 60, 0)))
+    ) as rest:
+        for tile in rest:
+            assert isinstance(tile, TilePixels)
+            taken.append(weakref.ref(tile.pixels))
+            assert sum(each() is not None for each in taken) == 1, len(taken)
+            del tile
+    assert len(taken) == 40
 
 
 def test_buffers_are_reused_only_when_free() -> None:

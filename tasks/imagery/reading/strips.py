@@ -9,7 +9,7 @@ strips are in memory. A third thread decodes half of each strip.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from functools import partial
@@ -84,12 +84,19 @@ def read_tiles(
             for row in rows:
                 strip, ahead = ahead, thread.submit(reader.read, row)
                 if strip:
-                    yield from strip.result()
+                    yield from _released(strip.result())
             if ahead:
-                yield from ahead.result()
+                yield from _released(ahead.result())
         finally:
             reader.stop.set()
             thread.submit(reader.close).result()
+
+
+def _released(tiles: list[ReadTile]) -> Iterator[ReadTile]:
+    """The tiles of a strip; the list keeps none, as a tile may have made a copy of its pixels."""
+    tiles.reverse()
+    while tiles:
+        yield tiles.pop()
 
 
 class _StripReader:

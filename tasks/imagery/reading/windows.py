@@ -32,13 +32,20 @@ def block_cache(row: list[Tile], image: Image) -> int:
     return int(max(_MIN_CACHE, blocks * width * height * image.pixel_bytes))
 
 
-def max_region_width(image: Image, tile_height: int) -> int:
-    """The widest region, in pixels, whose strips fit in memory."""
+def max_region_width(image: Image, tile_height: int, other_bytes: int = 0) -> int:
+    """The widest region, in pixels, whose strips fit in memory.
+
+    Args:
+        image: The image.
+        tile_height: Rows of a tile.
+        other_bytes: Memory that the region's run needs beside that of a model which answers with
+            features.
+    """
     # memory is linear in the width: a fixed part, and a part for each pixel
     once = reading_bytes(image, tile_height, _SAMPLE_WIDTH)
     twice = reading_bytes(image, tile_height, 2 * _SAMPLE_WIDTH)
     fixed = 2 * once - twice
-    return max(1, (_PIXEL_MEMORY - fixed) * _SAMPLE_WIDTH // (twice - once))
+    return max(1, (_PIXEL_MEMORY - other_bytes - fixed) * _SAMPLE_WIDTH // (twice - once))
 
 
 def reading_bytes(image: Image, tile_height: int, width: int) -> int:
