@@ -167,9 +167,6 @@ def run(
                 ),
             ),
             merging=MergingOptions(
-                tile_output=keywords.tile_output_text(
-                    tile_output, None if raster is not None else class_names
-                ),
                 conf=keywords.conf_texts(conf),
                 classes=keywords.class_texts(classes),
                 merge=merge,
@@ -185,6 +182,9 @@ def run(
                 scores=scores,
                 polygons=polygons,
                 **keywords.numbers(min_area=min_area),
+            ),
+            tile_output=keywords.tile_output_text(
+                tile_output, None if raster is not None else class_names
             ),
             job_id=new_job_id() if job_id is None else job_id,
             fresh=fresh,

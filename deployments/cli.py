@@ -18,7 +18,7 @@ from deployments.commands.models import models
 from deployments.console import console
 from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
-from deployments.run.option_help import MODEL, RESULTS
+from deployments.run.option_help import MERGING, MODEL, RESULTS
 from deployments.run.options import RunOptions, TilingOptions, new_job_id
 from deployments.run.raster import RasterOptions
 from tasks.errors import SwathError
@@ -125,6 +125,16 @@ def run(
     parameter: ModelParameters = (),
     tiling: TilingOptions = DEFAULT_TILING,
     raster: RasterOptions = DEFAULT_RASTER,
+    tile_output: Annotated[
+        str | None,
+        Parameter(
+            group=MERGING,
+            help="What the model answers about each tile as a whole: probabilities, logits, or "
+            "embedding:SIZE; or a JSON object with the fields of tileOutput. Each tile is one "
+            "feature, and none is merged.",
+            show_default=lambda _: "by the model's description",
+        ),
+    ] = None,
     merging: MergingOptions = DEFAULT_MERGING,
     out: Annotated[Path, Parameter(group=RESULTS, help="Folder for the results.")],
     preview: Annotated[
@@ -181,6 +191,7 @@ def run(
         tiling=tiling,
         merging=merging,
         raster=raster,
+        tile_output=tile_output,
         job_id=new_job_id() if job_id is None else job_id,
         preview=preview,
         fresh=fresh,

@@ -232,23 +232,27 @@ def probabilities_of(tile: bytes) -> bytes:
 
 def body_of(name: str, tile: bytes) -> bytes:
     """An answer with status 200 that is not what is in the tile."""
-    boxes, size = _objects(tile), float(decode_tile(tile).shape[1])
+    boxes, size, score = _objects(tile), float(decode_tile(tile).shape[1]), 0.9
     match name:
         case "malformed":
             return _collection(boxes)[:-9] + b"}"
         case "wrong schema":
             return b'{"predictions": [[0, 0, 9, 9]]}'
         case "nan":
-            return _collection([*boxes, (1.0, float("nan"), 9.0, 9.0)])
+            boxes.append((1.0, float("nan"), 9.0, 9.0))
         case "outside":
-            return _collection([*boxes, (size + 90, 5.0, size + 99, 9.0)])
+            boxes.append((size + 90, 5.0, size + 99, 9.0))
         case "flood":
             corners = np.random.default_rng(0).uniform(0, size - 5, (100_000, 2))
-            return _collection([(x, y, x + 4, y + 4) for x, y in corners.round().tolist()])
+            boxes = [(x, y, x + 4, y + 4) for x, y in corners.round().tolist()]
         case "nothing":
-            return _collection([])
+            boxes = []
+        case "whole tile":
+            boxes = [(0.0, 0.0, size, size)]
+            score = 0.5 + float((decode_tile(tile)[0] >= _BRIGHT).mean())
         case _:
             raise ValueError(f"there is no answer {name!r}")
+    return _collection(boxes, score)
 
 
 def main() -> None:

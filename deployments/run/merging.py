@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite, nan
@@ -20,15 +19,6 @@ from tasks.errors import RequestError
 class MergingOptions:
     """The options for filtering and merging detections; None or empty if not given."""
 
-    tile_output: Annotated[
-        str | None,
-        Parameter(
-            help="What the model answers about each tile as a whole: probabilities, logits, or "
-            "embedding:SIZE; or a JSON object with the fields of tileOutput. Each tile is one "
-            "feature, and none is merged.",
-            show_default=lambda _: "by the model's description",
-        ),
-    ] = None
     conf: Annotated[
         tuple[str, ...],
         Parameter(
@@ -82,7 +72,7 @@ class MergingOptions:
         """The fields of the request message for the options that are given.
 
         Raises:
-            RequestError: --tile-output, --conf, --classes or --iou has an invalid value.
+            RequestError: --conf, --classes or --iou has an invalid value.
         """
         if self.iou is not None and not isfinite(self.iou):
             raise RequestError(f"--iou: {self.iou} is not a finite number; give 0 to 1.")
@@ -92,7 +82,7 @@ class MergingOptions:
         threshold, by_class = _thresholds(words("--conf", self.conf))
         if self.conf and threshold is None and not by_class:
             raise RequestError("--conf: has no score; give 0.25 or ship=0.4, or leave it out.")
-        algorithm: dict[str, Any] = {
+        algorithm = {
             "algorithmType": self.merge,
             "iouThreshold": self.iou,
             "measure": self.measure,
@@ -102,25 +92,7 @@ class MergingOptions:
             "classAgnostic": self.class_agnostic or None,
         }
         given = {name: value for name, value in algorithm.items() if value not in (None, [], {})}
-        fields: dict[str, Any] = {"postProcessing": [{"algorithm": given}]} if given else {}
-        if self.tile_output is None:
-            return fields
-        return fields | {"tileOutput": _tile_output(self.tile_output.strip())}
-
-
-def _tile_output(text: str) -> dict[str, Any]:
-    """The fields of `tileOutput`: WORD, WORD:SIZE, or a JSON object with them."""
-    if not text.startswith("{"):
-        word, colon, size = text.partition(":")
-        return {"values": word} | ({"size": size} if colon else {})
-    try:
-        fields: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise RequestError(
-            f"--tile-output: {text!r:.100} is no JSON object ({error}); give logits, or an object "
-            'such as \'{"values": "embedding", "size": 768}\'.'
-        ) from error
-    return fields
+        return {"postProcessing": [{"algorithm": given}]} if given else {}
 
 
 def _thresholds(given: Iterable[str]) -> tuple[float | None, dict[str, float]]:

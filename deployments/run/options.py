@@ -22,6 +22,7 @@ from deployments.run.option_names import naming_options
 from deployments.run.pixels import PixelOptions
 from deployments.run.raster import RasterOptions, fields_of_answers
 from deployments.run.region_of_interest import region_of_interest
+from deployments.run.whole_tiles import tile_output
 from tasks.errors import PublishError, RequestError
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ class RunOptions:
         tiling: Options for reading the images and cutting them into tiles.
         merging: Options for filtering and merging detections.
         raster: Options for a model that answers with pixels.
+        tile_output: What a model answers about whole tiles; None if not given.
         job_id: Identifier of the job; else a random one.
         preview: File for a picture of the image with its features, .png or .jpg; None for none.
         fresh: Whether to ask for all tiles, also those that an earlier run was answered.
@@ -172,6 +174,7 @@ class RunOptions:
     tiling: TilingOptions = TilingOptions()
     merging: MergingOptions = field(default_factory=MergingOptions)
     raster: RasterOptions = field(default_factory=RasterOptions)
+    tile_output: str | None = None
     job_id: str = field(default_factory=new_job_id)
     preview: Path | None = None
     fresh: bool = False
@@ -196,7 +199,7 @@ class RunOptions:
             "outputs": [{"type": "File", "path": str(self.out.resolve())}],
         }
         fields |= self.model.message() | self.tiling.message()
-        fields |= fields_of_answers(self.merging, self.raster)
+        fields |= fields_of_answers(self.merging, self.raster) | tile_output(self.tile_output)
         request = build_request(self.found, fields)
         self._check_roi_stays(request)
         return request

@@ -15,7 +15,7 @@ from deployments.run.option_help import RASTER
 from deployments.run.words import words
 from tasks.errors import RequestError
 
-_OF_FEATURES = ("tile_output", "conf", "merge", "iou", "measure", "class_agnostic")
+_OF_FEATURES = ("conf", "merge", "iou", "measure", "class_agnostic")
 
 
 @Parameter(name="*", group=RASTER)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tasks.planning.image_warnings import image_warnings
+from tasks.job.summary import summarise_image
 from tasks.planning.plan import Plan
 from tasks.records.record import read_record
 from tasks.reporting.status import JobStatus
-from tasks.reporting.summary import Summary, summarise
+from tasks.reporting.summary import Summary
 from tasks.request import KinesisOutput
 
 
@@ -36,18 +36,8 @@ def completed_earlier(plan: Plan) -> Summary | None:
     found = already_published(plan.request, plan.image)
     if found is None or streamed is not None:
         return streamed if found else None
-    return summarise(
-        found.ledger(),
-        job_id=plan.request.job_id,
-        image=plan.image.url,
-        status=JobStatus.SUCCESS,
-        features=found.manifest.features,
-        classes=found.published.classes,
-        outputs=found.published.uris,
-        repaired=found.published.repaired,
-        georeference=plan.image.georeference,
-        no_data=plan.image.no_data,
-        warnings=image_warnings(plan),
+    return summarise_image(
+        plan, found.ledger(), JobStatus.SUCCESS, found.manifest.features, found.published
     )
 
 

@@ -23,12 +23,12 @@ from tasks.job.observer import SILENT, Observer
 from tasks.job.raster import polygon_table, raster_of, summarised, with_missing_pixels
 from tasks.job.region import work_region
 from tasks.job.regions import work_regions
+from tasks.job.summary import summarise_image
 from tasks.merge import merge as merge_detections
-from tasks.planning.image_warnings import image_warnings
 from tasks.planning.plan import Plan, make_plan
 from tasks.planning.throughput import Throughput
 from tasks.reporting.status import JobStatus
-from tasks.reporting.summary import Summary, status_of, summarise
+from tasks.reporting.summary import Summary, status_of
 from tasks.request import Algorithm, EndpointType, Request
 from tasks.request.allowed_roles import check_roles
 from tasks.results import coverage
@@ -232,22 +232,9 @@ def finish_image(
             started=started,
             raster=raster,
         )
-    summary = summarise(
-        ledger,
-        job_id=plan.request.job_id,
-        image=plan.image.url,
-        status=status,
-        features=features,
-        classes=published.classes,
-        outputs=published.uris,
-        repaired=published.repaired,
-        seconds=(datetime.now(UTC) - (began or started)).total_seconds(),
-        georeference=plan.image.georeference,
-        raster=in_pixels,
-        views=plan.views,
-        prepared=plan.prepared_text,
-        no_data=plan.image.no_data,
-        warnings=image_warnings(plan),
+    seconds = (datetime.now(UTC) - (began or started)).total_seconds()
+    summary = summarise_image(
+        plan, ledger, status, features, published, raster=in_pixels, seconds=seconds
     )
     return FinishedImage(summary, ledgers, published.layer)
 

@@ -32,7 +32,16 @@ def earlier(asked: Request) -> Any:
     return completed_earlier(check_plan(asked, asked.image_urls[0]))
 
 
-def test_the_outcome_is_that_of_the_earlier_run(asked: Request) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"imageBands": [3, 1], "imageScaling": {"type": "percentile"}, "imageResolution": 0.75},
+    ],
+    ids=["as stored", "prepared"],
+)
+def test_the_outcome_is_that_of_the_earlier_run(allowed: Path, fields: dict[str, Any]) -> None:
+    asked = request(paint(allowed / "scene.tif"), allowed / "out", **fields)
     assert earlier(asked) is None
     summary = work_image(asked, asked.image_urls[0])
     assert earlier(asked) == summary.model_copy(update={"seconds": None})

@@ -110,10 +110,6 @@ MERGING: list[tuple[dict[str, Any], str]] = [
     ({"iou": float("nan")}, "--iou: nan is not a finite number; give 0 to 1"),
     ({"iou": -1.0}, "--iou: -1.0 is below 0; give at least 0"),
     ({"merge": "MAGIC"}, "--merge: 'MAGIC' is not one of 'NMS', "),
-    ({"tile_output": "logit"}, "--tile-output: 'logit' is not one of 'probabilities', "),
-    ({"tile_output": "embedding"}, "--tile-output.size: is missing; give the number of numbers"),
-    ({"tile_output": "embedding:many"}, "--tile-output.size: 'many' is not a whole number"),
-    ({"tile_output": "{3}"}, "--tile-output: '{3}' is no JSON object"),
     ({"measure": "GIOU"}, "--measure: 'GIOU' is not one of 'IOU' or 'IOS'"),
     (
         {"measure": "IOS", "merge": "WBF"},
@@ -179,6 +175,10 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
     ({"model": "https://h/best.pt"}, "--model: 'https://h/best.pt' is not an ONNX file, and "),
     ({"parameters": ("count",)}, "--parameter: 'count' is not NAME=VALUE"),
     ({"parameters": ("a b=3",)}, "--parameter "),
+    ({"tile_output": "logit"}, "--tile-output: 'logit' is not one of 'probabilities', "),
+    ({"tile_output": "embedding"}, "--tile-output.size: is missing; give the number of numbers"),
+    ({"tile_output": "embedding:many"}, "--tile-output.size: 'many' is not a whole number"),
+    ({"tile_output": "{3}"}, "--tile-output: '{3}' is no JSON object"),
     ({"job_id": "a/b"}, "--job-id: 'a/b' cannot be a part of a path; give a name without slashes"),
     ({"out": Path("/a\nb")}, "--out: '/a\\nb' holds the control character"),
 ]
@@ -269,6 +269,14 @@ def test_options_for_features_do_not_go_with_a_raster(
     with pytest.raises(RequestError) as caught:
         request(image, merging=merging, raster=raster)
     assert str(caught.value).startswith(named)
+
+
+def test_a_model_answers_with_pixels_or_about_whole_tiles(image: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        request(image, tile_output="logits", raster=RasterOptions(raster="classes"))
+    assert "--tile-output: is for a model that answers about whole tiles, and --raster for one" in (
+        str(caught.value)
+    )
 
 
 def test_every_option_has_an_invalid_value_above() -> None:
