@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from math import ceil
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
@@ -31,7 +32,7 @@ from scipy import ndimage
 
 from flows.image import image
 from tasks.grid.cells import Cells
-from tasks.grid.tiles import Grid, Region
+from tasks.grid.tiles import Grid, Region, Tile
 from tasks.inference.answer import parse, read_answer
 from tasks.inference.tile_decoding import decode_tile
 from tasks.merge import settle
@@ -43,6 +44,7 @@ from tasks.request import Request
 from tasks.results import coverage, detections
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.coverage_proof import measure
+from tasks.results.detections import boxes
 from tasks.settings import settings
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -88,15 +90,17 @@ def answer(pixels: NDArray[Any]) -> bytes:
     """What the model says of a tile: a few overlapping detections for each bright object.
 
     They reach beyond the tile, tie in score, and are boxes or polygons of two classes; all of it
-    follows from the pixels.
+    follows from the pixels. What holds no data is taken for an object too, but for its border.
     """
     random = np.random.default_rng(crc32(pixels.tobytes()))
-    labels, _ = ndimage.label(pixels[0] > 128, np.ones((3, 3)))
+    bright, _ = ndimage.label(pixels[0] > 128, np.ones((3, 3)))
+    empty, _ = ndimage.label(pixels[0] == 0)
     features = []
-    for rows, columns in ndimage.find_objects(labels):
+    for rows, columns in ndimage.find_objects(bright) + ndimage.find_objects(empty):
         drawn = bool(random.random() < 0.5)
+        inwards = 0 if pixels[0, rows, columns].any() else 4
         for _ in range(random.integers(1, 4)):
-            left, top, right, bottom = random.integers(0, 6, 4) / 4
+            left, top, right, bottom = random.integers(0, 6, 4) / 4 - inwards
             box = (columns.start - left, rows.start - top, columns.stop + right, rows.stop + bottom)
             features.append(feature(*map(float, box), random=random, drawn=drawn))
     return json.dumps({"type": "FeatureCollection", "features": features}).encode()
@@ -220,12 +224,15 @@ def publish_all_at_once(
             if place in never:
                 records.append(TileRecord(tile, TileState.FAILED, reason))
             elif not pixels.any():
-                records.append(TileRecord(tile, TileState.BLANK))
+                records.append(TileRecord(tile, TileState.BLANK, "nodata 0"))
             else:
                 read = read_answer(parse(answer(pixels)), tile)
-                records.append(TileRecord(tile, TileState.INFERRED))
                 assert read.rejected == 0
-                tables += [read.detections] if read.detections else []
+                of_tile = detections.concatenate([read.detections] if read.detections else [])
+                with_data = [pixels[:, *pixels_of(box, tile)].any() for box in boxes(of_tile)]
+                dropped = with_data.count(False)
+                records.append(TileRecord(tile, TileState.INFERRED, without_data=dropped))
+                tables.append(of_tile.filter(pa.array(with_data, pa.bool_())))
     found = detections.concatenate(tables)
     lines = coverage.with_detections(coverage.ledger(records), found["tile"].to_numpy())
     settled = settle(found, asked.algorithm, GRID, coverage.inferred(lines, GRID))
@@ -235,6 +242,13 @@ def publish_all_at_once(
     status = status_of(coverage.count(ledger))
     origin = Provenance.of(asked, plan.image, ledger, status, when)
     publish_image(asked, plan.image, bands, ledger, origin)
+
+
+def pixels_of(box: NDArray[np.float64], tile: Tile) -> tuple[slice, slice]:
+    """The rows and columns of a tile that a box of the image covers."""
+    x, y = tile.window.col_off, tile.window.row_off
+    left, top, right, bottom = np.clip(box - [x, y, x, y], 0, TILE)
+    return slice(int(top), ceil(bottom)), slice(int(left), ceil(right))
 
 
 def features(out: Path) -> list[dict[str, Any]]:
@@ -342,6 +356,7 @@ def test_the_result_is_the_same_bytes_in_whatever_order_tiles_finish(
     assert end.name == "Completed", end.message
     summary = end.result()
     assert summary.tiles["blank"] == 1
+    assert summary.without_data > 0
     assert summary.features == len(features(out)) > 40
     refused = sum(map(len, ledger(out)["failed_calls"].to_pylist()))
     assert refused == (circumstances.busy_at is not None)
