@@ -13,7 +13,7 @@ from deployments.run.option_names import in_options, naming_options
 from deployments.run.options import TilingOptions, build_request
 from deployments.run.raster import RasterOptions
 from tasks.imagery import check_encodable
-from tasks.inference.resolution import resolve
+from tasks.inference.model_defaults import resolve
 from tasks.planning.estimate import Estimate, estimate
 from tasks.planning.plan import make_plan
 from tasks.request import Request

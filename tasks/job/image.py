@@ -139,7 +139,7 @@ def check_plan(
             or output.
     """
     # late: these imports are slow, and a region's run does not need them
-    from tasks.inference.resolution import resolve  # noqa: PLC0415
+    from tasks.inference.model_defaults import resolve  # noqa: PLC0415
     from tasks.publish import check_images_stay, check_outputs  # noqa: PLC0415
 
     if image_url not in request.image_urls:

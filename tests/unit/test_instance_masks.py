@@ -24,7 +24,7 @@ from tasks.inference.description.mlm import Class
 from tasks.inference.description.properties import Properties
 from tasks.inference.description.signature import ModelSignature, TensorSpec
 from tasks.inference.endpoint import Boxes
-from tasks.inference.resolution import resolve
+from tasks.inference.model_defaults import resolve
 from tasks.job import work_image
 from tasks.reporting.status import JobStatus
 from tasks.request import Request

@@ -17,8 +17,8 @@ from tasks.errors import RequestError, UnsupportedTaskError
 from tasks.grid.tiles import Tile
 from tasks.imagery import TilePixels, open_image
 from tasks.inference.description.load import load_description
+from tasks.inference.model_defaults import resolve
 from tasks.inference.onnx import open_onnx
-from tasks.inference.resolution import resolve
 from tasks.job import work_image
 from tasks.reporting.status import JobStatus
 from tasks.request import Request

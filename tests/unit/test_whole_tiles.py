@@ -21,7 +21,7 @@ import swath
 from tasks.errors import RequestError
 from tasks.grid.tiles import Grid
 from tasks.inference.description.load import load_description
-from tasks.inference.resolution import resolve
+from tasks.inference.model_defaults import resolve
 from tasks.job import work_image
 from tasks.reporting.status import JobStatus
 from tasks.request import AlgorithmType, Request
