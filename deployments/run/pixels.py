@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import isfinite
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from deployments.run.option_help import TILES
-from deployments.run.words import words
+from deployments.run.words import json_object, words
 from tasks.errors import RequestError
 
 _PAIRS = {  # what the two numbers after each type of scaling are
@@ -87,7 +86,8 @@ class PixelOptions:
 
 def _scaling(text: str) -> dict[str, Any]:
     if text.startswith("{"):
-        return _object(text)
+        example = '{"type": "linear", "minimum": [0, 5], "maximum": [900, 800]}'
+        return json_object("--scale", text, word="percentile:2,98", example=example)
     kind, *parts = text.split(":")
     if kind not in _PAIRS or len(parts) > 2:
         raise _not_understood(text)
@@ -99,17 +99,6 @@ def _scaling(text: str) -> dict[str, Any]:
             raise _not_understood(text)
         fields |= dict(zip(_PAIRS[kind], map(float, parts[0].split(",")), strict=True))
     return fields | ({"dataType": parts[1]} if len(parts) > 1 else {})
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        fields: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise RequestError(
-            f"--scale: {text!r:.100} is no JSON object ({error}); give percentile:2,98, or an "
-            'object such as \'{"type": "linear", "minimum": [0, 5], "maximum": [900, 800]}\'.'
-        ) from error
-    return fields
 
 
 def _is_pair(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -12,7 +11,7 @@ from cyclopts import Parameter
 
 from deployments.run.merging import MergingOptions
 from deployments.run.option_help import RASTER
-from deployments.run.words import words
+from deployments.run.words import json_object, words
 from tasks.errors import RequestError
 
 _OF_FEATURES = ("conf", "merge", "iou", "measure", "class_agnostic")
@@ -110,14 +109,8 @@ class RasterOptions:
         text = (self.raster or "").strip()
         if not text.startswith("{"):
             return {"values": text} if self.raster is not None else {}
-        try:
-            fields: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise RequestError(
-                f"--raster: {text!r:.100} is no JSON object ({error}); give logits, or an object "
-                'such as \'{"values": "values", "unit": "m"}\'.'
-            ) from error
-        return fields
+        example = '{"values": "values", "unit": "m"}'
+        return json_object("--raster", text, word="logits", example=example)
 
     def _polygons(self, classes: list[str]) -> dict[str, Any]:
         if self.min_area is not None and not isfinite(self.min_area):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from tasks.errors import RequestError
+from deployments.run.words import json_object
 
 
 def tile_output(text: str | None) -> dict[str, Any]:
@@ -19,13 +18,8 @@ def tile_output(text: str | None) -> dict[str, Any]:
     """
     if text is None:
         return {}
-    if not text.strip().startswith("{"):
-        word, colon, size = text.strip().partition(":")
-        return {"tileOutput": {"values": word} | ({"size": size} if colon else {})}
-    try:
-        return {"tileOutput": json.loads(text)}
-    except ValueError as error:
-        raise RequestError(
-            f"--tile-output: {text!r:.100} is no JSON object ({error}); give logits, or an object "
-            'such as \'{"values": "embedding", "size": 768}\'.'
-        ) from error
+    if text.strip().startswith("{"):
+        example = '{"values": "embedding", "size": 768}'
+        return {"tileOutput": json_object("--tile-output", text, word="logits", example=example)}
+    word, colon, size = text.strip().partition(":")
+    return {"tileOutput": {"values": word} | ({"size": size} if colon else {})}

@@ -1,9 +1,11 @@
-"""Lists of words in an option."""
+"""Options whose value is a list of words or a JSON object."""
 
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from tasks.errors import RequestError
 
@@ -23,3 +25,25 @@ def words(option: str, values: Iterable[str]) -> Iterator[str]:
                 f"{option}: {value!r:.100} is no list of words ({error}); separate them by commas, "
                 "and put one that has a comma or begins with a quote in double quotes."
             ) from error
+
+
+def json_object(option: str, text: str, *, word: str, example: str) -> dict[str, Any]:
+    """The fields of a value that is given as a JSON object, in place of a word.
+
+    Args:
+        option: The option.
+        text: Its value, which begins with a brace.
+        word: A value without a brace, for the error.
+        example: An object, for the error.
+
+    Raises:
+        RequestError: It is not well-formed.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise RequestError(
+            f"{option}: {text!r:.100} is no JSON object ({error}); give {word}, or an object such "
+            f"as '{example}'."
+        ) from error
+    return fields
