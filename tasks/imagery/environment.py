@@ -21,7 +21,6 @@ _OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",
     # A truncated JPEG must fail, not decode to grey pixels.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
-    "CPL_VSIL_CURL_CACHE_SIZE": 64 * MEBIBYTE,
     # An object may be replaced between two jobs of one process.
     "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
     # Per request, in addition to the attempts per strip: a strip takes many requests, so while S3
@@ -54,7 +53,7 @@ def gdal_environment(
         cache: Bytes of GDAL's block cache, which all threads of a process share. A larger cache
             than needed is slower, as its memory leaves the processor's cache.
         chunk: Minimum bytes of a request when GDAL does not know how many it needs: for the header
-            of a TIFF, and for all reads of other formats.
+            of a TIFF, and for all reads of other formats. GDAL keeps the last 64 of them.
     """
     # Images without a georeference are allowed. The filter is set on each entry, because test
     # runners reset all filters, and `catch_warnings` is not thread-safe.
@@ -64,6 +63,7 @@ def gdal_environment(
         **_OPTIONS,
         "GDAL_CACHEMAX": cache,
         "CPL_VSIL_CURL_CHUNK_SIZE": chunk,
+        "CPL_VSIL_CURL_CACHE_SIZE": 64 * chunk,
     }
     if s3:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

@@ -98,7 +98,7 @@ def pixels(s3: RangeServer, tmp_path: Path) -> np.ndarray:
 
 
 def test_a_read_continues_when_credentials_expire(account: Account, pixels: np.ndarray) -> None:
-    account.lifetime = timedelta(seconds=1.2)
+    account.lifetime = timedelta(seconds=4)
     image = open_image(URL, read_role=ROLE)
     grid = Grid(SIDE, SIDE, 256, 10)
     (region,) = grid.regions(10**9)
@@ -107,7 +107,7 @@ def test_a_read_continues_when_credentials_expire(account: Account, pixels: np.n
         assert isinstance(one, TilePixels), one
         if one.tile.window.row_off != row:
             row = one.tile.window.row_off
-            time.sleep(0.8)  # a model at work
+            time.sleep(2.5)  # a model at work
         rows, columns = one.tile.window.toslices()
         np.testing.assert_array_equal(one.pixels, pixels[:, rows, columns])
     assert len(account.used) > 3
