@@ -31,7 +31,7 @@ from tasks.inference.answer.raster import answer_bytes
 from tasks.inference.batch import max_calls
 from tasks.inference.preparation import preparation_of, prepared_as, prepared_text
 from tasks.inference.raster_endpoint import VIEWS
-from tasks.planning.resolution import grid_of, warning_of
+from tasks.planning.resolution import grid_of
 from tasks.planning.roi import region_of_interest
 from tasks.planning.scaling import resolve_scaling
 from tasks.planning.sizing import OverlapCost, sized_regions
@@ -86,9 +86,8 @@ class Plan:
 
     @cached_property
     def prepared_text(self) -> str:
-        """The same in words, with a warning if they do not suit the model; empty for nothing."""
-        own = prepared_text(self.request, self.preparation)
-        return "; ".join(filter(None, [own, warning_of(self.request, self.image)]))
+        """The same in words; empty for nothing."""
+        return prepared_text(self.request, self.preparation)
 
     @property
     def tile_bytes(self) -> int:

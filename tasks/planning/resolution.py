@@ -10,10 +10,8 @@ from tasks.errors import RequestError
 from tasks.grid.tiles import Grid
 from tasks.imagery import Image, Resolution, source_of
 from tasks.imagery.georeference.resampled import metres_per_pixel
-from tasks.inference.trained_resolution import trained_resolution
 from tasks.request import Request
 
-_MAX_RATIO = 1.5  # of the resolutions of a model and of its tiles
 _MAX_FACTOR = 64.0  # by which pixels may become larger or smaller
 
 
@@ -41,26 +39,6 @@ def grid_of(request: Request, image: Image) -> tuple[Grid, Resolution | None]:
         return grid, None
     source = source_of(image, factor, request.image_read_role)
     return grid, Resolution(image, source, window, (width, height), metres)
-
-
-def warning_of(request: Request, image: Image) -> str:
-    """What is wrong if a model was trained at another resolution than it gets; empty if nothing.
-
-    Args:
-        request: The message.
-        image: One of its images.
-    """
-    trained = trained_resolution(request)
-    metres = metres_per_pixel(image.georeference, image.size)
-    if trained is None or metres is None:
-        return ""
-    sent = request.image_resolution or metres
-    if 1 / _MAX_RATIO <= sent / trained <= _MAX_RATIO:
-        return ""
-    return (
-        f"warning: the model's description names {trained:g} m a pixel, and tiles have {sent:.3g} "
-        f"m: give imageResolution {trained:g}"
-    )
 
 
 def _metres(request: Request, image: Image) -> float:

@@ -240,14 +240,13 @@ def test_a_description_that_names_another_resolution_warns(
     model = folder / "model.onnx"
     model.write_bytes(b"not opened by a plan")
     write_json(folder / "model.json", yolox_nano() | {name: 0.3})
-    plan = swath.plan(image, model=model)
-    assert plan.prepared == (
-        "warning: the model's description names 0.3 m a pixel, and tiles have 1 m: give "
-        "imageResolution 0.3"
+    warning = (
+        "the model's description names 0.3 m a pixel, and tiles have 1 m: give imageResolution 0.3"
     )
-    assert "warning" not in swath.plan(image, model=model, resolution=0.3).prepared
+    assert swath.plan(image, model=model).warnings == [warning]
+    assert swath.plan(image, model=model, resolution=0.3).warnings == []
     write_json(folder / "model.json", yolox_nano() | {name: 1.2})
-    assert not swath.plan(image, model=model).prepared
+    assert swath.plan(image, model=model).warnings == []
 
 
 @pytest.mark.parametrize(
