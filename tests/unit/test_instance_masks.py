@@ -56,14 +56,17 @@ def interpolated(mask: NDArray[Any], height: int, width: int) -> NDArray[np.floa
 def process_mask(
     prototypes: NDArray[Any], coefficients: NDArray[Any], box: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Ultralytics' `process_mask` with `upsample=True`, before its threshold of 0.5."""
+    """Ultralytics' `process_mask` with `upsample=True`, before its threshold of 0; -inf is cropped.
+
+    Since 2026 it enlarges logits, not probabilities, and crops what is enlarged.
+    """
     count, height, width = prototypes.shape
     logits = coefficients.astype(np.float64) @ prototypes.astype(np.float64).reshape(count, -1)
-    mask = expit(logits).reshape(height, width)
-    x_min, y_min, x_max, y_max = box * np.array([width / WIDTH, height / HEIGHT] * 2)
-    columns, rows = np.arange(width)[None, :], np.arange(height)[:, None]
-    mask *= (columns >= x_min) * (columns < x_max) * (rows >= y_min) * (rows < y_max)
-    return interpolated(mask, HEIGHT, WIDTH)
+    enlarged = interpolated(logits.reshape(height, width), HEIGHT, WIDTH)
+    x_min, y_min, x_max, y_max = box
+    columns, rows = np.arange(WIDTH)[None, :], np.arange(HEIGHT)[:, None]
+    inside = (columns >= x_min) & (columns < x_max) & (rows >= y_min) & (rows < y_max)
+    return np.where(inside, enlarged, -np.inf)
 
 
 def paste_mask(mask: NDArray[Any], box: NDArray[Any]) -> NDArray[np.float64]:
@@ -81,11 +84,11 @@ def paste_mask(mask: NDArray[Any], box: NDArray[Any]) -> NDArray[np.float64]:
     return whole
 
 
-def check(outline: shapely.Geometry, probabilities: NDArray[np.float64]) -> None:
-    """Check that an outline has the pixels above 0.5, those near it aside."""
+def check(outline: shapely.Geometry, mask: NDArray[np.float64], threshold: float) -> None:
+    """Check that an outline has the pixels above a threshold, those near it aside."""
     drawn = rasterio.features.rasterize([outline], (HEIGHT, WIDTH)).astype(bool)
-    clear = np.abs(probabilities - 0.5) > 1e-4
-    np.testing.assert_array_equal(drawn[clear], (probabilities > 0.5)[clear])
+    clear = np.abs(mask - threshold) > 1e-4
+    np.testing.assert_array_equal(drawn[clear], (mask > threshold)[clear])
     assert outline.area == drawn.sum()
 
 
@@ -129,11 +132,11 @@ class TestYolo:
         found = decoded(detector, predictions=predictions, prototypes=prototypes[None])
         order = np.arange(count) if layout == "end2end" else np.argsort(-scores, kind="stable")
         masks = [process_mask(prototypes, coefficients[at], corners[at]) for at in order]
-        filled = [(at, mask) for at, mask in zip(order, masks, strict=True) if (mask > 0.5).any()]
+        filled = [(at, mask) for at, mask in zip(order, masks, strict=True) if (mask > 0).any()]
         assert found.outlines is not None
         assert len(found.outlines) == len(filled) > 6
         for row, (at, mask) in enumerate(filled):
-            check(found.outlines[row], mask)
+            check(found.outlines[row], mask, 0)
             np.testing.assert_allclose(found.boxes[row], corners[at], atol=1e-4)
             assert (found.scores[row], found.classes[row]) == (
                 pytest.approx(scores[at]),
@@ -148,7 +151,7 @@ class TestYolo:
         detector = {"type": "yolov8-seg", "end2end": True}
         found = decoded(detector, predictions=predictions, prototypes=prototypes[None])
         assert found.outlines is not None
-        check(found.outlines[0], process_mask(prototypes, np.ones(1), box))
+        check(found.outlines[0], process_mask(prototypes, np.ones(1), box), 0)
 
     def test_a_box_that_is_not_finite_is_left_to_the_check_of_the_answer(self) -> None:
         predictions = np.array([[np.nan, 0, 9, 9, 0.9, 0, 1], [0, 0, 40, 40, 0.8, 0, 1]])[None]
@@ -178,7 +181,7 @@ class TestMaskRcnn:
         assert found.outlines is not None
         assert len(found.outlines) == len(filled) > 4
         for outline, mask in zip(found.outlines, filled, strict=True):
-            check(outline, mask)
+            check(outline, mask, 0.5)
 
 
 @pytest.fixture(autouse=True)

@@ -245,6 +245,16 @@ def test_a_segmentation_model_is_recognised_by_its_output(
     assert description.full_tiles is (inputs is None)
 
 
+def test_a_map_whose_dimensions_are_all_open_has_the_classes_that_are_named() -> None:
+    """Torch leaves them open after an interpolation, as in DeepLab of torchvision."""
+    images = {"input": TensorSpec("float32", (None, 3, 640, 640))}
+    outputs = {"out": TensorSpec("float32", (None, None, None, None))}
+    draft = draft_description(ModelSignature("land.onnx", images, outputs), ["water", "forest"])
+    properties = description_of("land.json", complete(draft.document)).properties
+    assert properties.raster is not None
+    assert [one.name for one in properties.classes] == ["water", "forest"]
+
+
 @pytest.mark.skipif(not CLOUDS.exists(), reason=f"there is no {CLOUDS}")
 def test_a_real_segmentation_model_is_described(tmp_path: Path) -> None:
     out = tmp_path / "clouds.json"
@@ -332,11 +342,17 @@ class TestCommand:
             run(model)
         assert not model.with_suffix(".json").exists()
 
-    def test_an_export_for_classes_of_pixels_is_drafted(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("task", "answers"),
+        [("semantic", "a class for each pixel"), ("depth", "a distance for each pixel")],
+    )
+    def test_an_export_that_answers_with_pixels_is_drafted(
+        self, tmp_path: Path, task: str, answers: str
+    ) -> None:
         output = {"output0": np.zeros((1, 2, 64, 64), np.float32)}
-        metadata = of_ultralytics(task="semantic")
+        metadata = of_ultralytics(task=task)
         model = answering(tmp_path / "best.onnx", output, metadata=metadata)
-        assert "a class for each pixel" in run(model)
+        assert answers in run(model)
         document = complete(json.loads(model.with_suffix(".json").read_text()))
         classes = description_of("best.json", document).properties.classes
         assert [one.name for one in classes] == ["ship", "barge"]

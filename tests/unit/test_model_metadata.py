@@ -172,6 +172,40 @@ class TestHeads:
         np.testing.assert_allclose(boxes.boxes, [BOX, BOX], atol=1e-5)
         np.testing.assert_allclose(boxes.scores, [0.8, 0.7])
 
+    @pytest.mark.parametrize(
+        ("classes", "declared"), [(2, (1, 300, 6)), (3, (1, 300, 6)), (2, ("n", "boxes", "six"))]
+    )
+    def test_rt_detr_since_2026_has_a_score_and_a_class(
+        self, tmp_path: Path, classes: int, declared: tuple[int | str, ...]
+    ) -> None:
+        shares = (np.array(centred(BOX)) / 64).tolist()
+        output = head(300, 6, {0: [*shares, 0.8, 1], 1: [*shares, 0.7, 0]})
+        model = answering(
+            tmp_path / "best.onnx",
+            {"output0": output},
+            declared={"output0": declared},
+            metadata=of_ultralytics(
+                description="Ultralytics rt-detr-l model",
+                version="8.4.190",
+                head="RTDETRDecoder",
+                end2end=False,
+                names=dict(enumerate(["ship", "barge", "pier"][:classes])),
+            ),
+        )
+        boxes = found(model)
+        np.testing.assert_allclose(boxes.boxes, [BOX, BOX], atol=1e-5)
+        np.testing.assert_allclose(boxes.scores, [0.8, 0.7])
+        assert [boxes.names[label] for label in boxes.classes] == ["barge", "ship"]
+
+    def test_rows_that_fill_up_the_output_after_nms_are_no_boxes(self, tmp_path: Path) -> None:
+        output = head(300, 6, {0: [*BOX, 0.8, 1]})
+        model = self.model(tmp_path, output, of_ultralytics(end2end=True))
+        asked = request(model, postProcessing=[{"algorithm": {"skipBoxThreshold": 0}}])
+        endpoint = open_onnx(asked, scene(tmp_path), [tmp_path], 60)
+        tile = TilePixels(Tile(0, Window(0, 0, 64, 64)), np.zeros((3, 64, 64), np.uint8), None)
+        (boxes,) = model_answers.boxes(endpoint.ask([endpoint.prepare(tile)]))
+        assert boxes.boxes.tolist() == [BOX]
+
     def test_a_dynamic_export_takes_tiles_of_any_size(self, tmp_path: Path) -> None:
         model = answering(
             tmp_path / "best.onnx",
@@ -379,7 +413,7 @@ class TestRefusals:
         ("task", "answer"),
         [
             ("pose", "keypoints"),
-            ("depth", "'depth'"),
+            ("gaze", "'gaze'"),
         ],
     )
     def test_another_task_is_named(self, tmp_path: Path, task: str, answer: str) -> None:

@@ -91,6 +91,7 @@ class YoloV8Masks(Detector):
         scores = check_scores(rows[:, 4] if self.end2end else rows[:, 4:].max(axis=1))
         kept = np.flatnonzero(scores >= self.score_threshold)
         if self.end2end:
+            kept = kept[scores[kept] > 0]  # rows of 0 fill the output up
             boxes = to_corners(rows[kept, :4], "xyxy")
             return boxes, scores[kept], class_indices(rows[kept, 5], classes), kept
         boxes = to_corners(rows[kept, :4], "cxcywh")

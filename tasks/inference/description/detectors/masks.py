@@ -24,8 +24,8 @@ Geometries = NDArray[np.object_]
 def from_prototypes(coefficients: Mask, prototypes: Mask, boxes: Boxes, size: Size) -> Geometries:
     """The outlines of objects by Ultralytics' arithmetic, in pixels of the input.
 
-    A mask is the sigmoid of the prototypes, added up by an object's coefficients. It is set to 0
-    outside the object's box, enlarged to the input linearly, and thresholded at 0.5.
+    A mask is the sum of the prototypes, weighted by an object's coefficients. These logits are
+    enlarged to the input linearly; pixels above 0 are of the object, as far as they are in its box.
 
     Args:
         coefficients: (n, k) of each object.
@@ -37,15 +37,12 @@ def from_prototypes(coefficients: Mask, prototypes: Mask, boxes: Boxes, size: Si
         (n,) polygons and multi-polygons along the borders of pixels; None where a mask is empty.
     """
     prototypes = prototypes.astype(np.float32)
-    _, height, width = prototypes.shape
-    scale = np.array([width / size[0], height / size[1]] * 2)
     outlines: Geometries = np.full(len(boxes), None, object)
-    for index, (weights, box) in enumerate(zip(coefficients, boxes * scale, strict=True)):
-        left, top, right, bottom = _within(box, width, height)
+    for index, (weights, box) in enumerate(zip(coefficients, boxes, strict=True)):
+        left, top, right, bottom = _within(box, size)
         if left < right and top < bottom:
-            logits = np.tensordot(weights, prototypes[:, top:bottom, left:right], 1)
-            mask = _sigmoid(logits.astype(np.float32))
-            outlines[index] = _enlarged(mask, (left, top), (width, height), size)
+            logits = _logits_within(weights, prototypes, (left, top, right, bottom), size)
+            outlines[index] = _outline(logits > 0, left, top)
     return outlines
 
 
@@ -95,43 +92,35 @@ def from_input(masks: Mask) -> Geometries:
     return outlines
 
 
-def _within(box: Boxes, width: int, height: int) -> tuple[int, int, int, int]:
-    """First and last + 1 column and row that a box in pixels of the prototypes takes in.
+def _within(box: Boxes, size: Size) -> tuple[int, int, int, int]:
+    """First and last + 1 column and row of the input that a box takes in.
 
     As of Ultralytics' `crop_mask`: those whose index is at least the box's minimum, and below its
     maximum.
     """
     if not np.isfinite(box).all():
         return 0, 0, 0, 0
-    low = np.ceil(np.clip(box[:2], 0, (width, height))).astype(int)
-    high = np.ceil(np.clip(box[2:], 0, (width, height))).astype(int)
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    left, top, right, bottom = np.ceil(np.clip(box, 0, size * 2)).astype(int).tolist()
+    return left, top, right, bottom
 
 
-def _enlarged(
-    mask: Mask, corner: tuple[int, int], whole: tuple[int, int], size: Size
-) -> shapely.Geometry | None:
-    """The outline of a part of a mask, beyond which it is 0, enlarged to the input.
-
-    Args:
-        mask: (rows, columns) of the part.
-        corner: Its first column and row.
-        whole: Width and height of the whole mask.
-        size: Width and height of the input.
-    """
-    left, top = corner
-    height, width = mask.shape
-    stride = size[0] // whole[0]
-    if size != (stride * whole[0], stride * whole[1]):  # the filter is not the same everywhere
-        all_of_it = np.zeros(whole[::-1], np.float32)
-        all_of_it[top : top + height, left : left + width] = mask
-        return _outline(_resized(all_of_it, size) > _LEAST, 0, 0)
-    # a margin of 0, as linear interpolation looks one pixel further, unless the whole mask ends
-    before = (int(top > 0), int(left > 0))
-    after = (int(top + height < whole[1]), int(left + width < whole[0]))
-    part = np.pad(mask, list(zip(before, after, strict=True)))
-    enlarged = _resized(part, (part.shape[1] * stride, part.shape[0] * stride))
-    return _outline(enlarged > _LEAST, (left - before[1]) * stride, (top - before[0]) * stride)
+def _logits_within(
+    weights: Mask, prototypes: Mask, part: tuple[int, int, int, int], size: Size
+) -> NDArray[np.float32]:
+    """The logits of an object in a part of the input, first and last + 1 column and row."""
+    left, top, right, bottom = part
+    _, height, width = prototypes.shape
+    stride = size[0] // width
+    if size == (stride * width, stride * height):
+        # linear interpolation looks one cell further
+        first, last = max(0, left // stride - 1), min(width, (right - 1) // stride + 2)
+        above, below = max(0, top // stride - 1), min(height, (bottom - 1) // stride + 2)
+    else:  # the filter is not the same everywhere
+        first, last, above, below, stride = 0, width, 0, height, 0
+    cells = np.tensordot(weights.astype(np.float32), prototypes[:, above:below, first:last], 1)
+    whole = ((last - first) * stride, (below - above) * stride) if stride else size
+    x, y = first * stride, above * stride
+    return _resized(cells, whole)[top - y : bottom - y, left - x : right - x]
 
 
 def _grown(boxes: Boxes, factor: float) -> Boxes:
@@ -146,13 +135,6 @@ def _resized(mask: Mask, size: tuple[int, int]) -> NDArray[np.float32]:
     for rows, part in resize(mask, size, "linear"):
         resized[rows] = part
     return resized
-
-
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # e to a large number is infinite, and 1 / infinity is 0
-        odds: NDArray[np.float32] = np.exp(-logits)
-    odds += 1
-    return np.reciprocal(odds, out=odds)
 
 
 def _outline(mask: NDArray[np.bool_], left: int, top: int) -> shapely.Geometry | None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import FiniteFloat
+from pydantic import Field, FiniteFloat, model_validator
 
 from tasks.errors import AnswerError
 from tasks.inference.description.detectors.boxes import (
+    BoxFormat,
     check_scores,
     class_indices,
     suppress,
@@ -79,7 +80,8 @@ class UltralyticsHead(Detector):
         self, predictions: NDArray[Any], classes: Sequence[Class], unit: NDArray[Any] | float
     ) -> Boxes:
         scores = check_scores(predictions[:, 4])
-        found = np.flatnonzero(scores >= self.score_threshold)
+        # rows of 0 fill the output up
+        found = np.flatnonzero((scores >= self.score_threshold) & (scores > 0))
         labels = class_indices(predictions[found, 5], classes)
         boxes, further = predictions[found, :4] * unit, predictions[found, 6:]
         return self._boxes(boxes, further, scores[found], labels, classes)
@@ -97,9 +99,22 @@ class UltralyticsHead(Detector):
 
 
 class YoloV8(UltralyticsHead):
-    """A YOLOv8 head: (batch, 4 + classes, cells), or transposed; after NMS, boxes are corners."""
+    """A YOLOv8 head: (batch, 4 + classes, cells), or transposed.
+
+    Attributes:
+        box_format: Format of the boxes after NMS, corners by default.
+    """
 
     type: Literal["yolov8"]
+    box_format: BoxFormat | None = Field(None, exclude_if=lambda value: value is None)
+
+    @model_validator(mode="after")
+    def _check_box_format(self) -> Self:
+        if self.box_format is not None and not self.end2end:
+            raise ValueError(
+                "box_format: is for boxes after NMS; give end2end true, or leave it out"
+            )
+        return self
 
     def _boxes(
         self,
@@ -111,7 +126,8 @@ class YoloV8(UltralyticsHead):
     ) -> Boxes:
         names = [one.name for one in classes]
         if self.end2end:
-            return Boxes(to_corners(boxes, "xyxy"), scores, labels, names)
+            corners = to_corners(boxes, self.box_format or "xyxy")
+            return Boxes(corners, scores, labels, names)
         corners = to_corners(boxes, "cxcywh")
         kept = suppress(corners, scores, labels, self.nms_iou_threshold)
         return Boxes(corners[kept], scores[kept], labels[kept], names)

@@ -65,7 +65,9 @@ def draft_description(model: ModelSignature, class_names: Sequence[str] = ()) ->
     }
     if family is None:
         kinds = placeholder(
-            "yolox, yolov8, yolov8-obb, detr or torchvision, whichever decodes the outputs"
+            "yolox, yolov8, yolov8-obb, yolov8-seg, detr, torchvision or mask-rcnn, whichever "
+            "decodes the outputs; for a model that finds no objects, swath:raster or swath:tile in "
+            "its place, as in docs/models.md"
         )
         document[DETECTOR] = {"type": kinds}
     elif family.detector is not None:

@@ -226,21 +226,21 @@ def _raster(model: ModelSignature, size: tuple[int, int] | None) -> Family | Non
     """Models that answer with pixels: a number for each pixel, or one for each of its classes."""
     for name, spec in model.outputs.items():
         bands = _bands(spec, size)
+        if bands is None:
+            continue
         if bands == 1 and not spec.dtype.startswith("float"):
             raster, check = {"values": "classes"}, {}
         elif bands == 1:
             raster, check = {"values": "logits", "activation": "sigmoid"}, _ONE_BAND
-        elif bands:
-            raster, check = {"values": "logits"}, _MANY_BANDS
         else:
-            continue
+            raster, check = {"values": "logits"}, _MANY_BANDS
         return Family(
             "a segmentation model (a class for each pixel)",
             name,
             None,
             "semantic-segmentation",
             {**raster, "pixel_types": ["uint8"]},
-            classes=None if raster["values"] == "classes" else bands,
+            classes=None if raster["values"] == "classes" else bands or None,
             first_class=1 if "activation" in raster else 0,
             scaling=placeholder(_SCALING),
             to_check=check | _PIXEL_TYPES,
@@ -249,7 +249,7 @@ def _raster(model: ModelSignature, size: tuple[int, int] | None) -> Family | Non
 
 
 def _bands(spec: TensorSpec, size: tuple[int, int] | None) -> int | None:
-    """The number of bands of an output in pixels; None if it is none, or does not tell.
+    """The number of bands of an output in pixels, 0 if it does not tell; None if it is none.
 
     Args:
         spec: The output.
@@ -262,8 +262,8 @@ def _bands(spec: TensorSpec, size: tuple[int, int] | None) -> int | None:
     if len(shape) != 4:
         return None
     if _covers(shape[2:], size):
-        return shape[1]
-    return shape[3] if _covers(shape[1:3], size) else None
+        return shape[1] or 0  # torch leaves all dimensions open after an interpolation
+    return shape[3] or 0 if _covers(shape[1:3], size) else None
 
 
 def _covers(sides: tuple[int | None, ...], size: tuple[int, int] | None) -> bool:
