@@ -6,12 +6,13 @@ from tasks.imagery.environment import gdal_environment
 from tasks.imagery.georeference import Georeference
 from tasks.imagery.georeference.area import ground_areas
 from tasks.imagery.image import Image
+from tasks.imagery.opening.mask_file import check_no_mask_file
 from tasks.imagery.opening.open_image import open_image
 from tasks.imagery.preparation import TilePreparation
 from tasks.imagery.reading.resolution import Resolution, source_of
 from tasks.imagery.reading.strips import read_tiles
 from tasks.imagery.reading.tile_pixels import AbsentTile, ReadTile, TilePixels, UnreadTile
-from tasks.imagery.reading.validity import with_nodata, without_alpha
+from tasks.imagery.reading.validity import check_value, with_nodata, without_alpha
 from tasks.imagery.reading.windows import max_region_width
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "TilePreparation",
     "UnreadTile",
     "check_encodable",
+    "check_no_mask_file",
+    "check_value",
     "encoder",
     "gdal_environment",
     "geotags_of",

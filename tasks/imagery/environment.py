@@ -76,3 +76,15 @@ def gdal_environment(
             }
     with rasterio.Env(session=session, **options):
         yield
+
+
+def in_memory(**options: object) -> rasterio.Env:
+    """GDAL's configuration for files in memory.
+
+    Without one, rasterio makes a session of AWS for each file that it opens: ten times the work of
+    a tile, where credentials are in the environment.
+
+    Args:
+        options: Configuration options of GDAL.
+    """
+    return rasterio.Env(session=DummySession(), **options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from tasks.errors import RequestError
-from tasks.imagery import Image, Resolution, TilePreparation
+from tasks.imagery import Image, Resolution, TilePreparation, check_value
 from tasks.request import ImageScaling, Request, ScalingType
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def preparation_of(
         RequestError: The image lacks a band, or its pixels cannot be scaled so or hold the fill.
     """
     scaling, fill = request.image_scaling, request.image_fill or 0
-    _check_fill(fill, image)
+    check_value("imageFill", fill, image)
     if not request.image_bands and scaling is None and resolution is None:
         return TilePreparation(image, fill)
     bands = band_numbers(request, TilePreparation(image, fill).image)
@@ -103,18 +103,6 @@ def _number(band: int | str, image: Image) -> int:
         f"imageBands: {image.url} has no band {band!r} (it has {there}); give the number, from 1 "
         f"to {image.bands}."
     )
-
-
-def _check_fill(fill: float, image: Image) -> None:
-    dtype = np.dtype(image.dtype)
-    if dtype.kind not in "iu":
-        return
-    limits = np.iinfo(dtype)
-    if not (float(fill).is_integer() and limits.min <= fill <= limits.max):
-        raise RequestError(
-            f"imageFill: {fill:g} is not a value of the {dtype} pixels of {image.url}: give one "
-            f"from {limits.min} to {limits.max}, or leave it out."
-        )
 
 
 def _check_scalable(scaling: ImageScaling, image: Image, bands: int) -> None:

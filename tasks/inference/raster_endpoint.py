@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -16,6 +16,7 @@ from tasks.errors import AnswerError
 from tasks.imagery import TilePixels
 from tasks.inference.answer.raster import TileRaster, ViewAnswer
 from tasks.inference.endpoint import Endpoint
+from tasks.raster.tile_maps import TileMap
 from tasks.request import RasterOutput
 from tasks.request.raster_output import Augmentation
 
@@ -91,16 +92,25 @@ class RasterEndpoint:
         local: That of the other endpoint.
     """
 
-    def __init__(self, endpoint: Endpoint, output: RasterOutput, tile_size: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        output: RasterOutput,
+        tile_size: int,
+        window: tuple[int, int] | None = None,
+    ) -> None:
         """Ask nothing yet.
 
         Args:
             endpoint: The model.
             output: What it answers, and which views it is asked for.
             tile_size: Side of a full tile in pixels.
+            window: Width and height of a tile in pixels of the image, if it is sent at another
+                resolution: its map is in these.
         """
         self._endpoint, self._output, self._tile_size = endpoint, output, tile_size
         self._views = VIEWS[output.augmentation]
+        self._in_image = _resampling(output, window)
         self.tiles_per_call = max(1, endpoint.tiles_per_call // len(self._views))
         self.capacity, self.local = endpoint.capacity, endpoint.local
 
@@ -110,7 +120,7 @@ class RasterEndpoint:
         whole = _filled_up(tile, self._tile_size) if self._output.full_tiles else tile
         views = {view: self._endpoint.prepare(view.of(whole)) for view in self._views}
         shape = whole.shape[1], whole.shape[2]
-        return _Prepared(views, shape, own, TileRaster(self._output, len(views)))
+        return _Prepared(views, shape, own, TileRaster(self._output, len(views), self._in_image))
 
     def ask(self, prepared: Sequence[_Prepared]) -> list[TileRaster]:
         """The model's answers for each tile.
@@ -139,6 +149,17 @@ class RasterEndpoint:
         shapes = [view.shape(tile.shape) for tile, view in left]
         alike = [each for each, shape in zip(left, shapes, strict=True) if shape == shapes[0]]
         return alike[: self._endpoint.tiles_per_call]
+
+
+def _resampling(
+    output: RasterOutput, window: tuple[int, int] | None
+) -> Callable[[TileMap], TileMap] | None:
+    """Makes maps in pixels of the image, of tiles sent at another resolution; None for others."""
+    if window is None:
+        return None
+    from tasks.inference.resampled_map import resampled_map  # noqa: PLC0415 - late, as it is slow
+
+    return partial(resampled_map, output=output, size=window)
 
 
 def _cut(view: _View, shape: tuple[int, int], bands: NDArray[Any]) -> NDArray[Any]:

@@ -81,7 +81,8 @@ class SharedClient:
     def _opened(self, plan: Plan) -> InferenceClient:
         endpoint = self._open_endpoint(plan.request, plan.preparation.image)
         if (output := plan.request.raster_output) is not None:
-            endpoint = RasterEndpoint(endpoint, output, plan.grid.tile_size)
+            window = plan.resolution.window if plan.resolution else None
+            endpoint = RasterEndpoint(endpoint, output, plan.request.tile_size, window)
         if (whole := plan.request.tile_output) is not None:
             endpoint = TileEndpoint(endpoint, whole)
         most = plan.most_calls(endpoint.tiles_per_call)

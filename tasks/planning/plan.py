@@ -20,6 +20,7 @@ from tasks.imagery import (
     ReadTile,
     Resolution,
     TilePreparation,
+    check_no_mask_file,
     max_region_width,
     open_image,
     read_tiles,
@@ -108,8 +109,9 @@ class Plan:
     @property
     def answer_bytes(self) -> int:
         """Bytes of the answer for a tile in pixels; 0 if the model answers with features."""
-        output, grid = self.request.raster_output, self.grid
-        return answer_bytes(output, grid.tile_width, grid.tile_height) if output else 0
+        output, own = self.request.raster_output, (self.grid.tile_width, self.grid.tile_height)
+        sizes = {own, self.resolution.size if self.resolution else own}
+        return max(answer_bytes(output, *size) for size in sizes) if output else 0
 
     @property
     def painting_bytes(self) -> int:
@@ -245,6 +247,8 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             f"{image_url} was replaced since the work began (version {etag}, now {image.etag}): "
             "send the request again."
         )
+    if etag is None and request.image_nodata is None:
+        check_no_mask_file(image, request.image_read_role)
     image = as_requested(image, request)
     grid, resolution = grid_of(request, image)
     if len(grid) > settings().max_tiles:

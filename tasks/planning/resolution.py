@@ -51,11 +51,6 @@ def _metres(request: Request, image: Image) -> float:
             f"imageResolution: {image.url} has no georeference, so the size of its pixels is not "
             "known; leave it out."
         )
-    if request.raster_output is not None:
-        raise RequestError(
-            "imageResolution: is for models that answer with features, and this one answers with "
-            f"pixels; leave it out, and resample the image: gdalwarp -tr {wanted:g} {wanted:g}."
-        )
     if np.dtype(image.dtype).kind == "c":
         raise RequestError(
             f"imageResolution: the pixels of {image.url} are complex ({image.dtype}), and only "
@@ -64,7 +59,7 @@ def _metres(request: Request, image: Image) -> float:
     if not 1 / _MAX_FACTOR <= wanted / metres <= _MAX_FACTOR:
         raise RequestError(
             f"imageResolution: {wanted:g} m a pixel is {wanted / metres:.3g} times that of "
-            f"{image.url}, {metres:.3g} m, and it may be {_MAX_FACTOR:g} times at most; check "
-            "that it is in metres."
+            f"{image.url}, {metres:.3g} m; give metres from {metres / _MAX_FACTOR:.3g} to "
+            f"{metres * _MAX_FACTOR:.3g}."
         )
     return metres

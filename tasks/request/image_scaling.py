@@ -27,6 +27,9 @@ class ScaledType(StrEnum):
     FLOAT32 = "float32"
 
 
+_LARGEST = 255.0  # of uint8
+
+
 def _listed(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """A number as a list of one."""
     return value if isinstance(value, list | tuple) else [value]
@@ -37,6 +40,13 @@ PerBand = Annotated[
     BeforeValidator(_listed, json_schema_input_type=Number | tuple[Number, ...]),
 ]
 """One number for all bands, or one for each."""
+
+
+def _divides(value: float) -> bool:
+    """Whether pixels can be divided by a value in single precision, in which they are scaled."""
+    limits = np.finfo(np.float32)
+    return bool(_LARGEST * limits.tiny <= value <= limits.max)
+
 
 _FIELDS = {
     ScalingType.LINEAR: {"minimum", "maximum"},
@@ -121,12 +131,14 @@ class ImageScaling(MessageObject):
             self._check_z_score()
         elif any(a >= b for a, b in zip(low, high, strict=True)):
             raise ValueError("minimum: is not below maximum; give a lower one")
+        elif not all(_divides(b - a) for a, b in zip(low, high, strict=True)):
+            raise ValueError("maximum: is too near to minimum, or too far from it; give another")
         if self.lower >= self.upper:
             raise ValueError(f"lower: {self.lower:g} is not below upper; give a lower one")
         return self
 
     def _check_z_score(self) -> None:
-        if any(value <= 0 for value in self.stddev):
+        if not all(value > 0 and _divides(value) for value in self.stddev):
             raise ValueError("stddev: is not above 0; give a higher one")
         if self.data_type is ScaledType.UINT8:
             raise ValueError("dataType: uint8 cannot hold z-scores below 0; leave it out")
@@ -161,4 +173,4 @@ class ImageScaling(MessageObject):
     @property
     def largest(self) -> float:
         """What the maximum of a linear scaling becomes."""
-        return 255.0 if self.dtype == np.uint8 else 1.0
+        return _LARGEST if self.dtype == np.uint8 else 1.0

@@ -170,6 +170,7 @@ def test_what_is_kept_is_asked_again_only_with_other_numbers(tmp_path: Path) -> 
             "scale: has numbers for 2 bands, and 3 bands are sent; give one",
         ),
         ({"fill": -1}, "fill: -1 is not a value of the uint16 pixels of"),
+        ({"fill": 65536}, "fill: 65536 is not a value of the uint16 pixels of"),
         ({"fill": 0.5}, "fill: 0.5 is not a value of the uint16 pixels of"),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from rasterio.session import AWSSession
 
 from tasks.grid.tiles import Grid
 from tasks.imagery import TilePixels, TilePreparation, encoder, open_image, read_tiles, with_nodata
@@ -93,6 +94,19 @@ def test_a_geotiff_tile_says_which_of_its_pixels_hold_data(
     np.testing.assert_array_equal(decode_tile(body), sent.pixels)
     with rasterio.MemoryFile(body) as memory, memory.open() as dataset:
         np.testing.assert_array_equal(dataset.dataset_mask() != 0, ~COLLAR)
+
+
+@pytest.mark.parametrize(("form", "compression"), [("GTIFF", "LZW"), ("NITF", "J2K")])
+def test_a_tile_is_encoded_and_decoded_without_a_session_of_aws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, compression: str
+) -> None:
+    write(tmp_path / "a.tif", noise("int16"), ~COLLAR)
+    prepare, tile = only_tile(tmp_path / "a.tif")
+    encode = encoder(prepare.image, form, compression)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "known")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setattr(AWSSession, "__init__", None)
+    assert decode_tile(encode(prepare(tile))).shape == tile.shape
 
 
 def test_tiles_without_such_pixels_are_sent_as_they_were_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 from tasks.aws import clients
 from tasks.errors import ImageChangedError, ImageError
 from tasks.grid.tiles import Grid, Tile
-from tasks.imagery import TilePixels, UnreadTile, open_image, read_tiles
+from tasks.imagery import TilePixels, UnreadTile, check_no_mask_file, open_image, read_tiles
 from tests.range_server import RangeServer
 
 KEY = "/bucket/folder/a b+c.tif"
@@ -44,6 +44,17 @@ def whole(grid: Grid) -> list[Tile]:
 
 
 URL = "s3://bucket/folder/a b+c.tif"
+
+
+def test_a_mask_in_an_object_beside_the_image_is_refused(
+    s3: RangeServer, cog: tuple[bytes, np.ndarray]
+) -> None:
+    s3.objects[KEY] = cog[0]
+    image = open_image(URL)
+    check_no_mask_file(image, None)
+    s3.objects[f"{KEY}.msk"] = b"any"
+    with pytest.raises(ImageError, match="has its mask in a file beside it"):
+        check_no_mask_file(image, None)
 
 
 def test_every_byte_is_fetched_about_once(s3: RangeServer, cog: tuple[bytes, np.ndarray]) -> None:

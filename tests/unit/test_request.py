@@ -376,6 +376,18 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
             "imageScaling.stddev: is not above 0; give a higher one",
         ),
         (
+            {"imageScaling": {"type": "linear", "minimum": 0, "maximum": 1e-300}},
+            "imageScaling.maximum: is too near to minimum, or too far from it; give another",
+        ),
+        (
+            {"imageScaling": {"type": "linear", "minimum": -1e308, "maximum": 1e308}},
+            "imageScaling.maximum: is too near to minimum, or too far from it; give another",
+        ),
+        (
+            {"imageScaling": {"type": "z-score", "mean": 3, "stddev": 1e-300}},
+            "imageScaling.stddev: is not above 0; give a higher one",
+        ),
+        (
             {"imageScaling": {"type": "z-score", "dataType": "uint8"}},
             "imageScaling.dataType: uint8 cannot hold z-scores below 0; leave it out",
         ),

@@ -21,8 +21,9 @@ from rasterio.transform import from_origin
 
 import swath
 from tasks.imagery import TilePixels, encoder
+from tasks.inference.resampled_map import resampled_map
 from tasks.planning.plan import Plan, make_plan
-from tasks.request import Request
+from tasks.request import RasterOutput, Request
 from tasks.settings import settings
 from tests.onnx_models import write_json, yolox_nano
 
@@ -249,18 +250,66 @@ def test_a_description_that_names_another_resolution_warns(
     assert swath.plan(image, model=model).warnings == []
 
 
-@pytest.mark.parametrize(
-    ("resolution", "fields", "reason"),
-    [
-        (200, {}, "imageResolution: 200 m a pixel is 200 times that of"),
-        (2, {"rasterOutput": {"values": "values"}}, "imageResolution: is for models that answer"),
-    ],
-)
-def test_what_cannot_be_resampled_is_refused(
-    image: Path, resolution: float, fields: dict[str, Any], reason: str
-) -> None:
+@pytest.mark.parametrize("resolution", [0.01, 200])
+def test_a_resolution_far_from_that_of_the_image_is_refused(image: Path, resolution: float) -> None:
+    reason = f"imageResolution: {resolution:g} m a pixel is .* give metres from 0.0156 to 64"
     with pytest.raises(swath.SwathError, match=reason):
-        plan_of(image, resolution, **fields)
+        plan_of(image, resolution)
+
+
+SCENE = 120 + 50 * (np.sin(np.arange(HEIGHT) / 40)[:, None] + np.cos(np.arange(WIDTH) / 30))
+
+
+@pytest.fixture(scope="module")
+def slopes(folder: Path) -> Path:
+    return write(folder / "slopes.tif", SCENE[np.newaxis].astype(np.float32))
+
+
+def raster_of(image: Path, **options: Any) -> NDArray[Any]:
+    """What a model that answers with pixels makes of an image, in one band."""
+    result = swath.run(image, tile_size=64, overlap=16, progress=False, **options)
+    with rasterio.open(image) as own, rasterio.open(result.raster) as dataset:
+        assert (dataset.shape, dataset.transform) == (own.shape, own.transform)
+        found: NDArray[Any] = dataset.read(1)
+    return found
+
+
+@pytest.mark.parametrize(("resolution", "error"), [(0.5, 0.5), (2, 1.5), (3.3, 3)])
+def test_a_raster_is_in_pixels_of_the_image(slopes: Path, resolution: float, error: float) -> None:
+    def same(tiles: NDArray[Any]) -> NDArray[Any]:
+        return tiles
+
+    options: dict[str, Any] = {"raster": "values", "resolution": resolution}
+    found = raster_of(slopes, model=same, **options)
+    np.testing.assert_allclose(found, SCENE, atol=error)
+    again = raster_of(slopes, model=same, region_size=64, **options)
+    np.testing.assert_array_equal(found, again)
+
+
+@pytest.mark.parametrize("augment", ["none", "turns"])
+def test_classes_are_in_pixels_of_the_image(slopes: Path, augment: Any) -> None:
+    def two(tiles: NDArray[Any]) -> NDArray[Any]:
+        share = np.clip((tiles - 120) / 100 + 0.5, 0, 1)
+        return np.concatenate([1 - share, share], axis=1)
+
+    options: dict[str, Any] = {"class_names": ["low", "high"], "resolution": 2}
+    found = raster_of(slopes, model=two, raster="probabilities", augment=augment, **options)
+    assert (found == (SCENE > 120)).mean() > 0.999
+    whole = raster_of(
+        slopes, model=lambda tiles: (tiles > 120).astype(np.uint8), raster="classes", **options
+    )
+    assert (whole == (SCENE > 120)).mean() > 0.99
+
+
+def test_pixels_without_an_answer_take_no_part_in_a_larger_map() -> None:
+    output = RasterOutput.model_validate({"values": "values"})
+    values = np.full((1, 8, 8), 5, np.float32)
+    values[:, :, :3] = np.nan
+    larger = resampled_map(values, output, (20, 16))
+    assert larger.shape == (1, 16, 20)
+    assert set(np.unique(larger[np.isfinite(larger)])) == {5}
+    np.testing.assert_array_equal(np.isnan(larger[0]).sum(axis=1), 7)  # of 20: centres below 3
+    assert np.isnan(resampled_map(values[:, :, :3], output, (6, 16))).all()
 
 
 def test_an_image_without_a_georeference_has_no_resolution(

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from deployments.plan import plan
 from deployments.run.options import TilingOptions
+from tasks.errors import ImageError
 from tasks.job import work_image
 from tasks.reporting.page import summary_page
 from tasks.reporting.summary import Summary
@@ -118,6 +119,16 @@ def test_a_geotransform_without_a_crs_is_told(allowed: Path) -> None:
     assert warning in summary.message
     (warning,) = run(write(allowed / "b.tif", pixels), allowed / "none").warnings or ("none",)
     assert warning == "none"
+
+
+def test_an_image_with_a_mask_in_a_file_beside_it_is_refused(allowed: Path) -> None:
+    scene = write(allowed / "scene.tif", np.full((1, HEIGHT, WIDTH), 30, np.uint8), **PLACE)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(scene, "r+") as dataset:
+        dataset.write_mask(np.tile(np.arange(WIDTH) > WATER, (HEIGHT, 1)))
+    assert scene.with_name("scene.tif.msk").exists()
+    with pytest.raises(ImageError, match="has its mask in a file beside it"):
+        run(scene, allowed / "out")
+    assert run(scene, allowed / "out", imageNodata=0).tiles["blank"] == 0
 
 
 def test_a_plan_tells_what_decides_that_pixels_hold_no_data(

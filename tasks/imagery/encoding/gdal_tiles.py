@@ -15,6 +15,7 @@ from rasterio.io import MemoryFile
 
 from tasks.imagery.encoding.nitf_geotags import NitfGeotags, add_extensions, igeolo
 from tasks.imagery.encoding.tiff_geotags import TiffGeotags
+from tasks.imagery.environment import in_memory
 from tasks.imagery.image import Image
 from tasks.imagery.reading.tile_pixels import TilePixels
 
@@ -65,7 +66,8 @@ def nitf(image: Image, geotags: NitfGeotags, compression: str, tile: TilePixels)
     if corners is not None:
         options |= {"ICORDS": "G", "IGEOLO": igeolo(corners).decode()}
     # GDAL can compress NITF only when it copies a dataset.
-    with MemoryFile(_gtiff_bytes(image, tile.pixels)) as plain, MemoryFile(ext=".ntf") as copy:
+    source = MemoryFile(_gtiff_bytes(image, tile.pixels))
+    with in_memory(), source as plain, MemoryFile(ext=".ntf") as copy:
         rasterio.shutil.copy(plain.name, copy.name, driver="NITF", **options)
         return add_extensions(bytes(copy.read()), geotags.extensions(tile.tile.window, corners))
 
@@ -92,7 +94,7 @@ def _gtiff_bytes(
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # see gdal_environment
     bands, height, width = pixels.shape
     shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}
-    with MemoryFile() as memory:
+    with in_memory(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
         with memory.open(driver="GTiff", blockysize=height, **shape, **options) as dataset:
             if options.get("photometric") != "ycbcr":
                 # Otherwise GDAL guesses from the number of bands, and takes a fourth band as alpha.
@@ -101,8 +103,7 @@ def _gtiff_bytes(
                 _describe_bands(image, dataset)
             dataset.write(pixels)
             if mask is not None:
-                with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-                    dataset.write_mask(mask)
+                dataset.write_mask(mask)
         return bytes(memory.read())
 
 

@@ -28,19 +28,33 @@ def with_nodata(image: Image, nodata: float | None) -> Image:
     """
     if nodata is None:
         return image
+    check_value("imageNodata", nodata, image)
+    return replace(image, nodata=nodata, has_mask=False)
+
+
+def check_value(field: str, value: float, image: Image) -> None:
+    """Refuse a value that no pixel of an image can have.
+
+    Args:
+        field: The field of the request that gives it.
+        value: The value.
+        image: The image.
+
+    Raises:
+        RequestError: It is beyond the pixel type, or has a fraction and the type has none.
+    """
     dtype = np.dtype(image.dtype)
     integer = dtype.kind in "iu"
     limits = np.iinfo(dtype) if integer else np.finfo(dtype)
     lowest, highest = (
         (limits.min, limits.max) if integer else (float(limits.min), float(limits.max))
     )
-    possible = lowest <= nodata <= highest and (not integer or float(nodata).is_integer())
-    if not possible and (integer or isfinite(nodata)):
+    possible = lowest <= value <= highest and (not integer or float(value).is_integer())
+    if not possible and (integer or isfinite(value)):
         raise RequestError(
-            f"imageNodata: {nodata:g} is not a value of the {dtype} pixels of {image.url}: give "
-            f"one from {lowest} to {highest}, or leave it out."
+            f"{field}: {value:g} is not a value of the {dtype} pixels of {image.url}: give one "
+            f"from {lowest} to {highest}, or leave it out."
         )
-    return replace(image, nodata=nodata, has_mask=False)
 
 
 def without_alpha(image: Image) -> Image:

@@ -53,16 +53,22 @@ class TileRaster:
         error: Why an answer could not be read, after which no further one is of use; else None.
     """
 
-    def __init__(self, output: RasterOutput, views: int) -> None:
+    def __init__(
+        self,
+        output: RasterOutput,
+        views: int,
+        in_image: Callable[[TileMap], TileMap] | None = None,
+    ) -> None:
         """Start without an answer.
 
         Args:
             output: What the answers hold.
             views: How many views of the tile the model is asked for.
+            in_image: Makes the map in pixels of the image; None if it is in those already.
         """
         self.views = 0
         self.error: AnswerError | None = None
-        self._output, self._wanted = output, views
+        self._output, self._wanted, self._in_image = output, views, in_image
         self._only: ViewAnswer | None = None
         self._sum: NDArray[Any] | None = None
 
@@ -85,13 +91,18 @@ class TileRaster:
         """
         if self.error:
             raise self.error
+        found = self._mean()
+        return encode_map(self._in_image(found) if self._in_image else found)
+
+    def _mean(self) -> TileMap:
+        """The mean of the maps of all views."""
         if self._only:
-            return encode_map(map_of(self._only, self._output))
+            return map_of(self._only, self._output)
         assert self._sum is not None
         if self._output.has_probabilities:
             self._sum += self.views // 2  # rounds the quotient
-            return encode_map((self._sum // self.views).astype(np.uint16))
-        return encode_map((self._sum / self.views).astype(np.float32))
+            return (self._sum // self.views).astype(np.uint16)
+        return (self._sum / self.views).astype(np.float32)
 
     def _added(self, view: TileMap) -> NDArray[Any]:
         """The sum with a further view.
