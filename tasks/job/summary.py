@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from tasks.planning.image_warnings import image_warnings
 from tasks.planning.plan import Plan
+from tasks.reporting.raster_summary import RasterSummary
 from tasks.reporting.status import JobStatus
-from tasks.reporting.summary import RasterSummary, Summary, summarise
+from tasks.reporting.summary import Summary, summarise
 
 if TYPE_CHECKING:
     from tasks.publish import Published
