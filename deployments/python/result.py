@@ -214,7 +214,7 @@ class Result:
     @property
     def _image(self) -> Image:
         from tasks.imagery import open_image
-        from tasks.planning.plan import as_requested
+        from tasks.planning.image import as_requested
 
         url, request = self.summary.image, self._request
         roots = [] if "://" in url else [Path(url).resolve().parent]

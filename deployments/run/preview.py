@@ -76,7 +76,7 @@ def write_preview(request: Request, summary: Summary, path: Path, roots: Sequenc
         PublishError: The picture cannot be written.
     """
     from tasks.imagery import open_image
-    from tasks.planning.plan import as_requested
+    from tasks.planning.image import as_requested
     from tasks.publish.preview import preview_of_files
     from tasks.storage import objects
 

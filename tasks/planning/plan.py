@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.errors import ImageChangedError, RequestError
+from tasks.errors import RequestError
 from tasks.grid.cells import Cells
 from tasks.grid.roi import RegionOfInterest
 from tasks.grid.tiles import Grid, Region, Tile
@@ -20,25 +20,21 @@ from tasks.imagery import (
     ReadTile,
     Resolution,
     TilePreparation,
-    check_no_mask_file,
     max_region_width,
-    open_image,
     read_tiles,
-    with_nodata,
-    without_alpha,
 )
 from tasks.imagery.reading.windows import reading_bytes
 from tasks.inference.answer.raster import answer_bytes
 from tasks.inference.batch import max_calls
 from tasks.inference.preparation import preparation_of, prepared_as, prepared_text
 from tasks.inference.raster_endpoint import VIEWS
+from tasks.planning.image import requested_image
 from tasks.planning.resolution import grid_of
 from tasks.planning.roi import region_of_interest
 from tasks.planning.scaling import resolve_scaling
 from tasks.planning.sizing import OverlapCost, sized_regions
 from tasks.planning.throughput import Throughput
 from tasks.request import Request
-from tasks.request.image_alpha import ImageAlpha
 from tasks.results.detections import boxes
 from tasks.settings import settings
 
@@ -236,20 +232,7 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
         ImageChangedError: The image is another version than `etag`.
         RequestError: The request does not fit the image.
     """
-    image = open_image(
-        image_url,
-        read_role=request.image_read_role,
-        roots=settings().local_roots,
-        dem=settings().dem_uri,
-    )
-    if etag is not None and image.etag != etag:
-        raise ImageChangedError(
-            f"{image_url} was replaced since the work began (version {etag}, now {image.etag}): "
-            "send the request again."
-        )
-    if etag is None and request.image_nodata is None:
-        check_no_mask_file(image, request.image_read_role)
-    image = as_requested(image, request)
+    image = requested_image(request, image_url, etag)
     grid, resolution = grid_of(request, image)
     if len(grid) > settings().max_tiles:
         raise RequestError(
@@ -274,17 +257,6 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
             "or answer with values classes in place of probabilities."
         )
     return plan
-
-
-def as_requested(image: Image, request: Request) -> Image:
-    """An image whose pixels without data are those that a request says.
-
-    Raises:
-        RequestError: No pixel of the image can have the nodata value.
-    """
-    if request.image_alpha is ImageAlpha.IGNORE:
-        image = without_alpha(image)
-    return with_nodata(image, request.image_nodata)
 
 
 def divide_into_regions(
