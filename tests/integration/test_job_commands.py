@@ -228,7 +228,8 @@ def test_whole_tiles_and_what_they_hold_are_shown_and_filtered_again_without_cal
     whole, calls = chain.features(job, IMAGE), model.figures().total
     (image,) = status(chain, job)["images"]
     assert image["features"] == len(whole) == calls < image["tiles"]  # some are blank
-    assert "sent: bands 3 (blue), 2 (green), 1 (red); 0." in image["text"]
+    assert "sent: 0.75 m a pixel" in image["text"]
+    assert "; bands 3 (blue), 2 (green), 1 (red); " in image["text"]
     refused = swath(chain, "remerge", job, "--tile-output", "logits")
     assert refused.returncode == 2
     assert "--tile-output" in refused.stdout + refused.stderr
