@@ -46,8 +46,8 @@ class MergingOptions:
     iou: Annotated[
         float | None,
         Parameter(
-            help="Overlap above which two detections are one object; 0.2 for DISSOLVE unless "
-            "given.",
+            help="Overlap above which two detections are one object; 0.2 for DISSOLVE, 0.3 for "
+            "oriented boxes of a model in this process or over OIP, unless given.",
             allow_leading_hyphen=True,
             show_default=message_default("iou_threshold", of_algorithm=True),
         ),

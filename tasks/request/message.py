@@ -197,7 +197,7 @@ class Request(MessageObject):
         (PostProcessing(),),
         max_length=1,
         description="How duplicate features are merged into one; NMS at an IoU of 0.75 unless "
-        "given.",
+        "given, or as suits the model: DISSOLVE for masks, an IoU of 0.3 for oriented boxes.",
         examples=[[{"algorithm": {"algorithmType": "NMS", "iouThreshold": 0.5}}]],
     )
 

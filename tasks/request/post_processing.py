@@ -61,8 +61,8 @@ class Algorithm(MessageObject):
         default_factory=_default_iou,
         ge=0,
         le=1,
-        description="Overlap, by measure, above which two detections are one object: 0.2 for "
-        "DISSOLVE unless given, 0.75 for the others.",
+        description="Overlap, by measure, above which two detections are one object: unless given, "
+        "0.2 for DISSOLVE, 0.3 for oriented boxes of ONNX and OIP models, 0.75 for the others.",
         examples=[0.5],
     )
     measure: Measure = Field(

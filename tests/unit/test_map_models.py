@@ -124,15 +124,25 @@ class TestDescriptions:
             "semantic-segmentation; give detection, object-detection there, or swath:raster in its "
             "place"
         ) in refusal(tmp_path, detector)
-        for values, task, there in (
-            ("logits", "object-detection", "segmentation, semantic-segmentation"),
-            ("logits", "regression", "segmentation, semantic-segmentation"),
-            ("values", "semantic-segmentation", "regression"),
+        masks = "a swath:detector with masks (yolov8-seg, mask-rcnn)"
+        segmentation = "segmentation, semantic-segmentation"
+        for values, task, there, other in (
+            ("logits", "object-detection", segmentation, "swath:detector in its place"),
+            ("logits", "instance-segmentation", segmentation, masks),
+            ("logits", "classification", segmentation, "swath:tile in its place"),
+            ("logits", "regression", segmentation, "other values"),
+            ("values", "semantic-segmentation", "regression", "other values"),
         ):
             assert (
                 f"swath:raster.values: is {values}, and mlm:tasks is {task}; give {there} there, "
-                "or other values"
+                f"or {other}"
             ) in refusal(tmp_path, describe_map({"values": values}, task=task))
+
+    def test_a_number_for_a_whole_tile_is_no_map(self, tmp_path: Path) -> None:
+        document = describe_map(None, task="regression") | {"swath:tile": {}}
+        assert "swath:tile.values: is logits, and mlm:tasks is regression; give " in refusal(
+            tmp_path, document
+        )
 
     def test_two_tasks_need_a_word_on_which_is_run(self, tmp_path: Path) -> None:
         document = describe_map(None) | {"mlm:tasks": ["object-detection", "segmentation"]}

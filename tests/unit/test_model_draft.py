@@ -279,6 +279,17 @@ def test_a_classifier_is_described(tmp_path: Path) -> None:
     assert document["swath:tile"] == {"values": "logits"}
 
 
+def test_a_model_of_embeddings_is_described(tmp_path: Path) -> None:
+    numbers = np.zeros((1, 512), np.float32)
+    model = answering(tmp_path / "vectors.onnx", {"image_embeddings": numbers})
+    assert "a model of embeddings" in run(model)
+    document = json.loads(model.with_suffix(".json").read_text())
+    assert document["mlm:tasks"] == ["similarity-search"]
+    tile = description_of("vectors.json", complete(document)).properties.tile
+    assert tile is not None
+    assert (tile.is_embedding, tile.size) == (True, 512)
+
+
 class TestCommand:
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:

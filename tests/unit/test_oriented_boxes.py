@@ -24,7 +24,9 @@ from tasks.imagery import open_image
 from tasks.inference.description import Description
 from tasks.inference.description.properties import Properties
 from tasks.inference.endpoint import Boxes
+from tasks.inference.model_defaults import resolve
 from tasks.inference.onnx import open_onnx
+from tasks.request import Request
 from tasks.results.oriented_boxes import corners_of, measure
 from tasks.settings import settings
 from tests import model_answers
@@ -249,6 +251,38 @@ def test_an_object_where_tiles_overlap_comes_out_once(
     model = oriented_box(allowed / "best.onnx", side=96, metadata=metadata)
     (found,) = published(allowed, scene(allowed, truth), model, imageProcessorTileOverlap=overlap)
     check(found, truth)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "threshold"),
+    [
+        ({}, 0.3),
+        ({"skipBoxThreshold": 0.4}, 0.3),
+        ({"algorithmType": "NMM"}, 0.3),
+        ({"iouThreshold": 0.75}, 0.75),
+        ({"measure": "IOS"}, 0.75),
+        ({"algorithmType": "WBF"}, 0.75),
+        ({"algorithmType": "DISSOLVE"}, 0.2),
+    ],
+    ids=str,
+)
+def test_thin_boxes_are_duplicates_at_a_lower_iou_unless_the_request_says(
+    allowed: Path, algorithm: dict[str, Any], threshold: float
+) -> None:
+    metadata = of_ultralytics(task="obb", names={0: "ship"}, imgsz=[96, 96])
+    model = oriented_box(allowed / "best.onnx", side=96, metadata=metadata)
+    asked = Request.model_validate(
+        {
+            "jobId": "a",
+            "imageUrls": ["s3://images/a.tif"],
+            "outputs": [{"type": "File", "path": str(allowed)}],
+            "imageProcessor": {"name": str(model), "type": "ONNX"},
+            "postProcessing": [{"algorithm": algorithm}],
+        }
+    )
+    found = resolve(asked).algorithm
+    assert found.iou_threshold == threshold
+    assert found.model_fields_set >= asked.algorithm.model_fields_set
 
 
 def test_neighbours_at_an_angle_are_compared_by_their_polygons(allowed: Path) -> None:

@@ -28,8 +28,8 @@ _MAX_DESCRIPTION = 4 << 20  # bytes; the 365 classes of Objects365 take 20 KB
 _NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket"}
 _WRITE_A_DESCRIPTION = (
     "write the model's description there, a JSON object with mlm:name, mlm:input, mlm:output and "
-    "swath:detector or swath:raster (swath models describe MODEL.onnx begins it), or name it in "
-    f"imageProcessorParameters.{DESCRIPTION_PARAMETER}"
+    "swath:detector, swath:raster or swath:tile (swath models describe MODEL.onnx begins it), or "
+    f"name it in imageProcessorParameters.{DESCRIPTION_PARAMETER}"
 )
 
 

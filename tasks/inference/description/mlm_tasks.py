@@ -11,9 +11,10 @@ OBJECTS = frozenset({"detection", "object-detection"})
 INSTANCES = frozenset({"instance-segmentation"})
 SEGMENTATION = frozenset({"segmentation", "semantic-segmentation"})
 REGRESSION = frozenset({"regression"})
+RASTER_TASKS = SEGMENTATION | REGRESSION
 SCENES = frozenset({"classification", "scene-classification"})
 EMBEDDINGS = frozenset({"similarity-search"})
-RUN = OBJECTS | INSTANCES | SEGMENTATION | REGRESSION | SCENES | EMBEDDINGS
+RUN = OBJECTS | INSTANCES | RASTER_TASKS | SCENES | EMBEDDINGS
 
 
 def values_of(tasks: Collection[str]) -> RasterValues | None:

@@ -18,6 +18,7 @@ from tasks.inference.description.mlm import Class, MlmObject, ModelOutput
 from tasks.inference.description.mlm_tasks import (
     INSTANCES,
     OBJECTS,
+    RASTER_TASKS,
     listed,
     tasks_for,
     tile_tasks_for,
@@ -75,9 +76,8 @@ class Properties(MlmObject):
             return data
         tasks = [task for task in data["mlm:tasks"] if isinstance(task, str)]
         values, raster = values_of(tasks), data.get(RASTER)
-        if raster is None and (
-            data.get(DETECTOR) is not None or not (OBJECTS | INSTANCES).isdisjoint(tasks)
-        ):
+        others = data.get(DETECTOR) is not None or data.get(TILE) is not None
+        if raster is None and (others or not (OBJECTS | INSTANCES).isdisjoint(tasks)):
             return data
         if values is None or not isinstance(raster, Mapping | None):
             return data
@@ -134,11 +134,19 @@ class Properties(MlmObject):
         else:
             fitting, says = OBJECTS, f"{DETECTOR}: is for models that find objects"
         if self.tasks and fitting.isdisjoint(self.tasks):
-            other = f", or {RASTER} in its place" if self.detector else ", or other values"
             raise ValueError(
-                f"{says}, and mlm:tasks is {', '.join(self.tasks)}; give {listed(fitting)} there"
-                f"{other}"
+                f"{says}, and mlm:tasks is {', '.join(self.tasks)}; give {listed(fitting)} there, "
+                f"or {self._fitting_head()}"
             )
+
+    def _fitting_head(self) -> str:
+        """What goes with `mlm:tasks` in place of Swath's own field, for the error about it."""
+        if not INSTANCES.isdisjoint(self.tasks):
+            return f"a {DETECTOR} with masks (yolov8-seg, mask-rcnn)"
+        if not OBJECTS.isdisjoint(self.tasks):
+            return f"{DETECTOR} in its place"
+        field = TILE if RASTER_TASKS.isdisjoint(self.tasks) else RASTER
+        return "other values" if field == self.head.field else f"{field} in its place"
 
     @property
     def head(self) -> Head:

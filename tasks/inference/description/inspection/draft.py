@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 from tasks.errors import RequestError
 from tasks.inference.description.detectors.detector import DETECTOR
-from tasks.inference.description.inspection.families import Family, recognise
+from tasks.inference.description.inspection.families import recognise
+from tasks.inference.description.inspection.family import Family
 from tasks.inference.description.inspection.literals import read_names
 from tasks.inference.description.mlm import DataType
 from tasks.inference.description.mlm_tasks import RUN
@@ -148,7 +149,8 @@ def _outputs(
     first = family.output if family else next(iter(model.outputs))
     names = [first, *(name for name in model.outputs if name != first)]
     outputs = [_output(name, model.outputs[name], task) for name in names]
-    outputs[0]["classification:classes"] = _classes(model, family, class_names)
+    if family is None or family.classes != 0:
+        outputs[0]["classification:classes"] = _classes(model, family, class_names)
     return outputs
 
 
