@@ -57,12 +57,13 @@ class TilePreparation:
 
         Values of a colour table become red, green and blue, and those of which 0 is white are
         inverted. Without data are the pixels that nodata, alpha or a mask declare, and those that
-        are NaN in every band. In a pixel with data, NaN is filled too, and so is the nodata value
-        of signed integers and floats. In a band of unsigned integers it may be a measured value,
-        such as 0 or 255 of a colour.
+        are NaN or infinite in every band. In a pixel with data these are filled too, as a
+        convolution would spread them over the tile, and so is the nodata value of signed integers
+        and floats. In a band of unsigned integers it may be a measured value, such as 0 or 255 of a
+        colour.
         """
         tile = self._shown(tile)
-        if not self.source.masked and tile.dtype.kind != "f":
+        if not self.source.masked and tile.dtype.kind not in "fc":
             return tile
         pixels, valid = tile.pixels, tile.valid
         bands = [band for band in range(len(pixels)) if band + 1 != self.source.alpha]
@@ -101,5 +102,5 @@ class TilePreparation:
     def _holes(self, band: NDArray[Any]) -> NDArray[np.bool_]:
         """(rows, columns) True for values of a band that cannot be measured ones."""
         nodata, kind = self.source.nodata, band.dtype.kind
-        holes = np.isnan(band) if kind == "f" else np.zeros(band.shape, np.bool_)
+        holes = np.zeros(band.shape, np.bool_) if kind in "iu" else ~np.isfinite(band)
         return holes | ~differs(band, nodata) if nodata is not None and kind in "if" else holes

@@ -129,6 +129,18 @@ def test_a_tile_whose_nodata_value_is_the_fill_value_keeps_its_bytes(tmp_path: P
     assert encode(prepare(tile)) == encoder(prepare.source, "GTIFF", "NONE")(tile)
 
 
+def test_nan_and_infinity_never_reach_a_model(tmp_path: Path) -> None:
+    pixels = np.full((3, SIDE, SIDE), 5, np.float32)
+    pixels[0, 0, :3] = np.nan, np.inf, -np.inf
+    pixels[:, 1, 0] = np.inf
+    prepare, tile = only_tile(write(tmp_path / "a.tif", pixels))
+    sent = prepare(tile)
+    assert sent.pixels[0, 0, :4].tolist() == [0, 0, 0, 5]
+    assert sent.pixels[:, 1, :2].tolist() == [[0, 5]] * 3
+    assert sent.valid is not None
+    assert np.argwhere(~sent.valid).tolist() == [[1, 0]]
+
+
 def test_nodata_in_one_band_is_filled_unless_it_may_be_a_measured_value(tmp_path: Path) -> None:
     signed, colours, floats = noise("int16"), noise("uint8"), noise("float32")
     signed[0, 5, 40], colours[0, 5, 40], floats[0, 5, 40] = -9999, 255, np.nan

@@ -282,16 +282,6 @@ class TestTensors:
         expected = pixels.astype(float).clip(float(limits.min), float(limits.max))
         np.testing.assert_array_equal(tensor, expected.astype(data_type))
 
-    def test_nan_and_infinity_never_reach_a_model(self) -> None:
-        pixels = np.full((3, 64, 64), 5, np.float32)
-        pixels[0, 0, :3] = np.nan, np.inf, -np.inf
-        tensor = (
-            described(YOLOX | {"pixel_types": ["float32"], "pad_value": 9})
-            .prepare(tile(pixels))
-            .tensor
-        )
-        assert tensor[0, 0, :4].tolist() == [9, 9, 9, 5]
-
 
 class TestPlacing:
     def test_padding_is_scaled_like_a_pixel_of_that_value(self) -> None:

@@ -42,7 +42,7 @@ def make_tensor(
 
     Args:
         properties: The description of the model.
-        pixels: (bands, rows, columns) of the tile, in any real dtype.
+        pixels: (bands, rows, columns) of the tile, in any real dtype, finite.
         bands: Indices of the bands to use, from 0, in the model's order.
         placement: Where the tile lies in the input.
         valid: (rows, columns) False for pixels without data, which hold the fill value; None if
@@ -67,18 +67,10 @@ def make_tensor(
             rescale(np.array(head.pad_value), scaling, head.clip, pad)
             channel[...] = pad
         content = channel[top : top + placement.content[1], left : left + placement.content[0]]
-        values = _replace_non_finite(pixels[band], head.pad_value)
         if not resized:
-            rescale(values, scaling, head.clip, content)
+            rescale(pixels[band], scaling, head.clip, content)
             continue
         method = str(model_input.resize_type).removeprefix("interpolation-")
-        for rows, part in resizing(values, placement.content, method):
+        for rows, part in resizing(pixels[band], placement.content, method):
             rescale(part, scaling, head.clip, content[rows])
     return tensor
-
-
-def _replace_non_finite(values: NDArray[Any], pad_value: float) -> NDArray[Any]:
-    """Replace NaN and infinity, which a convolution would spread over the tile."""
-    if values.dtype.kind != "f":
-        return values
-    return np.where(np.isfinite(values), values, values.dtype.type(pad_value))
