@@ -127,7 +127,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         region_size=(width, max(region.height for region in regions)),
         bytes_to_read=round(to_read * plan.read_share),
         model_calls=calls,
-        bytes_to_send=calls * plan.tile_bytes,
+        bytes_to_send=calls * plan.sent_bytes,
         memory_bytes=_PROCESS_BYTES
         + plan.reading_bytes(width)
         + (plan.tile_bytes * plan.views + plan.answer_bytes) * plan.most_calls()

@@ -87,14 +87,24 @@ class Plan:
         return prepared_text(self.request, self.preparation)
 
     @property
+    def sent_bytes(self) -> int:
+        """Bytes of a tile's pixels as the model gets them."""
+        width, height = self.sent_size
+        return width * height * self.preparation.image.pixel_bytes
+
+    @property
+    def sent_size(self) -> tuple[int, int]:
+        """Width and height of a tile as the model gets it."""
+        grid = self.grid
+        return self.resolution.size if self.resolution else (grid.tile_width, grid.tile_height)
+
+    @property
     def tile_bytes(self) -> int:
         """Bytes of a tile's pixels, as they are read or as the model gets them."""
-        grid, sent = self.grid, self.preparation.image.pixel_bytes
         if self.resolution is None:
-            return grid.tile_width * grid.tile_height * sent
-        source, (width, height) = self.resolution.source, self.resolution.size
-        read = round(grid.tile_width * grid.tile_height * self.read_share) * source.pixel_bytes
-        return max(read, width * height * sent)
+            return self.sent_bytes
+        pixels = self.grid.tile_width * self.grid.tile_height * self.read_share
+        return max(round(pixels) * self.image.pixel_bytes, self.sent_bytes)
 
     @property
     def views(self) -> int:
@@ -105,8 +115,8 @@ class Plan:
     @property
     def answer_bytes(self) -> int:
         """Bytes of the answer for a tile in pixels; 0 if the model answers with features."""
-        output, own = self.request.raster_output, (self.grid.tile_width, self.grid.tile_height)
-        sizes = {own, self.resolution.size if self.resolution else own}
+        output, grid = self.request.raster_output, self.grid
+        sizes = (grid.tile_width, grid.tile_height), self.sent_size
         return max(answer_bytes(output, *size) for size in sizes) if output else 0
 
     @property
@@ -242,12 +252,15 @@ def make_plan(request: Request, image_url: str, etag: str | None = None) -> Plan
         )
     roi = region_of_interest(request.region_of_interest, image)
     plan = Plan(resolve_scaling(request, image), image, grid, roi, resolution)
-    sent = plan.preparation.image
     if plan.tile_bytes > _MAX_TILE_BYTES:
+        sent, (width, height) = plan.preparation.image, plan.sent_size
+        size = f"{width} × {height} pixels, {sent.bands} × {sent.dtype} each"
+        if resolution is not None:
+            size += f", made of {grid.tile_width} × {grid.tile_height} of the image"
         raise RequestError(
-            f"imageProcessorTileSize: a tile of {grid.tile_width} × {grid.tile_height} pixels, "
-            f"{sent.bands} × {sent.dtype} each, takes {plan.tile_bytes / 1e6:.0f} MB, more than "
-            f"the {_MAX_TILE_BYTES / 1e6:.0f} MB that fit in a run's memory; give smaller tiles."
+            f"imageProcessorTileSize: a tile of {size}, takes {plan.tile_bytes / 1e6:.0f} MB, more "
+            f"than the {_MAX_TILE_BYTES / 1e6:.0f} MB that fit in a run's memory; give smaller "
+            "tiles."
         )
     if plan.answer_bytes > _MAX_ANSWER_BYTES:
         raise RequestError(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
 import swath
+from tests.oip_server import oip_server
 from tests.onnx_models import SHARED, describe_map, pixelwise, write_json
 from tests.raster_server import NPY, RasterServer, raster_server
 
@@ -34,26 +35,42 @@ def server() -> Iterator[RasterServer]:
         yield running
 
 
-@pytest.fixture(params=["function", "HTTP", "ONNX"])
-def sent(request: pytest.FixtureRequest, server: RasterServer, tmp_path: Path) -> Sent:
+@pytest.fixture(scope="module")
+def same(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that answers with the three bands it got."""
+    file = tmp_path_factory.mktemp("model") / "same.onnx"
+    return pixelwise(file, np.eye(3).tolist(), shape=("n", 3, 256, 256))
+
+
+@pytest.fixture(scope="module")
+def served(same: Path) -> Iterator[str]:
+    """The URL of that model on a server of the Open Inference Protocol."""
+    with oip_server(same=same) as address:
+        yield f"{address}/v2/models/same"
+
+
+@pytest.fixture(params=["function", "HTTP", "ONNX", "OIP"])
+def sent(request: pytest.FixtureRequest, server: RasterServer, same: Path) -> Sent:
     """A model of each kind that answers with the three bands it got, as values."""
 
-    def onnx(pixel_type: str) -> Path:
-        file = pixelwise(tmp_path / "same.onnx", np.eye(3).tolist(), shape=("n", 3, 256, 256))
+    def describe_same(pixel_type: str) -> Path:
         raster = {"values": "values", "names": ["a", "b", "c"], "pixel_types": [pixel_type]}
         described = describe_map(raster, task="regression", shape=(-1, 3, 256, 256))
-        write_json(tmp_path / "same.json", described)
-        return file
+        return write_json(same.with_suffix(".json"), described)
 
     def run(image: Path, *, pixel_type: str, **options: Any) -> NDArray[Any]:
         if request.param == "HTTP":
             server.models(NPY, lambda pixels: pixels.astype(np.float32))
             options |= {"model": server.url, "type": "HTTP_ENDPOINT", "tile_format": "GTIFF"}
         elif request.param == "ONNX":
-            options["model"] = onnx(pixel_type)
+            describe_same(pixel_type)
+            options["model"] = same
+        elif request.param == "OIP":
+            options |= {"model": request.getfixturevalue("served"), "type": "OIP_ENDPOINT"}
+            options["parameters"] = {"description": str(describe_same(pixel_type))}
         else:
             options["model"] = lambda tiles: tiles.astype(np.float32)
-        raster = {"blend": "clip"} if request.param == "ONNX" else VALUES
+        raster = {"blend": "clip"} if request.param in ("ONNX", "OIP") else VALUES
         result = swath.run(image, raster=raster, **(TILES | options))
         assert result.summary.status == "SUCCESS", result.summary.message
         with rasterio.open(result.raster) as dataset:

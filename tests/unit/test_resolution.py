@@ -117,6 +117,21 @@ def test_the_largest_overview_that_serves_is_read(folder: Path, pixels: NDArray[
     assert "overview" not in plan_of(image, 1.5).text(1)
 
 
+def test_overviews_without_the_mask_of_the_image_are_not_read(folder: Path) -> None:
+    image = write(folder / "late.tif", np.full((2, HEIGHT, WIDTH), 50, np.uint8), overviews=[2, 4])
+    empty = np.zeros((HEIGHT, WIDTH), np.bool_)
+    empty[:, :100] = True
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(image, "r+") as dataset:
+        dataset.write_mask(~empty)
+    plan = plan_of(image, 4)
+    assert "overview" not in plan.text(1)
+    assert sum(not tile.blank and tile.valid is None for tile in sent(plan)) == 2
+    assert {tuple(np.unique(tile.pixels)) for tile in sent(plan)} == {(0, 50), (50,)}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(image, "r+") as dataset:
+        dataset.build_overviews([2, 4], Resampling.average)
+    assert "overview" in plan_of(image, 4).text(1)
+
+
 @limits(max_examples=12)
 @given(
     resolution=st.floats(0.8, 5),
@@ -189,6 +204,7 @@ def _bright(band: NDArray[Any]) -> NDArray[Any]:
 
 def test_the_plan_and_the_tiles_say_where_they_are(image: Path) -> None:
     plan = plan_of(image, 2)
+    assert plan.sent_bytes == 32 * 32 * 2 * 2  # two bands of uint16
     assert "2 m a pixel (the image has 1 m): 64 × 64 of its pixels are sent as 32 × 32" in (
         plan.text(1)
     )

@@ -27,6 +27,7 @@ from tasks.imagery.opening.header_checks import is_interlaced
 from tasks.imagery.opening.main_image import find_main_image
 from tasks.imagery.opening.source_metadata import header_tags, source_metadata
 from tasks.imagery.opening.stored_file import RangeReader, StoredFile, find_stored_file
+from tasks.imagery.opening.tiff import have_masks, read_pages
 
 _S3_ATTEMPTS = 4
 _PAUSE = 0.25  # seconds before the second attempt; twice as long before each further one
@@ -89,6 +90,8 @@ def _open(url: str, path: str, read_role: str | None, dem: str | None) -> Image:
                 _check_upright(url, dataset)
                 check_raster_size(url, dataset, found.size, one_block=one_block)
                 image = _describe(url, path, dataset, found, _georeference(url, dataset, dem))
+                if driver == "GTiff" and image.has_mask and not have_masks(read_pages(url, read)):
+                    image = replace(image, overviews=())
                 return replace(image, prefix=prefix)
         except (RasterioError, ValueError) as error:  # ValueError: a damaged CRS or text
             raise _UnreadableHeaderError(

@@ -163,6 +163,16 @@ def read_pages(url: str, read: ReadBytes) -> list[Page]:
     return found
 
 
+def have_masks(pages: list[Page]) -> bool:
+    """Whether the overviews of an image have masks if it has one.
+
+    If a mask was added after the overviews, GDAL takes all pixels of these for valid.
+    """
+    masks = {(page.width, page.height) for page in pages if page.mask}
+    overviews = {(page.width, page.height) for page in pages if page.reduced and not page.mask}
+    return not masks or overviews <= masks
+
+
 def _read_directory(
     url: str, read: ReadBytes, offset: int, order: str, *, big: bool
 ) -> tuple[dict[int, TagValues], int]:
