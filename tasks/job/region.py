@@ -10,7 +10,7 @@ import pyarrow as pa
 from tasks.grid.tiles import Region
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.model_version import least_score
-from tasks.job.allocator import limit_arenas
+from tasks.job.allocator import limit_arenas, return_freed
 from tasks.job.asking import Answers, Asking, ask
 from tasks.job.kept import Kept
 from tasks.merge import passes_filter, settle
@@ -69,7 +69,9 @@ def work_region(
     if stored is None or not stored.complete:
         results, answers = _results(plan, region, kept, asking, why_not)
         number = 1 if stored is None else stored.number + 1
+        return_freed()
         stored = _settle_and_store(plan, region, results, kept, number)
+        return_freed()
     ledger = store.ledger(stored)
     pixels = plan.grid.tile_width * plan.grid.tile_height
     inferred = coverage.count(answers.results.ledger)[TileState.INFERRED]

@@ -1,4 +1,4 @@
-"""The memory that threads keep for themselves, in a process that works on images."""
+"""The memory that a process which works on images keeps beside what it uses."""
 
 from __future__ import annotations
 
@@ -39,6 +39,21 @@ libc.malloc_info(0, stream)
 libc.fclose(stream)
 """
 
+_FREE_AND_COUNT = """
+from pathlib import Path
+
+from tasks.job.allocator import return_freed
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+blocks = [bytearray(100_000) for _ in range(2_000)]  # 200 MB
+del blocks[1::2]
+before = resident()
+return_freed()
+print(before - resident())
+"""
+
 pytestmark = pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None), "malloc_info"), reason="the C library is not glibc"
 )
@@ -58,3 +73,10 @@ def test_threads_share_two_arenas_unless_the_environment_says_how_many(
         check=True,
     )
     assert counted.read_text().count("<heap nr=") == expected
+
+
+def test_memory_between_what_is_in_use_is_given_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FREE_AND_COUNT], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) > 80_000_000
