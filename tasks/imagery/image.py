@@ -102,7 +102,14 @@ class Image:
     @property
     def masked(self) -> bool:
         """Whether some of its pixels may be without data."""
-        return bool(self.alpha) or self.has_mask or self.nodata is not None
+        by_value = bool(self.alpha) or self.nodata is not None or bool(self.transparent)
+        return by_value or self.has_mask
+
+    @property
+    def transparent(self) -> list[int]:
+        """The values that its colour table shows as fully transparent."""
+        table = self.palette or {}
+        return [value for value, (*_, alpha) in table.items() if not alpha]
 
     @property
     def no_data(self) -> str | None:
@@ -111,7 +118,9 @@ class Image:
             return f"nodata {self.nodata:.15g}"
         if self.alpha:
             return f"alpha: band {self.alpha}"
-        return "mask" if self.has_mask else None
+        if self.has_mask:
+            return "mask"
+        return "transparent colours" if self.transparent else None
 
     @property
     def sequential(self) -> bool:

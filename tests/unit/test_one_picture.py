@@ -15,6 +15,7 @@ import PIL.Image
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from rasterio.io import MemoryFile
 
 from tasks.errors import ImageError
 from tasks.imagery import TilePixels, open_image
@@ -145,6 +146,23 @@ def test_both_get_the_fill_value_where_there_is_no_data(
     sent = over_http(file, recorder, imageProcessorTileFormat=tile_format, **fields)
     np.testing.assert_array_equal(sent, wanted)
     np.testing.assert_array_equal(in_process(file, 3, pixels.dtype.name, **fields), wanted)
+
+
+def test_pixels_of_transparent_colours_are_without_data(
+    tmp_path: Path, recorder: tuple[str, list[bytes]]
+) -> None:
+    indices = np.where(COLLAR, 5, noise("uint8", 1)[0] + 10).astype(np.uint8)
+    picture = PIL.Image.fromarray(indices, "P")
+    picture.putpalette([value for index in range(256) for value in (index, 255 - index, 7)])
+    file = tmp_path / "a.png"
+    picture.save(file, transparency=bytes([0] * 10 + [255] * 246))
+    wanted = np.where(COLLAR, 0, np.stack([indices, 255 - indices, np.full_like(indices, 7)]))
+    sent = over_http(file, recorder, imageProcessorTileFormat="GTIFF")
+    np.testing.assert_array_equal(sent, wanted)
+    np.testing.assert_array_equal(in_process(file, 3, "uint8"), wanted)
+    with MemoryFile(recorder[1][-1]) as memory, memory.open() as dataset:
+        np.testing.assert_array_equal(dataset.dataset_mask() != 0, ~COLLAR)
+    assert open_image(str(file), roots=[tmp_path]).no_data == "transparent colours"
 
 
 @pytest.mark.parametrize("method", ["linear", "cubic", "lanczos4"])

@@ -1,4 +1,4 @@
-"""Decides which pixels of an image hold data: by nodata value, alpha band or mask."""
+"""Decides which pixels of an image hold data: by nodata value, alpha, mask or colours."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def valid_pixels(
     pixels: NDArray[Any],
     window: Window,
 ) -> NDArray[np.bool_] | bool:
-    """Decide which pixels hold data: by nodata in every band, else by alpha, else by mask.
+    """Decide which pixels hold data: by nodata in every band, else by alpha, mask or colours.
 
     Args:
         image: The image.
@@ -95,7 +95,7 @@ def needs_mask(image: Image) -> bool:
 
 
 def valid_by_value(image: Image, pixels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Decide by nodata or alpha which pixels hold data, for an image with one of them.
+    """Decide which pixels hold data by nodata, alpha or colours, for an image with one of them.
 
     Args:
         image: The image.
@@ -107,8 +107,9 @@ def valid_by_value(image: Image, pixels: NDArray[Any]) -> NDArray[np.bool_]:
     if image.nodata is not None:
         bands = [band for number, band in enumerate(pixels, 1) if number != image.alpha]
         return _any_differs(bands, image.nodata)
-    assert image.alpha
-    return np.asarray(pixels[image.alpha - 1] != 0)
+    if image.alpha:
+        return np.asarray(pixels[image.alpha - 1] != 0)
+    return np.isin(pixels[0], image.transparent, invert=True)
 
 
 def _any_differs(bands: list[NDArray[Any]], nodata: float) -> NDArray[np.bool_]:
