@@ -52,7 +52,7 @@ def refuse_external_weights(uri: str, model: bytes) -> None:
                         f"{uri}: keeps weights in other files{_location(value)}, which Swath does "
                         "not read; with them beside it, save it as one file: onnx.save_model("
                         "onnx.load(path), path, save_as_external_data=False); without them, export "
-                        "it again."
+                        "it again, from torch with external_data=False."
                     )
     except (IndexError, ValueError) as error:
         raise RequestError(
