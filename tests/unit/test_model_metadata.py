@@ -429,7 +429,9 @@ class TestRefusals:
         }
         metadata = {"names": "['ship', 'barge']", "stride": "32"}
         model = answering(tmp_path / "best.onnx", outputs, metadata=metadata)
-        assert "'segment'" in refusal(model)
+        message = refusal(model)
+        assert "is a YOLOv5 for the task 'segment', which answers with masks of objects" in message
+        assert "segment (YOLOv8 and later)" in message
 
     @pytest.mark.parametrize(
         ("entries", "parts"),

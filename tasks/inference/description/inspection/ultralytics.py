@@ -109,20 +109,22 @@ def describe_export(model: ModelSignature, *, by_name: bool = True) -> dict[str,
 
 def _check_task(model: ModelSignature, export: Export) -> None:
     task = export.task
-    if task is None and any(len(output.shape) == 4 for output in model.outputs.values()):
-        task = "segment"  # of YOLOv5: the second output is the prototypes of masks
-    if task in {None, _DETECT, _CLASSIFY, _OBB} or (task == export.task == _SEGMENT):
-        return
     if task in {_SEMANTIC, _DEPTH}:
         raise refusal(
             model, "task", f"is {task!r}, {_OTHER_TASKS[task]}, which they do not describe whole"
         )
-    answers = f", which answers with {_OTHER_TASKS[task]}" if task in _OTHER_TASKS else ""
+    # the second output of a YOLOv5 for masks is their prototypes
+    masks = task is None and any(len(output.shape) == 4 for output in model.outputs.values())
+    if task in {None, _DETECT, _CLASSIFY, _OBB, _SEGMENT} and not masks:
+        return
+    kind = "YOLOv5" if masks else "model"
+    named = _SEGMENT if masks else str(task)[:40]
+    answers = f", which answers with {_OTHER_TASKS[named]}" if named in _OTHER_TASKS else ""
     raise UnsupportedTaskError(
-        f"{model.name}: is a model for the task {str(task)[:40]!r}{answers}, and of Ultralytics' "
-        f"tasks Swath runs {_DETECT}, {_OBB}, {_SEGMENT} and {_CLASSIFY}: export a model for one "
-        "of them, or serve this one over HTTP and answer with polygons (HTTP_ENDPOINT, "
-        "docs/models.md)."
+        f"{model.name}: is a {kind} for the task {named!r}{answers}, and of Ultralytics' tasks "
+        f"Swath runs {_DETECT}, {_OBB}, {_SEGMENT} (YOLOv8 and later) and {_CLASSIFY}: export a "
+        "model for one of them, or serve this one over HTTP and answer with polygons "
+        "(HTTP_ENDPOINT, docs/models.md)."
     )
 
 
