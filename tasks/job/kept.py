@@ -147,7 +147,7 @@ def _question(plan: Plan) -> dict[str, Any]:
     }
     if request.image_alpha is not ImageAlpha.MASK:
         question["alpha"] = str(request.image_alpha)
-    if plan.image.masked or request.image_fill is not None:
+    if plan.image.masked or plan.preparation.fill:
         question["fill"] = plan.preparation.fill
     if plan.image.palette or plan.image.black:
         question["colours"] = "as they look"

@@ -166,6 +166,7 @@ def test_what_is_kept_is_asked_again_only_with_other_numbers(tmp_path: Path) -> 
             return len(server.tiles)
 
         assert calls() == 1
+        assert calls(fill=0) == 0
         assert calls(bands=[2, 1]) == 1
         assert calls(bands=[2, 1]) == 0
         assert calls(bands=[1, 2]) == 1
