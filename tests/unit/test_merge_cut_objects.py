@@ -17,7 +17,7 @@ from tasks.grid.tiles import Grid
 from tasks.merge.algorithms.non_maximum_merging import merge_groups
 from tasks.merge.cut_objects.agreement import agreement
 from tasks.merge.cut_objects.edges import MARGIN, TOLERANCE, Tiling, drop_cut_views, longest
-from tasks.merge.cut_objects.largest_view import SHARED_IOU, WITHIN, keep_largest_views
+from tasks.merge.cut_objects.largest_view import CLOSE, SHARED_IOU, keep_largest_views
 from tasks.merge.cut_objects.views import set_shared_area, views_of
 from tasks.merge.deferral import DROPPED, KEPT, UNDECIDED
 from tasks.merge.shapes import Shapes, shapes_of
@@ -299,7 +299,6 @@ def test_a_piece_is_dropped_for_the_whole_view_which_touches_no_edge() -> None:
         ([LEFT, RIGHT], [0, 1], [0, 1]),
         ([LEFT, (200, 50, 400, 100)], [0, 0], [0, 0]),
         ([LEFT, (300, 50, 550, 125)], [0, 1], [0, 0]),  # IoU 40 : 75 within the shared area
-        ([(200, 50, 397, 90), RIGHT], [0, 1], [0, 0]),  # ends before the edge
         ([LEFT, (400, 50, 650, 90)], [0, 1], [0, 0]),  # one behind the other
     ],
 )
@@ -309,36 +308,23 @@ def test_what_is_of_another_class_or_tile_or_object_stays(
     assert largest_views(seen_of(boxes, tiles, labels), SQUARE).tolist() == [KEPT, KEPT]
 
 
-LARGE = (310.0, 50.0, 690.0, 350.0)  # of tile 1, whose cell begins at 350; tile 0 ends at 400
+def test_a_piece_that_ends_before_the_edge_is_dropped_for_a_view_that_reaches_beyond_it() -> None:
+    for end, found in ((380.1, DROPPED), (380.0, KEPT)):  # of the 100 px that both tiles show
+        seen = seen_of([(200, 50, end, 90), RIGHT], [0, 1])
+        assert largest_views(seen, SQUARE).tolist() == [found, KEPT]
+    whole = (300.0, 50.0, 390.0, 90.0)  # as tile 1 shows it; tile 0 shows less of it, and no edge
+    assert largest_views(seen_of([(305, 50, 380, 90), whole], [0, 1]), SQUARE).tolist() == [
+        KEPT,
+        KEPT,
+    ]
 
 
-def test_a_small_object_in_the_box_of_a_large_one_stays_as_the_tile_of_its_place_shows_it() -> None:
-    seen = seen_of([(340, 100, 400, 140), (340, 100, 450, 140), LARGE], [0, 1, 1])
-    assert largest_views(seen, SQUARE).tolist() == [DROPPED, KEPT, KEPT]
-    inside = seen_of([(360, 100, 390, 140), (360, 100, 390, 140), LARGE], [0, 1, 1])
-    assert largest_views(inside, SQUARE).tolist() == [DROPPED, KEPT, KEPT]
-
-
-@pytest.mark.parametrize(
-    ("box", "found"),
-    [
-        ((355.0, 100.0, 395.0, 140.0), DROPPED),  # touches no edge
-        ((355.0, 40.0, 395.0, 140.0), DROPPED),  # a tenth outside
-        ((355.0, 20.0, 395.0, 140.0), KEPT),  # a quarter outside
-        ((330.0, 100.0, 370.0, 140.0), KEPT),  # in the middle of both tiles
-        ((312.0, 100.0, 352.0, 140.0), KEPT),  # in the cell of its own tile
-    ],
-)
-def test_a_fragment_is_dropped_for_the_object_that_it_lies_in(box: Box, found: int) -> None:
-    assert largest_views(seen_of([box, LARGE], [0, 1]), SQUARE).tolist() == [found, KEPT]
-    other_class = seen_of([box, LARGE], [0, 1], [0, 1])
-    assert largest_views(other_class, SQUARE).tolist() == [KEPT, KEPT]
-
-
-def test_what_its_own_tile_shows_whole_is_no_fragment() -> None:
-    whole = (310.0, 50.0, 400.0, 350.0)  # ends where tile 0 ends
-    seen = seen_of([(355, 100, 395, 140), whole], [0, 1])
-    assert largest_views(seen, SQUARE).tolist() == [KEPT, KEPT]
+def test_what_a_tile_finds_in_the_box_of_a_larger_object_of_another_stays() -> None:
+    large = (310.0, 50.0, 690.0, 350.0)
+    cut = seen_of([(340, 100, 400, 140), (340, 100, 450, 140), large], [0, 1, 1])
+    assert largest_views(cut, SQUARE).tolist() == [DROPPED, KEPT, KEPT]
+    found_by_one = seen_of([(355, 100, 395, 140), large], [0, 1])
+    assert largest_views(found_by_one, SQUARE).tolist() == [KEPT, KEPT]
 
 
 def band(x: float, y: float, length: float, width: float, degrees: float) -> shapely.Polygon:
@@ -540,8 +526,8 @@ def nms_decisions(seen: Seen, doubtful: NDArray[np.bool_], iou: float = 0.5) -> 
     return decide(order, blockers, blocked, doubtful)
 
 
-def matched(seen: Seen, grid: Grid, present: NDArray[np.int64]) -> set[tuple[int, int]]:
-    """Pairs of views matched with each other, both ways, by the definition."""
+def matched(seen: Seen, grid: Grid, present: NDArray[np.int64]) -> dict[tuple[int, int], float]:
+    """Pairs of views matched with each other, both ways, by the definition: their agreement."""
     views = views_of(Shapes.boxes(seen.boxes), seen.labels, seen.tiles, present, len(grid))
     pairs = []
     for (i, p), (j, q) in product(enumerate(present.tolist()), repeat=2):
@@ -549,23 +535,12 @@ def matched(seen: Seen, grid: Grid, present: NDArray[np.int64]) -> set[tuple[int
             set_shared_area(views, Tiling.of(grid), seen.tiles[p], seen.tiles[q])
             if (agrees := agreement(views, p, q)) > SHARED_IOU:
                 pairs.append((-agrees, i, j, p, q))
-    found: set[tuple[int, int]] = set()
-    for *_, p, q in sorted(pairs):
+    found: dict[tuple[int, int], float] = {}
+    for negative, _, _, p, q in sorted(pairs):
         taken = {(a, seen.tiles[b]) for a, b in found}
         if (p, seen.tiles[q]) not in taken and (q, seen.tiles[p]) not in taken:
-            found |= {(p, q), (q, p)}
+            found[p, q] = found[q, p] = -negative
     return found
-
-
-def is_fragment(seen: Seen, grid: Grid, p: int, q: int) -> bool:
-    own, other = windows(grid)[seen.tiles[[p, q]]]
-    centre = (seen.boxes[p, :2] + seen.boxes[p, 2:]) / 2
-    middle, way = (own[:2] + other[2:]) / 2, np.sign(other[:2] - own[:2])
-    nearer = (way == 0) | ((centre - middle) * way > TOLERANCE / 2)
-    beyond = (way > 0) & (seen.boxes[q, 2:] > own[2:] + TOLERANCE)
-    beyond |= (way < 0) & (seen.boxes[q, :2] < own[:2] - TOLERANCE)
-    within = common(seen.boxes[p], seen.boxes[q]) > WITHIN * area(seen.boxes[p])
-    return bool(nearer.all() and beyond.any() and within)
 
 
 def by_definition(seen: Seen, grid: Grid, decisions: Verdicts) -> Verdicts:
@@ -582,10 +557,10 @@ def by_definition(seen: Seen, grid: Grid, decisions: Verdicts) -> Verdicts:
             way = np.sign(everywhere[seen.tiles[q]][:2] - own[:2])
             inner = np.array([*(own[:2] > 0), *(own[2:] < (grid.width, grid.height))])
             towards = inner & [*(way <= 0), *(way >= 0)]
-            towards &= abs(seen.boxes[p] - own) <= TOLERANCE
-            alike = seen.labels[q] == seen.labels[p]
-            part = (p, q) in pairs and towards.any()
-            if part or (alike and is_fragment(seen, grid, p, q)):
+            reaching = [p, q] if pairs.get((p, q), 0) > CLOSE else [p]
+            low, high = seen.boxes[reaching, :2].min(axis=0), seen.boxes[reaching, 2:].max(axis=0)
+            towards &= [*(low <= own[:2] + TOLERANCE), *(high >= own[2:] - TOLERANCE)]
+            if (p, q) in pairs and towards.any():
                 found[p] = DROPPED
     return found
 

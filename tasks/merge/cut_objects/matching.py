@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.merge.compiled import compiled
 from tasks.merge.cut_objects.agreement import agreement
@@ -14,7 +15,7 @@ from tasks.merge.deferral import unite_two
 @compiled
 def match(
     views: Views, tiling: Tiling, representatives: Indices, least: float, parents: Indices
-) -> Indices:
+) -> tuple[Indices, NDArray[np.float64]]:
     """Match the views of each two tiles that overlap.
 
     Two views of one label may be of one object if they agree, within the area that both tiles show,
@@ -32,9 +33,9 @@ def match(
             of one object are united.
 
     Returns:
-        (k, 2) matched views, the one of the tile with the lower index first.
+        (k, 2) matched views, the one of the tile with the lower index first; (k,) their agreement.
     """
-    found = [(0, 0)]
+    found = [(0, 0, 0.0)]
     found.clear()
     taken = np.full(len(views.tiles), -1)
     across = len(tiling.columns)
@@ -54,10 +55,10 @@ def match(
                 here = _in_shared_area(views, tile, representatives)
                 there = _in_shared_area(views, beside, representatives)
                 _match(views, here, there, least, parents, taken, found)
-    pairs = np.empty((len(found), 2), np.int64)
-    for k, (first, second) in enumerate(found):
-        pairs[k, 0], pairs[k, 1] = first, second
-    return pairs
+    pairs, agreed = np.empty((len(found), 2), np.int64), np.empty(len(found))
+    for k, (first, second, ratio) in enumerate(found):
+        pairs[k, 0], pairs[k, 1], agreed[k] = first, second, ratio
+    return pairs, agreed
 
 
 @compiled
@@ -83,7 +84,7 @@ def _match(  # noqa: PLR0917 - compiled functions take what they need in place
     least: float,
     parents: Indices,
     taken: Indices,
-    found: list[tuple[int, int]],
+    found: list[tuple[int, int, float]],
 ) -> None:
     """Match views of two tiles, and append the pairs to those found.
 
@@ -94,7 +95,7 @@ def _match(  # noqa: PLR0917 - compiled functions take what they need in place
         least: Agreement above which two may be of one object.
         parents: (n,) disjoint sets.
         taken: (n,) the tile with one of whose views each was matched last, or −1.
-        found: Pairs of matched views.
+        found: Pairs of matched views, and their agreement.
     """
     pairs = [(0.0, 0, 0)]
     pairs.clear()
@@ -109,7 +110,7 @@ def _match(  # noqa: PLR0917 - compiled functions take what they need in place
         return
     order = np.argsort(np.array([pair[0] for pair in pairs]), kind="mergesort")
     for k in order:
-        _, first, second = pairs[k]
+        ratio, first, second = pairs[k]
         if taken[first] != views.tiles[second] and taken[second] != views.tiles[first]:
             taken[first], taken[second] = views.tiles[second], views.tiles[first]
-            found.append((first, second))
+            found.append((first, second, -ratio))

@@ -69,14 +69,26 @@ def _with_shared_area(shapes: Shapes) -> Shapes:
 
 
 @compiled
-def is_cut_towards(views: Views, tiling: Tiling, index: int, tile: int) -> bool:
-    """Whether a view touches an edge of its tile, but those that another tile lies away from.
+def is_cut(views: Views, tiling: Tiling, index: int, other: int, either: bool) -> bool:
+    """Whether an edge of its tile cuts a view that another tile's view shows more of.
 
-    The edge has a tile beyond it. If that is not the other tile, both tiles end there.
+    The edge has a tile beyond it. It does not lie away from the other tile, unless both end there.
+
+    Args:
+        views: All views.
+        tiling: The tiles.
+        index: Of the view.
+        other: Index of the other tile's view.
+        either: Whether it is enough that the other view reaches the edge.
     """
     row, column = divmod(views.tiles[index], len(tiling.columns))
-    other_row, other_column = divmod(tile, len(tiling.columns))
+    other_row, other_column = divmod(views.tiles[other], len(tiling.columns))
     x_min, y_min, x_max, y_max = views.shapes[0][index]
+    if either:
+        low_x, low_y, high_x, high_y = views.shapes[0][other]
+        x_min, y_min, x_max, y_max = (
+            min(x_min, low_x), min(y_min, low_y), max(x_max, high_x), max(y_max, high_y)
+        )  # fmt: skip
     left, right = touches(x_min, x_max, tiling.columns, column, tiling.width)
     top, bottom = touches(y_min, y_max, tiling.rows, row, tiling.height)
     across = (left and other_column <= column) or (right and other_column >= column)
