@@ -6,7 +6,7 @@
 3. Drop boxes without an area that repeat an equal one (`points`).
 4. Apply the algorithm. NMS decides single detections; the others decide whole clusters.
 5. Of objects larger than the overlap, keep the largest view (`cut_objects.largest_view`); this
-   comes after NMS, and before the other algorithms.
+   comes after NMS, and before the other algorithms. What step 2 dropped is still matched here.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def distil(
     """The three attributes of `Settled`; arguments as for `tasks.merge.settle`."""
     if algorithm.algorithm_type is AlgorithmType.NONE:
         return detections, passes_filter(detections, algorithm), detections.slice(0, 0)
-    rows, shapes = _candidates(detections, algorithm, grid, inferred, interior)
+    rows, shapes, cut = _candidates(detections, algorithm, grid, inferred, interior)
     if algorithm.algorithm_type is not AlgorithmType.NMS:
-        return _by_clusters(detections.take(rows), algorithm, grid, shapes, interior)
+        return _by_clusters(detections.take(rows), algorithm, grid, shapes, cut, interior)
     decisions = np.full(len(detections), DROPPED, np.uint8)
-    decisions[rows] = _nms(detections, rows, algorithm, grid, shapes, interior)
+    decisions[rows] = _nms(detections, rows, algorithm, grid, shapes, cut, interior)
     return detections, decisions == KEPT, detections.filter(pa.array(decisions == UNDECIDED))
 
 
@@ -57,20 +57,22 @@ def _candidates(
     grid: Grid,
     inferred: NDArray[np.int8],
     interior: Bounds,
-) -> tuple[Rows, Shapes]:
-    """The rows that steps 1 to 3 leave, and their shapes."""
+) -> tuple[Rows, Shapes, Mask]:
+    """The rows that steps 1 and 3 leave, their shapes, and which of them step 2 drops."""
     scores, tiles = detections["score"].to_numpy(), detections["tile"].to_numpy()
     shapes = shapes_of(detections, grid)
-    kept = passes_filter(detections, algorithm)
+    kept, cut = passes_filter(detections, algorithm), np.zeros(len(detections), np.bool_)
     if algorithm.applies_edge_rule:
-        kept &= drop_cut_views(shapes.bounds, tiles, grid, inferred) != DROPPED
-    points = np.flatnonzero(kept & ~(shapes.areas > 0))
+        cut = drop_cut_views(shapes.bounds, tiles, grid, inferred) == DROPPED
+    flat = ~(shapes.areas > 0)
+    kept &= ~(flat & cut)
+    points = np.flatnonzero(kept & flat)
     points = points[~reaches_outside(shapes.bounds[points], interior)]  # others are deferred
     if len(points):
         labels = _labels(detections, algorithm)[points]
         kept[points[repeated(shapes.bounds[points], labels, scores[points])]] = False
     rows = np.flatnonzero(kept)
-    return rows, shapes if len(rows) == len(shapes) else shapes.take(rows)
+    return rows, shapes if len(rows) == len(shapes) else shapes.take(rows), cut[rows]
 
 
 def _nms(  # noqa: PLR0917 - the detections and all that is known about them
@@ -79,21 +81,35 @@ def _nms(  # noqa: PLR0917 - the detections and all that is known about them
     algorithm: Algorithm,
     grid: Grid,
     shapes: Shapes,
+    cut: Mask,
     interior: Bounds,
 ) -> NDArray[np.uint8]:
     """Decisions on rows; UNDECIDED if detections of other regions may change them."""
     labels, scores = _labels(detections, algorithm)[rows], detections["score"].to_numpy()[rows]
     doubtful = reaches_outside(shapes.bounds, interior)
-    threshold, measure = algorithm.iou_threshold, algorithm.measure
-    decisions = nms_decisions(shapes, scores, labels, threshold, doubtful, measure=measure)
+    decisions = np.where(doubtful, UNDECIDED, DROPPED).astype(np.uint8)
+    whole = np.flatnonzero(~cut)
+    decisions[whole] = nms_decisions(
+        shapes if len(whole) == len(shapes) else shapes.take(whole),
+        scores[whole],
+        labels[whole],
+        algorithm.iou_threshold,
+        doubtful[whole],
+        measure=algorithm.measure,
+    )
     if not algorithm.applies_edge_rule:
         return decisions
     tiles = detections["tile"].to_numpy()[rows]
-    return keep_largest_views(shapes, labels, scores, tiles, grid, decisions)
+    return keep_largest_views(shapes, labels, scores, tiles, grid, decisions, matched=cut)
 
 
-def _by_clusters(
-    detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes, interior: Bounds
+def _by_clusters(  # noqa: PLR0917 - the detections and all that is known about them
+    detections: pa.Table,
+    algorithm: Algorithm,
+    grid: Grid,
+    shapes: Shapes,
+    cut: Mask,
+    interior: Bounds,
 ) -> tuple[pa.Table, Mask, pa.Table]:
     """Apply the algorithm to clusters inside the interior, and defer the other clusters."""
     corners = boxes(detections)
@@ -104,25 +120,32 @@ def _by_clusters(
     cluster = clusters(bounds, labels)
     deferred: Mask = np.isin(cluster, cluster[reaches_outside(bounds, interior)])
     ready = np.flatnonzero(~deferred)
-    decided = _distilled(detections.take(ready), algorithm, grid, shapes.take(ready), labels[ready])
+    decided = _distilled(
+        detections.take(ready), algorithm, grid, shapes.take(ready), labels[ready], cut[ready]
+    )
     return decided, np.ones(len(decided), bool), detections.filter(pa.array(deferred))
 
 
-def _distilled(
-    detections: pa.Table, algorithm: Algorithm, grid: Grid, shapes: Shapes, labels: Rows
+def _distilled(  # noqa: PLR0917 - the detections and all that is known about them
+    detections: pa.Table,
+    algorithm: Algorithm,
+    grid: Grid,
+    shapes: Shapes,
+    labels: Rows,
+    cut: Mask,
 ) -> pa.Table:
     """Detections after steps 4 and 5, for all algorithms but NMS."""
     if algorithm.algorithm_type is AlgorithmType.DISSOLVE:
         return dissolve(detections, grid, algorithm.iou_threshold, labels, algorithm.measure)
     if algorithm.applies_edge_rule:
         scores, tiles = detections["score"].to_numpy(), detections["tile"].to_numpy()
-        all_kept = np.full(len(detections), KEPT, np.uint8)
+        given = np.where(cut, DROPPED, KEPT).astype(np.uint8)
         by_tile = labels * len(grid) + tiles
         same = merge_groups(
             shapes, shapes.areas, by_tile, algorithm.iou_threshold, algorithm.measure
         )
         decisions = keep_largest_views(
-            shapes, labels, scores, tiles, grid, all_kept, representatives=same
+            shapes, labels, scores, tiles, grid, given, representatives=same, matched=cut
         )
         kept = np.flatnonzero(decisions == KEPT)
         detections, shapes, labels = detections.take(kept), shapes.take(kept), labels[kept]

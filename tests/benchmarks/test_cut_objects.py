@@ -211,12 +211,14 @@ def whole(seen: Scene, iou: float) -> Indices:
 
 
 def ours(seen: Scene, iou: float, agreed: float = SHARED_IOU) -> Indices:
-    decisions = np.zeros(len(seen.boxes), np.uint8)
-    decisions[whole(seen, iou)] = KEPT
+    inferred = np.ones(len(seen.grid), np.int8)
+    cut = drop_cut_views(seen.boxes, seen.tiles, seen.grid, inferred) == DROPPED
+    decisions = np.full(len(seen.boxes), DROPPED, np.uint8)
+    decisions[after_nms(seen, np.flatnonzero(~cut), iou)] = KEPT
     labels = np.zeros(len(decisions), np.int64)
     shapes = Shapes.boxes(seen.boxes)
     found = keep_largest_views(
-        shapes, labels, seen.scores, seen.tiles, seen.grid, decisions, agreed
+        shapes, labels, seen.scores, seen.tiles, seen.grid, decisions, agreed, matched=cut
     )
     return np.flatnonzero(found == KEPT)
 

@@ -82,10 +82,15 @@ def cut_one(box: Box, tile: int, inferred: NDArray[np.int8], grid: Grid = SQUARE
     return int(drop_cut_views(np.array([box]), np.array([tile]), grid, inferred)[0])
 
 
-def largest_views(seen: Seen, grid: Grid, decisions: Verdicts | None = None) -> Verdicts:
+def largest_views(
+    seen: Seen,
+    grid: Grid,
+    decisions: Verdicts | None = None,
+    matched: NDArray[np.bool_] | None = None,
+) -> Verdicts:
     everything = np.full(len(seen.tiles), KEPT, np.uint8)
     found = everything if decisions is None else decisions
-    return keep_largest_views(Shapes.boxes(seen.boxes), *seen[1:], grid, found)
+    return keep_largest_views(Shapes.boxes(seen.boxes), *seen[1:], grid, found, matched=matched)
 
 
 def seen_of(boxes: list[Box], tiles: list[int], labels: list[int] | None = None) -> Seen:
@@ -319,6 +324,15 @@ def test_a_piece_that_ends_before_the_edge_is_dropped_for_a_view_that_reaches_be
     ]
 
 
+def test_a_neighbours_view_that_an_edge_cuts_is_matched_with_the_larger_one_of_that() -> None:
+    """Of two ships in boxes that agree, tile 0 shows one whole, and a part of the other."""
+    one, part, other = (330, 50, 399, 110), (340, 50, 400, 110), (340, 50, 460, 110)
+    seen = seen_of([one, part, other], [0, 0, 1])
+    verdicts, cut = np.array([KEPT, DROPPED, KEPT], np.uint8), np.array([False, True, False])
+    assert largest_views(seen, SQUARE, verdicts, cut).tolist() == [KEPT, DROPPED, KEPT]
+    assert largest_views(seen, SQUARE, verdicts).tolist() == [DROPPED, DROPPED, KEPT]
+
+
 def test_what_a_tile_finds_in_the_box_of_a_larger_object_of_another_stays() -> None:
     large = (310.0, 50.0, 690.0, 350.0)
     cut = seen_of([(340, 100, 400, 140), (340, 100, 450, 140), large], [0, 1, 1])
@@ -536,17 +550,21 @@ def matched(seen: Seen, grid: Grid, present: NDArray[np.int64]) -> dict[tuple[in
             if (agrees := agreement(views, p, q)) > SHARED_IOU:
                 pairs.append((-agrees, i, j, p, q))
     found: dict[tuple[int, int], float] = {}
+    taken: set[tuple[int, int]] = set()
     for negative, _, _, p, q in sorted(pairs):
-        taken = {(a, seen.tiles[b]) for a, b in found}
-        if (p, seen.tiles[q]) not in taken and (q, seen.tiles[p]) not in taken:
+        ends = {(p, int(seen.tiles[q])), (q, int(seen.tiles[p]))}
+        if not ends & taken:
+            taken |= ends
             found[p, q] = found[q, p] = -negative
     return found
 
 
-def by_definition(seen: Seen, grid: Grid, decisions: Verdicts) -> Verdicts:
+def by_definition(
+    seen: Seen, grid: Grid, decisions: Verdicts, matching: NDArray[np.bool_]
+) -> Verdicts:
     """`keep_largest_views` by its definition, when nothing is undecided."""
     everywhere, found = windows(grid), decisions.copy()
-    present = np.flatnonzero(decisions == KEPT)
+    present = np.flatnonzero((decisions == KEPT) | matching)
     order = present[np.lexsort((-seen.scores[present], -area(seen.boxes[present])))]
     pairs = matched(seen, grid, order)
     for place, p in enumerate(order.tolist()):
@@ -574,8 +592,9 @@ def test_pieces_are_dropped_by_their_definition(crowd: tuple[Grid, Seen]) -> Non
     grid, seen = crowd
     rng = np.random.default_rng(len(seen.tiles))
     decisions = rng.choice([DROPPED, KEPT], len(seen.tiles), p=[0.2, 0.8]).astype(np.uint8)
-    expected = by_definition(seen, grid, decisions)
-    np.testing.assert_array_equal(largest_views(seen, grid, decisions), expected)
+    matching = rng.random(len(seen.tiles)) < 0.5
+    expected = by_definition(seen, grid, decisions, matching)
+    np.testing.assert_array_equal(largest_views(seen, grid, decisions, matching), expected)
 
 
 @examples(2)
@@ -584,14 +603,15 @@ def test_deferred_views_are_decided_as_if_all_were_given_at_once(
     crowd: tuple[Grid, Seen], seed: int
 ) -> None:
     grid, seen = crowd
-    together = largest_views(seen, grid)
-    deferred = np.random.default_rng(seed).random(len(seen.tiles)) < 0.5
-    given = np.where(deferred, UNDECIDED, KEPT).astype(np.uint8)
-    first = largest_views(seen, grid, given)
+    random, n = np.random.default_rng(seed), len(seen.tiles)
+    cut, deferred = random.random(n) < 0.2, random.random(n) < 0.5
+    known = np.where(cut, DROPPED, KEPT).astype(np.uint8)
+    together = largest_views(seen, grid, known, cut)
+    first = largest_views(seen, grid, np.where(deferred, UNDECIDED, known).astype(np.uint8), cut)
     assert (first[deferred] == UNDECIDED).all()
     later = np.flatnonzero(first == UNDECIDED)
     kept = first == KEPT
-    kept[later[largest_views(seen.at(later), grid) == KEPT]] = True
+    kept[later[largest_views(seen.at(later), grid, known[later], cut[later]) == KEPT]] = True
     np.testing.assert_array_equal(kept, together == KEPT)
 
 
@@ -620,14 +640,13 @@ def merged(
     iou: float = 0.5,
 ) -> Verdicts:
     """The three rules in order, when only the tiles `inside` are known."""
-    decisions = drop_cut_views(
-        seen.boxes, seen.tiles, grid, np.where(inside, inferred, np.int8(-1))
-    )
-    left = np.flatnonzero(decisions != DROPPED)
-    foreign = common(seen.boxes[left][:, None], windows(grid)[~inside]) > 0
-    doubtful = foreign.any(axis=1) | (decisions[left] == UNDECIDED)
-    decisions[left] = nms_decisions(seen.at(left), doubtful, iou)
-    return largest_views(seen, grid, decisions)
+    edges = drop_cut_views(seen.boxes, seen.tiles, grid, np.where(inside, inferred, np.int8(-1)))
+    left = np.flatnonzero(edges != DROPPED)
+    foreign = (common(seen.boxes[:, None], windows(grid)[~inside]) > 0).any(axis=1)
+    decisions = np.where(foreign, UNDECIDED, DROPPED).astype(np.uint8)
+    doubtful = foreign | (edges == UNDECIDED)
+    decisions[left] = nms_decisions(seen.at(left), doubtful[left], iou)
+    return largest_views(seen, grid, decisions, edges == DROPPED)
 
 
 @examples(2)

@@ -44,6 +44,7 @@ def keep_largest_views(  # noqa: PLR0917 - the columns of the detections
     decisions: NDArray[np.uint8],
     iou: float = SHARED_IOU,
     representatives: Indices | None = None,
+    matched: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """Drop each detection that is a part of what another tile shows more of.
 
@@ -68,23 +69,28 @@ def keep_largest_views(  # noqa: PLR0917 - the columns of the detections
         iou: Intersection over union within the shared area above which two views may be one object.
         representatives: (n,) the largest detection of the same tile that shows the same object;
             without, each detection shows an object of its own.
+        matched: (n,) DROPPED detections that take part in the matching: what another tile shows of
+            the same object is then not taken for a part of a neighbour.
 
     Returns:
-        (n,) DROPPED, KEPT or UNDECIDED; DROPPED and UNDECIDED ones are unchanged.
+        (n,) DROPPED, KEPT or UNDECIDED; UNDECIDED ones are unchanged, and so are DROPPED ones that
+        take no part in the matching.
     """
-    present = np.flatnonzero(decisions != DROPPED)
+    dropped = decisions == DROPPED
+    takes_part = ~dropped if matched is None else ~dropped | matched
+    present = np.flatnonzero(takes_part)
     by_area = present[np.lexsort((-scores[present], -shapes.areas[present]))]
     views = views_of(shapes, labels, tiles, by_area, len(grid))
     tiling, parents = Tiling.of(grid), np.arange(len(shapes))
     if representatives is None:
         representatives = np.arange(len(shapes))
     partners = _partners(*match(views, tiling, representatives, iou, parents), len(shapes))
-    dropped = _visit(by_area, views, tiling, representatives, partners)
+    _visit(by_area, views, tiling, representatives, partners, dropped)
     found = np.where(dropped, DROPPED, decisions).astype(np.uint8)
     undecided = np.flatnonzero(decisions == UNDECIDED)
     if len(undecided):
         sets = roots(parents, np.arange(len(shapes)))
-        found[np.isin(sets, sets[undecided]) & (decisions != DROPPED)] = UNDECIDED
+        found[np.isin(sets, sets[undecided]) & takes_part] = UNDECIDED
     return found
 
 
@@ -111,10 +117,15 @@ def _partners(pairs: Indices, agreed: NDArray[np.float64], count: int) -> _Partn
 
 
 @compiled
-def _visit(
-    by_area: Indices, views: Views, tiling: Tiling, representatives: Indices, partners: _Partners
-) -> NDArray[np.bool_]:
-    """Visit the views by area; return which are dropped.
+def _visit(  # noqa: PLR0917 - compiled functions take what they need in place
+    by_area: Indices,
+    views: Views,
+    tiling: Tiling,
+    representatives: Indices,
+    partners: _Partners,
+    dropped: NDArray[np.bool_],
+) -> None:
+    """Visit the views by area; set those dropped that show less of an object than one before.
 
     Args:
         by_area: (m,) the views.
@@ -122,12 +133,11 @@ def _visit(
         tiling: The tiles.
         representatives: (n,) of the views.
         partners: Of the representatives.
+        dropped: (n,) views that are dropped, updated.
     """
-    dropped = np.zeros(len(views.tiles), np.bool_)
     for index in by_area:
         shown = representatives[index]
         for k in range(partners.starts[shown], partners.starts[shown + 1]):
             larger = partners.views[k]
             if not dropped[larger] and views.ranks[larger] < views.ranks[index]:
                 dropped[index] |= is_cut(views, tiling, index, larger, partners.close[k])
-    return dropped
