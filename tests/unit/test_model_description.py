@@ -384,3 +384,29 @@ class TestBatches:
         sizes = description.inputs(prepared)["orig_target_sizes"]
         assert sizes.dtype == np.int64
         assert sizes.tolist() == [[64, 48], [64, 48]]
+
+
+@pytest.mark.parametrize(
+    ("detector", "digest"),
+    [
+        ({"type": "yolov8"}, "780269646c72fba5"),
+        ({"type": "yolov8", "end2end": True}, "a4a9d46b063b85c6"),
+        ({"type": "yolox"}, "c36749f82f68ccf0"),
+        ({"type": "detr"}, "4550571d717cde61"),
+        ({"type": "torchvision"}, "bbd78e68f2939d67"),
+    ],
+    ids=str,
+)
+def test_answers_that_an_earlier_version_kept_are_those_of_the_same_description(
+    tmp_path: Path, detector: dict[str, Any], digest: str
+) -> None:
+    """The digest of a description is of the identity under which a model's answers are kept."""
+    path = write_json(tmp_path / "model.json", describe(detector))
+    assert load_description(str(path), [tmp_path], None).version == digest
+
+
+def test_a_format_of_boxes_is_for_those_after_nms(tmp_path: Path) -> None:
+    detector = {"type": "yolov8", "box_format": "cxcywh"}
+    path = write_json(tmp_path / "model.json", describe(detector))
+    with pytest.raises(RequestError, match=r"box_format: is for boxes after NMS; give end2end"):
+        load_description(str(path), [tmp_path], None)

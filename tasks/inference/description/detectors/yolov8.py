@@ -44,6 +44,7 @@ class UltralyticsHead(Detector):
 
     further: ClassVar[int] = 0
 
+    type: str  # before the others: the digest of a description has the fields in this order
     end2end: bool = False
     normalized: bool = False
     nms_iou_threshold: Fraction = 0.45
@@ -102,15 +103,15 @@ class YoloV8(UltralyticsHead):
     """A YOLOv8 head: (batch, 4 + classes, cells), or transposed.
 
     Attributes:
-        box_format: Format of the boxes after NMS, corners by default.
+        box_format: Format of the boxes after NMS.
     """
 
     type: Literal["yolov8"]
-    box_format: BoxFormat | None = Field(None, exclude_if=lambda value: value is None)
+    box_format: BoxFormat = Field("xyxy", exclude_if=lambda value: value == "xyxy")
 
     @model_validator(mode="after")
     def _check_box_format(self) -> Self:
-        if self.box_format is not None and not self.end2end:
+        if "box_format" in self.model_fields_set and not self.end2end:
             raise ValueError(
                 "box_format: is for boxes after NMS; give end2end true, or leave it out"
             )
@@ -126,7 +127,7 @@ class YoloV8(UltralyticsHead):
     ) -> Boxes:
         names = [one.name for one in classes]
         if self.end2end:
-            corners = to_corners(boxes, self.box_format or "xyxy")
+            corners = to_corners(boxes, self.box_format)
             return Boxes(corners, scores, labels, names)
         corners = to_corners(boxes, "cxcywh")
         kept = suppress(corners, scores, labels, self.nms_iou_threshold)
