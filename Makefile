@@ -47,7 +47,7 @@ unit: setup .venv/test ## unit tests: no server, about a minute on two cores; af
 	@$(BIN)/pytest tests/unit --numprocesses=3 --dist=worksteal --hypothesis-profile=quick
 
 test: setup .venv/test ## unit and integration tests, and the quick fault tests
-	@$(BIN)/pytest -m "not slow_fault" --numprocesses=4 --dist=loadfile --no-loadscope-reorder # the quick unit tests last
+	@$(BIN)/pytest -m "not slow_fault" --numprocesses=4 --dist=loadfile --no-loadscope-reorder # in the order of tests/conftest.py
 
 faults: setup .venv/test ## the slow fault tests: processes of the whole chain are killed
 	@$(BIN)/pytest tests/faults -m slow_fault --numprocesses=3 --dist=loadfile # they mostly wait

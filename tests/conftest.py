@@ -19,6 +19,23 @@ settings.register_profile("any-machine", deadline=None)  # how busy the machine 
 settings.register_profile("quick", deadline=None, max_examples=20)  # `make unit`
 settings.load_profile("any-machine")
 
+LONGEST = (
+    "test_replaced_runs",
+    "test_job_commands",
+    "test_ecs",
+    "test_compose",
+    "test_template_roles",
+)
+"""The files that take minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that all processes of the tests end at about the same time.
+
+    With `--dist=loadfile --no-loadscope-reorder`, a process that is done takes the next file.
+    """
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
