@@ -20,13 +20,20 @@ pytestmark = pytest.mark.slow_fault
 
 @pytest.fixture
 def deployment(chain: Chain) -> Iterator[UUID]:
-    """The sensor's deployment; its schedule is paused at the end, which ends its sensors."""
+    """The sensor's deployment, without the sensors that its schedule began while others tested."""
     with get_client(sync_client=True) as prefect:
         found = prefect.read_deployment_by_name("sensor/sensor-local")
+
+        def schedule(*, active: bool) -> None:
+            for each in found.schedules:
+                prefect.update_deployment_schedule(found.id, each.id, active=active)
+
+        schedule(active=False)  # which ends its sensors
+        until(lambda: all(run.state and run.state.is_final() for run in sensors(found.id)))
+        schedule(active=True)
         yield found.id
-        for schedule in found.schedules:
-            prefect.update_deployment_schedule(found.id, schedule.id, active=False)
-    until(lambda: all(run.state and run.state.is_final() for run in sensors(found.id)))
+        schedule(active=False)
+        until(lambda: all(run.state and run.state.is_final() for run in sensors(found.id)))
 
 
 def sensors(deployment: UUID) -> list[FlowRun]:
@@ -35,6 +42,12 @@ def sensors(deployment: UUID) -> list[FlowRun]:
     with get_client(sync_client=True) as prefect:
         runs = prefect.read_flow_runs(deployment_filter=of)
     return [run for run in runs if STANDBY_TAG in run.tags or not run.auto_scheduled]
+
+
+def standing_by(deployment: UUID) -> list[FlowRun]:
+    """The sensors that stand by, and have not ended."""
+    runs = (run for run in sensors(deployment) if STANDBY_TAG in run.tags)
+    return [run for run in runs if run.state and not run.state.is_final()]
 
 
 def running(deployment: UUID) -> set[UUID]:
@@ -47,7 +60,7 @@ def test_a_sensor_that_dies_with_its_worker_is_replaced_and_its_run_ends(
 ) -> None:
     with get_client(sync_client=True) as prefect:
         first = prefect.create_flow_run_from_deployment(deployment).id
-        until(lambda: len([run for run in sensors(deployment) if STANDBY_TAG in run.tags]) == 2)
+        until(lambda: len(standing_by(deployment)) == 2)
         chain.kill_worker()
         assert prefect.read_flow_run(first).state_name == "Running"
         chain.start_worker()
