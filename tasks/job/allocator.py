@@ -23,7 +23,7 @@ def limit_arenas() -> None:
 def return_freed() -> None:
     """Give the system the memory back that was freed between allocations that are still in use.
 
-    It takes milliseconds. Without effect where the library is not glibc.
+    It takes about 0.1 s of CPU time for each GB. Without effect where the library is not glibc.
     """
     if hasattr(_LIBRARY, "malloc_trim"):
         _LIBRARY.malloc_trim(0)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tasks.settings import settings
 from tests.oip_server import oip_server
 from tests.onnx_models import bright_prototypes, describe, oriented_box, write_json
 from tests.oriented_scene import TRUTH, check, published, scene
@@ -23,17 +21,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     obb = oriented_box(folder / "obb.onnx", side=TILE, batch="n", dtype="float16")
     with oip_server(obb=obb, seg=bright_prototypes(folder / "seg.onnx")) as address:
         yield f"{address}/v2/models"
-
-
-@pytest.fixture
-def allowed(tmp_path: Path) -> Iterator[Path]:
-    """A folder that requests may name images, models and outputs in."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SWATH_LOCAL_ROOTS", json.dumps([str(tmp_path)]))
-        patch.setenv("SWATH_WORK_URI", str(tmp_path / "work"))
-        settings.cache_clear()
-        yield tmp_path
-    settings.cache_clear()
 
 
 @pytest.mark.parametrize("overlap", [24, 40])

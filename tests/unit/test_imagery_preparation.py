@@ -15,26 +15,11 @@ from tasks.grid.tiles import Grid
 from tasks.imagery import TilePixels, TilePreparation, encoder, open_image, read_tiles, with_nodata
 from tasks.inference.description.resample import Validity, resize
 from tasks.inference.tile_decoding import decode_tile
+from tests.tiffs import write
 
-PLACE = {"crs": "EPSG:32618", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}
 SIDE = 64
 COLLAR = np.zeros((SIDE, SIDE), np.bool_)
 COLLAR[:, :26] = True  # 40 % of the tile
-
-
-def write(
-    file: Path, pixels: NDArray[Any], mask: NDArray[np.bool_] | None = None, **options: Any
-) -> Path:
-    bands, height, width = pixels.shape
-    shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(file, "w", driver="GTiff", **shape, **PLACE, **options) as dataset,
-    ):
-        dataset.write(pixels)
-        if mask is not None:
-            dataset.write_mask(mask)
-    return file
 
 
 def noise(dtype: str, bands: int = 3) -> NDArray[Any]:

@@ -16,28 +16,13 @@ import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from tasks.errors import ImageChangedError
 from tasks.grid.tiles import Grid, Tile
 from tasks.imagery import TilePixels, UnreadTile, open_image, read_tiles
 from tasks.imagery.reading.buffers import BufferPool
-
-PLACE = {"crs": "EPSG:32618", "transform": Affine(1, 0, 5e5, 0, -1, 4e6)}
-
-
-def write(file: Path, pixels: NDArray[Any], mask: Any = None, **profile: Any) -> Path:
-    bands, height, width = pixels.shape
-    shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(file, "w", driver="GTiff", **shape, **PLACE, **profile) as dataset,
-    ):
-        dataset.write(pixels)
-        if mask is not None:
-            dataset.write_mask(mask)
-    return file
+from tests.tiffs import write
 
 
 def noise(bands: int, height: int, width: int, dtype: str = "uint8") -> NDArray[Any]:

@@ -27,10 +27,10 @@ from tasks.planning.plan import Plan, make_plan
 from tasks.request import Request
 from tasks.settings import settings
 from tests.onnx_models import bright_box, describe, pixelwise, write_json
+from tests.tiffs import write
 
 SIDE = 64
 EMPTY = b'{"type":"FeatureCollection","features":[]}'
-PLACE = {"crs": "EPSG:32618", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}
 COLLAR = np.zeros((SIDE, SIDE), np.bool_)
 COLLAR[:, :26] = True  # 40 % of the tile
 
@@ -109,21 +109,6 @@ def in_process(image: Path, bands: int, dtype: str, **fields: Any) -> NDArray[An
         (answer,) = answers(plan_of(image, str(model), "ONNX", **fields))
     assert isinstance(answer, Pixels)
     return answer.bands
-
-
-def write(
-    file: Path, pixels: NDArray[Any], mask: NDArray[np.bool_] | None = None, **options: Any
-) -> Path:
-    bands, height, width = pixels.shape
-    shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(file, "w", driver="GTiff", **shape, **PLACE, **options) as dataset,
-    ):
-        dataset.write(pixels)
-        if mask is not None:
-            dataset.write_mask(mask)
-    return file
 
 
 def noise(dtype: str, bands: int) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from math import cos, pi, sin
 from pathlib import Path
@@ -28,7 +28,6 @@ from tasks.inference.model_defaults import resolve
 from tasks.inference.onnx import open_onnx
 from tasks.request import Request
 from tasks.results.oriented_boxes import corners_of, measure
-from tasks.settings import settings
 from tests import model_answers
 from tests.examples import examples
 from tests.onnx_models import answering, describe, of_ultralytics, oriented_box, write_json
@@ -229,17 +228,6 @@ def test_the_angle_is_clockwise_from_up_and_length_is_the_longer_side(
     assert abs((found["angle"][0] - angle + 90) % 180 - 90) < 1e-2
     assert found["lengthPixels"][0] == pytest.approx(length, abs=1e-3)
     assert found["widthPixels"][0] == pytest.approx(length * share, abs=1e-3)
-
-
-@pytest.fixture
-def allowed(tmp_path: Path) -> Iterator[Path]:
-    """A folder that requests may name images, models and outputs in."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SWATH_LOCAL_ROOTS", json.dumps([str(tmp_path)]))
-        patch.setenv("SWATH_WORK_URI", str(tmp_path / "work"))
-        settings.cache_clear()
-        yield tmp_path
-    settings.cache_clear()
 
 
 @pytest.mark.parametrize("overlap", [24, 40])

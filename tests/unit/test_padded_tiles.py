@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from tasks.job import work_image
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
 from tasks.results import detections
-from tasks.settings import settings
 from tests.job_scene import features, request
 from tests.onnx_models import answering, describe, write_json
 
@@ -107,17 +105,6 @@ def test_a_malformed_box_is_rejected_also_in_the_padding(box: Box) -> None:
 def test_a_tile_that_fills_the_input_has_no_padding() -> None:
     boxes = [(2, 8, 30, 20), (SIDE, 8, SIDE + 0.5, 20), (SIDE - 1, 30, SIDE + 8, 40)]
     assert read(boxes, (SIDE, SIDE)) == ([[2, 8, 30, 20], [SIDE - 1, 30, SIDE, 40]], 1)
-
-
-@pytest.fixture
-def allowed(tmp_path: Path) -> Iterator[Path]:
-    """A folder that requests may name images, models and outputs in."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SWATH_LOCAL_ROOTS", json.dumps([str(tmp_path)]))
-        patch.setenv("SWATH_WORK_URI", str(tmp_path / "work"))
-        settings.cache_clear()
-        yield tmp_path
-    settings.cache_clear()
 
 
 def work(folder: Path, boxes: Sequence[Box], size: tuple[int, int]) -> Summary:

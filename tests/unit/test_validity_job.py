@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,17 +25,6 @@ from tests.job_scene import features, ledger, request
 
 WIDTH, HEIGHT, WATER = 512, 256, 256
 PLACE = {"crs": "EPSG:32618", "transform": from_origin(500_000, 4_000_000, 1, 1)}
-
-
-@pytest.fixture
-def allowed(tmp_path: Path) -> Iterator[Path]:
-    """A folder that requests may name images and outputs in."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SWATH_LOCAL_ROOTS", json.dumps([str(tmp_path)]))
-        patch.setenv("SWATH_WORK_URI", str(tmp_path / "work"))
-        settings.cache_clear()
-        yield tmp_path
-    settings.cache_clear()
 
 
 def write(file: Path, pixels: NDArray[Any], **options: Any) -> Path:

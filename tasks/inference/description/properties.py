@@ -70,33 +70,23 @@ class Properties(MlmObject):
 
     @model_validator(mode="before")
     @classmethod
-    def _complete_raster(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON
-        """What the task says of the pixels is not repeated in `swath:raster`."""
+    def _complete_head(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON
+        """What the task says of whole tiles or of pixels is not repeated in Swath's own field."""
         if not isinstance(data, Mapping) or not isinstance(data.get("mlm:tasks"), list):
             return data
         tasks = [task for task in data["mlm:tasks"] if isinstance(task, str)]
-        values, raster = values_of(tasks), data.get(RASTER)
-        others = data.get(DETECTOR) is not None or data.get(TILE) is not None
-        if raster is None and (others or not (OBJECTS | INSTANCES).isdisjoint(tasks)):
-            return data
-        if values is None or not isinstance(raster, Mapping | None):
-            return data
-        return {**data, RASTER: {"values": values} | dict(raster or {})}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _complete_tile(cls, data: Any) -> Any:  # noqa: ANN401 - any JSON
-        """What the task says of a whole tile is not repeated in `swath:tile`."""
-        if not isinstance(data, Mapping) or not isinstance(data.get("mlm:tasks"), list):
-            return data
-        tasks = [task for task in data["mlm:tasks"] if isinstance(task, str)]
-        values, tile = tile_values_of(tasks), data.get(TILE)
-        others = data.get(DETECTOR) is not None or data.get(RASTER) is not None
-        if tile is None and (others or not (OBJECTS | INSTANCES).isdisjoint(tasks)):
-            return data
-        if values is None or not isinstance(tile, Mapping | None):
-            return data
-        return {**data, TILE: {"values": values} | dict(tile or {})}
+        finds_objects = not (OBJECTS | INSTANCES).isdisjoint(tasks)
+        completed = dict(data)
+        for name, values in ((TILE, tile_values_of(tasks)), (RASTER, values_of(tasks))):
+            head = completed.get(name)
+            others = any(
+                completed.get(other) is not None for other in {DETECTOR, RASTER, TILE} - {name}
+            )
+            if values is None or (head is None and (others or finds_objects)):
+                continue
+            if isinstance(head, Mapping | None):
+                completed[name] = {"values": values} | dict(head or {})
+        return completed
 
     @model_validator(mode="after")
     def _check_head(self) -> Self:
