@@ -148,6 +148,23 @@ class Chain(ChainJobs):
             own["PREFECT_API_URL"] = f"{self.prefect.url}/api"
         return inherited_environment() | own
 
+    @contextmanager
+    def adopted(self) -> Iterator[Chain]:
+        """Have this process use the chain's AWS, Prefect and settings, and leave no trace."""
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            temporary_settings({PREFECT_API_URL: self.server.api_url}),
+        ):
+            for name in [each for each in os.environ if each.startswith("AWS_")]:
+                patch.delenv(name)
+            for name, value in (self.cloud.environment | self.variables).items():
+                patch.setenv(name, value)
+            settings.cache_clear()
+            clients.renew_credentials()
+            yield self
+        settings.cache_clear()
+        clients.renew_credentials()
+
 
 @contextmanager
 def running_chain(folder: Path, **variables: str) -> Iterator[Chain]:
@@ -173,10 +190,8 @@ def running_chain(folder: Path, **variables: str) -> Iterator[Chain]:
             "SWATH_ENDPOINT_TIMEOUT": "900",  # so that a call that a model holds is not repeated
             "SWATH_SENSORS_PER_QUEUE": "9",  # so that a killed one's slot delays none
         } | variables
-        exits.enter_context(_own_environment(cloud.environment | given))
         server.wait(timeout=600)
         pool.create_pool(server)
-        exits.enter_context(temporary_settings({PREFECT_API_URL: server.api_url}))
         chain = Chain(
             folder=folder,
             processes=processes,
@@ -192,21 +207,6 @@ def running_chain(folder: Path, **variables: str) -> Iterator[Chain]:
         chain.deploy()
         chain.await_worker()
         yield chain
-
-
-@contextmanager
-def _own_environment(variables: dict[str, str]) -> Iterator[None]:
-    """Have this process use the emulated AWS, and its settings."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [each for each in os.environ if each.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        settings.cache_clear()
-        clients.renew_credentials()
-        yield
-    settings.cache_clear()
-    clients.renew_credentials()
 
 
 def processes_of(runs: Sequence[FlowRun]) -> list[psutil.Process]:

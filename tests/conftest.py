@@ -19,6 +19,13 @@ settings.register_profile("any-machine", deadline=None)  # how busy the machine 
 settings.register_profile("quick", deadline=None, max_examples=20)  # `make unit`
 settings.load_profile("any-machine")
 
+def swath_variables() -> dict[str, str]:
+    """The variables of this process's environment that Swath reads as settings."""
+    return {name: value for name, value in os.environ.items() if name.startswith("SWATH_")}
+
+
+AT_THE_START = swath_variables()
+
 LONGEST = (
     "test_replaced_runs",
     "test_job_commands",
@@ -35,6 +42,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     With `--dist=loadfile --no-loadscope-reorder`, a process that is done takes the next file.
     """
     items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_settings() -> Iterator[None]:
+    """Files may run in any order: none leaves settings behind for those after it."""
+    assert swath_variables() == AT_THE_START
+    yield
+    assert swath_variables() == AT_THE_START
 
 
 @pytest.fixture

@@ -23,22 +23,33 @@ SMALL = "small.tif"
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
-    """The chain with a worker; each test starts the sensor that it needs."""
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    """The chain with a worker, which this process does not use yet."""
     folder = tmp_path_factory.mktemp("chain")
     with running_chain(folder) as chain:
-        chain.upload(paint(folder / IMAGE), IMAGE)
-        chain.upload(paint(folder / SMALL, 420, 340), SMALL)
+        with chain.adopted():
+            chain.upload(paint(folder / IMAGE), IMAGE)
+            chain.upload(paint(folder / SMALL, 420, 340), SMALL)
         yield chain
 
 
 @pytest.fixture(scope="session")
-def expected(chain: Chain) -> list[dict[str, Any]]:
+def expected(processes: Chain) -> list[dict[str, Any]]:
     """The features of the image if nothing fails."""
-    with chain.sensor():
+    with processes.adopted() as chain, chain.sensor():
         chain.send("expected", chain.models.model(), IMAGE)
         assert chain.await_end("expected") == "SUCCESS"
-    return chain.features("expected", IMAGE)
+        return chain.features("expected", IMAGE)
+
+
+@pytest.fixture(scope="module")
+def chain(processes: Chain) -> Iterator[Chain]:
+    """The chain, which this process uses for the tests of one file: other files run after it.
+
+    Each test starts the sensor that it needs.
+    """
+    with processes.adopted() as chain:
+        yield chain
 
 
 @pytest.fixture

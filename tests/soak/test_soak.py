@@ -77,6 +77,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     folder = tmp_path_factory.mktemp("soak")
     with (
         running_chain(folder, **SETTINGS) as chain,
+        chain.adopted(),
         faulty_proxy(chain.models.address) as proxy,
     ):
         short_waits.deploy()
