@@ -19,6 +19,7 @@ settings.register_profile("any-machine", deadline=None)  # how busy the machine 
 settings.register_profile("quick", deadline=None, max_examples=20)  # `make unit`
 settings.load_profile("any-machine")
 
+
 def swath_variables() -> dict[str, str]:
     """The variables of this process's environment that Swath reads as settings."""
     return {name: value for name, value in os.environ.items() if name.startswith("SWATH_")}

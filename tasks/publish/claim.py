@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from tasks.errors import PublishError
-from tasks.publish.formats import FILE_ENDINGS, RASTER_KINDS
+from tasks.publish.formats import FILE_ENDINGS, SHARED_KINDS
 from tasks.publish.manifest import MANIFEST, Manifest, ManifestState, PublishedFile
 from tasks.publish.outputs import file_uri
 from tasks.publish.provenance import Provenance
@@ -105,13 +105,13 @@ class Claim:
     def remove(self, kind: str) -> None:
         """Remove a file of an earlier publication; it need not exist.
 
-        A file of a raster is removed only if a manifest says that Swath may have written it, and it
-        is not what lay there before: it may be an image or a style of somebody else.
+        One of `SHARED_KINDS` is removed only if a manifest says that Swath may have written it, and
+        it is not what lay there before: it may be an image or a table of somebody else.
 
         Raises:
             PublishError: It cannot be removed, or the claim is lost.
         """
-        if kind in self._manifest.kinds or kind not in RASTER_KINDS:
+        if kind in self._manifest.kinds or kind not in SHARED_KINDS:
             self._remove(self.names.files[kind], self._manifest.foreign.get(kind))
 
     def complete(self, files: Sequence[PublishedFile], counts: Mapping[str, object]) -> None:
@@ -262,7 +262,7 @@ def _take(names: FileNames, manifest: Manifest, foreign: ForeignResults) -> Clai
 
 def _image_tags(names: FileNames) -> dict[str, str]:
     """The tag of the version of each file there is that has the ending of one of a raster."""
-    versions = {kind: conditional.version_of(names.files[kind]) for kind in sorted(RASTER_KINDS)}
+    versions = {kind: conditional.version_of(names.files[kind]) for kind in sorted(SHARED_KINDS)}
     return {kind: version.tag for kind, version in versions.items() if version}
 
 

@@ -25,24 +25,21 @@ from pathlib import Path
 from typing import Protocol
 
 from tasks.publish.feature_batches import WriteBatch
-from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.geojson import geojson_file
 from tasks.publish.geoparquet import geoparquet_file
+from tasks.publish.image_results import ImageResults
 from tasks.request import FeatureFormat
 
 
 class OpenWriter(Protocol):
     """Opens a file of a format for writing."""
 
-    def __call__(
-        self, path: Path, metadata: FeatureMetadata, *, georeferenced: bool
-    ) -> AbstractContextManager[WriteBatch]:
+    def __call__(self, path: Path, results: ImageResults) -> AbstractContextManager[WriteBatch]:
         """Open a file.
 
         Args:
             path: File to write; its folder exists.
-            metadata: What all features have in common.
-            georeferenced: Whether the image has a georeference; without one every geometry is
+            results: The results that the features are of. Without a georeference every geometry is
                 None, and the file must not claim a coordinate reference system.
 
         Returns:
@@ -77,9 +74,6 @@ RASTER, SCORES, CLASSES, STYLE = "raster", "scores", "classes", "style"
 """Names of the class map or values, of the probabilities, of the table of the map's classes, and of
 the colours for QGIS, among the published files."""
 
-RASTER_KINDS = frozenset({RASTER, SCORES, CLASSES, STYLE})
-"""Those of a raster, with whose endings somebody else may have files: an image, or a style."""
-
 FILE_ENDINGS = {name: each.ending for name, each in FORMATS.items()} | {
     RASTER: "tif",
     SCORES: "scores.tif",
@@ -88,3 +82,7 @@ FILE_ENDINGS = {name: each.ending for name, each in FORMATS.items()} | {
     COVERAGE: "coverage.parquet",
 }
 """The ending of each kind of published file, features before the ledger."""
+
+_SWATHS_ALONE = {FeatureFormat.GEOJSON.value, FeatureFormat.PARQUET.value, COVERAGE}
+SHARED_KINDS = frozenset(FILE_ENDINGS.keys() - _SWATHS_ALONE)
+"""Those with whose endings somebody else may have files: an image, a style, a page."""

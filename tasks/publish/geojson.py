@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.features import Features
+from tasks.publish.image_results import ImageResults
 from tasks.results.detections import EMBEDDING, boxes
 
 _DECIMALS = (7, 10)  # of a degree: 11 mm, and 11 µm
@@ -26,12 +27,7 @@ CLOSING = b"]}"
 
 
 @contextmanager
-def geojson_file(
-    path: Path,
-    metadata: FeatureMetadata,
-    *,
-    georeferenced: bool,  # noqa: ARG001 - GeoJSON does not name a reference system
-) -> Iterator[WriteBatch]:
+def geojson_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
     """Write features as one FeatureCollection; the same features give the same bytes.
 
     The foreign member `swath` (RFC 7946 §6.1), the first one, has the file's provenance. The
@@ -40,12 +36,12 @@ def geojson_file(
 
     Args:
         path: File to write; its folder exists.
-        metadata: What all features have in common.
-        georeferenced: Whether the image has a georeference.
+        results: The results that the features are of.
 
     Yields:
         A function that appends a batch. The file is complete when the context is left.
     """
+    metadata = results.metadata
     extent = _Extent()
     with path.open("wb") as sink:
         separator = b"\n"

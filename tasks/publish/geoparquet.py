@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.publish.image_results import ImageResults
 from tasks.publish.provenance import Provenance
 from tasks.results.detections import EMBEDDING
 
@@ -59,20 +60,18 @@ Columns = Mapping[str, Any]
 
 
 @contextmanager
-def geoparquet_file(
-    path: Path, metadata: FeatureMetadata, *, georeferenced: bool
-) -> Iterator[WriteBatch]:
+def geoparquet_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
     """Write features as GeoParquet, readable by bbox: `geopandas.read_parquet(path, bbox=…)`.
 
     Args:
         path: File to write; its folder exists.
-        metadata: What all features have in common.
-        georeferenced: Whether the image has a georeference.
+        results: The results that the features are of.
 
     Yields:
         A function that appends a batch. The file is complete when the context is left.
     """
-    schema = SCHEMA
+    schema, metadata = SCHEMA, results.metadata
+    georeferenced = results.georeference is not None
     if metadata.embedding_size is not None:
         vector = pa.list_(pa.float32(), metadata.embedding_size)  # of a fixed size
         schema = SCHEMA.append(pa.field(EMBEDDING, vector, nullable=False))

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.imagery import Georeference
+from tasks.imagery import Georeference, Image
 from tasks.publish.feature_batches import FeatureBatch, feature_batches
 from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.raster import Raster
+from tasks.request import Request
 from tasks.storage.conditional import Pieces
 
 if TYPE_CHECKING:
@@ -20,6 +22,21 @@ if TYPE_CHECKING:
 
 ReadDetections = Callable[[], Iterable[pa.Table]]
 """Reads the merged detections from the beginning: tables of `detections.SCHEMA`."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the results of an image are of, for files that tell it: a page, a catalog's item.
+
+    Attributes:
+        request: The message.
+        image: One of its images.
+        raster: The raster of the image, if the model answers with pixels.
+    """
+
+    request: Request
+    image: Image
+    raster: Raster | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,7 @@ class ImageResults:
         ledger: Table of `coverage.MEASURED` with all tiles of the image.
         georeference: The image's georeference, or None.
         rasters: Gives the bytes of each raster file, by its kind in `FILE_ENDINGS`.
+        origin: What they are of; None if only features are written, as their formats need none.
     """
 
     read_detections: ReadDetections | None
@@ -41,6 +59,7 @@ class ImageResults:
     ledger: pa.Table
     georeference: Georeference | None
     rasters: Mapping[str, Pieces] = field(default_factory=dict)
+    origin: Origin | None = None
 
     def batches(self) -> Iterator[FeatureBatch]:
         """The features, in the order of tile and ordinal."""

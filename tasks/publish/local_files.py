@@ -51,15 +51,10 @@ def write_files(
     """
     kinds = [] if results.read_detections is None else [name for name in FORMATS if name in formats]
     files = {kind: folder / kind for kind in (*kinds, COVERAGE)}
-    georeferenced = results.georeference is not None
     try:
         with ExitStack() as open_files:
             writers = [
-                open_files.enter_context(
-                    FORMATS[kind].open_writer(
-                        files[kind], results.metadata, georeferenced=georeferenced
-                    )
-                )
+                open_files.enter_context(FORMATS[kind].open_writer(files[kind], results))
                 for kind in kinds
             ]
             for batch in batches if kinds else ():

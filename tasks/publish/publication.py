@@ -23,7 +23,7 @@ from tasks.imagery import Image
 from tasks.publish.claim import Claim, claim
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.formats import FILE_ENDINGS, FORMATS
-from tasks.publish.image_results import CountedBatches, ImageResults, ReadDetections
+from tasks.publish.image_results import CountedBatches, ImageResults, Origin, ReadDetections
 from tasks.publish.kinesis import write_kinesis
 from tasks.publish.local_files import staging_folder, write_files
 from tasks.publish.provenance import Provenance
@@ -88,8 +88,9 @@ def publish_image(
         oriented=request.image_processor.type in {EndpointType.ONNX, EndpointType.OIP_ENDPOINT},
         embedding_size=request.tile_output.size if request.tile_output else None,
     )
+    origin = Origin(request, image, raster)
     rasters = raster_files(image, raster, provenance) if raster else {}
-    results = ImageResults(read_detections, metadata, ledger, image.georeference, rasters)
+    results = ImageResults(read_detections, metadata, ledger, image.georeference, rasters, origin)
     stem = request.file_names()[image.url]
     new_layer: Callable[[], FeatureLayer] | None = None
     layer: RasterLayer | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from affine import Affine
 from tasks.imagery import Georeference
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import FeatureMetadata
-from tasks.publish.feature_batches import feature_batches
 from tasks.publish.formats import FILE_ENDINGS, FORMATS
+from tasks.publish.image_results import ImageResults
 from tasks.request import FeatureFormat
+from tasks.results import coverage
 from tasks.results.detections import SCHEMA
 from tests.provenance import provenance
 
@@ -39,10 +41,17 @@ def detections(count: int) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
+def results_with(
+    georeference: Georeference | None, tables: Sequence[pa.Table] = ()
+) -> ImageResults:
+    ledger = coverage.ledger([])
+    return ImageResults(lambda: tables, METADATA, ledger, georeference)
+
+
 def written(name: str, path: Path, tables: list[pa.Table], georeference: Georeference) -> bytes:
-    batches = feature_batches(tables, georeference, METADATA)
-    with FORMATS[name].open_writer(path, METADATA, georeferenced=True) as write:
-        for batch in batches:
+    results = results_with(georeference, tables)
+    with FORMATS[name].open_writer(path, results) as write:
+        for batch in results.batches():
             write(batch)
     return path.read_bytes()
 
@@ -70,6 +79,6 @@ def test_the_same_features_give_the_same_bytes(name: str, tmp_path: Path) -> Non
 def test_a_file_without_features_is_written(
     name: str, tmp_path: Path, *, georeferenced: bool
 ) -> None:
-    with FORMATS[name].open_writer(tmp_path / "x", METADATA, georeferenced=georeferenced):
+    with FORMATS[name].open_writer(tmp_path / "x", results_with(UTM if georeferenced else None)):
         pass
     assert (tmp_path / "x").is_file()
