@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha256
 from math import isfinite
 from typing import Any
@@ -17,6 +19,9 @@ from tasks.results.detections import EMBEDDING
 
 RESERVED = frozenset(
     {
+        "class",
+        "score",
+        "acquired",
         "imageGeometry",
         "imageBBox",
         "featureClasses",
@@ -39,6 +44,7 @@ class FeatureMetadata:
         feature_properties: The request's objects, merged into every feature's properties.
         oriented: Whether the detections may be oriented boxes that Swath decoded.
         embedding_size: Number of numbers in each feature's embedding; None if they have none.
+        pixel_metres: Size of the image's pixels on the ground, in metres; None if it is unknown.
     """
 
     provenance: Provenance
@@ -46,6 +52,16 @@ class FeatureMetadata:
     feature_properties: Sequence[Mapping[str, Any]] = ()
     oriented: bool = False
     embedding_size: int | None = None
+    pixel_metres: float | None = None
+
+    @cached_property
+    def acquired(self) -> datetime | None:
+        """Time of acquisition of the image, with its UTC offset; None if it is unknown."""
+        for source in self.source_metadata:
+            if text := source.get("sourceDT"):
+                time = datetime.fromisoformat(text)
+                return time if time.tzinfo else time.replace(tzinfo=UTC)
+        return None
 
     def ids_of(self, table: pa.Table) -> list[str]:
         """Ids of detections, 32 hexadecimal digits: the same in every run of the same request."""

@@ -107,7 +107,12 @@ def _lines(batch: FeatureBatch, rounded: _Rounded, metadata: FeatureMetadata) ->
         },
         "sourceMetadata": list(metadata.source_metadata),
     }
-    shared = {name: orjson.Fragment(orjson.dumps(value)) for name, value in shared.items()}
+    if metadata.acquired is not None:
+        shared["acquired"] = metadata.acquired
+    shared = {
+        name: orjson.Fragment(orjson.dumps(value, option=orjson.OPT_UTC_Z))
+        for name, value in shared.items()
+    }
     features, vectors = batch.features, batch.embeddings
     rows = zip(
         repeat(None, len(features)) if vectors is None else map(_fragment, vectors),
@@ -119,11 +124,14 @@ def _lines(batch: FeatureBatch, rounded: _Rounded, metadata: FeatureMetadata) ->
         zip(*rounded.centers.T.tolist(), strict=True),
         shapely.to_geojson(features.image_geometry),
         zip(*boxes(features.table).T.tolist(), strict=True),
+        zip(*(features.table[name].to_pylist() for name in ("class_name", "score")), strict=True),
         strict=True,
     )
-    for vector, identity, classes, others, outline, bbox, center, image_geometry, box in rows:
+    for vector, identity, classes, others, outline, bbox, center, image_geometry, box, best in rows:
         located = outline is not None
         properties = {
+            "class": best[0],
+            "score": best[1],
             "imageGeometry": orjson.Fragment(image_geometry),
             "imageBBox": box,
             "featureClasses": orjson.Fragment(classes),

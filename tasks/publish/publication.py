@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from tasks.errors import PublishError, SwathError
 from tasks.imagery import Image
+from tasks.imagery.georeference.resampled import metres_per_pixel
 from tasks.publish.claim import Claim, claim
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.formats import FILE_ENDINGS, FORMATS
@@ -87,6 +88,7 @@ def publish_image(
         request.feature_properties,
         oriented=request.image_processor.type in {EndpointType.ONNX, EndpointType.OIP_ENDPOINT},
         embedding_size=request.tile_output.size if request.tile_output else None,
+        pixel_metres=metres_per_pixel(image.georeference, image.size),
     )
     origin = Origin(request, image, raster)
     rasters = raster_files(image, raster, provenance) if raster else {}

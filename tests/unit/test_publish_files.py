@@ -102,6 +102,9 @@ def test_a_feature_has_osml_schema(tmp_path: Path) -> None:
     image_geometry = feature["properties"].pop("imageGeometry")
     assert shapely.geometry.shape(image_geometry).equals(shapely.box(*box))
     assert feature["properties"] == {
+        "class": "ship",
+        "score": table["score"],
+        "acquired": "2026-01-01T00:00:00Z",
         "imageBBox": box,
         "featureClasses": [{"iri": "ship", "score": table["score"]}],
         "center_longitude": pytest.approx(-181 + (box[0] + 5) / 100, abs=1e-7),
