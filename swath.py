@@ -62,6 +62,7 @@ def run(
     iou: float | None = None,
     measure: Literal["IOU", "IOS"] | None = None,
     class_agnostic: bool = False,
+    formats: str | Sequence[str] | None = None,
     out: str | PathLike[str] | None = None,
     fresh: bool = False,
     job_id: str | None = None,
@@ -119,6 +120,8 @@ def run(
         iou: Overlap above which two detections are one object.
         measure: Measure of the overlap: intersection over union, or over the smaller of both.
         class_agnostic: Whether detections of different classes may be one object.
+        formats: Formats of the files with features: geojson and parquet unless given. The tables of
+            the result are read from parquet.
         out: Folder for the files of the result; a temporary one unless given.
         fresh: Whether to ask for all tiles, also those that an earlier run into `out` was answered.
         job_id: Identifier of the job; a random one unless given.
@@ -186,6 +189,7 @@ def run(
             tile_output=keywords.tile_output_text(
                 tile_output, None if raster is not None else class_names
             ),
+            formats=keywords.format_texts(formats),
             job_id=new_job_id() if job_id is None else job_id,
             fresh=fresh,
         )

@@ -137,6 +137,14 @@ def run(
     ] = None,
     merging: MergingOptions = DEFAULT_MERGING,
     out: Annotated[Path, Parameter(group=RESULTS, help="Folder for the results.")],
+    formats: Annotated[
+        tuple[str, ...],
+        Parameter(
+            group=RESULTS,
+            help="Formats of the files with features, separated by commas.",
+            show_default=lambda _: "geojson,parquet",
+        ),
+    ] = (),
     preview: Annotated[
         Path | None,
         Parameter(
@@ -192,6 +200,7 @@ def run(
         merging=merging,
         raster=raster,
         tile_output=tile_output,
+        formats=formats,
         job_id=new_job_id() if job_id is None else job_id,
         preview=preview,
         fresh=fresh,

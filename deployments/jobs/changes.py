@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deployments.run.merging import MergingOptions
-from tasks.errors import RequestError
-
+from deployments.run.words import format_names
 _SCORES = ("skipBoxThreshold", "classThresholds")  # both are given by --conf
 _OF_THE_KIND = ("iouThreshold", "measure", "method", "sigma")  # which not all algorithms have alike
 
@@ -51,11 +50,9 @@ def with_formats(request: Mapping[str, Any], formats: Sequence[str]) -> dict[str
     Raises:
         RequestError: The texts name no format.
     """
-    names = [name.strip() for text in formats for name in text.split(",") if name.strip()]
-    if not formats:
-        return dict(request)
+    names = format_names(formats)
     if not names:
-        raise RequestError("--formats: names no format; give geojson,parquet, or leave it out.")
+        return dict(request)
     outputs = [
         output if output["type"] == "Kinesis" else output | {"formats": names}
         for output in request["outputs"]

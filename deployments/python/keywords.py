@@ -137,6 +137,11 @@ def class_texts(classes: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(map(_quoted, classes or ()))
 
 
+def format_texts(formats: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names of formats: one, or several."""
+    return (formats,) if isinstance(formats, str) else tuple(formats or ())
+
+
 def band_texts(bands: str | Sequence[int | str] | None) -> tuple[str, ...]:
     """Bands, by numbers or names."""
     if isinstance(bands, str):

@@ -112,6 +112,11 @@ class Result:
     @property
     def _features(self) -> Path:
         if "parquet" not in self.files:
+            if self.raster is None:
+                raise PublishError(
+                    "formats has no parquet, which the tables and the plot are read from: name it "
+                    "too."
+                )
             raise PublishError(
                 "The model answers with pixels, so there are no features: open result.raster, or "
                 "give polygons=True."

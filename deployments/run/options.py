@@ -23,6 +23,7 @@ from deployments.run.pixels import PixelOptions
 from deployments.run.raster import RasterOptions, fields_of_answers
 from deployments.run.region_of_interest import region_of_interest
 from deployments.run.whole_tiles import tile_output
+from deployments.run.words import format_names
 from tasks.errors import PublishError, RequestError
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class RunOptions:
         merging: Options for filtering and merging detections.
         raster: Options for a model that answers with pixels.
         tile_output: What a model answers about whole tiles; None if not given.
+        formats: Formats of the files with features; none for those of the message.
         job_id: Identifier of the job; else a random one.
         preview: File for a picture of the image with its features, .png or .jpg; None for none.
         fresh: Whether to ask for all tiles, also those that an earlier run was answered.
@@ -175,6 +177,7 @@ class RunOptions:
     merging: MergingOptions = field(default_factory=MergingOptions)
     raster: RasterOptions = field(default_factory=RasterOptions)
     tile_output: str | None = None
+    formats: tuple[str, ...] = ()
     job_id: str = field(default_factory=new_job_id)
     preview: Path | None = None
     fresh: bool = False
@@ -194,10 +197,10 @@ class RunOptions:
         Raises:
             SwathError: An option has an invalid value.
         """
-        fields: dict[str, Any] = {
-            "jobId": self.job_id,
-            "outputs": [{"type": "File", "path": str(self.out.resolve())}],
-        }
+        output: dict[str, Any] = {"type": "File", "path": str(self.out.resolve())}
+        if names := format_names(self.formats):
+            output["formats"] = names
+        fields: dict[str, Any] = {"jobId": self.job_id, "outputs": [output]}
         fields |= self.model.message() | self.tiling.message()
         fields |= fields_of_answers(self.merging, self.raster) | tile_output(self.tile_output)
         request = build_request(self.found, fields)

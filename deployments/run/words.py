@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tasks.errors import RequestError
@@ -25,6 +25,18 @@ def words(option: str, values: Iterable[str]) -> Iterator[str]:
                 f"{option}: {value!r:.100} is no list of words ({error}); separate them by commas, "
                 "and put one that has a comma or begins with a quote in double quotes."
             ) from error
+
+
+def format_names(texts: Sequence[str]) -> list[str]:
+    """The names of formats that `--formats` has; none if it is not given.
+
+    Raises:
+        RequestError: It is given and names no format.
+    """
+    names = list(words("--formats", texts))
+    if texts and not names:
+        raise RequestError("--formats: names no format; give geojson,parquet, or leave it out.")
+    return names
 
 
 def json_object(option: str, text: str, *, word: str, example: str) -> dict[str, Any]:

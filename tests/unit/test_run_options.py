@@ -14,7 +14,7 @@ from deployments.run.options import RunOptions, TilingOptions
 from deployments.run.preview import check_preview
 from deployments.run.raster import RasterOptions
 from tasks.errors import RequestError
-from tasks.request import Algorithm, AlgorithmType, Request
+from tasks.request import Algorithm, AlgorithmType, FileOutput, Request
 
 
 @pytest.fixture
@@ -42,6 +42,15 @@ def test_without_options_the_message_has_its_defaults(image: str) -> None:
         "outputs": ({"type": "File", "path": "/results"},),
         "imageProcessor": {"name": "centerpoint", "type": "BUILTIN"},
     }
+
+
+def test_formats_are_those_of_the_output(image: str) -> None:
+    (output,) = request(image, formats=("parquet, geojson", "parquet")).outputs
+    assert output == FileOutput(type="File", path="/results", formats=("geojson", "parquet"))
+    with pytest.raises(RequestError, match=r"^--formats: 'shp' is not one of 'geojson'"):
+        request(image, formats=("shp",))
+    with pytest.raises(RequestError, match=r"^--formats: names no format; give geojson,parquet"):
+        request(image, formats=(",",))
 
 
 def test_filter_and_merge_are_fields_of_the_algorithm(image: str) -> None:
@@ -287,9 +296,9 @@ def test_every_option_has_an_invalid_value_above() -> None:
         *RasterOptions.__dataclass_fields__,
         *MergingOptions.__dataclass_fields__,
     }
-    # the images and the preview are tested by themselves, and a flag has no value
+    # the images, the formats and the preview are tested by themselves, and a flag has no value
     flags = {"class_agnostic", "fresh"}  # and --polygons, above
-    assert options - tried == {"images", "tiling", "merging", "preview"} | flags
+    assert options - tried == {"images", "tiling", "merging", "formats", "preview"} | flags
 
 
 @pytest.mark.parametrize("option", ["classes", "conf"])

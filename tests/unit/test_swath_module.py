@@ -78,6 +78,7 @@ def test_plan_has_the_words_of_the_command_line() -> None:
         ({"roi": "POINT (1 2)"}, "roi"),
         ({"roi": 3}, "roi: int"),
         ({"job_id": "a/b"}, "job_id"),
+        ({"formats": ["shp"]}, "formats: 'shp' is not one of 'geojson'"),
         ({"type": "FTP"}, "type"),
         ({"parameters": {"speed": 3}}, "parameters"),
         ({"model": 3}, "model: 3"),
