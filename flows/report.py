@@ -27,7 +27,7 @@ from tasks.job.image import FinishedImage
 from tasks.planning.plan import Plan
 from tasks.reporting.page import summary_page
 from tasks.reporting.region_table import RegionRow, region_table
-from tasks.reporting.shares import percent
+from tasks.results.shares import percent
 from tasks.results import coverage
 
 EARLIER = "earlier run"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.request import RasterOutput
 
-_PALETTE = (
+PALETTE = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999",
 )  # fmt: skip
 """Colours that colour-blind people tell apart (Okabe and Ito, Color Universal Design)."""
@@ -25,7 +25,7 @@ def colours(output: RasterOutput) -> dict[int, tuple[int, int, int, int]]:
     given = [(one.value, one.colour) for one in output.classes]
     listed = given or [(number, None) for number in range(int(output.missing))]
     chosen = {
-        value: colour or _PALETTE[index % len(_PALETTE)]
+        value: colour or PALETTE[index % len(PALETTE)]
         for index, (value, colour) in enumerate(listed)
     }
     table = {

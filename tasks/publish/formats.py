@@ -28,6 +28,7 @@ from tasks.publish.feature_batches import WriteBatch
 from tasks.publish.geojson import geojson_file
 from tasks.publish.geoparquet import geoparquet_file
 from tasks.publish.image_results import ImageResults
+from tasks.publish.page import page_file
 from tasks.request import FeatureFormat
 
 
@@ -55,15 +56,19 @@ class Format:
     Attributes:
         ending: Ending of a file's name, without the leading dot.
         open_writer: Opens a file for writing.
+        without_features: Whether there is a file too if no features are published: every tile
+            failed, or the model answers with pixels alone.
     """
 
     ending: str
     open_writer: OpenWriter
+    without_features: bool = False
 
 
 FORMATS = {
     FeatureFormat.GEOJSON.value: Format("geojson", geojson_file),
     FeatureFormat.PARQUET.value: Format("parquet", geoparquet_file),
+    FeatureFormat.HTML.value: Format("html", page_file, without_features=True),
 }
 """Every format that features are written in, by its name."""
 

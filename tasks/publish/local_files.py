@@ -33,7 +33,7 @@ def staging_folder() -> Iterator[Path]:
 def write_files(
     folder: Path, results: ImageResults, batches: Iterable[FeatureBatch], formats: Collection[str]
 ) -> dict[str, Path]:
-    """Write each kind of file: the features in some formats, unless every tile failed; the ledger.
+    """Write each kind of file: the features in some formats, as far as there are any; the ledger.
 
     The formats are written side by side, so that detections are read and geolocated once.
 
@@ -49,7 +49,12 @@ def write_files(
     Raises:
         PublishError: The folder cannot be written.
     """
-    kinds = [] if results.read_detections is None else [name for name in FORMATS if name in formats]
+    there = results.read_detections is not None
+    kinds = [
+        name
+        for name, each in FORMATS.items()
+        if name in formats and (there or each.without_features)
+    ]
     files = {kind: folder / kind for kind in (*kinds, COVERAGE)}
     try:
         with ExitStack() as open_files:
@@ -57,7 +62,7 @@ def write_files(
                 open_files.enter_context(FORMATS[kind].open_writer(files[kind], results))
                 for kind in kinds
             ]
-            for batch in batches if kinds else ():
+            for batch in batches if kinds and there else ():
                 for write in writers:
                     write(batch)
         provenance = results.metadata.provenance

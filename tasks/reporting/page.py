@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tasks.reporting.links import console_url
-from tasks.reporting.shares import percent
+from tasks.results.shares import percent
 from tasks.reporting.summary import MAX_REASONS, FailedTile, Summary
 from tasks.request.locations import file_name
 from tasks.results.coverage import TileState

@@ -6,7 +6,7 @@ from itertools import islice
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from tasks.reporting.shares import percent
+from tasks.results.shares import percent
 
 _MAX_CLASSES = 8  # in one line
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from tasks.errors import SwathError
 from tasks.imagery import Georeference
 from tasks.reporting.raster_summary import RasterSummary
-from tasks.reporting.shares import percent
+from tasks.results.shares import percent
 from tasks.reporting.status import JobStatus
 from tasks.results import coverage
 from tasks.results.coverage import TileState

@@ -29,6 +29,7 @@ class FeatureFormat(StrEnum):
 
     GEOJSON = "geojson"
     PARQUET = "parquet"
+    HTML = "html"
 
 
 def _in_order(formats: tuple[FeatureFormat, ...]) -> tuple[FeatureFormat, ...]:

@@ -73,7 +73,7 @@ def compose(
         ImageError: The image cannot be read, or was replaced.
     """
     size = layer.width, layer.height
-    pixels, note = _background(image, size, read_role)
+    pixels, note = background(image, size, read_role)
     if isinstance(layer, RasterLayer):
         layer.paint_on(pixels)
     failed = None if ledger is None else ledger.filter(pc.equal(ledger["state"], TileState.FAILED))
@@ -116,10 +116,19 @@ def encode(picture: Picture.Image, encoding: Encoding, max_bytes: int | None = N
         picture = picture.resize((max(1, width * 4 // 5), max(1, height * 4 // 5)))
 
 
-def _background(
+def background(
     image: Image, size: tuple[int, int], read_role: str | None
 ) -> tuple[NDArray[np.uint8], str]:
-    """The image's pixels, (height, width, 3), and what the legend has to say of them."""
+    """The image's pixels, (height, width, 3), and what the legend has to say of them.
+
+    Args:
+        image: The image.
+        size: Width and height of the picture.
+        read_role: IAM role to read the image with, or None.
+
+    Raises:
+        ImageError: The image cannot be read, or was replaced.
+    """
     reduced = read_reduced(image, max(size), read_role)
     if reduced is None:
         pixels = np.full((size[1], size[0], 3), _NODATA, np.uint8)

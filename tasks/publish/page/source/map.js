@@ -1,0 +1,266 @@
+// The map: the image in its own pixels, and the layers over it.
+
+const PADDING = 0.5; // of the view, in which features are drawn beyond it
+const MAX_ZOOM = 6; // 64 pixels of the screen for one of the image
+const NEAREST = { minFilter: "nearest", magFilter: "nearest" };
+
+class ImageMap {
+  /** A map in #map. `layers` says what is on; the listeners are told of what the user does. */
+  constructor(drawing, filter, layers, listeners) {
+    Object.assign(this, { drawing, filter, layers, listeners, selected: -1, selectedArea: -1, hovered: -1 });
+    this.element = byId("map");
+    this.bounds = [0, facts.height, facts.width, 0];
+    this.drawSoon = eachFrame(() => this.draw());
+    this.hoverSoon = eachFrame(() => this.hover());
+    this.view = this.wholeView();
+    this.whole = true;
+  }
+
+  /** Begins to draw, or says why that is not possible. */
+  async start() {
+    const load = async (url) => {
+      if (!url) return null;
+      const image = new Image();
+      image.src = url;
+      await image.decode();
+      return image;
+    };
+    [this.look, this.raster] = await Promise.all([load(facts.look.url), load(facts.layer?.url)]);
+    if (!document.createElement("canvas").getContext("webgl2")) {
+      if (this.look) this.element.append(make("img", { class: "still", src: facts.look.url, alt: "The image" }));
+      byId("picture-note").textContent =
+        "This browser has no WebGL 2, so that nothing is drawn over the image. The table and the numbers are complete.";
+      byId("picture-note").hidden = false;
+      return;
+    }
+    this.deck = new deckgl.Deck({
+      parent: this.element,
+      views: new deckgl.OrthographicView({ id: "image", flipY: true }),
+      controller: { keyboard: false, inertia: 180, scrollZoom: { speed: 0.008, smooth: false } },
+      viewState: this.view,
+      layers: [],
+      onViewStateChange: ({ viewState }) => this.move(viewState.target, [viewState.zoom].flat()[0]),
+      onClick: ({ x, y }) => this.click(x, y),
+      getCursor: ({ isDragging }) => (isDragging ? "grabbing" : this.hovered < 0 ? "grab" : "pointer"),
+    });
+    this.element.addEventListener("pointermove", (event) => {
+      this.pointer = event.pointerType === "mouse" && !event.buttons ? [event.offsetX, event.offsetY] : null;
+      this.hoverSoon();
+    });
+    this.element.addEventListener("pointerleave", () => {
+      this.pointer = null;
+      this.hoverSoon();
+    });
+    new ResizeObserver(() => (this.whole ? this.showWhole() : this.move(this.view.target, this.view.zoom)))
+      .observe(this.element);
+    this.drawSoon();
+  }
+
+  get size() {
+    return [Math.max(1, this.element.clientWidth), Math.max(1, this.element.clientHeight)];
+  }
+
+  get scale() {
+    return 2 ** this.view.zoom;
+  }
+
+  wholeView() {
+    const [width, height] = this.size;
+    const zoom = Math.log2(0.98 * Math.min(width / facts.width, height / facts.height));
+    return { target: [facts.width / 2, facts.height / 2, 0], zoom: Math.min(zoom, MAX_ZOOM) };
+  }
+
+  showWhole() {
+    const { target, zoom } = this.wholeView();
+    this.move(target, zoom);
+    this.whole = true;
+  }
+
+  move([x, y], zoom) {
+    const least = this.wholeView().zoom - 1;
+    this.whole = false;
+    const target = [Math.min(Math.max(x, 0), facts.width), Math.min(Math.max(y, 0), facts.height), 0];
+    this.view = { target, zoom: Math.min(Math.max(zoom, least), MAX_ZOOM) };
+    this.drawSoon();
+    this.listeners.moved();
+  }
+
+  zoomBy(steps) {
+    this.move(this.view.target, this.view.zoom + steps);
+  }
+
+  pan(x, y) {
+    const [width, height] = this.size, [left, top] = this.view.target;
+    this.move([left + (x * width) / this.scale, top + (y * height) / this.scale], this.view.zoom);
+  }
+
+  /** Shows a feature in the middle, large enough to see it. */
+  jumpTo(feature) {
+    const [x0, y0, x1, y1] = this.drawing.box(feature);
+    const fitting = Math.log2((0.2 * Math.min(...this.size)) / Math.max(x1 - x0, y1 - y0, 1));
+    this.move([(x0 + x1) / 2, (y0 + y1) / 2], Math.max(this.view.zoom, Math.min(fitting, 2)));
+  }
+
+  /** The place in the image of a pixel of the map. */
+  place(x, y) {
+    const [width, height] = this.size, [left, top] = this.view.target;
+    return [left + (x - width / 2) / this.scale, top + (y - height / 2) / this.scale];
+  }
+
+  /** The rectangle of the image in view: left, top, right, bottom; widened by a share of it. */
+  rectangle(widened = 0) {
+    const [width, height] = this.size;
+    const [left, top] = this.place(-widened * width, -widened * height);
+    return [left, top, ...this.place(width + widened * width, height + widened * height)];
+  }
+
+  click(x, y) {
+    const place = this.place(x, y);
+    const feature = this.layers.detections ? this.drawing.featureAt(place, 6 / this.scale) : -1;
+    const states = facts.states.flatMap((state, number) => (this.layers[state] ? [number] : []));
+    this.listeners.clicked(feature, feature < 0 ? this.drawing.areaAt(place, states) : -1);
+  }
+
+  hover() {
+    const found = this.pointer && this.layers.detections;
+    this.hovered = found ? this.drawing.featureAt(this.place(...this.pointer), 3 / this.scale) : -1;
+    const hint = byId("hint");
+    hint.hidden = this.hovered < 0;
+    if (!hint.hidden) {
+      const [name] = facts.classes[this.filter.classes[this.hovered]];
+      hint.textContent = `${name} ${this.filter.scores[this.hovered].toFixed(2)}`;
+      hint.style.left = `${Math.min(this.pointer[0] + 14, this.size[0] - 270)}px`;
+      hint.style.top = `${this.pointer[1] + 14}px`;
+    }
+    if (this.drawnHover !== this.hovered) this.drawSoon();
+  }
+
+  /** The features and tiles in view are worked out again only where those drawn are not enough. */
+  prepare() {
+    const [left, top, right, bottom] = this.rectangle();
+    const own = this.prepared;
+    const [l, t, r, b] = own?.rectangle ?? [];
+    const enough = own && own.filtered === this.filter.shown && Math.abs(own.zoom - this.view.zoom) < 0.2
+      && l <= left && t <= top && r >= right && b >= bottom;
+    if (enough) return own;
+    const rectangle = this.rectangle(PADDING);
+    this.prepared = {
+      rectangle,
+      filtered: this.filter.shown,
+      zoom: this.view.zoom,
+      features: this.drawing.features(rectangle, this.scale),
+      tiles: facts.states.map((_, state) => this.drawing.tiles(state, rectangle)),
+    };
+    return this.prepared;
+  }
+
+  draw() {
+    if (!this.deck) return;
+    const { features, tiles } = this.prepare();
+    this.drawnHover = this.hovered;
+    this.deck.setProps({
+      viewState: this.view,
+      layers: [
+        this.bitmap("look", this.look, this.layers.image, {}),
+        this.bitmap("raster", this.raster, this.layers.raster, { opacity: this.layers.opacity, textureParameters: NEAREST }),
+        ...[2, 1, 0].flatMap((state) => this.tileLayers(state, tiles[state])),
+        ...(this.layers.detections ? this.featureLayers(features) : []),
+        ...this.marks(),
+      ],
+    });
+    this.drawScale();
+  }
+
+  bitmap(id, image, visible, options) {
+    return image && new deckgl.BitmapLayer({ id, image, visible: Boolean(visible), bounds: this.bounds, ...options });
+  }
+
+  tileLayers(state, areas) {
+    const id = facts.states[state], colour = STATE_COLOURS[state];
+    if (!this.layers[id] || (areas && !areas.length)) return [];
+    const nearest = { opacity: colour[3] / 255, textureParameters: NEAREST };
+    if (!areas) return [this.bitmap(`${id}-picture`, this.drawing.tilePicture(state), true, nearest)];
+    const line = state === 0 ? [255, 45, 45, 255] : [...colour.slice(0, 3).map((part) => part + 30), 140];
+    const layers = [
+      new deckgl.SolidPolygonLayer({ id, data: areas, getPolygon: (area) => area, getFillColor: colour }),
+      new deckgl.PathLayer({
+        id: `${id}-lines`, data: areas, widthUnits: "pixels", getWidth: state === 0 ? 1.5 : 1, getColor: line,
+        getPath: (area) => [...area, area[0]],
+      }),
+    ];
+    if (state === 0) { // failed tiles are crossed out: they differ by more than their colour
+      layers.push(new deckgl.PathLayer({
+        id: `${id}-crosses`, data: areas.flatMap(([a, b, c, d]) => [[a, c], [b, d]]),
+        widthUnits: "pixels", getWidth: 1, getColor: [255, 45, 45, 170], getPath: (path) => path,
+      }));
+    }
+    return layers;
+  }
+
+  featureLayers({ dots, paths, cased }) {
+    const few = dots.length < 20000;
+    const path = (id, width, colour) => new deckgl.PathLayer({
+      id, widthUnits: "pixels", getWidth: width, _pathType: "open", positionFormat: "XY", capRounded: true, jointRounded: true,
+      data: {
+        length: paths.length, startIndices: paths.starts,
+        attributes: {
+          getPath: { value: paths.positions, size: 2 },
+          ...(colour ? {} : { getColor: { value: paths.colours, size: 4, normalized: true } }),
+        },
+      },
+      ...(colour ? { getColor: colour } : {}),
+    });
+    return [
+      new deckgl.ScatterplotLayer({
+        id: "dots", radiusUnits: "pixels", getRadius: few ? 3.2 : 1.8, antialiasing: few,
+        stroked: few, lineWidthUnits: "pixels", getLineWidth: 1, getLineColor: [0, 0, 0, 200],
+        data: {
+          length: dots.length,
+          attributes: {
+            getPosition: { value: dots.positions, size: 2 },
+            getFillColor: { value: dots.colours, size: 4, normalized: true },
+          },
+        },
+      }),
+      ...(cased ? [path("casing", 4, [0, 0, 0, 150])] : []),
+      path("outlines", cased ? 2 : 1.4, null),
+    ];
+  }
+
+  /** What is pointed at and what is selected. */
+  marks() {
+    const mark = (id, lines, width, colour) => new deckgl.PathLayer({
+      id, data: lines, widthUnits: "pixels", getWidth: width, getColor: colour, positionFormat: "XY",
+      getPath: (line) => line, jointRounded: true, capRounded: true,
+    });
+    const found = [];
+    if (this.hovered >= 0 && this.hovered !== this.selected) {
+      found.push(mark("hovered", this.drawing.lines(this.hovered), 3, [255, 255, 255, 230]));
+    }
+    let lines = [];
+    if (this.selectedArea >= 0) {
+      const [x, y, width, height] = this.drawing.columns.areas.subarray(4 * this.selectedArea, 4 * this.selectedArea + 4);
+      lines = [[x, y, x + width, y, x + width, y + height, x, y + height, x, y]];
+    }
+    if (this.selected >= 0) {
+      const [x0, y0, x1, y1] = this.drawing.box(this.selected), around = 7 / this.scale;
+      const [l, t, r, b] = [x0 - around, y0 - around, x1 + around, y1 + around];
+      const h = Math.min(r - l, b - t) / 4; // corners around it, so that it stays in sight
+      lines = [
+        [l, t + h, l, t, l + h, t], [r - h, t, r, t, r, t + h],
+        [r, b - h, r, b, r - h, b], [l + h, b, l, b, l, b - h],
+      ];
+      found.push(mark("selected", this.drawing.lines(this.selected), 3, [255, 255, 255, 255]));
+    }
+    if (lines.length) found.push(mark("frame-edge", lines, 6, [0, 0, 0, 200]), mark("frame", lines, 3, [255, 255, 255, 255]));
+    return found;
+  }
+
+  drawScale() {
+    const step = 10 ** Math.floor(Math.log10(120 / this.scale));
+    const length = Math.max(1, [5, 2, 1].map((times) => times * step).find((each) => each * this.scale <= 120) ?? 1);
+    const [text, bar] = byId("scale").children;
+    text.textContent = `${counted(length)} px`;
+    bar.style.width = `${Math.round(length * this.scale)}px`;
+  }
+}
