@@ -84,7 +84,7 @@ class BestFeatures:
             "class": classes[rows],
             "longitude": places[:, 0],
             "latitude": places[:, 1],
-            "id": pa.array([bytes.fromhex(ids[row]) for row in rows], pa.binary(16)),
+            "id": pa.array([bytes.fromhex(ids[row]) for row in rows.tolist()], pa.binary(16)),
             "outline": pa.array(_outlines(geometry[rows], corners), pa.binary()),
         }
         self._kept.append(pa.table(columns, schema=_SCHEMA))

@@ -58,12 +58,12 @@ def page_of_files(
         from tasks.publish.preview import layer_of_file  # noqa: PLC0415 - as in `pictures`
 
         layer = overlay(layer_of_file(raster, SIZE))
-    opened = image if isinstance(image, Image) else None
-    look = (
-        QuickLook("", f"No picture: {image}") if opened is None else quick_look(opened, read_role)
-    )
-    words = facts(provenance, table, opened, None)
-    return page(words, opened and opened.size, best, table, look=look, layer=layer)
+    if isinstance(image, Image):
+        words, size = facts(provenance, table, image, None), image.size
+        return page(words, size, best, table, look=quick_look(image, read_role), layer=layer)
+    look = QuickLook("", f"No picture: {image}")
+    words = facts(provenance, table, None, None)
+    return page(words, None, best, table, look=look, layer=layer)
 
 
 def _batches(path: Path) -> Iterator[pa.Table]:
