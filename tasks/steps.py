@@ -22,6 +22,7 @@ from tasks.request import Request
 
 if TYPE_CHECKING:
     from tasks.publish import Provenance, Published, ReadDetections
+    from tasks.publish.publication import Standing
     from tasks.raster import Raster
 
 plan_step = task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)(check_plan)
@@ -38,6 +39,7 @@ def publish_step(
     provenance: Provenance,
     *,
     raster: Raster | None = None,
+    standing: Standing | None = None,
     preview_size: int | None = None,
 ) -> Published:
     """Publish the results of an image, as `tasks.publish.publish_image`."""
@@ -51,6 +53,7 @@ def publish_step(
         ledger,
         provenance,
         raster=raster,
+        standing=standing,
         preview_size=preview_size,
     )
 

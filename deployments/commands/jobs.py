@@ -126,9 +126,10 @@ def publish(
     ] = (),
     wait: Wait = False,
 ) -> int:
-    """Publish the results of a job again, without calling the model."""
-    from deployments.jobs.changes import with_formats
-    from deployments.jobs.rerun import run_without_calls
+    """Publish the results of a job again, without calling the model.
 
-    change = partial(with_formats, formats=formats)
-    return run_without_calls(job, image, change, console, wait=wait)
+    If some of its outputs failed, and no formats are given, only these are published to.
+    """
+    from deployments.jobs.rerun import publish_again
+
+    return publish_again(job, image, formats, console, wait=wait)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from rich.console import Console
 
+from deployments.jobs.changes import with_formats
 from deployments.jobs.choice import chosen
 from deployments.jobs.connection import require_server
 from deployments.jobs.image_run import ImageRun
@@ -49,6 +51,14 @@ class _Image:
         """Whether its last run ended with SUCCESS."""
         last = self.run.status if self.run else self.record and self.record.status
         return last == JobStatus.SUCCESS
+
+    @property
+    def unpublished(self) -> bool:
+        """Whether its last run did not publish to all outputs."""
+        record = self.record
+        return record is not None and (
+            record.incomplete is not None or record.status is JobStatus.FAILED
+        )
 
     def missing(self, *, ask: bool) -> str:
         """Why it cannot be run again; empty if it can.
@@ -136,6 +146,33 @@ def run_without_calls(
         SwathError: There is no such job, it is still running, or nothing is kept of it.
     """
     return _run(job_id, _images(job_id, image), change, console, ask=False, wait=wait)
+
+
+def publish_again(
+    job_id: str, image: str | None, formats: Sequence[str], console: Console, *, wait: bool = False
+) -> int:
+    """Publish images of a job again, from the answers that are kept, without any call.
+
+    Without other formats these are the images that are not published to all outputs, if there are
+    any; their runs leave the other outputs alone.
+
+    Args:
+        job_id: The job.
+        image: One of its images, by URL or by file name; None for all.
+        formats: As for `changes.with_formats`.
+        console: Where each new run is printed.
+        wait: Whether to wait until the runs have ended.
+
+    Returns:
+        The exit status: 0; with `wait` that of the worst outcome.
+
+    Raises:
+        SwathError: There is no such job, it is still running, or nothing is kept of it.
+    """
+    images = _images(job_id, image)
+    unpublished = [] if formats else [each for each in images if each.unpublished]
+    change = partial(with_formats, formats=formats)
+    return _run(job_id, unpublished or images, change, console, ask=False, wait=wait)
 
 
 def _images(job_id: str, image: str | None) -> list[_Image]:

@@ -1,13 +1,18 @@
-"""The outcome of a job that an earlier run has completed: nothing is left to be done."""
+"""What an earlier run has done of a job: all of it, or all but some of its outputs."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tasks.job.summary import summarise_image
 from tasks.planning.plan import Plan
-from tasks.records.record import read_record
+from tasks.records.record import Outcome, read_record
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
 from tasks.request import KinesisOutput
+
+if TYPE_CHECKING:
+    from tasks.publish import Provenance
 
 
 def completed_earlier(plan: Plan) -> Summary | None:
@@ -44,7 +49,42 @@ def completed_earlier(plan: Plan) -> Summary | None:
 def _streamed_earlier(plan: Plan) -> Summary | None:
     """The outcome of the same work on the same version of the image that ended with SUCCESS."""
     record = read_record(plan.request.job_id, plan.image.url)
-    earlier = record and record.success
+    earlier = _outcome(plan, record.success if record else None)
+    return earlier and earlier.model_copy(update={"seconds": None})
+
+
+def standing_earlier(plan: Plan, provenance: Provenance) -> dict[int, dict[str, str]]:
+    """The outputs to leave alone, after a run of which only some outputs failed.
+
+    Args:
+        plan: The plan of an image.
+        provenance: Of the results that are about to be published.
+
+    Returns:
+        URI of each file and stream of these outputs, by the output's index.
+
+    Raises:
+        PublishError: An output or the record cannot be read.
+    """
+    record = read_record(plan.request.job_id, plan.image.url)
+    earlier = _outcome(plan, record.incomplete if record else None)
+    if earlier is None:
+        return {}
+
+    from tasks.publish import standing_outputs  # noqa: PLC0415 - late, as above
+
+    failed = {output.index for output in earlier.failed_outputs}
+    if earlier.tiles != provenance.tiles:  # other results, which a stream does not tell
+        failed |= {
+            index
+            for index, output in enumerate(plan.request.outputs)
+            if isinstance(output, KinesisOutput)
+        }
+    return standing_outputs(plan.request, plan.image, provenance, failed)
+
+
+def _outcome(plan: Plan, earlier: Outcome | None) -> Summary | None:
+    """A recorded outcome if it is of the same work on the same version of the image."""
     if not earlier or (earlier.request, earlier.etag) != (plan.identity, plan.image.etag):
         return None
-    return Summary.model_validate(earlier.summary).model_copy(update={"seconds": None})
+    return Summary.model_validate(earlier.summary)

@@ -18,6 +18,7 @@ from tasks.inference import OpenEndpoint, open_with_retries
 from tasks.job.allocator import limit_arenas
 from tasks.job.damage import despite_damage
 from tasks.job.division import lasting_division
+from tasks.job.earlier import standing_earlier
 from tasks.job.kept import Kept, kept_of
 from tasks.job.observer import SILENT, Observer
 from tasks.job.raster import polygon_table, raster_of, summarised, with_missing_pixels
@@ -95,7 +96,8 @@ def work_image(
         The outcome, also if its status is FAILED.
 
     Raises:
-        SwathError: The request cannot be processed, or the results cannot be published.
+        SwathError: The request cannot be processed, or the results cannot be published to any
+            output.
     """
     limit_arenas()
     started = datetime.now(UTC)
@@ -189,7 +191,7 @@ def finish_image(
 
     Raises:
         DamagedStoreError: What is kept is damaged, and removed: another try does without it.
-        PublishError: The results cannot be published.
+        PublishError: The results cannot be published to any output.
     """
     store = kept.regions(plan.request)
     stored = store.latest(regions)
@@ -232,6 +234,8 @@ def finish_image(
             started=started,
             raster=raster,
         )
+    if published.failed and status is JobStatus.SUCCESS:
+        status = JobStatus.PARTIAL
     seconds = (datetime.now(UTC) - (began or started)).total_seconds()
     summary = summarise_image(
         plan, ledger, status, features, published, raster=in_pixels, seconds=seconds
@@ -280,7 +284,15 @@ def _publish(
         plan.request, plan.image, ledger, status, started, prepared=plan.prepared
     )
     try:
-        return publish(plan.request, plan.image, read_detections, ledger, provenance, raster=raster)
+        return publish(
+            plan.request,
+            plan.image,
+            read_detections,
+            ledger,
+            provenance,
+            raster=raster,
+            standing=standing_earlier(plan, provenance),
+        )
     except PublishError as error:
         if status is not JobStatus.FAILED:
             raise

@@ -48,6 +48,7 @@ def summarise_image(
         repaired=published.repaired,
         seconds=seconds,
         georeference=plan.image.georeference,
+        failed_outputs=published.failed,
         raster=raster,
         views=plan.views,
         prepared=plan.prepared_text,

@@ -3,7 +3,7 @@
 `publish_image` is what a run of an image calls. `tasks.publish.formats` says how to add a format.
 """
 
-from tasks.publish.earlier import EarlierPublication, already_published
+from tasks.publish.earlier import EarlierPublication, already_published, standing_outputs
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.features import Features, geolocate
 from tasks.publish.formats import FILE_ENDINGS
@@ -28,4 +28,5 @@ __all__ = [
     "geolocate",
     "publish",
     "publish_image",
+    "standing_outputs",
 ]

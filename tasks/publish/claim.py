@@ -9,7 +9,7 @@ files between those of its successor.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -251,7 +251,8 @@ def _take(names: FileNames, manifest: Manifest, foreign: ForeignResults) -> Clai
         elif owner and owner.job != manifest.job and foreign is ForeignResults.VERSION:
             return True
         else:
-            own, before = manifest.after(owner, _image_tags(names)), found and found[0]
+            tags = _tags(names, {*manifest.kinds, *(owner.left if owner else ())} & SHARED_KINDS)
+            own, before = manifest.after(owner, tags), found and found[0]
             if conditional.put_if(names.manifest, own.text, version):
                 taken = Claim(names, own, None, before)
         return taken is not None
@@ -260,9 +261,9 @@ def _take(names: FileNames, manifest: Manifest, foreign: ForeignResults) -> Clai
     return taken
 
 
-def _image_tags(names: FileNames) -> dict[str, str]:
-    """The tag of the version of each file there is that has the ending of one of a raster."""
-    versions = {kind: conditional.version_of(names.files[kind]) for kind in sorted(SHARED_KINDS)}
+def _tags(names: FileNames, kinds: Collection[str]) -> dict[str, str]:
+    """The tag of the version of each file of some kinds that is there."""
+    versions = {kind: conditional.version_of(names.files[kind]) for kind in sorted(kinds)}
     return {kind: version.tag for kind, version in versions.items() if version}
 
 

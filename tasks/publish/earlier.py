@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,8 +12,9 @@ from tasks.imagery import Image
 from tasks.publish.claim import FileNames, stems
 from tasks.publish.formats import COVERAGE
 from tasks.publish.manifest import Manifest, ManifestState
+from tasks.publish.provenance import Provenance
 from tasks.publish.publication import Published, add_uris
-from tasks.request import KinesisOutput, Request
+from tasks.request import FileOutput, KinesisOutput, Request, S3Output
 from tasks.results.coverage import MEASURED, completed
 from tasks.settings import settings
 from tasks.storage import conditional, objects
@@ -58,32 +60,78 @@ def already_published(request: Request, image: Image) -> EarlierPublication | No
         PublishError: An output cannot be read.
         RequestError: An output is outside the folders that the operator allows.
     """
-    names_of_image = stems(request.file_names()[image.url], request.job_id)
     found: list[Manifest] = []
     uris: dict[str, str] = {}
     for number, output in enumerate(request.outputs, start=1):
         if isinstance(output, KinesisOutput):
             continue
-        for stem in names_of_image:
-            names = FileNames.of(output, stem, settings().local_roots)
-            body = conditional.read(names.manifest)
-            manifest = Manifest.parse(body[0]) if body else None
-            if manifest is None or manifest.job == request.job_id:
-                break
-        if manifest is None or not _is_whole(manifest, names, request, image):
+        whole = _whole(output, request, image)
+        if whole is None or whole[0].status != _SUCCESS:
             return None
-        found.append(manifest)
-        add_uris(uris, {file.kind: names.files[file.kind] for file in manifest.files}, number)
+        found.append(whole[0])
+        add_uris(uris, whole[1], number)
     if not found:
         return None
     first = found[0]
     return EarlierPublication(first, Published(uris, first.repaired, first.classes))
 
 
+def standing_outputs(
+    request: Request, image: Image, provenance: Provenance, failed: Collection[int]
+) -> dict[int, dict[str, str]]:
+    """The outputs that an earlier run has published the same results to.
+
+    Those of files have to be whole, and of the same version of Swath, too.
+
+    Args:
+        request: The message.
+        image: One of its images.
+        provenance: Of the results that are about to be published.
+        failed: Indices of the outputs that failed in the earlier run.
+
+    Returns:
+        URI of each file and stream of these outputs, by the output's index.
+
+    Raises:
+        PublishError: An output cannot be read.
+        RequestError: An output is outside the folders that the operator allows.
+    """
+    standing: dict[int, dict[str, str]] = {}
+    for index, output in enumerate(request.outputs):
+        if index in failed:
+            continue
+        if isinstance(output, KinesisOutput):
+            standing[index] = {"kinesis": f"kinesis://{output.stream}"}
+        elif (whole := _whole(output, request, image)) and _same(whole[0], provenance):
+            standing[index] = whole[1]
+    return standing
+
+
+def _same(manifest: Manifest, provenance: Provenance) -> bool:
+    """Whether a manifest is of the same results as others, except for their time."""
+    told = manifest.model_copy(update={"time": provenance.time})
+    return told.model_dump(include=set(Provenance.model_fields)) == provenance.model_dump()
+
+
+def _whole(
+    output: S3Output | FileOutput, request: Request, image: Image
+) -> tuple[Manifest, dict[str, str]] | None:
+    """The manifest of a job in an output, and the URI of each of its files; None unless whole."""
+    for stem in stems(request.file_names()[image.url], request.job_id):
+        names = FileNames.of(output, stem, settings().local_roots)
+        body = conditional.read(names.manifest)
+        manifest = Manifest.parse(body[0]) if body else None
+        if manifest is None or manifest.job == request.job_id:
+            break
+    if manifest is None or not _is_whole(manifest, names, request, image):
+        return None
+    return manifest, {file.kind: names.files[file.kind] for file in manifest.files}
+
+
 def _is_whole(manifest: Manifest, names: FileNames, request: Request, image: Image) -> bool:
-    """Whether a manifest is that of the request's SUCCESS, and its files are there."""
-    wanted = (request.job_id, request.identity(image.url), image.etag, _SUCCESS)
-    told = (manifest.job, manifest.request, manifest.etag, manifest.status)
+    """Whether a manifest is that of a request, and its files are there."""
+    wanted = (request.job_id, request.identity(image.url), image.etag)
+    told = (manifest.job, manifest.request, manifest.etag)
     return (
         manifest.state is ManifestState.COMPLETE
         and told == wanted

@@ -54,7 +54,7 @@ class Manifest(Provenance):
         repaired: Number of features whose geometry was invalid and was changed to a valid one.
         kinds: Until it is complete, the kinds of files that this publication or one before it may
             have written.
-        foreign: Until it is complete, of the kinds that may be images of somebody else, the tag of
+        foreign: Until it is complete, of the kinds that may be files of somebody else, the tag of
             the version that lay there before any publication wrote one.
     """
 
@@ -82,15 +82,20 @@ class Manifest(Provenance):
 
         Args:
             earlier: The manifest of that publication; None if there was none.
-            tags: Of the kinds that may be images of somebody else, the tag of the version there.
+            tags: Of the kinds that may be files of somebody else, the tag of the version there.
         """
-        left = {*earlier.kinds, *(file.kind for file in earlier.files)} if earlier else set()
+        left = earlier.left if earlier else set()
         known = earlier.foreign if earlier else {}
         foreign = {
             kind: tag for kind, tag in tags.items() if kind not in left or known.get(kind) == tag
         }
         kinds = tuple(sorted({*self.kinds, *left}))
         return self.model_copy(update={"kinds": kinds, "foreign": foreign})
+
+    @property
+    def left(self) -> set[str]:
+        """The kinds of files that the publication has written, or may have written."""
+        return {*self.kinds, *(file.kind for file in self.files)}
 
     @classmethod
     def parse(cls, text: bytes) -> Self | None:

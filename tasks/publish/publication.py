@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
-from tasks.errors import PublishError, SwathError
+from tasks.errors import DamagedStoreError, PublishError, SwathError
 from tasks.imagery import Image
 from tasks.imagery.georeference.resampled import metres_per_pixel
 from tasks.publish.claim import Claim, claim
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from tasks.publish.preview import FeatureLayer, RasterLayer
 
 
+Standing = Mapping[int, Mapping[str, str]]
+"""URI of each file and stream of the outputs that an earlier run has published to, by index."""
+
+
 @dataclass(frozen=True)
 class Published:
     """What was published.
@@ -48,12 +52,14 @@ class Published:
             in `geojson-2`.
         repaired: Number of features whose geometry was invalid and was changed to a valid one.
         classes: Number of features of each class, the most frequent first.
+        failed: The reason of each output that failed while others did not, by its index.
         layer: The features or the raster for a preview; None if none was asked for.
     """
 
     uris: dict[str, str]
     repaired: int = 0
     classes: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[int, str] = field(default_factory=dict)
     layer: FeatureLayer | RasterLayer | None = None
 
 
@@ -65,6 +71,7 @@ def publish_image(
     provenance: Provenance,
     *,
     raster: Raster | None = None,
+    standing: Standing | None = None,
     preview_size: int | None = None,
 ) -> Published:
     """Publish the results of an image to the outputs of its request.
@@ -76,6 +83,7 @@ def publish_image(
         ledger: Table of `coverage.MEASURED`.
         provenance: The origin of the results, which every file has.
         raster: The raster of the image, if the model answers with pixels.
+        standing: As in `publish`.
         preview_size: Pixels of the longer side of a preview whose features are collected on the
             way, or whose raster is reduced; None for no preview.
 
@@ -105,7 +113,9 @@ def publish_image(
         else:
             layer = layer_of_raster(raster, preview_size)
     roots, foreign = settings().local_roots, settings().foreign_results
-    published = publish(request.outputs, results, stem, roots, new_layer, foreign=foreign)
+    published = publish(
+        request.outputs, results, stem, roots, new_layer, foreign=foreign, standing=standing
+    )
     return published if layer is None else replace(published, layer=layer)
 
 
@@ -117,6 +127,7 @@ def publish(
     new_layer: Callable[[], FeatureLayer] | None = None,
     *,
     foreign: ForeignResults = ForeignResults.VERSION,
+    standing: Standing | None = None,
 ) -> Published:
     """Write results to every output; an output that fails does not stop the others.
 
@@ -127,18 +138,24 @@ def publish(
         roots: Folders that the operator allows local outputs in.
         new_layer: Makes an empty layer of a preview, which the features are added to; or None.
         foreign: What happens to the results of another job under the same name.
+        standing: Outputs that an earlier run has published to, and that are left alone.
 
     Raises:
-        PublishError: At least one output failed; the message names them and what was published.
+        PublishError: Every output failed; the message names the reasons.
+        DamagedStoreError: Kept answers that the results are read from are damaged.
     """
     uris: dict[str, str] = {}
-    failed: list[str] = []
+    failed: dict[int, str] = {}
+    standing = standing or {}
     batches = CountedBatches(results, new_layer)
     with staging_folder() as folder, _given_up_if_interrupted() as claims:
-        content = _Content.write(folder, results, batches, outputs)
-        for number, output in enumerate(outputs, start=1):
+        missing = [each for index, each in enumerate(outputs) if index not in standing]
+        content = _Content.write(folder, results, batches, missing)
+        for index, output in enumerate(outputs):
             try:
-                if isinstance(output, KinesisOutput):
+                if index in standing:
+                    written = dict(standing[index])
+                elif isinstance(output, KinesisOutput):
                     written = _put_records(output, results, batches)
                 else:
                     provenance = results.metadata.provenance
@@ -147,14 +164,16 @@ def publish(
                         claim(output, stem, provenance, kinds=kinds, roots=roots, foreign=foreign)
                     )
                     written = content.put(claims[-1], output.formats)
-                add_uris(uris, written, number)
+                add_uris(uris, written, index + 1)
+            except DamagedStoreError:
+                raise
             except SwathError as error:
-                failed.append(f"outputs[{number - 1}]: {error}")
-    if failed:
-        published = ", ".join(uris.values()) or "nothing"
-        raise PublishError(f"{' '.join(failed)} Published nevertheless: {published}.")
+                failed[index] = str(error)
+    if failed and len(failed) == len(outputs):
+        reasons = " ".join(f"outputs[{index}]: {reason}" for index, reason in failed.items())
+        raise PublishError(f"{reasons} Nothing is published.")
     classes = dict(batches.classes.most_common())
-    return Published(uris, batches.repaired, classes, batches.layer)
+    return Published(uris, batches.repaired, classes, failed, batches.layer)
 
 
 def add_uris(uris: dict[str, str], written: Mapping[str, str], number: int) -> None:

@@ -36,8 +36,8 @@ _READERS = 16  # records that are read at the same time
 logger = logging.getLogger(__name__)
 
 
-class Success(BaseModel):
-    """What was published with SUCCESS: a stream does not tell what it was given.
+class Outcome(BaseModel):
+    """What a run has published: a stream does not tell what it was given.
 
     Attributes:
         request: Identity of the request, `Request.identity`.
@@ -75,6 +75,7 @@ class ImageRecord(BaseModel):
         reasons: Reasons why tiles failed with the number of tiles, most frequent first.
         outputs: URI of each file and stream by its name.
         success: What the last run that has published did; None if that was no SUCCESS.
+        incomplete: The same, if some of its outputs failed; None if none did.
         answers_removed: When the kept answers were removed for their age; None if they were not.
     """
 
@@ -98,7 +99,8 @@ class ImageRecord(BaseModel):
     features: int | None = None
     reasons: list[tuple[str, int]] = []
     outputs: dict[str, str] = {}
-    success: Success | None = None
+    success: Outcome | None = None
+    incomplete: Outcome | None = None
     answers_removed: datetime | None = None
 
 
@@ -136,6 +138,7 @@ class Recorder:
                     etag=last.etag if last else None,
                     answers=last.answers if last else None,
                     success=last.success if last else None,
+                    incomplete=last.incomplete if last else None,
                 )
             )
 
@@ -157,12 +160,11 @@ class Recorder:
             request: Identity of the request, `Request.identity`.
             etag: The version of the image.
         """
-        success = None
-        if summary.status is JobStatus.SUCCESS:
-            told = summary.model_dump(mode="json")
-            success = Success(request=request, etag=etag, summary=told)
+        told = summary.model_dump(mode="json")
+        outcome = Outcome(request=request, etag=etag, summary=told)
         self._update(
-            success=success,
+            success=outcome if summary.status is JobStatus.SUCCESS else None,
+            incomplete=outcome if summary.failed_outputs else None,
             status=summary.status,
             message=summary.message,
             ended=datetime.now(UTC),

@@ -75,6 +75,10 @@ def _facts(summary: Summary) -> Iterator[str]:
     yield f"| image | {_place(summary.image)} |"
     for name, uri in summary.outputs.items():
         yield f"| {name} | {_place(uri)} |"
+    for output in summary.failed_outputs:
+        yield f"| outputs[{output.index}] | **not published**: {_cell(output.reason)} |"
+    if summary.failed_outputs:
+        yield f"| remedy | {plain(summary.remedy)} |"
 
 
 def _features(summary: Summary) -> str:
@@ -101,8 +105,12 @@ def _tiles(summary: Summary) -> str:
 def _place(uri: str) -> str:
     """A link to the AWS console, or the text of a place that a browser cannot open."""
     url = console_url(uri)
-    # a table ends its cell at a vertical bar, even in code
-    return _verbatim(uri.replace("|", r"\|")) if url is None else f"[{plain(uri)}]({url})"
+    return _cell(uri) if url is None else f"[{plain(uri)}]({url})"
+
+
+def _cell(text: str) -> str:
+    """Text as code in a table, which ends its cell at a vertical bar, even in code."""
+    return _verbatim(text.replace("|", r"\|"))
 
 
 def _verbatim(text: str) -> str:

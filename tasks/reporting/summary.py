@@ -53,6 +53,25 @@ class FailedTile(BaseModel):
     latitude: float | None = None
 
 
+class FailedOutput(BaseModel):
+    """An output that the results could not be published to.
+
+    Attributes:
+        index: Its index in the request's `outputs`.
+        reason: What happened, and the remedy.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """Which output it is, and what happened."""
+        return f"outputs[{self.index}] is not published: {self.reason}"
+
+
 class Summary(BaseModel):
     """The outcome of an image's run.
 
@@ -73,6 +92,7 @@ class Summary(BaseModel):
         reasons: Reasons why tiles failed with the number of tiles, most frequent first.
         failed: The first three tiles that failed for each of the ten most frequent reasons.
         outputs: URI of each file and stream by its name, as `tasks.publish.Published.uris`.
+        failed_outputs: Outputs that failed, if others did not.
         repaired: Number of published features whose geometry was invalid and was repaired.
         filtered: Number of the model's detections that were dropped before the merge, for their
             class or their score.
@@ -103,6 +123,7 @@ class Summary(BaseModel):
     reasons: list[tuple[str, int]]
     failed: list[FailedTile] = []
     outputs: dict[str, str]
+    failed_outputs: list[FailedOutput] = []
     repaired: int = 0
     filtered: int = 0
     no_data: str | None = None
@@ -121,6 +142,7 @@ class Summary(BaseModel):
     def message(self) -> str:
         """The outcome in one line."""
         parts = [self.found, f"{percent(self.covered)} of the area covered"]
+        parts += [f"{output.text.rstrip('.')}; {self.remedy}" for output in self.failed_outputs]
         if self.raster and self.raster.nodata:
             parts.append(self.raster.nodata_text)
         if self.reasons:
@@ -143,6 +165,11 @@ class Summary(BaseModel):
         if self.prepared:
             parts.append(f"sent: {self.prepared}")
         return "; ".join([*parts, *self.warnings])
+
+    @property
+    def remedy(self) -> str:
+        """How outputs that failed are published."""
+        return f"`swath publish {self.job_id}` publishes to it alone, without calling the model"
 
     @property
     def blank_text(self) -> str:
@@ -174,7 +201,7 @@ class Summary(BaseModel):
 
 
 class IncompleteJobError(SwathError):
-    """A job ended without SUCCESS: some of its tiles failed (PARTIAL), or all (FAILED).
+    """A job ended without SUCCESS: some of its tiles or outputs failed (PARTIAL), or all (FAILED).
 
     Attributes:
         summary: The outcome of the image's run.
@@ -199,6 +226,7 @@ def summarise(
     outputs: dict[str, str],
     classes: Mapping[str, int] | None = None,
     repaired: int = 0,
+    failed_outputs: Mapping[int, str] | None = None,
     seconds: float | None = None,
     georeference: Georeference | None = None,
     raster: RasterSummary | None = None,
@@ -218,6 +246,7 @@ def summarise(
         outputs: URI of each file and stream by its name.
         classes: Number of features of each class.
         repaired: Number of those features whose geometry was repaired.
+        failed_outputs: Reason of each output that failed, by its index.
         seconds: From the start of the job to its publication.
         georeference: The image's, to say where failed tiles are; or None.
         raster: The raster, if the model answers with pixels.
@@ -243,6 +272,10 @@ def summarise(
         reasons=coverage.reasons(ledger),
         failed=_located(coverage.failures(ledger, MAX_REASONS, _MAX_TILES), georeference),
         outputs=outputs,
+        failed_outputs=[
+            FailedOutput(index=index, reason=reason)
+            for index, reason in (failed_outputs or {}).items()
+        ],
         repaired=repaired,
         filtered=coverage.filtered(ledger),
         no_data=no_data,

@@ -1,4 +1,4 @@
-"""Patience with a store: a call that may succeed later is repeated for a while."""
+"""Patience with a store or a stream: a call that may succeed later is repeated for a while."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ _FINAL = {
     "PreconditionFailed",
     "412",
     "NotImplemented",
+    "ResourceNotFoundException",
+    "InvalidArgumentException",
+    "ValidationException",
 }
-"""S3's codes after which no later call can succeed. 403 is not one: a policy may be on its way."""
+"""Codes of S3 and Kinesis after which no later call can succeed.
+
+403 is not one: a policy may be on its way.
+"""
 _PASSING = {
     errno.ENOSPC,
     errno.EDQUOT,

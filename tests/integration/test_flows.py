@@ -52,6 +52,7 @@ from tasks.results.stored import RegionStore, StoredRegion
 from tasks.settings import settings
 from tests.job_scene import corner, features, lines, paint, request
 from tests.polling import until
+from tests.publications import assert_whole
 from tests.streams import make_stream, records
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -116,6 +117,34 @@ def test_a_message_sent_again_after_success_puts_no_record_on_a_stream_again(
     paint(scene, height=701)
     assert run(asked).message != again.message  # the image was replaced
     assert len(records(name)) > len(before)
+
+
+def test_an_output_that_failed_is_published_to_alone_without_asking(
+    allowed: Path, aws: str
+) -> None:
+    name, blocked = make_stream(), allowed / "out" / "scene.tif.geojson"
+    (blocked / "x").mkdir(parents=True)  # a folder is not replaced by a file
+    outputs = [
+        {"type": "Kinesis", "stream": name},
+        {"type": "File", "path": str(allowed / "out")},
+        {"type": "File", "path": str(allowed / "other")},
+    ]
+    asked = request(paint(allowed / "scene.tif"), allowed, jobId=f"job-{name}", outputs=outputs)
+    partly = run(asked)
+    assert (partly.name, partly.is_failed()) == ("Partial", True)
+    assert f"outputs[1] is not published: Cannot write {blocked}" in (partly.message or "")
+    sent, other = (
+        records(name),
+        {path: path.stat().st_mtime_ns for path in (allowed / "other").iterdir()},
+    )
+    (blocked / "x").rmdir()
+    blocked.rmdir()
+    end = image(asked, ask=False, return_state=True)
+    assert end.name == "Completed"
+    assert len(end.result().outputs) == 7
+    assert records(name) == sent
+    assert {path: path.stat().st_mtime_ns for path in (allowed / "other").iterdir()} == other
+    assert assert_whole(str(allowed / "out"), "scene.tif")["features"] == len(sent) > 0
 
 
 def _without_artifacts(send: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,6 +31,7 @@ from tasks.results.coverage import TileRecord, TileState
 from tasks.results.coverage_proof import measure
 from tasks.settings import settings
 from tasks.storage import objects
+from tests.faulty_proxy import FaultyProxy, faulty_proxy, status
 from tests.provenance import provenance
 from tests.publications import DEGREES, detections
 from tests.streams import make_stream, records
@@ -59,6 +60,12 @@ def bucket(aws: str) -> str:
 @pytest.fixture
 def stream(aws: str) -> str:
     return make_stream()
+
+
+@pytest.fixture
+def proxy(aws: str) -> Iterator[FaultyProxy]:
+    with faulty_proxy(aws) as proxy:
+        yield proxy
 
 
 @pytest.mark.parametrize("size", [0, 1000, 20 * 1024 * 1024])
@@ -132,13 +139,12 @@ def test_one_output_that_fails_does_not_prevent_the_others(bucket: str) -> None:
         KinesisOutput(type="Kinesis", stream="no-such-stream"),
         S3Output(type="S3", bucket=bucket, prefix="a"),
     ]
-    with pytest.raises(PublishError) as raised:
-        publish(outputs, results(detections(3)), "x.tif")
-    message = str(raised.value)
-    assert "outputs[0]: Cannot read s3://no-such-bucket/x.tif.swath.json" in message
-    assert "Create the bucket" in message
-    assert "outputs[1]: Cannot write to Kinesis stream no-such-stream" in message
-    assert f"Published nevertheless: s3://{bucket}/a/x.tif.geojson" in message
+    done = publish(outputs, results(detections(3)), "x.tif")
+    assert list(done.failed) == [0, 1]
+    assert done.failed[0].startswith("Cannot read s3://no-such-bucket/x.tif.swath.json")
+    assert "Create the bucket" in done.failed[0]
+    assert done.failed[1].startswith("Cannot write to Kinesis stream no-such-stream")
+    assert done.uris["geojson"] == f"s3://{bucket}/a/x.tif.geojson"
     assert objects.exists(f"s3://{bucket}/a/x.tif.parquet")
     assert objects.exists(f"s3://{bucket}/a/x.tif.coverage.parquet")
 
@@ -207,16 +213,16 @@ def test_calls_stay_within_the_limits_of_kinesis(stream: str) -> None:
 
 
 def test_a_feature_too_long_for_a_record_is_named(stream: str) -> None:
-    with pytest.raises(PublishError, match="too long for a Kinesis record"):
+    with pytest.raises(PublishError, match="too long for a record of 1048576 bytes"):
         write_kinesis(stream, some_features(1, outline="x" * (1 << 20)), METADATA)
 
 
 class Throttling(ThreadingHTTPServer):
     """A stream that refuses every other record of a call until `refusals` calls are over."""
 
-    def __init__(self, refusals: int) -> None:
+    def __init__(self, refusals: int, first: int, kibibytes: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.refusals = refusals
+        self.refusals, self.first, self.kibibytes = refusals, first, kibibytes
         self.kept: list[str] = []
 
 
@@ -225,17 +231,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
-        asked = json.loads(self.rfile.read(length))["Records"]
+        call = json.loads(self.rfile.read(length))
+        if "Records" not in call:
+            told = {"MaxRecordSizeInKiB": self.server.kibibytes}
+            return self._answer({"StreamDescriptionSummary": told})
+        asked = call["Records"]
         results: list[dict[str, str]] = []
         for number, record in enumerate(asked):
-            if self.server.refusals > 0 and number % 2 == 0:
+            if self.server.refusals > 0 and number % 2 == self.server.first:
                 results.append({"ErrorCode": "ProvisionedThroughputExceededException"})
             else:
                 self.server.kept.append(record["Data"])
                 results.append({"SequenceNumber": "1", "ShardId": "shardId-0"})
         self.server.refusals -= 1
         failed = sum("ErrorCode" in result for result in results)
-        body = json.dumps({"FailedRecordCount": failed, "Records": results}).encode()
+        return self._answer({"FailedRecordCount": failed, "Records": results})
+
+    def _answer(self, content: Mapping[str, Any]) -> None:
+        body = json.dumps(content).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/x-amz-json-1.1")
         self.send_header("Content-Length", str(len(body)))
@@ -247,8 +260,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def throttling(monkeypatch: pytest.MonkeyPatch, refusals: int) -> Iterator[Throttling]:
-    with Throttling(refusals) as server:
+def throttling(
+    monkeypatch: pytest.MonkeyPatch, refusals: int, first: int = 0, kibibytes: int = 1 << 10
+) -> Iterator[Throttling]:
+    with Throttling(refusals, first, kibibytes) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", url)
@@ -261,18 +276,46 @@ def throttling(monkeypatch: pytest.MonkeyPatch, refusals: int) -> Iterator[Throt
             server.shutdown()
 
 
-def test_only_refused_records_are_sent_again(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with throttling(monkeypatch, refusals=2) as server:
+def test_a_refused_record_is_put_again_with_those_after_it(
+    aws: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with throttling(monkeypatch, refusals=0) as server:
+        write_kinesis("any", some_features(9), METADATA)
+    once = server.kept
+    with throttling(monkeypatch, refusals=3, first=1) as server:
         write_kinesis("any", some_features(9), METADATA, batch_size=4)
-    assert len(server.kept) == len(set(server.kept)) == 9
+    assert len(server.kept) > len(once)
+    last = {data: place for place, data in enumerate(server.kept)}
+    assert sorted(last, key=lambda data: last[data]) == once
+
+
+def test_a_call_that_fails_is_made_again(
+    stream: str, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KINESIS", proxy.url)
+    clients.renew_credentials()
+    with proxy.failing(lambda call: call.action.endswith("PutRecords"), status(400), times=2):
+        write_kinesis(stream, some_features(30), METADATA)
+    clients.renew_credentials()
+    sent = [json.loads(record["Data"])["features"][0]["id"] for record in records(stream)]
+    assert sent == METADATA.ids_of(detections(30))
+
+
+def test_a_record_may_be_as_long_as_the_stream_says(
+    aws: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = some_features(3, outline="x" * (2 << 20))
+    with throttling(monkeypatch, refusals=0, kibibytes=3 << 10) as server:
+        write_kinesis("any", features, METADATA)
+    assert [len(data) > 2 << 20 for data in server.kept] == [True] * 3
 
 
 def test_records_refused_for_good_fail_the_output(
     aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.publish.kinesis._FIRST_WAIT", 0.001)
     with (
+        settings.override(storage_patience=0.2),
         throttling(monkeypatch, refusals=100),
-        pytest.raises(PublishError, match=r"refused 1 records.*ThroughputExceeded.*shards"),
+        pytest.raises(PublishError, match=r"refused 2 .* 0.2 s \(Provisioned.*shards"),
     ):
         write_kinesis("any", some_features(2), METADATA)
