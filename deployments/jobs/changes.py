@@ -7,6 +7,7 @@ from typing import Any
 
 from deployments.run.merging import MergingOptions
 from deployments.run.words import format_names
+
 _SCORES = ("skipBoxThreshold", "classThresholds")  # both are given by --conf
 _OF_THE_KIND = ("iouThreshold", "measure", "method", "sigma")  # which not all algorithms have alike
 

@@ -139,7 +139,7 @@ def test_an_output_that_failed_is_published_to_alone_without_asking(
     )
     (blocked / "x").rmdir()
     blocked.rmdir()
-    end = image(asked, ask=False, return_state=True)
+    end: State[Any] = image(asked, ask=False, return_state=True)
     assert end.name == "Completed"
     assert len(end.result().outputs) == 7
     assert records(name) == sent
