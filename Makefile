@@ -69,11 +69,11 @@ bench: setup .venv/test .venv/bench ## benchmarks, one JSON line each
 lock: setup ## pin every dependency again
 	@$(PIP) uv
 	@$(COMPILE) --upgrade --all-extras --group setup --group test --group lint --group bench --output-file .venv/all.lock pyproject.toml
-	@$(COMPILE) --constraint .venv/all.lock --extra local --extra onnx --extra python --extra sar --group setup --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --constraint .venv/all.lock --extra formats --extra local --extra onnx --extra python --extra sar --group setup --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group test --output-file tests/test.lock
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group lint --output-file tests/lint.lock
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group bench --output-file tests/bench.lock
-	@$(COMPILE) --constraint .venv/all.lock --extra onnx --extra sar --output-file deployments/image/runtime.lock pyproject.toml
+	@$(COMPILE) --constraint .venv/all.lock --extra formats --extra onnx --extra sar --output-file deployments/image/runtime.lock pyproject.toml
 	@$(COMPILE) --constraint .venv/all.lock --group image --output-file deployments/image/build.lock
 
 image: ## the container image, with podman, docker or buildah; BASE=image@sha256:… to build upon

@@ -20,6 +20,7 @@ from qgis.core import (  # type: ignore[import-not-found]
     QgsMapSettings,
     QgsProject,
     QgsRasterLayer,
+    QgsSymbol,
     QgsVectorLayer,
 )
 from qgis.PyQt.QtCore import QSize  # type: ignore[import-not-found]
@@ -27,7 +28,7 @@ from qgis.PyQt.QtGui import QColor  # type: ignore[import-not-found]
 
 
 def _opened(path: str) -> Any:
-    vector = path.endswith(".geojson")
+    vector = not path.partition("|")[0].endswith(".tif")
     layer = QgsVectorLayer(path, path) if vector else QgsRasterLayer(path, path)
     QgsProject.instance().addMapLayer(layer)
     return layer
@@ -44,7 +45,16 @@ def _description(layer: Any) -> dict[str, Any]:
         "legend": [str(node.data(0)) for node in nodes],
     }
     if isinstance(layer, QgsVectorLayer):
-        return found | {"features": layer.featureCount()}
+        found["features"] = layer.featureCount()
+        if renderer.type() == "categorizedSymbol":
+            found["classes"] = [
+                (each.value(), each.symbol().color().name(), _opacity(each.symbol()))
+                for each in renderer.categories()
+            ]
+        if layer.labelsEnabled():
+            settings = layer.labeling().settings()
+            found["labels"] = (settings.fieldName, settings.isExpression)
+        return found
     symbols = [
         (text, colour.name(), colour.alpha()) for text, colour in renderer.legendSymbologyItems()
     ]
@@ -53,6 +63,11 @@ def _description(layer: Any) -> dict[str, Any]:
         ramp = renderer.shader().rasterShaderFunction()
         found["ramp"] = (ramp.minimumValue(), ramp.maximumValue(), ramp.legendSettings().suffix())
     return found
+
+
+def _opacity(symbol: Any) -> str:
+    properties = symbol.dataDefinedProperties()
+    return str(properties.property(QgsSymbol.PropertyOpacity).expressionString())
 
 
 def _draw(layer: Any, path: str) -> None:

@@ -1,6 +1,8 @@
-"""The colours of a raster's classes and values, in all files and pictures."""
+"""The colours of classes and of a raster's values, in all files."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from tasks.request import RasterOutput
 
@@ -8,6 +10,9 @@ PALETTE = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999",
 )  # fmt: skip
 """Colours that colour-blind people tell apart (Okabe and Ito, Color Universal Design)."""
+
+OTHER = "#666666"
+"""Of features whose class has no colour of its own."""
 
 _TRANSPARENT = 0, 0, 0, 0
 
@@ -36,3 +41,13 @@ def colours(output: RasterOutput) -> dict[int, tuple[int, int, int, int]]:
         table.setdefault(0, _TRANSPARENT)
     table[int(output.missing)] = _TRANSPARENT
     return table
+
+
+def class_colours(classes: Mapping[str, int]) -> dict[str, str]:
+    """The colour of each class of features, the most frequent class first.
+
+    Args:
+        classes: Number of features of each class.
+    """
+    ranked = sorted(classes, key=lambda name: (-classes[name], name))
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(ranked)}

@@ -26,6 +26,7 @@ from typing import Protocol
 
 from tasks.publish.feature_batches import WriteBatch
 from tasks.publish.geojson import geojson_file
+from tasks.publish.geopackage import geopackage_file
 from tasks.publish.geoparquet import geoparquet_file
 from tasks.publish.image_results import ImageResults
 from tasks.publish.page import page_file
@@ -58,16 +59,20 @@ class Format:
         open_writer: Opens a file for writing.
         without_features: Whether there is a file too if no features are published: every tile
             failed, or the model answers with pixels alone.
+        package: Name of the package of the extra `formats` that the writer needs; None if it needs
+            none.
     """
 
     ending: str
     open_writer: OpenWriter
     without_features: bool = False
+    package: str | None = None
 
 
 FORMATS = {
     FeatureFormat.GEOJSON.value: Format("geojson", geojson_file),
     FeatureFormat.PARQUET.value: Format("parquet", geoparquet_file),
+    FeatureFormat.GPKG.value: Format("gpkg", geopackage_file, package="pyogrio"),
     FeatureFormat.HTML.value: Format("html", page_file, without_features=True),
 }
 """Every format that features are written in, by its name."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.aws.clients import client
 from tasks.errors import RequestError
+from tasks.publish.formats import FORMATS
 from tasks.publish.kinesis import stream_status
-from tasks.request import FileOutput, KinesisOutput, Output, RasterOutput, S3Output
+from tasks.request import FeatureFormat, FileOutput, KinesisOutput, Output, RasterOutput, S3Output
 from tasks.storage import objects
 from tasks.storage.roots import within
 
@@ -31,6 +33,8 @@ def check_outputs(
     """
     for index, output in enumerate(outputs):
         field = f"outputs[{index}]"
+        if not isinstance(output, KinesisOutput):
+            _check_formats(output.formats, f"{field}.formats")
         if isinstance(output, S3Output):
             _check_bucket(output.bucket, field)
         elif isinstance(output, KinesisOutput):
@@ -64,6 +68,16 @@ def _allowed(path: Path, roots: Sequence[Path]) -> Path:
         f"Output path {path} is outside the folders that the operator allows ({named}): "
         "name a folder inside them, or add it to SWATH_LOCAL_ROOTS."
     )
+
+
+def _check_formats(formats: Collection[FeatureFormat], field: str) -> None:
+    for name in formats:
+        package = FORMATS[name].package
+        if package is not None and find_spec(package) is None:
+            raise RequestError(
+                f"{field}: {name} is written by {package}, which is not installed: pip install "
+                "'swath[formats]', or leave the format out."
+            )
 
 
 def _check_bucket(bucket: str, field: str) -> None:

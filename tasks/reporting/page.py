@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from tasks.reporting.links import console_url
-from tasks.results.shares import percent
 from tasks.reporting.summary import MAX_REASONS, FailedTile, Summary
 from tasks.request.locations import file_name
 from tasks.results.coverage import TileState
+from tasks.results.shares import percent
 
 _MAX_CLASSES = 20
 _MARKUP = re.compile(r"([\\`*_\[\]<>|~])")

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from tasks.errors import SwathError
 from tasks.imagery import Georeference
 from tasks.reporting.raster_summary import RasterSummary
-from tasks.results.shares import percent
 from tasks.reporting.status import JobStatus
 from tasks.results import coverage
 from tasks.results.coverage import TileState
+from tasks.results.shares import percent
 
 MAX_REASONS = 10
 """Reasons of failure of which tiles are listed in a summary."""

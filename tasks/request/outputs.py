@@ -29,6 +29,7 @@ class FeatureFormat(StrEnum):
 
     GEOJSON = "geojson"
     PARQUET = "parquet"
+    GPKG = "gpkg"
     HTML = "html"
 
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +10,17 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
-from PIL import Image
 from rasterio.control import GroundControlPoint
 
 import swath
-from tests.pages import ROOT
+from tests.qgis_files import PYTHON, Opened, has_qgis, in_qgis
 
-PYTHON = "/usr/bin/python3"  # of the distribution, whose packages QGIS for Python is one of
 TILE = 32
 HEIGHT, WIDTH, WITHOUT_DATA = (
     160,
     256,
     64,
 )  # multiples of a tile, so that blank tiles have no answer
-OFFSCREEN = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
-
-
-@cache
-def has_qgis() -> bool:
-    if not Path(PYTHON).exists():
-        return False
-    tried = subprocess.run(
-        [PYTHON, "-c", "import qgis.core"], check=False, capture_output=True, env=OFFSCREEN
-    )
-    return tried.returncode == 0
 
 
 pytestmark = pytest.mark.skipif(
@@ -81,19 +63,6 @@ def heights(tiles: NDArray[np.uint8]) -> list[NDArray[Any]]:
     return list(np.stack([high, np.ones_like(high)], axis=1))
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A file as QGIS opened it.
-
-    Attributes:
-        about: What QGIS says of it.
-        picture: uint8 (height, width, 4) red, green, blue and alpha as QGIS draws it.
-    """
-
-    about: Mapping[str, Any]
-    picture: NDArray[np.uint8]
-
-
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Opened]:
     folder = tmp_path_factory.mktemp("qgis")
@@ -127,20 +96,6 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Opened]:
     )  # fmt: skip
     files["heights"] = result.files["raster"]
     return dict(zip(files, in_qgis(folder, [*files.values()]), strict=True))
-
-
-def in_qgis(folder: Path, paths: Sequence[Path]) -> list[Opened]:
-    """Open files in QGIS, without settings of a user."""
-    home = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
-    done = subprocess.run(
-        [PYTHON, ROOT / "tests" / "qgis_layers.py", folder, *paths],
-        stdout=subprocess.PIPE, text=True, check=True, env=OFFSCREEN | home,
-    )  # fmt: skip
-    found = []
-    for number, about in enumerate(json.loads(done.stdout)):
-        with Image.open(folder / f"{number}.png") as picture:
-            found.append(Opened(about, np.array(picture.convert("RGBA"))))
-    return found
 
 
 def test_every_file_is_valid_and_has_the_reference_system_of_its_image(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from tasks.errors import RequestError
 from tasks.publish import check_images_stay, check_outputs
-from tasks.request import FileOutput, KinesisOutput, RasterOutput, Request
+from tasks.publish.formats import FORMATS
+from tasks.request import FeatureFormat, FileOutput, KinesisOutput, RasterOutput, Request
 from tasks.request.raster_output import RasterValues
 
 
@@ -68,6 +70,20 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
             check(tmp_path / "x", tmp_path)
     finally:
         tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("name", [name for name, each in FORMATS.items() if each.package])
+def test_a_format_whose_package_is_absent_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = FileOutput(type="File", path=str(tmp_path), formats=(FeatureFormat(name),))
+    check_outputs([output], [tmp_path])
+    package = FORMATS[name].package
+    monkeypatch.setattr("sys.path", [])
+    monkeypatch.delitem(sys.modules, str(package), raising=False)
+    refused = rf"outputs\[0\]\.formats: {name} is written by .*pip install 'swath\[formats\]'"
+    with pytest.raises(RequestError, match=refused):
+        check_outputs([output], [tmp_path])
 
 
 def test_a_stream_is_refused_for_a_model_that_answers_with_pixels_alone() -> None:
