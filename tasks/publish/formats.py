@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tasks.publish.centers import csv_file
+from tasks.publish.coco import coco_file
 from tasks.publish.feature_batches import WriteBatch
 from tasks.publish.geojson import geojson_file
 from tasks.publish.geopackage import geopackage_file
@@ -73,6 +75,8 @@ FORMATS = {
     FeatureFormat.GEOJSON.value: Format("geojson", geojson_file),
     FeatureFormat.PARQUET.value: Format("parquet", geoparquet_file),
     FeatureFormat.GPKG.value: Format("gpkg", geopackage_file, package="pyogrio"),
+    FeatureFormat.COCO.value: Format("coco.json", coco_file),
+    FeatureFormat.CSV.value: Format("csv", csv_file),
     FeatureFormat.HTML.value: Format("html", page_file, without_features=True),
 }
 """Every format that features are written in, by its name."""

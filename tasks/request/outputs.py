@@ -30,6 +30,8 @@ class FeatureFormat(StrEnum):
     GEOJSON = "geojson"
     PARQUET = "parquet"
     GPKG = "gpkg"
+    COCO = "coco"
+    CSV = "csv"
     HTML = "html"
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.gis_features import results_of, row, write
 from tests.pages import blocks, read, rows
+from tests.provenance import provenance
 from tests.qgis_files import OFFSCREEN, PYTHON, has_qgis
 
 ROWS = [row(0, score=0.9), row(1), row(2, class_name="barge", score=0.7), row(3, score=0.6)]
@@ -71,3 +75,26 @@ def test_geopackage_becomes_a_shapefile(scene: Path) -> None:
     (command,) = blocks(section("GeoPackage"), "sh")
     subprocess.run(["sh", "-c", command], check=True, capture_output=True)
     assert (scene.parent / "ships.shp").is_file()
+
+
+def test_coco_becomes_tiles_to_train_with(scene: Path) -> None:
+    Image.fromarray(np.zeros((100, 200), np.uint8)).save(scene)
+    results = results_of(ROWS)
+    own = provenance(image=f"s3://images/{scene.name}")
+    named = replace(results, metadata=replace(results.metadata, provenance=own))
+    write(Path(f"{scene}.coco.json"), "coco", named)
+    tiles = run(blocks(section("COCO"), "python")[0])["tiles"]
+    assert {each["name"] for each in tiles["categories"]} == {"ship", "barge"}
+    assert len(tiles["annotations"]) >= 4
+
+
+def test_csv_in_pandas(scene: Path) -> None:
+    file(scene, "csv", "csv")
+    ships = run(blocks(section("CSV"), "python")[0])["ships"]
+    assert ships["score"].tolist() == [0.9, 0.6]
+    listed = [
+        name
+        for cells in rows(section("CSV"), "column")
+        for name in re.findall(r"`(\w+)`", cells[0])
+    ]
+    assert listed == list(ships.columns)
