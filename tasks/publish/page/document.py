@@ -18,7 +18,10 @@ from typing import Any
 
 _SOURCE = Path(__file__).parent / "source"
 _LIBRARY = "deckgl.min.js"
-SCRIPTS = ("contents.js", "filter.js", "drawing.js", "map.js", "controls.js", "table.js", "page.js")
+SCRIPTS = (
+    *("contents.js", "filter.js", "marks.js", "drawing.js", "map.js"),
+    *("controls.js", "table.js", "page.js"),
+)
 """The page's own program, in the order in which it runs."""
 
 _UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}

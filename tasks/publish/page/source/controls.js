@@ -91,8 +91,9 @@ class ClassControl {
       this.filter.on[number] = 1;
       this.filter.changed();
     } }, "only");
-    const label = make("label", { title: name }, box, square, make("span", { class: "text" }, name), count);
-    return { number, box, square, count, element: make("li", {}, label, ...(facts.classes.length > 1 ? [only] : [])) };
+    const label = make("label", { title: name }, box, square, make("span", { class: "text" }, name));
+    const element = make("li", {}, label, ...(facts.classes.length > 1 ? [only] : []), count);
+    return { number, box, square, count, element };
   }
 
   show() {

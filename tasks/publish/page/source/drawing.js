@@ -1,9 +1,10 @@
 // What is drawn of the features and tiles in view: outlines of those large enough to see, dots of the others.
 
 const MIN_OUTLINE = 5; // pixels of the screen
-const MAX_OUTLINES = 12000; // those with the best scores
-const MAX_CASED = 2500; // outlines that have a dark line below them
-const MAX_AREAS = 4000; // of tiles that are drawn as polygons; more are a picture
+const MAX_OUTLINES = 8000; // those with the best scores
+const MAX_LARGE = 20000; // dots that are large and have an edge
+const MAX_CASED = 2000; // outlines that have a dark line below them
+const MAX_AREAS = 4000; // of tiles that are drawn one by one; more are a picture
 const STATE_COLOURS = [[255, 45, 45, 70], [141, 153, 166, 110], [10, 12, 14, 150]]; // as facts.states
 
 const rgb = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
@@ -50,7 +51,7 @@ class Drawing {
   /** Dots and lines of the features that a rectangle of the image shows, at pixels of the screen per pixel. */
   features([left, top, right, bottom], scale) {
     const { boxes, classes } = this.columns;
-    const colours = this.filter.colours.map(rgb);
+    const colours = this.filter.colours.map((colour) => [...rgb(colour), 255]);
     const { shown } = this.filter;
     const outlined = [], dots = [];
     for (let at = 0; at < shown.length; at++) {
@@ -60,27 +61,31 @@ class Drawing {
       const large = Math.max(x1 - x0, y1 - y0) * scale >= MIN_OUTLINE;
       (large && outlined.length < MAX_OUTLINES ? outlined : dots).push(feature);
     }
-    const positions = new Float32Array(2 * dots.length), dotColours = new Uint8Array(4 * dots.length);
+    const few = dots.length <= MAX_LARGE;
+    const points = {
+      count: dots.length,
+      positions: new Float32Array(2 * dots.length),
+      colours: new Uint8Array(4 * dots.length),
+      sizes: new Float32Array(dots.length).fill(few ? 7 : 3),
+    };
     // the best last, so that they lie on top
     dots.reverse().forEach((feature, at) => {
       const own = 4 * feature;
-      positions[2 * at] = (boxes[own] + boxes[own + 2]) / 2;
-      positions[2 * at + 1] = (boxes[own + 1] + boxes[own + 3]) / 2;
-      dotColours.set(colours[classes[feature]], 4 * at);
-      dotColours[4 * at + 3] = 255;
+      points.positions[2 * at] = (boxes[own] + boxes[own + 2]) / 2;
+      points.positions[2 * at + 1] = (boxes[own + 1] + boxes[own + 3]) / 2;
+      points.colours.set(colours[classes[feature]], 4 * at);
     });
-    const paths = [], pathColours = [];
-    for (const feature of outlined.reverse()) {
-      for (const line of this.lines(feature)) {
-        paths.push(line);
-        pathColours.push(colours[classes[feature]]);
-      }
+    const triangles = new Triangles();
+    outlined.reverse();
+    if (outlined.length <= MAX_CASED) this.outline(triangles, outlined, 4, () => [0, 0, 0, 150]);
+    this.outline(triangles, outlined, 2, (feature) => colours[classes[feature]]);
+    return { points, triangles: triangles.marks() };
+  }
+
+  outline(triangles, features, width, colour) {
+    for (const feature of features) {
+      for (const line of this.lines(feature)) triangles.line(line, width, colour(feature));
     }
-    return {
-      dots: { length: dots.length, positions, colours: dotColours },
-      paths: joined(paths, pathColours),
-      cased: outlined.length <= MAX_CASED,
-    };
   }
 
   /** The areas of tiles in a state that a rectangle shows, or null if they are too many. */
@@ -91,9 +96,17 @@ class Drawing {
       const [x, y, width, height] = areas.subarray(4 * at, 4 * at + 4);
       if (x > right || y > bottom || x + width < left || y + height < top) continue;
       if (found.length === MAX_AREAS) return null;
-      found.push([[x, y], [x + width, y], [x + width, y + height], [x, y + height]]);
+      found.push([x, y, x + width, y + height]);
     }
-    return found;
+    const triangles = new Triangles(), colour = STATE_COLOURS[state], failed = facts.states[state] === "failed";
+    for (const area of found) triangles.rectangle(...area, colour);
+    for (const [x0, y0, x1, y1] of found) {
+      const line = failed ? [255, 45, 45, 255] : [...colour.slice(0, 3).map((part) => part + 40), 150];
+      triangles.line([x0, y0, x1, y0, x1, y1, x0, y1, x0, y0], 1.5, line);
+      // failed tiles are crossed out: they differ by more than their colour
+      if (failed) triangles.line([x0, y0, x1, y1], 1, line).line([x1, y0, x0, y1], 1, line);
+    }
+    return triangles.marks();
   }
 
   /** A picture of the areas in a state, for when they are many. */
@@ -163,19 +176,4 @@ class Drawing {
     const [longitude, latitude] = this.columns.places.subarray(2 * feature, 2 * feature + 2);
     return longitude === -(2 ** 31) ? null : [longitude / 1e7, latitude / 1e7];
   }
-}
-
-/** Lines as the binary data of a layer of paths. */
-function joined(lines, colours) {
-  const total = lines.reduce((sum, line) => sum + line.length / 2, 0);
-  const positions = new Float32Array(2 * total), own = new Uint8Array(4 * total);
-  const starts = new Uint32Array(lines.length + 1);
-  let vertex = 0;
-  lines.forEach((line, at) => {
-    positions.set(line, 2 * vertex);
-    const [red, green, blue] = colours[at];
-    for (const end = vertex + line.length / 2; vertex < end; vertex++) own.set([red, green, blue, 255], 4 * vertex);
-    starts[at + 1] = vertex;
-  });
-  return { length: lines.length, starts, positions, colours: own };
 }

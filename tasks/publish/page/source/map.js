@@ -163,9 +163,9 @@ class ImageMap {
       layers: [
         this.bitmap("look", this.look, this.layers.image, {}),
         this.bitmap("raster", this.raster, this.layers.raster, { opacity: this.layers.opacity, textureParameters: NEAREST }),
-        ...[2, 1, 0].flatMap((state) => this.tileLayers(state, tiles[state])),
+        ...[2, 1, 0].map((state) => this.tileLayer(state, tiles[state])),
         ...(this.layers.detections ? this.featureLayers(features) : []),
-        ...this.marks(),
+        this.chosen(),
       ],
     });
     this.drawScale();
@@ -175,85 +175,46 @@ class ImageMap {
     return image && new deckgl.BitmapLayer({ id, image, visible: Boolean(visible), bounds: this.bounds, ...options });
   }
 
-  tileLayers(state, areas) {
-    const id = facts.states[state], colour = STATE_COLOURS[state];
-    if (!this.layers[id] || (areas && !areas.length)) return [];
-    const nearest = { opacity: colour[3] / 255, textureParameters: NEAREST };
-    if (!areas) return [this.bitmap(`${id}-picture`, this.drawing.tilePicture(state), true, nearest)];
-    const line = state === 0 ? [255, 45, 45, 255] : [...colour.slice(0, 3).map((part) => part + 30), 140];
-    const layers = [
-      new deckgl.SolidPolygonLayer({ id, data: areas, getPolygon: (area) => area, getFillColor: colour }),
-      new deckgl.PathLayer({
-        id: `${id}-lines`, data: areas, widthUnits: "pixels", getWidth: state === 0 ? 1.5 : 1, getColor: line,
-        getPath: (area) => [...area, area[0]],
-      }),
-    ];
-    if (state === 0) { // failed tiles are crossed out: they differ by more than their colour
-      layers.push(new deckgl.PathLayer({
-        id: `${id}-crosses`, data: areas.flatMap(([a, b, c, d]) => [[a, c], [b, d]]),
-        widthUnits: "pixels", getWidth: 1, getColor: [255, 45, 45, 170], getPath: (path) => path,
-      }));
-    }
-    return layers;
+  tileLayer(state, marks) {
+    const id = facts.states[state];
+    if (!this.layers[id]) return null;
+    if (marks) return new Marks({ id, kind: "triangles", marks });
+    const look = { opacity: STATE_COLOURS[state][3] / 255, textureParameters: NEAREST };
+    return this.bitmap(`${id}-picture`, this.drawing.tilePicture(state), true, look);
   }
 
-  featureLayers({ dots, paths, cased }) {
-    const few = dots.length < 20000;
-    const path = (id, width, colour) => new deckgl.PathLayer({
-      id, widthUnits: "pixels", getWidth: width, _pathType: "open", positionFormat: "XY", capRounded: true, jointRounded: true,
-      data: {
-        length: paths.length, startIndices: paths.starts,
-        attributes: {
-          getPath: { value: paths.positions, size: 2 },
-          ...(colour ? {} : { getColor: { value: paths.colours, size: 4, normalized: true } }),
-        },
-      },
-      ...(colour ? { getColor: colour } : {}),
-    });
+  featureLayers({ points, triangles }) {
     return [
-      new deckgl.ScatterplotLayer({
-        id: "dots", radiusUnits: "pixels", getRadius: few ? 3.2 : 1.8, antialiasing: few,
-        stroked: few, lineWidthUnits: "pixels", getLineWidth: 1, getLineColor: [0, 0, 0, 200],
-        data: {
-          length: dots.length,
-          attributes: {
-            getPosition: { value: dots.positions, size: 2 },
-            getFillColor: { value: dots.colours, size: 4, normalized: true },
-          },
-        },
-      }),
-      ...(cased ? [path("casing", 4, [0, 0, 0, 150])] : []),
-      path("outlines", cased ? 2 : 1.4, null),
+      new Marks({ id: "dots", kind: "points", marks: points }),
+      new Marks({ id: "outlines", kind: "triangles", marks: triangles }),
     ];
   }
 
   /** What is pointed at and what is selected. */
-  marks() {
-    const mark = (id, lines, width, colour) => new deckgl.PathLayer({
-      id, data: lines, widthUnits: "pixels", getWidth: width, getColor: colour, positionFormat: "XY",
-      getPath: (line) => line, jointRounded: true, capRounded: true,
-    });
-    const found = [];
-    if (this.hovered >= 0 && this.hovered !== this.selected) {
-      found.push(mark("hovered", this.drawing.lines(this.hovered), 3, [255, 255, 255, 230]));
+  chosen() {
+    const triangles = new Triangles(), white = [255, 255, 255, 255], black = [0, 0, 0, 200];
+    const { drawing, hovered, selected, selectedArea } = this;
+    if (hovered >= 0 && hovered !== selected) {
+      for (const line of drawing.lines(hovered)) triangles.line(line, 3, white);
     }
-    let lines = [];
-    if (this.selectedArea >= 0) {
-      const [x, y, width, height] = this.drawing.columns.areas.subarray(4 * this.selectedArea, 4 * this.selectedArea + 4);
-      lines = [[x, y, x + width, y, x + width, y + height, x, y + height, x, y]];
+    let frame = [];
+    if (selectedArea >= 0) {
+      const [x, y, width, height] = drawing.columns.areas.subarray(4 * selectedArea, 4 * selectedArea + 4);
+      frame = [[x, y, x + width, y, x + width, y + height, x, y + height, x, y]];
     }
-    if (this.selected >= 0) {
-      const [x0, y0, x1, y1] = this.drawing.box(this.selected), around = 7 / this.scale;
+    if (selected >= 0) {
+      for (const line of drawing.lines(selected)) triangles.line(line, 3, white);
+      const [x0, y0, x1, y1] = drawing.box(selected), around = 8 / this.scale;
       const [l, t, r, b] = [x0 - around, y0 - around, x1 + around, y1 + around];
       const h = Math.min(r - l, b - t) / 4; // corners around it, so that it stays in sight
-      lines = [
+      frame = [
         [l, t + h, l, t, l + h, t], [r - h, t, r, t, r, t + h],
         [r, b - h, r, b, r - h, b], [l + h, b, l, b, l, b - h],
       ];
-      found.push(mark("selected", this.drawing.lines(this.selected), 3, [255, 255, 255, 255]));
     }
-    if (lines.length) found.push(mark("frame-edge", lines, 6, [0, 0, 0, 200]), mark("frame", lines, 3, [255, 255, 255, 255]));
-    return found;
+    for (const line of frame) triangles.line(line, 6, black);
+    for (const line of frame) triangles.line(line, 3, white);
+    return new Marks({ id: "chosen", kind: "triangles", marks: triangles.marks() });
   }
 
   drawScale() {
