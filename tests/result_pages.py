@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import shapely
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, sync_playwright
 
 from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
@@ -169,7 +169,12 @@ def visit(
     page = visited.page
     page.on("request", lambda request: visited.requests.append(request.url))
     page.on("pageerror", lambda error: visited.errors.append(str(error)))
-    page.on("console", lambda line: line.type == "error" and visited.errors.append(line.text))
+
+    def hear(line: ConsoleMessage) -> None:
+        if line.type == "error":
+            visited.errors.append(line.text)
+
+    page.on("console", hear)
     try:
         visited.go(url)
         yield visited
