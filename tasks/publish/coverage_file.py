@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,12 @@ from numpy.typing import NDArray
 from tasks.imagery import Georeference
 from tasks.imagery.georeference.transformers import wrap_near
 from tasks.publish.features import to_world
-from tasks.publish.geoparquet import GEOMETRY_FIELDS, ROW_GROUP, Columns, rows_file
+from tasks.publish.geoparquet_writer import GEOMETRY_FIELDS, geoparquet_writer
 from tasks.publish.provenance import Provenance
+from tasks.results.coverage import FAILED_CALLS
 
+_ROW_GROUP = 1 << 15  # tiles
+_REPEATED = ("state", "reason", f"{FAILED_CALLS}.list.element")
 _SEGMENTS = (1, 2, 4, 8, 16)  # that a side of a footprint may be divided into
 _TOLERANCE = 0.5  # pixels between a footprint and its tile's edge
 _SAMPLE = 1000  # tiles of a batch, from which the number of segments is chosen
@@ -24,11 +26,12 @@ _SAMPLE = 1000  # tiles of a batch, from which the number of segments is chosen
 def write_coverage(
     path: Path, ledger: pa.Table, georeference: Georeference | None, provenance: Provenance
 ) -> None:
-    """Write a ledger as GeoParquet in bounded memory, one row for each tile.
+    """Write a ledger as GeoParquet in bounded memory, one row for each tile, in their order.
 
     A footprint is the tile's window on the ground, cut at the antimeridian (RFC 7946 §3.1.9). Its
     sides have as many vertices as it takes to follow the window's edges to half a pixel. It is null
-    if the image has no georeference, or a corner has no longitude and latitude.
+    if a corner has no longitude and latitude, and the window in pixels if the image has no
+    georeference.
 
     Args:
         path: File to write; its folder exists.
@@ -37,23 +40,29 @@ def write_coverage(
         georeference: The image's georeference, or None.
         provenance: The origin of the file.
     """
-    schema = pa.schema([*ledger.schema, *GEOMETRY_FIELDS])
-    with rows_file(path, schema, provenance, georeferenced=georeference is not None) as write_rows:
-        for geometry, columns in _batches(ledger, georeference):
-            write_rows(geometry, columns)
+    with geoparquet_writer(
+        path,
+        pa.schema([*ledger.schema, *GEOMETRY_FIELDS]),
+        provenance,
+        georeferenced=georeference is not None,
+        repeated=_REPEATED,
+    ) as writer:
+        for start in range(0, len(ledger), _ROW_GROUP):
+            rows = ledger.slice(start, _ROW_GROUP)
+            columns = writer.geometry_columns(_footprints(rows, georeference))
+            for field in GEOMETRY_FIELDS:
+                rows = rows.append_column(field, columns[field.name])
+            writer.write_row_group(rows)
 
 
-def _batches(
-    ledger: pa.Table, georeference: Georeference | None
-) -> Iterator[tuple[NDArray[np.object_], Columns]]:
-    """The footprints and the other columns of a row group's tiles at a time."""
-    for start in range(0, len(ledger), ROW_GROUP):
-        rows = ledger.slice(start, ROW_GROUP)
-        windows = _windows(rows)
-        segments = 1 if georeference is None else _segments(windows, georeference)
-        outlines: NDArray[np.object_] = shapely.polygons(_outlines(windows, segments))
-        geometry = to_world(outlines, georeference).geometry
-        yield geometry, dict(zip(rows.column_names, rows.columns, strict=True))
+def _footprints(ledger: pa.Table, georeference: Georeference | None) -> NDArray[np.object_]:
+    """(n,) the windows of tiles in longitude and latitude, or in pixels without a georeference."""
+    windows = _windows(ledger)
+    segments = 1 if georeference is None else _segments(windows, georeference)
+    outlines: NDArray[np.object_] = shapely.polygons(_outlines(windows, segments))
+    if georeference is None:
+        return outlines
+    return to_world(outlines, georeference).geometry
 
 
 def _windows(ledger: pa.Table) -> NDArray[np.float64]:

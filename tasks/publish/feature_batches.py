@@ -18,7 +18,7 @@ from tasks.publish.oriented_boxes import with_measures
 from tasks.results.detections import EMBEDDING
 
 BATCH_SIZE = 1 << 11
-"""Features whose geometries and text are in memory at once; a divisor of GeoParquet's row group."""
+"""Features whose geometries and text are in memory at once."""
 
 
 @dataclass(frozen=True)

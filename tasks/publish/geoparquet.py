@@ -1,37 +1,34 @@
-"""GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/), a row for each feature or tile.
-
-The metadata of a file has, beside `geo`, its provenance, as `swath`.
-"""
+"""Features as GeoParquet 1.1, sorted along a Hilbert curve: a reader of a bbox skips the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
+from tasks.imagery import areas_of_degrees
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.publish.geoparquet_writer import GEOMETRY_FIELDS, Columns, geoparquet_writer
+from tasks.publish.hilbert import ORDER, hilbert_index
 from tasks.publish.image_results import ImageResults
-from tasks.publish.provenance import Provenance
-from tasks.results.detections import EMBEDDING
+from tasks.publish.oriented_boxes import LENGTH_METRES, WIDTH_METRES
+from tasks.publish.sorted_rows import KEY, SortedRows
+from tasks.results.detections import EMBEDDING, boxes
+from tasks.results.oriented_boxes import ANGLE, LENGTH, WIDTH
 
-ROW_GROUP = 1 << 15  # rows: small enough that a reader of a bbox skips most of a large file
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _CLASS = pa.struct([("iri", pa.string()), ("score", pa.float64())])
+_TIME = pa.timestamp("ms", tz="UTC")
 
-GEOMETRY_FIELDS = (
-    pa.field("geometry", pa.binary()),  # WKB, longitude and latitude
-    pa.field("bbox", pa.struct([(name, pa.float64()) for name in _CORNERS])),
-)
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -48,20 +45,51 @@ SCHEMA = pa.schema(
         pa.field("center_latitude", pa.float64()),
         pa.field("job_id", pa.string(), nullable=False),
         pa.field("image_url", pa.string(), nullable=False),
-        pa.field("inference_dt", pa.timestamp("ms", tz="UTC"), nullable=False),
+        pa.field("inference_dt", _TIME, nullable=False),
         pa.field("source_metadata", pa.string(), nullable=False),  # JSON list
         pa.field("properties", pa.string(), nullable=False),  # JSON object: model's and request's
+        pa.field("area_square_metres", pa.float64()),  # of `geometry`, on the ellipsoid
+        pa.field("acquired", _TIME),  # when the image was taken
     ]
 )
+_MEASURES = {
+    "angle": ANGLE,
+    "length_pixels": LENGTH,
+    "width_pixels": WIDTH,
+    "length_metres": LENGTH_METRES,
+    "width_metres": WIDTH_METRES,
+}
+"""The columns of oriented boxes, and the property that each is a copy of."""
 
+_REPEATED = (
+    "class",
+    "feature_classes.list.element.iri",
+    "job_id",
+    "image_url",
+    "inference_dt",
+    "source_metadata",
+    "properties",
+    "acquired",
+)
 
-Columns = Mapping[str, Any]
-"""The columns of some rows by name: arrays of Arrow or NumPy, or lists."""
+# A read of a bbox takes the footer, which is longer the more row groups there are, and what else is
+# in the row groups that it meets, which is more the larger they are. Both are least in a group of
+# the geometric mean of all rows' bytes and of a footer's bytes for a group, with a factor.
+_GROUP_SCALE = 1 << 10
+_MIN_GROUP = 1 << 18  # bytes before compression
+_BOUNDS = np.array([0.6, 1.4])  # of a group: shares of what is best
+_ROW_BYTES = 200  # of what has the same length in every row
 
 
 @contextmanager
 def geoparquet_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
-    """Write features as GeoParquet, readable by bbox: `geopandas.read_parquet(path, bbox=…)`.
+    """Write features as GeoParquet, in the order of the Hilbert curve through the image's pixels.
+
+    Features whose boxes have their centres in the same cell of the curve are in the order of tile
+    and ordinal. Neither the order nor the row groups depend on how the features are divided into
+    batches.
+
+    Without a georeference, `geometry` is in pixels like `image_geometry`.
 
     Args:
         path: File to write; its folder exists.
@@ -70,107 +98,122 @@ def geoparquet_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
     Yields:
         A function that appends a batch. The file is complete when the context is left.
     """
-    schema, metadata = SCHEMA, results.metadata
+    metadata = results.metadata
     georeferenced = results.georeference is not None
+    schema = _schema(metadata)
+    runs = path.with_name(f"{path.name}.runs")
+    rows, cells = SortedRows(runs), _Cells(results.ledger)
+    count = total = 0
+    with geoparquet_writer(
+        path,
+        schema,
+        metadata.provenance,
+        georeferenced=georeferenced,
+        repeated=_REPEATED,
+    ) as writer:
+
+        def write(batch: FeatureBatch) -> None:
+            nonlocal count, total
+            features = batch.features
+            geometry = features.geometry
+            if not georeferenced:
+                geometry = shapely.orient_polygons(features.image_geometry, exterior_cw=False)
+            numbers = np.arange(count, count + len(features), dtype=np.uint64)
+            table = pa.table(
+                {
+                    KEY.name: cells.index(boxes(features.table)) << np.uint64(32) | numbers,
+                    **_own_columns(batch, metadata),
+                    **writer.geometry_columns(geometry),
+                }
+            )
+            count += len(features)
+            total += int(_sizes(table).sum())
+            rows.add(table)
+
+        try:
+            yield write
+            size = max(_MIN_GROUP, isqrt(total * _GROUP_SCALE))
+            for group in _row_groups(rows.read(), size):
+                columns = dict(zip(group.column_names, group.columns, strict=True))
+                columns |= _shared_columns(len(group), metadata)
+                del columns[KEY.name]
+                writer.write_row_group(pa.table(columns, schema=schema))
+        finally:
+            runs.unlink(missing_ok=True)
+
+
+def _schema(metadata: FeatureMetadata) -> pa.Schema:
+    schema = SCHEMA
+    if metadata.oriented:
+        for name in _MEASURES:
+            schema = schema.append(pa.field(name, pa.float64()))
     if metadata.embedding_size is not None:
         vector = pa.list_(pa.float32(), metadata.embedding_size)  # of a fixed size
-        schema = SCHEMA.append(pa.field(EMBEDDING, vector, nullable=False))
-    with rows_file(path, schema, metadata.provenance, georeferenced=georeferenced) as write_rows:
-        yield lambda batch: write_rows(batch.features.geometry, _columns(batch, metadata))
+        schema = schema.append(pa.field(EMBEDDING, vector, nullable=False))
+    return schema
 
 
-@contextmanager
-def rows_file(
-    path: Path, schema: pa.Schema, provenance: Provenance, *, georeferenced: bool
-) -> Iterator[Callable[[NDArray[np.object_], Columns], None]]:
-    """Write rows with a geometry as GeoParquet, in row groups of at least `ROW_GROUP` rows.
+class _Cells:
+    """The cells of the Hilbert curve: squares that cover the image, 2^n pixels wide."""
 
-    Coordinates are full float64. `bbox` is the plain extent of a geometry's coordinates, which
-    readers filter by; across the antimeridian it is −180 to 180, unlike the one in GeoJSON.
-    Without a georeference every geometry is null and the coordinate reference system is unknown.
+    def __init__(self, ledger: pa.Table) -> None:
+        corner = (("x", "width"), ("y", "height"))
+        ends = [pc.max(pc.add(ledger[start], ledger[length])) for start, length in corner]
+        side = max(end.as_py() or 1 << ORDER for end in ends)
+        self._scale = 2.0 ** (ORDER - (side - 1).bit_length())  # cells of a pixel
 
-    Args:
-        path: File to write; its folder exists.
-        schema: Schema of the file, `GEOMETRY_FIELDS` included.
-        provenance: The origin of the file.
-        georeferenced: Whether the image has a georeference.
+    def index(self, found: NDArray[np.float64]) -> NDArray[np.uint64]:
+        """(n,) positions of the cells with the centres of boxes (n, 4) along the curve."""
+        centers = (found[:, :2] + found[:, 2:]) / 2
+        cells = np.clip(centers * self._scale, 0, (1 << ORDER) - 1).astype(np.uint32)
+        return hilbert_index(cells[:, 0], cells[:, 1]).astype(np.uint64)
 
-    Yields:
-        A function that appends rows, given their geometries (longitude, latitude; or None) and
-        their other columns. A row group ends with the rows that fill it. The file is complete when
-        the context is left.
+
+def _row_groups(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Sorted rows in row groups of about a number of bytes.
+
+    Each ends where the coarsest cells of the curve meet that are near: a group's extent is then
+    nearly a square, which fewer boxes meet. Groups depend on the rows alone, not on the tables.
     """
-    types: set[str] = set()
-    extents: list[NDArray[np.float64]] = []
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        pending: list[pa.Table] = []
-
-        def write_group() -> None:
-            writer.write_table(pa.concat_tables(pending).combine_chunks())
-            pending.clear()
-
-        def write(geometry: NDArray[np.object_], columns: Columns) -> None:
-            pending.append(pa.table({**columns, **_geometry_columns(geometry)}, schema=schema))
-            types.update(_types(geometry))
-            extents.append(shapely.total_bounds(geometry))
-            if sum(map(len, pending)) >= ROW_GROUP:
-                write_group()
-
-        yield write
-        if pending:
-            write_group()
-        geo = _geo(types, extents, georeferenced=georeferenced)
-        writer.add_key_value_metadata({"geo": orjson.dumps(geo), "swath": provenance.json_bytes})
+    rest = pa.table({})
+    for table in tables:
+        rest = pa.concat_tables([rest, table]) if len(rest) else table
+        ends = np.cumsum(_sizes(rest))
+        cells = rest[KEY.name].to_numpy() >> np.uint64(32)
+        steps = cells[1:] ^ cells[:-1]
+        start = before = 0
+        while len(rest) - start > 1 and ends[-2] - before > size * _BOUNDS[1]:
+            nearest, farthest = np.searchsorted(ends, before + size * _BOUNDS).tolist()
+            end = 1 + nearest + int(np.argmax(steps[nearest : farthest + 1]))
+            yield rest.slice(start, end - start)
+            start, before = end, int(ends[end - 1])
+        rest = rest.slice(start)
+    if len(rest):
+        yield rest
 
 
-def _geometry_columns(geometry: NDArray[np.object_]) -> Columns:
-    """The columns of `GEOMETRY_FIELDS`."""
-    missing = pa.array(shapely.is_missing(geometry))
-    sides = [pa.array(side) for side in shapely.bounds(geometry).T]
-    return {
-        "geometry": shapely.to_wkb(geometry, byte_order=1),
-        "bbox": pa.StructArray.from_arrays(sides, names=_CORNERS, mask=missing),
-    }
+def _sizes(table: pa.Table) -> NDArray[np.int64]:
+    """(n,) bytes of rows before compression, nearly."""
+    sizes = np.full(len(table), _ROW_BYTES, np.int64)
+    for name in ("geometry", "image_geometry", "properties"):
+        sizes += pc.fill_null(pc.binary_length(table[name]), 0).to_numpy()
+    if EMBEDDING in table.column_names:
+        sizes += 4 * table.schema.field(EMBEDDING).type.list_size
+    return sizes
 
 
-def _types(geometry: NDArray[np.object_]) -> set[str]:
-    """The types of geometries."""
-    numbers, first = np.unique(shapely.get_type_id(geometry), return_index=True)
-    return {geometry[row].geom_type for row in first[numbers >= 0]}
-
-
-def _geo(
-    types: set[str], extents: Sequence[NDArray[np.float64]], *, georeferenced: bool
-) -> dict[str, Any]:
-    """The `geo` metadata; its default reference system is longitude, latitude (OGC:CRS84)."""
-    column: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": sorted(types),
-        "orientation": "counterclockwise",
-        "covering": {"bbox": {name: ["bbox", name] for name in _CORNERS}},
-    }
-    if types:
-        west, south, east, north = np.stack(extents, axis=1)
-        low, high = np.nanmin([west, south], axis=1), np.nanmax([east, north], axis=1)
-        column["bbox"] = [*low.tolist(), *high.tolist()]
-    if not georeferenced:
-        column["crs"] = None
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-
-
-def _columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
-    """The columns of `SCHEMA` for a batch, without those of `GEOMETRY_FIELDS`."""
+def _own_columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
+    """The columns of a batch's features that are not the same in all of them."""
     features = batch.features
-    table, count = features.table, len(features)
+    table = features.table
     missing = shapely.is_missing(features.geometry)
-    time = datetime.fromisoformat(metadata.provenance.time)
-    source_metadata = orjson.dumps(list(metadata.source_metadata)).decode()
-    own = {}
+    own: dict[str, pa.Array] = {}
+    if metadata.oriented:
+        own |= _measures(batch.properties)
     if batch.embeddings is not None:
         numbers = pa.array(batch.embeddings.ravel())
         own[EMBEDDING] = pa.FixedSizeListArray.from_arrays(numbers, batch.embeddings.shape[1])
     return {
-        **own,
         "id": batch.ids,
         "score": table["score"],
         "class": table["class_name"],
@@ -182,9 +225,31 @@ def _columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
         "image_geometry": shapely.to_wkb(features.image_geometry, byte_order=1),
         "center_longitude": pa.array(features.centers[:, 0], mask=missing),
         "center_latitude": pa.array(features.centers[:, 1], mask=missing),
+        "properties": pa.array(batch.properties, pa.string()),
+        "area_square_metres": pa.array(areas_of_degrees(features.geometry), mask=missing),
+        **own,
+    }
+
+
+def _measures(properties: list[bytes]) -> Columns:
+    """The columns of `_MEASURES`; null where a feature is no oriented box."""
+    marker = b'"%s":' % LENGTH.encode()
+    found = [orjson.loads(text) if marker in text else {} for text in properties]
+    columns = {}
+    for column, name in _MEASURES.items():
+        values = [each.get(name) if isinstance(each.get(name), float) else None for each in found]
+        columns[column] = pa.array(values, pa.float64())
+    return columns
+
+
+def _shared_columns(count: int, metadata: FeatureMetadata) -> Columns:
+    """The columns with one value, for a number of rows."""
+    time = datetime.fromisoformat(metadata.provenance.time)
+    source_metadata = orjson.dumps(list(metadata.source_metadata)).decode()
+    return {
         "job_id": pa.repeat(metadata.provenance.job, count),
         "image_url": pa.repeat(metadata.provenance.image, count),
-        "inference_dt": pa.repeat(pa.scalar(time, pa.timestamp("ms", tz="UTC")), count),
+        "inference_dt": pa.repeat(pa.scalar(time, _TIME), count),
         "source_metadata": pa.repeat(source_metadata, count),
-        "properties": pa.array(batch.properties, pa.string()),
+        "acquired": pa.repeat(pa.scalar(metadata.acquired, _TIME), count),
     }

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from tasks.grid.tiles import Grid, Tile
 
+FAILED_CALLS = "failed_calls"
+"""The column that holds a list, of texts."""
+
 SCHEMA = pa.schema(
     [
         pa.field("tile", pa.int64(), nullable=False),
@@ -31,7 +34,7 @@ SCHEMA = pa.schema(
         pa.field("detections", pa.int64(), nullable=False),  # of the model, before the merge
         pa.field("filtered", pa.int64(), nullable=False),  # of these, by class or score
         # the first calls that failed, with the reason of each
-        pa.field("failed_calls", pa.list_(pa.field("element", pa.string(), nullable=False))),
+        pa.field(FAILED_CALLS, pa.list_(pa.field("element", pa.string(), nullable=False))),
     ]
 )
 # px²: the area of the tile's cell (`tasks.grid.cells`) inside the region of interest

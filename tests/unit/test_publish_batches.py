@@ -69,7 +69,7 @@ def cut(table: pa.Table, places: Sequence[int]) -> list[pa.Table]:
 def published(
     folder: Path, read_detections: ReadDetections, georeference: AffineGeoreference = UTM
 ) -> dict[str, bytes]:
-    grid = Grid(100, 100, 100, 0)
+    grid = Grid(20_000, 20_000, 20_000, 0)
     record = TileRecord(grid.tile(0, 0), TileState.INFERRED)
     ledger = measure(coverage.ledger([record]), Cells.of(grid, None))
     results = ImageResults(read_detections, METADATA, ledger, georeference)
@@ -92,15 +92,6 @@ def test_the_same_rows_give_the_same_bytes_however_they_are_split_into_tables(
     with TemporaryDirectory() as folder:
         files = published(Path(folder), lambda: cut(detections(ROWS), places))
     assert files == whole(ROWS)
-
-
-def test_row_groups_go_on_from_table_to_table(tmp_path: Path) -> None:
-    count = 33_000
-    tables = cut(detections(count), [1, 20_000, 20_000, 32_900])
-    assert published(tmp_path, lambda: tables) == whole(count)
-    file = pq.read_metadata(tmp_path / "x.parquet")
-    groups = [file.row_group(number).num_rows for number in range(file.num_row_groups)]
-    assert groups == [32_768, count - 32_768]
 
 
 def test_the_bbox_of_a_collection_is_written_last_and_contains_all_features() -> None:

@@ -146,11 +146,13 @@ def test_a_footprint_over_the_antimeridian_is_cut(tmp_path: Path) -> None:
     assert east == pytest.approx((178, 5, 180, 10))
 
 
-def test_without_a_georeference_footprints_are_null(tmp_path: Path) -> None:
+def test_without_a_georeference_footprints_are_windows_in_pixels(tmp_path: Path) -> None:
     frame = written(tmp_path, Grid(900, 700, 256, 64), None)
-    assert frame.crs is None
-    assert frame.geometry.isna().all()
-    assert len(frame) == 20
+    assert frame.crs.is_engineering
+    right, lower = frame["x"] + frame["width"], frame["y"] + frame["height"]
+    windows = geopandas.GeoSeries(shapely.box(frame["x"], frame["y"], right, lower))
+    assert frame.geometry.geom_equals(windows.set_crs(frame.crs)).all()
+    assert frame["tile"].tolist() == list(range(20))
 
 
 def test_a_tile_beyond_the_edge_of_the_earth_has_no_footprint(tmp_path: Path) -> None:

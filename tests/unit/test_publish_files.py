@@ -11,6 +11,7 @@ import geopandas
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyproj
 import pytest
 import shapely
 import shapely.geometry
@@ -154,12 +155,13 @@ def test_the_same_features_give_the_same_bytes(tmp_path: Path, georeference: Pla
 
 def test_both_files_say_the_same(tmp_path: Path, georeference: Place) -> None:
     collection, frame = written(tmp_path, detections(), georeference)
+    rows = {row["id"]: row for _, row in frame.iterrows()}
+    assert rows.keys() == {feature["id"] for feature in collection["features"]}
     assert len(collection["features"]) == len(frame) == 60
-    for feature, (_, row) in zip(collection["features"], frame.iterrows(), strict=True):
-        properties = feature["properties"]
+    for feature in collection["features"]:
+        row, properties = rows[feature["id"]], feature["properties"]
         own = {name: properties[name] for name in ("heading", "mission")}
         box = [row[f"image_{name}"] for name in ("x_min", "y_min", "x_max", "y_max")]
-        assert feature["id"] == row["id"]
         assert properties["imageBBox"] == box
         assert properties["featureClasses"] == list(row["feature_classes"])
         assert properties["featureClasses"][0] == {"iri": row["class"], "score": row["score"]}
@@ -173,7 +175,7 @@ def test_both_files_say_the_same(tmp_path: Path, georeference: Place) -> None:
         assert metadata["inferenceDT"] == row["inference_dt"].strftime("%Y-%m-%dT%H:%M:%SZ")
         if georeference is None:
             assert feature["geometry"] is None
-            assert row["geometry"] is None
+            assert row["geometry"].equals(shapely.from_wkb(row["image_geometry"]))
             assert feature.keys().isdisjoint({"bbox"})
             assert properties.keys().isdisjoint({"center_longitude", "center_latitude"})
             continue
@@ -212,10 +214,16 @@ def test_geoparquet_metadata(tmp_path: Path) -> None:
     assert file.row_group(0).column(0).compression == "ZSTD"
 
 
-def test_pixels_alone_are_a_frame_without_a_reference_system(tmp_path: Path) -> None:
+def test_pixels_alone_are_a_frame_in_the_reference_system_of_the_image(tmp_path: Path) -> None:
     _, frame = written(tmp_path, detections(), None)
-    assert frame.crs is None
-    assert frame.geometry.isna().all()
+    assert frame.crs.is_engineering
+    assert [axis.direction for axis in frame.crs.axis_info] == ["columnPositive", "rowPositive"]
+    assert {axis.unit_name for axis in frame.crs.axis_info} == {"pixel"}
+    assert (frame.geometry.bounds.maxx == frame["image_x_max"])[frame.geom_type == "Polygon"].any()
+    some = geopandas.read_parquet(tmp_path / "x.parquet", bbox=(0, 0, 50, 200))
+    assert set(some["id"]) == set(frame.cx[0:50, 0:200]["id"])
+    with pytest.raises(pyproj.exceptions.ProjError):
+        frame.to_crs("EPSG:4326")
 
 
 def test_no_features_are_valid_files(tmp_path: Path, georeference: Place) -> None:

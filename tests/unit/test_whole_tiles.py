@@ -163,7 +163,7 @@ class TestEmbeddings:
     def test_they_are_a_column_of_a_fixed_size(self, tmp_path: Path) -> None:
         model = lambda tiles: means(tiles) / 3
         result = run(tmp_path, model, tile_output="embedding:3", merge="NMS", iou=0.1)
-        table = pq.read_table(result.files["parquet"])
+        table = by_tile(pq.read_table(result.files["parquet"]))
         assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[3]"
         wanted = (means(all_tiles()) / 3).astype(np.float32)
         column = table["embedding"].combine_chunks()
@@ -206,7 +206,12 @@ def asked(scene: Path, model: Path, **fields: Any) -> Request:
 
 
 def published(scene: Path) -> Any:
-    return pq.read_table(scene.parent / "out" / "scene.tif.parquet")
+    return by_tile(pq.read_table(scene.parent / "out" / "scene.tif.parquet"))
+
+
+def by_tile(features: Any) -> Any:
+    """The features of whole tiles in the order of the tiles."""
+    return features.sort_by([(f"image_{side}", "ascending") for side in ("y_min", "x_min")])
 
 
 class TestOnnx:

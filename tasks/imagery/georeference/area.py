@@ -11,6 +11,7 @@ from tasks.imagery.georeference import Georeference
 from tasks.imagery.georeference.transformers import wrap_near
 
 _EARTH = pyproj.Geod(ellps="WGS84")
+_DECIMALS = 6  # of a square metre: a square millimetre
 
 
 def ground_areas(
@@ -37,3 +38,43 @@ def ground_areas(
     for row, polygon in zip(rows, moved, strict=True):
         areas[row] = abs(_EARTH.geometry_area_perimeter(polygon)[0])
     return areas
+
+
+def areas_of_degrees(geometry: NDArray[np.object_]) -> NDArray[np.float64]:
+    """(n,) square metres of geometries on the ellipsoid; 0 without an area or for None.
+
+    Edges are straight in degrees. The area is exact but for the curvature of an edge's latitude
+    (Simpson's rule), far below a millionth for edges of a degree.
+
+    Args:
+        geometry: (n,) in longitude and latitude, exterior rings counter-clockwise and holes
+            clockwise, cut at the antimeridian; or None.
+    """
+    # A polygon without holes is its own ring, which saves making that.
+    simple = shapely.get_type_id(geometry) == shapely.GeometryType.POLYGON
+    simple &= shapely.get_num_interior_rings(geometry) == 0
+    plain, composed = np.flatnonzero(simple), np.flatnonzero(~simple)
+    parts, part_of = shapely.get_parts(geometry[composed], return_index=True)
+    rings, ring_of = shapely.get_rings(parts, return_index=True)
+    owners = np.concatenate([plain, composed[part_of[ring_of]]])
+    outlines = np.concatenate([geometry[plain], rings])
+    points, ring = shapely.get_coordinates(outlines, return_index=True)
+    x, y = np.radians(points).T
+    first = np.searchsorted(ring, ring)
+    south = _area_to(y[first])  # which areas are counted from: small ones keep their digits
+    height = _area_to(y) - south
+    within = np.flatnonzero(ring[1:] == ring[:-1])
+    middle = _area_to((y[within] + y[within + 1]) / 2) - south[within]
+    mean = (height[within] + 4 * middle + height[within + 1]) / 6
+    strips = (x[within] - x[within + 1]) * mean
+    areas = np.bincount(owners[ring[within]], strips, minlength=len(geometry))
+    return np.round(areas, _DECIMALS)
+
+
+def _area_to(latitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Square metres from the equator to a latitude (radians), for a radian of longitude."""
+    e = _EARTH.es**0.5
+    sine = np.sin(latitude)
+    height = sine / (1 - _EARTH.es * sine**2) + np.arctanh(e * sine) / e
+    area: NDArray[np.float64] = _EARTH.b**2 / 2 * height
+    return area
