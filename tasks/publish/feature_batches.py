@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from tasks.imagery import Georeference
 from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.publish.feature_properties import feature_properties
 from tasks.publish.features import Features, geolocate
 from tasks.publish.oriented_boxes import with_measures
-from tasks.results.detections import EMBEDDING
 
 BATCH_SIZE = 1 << 11
 """Features whose geometries and text are in memory at once."""
@@ -64,41 +62,8 @@ def feature_batches(
     """
     for each in _regrouped(tables):
         table = with_measures(each, georeference) if metadata.oriented else each
-        classes = _ClassColumn()
-        feature_classes, properties, embeddings = [], [], []
-        for own_classes, own_properties in metadata.properties_of(table):
-            if metadata.embedding_size is not None:
-                embeddings.append(own_properties.pop(EMBEDDING))
-            classes.append(own_classes)
-            feature_classes.append(orjson.dumps(own_classes))
-            properties.append(orjson.dumps(own_properties))
-        yield FeatureBatch(
-            geolocate(table, georeference),
-            metadata.ids_of(table),
-            classes.array(),
-            feature_classes,
-            properties,
-            np.array(embeddings, np.float32) if embeddings else None,
-        )
-
-
-class _ClassColumn:
-    """Builds an Arrow column with a list of classes in each row."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._scores: list[float] = []
-        self._offsets = [0]
-
-    def append(self, classes: list[dict[str, Any]]) -> None:
-        self._names += [each["iri"] for each in classes]
-        self._scores += [each["score"] for each in classes]
-        self._offsets.append(len(self._names))
-
-    def array(self) -> pa.ListArray:
-        columns = [pa.array(self._names, pa.string()), pa.array(self._scores, pa.float64())]
-        pairs = pa.StructArray.from_arrays(columns, ["iri", "score"])
-        return pa.ListArray.from_arrays(pa.array(self._offsets, pa.int32()), pairs)
+        own = feature_properties(table, metadata)
+        yield FeatureBatch(geolocate(table, georeference), metadata.ids_of(table), *own)
 
 
 def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -1,17 +1,14 @@
-"""The metadata that all features of an image share, and each feature's id and properties."""
+"""The metadata that all features of an image share, and each feature's id."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
-from math import isfinite
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from tasks.publish.provenance import Provenance
@@ -67,48 +64,20 @@ class FeatureMetadata:
         """Ids of detections, 32 hexadecimal digits: the same in every run of the same request."""
         image = sha256(f"{self.provenance.job}\0{self.provenance.image}".encode(errors="replace"))
         ids = []
-        for tile, ordinal in zip(*_lists(table, "tile", "ordinal"), strict=True):
+        columns = (table[name].to_pylist() for name in ("tile", "ordinal"))
+        for tile, ordinal in zip(*columns, strict=True):
             digest = image.copy()
             digest.update(f"\0{tile}\0{ordinal}".encode())
             ids.append(digest.hexdigest()[:32])
         return ids
 
-    def properties_of(self, table: pa.Table) -> Iterator[tuple[list[Any], dict[str, Any]]]:
-        """The `featureClasses` of each detection, and its other properties.
-
-        The other properties are the model's, overridden by the request's. Both lose the names that
-        Swath fills (`RESERVED`). An embedding stays the model's.
-        """
+    @cached_property
+    def requested(self) -> dict[str, Any]:
+        """The request's properties of every feature, without the names that Swath fills."""
         own_alone = RESERVED if self.embedding_size is None else RESERVED | {EMBEDDING}
-        requested = {
+        return {
             name: value
             for properties in self.feature_properties
             for name, value in properties.items()
             if name not in own_alone
         }
-        columns = _lists(table, "properties", "class_name", "score")
-        for text, name, score in zip(*columns, strict=True):
-            own = _parse(text)
-            classes = own.get("featureClasses") or [{"iri": name, "score": score}]
-            for reserved in RESERVED:
-                own.pop(reserved, None)
-            yield classes, own | requested
-
-
-def _lists(table: pa.Table, *names: str) -> list[list[Any]]:
-    return [table[name].to_pylist() for name in names]
-
-
-def _parse(text: str) -> dict[str, Any]:
-    """A model's properties as values that JSON can hold."""
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:  # Python's json writes NaN and lone surrogates, against RFC 8259
-        lenient = json.loads(text, parse_constant=_finite, parse_float=_finite)
-        value = orjson.loads(json.dumps(lenient, ensure_ascii=False).encode(errors="replace"))
-    return value if isinstance(value, dict) else {}
-
-
-def _finite(text: str) -> float | None:
-    value = float(text)
-    return value if isfinite(value) else None

@@ -14,6 +14,7 @@ from tasks.imagery import Georeference
 from tasks.imagery.georeference.transformers import wrap_near
 from tasks.publish import antimeridian
 from tasks.publish.densify import MIN_WIDTH, densify
+from tasks.publish.quadrilaterals import are_quadrilaterals, orientations, vertex_numbers
 from tasks.publish.validity import repair
 from tasks.results.detections import boxes
 
@@ -94,6 +95,7 @@ def to_world(
     located[owners[np.isnan(vertices[:, 0])]] = False
     middles[:, 0] = wrap_near(middles[:, 0], 0.0)
     vertices[:, 0] = wrap_near(vertices[:, 0], middles[owners, 0])
+    sound = _turn_counterclockwise(image_geometry, vertices)
     centers[located] = middles[located]
     geometry[located] = shapely.set_coordinates(image_geometry[located], vertices[located[owners]])
     bboxes[located] = shapely.bounds(geometry[located])
@@ -103,12 +105,38 @@ def to_world(
     crossing = _may_cross(bboxes)
     for row in np.flatnonzero(crossing):
         geometry[row] = antimeridian.split(geometry[row])
-    geometry, repaired = repair(geometry)
+    others, repaired = np.flatnonzero(~sound), np.zeros(count, dtype=bool)
+    valid, repaired[others] = repair(geometry[others])
+    geometry[others] = shapely.orient_polygons(valid, exterior_cw=False)
     bboxes[repaired] = shapely.bounds(geometry[repaired])
     for row in np.flatnonzero(crossing):
         bboxes[row] = antimeridian.bounds(geometry[row])
-    geometry = shapely.orient_polygons(geometry, exterior_cw=False)
     return WorldGeometries(geometry, centers, bboxes, repaired)
+
+
+def _turn_counterclockwise(
+    image_geometry: NDArray[np.object_], vertices: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Turn quadrilaterals that are convex on the Earth, and neither wide nor over ±180, in place.
+
+    Args:
+        image_geometry: (n,) in pixels.
+        vertices: Longitude and latitude of all their vertices, NaN if it has none.
+
+    Returns:
+        (n,) which geometries are such quadrilaterals: valid, and now counter-clockwise.
+    """
+    rows = np.flatnonzero(are_quadrilaterals(image_geometry))
+    numbers = vertex_numbers(image_geometry, rows)
+    rings = vertices[numbers]
+    west, east = rings[:, :, 0].min(axis=1), rings[:, :, 0].max(axis=1)
+    simple = (west >= -180) & (east <= 180) & (east - west <= MIN_WIDTH)
+    turns = np.where(simple, orientations(rings), 0)
+    clockwise = numbers[turns < 0]
+    vertices[clockwise] = vertices[clockwise[:, ::-1]]
+    sound: NDArray[np.bool_] = np.zeros(len(image_geometry), dtype=bool)
+    sound[rows] = turns != 0
+    return sound
 
 
 def _may_cross(bboxes: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -122,6 +150,10 @@ def _image_geometry(table: pa.Table) -> tuple[NDArray[np.object_], NDArray[np.bo
     """(n,) valid geometries in pixels, and (n,) whether the model's own one had to be repaired."""
     own = shapely.force_2d(shapely.from_wkb(table["geometry"].to_numpy()))
     absent = shapely.is_missing(own) | shapely.is_empty(own)
-    given = np.where(absent, shapely.box(*boxes(table).T), own)
-    geometry, repaired = repair(given)
+    x_min, y_min, x_max, y_max = boxes(table).T
+    geometry = own
+    geometry[absent] = shapely.box(x_min[absent], y_min[absent], x_max[absent], y_max[absent])
+    to_check = np.flatnonzero(~(absent & (x_min < x_max) & (y_min < y_max)))
+    repaired = np.zeros(len(table), dtype=bool)
+    geometry[to_check], repaired[to_check] = repair(geometry[to_check])
     return geometry, repaired & ~absent

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
-import shapely
 from numpy.typing import NDArray
 
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
-from tasks.publish.features import Features
+from tasks.publish.geometry_text import geojson
 from tasks.publish.image_results import ImageResults
+from tasks.publish.json_rows import json_rows
+from tasks.publish.rounding import Rounded, decimals_for, rounded
 from tasks.results.detections import EMBEDDING, boxes
-
-_DECIMALS = (7, 10)  # of a degree: 11 mm, and 11 µm
 
 OPENING = b'{"type":"FeatureCollection","features":['
 CLOSING = b"]}"
@@ -48,11 +46,10 @@ def geojson_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
 
         def write(batch: FeatureBatch) -> None:
             nonlocal separator
-            rounded = _rounded(batch.features)
-            for line in _lines(batch, rounded, metadata):
-                sink.write(separator + line)
-                separator = b",\n"
-            extent.add(rounded.bboxes)
+            placed = _rounded(batch, metadata)
+            sink.write(separator + b",\n".join(_lines(batch, placed, metadata)))
+            separator = b",\n"
+            extent.add(placed.bboxes)
 
         sink.write(b'{"swath":' + metadata.provenance.json_bytes + b"," + OPENING[1:])
         yield write
@@ -80,26 +77,72 @@ class _Extent:
         return b',"bbox":' + orjson.dumps([*self._low.tolist(), *self._high.tolist()])
 
 
-def lines(batch: FeatureBatch, metadata: FeatureMetadata) -> Iterator[bytes]:
+def lines(batch: FeatureBatch, metadata: FeatureMetadata) -> list[bytes]:
     """Each feature as a GeoJSON object, in UTF-8 and without a line break.
 
-    Longitudes and latitudes have 7 decimals. A feature whose geometry that would make invalid, such
-    as a small outline in pixels of a centimetre, has 10 decimals, or all digits if 10 do not keep
-    it valid either. Pixels are exact. A feature that is not geolocated has a null `geometry`, and
-    no `bbox`, `center_longitude` and `center_latitude`.
+    Longitudes and latitudes have 7 decimals, or as many more as `tasks.publish.rounding` says.
+    Pixels are exact. A feature that is not geolocated has a null `geometry`, and no `bbox`,
+    `center_longitude` and `center_latitude`.
     """
-    return _lines(batch, _rounded(batch.features), metadata)
+    return _lines(batch, _rounded(batch, metadata), metadata)
 
 
-class _Rounded(NamedTuple):
-    """The coordinates of features as they are written; attributes as in `Features`."""
-
-    geometry: NDArray[np.object_]
-    bboxes: NDArray[np.float64]
-    centers: NDArray[np.float64]
+def _rounded(batch: FeatureBatch, metadata: FeatureMetadata) -> Rounded:
+    return rounded(batch.features, decimals_for(metadata.pixel_metres))
 
 
-def _lines(batch: FeatureBatch, rounded: _Rounded, metadata: FeatureMetadata) -> Iterator[bytes]:
+_FEATURE = (
+    b'{"type":"Feature","id":"%b",%b"properties":{"class":%b,"score":%b,"imageGeometry":%b,'
+    b'"imageBBox":[%b],"featureClasses":%b%b%b%b%b}}'
+)
+
+
+def _lines(batch: FeatureBatch, placed: Rounded, metadata: FeatureMetadata) -> list[bytes]:
+    table = batch.features.table
+    names = table["class_name"].to_pylist()
+    names_as_json = {name: orjson.dumps(name) for name in set(names)}
+    places, centers = _places(placed)
+    shared = _shared(metadata)
+    rows = zip(
+        batch.ids,
+        places,
+        [names_as_json[name] for name in names],
+        json_rows(table["score"].to_numpy()),
+        geojson(batch.features.image_geometry),
+        json_rows(boxes(table)),
+        batch.feature_classes,
+        _embeddings(batch),
+        centers,
+        repeat(shared, len(batch.features)),
+        (b"" if own == b"{}" else b"," + own[1:-1] for own in batch.properties),
+        strict=True,
+    )
+    return [_FEATURE % (identity.encode(), *pieces) for identity, *pieces in rows]
+
+
+def _places(placed: Rounded) -> tuple[list[bytes], list[bytes]]:
+    """The members of each feature that place it, and those of its properties."""
+    members = [
+        b'"geometry":null,' if text is None else b'"bbox":[%b],"geometry":%b,' % (bbox, text)
+        for text, bbox in zip(placed.geometry, json_rows(placed.bboxes), strict=True)
+    ]
+    properties = [
+        b"" if text is None else b',"center_longitude":%b,"center_latitude":%b' % (x, y)
+        for text, x, y in zip(placed.geometry, *map(json_rows, placed.centers.T), strict=True)
+    ]
+    return members, properties
+
+
+def _embeddings(batch: FeatureBatch) -> list[bytes]:
+    """The property of each feature, in the fewest digits that tell each float32 from the others."""
+    if batch.embeddings is None:
+        return [b""] * len(batch.features)
+    name = orjson.dumps(EMBEDDING)
+    return [b",%b:[%b]" % (name, vector) for vector in json_rows(batch.embeddings)]
+
+
+def _shared(metadata: FeatureMetadata) -> bytes:
+    """The properties that all features have in common, each after a comma."""
     shared: dict[str, Any] = {
         "inferenceMetadata": {
             "jobId": metadata.provenance.job,
@@ -109,70 +152,4 @@ def _lines(batch: FeatureBatch, rounded: _Rounded, metadata: FeatureMetadata) ->
     }
     if metadata.acquired is not None:
         shared["acquired"] = metadata.acquired
-    shared = {
-        name: orjson.Fragment(orjson.dumps(value, option=orjson.OPT_UTC_Z))
-        for name, value in shared.items()
-    }
-    features, vectors = batch.features, batch.embeddings
-    rows = zip(
-        repeat(None, len(features)) if vectors is None else map(_fragment, vectors),
-        batch.ids,
-        batch.feature_classes,
-        batch.properties,
-        shapely.to_geojson(rounded.geometry),
-        zip(*rounded.bboxes.T.tolist(), strict=True),
-        zip(*rounded.centers.T.tolist(), strict=True),
-        shapely.to_geojson(features.image_geometry),
-        zip(*boxes(features.table).T.tolist(), strict=True),
-        zip(*(features.table[name].to_pylist() for name in ("class_name", "score")), strict=True),
-        strict=True,
-    )
-    for vector, identity, classes, others, outline, bbox, center, image_geometry, box, best in rows:
-        located = outline is not None
-        properties = {
-            "class": best[0],
-            "score": best[1],
-            "imageGeometry": orjson.Fragment(image_geometry),
-            "imageBBox": box,
-            "featureClasses": orjson.Fragment(classes),
-            **({} if vector is None else {EMBEDDING: vector}),
-            **({"center_longitude": center[0], "center_latitude": center[1]} if located else {}),
-            **shared,
-        }
-        feature = {
-            "type": "Feature",
-            "id": identity,
-            **({"bbox": bbox} if located else {}),
-            "geometry": orjson.Fragment(outline) if located else None,
-            "properties": properties,
-        }
-        yield _joined(orjson.dumps(feature), others)
-
-
-def _fragment(vector: NDArray[np.float32]) -> orjson.Fragment:
-    """A vector as JSON, in the fewest digits that tell each float32 from the others."""
-    return orjson.Fragment(orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY))
-
-
-def _joined(feature: bytes, others: bytes) -> bytes:
-    """A feature with further members in its properties, which are its last member."""
-    return feature if others == b"{}" else feature[:-2] + b"," + others[1:] + b"}"
-
-
-def _rounded(features: Features) -> _Rounded:
-    """Each feature with the first of `_DECIMALS` that keep its geometry valid, or unrounded."""
-    geometry, bboxes = features.geometry.copy(), features.bboxes.copy()
-    centers = features.centers.copy()
-    rows = np.flatnonzero(~shapely.is_missing(geometry))
-    for decimals in _DECIMALS:
-        rounded = shapely.transform(features.geometry[rows], partial(_round, decimals=decimals))
-        valid = shapely.is_valid(rounded)
-        done, rows = rows[valid], rows[~valid]
-        geometry[done] = shapely.orient_polygons(rounded[valid], exterior_cw=False)
-        bboxes[done] = _round(features.bboxes[done], decimals)
-        centers[done] = _round(features.centers[done], decimals)
-    return _Rounded(geometry, bboxes, centers)
-
-
-def _round(degrees: NDArray[np.float64], decimals: int) -> NDArray[np.float64]:
-    return np.round(degrees, decimals) + 0.0  # no negative zero
+    return b"," + orjson.dumps(shared, option=orjson.OPT_UTC_Z)[1:-1]

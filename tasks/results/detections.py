@@ -7,6 +7,7 @@ detection independently of the order in which tiles finish; tables are sorted by
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -40,6 +41,22 @@ EMBEDDING = "embedding"
 def boxes(table: pa.Table) -> NDArray[np.float64]:
     """The boxes of a table, (n, 4): x_min, y_min, x_max, y_max in pixels of the full image."""
     return np.stack([table[name].to_numpy() for name in BOX_COLUMNS], axis=1)
+
+
+def quoted(name: str) -> str:
+    """A class's name as JSON, as it stands in `properties`."""
+    return json.dumps(name, ensure_ascii=False)
+
+
+def class_properties(quoted_name: str, score: float, further: str = "") -> str:
+    """The `properties` of a detection of one class.
+
+    Args:
+        quoted_name: Name of the class, from `quoted`.
+        score: Its score.
+        further: Other members of the object, each after a comma.
+    """
+    return f'{{"featureClasses": [{{"iri": {quoted_name}, "score": {score!r}}}]{further}}}'
 
 
 _FEW, _COPIED = 1 << 10, 1 << 14  # rows of slices that are copied, and of what they become

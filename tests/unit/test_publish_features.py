@@ -18,6 +18,7 @@ from rasterio.transform import Affine
 
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import FeatureMetadata, geolocate
+from tasks.publish.feature_properties import feature_properties
 from tasks.results.detections import SCHEMA
 from tests.provenance import provenance
 
@@ -189,16 +190,17 @@ def test_the_request_wins_over_the_model_and_swath_over_both() -> None:
         feature_properties=[{"colour": "red", "imageBBox": 1}, {"mission": 7}],
     )
     table = detections(row(colour="grey", heading=12.5, inferenceMetadata={"jobId": "?"}))
-    ((classes, others),) = metadata.properties_of(table)
-    assert classes == [{"iri": "ship", "score": 0.5}]
-    assert others == {"colour": "red", "heading": 12.5, "mission": 7}
+    found = feature_properties(table, metadata)
+    assert found.classes.to_pylist() == [[{"iri": "ship", "score": 0.5}]]
+    assert json.loads(found.properties[0]) == {"colour": "red", "heading": 12.5, "mission": 7}
 
 
 def test_values_that_json_cannot_hold_are_replaced() -> None:
     text = '{"a": NaN, "b": [1e999, -Infinity, 2.5], "c": "\\ud800x", "d": "ship"}'
-    ((classes, others),) = METADATA.properties_of(detections(row() | {"properties": text}))
-    assert classes == [{"iri": "ship", "score": 0.5}]
-    assert others == {"a": None, "b": [None, None, 2.5], "c": "?x", "d": "ship"}
+    found = feature_properties(detections(row() | {"properties": text}), METADATA)
+    assert found.classes.to_pylist() == [[{"iri": "ship", "score": 0.5}]]
+    own = {"a": None, "b": [None, None, 2.5], "c": "?x", "d": "ship"}
+    assert json.loads(found.properties[0]) == own
 
 
 def test_a_time_needs_its_offset() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -15,7 +13,7 @@ from tasks.errors import AnswerError
 from tasks.grid.tiles import Tile
 from tasks.inference.answer.feature import SLACK
 from tasks.inference.endpoint import Boxes
-from tasks.results.detections import SCHEMA
+from tasks.results.detections import SCHEMA, class_properties, quoted
 
 _POLYGONAL = 2  # shapely's dimension of polygons
 
@@ -164,9 +162,9 @@ def _table(
     if not len(rows):
         return None
     names = [answer.names[number] for number in answer.classes[rows].tolist()]
-    quoted = {name: json.dumps(name) for name in set(names)}
+    names_as_json = {name: quoted(name) for name in set(names)}
     properties = [
-        f'{{"featureClasses": [{{"iri": {quoted[name]}, "score": {score!r}}}]{own}}}'
+        class_properties(names_as_json[name], score, own)
         for name, score, own in zip(
             names, scores[rows].tolist(), _own_properties(answer, rows), strict=True
         )
@@ -199,7 +197,7 @@ def _own_properties(answer: Boxes, rows: NDArray[np.intp]) -> list[str]:
     columns = {name: column[rows].tolist() for name, column in answer.properties.items()}
     texts = [""] * len(rows)
     for name, values in columns.items():
-        quoted = orjson.dumps(name).decode()
+        name_as_json = orjson.dumps(name).decode()
         for row, value in enumerate(values):
-            texts[row] += f", {quoted}: {orjson.dumps(value).decode()}"
+            texts[row] += f", {name_as_json}: {orjson.dumps(value).decode()}"
     return texts
