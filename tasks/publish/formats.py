@@ -27,6 +27,7 @@ from typing import Protocol
 from tasks.publish.centers import csv_file
 from tasks.publish.coco import coco_file
 from tasks.publish.feature_batches import WriteBatch
+from tasks.publish.flatgeobuf import flatgeobuf_file
 from tasks.publish.geojson import geojson_file
 from tasks.publish.geopackage import geopackage_file
 from tasks.publish.geoparquet import geoparquet_file
@@ -75,6 +76,7 @@ FORMATS = {
     FeatureFormat.GEOJSON.value: Format("geojson", geojson_file),
     FeatureFormat.PARQUET.value: Format("parquet", geoparquet_file),
     FeatureFormat.GPKG.value: Format("gpkg", geopackage_file, package="pyogrio"),
+    FeatureFormat.FLATGEOBUF.value: Format("fgb", flatgeobuf_file, package="pyogrio"),
     FeatureFormat.COCO.value: Format("coco.json", coco_file),
     FeatureFormat.CSV.value: Format("csv", csv_file),
     FeatureFormat.HTML.value: Format("html", page_file, without_features=True),

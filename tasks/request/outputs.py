@@ -30,6 +30,7 @@ class FeatureFormat(StrEnum):
     GEOJSON = "geojson"
     PARQUET = "parquet"
     GPKG = "gpkg"
+    FLATGEOBUF = "flatgeobuf"
     COCO = "coco"
     CSV = "csv"
     HTML = "html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -98,3 +99,13 @@ def test_csv_in_pandas(scene: Path) -> None:
         for name in re.findall(r"`(\w+)`", cells[0])
     ]
     assert listed == list(ships.columns)
+
+
+@pytest.mark.skipif(shutil.which("ogr2ogr") is None, reason="needs gdal-bin")
+def test_a_part_of_a_flatgeobuf(scene: Path) -> None:
+    file(scene, "flatgeobuf", "fgb")
+    here = run(blocks(section("FlatGeobuf"), "python")[0])["here"]
+    assert sorted(here["score"]) == [0.5, 0.9]
+    (command,) = blocks(section("FlatGeobuf"), "sh")
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+    assert len(json.loads((scene.parent / "here.geojson").read_text())["features"]) == 2
