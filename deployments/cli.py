@@ -240,6 +240,27 @@ def plan(
     return 0
 
 
+@app.command(sort_key=3, usage="Usage: swath view RESULT [OPTIONS]")
+def view(
+    result: Annotated[
+        str,
+        Parameter(
+            help="A folder or s3:// prefix with the results of an image, or one of their files."
+        ),
+    ],
+    /,
+    *,
+    out: Annotated[
+        Path | None,
+        Parameter(help="Write the page to this file, and open no browser.", show_default=False),
+    ] = None,
+) -> int:
+    """Open the page of an image's results in a browser; made from the files if there is none."""
+    from deployments.view import view
+
+    return view(result, console, out=out)
+
+
 @app.command(sort_key=5)
 def schema() -> int:
     """Print the JSON Schema of the request message."""

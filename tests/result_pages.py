@@ -104,8 +104,8 @@ def results(
     told = ledger(failed=table is None)
     status = "FAILED" if table is None else "PARTIAL"
     covered = 1 - coverage.shares(told)[TileState.FAILED]
-    words = {"job": job, "image": str(path), "status": status, "covered": covered}
-    metadata = FeatureMetadata(provenance(**words, tiles=coverage.count(told)))
+    words = {"job": job, "image": str(path), "etag": opened.etag, "status": status}
+    metadata = FeatureMetadata(provenance(**words, covered=covered, tiles=coverage.count(told)))
     read = None if table is None else lambda: [table]
     return ImageResults(read, metadata, told, opened.georeference, {}, Origin(request, opened))
 
