@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tasks.imagery import areas_of_degrees
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
+from tasks.publish.features import Features
 from tasks.publish.geoparquet_writer import GEOMETRY_FIELDS, Columns, geoparquet_writer
 from tasks.publish.hilbert import ORDER, hilbert_index
 from tasks.publish.image_results import ImageResults
@@ -121,7 +122,7 @@ def geoparquet_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
             numbers = np.arange(count, count + len(features), dtype=np.uint64)
             table = pa.table(
                 {
-                    KEY.name: cells.index(boxes(features.table)) << np.uint64(32) | numbers,
+                    KEY.name: cells.index(features) << np.uint64(32) | numbers,
                     **_own_columns(batch, metadata),
                     **writer.geometry_columns(geometry),
                 }
@@ -162,11 +163,19 @@ class _Cells:
         side = max(end.as_py() or 1 << ORDER for end in ends)
         self._scale = 2.0 ** (ORDER - (side - 1).bit_length())  # cells of a pixel
 
-    def index(self, found: NDArray[np.float64]) -> NDArray[np.uint64]:
-        """(n,) positions of the cells with the centres of boxes (n, 4) along the curve."""
+    def index(self, features: Features) -> NDArray[np.uint64]:
+        """(n,) positions of the cells with the centres of features' boxes along the curve.
+
+        Features over the antimeridian or a pole come last: their extents reach around the Earth,
+        as would those of all row groups that have one.
+        """
+        found = boxes(features.table)
         centers = (found[:, :2] + found[:, 2:]) / 2
         cells = np.clip(centers * self._scale, 0, (1 << ORDER) - 1).astype(np.uint32)
-        return hilbert_index(cells[:, 0], cells[:, 1]).astype(np.uint64)
+        index = hilbert_index(cells[:, 0], cells[:, 1]).astype(np.uint64)
+        west, _, east, _ = features.bboxes.T
+        index[(west > east) | (east - west == 360)] = (1 << 2 * ORDER) - 1
+        return index
 
 
 def _row_groups(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
