@@ -153,7 +153,12 @@ def check_plan(
         request = resolve_variant(request, image_url)
     request = resolve(request)
     plan = make_plan(request, image_url)
-    check_outputs(request.outputs, settings().local_roots, request.raster_output)
+    check_outputs(
+        request.outputs,
+        settings().local_roots,
+        request.raster_output,
+        georeferenced=plan.preparation.image.georeference is not None,
+    )
     check_images_stay(request, image_url, settings().local_roots)
     if ask:
         open_endpoint(plan.request, plan.preparation.image).close()

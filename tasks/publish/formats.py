@@ -33,6 +33,7 @@ from tasks.publish.geopackage import geopackage_file
 from tasks.publish.geoparquet import geoparquet_file
 from tasks.publish.image_results import ImageResults
 from tasks.publish.page import page_file
+from tasks.publish.vector_tiles import pmtiles_file
 from tasks.request import FeatureFormat
 
 
@@ -62,21 +63,25 @@ class Format:
         open_writer: Opens a file for writing.
         without_features: Whether there is a file too if no features are published: every tile
             failed, or the model answers with pixels alone.
-        package: Name of the package of the extra `formats` that the writer needs; None if it needs
-            none.
+        georeferenced: Whether only the features of an image with a georeference can be written.
+        packages: Packages of the extra `formats` that the writer needs.
     """
 
     ending: str
     open_writer: OpenWriter
     without_features: bool = False
-    package: str | None = None
+    georeferenced: bool = False
+    packages: tuple[str, ...] = ()
 
 
 FORMATS = {
     FeatureFormat.GEOJSON.value: Format("geojson", geojson_file),
     FeatureFormat.PARQUET.value: Format("parquet", geoparquet_file),
-    FeatureFormat.GPKG.value: Format("gpkg", geopackage_file, package="pyogrio"),
-    FeatureFormat.FLATGEOBUF.value: Format("fgb", flatgeobuf_file, package="pyogrio"),
+    FeatureFormat.GPKG.value: Format("gpkg", geopackage_file, packages=("pyogrio",)),
+    FeatureFormat.FLATGEOBUF.value: Format("fgb", flatgeobuf_file, packages=("pyogrio",)),
+    FeatureFormat.PMTILES.value: Format(
+        "pmtiles", pmtiles_file, georeferenced=True, packages=("pyogrio", "pmtiles")
+    ),
     FeatureFormat.COCO.value: Format("coco.json", coco_file),
     FeatureFormat.CSV.value: Format("csv", csv_file),
     FeatureFormat.HTML.value: Format("html", page_file, without_features=True),

@@ -19,7 +19,11 @@ from tasks.storage.roots import within
 
 
 def check_outputs(
-    outputs: Sequence[Output], roots: Sequence[Path], raster: RasterOutput | None = None
+    outputs: Sequence[Output],
+    roots: Sequence[Path],
+    raster: RasterOutput | None = None,
+    *,
+    georeferenced: bool = True,
 ) -> None:
     """Check before any tile is sent to the model that every output can be written.
 
@@ -27,6 +31,7 @@ def check_outputs(
         outputs: The outputs of the request.
         roots: Folders that the operator allows local outputs in.
         raster: What the model answers with in pixels; None if it answers with features.
+        georeferenced: Whether the image has a georeference.
 
     Raises:
         RequestError: An output cannot be written; the message names it and the remedy.
@@ -34,7 +39,7 @@ def check_outputs(
     for index, output in enumerate(outputs):
         field = f"outputs[{index}]"
         if not isinstance(output, KinesisOutput):
-            _check_formats(output.formats, f"{field}.formats")
+            _check_formats(output.formats, f"{field}.formats", georeferenced=georeferenced)
         if isinstance(output, S3Output):
             _check_bucket(output.bucket, field)
         elif isinstance(output, KinesisOutput):
@@ -70,14 +75,19 @@ def _allowed(path: Path, roots: Sequence[Path]) -> Path:
     )
 
 
-def _check_formats(formats: Collection[FeatureFormat], field: str) -> None:
+def _check_formats(formats: Collection[FeatureFormat], field: str, *, georeferenced: bool) -> None:
     for name in formats:
-        package = FORMATS[name].package
-        if package is not None and find_spec(package) is None:
+        if FORMATS[name].georeferenced and not georeferenced:
             raise RequestError(
-                f"{field}: {name} is written by {package}, which is not installed: pip install "
-                "'swath[formats]', or leave the format out."
+                f"{field}: {name} is a map of the Earth, and the image has no georeference: leave "
+                "the format out."
             )
+        for package in FORMATS[name].packages:
+            if find_spec(package) is None:
+                raise RequestError(
+                    f"{field}: {name} is written by {package}, which is not installed: pip install "
+                    "'swath[formats]', or leave the format out."
+                )
 
 
 def _check_bucket(bucket: str, field: str) -> None:

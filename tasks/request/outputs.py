@@ -31,6 +31,7 @@ class FeatureFormat(StrEnum):
     PARQUET = "parquet"
     GPKG = "gpkg"
     FLATGEOBUF = "flatgeobuf"
+    PMTILES = "pmtiles"
     COCO = "coco"
     CSV = "csv"
     HTML = "html"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pmtiles.reader import MmapSource, Reader
 
 from tests.gis_features import results_of, row, write
 from tests.pages import blocks, read, rows
@@ -109,3 +110,14 @@ def test_a_part_of_a_flatgeobuf(scene: Path) -> None:
     (command,) = blocks(section("FlatGeobuf"), "sh")
     subprocess.run(["sh", "-c", command], check=True, capture_output=True)
     assert len(json.loads((scene.parent / "here.geojson").read_text())["features"]) == 2
+
+
+def test_a_web_map_of_pmtiles_names_what_they_have(scene: Path) -> None:
+    path = file(scene, "pmtiles", "pmtiles")
+    overview = run(blocks(section("PMTiles"), "python")[0])["overview"]
+    assert set(overview.geom_type) == {"Point"}
+    (page,) = blocks(section("PMTiles"), "html")
+    with path.open("rb") as opened:
+        (layer,) = Reader(MmapSource(opened)).metadata()["vector_layers"]
+    assert re.findall(r'"source-layer": "(\w+)"', page) == [layer["id"]]
+    assert set(re.findall(r'\["get", "(\w+)"\]', page)) <= set(layer["fields"])

@@ -72,15 +72,15 @@ def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-@pytest.mark.parametrize("name", [name for name, each in FORMATS.items() if each.package])
+@pytest.mark.parametrize("name", [name for name, each in FORMATS.items() if each.packages])
 def test_a_format_whose_package_is_absent_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = FileOutput(type="File", path=str(tmp_path), formats=(FeatureFormat(name),))
     check_outputs([output], [tmp_path])
-    package = FORMATS[name].package
     monkeypatch.setattr("sys.path", [])
-    monkeypatch.delitem(sys.modules, str(package), raising=False)
+    for package in FORMATS[name].packages:
+        monkeypatch.delitem(sys.modules, package, raising=False)
     refused = rf"outputs\[0\]\.formats: {name} is written by .*pip install 'swath\[formats\]'"
     with pytest.raises(RequestError, match=refused):
         check_outputs([output], [tmp_path])

@@ -1,0 +1,167 @@
+"""PMTiles of vector tiles, which a web map reads from S3 without a server."""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from math import ceil, log2
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+
+from tasks.publish.feature_batches import FeatureBatch, WriteBatch
+from tasks.publish.flat_features import (
+    GEOMETRY,
+    LINES,
+    NOWHERE,
+    POINTS,
+    POLYGONS,
+    FlatFeatures,
+    flat_features,
+)
+from tasks.publish.image_results import ImageResults
+from tasks.publish.ogr_layers import ogr_settings, write_layer
+from tasks.publish.tile_density import FeaturePlaces
+
+_COLUMNS = ("id", "class", "score", GEOMETRY)
+_LAYER = "features"
+_EQUATOR = 40_075_016.7  # metres: the width of the one tile at zoom 0
+_UNITS = 4096  # of a tile's side
+_PIXEL = 2  # units of a tile that a pixel of the image has at the last zoom
+_SMALLEST = 4  # units: what is smaller is a point, as GDAL would leave it out
+_DEFAULT_ZOOM, _MOST_ZOOM = 14, 20
+_MOST_BYTES = 500_000  # of a tile: GDAL writes larger ones with coarser coordinates
+_SCALE = 10_000_000  # of the header's degrees
+
+
+@contextmanager
+def pmtiles_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
+    """Write features as vector tiles of the zooms from 0 to that of the image's pixels.
+
+    At the last zoom all features are there; a tile of a lower one has those with the highest
+    scores. A feature that is too small for a zoom is a point there. What is beyond 85° of latitude,
+    or not geolocated, is on no Web Mercator map and left out.
+
+    Args:
+        path: File to write; its folder exists.
+        results: The results that the features are of. Without a georeference there are no tiles.
+
+    Yields:
+        A function that appends a batch. The file is complete when the context is left.
+    """
+    places, last = FeaturePlaces(), _last_zoom(results)
+    with flat_features(path, results) as features:
+
+        def write(batch: FeatureBatch) -> None:
+            features.write(batch)
+            places.add(batch.features, batch.features.table["score"].to_numpy())
+
+        yield write
+        with ogr_settings(results):
+            _write(path, features, places, last, results)
+
+
+def _last_zoom(results: ImageResults) -> int:
+    pixel = results.metadata.pixel_metres
+    if pixel is None:
+        return _DEFAULT_ZOOM
+    return min(max(ceil(log2(_EQUATOR / _UNITS / (pixel / _PIXEL))), 0), _MOST_ZOOM)
+
+
+def _write(
+    path: Path, features: FlatFeatures, places: FeaturePlaces, last: int, results: ImageResults
+) -> None:
+    # late: as pyogrio in `ogr_layers`
+    from pmtiles.writer import Writer  # noqa: PLC0415
+
+    zooms = places.first_zooms(last)
+    provenance = results.metadata.provenance
+    fields = {"id": "String", "class": "String", "score": "Number"}
+    metadata = {
+        "name": provenance.image,
+        "vector_layers": [{"id": _LAYER, "fields": fields, "minzoom": 0, "maxzoom": last}],
+        "swath": orjson.loads(provenance.json_bytes),
+    }
+    with path.open("wb") as file:
+        writer = Writer(file)
+        if (zooms <= last).any():
+            for zoom in range(last + 1):
+                rows = _shown(features, zooms, zoom)
+                for tile, content in _tiles(path, rows, features.schema, zoom, results):
+                    writer.write_tile(tile, content)
+        else:  # an archive has at least one tile
+            writer.write_tile(0, gzip.compress(b"", mtime=0))
+        writer.finalize(_header(places, last), metadata)
+
+
+def _header(places: FeaturePlaces, last: int) -> dict[str, Any]:
+    from pmtiles.tile import Compression, TileType  # noqa: PLC0415
+
+    west, south, east, north = places.extent
+    corners = {
+        "min": (west, south), "max": (east, north),
+        "center": ((west + east) / 2, (south + north) / 2),
+    }  # fmt: skip
+    degrees = {
+        f"{name}_{axis}_e7": round(value * _SCALE)
+        for name, corner in corners.items()
+        for axis, value in zip(("lon", "lat"), corner, strict=True)
+    }
+    zoom = max(0, min(last, int(log2(360 / max(east - west, north - south, 1e-9)))))
+    kinds = {"tile_type": TileType.MVT, "tile_compression": Compression.GZIP}
+    return {**kinds, **degrees, "center_zoom": zoom}
+
+
+def _shown(features: FlatFeatures, zooms: NDArray[np.uint8], zoom: int) -> Iterator[pa.RecordBatch]:
+    """The features that are shown at a zoom, points in place of those that are too small."""
+    smallest = 360 / 2**zoom / _UNITS * _SMALLEST  # degrees
+    start = 0
+    for batch in features.batches(POLYGONS, LINES, POINTS, NOWHERE):
+        stop = start + len(batch)
+        rows = batch.filter(pa.array(zooms[start:stop] <= zoom)).select(_COLUMNS)
+        start = stop
+        if len(rows):
+            geometry = shapely.from_wkb(rows[GEOMETRY].to_numpy(zero_copy_only=False))
+            bounds = shapely.bounds(geometry)
+            small = (bounds[:, 2:] - bounds[:, :2]).max(axis=1) < smallest
+            geometry[small] = shapely.centroid(geometry[small])
+            at = rows.schema.get_field_index(GEOMETRY)
+            wkb = pa.array(shapely.to_wkb(geometry, byte_order=1), pa.binary())
+            yield rows.set_column(at, rows.schema.field(at), wkb)
+
+
+def _tiles(
+    path: Path, rows: Iterator[pa.RecordBatch], schema: pa.Schema, zoom: int, results: ImageResults
+) -> Iterator[tuple[int, bytes]]:
+    """The identifier and the bytes of each tile of a zoom, in the order of an archive."""
+    from pmtiles.tile import zxy_to_tileid  # noqa: PLC0415
+
+    database = path.with_name(f"{path.name}.mbtiles")
+    options: dict[str, Any] = {
+        "driver": "MVT", "layer": _LAYER, "geometry_name": GEOMETRY, "geometry_type": "Unknown",
+        "dataset_options": {
+            "FORMAT": "MBTILES", "MINZOOM": str(zoom), "MAXZOOM": str(zoom), "NAME": _LAYER,
+            "EXTENT": str(_UNITS), "MAX_SIZE": str(_MOST_BYTES),
+        },
+    }  # fmt: skip
+    own = pa.schema([schema.field(name) for name in _COLUMNS])
+    try:
+        write_layer(database, rows, own, results, options)
+        with closing(sqlite3.connect(database)) as connection:
+            places = connection.execute("SELECT tile_column, tile_row FROM tiles").fetchall()
+            order = sorted(
+                (zxy_to_tileid(zoom, column, 2**zoom - 1 - row), column, row)
+                for column, row in places
+            )
+            wanted = "SELECT tile_data FROM tiles WHERE tile_column = ? AND tile_row = ?"
+            for tile, column, row in order:
+                yield tile, connection.execute(wanted, (column, row)).fetchone()[0]
+    finally:
+        database.unlink(missing_ok=True)
