@@ -90,21 +90,27 @@ class Drawing {
 
   /** The areas of tiles in a state that a rectangle shows, or null if they are too many. */
   tiles(state, [left, top, right, bottom]) {
-    const { areas } = this.columns;
+    const { areas, areaTiles } = this.columns;
     const found = [];
+    let tiles = 0;
     for (const at of this.areas[state]) {
       const [x, y, width, height] = areas.subarray(4 * at, 4 * at + 4);
       if (x > right || y > bottom || x + width < left || y + height < top) continue;
       if (found.length === MAX_AREAS) return null;
-      found.push([x, y, x + width, y + height]);
+      tiles += areaTiles[at];
+      found.push([x, y, x + width, y + height, areaTiles[at]]);
     }
     const triangles = new Triangles(), colour = STATE_COLOURS[state], failed = facts.states[state] === "failed";
-    for (const area of found) triangles.rectangle(...area, colour);
-    for (const [x0, y0, x1, y1] of found) {
+    for (const [x0, y0, x1, y1] of found) triangles.rectangle(x0, y0, x1, y1, colour);
+    for (const [x0, y0, x1, y1, own] of found) {
       const line = failed ? [255, 45, 45, 255] : [...colour.slice(0, 3).map((part) => part + 40), 150];
       triangles.line([x0, y0, x1, y0, x1, y1, x0, y1, x0, y0], 1.5, line);
       // failed tiles are crossed out: they differ by more than their colour
-      if (failed) triangles.line([x0, y0, x1, y1], 1, line).line([x1, y0, x0, y1], 1, line);
+      const crosses = failed ? (tiles <= MAX_AREAS ? own : 1) : 0, wide = (x1 - x0) / crosses;
+      for (let at = 0; at < crosses; at++) {
+        const left = x0 + at * wide, right = left + wide;
+        triangles.line([left, y0, right, y1], 1, line).line([right, y0, left, y1], 1, line);
+      }
     }
     return triangles.marks();
   }
