@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
+from tasks.imagery import areas_of_degrees
 from tasks.publish.feature_batches import FeatureBatch
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.image_results import ImageResults
+from tasks.publish.measures import MEASURES, measures
 from tasks.results.detections import EMBEDDING
 
 GEOMETRY = "geometry"
@@ -32,6 +34,7 @@ _COLUMNS = (
     pa.field("class", pa.string(), nullable=False),  # the best class
     pa.field("score", pa.float64(), nullable=False),  # of the best class
     pa.field("acquired", pa.timestamp("ms", tz="UTC")),
+    pa.field("area_square_metres", pa.float64()),
     pa.field("properties", pa.string(), nullable=False),  # JSON object: model's and request's
 )
 _NUL = "\0", "\N{SYMBOL FOR NULL}"  # which ends a text for GDAL, and what stands for it
@@ -40,12 +43,16 @@ _NUL = "\0", "\N{SYMBOL FOR NULL}"  # which ends a text for GDAL, and what stand
 def schema_of(metadata: FeatureMetadata) -> pa.Schema:
     """The columns: a geometry as WKB, and what is known of a feature as numbers and texts.
 
+    Oriented boxes have their measures too, in columns of the same names as in GeoParquet.
+
     Properties are JSON text, so that large integers and nested values stay what they are. An
     embedding is a JSON array in a column of its own.
     """
-    vector = [] if metadata.embedding_size is None else [pa.field(EMBEDDING, pa.string())]
+    own = [pa.field(name, pa.float64()) for name in MEASURES] if metadata.oriented else []
+    if metadata.embedding_size is not None:
+        own.append(pa.field(EMBEDDING, pa.string()))
     wkb = {"ARROW:extension:name": "geoarrow.wkb"}
-    return pa.schema([*_COLUMNS, *vector, pa.field(GEOMETRY, pa.binary(), metadata=wkb)])
+    return pa.schema([*_COLUMNS, *own, pa.field(GEOMETRY, pa.binary(), metadata=wkb)])
 
 
 class FlatFeatures:
@@ -88,10 +95,15 @@ class FlatFeatures:
             "class": classes,
             "score": table["score"],
             "acquired": pa.repeat(pa.scalar(metadata.acquired, pa.timestamp("ms", "UTC")), count),
+            "area_square_metres": pa.array(
+                areas_of_degrees(features.geometry), mask=shapely.is_missing(features.geometry)
+            ),
             "properties": pa.array(batch.properties, pa.string()),
             GEOMETRY: shapely.to_wkb(geometry, byte_order=1),
             _DIMENSION: dimensions.astype(np.int8),
         }
+        if metadata.oriented:
+            columns |= measures(batch.properties)
         if batch.embeddings is not None:
             option = orjson.OPT_SERIALIZE_NUMPY
             texts = [orjson.dumps(vector, option=option).decode() for vector in batch.embeddings]

@@ -22,10 +22,9 @@ from tasks.publish.features import Features
 from tasks.publish.geoparquet_writer import GEOMETRY_FIELDS, Columns, geoparquet_writer
 from tasks.publish.hilbert import ORDER, hilbert_index
 from tasks.publish.image_results import ImageResults
-from tasks.publish.oriented_boxes import LENGTH_METRES, WIDTH_METRES
+from tasks.publish.measures import MEASURES, measures
 from tasks.publish.sorted_rows import KEY, SortedRows
 from tasks.results.detections import EMBEDDING, boxes
-from tasks.results.oriented_boxes import ANGLE, LENGTH, WIDTH
 
 _CLASS = pa.struct([("iri", pa.string()), ("score", pa.float64())])
 _TIME = pa.timestamp("ms", tz="UTC")
@@ -53,15 +52,6 @@ SCHEMA = pa.schema(
         pa.field("acquired", _TIME),  # when the image was taken
     ]
 )
-_MEASURES = {
-    "angle": ANGLE,
-    "length_pixels": LENGTH,
-    "width_pixels": WIDTH,
-    "length_metres": LENGTH_METRES,
-    "width_metres": WIDTH_METRES,
-}
-"""The columns of oriented boxes, and the property that each is a copy of."""
-
 _REPEATED = (
     "class",
     "feature_classes.list.element.iri",
@@ -146,7 +136,7 @@ def geoparquet_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
 def _schema(metadata: FeatureMetadata) -> pa.Schema:
     schema = SCHEMA
     if metadata.oriented:
-        for name in _MEASURES:
+        for name in MEASURES:
             schema = schema.append(pa.field(name, pa.float64()))
     if metadata.embedding_size is not None:
         vector = pa.list_(pa.float32(), metadata.embedding_size)  # of a fixed size
@@ -218,7 +208,7 @@ def _own_columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
     missing = shapely.is_missing(features.geometry)
     own: dict[str, pa.Array] = {}
     if metadata.oriented:
-        own |= _measures(batch.properties)
+        own |= measures(batch.properties)
     if batch.embeddings is not None:
         numbers = pa.array(batch.embeddings.ravel())
         own[EMBEDDING] = pa.FixedSizeListArray.from_arrays(numbers, batch.embeddings.shape[1])
@@ -238,17 +228,6 @@ def _own_columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
         "area_square_metres": pa.array(areas_of_degrees(features.geometry), mask=missing),
         **own,
     }
-
-
-def _measures(properties: list[bytes]) -> Columns:
-    """The columns of `_MEASURES`; null where a feature is no oriented box."""
-    marker = b'"%s":' % LENGTH.encode()
-    found = [orjson.loads(text) if marker in text else {} for text in properties]
-    columns = {}
-    for column, name in _MEASURES.items():
-        values = [each.get(name) if isinstance(each.get(name), float) else None for each in found]
-        columns[column] = pa.array(values, pa.float64())
-    return columns
 
 
 def _shared_columns(count: int, metadata: FeatureMetadata) -> Columns:

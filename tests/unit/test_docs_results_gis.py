@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from pmtiles.reader import MmapSource, Reader
 
+from tasks.publish.measures import MEASURES
 from tests.gis_features import results_of, row, write
 from tests.pages import blocks, read, rows
 from tests.provenance import provenance
@@ -52,7 +53,7 @@ def test_geopackage_in_geopandas(scene: Path) -> None:
         for cells in rows(section("GeoPackage"), "column of the layer")
         for name in re.findall(r"`(\w+)`", cells[0])
     }
-    assert listed == {*ships.columns, "embedding"}
+    assert listed == {*ships.columns, *MEASURES, "embedding"}
 
 
 @pytest.mark.skipif(not has_qgis(), reason="needs Debian's python3-qgis")

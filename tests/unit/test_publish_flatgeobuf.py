@@ -41,7 +41,9 @@ def test_it_has_an_index_and_the_type_of_its_geometries(tmp_path: Path, count: i
     path = write(tmp_path / "x.fgb", "flatgeobuf", results_of(map(row, range(count))))
     about = pyogrio.read_info(path, force_feature_count=True)
     assert about["features"] == count
-    assert about["fields"].tolist() == ["id", "class", "score", "acquired", "properties"]
+    assert about["fields"].tolist() == [
+        "id", "class", "score", "acquired", "area_square_metres", "properties"
+    ]  # fmt: skip
     if count:
         assert about["geometry_type"] == "Polygon"
         assert about["capabilities"]["fast_spatial_filter"]

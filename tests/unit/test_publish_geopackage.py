@@ -17,6 +17,7 @@ from affine import Affine
 
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish.feature_style import feature_style
+from tasks.publish.measures import MEASURES
 from tests.gis_features import DEEP, LARGE, NAMES, odd, outline, results_of, row, write
 from tests.qgis_files import has_qgis, in_qgis
 
@@ -31,7 +32,10 @@ def read(path: Path, layer: str = "features") -> geopandas.GeoDataFrame:
 
 def test_geopandas_reads_what_was_written(tmp_path: Path) -> None:
     frame = read(write(tmp_path / "x.gpkg", "gpkg", results_of(odd())))
-    assert list(frame.columns) == ["id", "class", "score", "acquired", "properties", "geometry"]
+    assert list(frame.columns) == [
+        "id", "class", "score", "acquired", "area_square_metres", "properties", "geometry"
+    ]  # fmt: skip
+    np.testing.assert_allclose(frame["area_square_metres"], 1113.2 * 1105.7, rtol=1e-3)
     assert frame.crs == "EPSG:4326"
     assert frame["class"].tolist() == NAMES
     np.testing.assert_array_equal(frame["score"], np.arange(1, 7) / 7)
@@ -89,6 +93,11 @@ def test_points_and_lines_beside_polygons_have_layers_of_their_own(tmp_path: Pat
     assert [len(read(path, name)) for name in list(layers)[:3]] == [1, 1, 2]
     alone = write(tmp_path / "y.gpkg", "gpkg", results_of(rows[1:2]))
     assert pyogrio.list_layers(alone).tolist()[0] == ["features", "Point"]
+
+
+def test_measures_of_oriented_boxes_are_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.gpkg", "gpkg", results_of([row(0)], oriented=True))
+    assert {*MEASURES} <= {*read(path).columns}
 
 
 def test_an_embedding_is_a_list_of_numbers(tmp_path: Path) -> None:
