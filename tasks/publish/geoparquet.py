@@ -19,6 +19,7 @@ from tasks.imagery import areas_of_degrees
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.features import Features
+from tasks.publish.geometry_wkb import wkb
 from tasks.publish.geoparquet_writer import GEOMETRY_FIELDS, Columns, geoparquet_writer
 from tasks.publish.hilbert import ORDER, hilbert_index
 from tasks.publish.image_results import ImageResults
@@ -221,7 +222,7 @@ def _own_columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
         "image_y_min": table["y_min"],
         "image_x_max": table["x_max"],
         "image_y_max": table["y_max"],
-        "image_geometry": shapely.to_wkb(features.image_geometry, byte_order=1),
+        "image_geometry": wkb(features.image_geometry),
         "center_longitude": pa.array(features.centers[:, 0], mask=missing),
         "center_latitude": pa.array(features.centers[:, 1], mask=missing),
         "properties": pa.array(batch.properties, pa.string()),

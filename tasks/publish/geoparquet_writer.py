@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
+from tasks.publish.geometry_wkb import wkb
 from tasks.publish.provenance import Provenance
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -67,7 +68,7 @@ class GeoParquetWriter:
         missing = pa.array(shapely.is_missing(geometry))
         sides = [pa.array(side) for side in shapely.bounds(geometry).T]
         return {
-            "geometry": pa.array(shapely.to_wkb(geometry, byte_order=1), pa.binary()),
+            "geometry": wkb(geometry),
             "bbox": pa.StructArray.from_arrays(sides, names=_CORNERS, mask=missing),
         }
 
