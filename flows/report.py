@@ -27,8 +27,8 @@ from tasks.job.image import FinishedImage
 from tasks.planning.plan import Plan
 from tasks.reporting.page import summary_page
 from tasks.reporting.region_table import RegionRow, region_table
-from tasks.results.shares import percent
 from tasks.results import coverage
+from tasks.results.shares import percent
 
 EARLIER = "earlier run"
 """State in the table of a region that an earlier run of the image, or of its job, completed."""

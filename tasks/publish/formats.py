@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tasks.imagery import Georeference
 from tasks.publish.centers import csv_file
 from tasks.publish.coco import coco_file
 from tasks.publish.feature_batches import WriteBatch
 from tasks.publish.flatgeobuf import flatgeobuf_file
-from tasks.publish.geojson import geojson_file
+from tasks.publish.geojson import geojson_file, geojsonl_file
 from tasks.publish.geopackage import geopackage_file
 from tasks.publish.geoparquet import geoparquet_file
 from tasks.publish.image_results import ImageResults
@@ -65,6 +66,8 @@ class Format:
             failed, or the model answers with pixels alone.
         georeferenced: Whether only the features of an image with a georeference can be written.
         packages: Packages of the extra `formats` that the writer needs.
+        in_pixels: Whether a file without a georeference is in pixels and so of a kind of its own,
+            with `pixels.` before its ending: its readers expect longitude and latitude.
     """
 
     ending: str
@@ -72,10 +75,12 @@ class Format:
     without_features: bool = False
     georeferenced: bool = False
     packages: tuple[str, ...] = ()
+    in_pixels: bool = False
 
 
 FORMATS = {
-    FeatureFormat.GEOJSON.value: Format("geojson", geojson_file),
+    FeatureFormat.GEOJSON.value: Format("geojson", geojson_file, in_pixels=True),
+    FeatureFormat.GEOJSONL.value: Format("geojsonl", geojsonl_file, in_pixels=True),
     FeatureFormat.PARQUET.value: Format("parquet", geoparquet_file),
     FeatureFormat.GPKG.value: Format("gpkg", geopackage_file, packages=("pyogrio",)),
     FeatureFormat.FLATGEOBUF.value: Format("fgb", flatgeobuf_file, packages=("pyogrio",)),
@@ -88,6 +93,8 @@ FORMATS = {
 }
 """Every format that features are written in, by its name."""
 
+_PIXELS = "pixels."
+
 COVERAGE = "coverage"
 """Name of the ledger of tiles among the published files."""
 
@@ -95,15 +102,35 @@ RASTER, SCORES, CLASSES, STYLE = "raster", "scores", "classes", "style"
 """Names of the class map or values, of the probabilities, of the table of the map's classes, and of
 the colours for QGIS, among the published files."""
 
-FILE_ENDINGS = {name: each.ending for name, each in FORMATS.items()} | {
-    RASTER: "tif",
-    SCORES: "scores.tif",
-    CLASSES: "tif.aux.xml",
-    STYLE: "qml",
-    COVERAGE: "coverage.parquet",
+_IN_PIXELS = {
+    f"{_PIXELS}{name}": f"{_PIXELS}{each.ending}"
+    for name, each in FORMATS.items()
+    if each.in_pixels
 }
+FILE_ENDINGS = (
+    {name: each.ending for name, each in FORMATS.items()}
+    | _IN_PIXELS
+    | {
+        RASTER: "tif",
+        SCORES: "scores.tif",
+        CLASSES: "tif.aux.xml",
+        STYLE: "qml",
+        COVERAGE: "coverage.parquet",
+    }
+)
 """The ending of each kind of published file, features before the ledger."""
 
 _SWATHS_ALONE = {FeatureFormat.GEOJSON.value, FeatureFormat.PARQUET.value, COVERAGE}
 SHARED_KINDS = frozenset(FILE_ENDINGS.keys() - _SWATHS_ALONE)
 """Those with whose endings somebody else may have files: an image, a style, a page."""
+
+
+def kind_of(name: str, georeference: Georeference | None) -> str:
+    """The kind of file that a format has of an image with this georeference, or without one."""
+    return f"{_PIXELS}{name}" if georeference is None and FORMATS[name].in_pixels else name
+
+
+def format_of(kind: str) -> str | None:
+    """The name of the format that a kind of file has; None for a ledger or a raster."""
+    name = kind.removeprefix(_PIXELS)
+    return name if name in FORMATS else None

@@ -1,4 +1,4 @@
-"""GeoJSON (RFC 7946) in OSML's feature schema, one line for each feature."""
+"""GeoJSON (RFC 7946) and GeoJSONSeq in OSML's feature schema, one line for each feature."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import shapely
 from numpy.typing import NDArray
 
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
@@ -23,6 +24,13 @@ from tasks.results.detections import EMBEDDING, boxes
 OPENING = b'{"type":"FeatureCollection","features":['
 CLOSING = b"]}"
 
+_PIXELS = (
+    'ENGCRS["Pixels of the image",EDATUM["Upper left corner of the image"],CS[Cartesian,2],'
+    'AXIS["column (x)",columnPositive,ORDER[1],LENGTHUNIT["pixel",1]],'
+    'AXIS["row (y)",rowPositive,ORDER[2],LENGTHUNIT["pixel",1]]]'
+)
+_CRS = b'"crs":%b,' % orjson.dumps({"type": "name", "properties": {"name": _PIXELS}})
+
 
 @contextmanager
 def geojson_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
@@ -31,6 +39,9 @@ def geojson_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
     The foreign member `swath` (RFC 7946 §6.1), the first one, has the file's provenance. The
     collection's `bbox` is its last member, since it is known only when all features are
     written. It is left out if a feature crosses the antimeridian or no feature is geolocated.
+
+    Of an image without a georeference the coordinates are pixels, y downwards. The member `crs` of
+    the GeoJSON of 2008 says so: GDAL and QGIS would take them for longitude and latitude.
 
     Args:
         path: File to write; its folder exists.
@@ -46,14 +57,31 @@ def geojson_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
 
         def write(batch: FeatureBatch) -> None:
             nonlocal separator
-            placed = _rounded(batch, metadata)
+            placed = _placed(batch, results)
             sink.write(separator + b",\n".join(_lines(batch, placed, metadata)))
             separator = b",\n"
             extent.add(placed.bboxes)
 
-        sink.write(b'{"swath":' + metadata.provenance.json_bytes + b"," + OPENING[1:])
+        crs = _CRS if results.georeference is None else b""
+        sink.write(b'{"swath":' + metadata.provenance.json_bytes + b"," + crs + OPENING[1:])
         yield write
         sink.write(b"\n" + CLOSING.replace(b"}", extent.member + b"}\n"))
+
+
+@contextmanager
+def geojsonl_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
+    """Write features as GeoJSONSeq (RFC 8142 without record separators), a feature a line.
+
+    Other than a collection it can be read line by line, cut and joined. Arguments and coordinates
+    are those of `geojson_file`.
+    """
+    with path.open("wb") as sink:
+
+        def write(batch: FeatureBatch) -> None:
+            found = _lines(batch, _placed(batch, results), results.metadata)
+            sink.write(b"\n".join([*found, b""]))
+
+        yield write
 
 
 class _Extent:
@@ -84,11 +112,16 @@ def lines(batch: FeatureBatch, metadata: FeatureMetadata) -> list[bytes]:
     Pixels are exact. A feature that is not geolocated has a null `geometry`, and no `bbox`,
     `center_longitude` and `center_latitude`.
     """
-    return _lines(batch, _rounded(batch, metadata), metadata)
+    return _lines(batch, rounded(batch.features, decimals_for(metadata.pixel_metres)), metadata)
 
 
-def _rounded(batch: FeatureBatch, metadata: FeatureMetadata) -> Rounded:
-    return rounded(batch.features, decimals_for(metadata.pixel_metres))
+def _placed(batch: FeatureBatch, results: ImageResults) -> Rounded:
+    """Where a file has the features: on the Earth, or in pixels if the image has no position."""
+    features = batch.features
+    if results.georeference is not None:
+        return rounded(features, decimals_for(results.metadata.pixel_metres))
+    bboxes = shapely.bounds(features.image_geometry)
+    return Rounded(geojson(features.image_geometry), bboxes, features.centers)
 
 
 _FEATURE = (
@@ -127,8 +160,8 @@ def _places(placed: Rounded) -> tuple[list[bytes], list[bytes]]:
         for text, bbox in zip(placed.geometry, json_rows(placed.bboxes), strict=True)
     ]
     properties = [
-        b"" if text is None else b',"center_longitude":%b,"center_latitude":%b' % (x, y)
-        for text, x, y in zip(placed.geometry, *map(json_rows, placed.centers.T), strict=True)
+        b"" if x == b"null" else b',"center_longitude":%b,"center_latitude":%b' % (x, y)
+        for x, y in zip(*map(json_rows, placed.centers.T), strict=True)
     ]
     return members, properties
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tasks.errors import PublishError
 from tasks.publish.coverage_file import write_coverage
 from tasks.publish.feature_batches import FeatureBatch
-from tasks.publish.formats import COVERAGE, FORMATS
+from tasks.publish.formats import COVERAGE, FORMATS, kind_of
 from tasks.publish.image_results import ImageResults
 from tasks.storage.temporary import temporary_folder
 
@@ -50,17 +50,17 @@ def write_files(
         PublishError: The folder cannot be written.
     """
     there = results.read_detections is not None
-    kinds = [
-        name
+    kinds = {
+        kind_of(name, results.georeference): each
         for name, each in FORMATS.items()
         if name in formats and (there or each.without_features)
-    ]
+    }
     files = {kind: folder / kind for kind in (*kinds, COVERAGE)}
     try:
         with ExitStack() as open_files:
             writers = [
-                open_files.enter_context(FORMATS[kind].open_writer(files[kind], results))
-                for kind in kinds
+                open_files.enter_context(each.open_writer(files[kind], results))
+                for kind, each in kinds.items()
             ]
             for batch in batches if kinds and there else ():
                 for write in writers:

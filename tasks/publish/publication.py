@@ -23,7 +23,7 @@ from tasks.imagery import Image
 from tasks.imagery.georeference.resampled import metres_per_pixel
 from tasks.publish.claim import Claim, claim
 from tasks.publish.feature_metadata import FeatureMetadata
-from tasks.publish.formats import FILE_ENDINGS, FORMATS
+from tasks.publish.formats import FILE_ENDINGS, format_of
 from tasks.publish.image_results import CountedBatches, ImageResults, Origin, ReadDetections
 from tasks.publish.kinesis import write_kinesis
 from tasks.publish.local_files import staging_folder, write_files
@@ -247,7 +247,7 @@ class _Content:
         files = {
             kind: path
             for kind, path in self.files.items()
-            if kind in formats or kind not in FORMATS
+            if (name := format_of(kind)) is None or name in formats
         }
         for kind in FILE_ENDINGS.keys() - files.keys():
             claimed.remove(kind)

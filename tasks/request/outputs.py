@@ -28,6 +28,7 @@ class FeatureFormat(StrEnum):
     """A file format for features."""
 
     GEOJSON = "geojson"
+    GEOJSONL = "geojsonl"
     PARQUET = "parquet"
     GPKG = "gpkg"
     FLATGEOBUF = "flatgeobuf"

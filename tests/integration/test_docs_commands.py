@@ -5,7 +5,6 @@ Those of the README that end by themselves are run, as a reader pastes them.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -193,7 +192,7 @@ EXAMPLES = {  # files that a page has its reader write
     "deployments/compose/.env",
     "tasks/inference/grpc.py",
     "tasks/merge/algorithms/centre_nms.py",
-    "tasks/publish/geojsonl.py",
+    "tasks/publish/wkt.py",
 }
 
 
@@ -214,9 +213,9 @@ def test_the_format_of_the_guide_is_written_as_any_other(
     (code,) = re.findall(r"^   ```python\n(.*?)^   ```$", guide, re.MULTILINE | re.DOTALL)
     module: dict[str, Any] = {}
     exec(textwrap.dedent(code), module)
-    monkeypatch.setitem(FORMATS, "geojsonl", Format("geojsonl", module["geojsonl_file"]))
-    body = written("geojsonl", tmp_path / "a.geojsonl", [detections(3)], UTM)
-    assert [json.loads(line)["type"] for line in body.splitlines()] == ["Feature"] * 3
+    monkeypatch.setitem(FORMATS, "wkt", Format("wkt", module["wkt_file"]))
+    body = written("wkt", tmp_path / "a.wkt", [detections(3)], UTM)
+    assert [line[:10] for line in body.splitlines()] == [b"POLYGON (("] * 3
 
 
 RUNS_ON = re.compile(r"^(make .*|swath (up|submit|models serve)\b.*)$", re.MULTILINE)

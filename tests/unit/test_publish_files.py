@@ -85,11 +85,15 @@ def georeference(request: pytest.FixtureRequest) -> Georeference | None:
     return place
 
 
+def geojson_of(folder: Path, georeference: Place) -> Path:
+    return folder / ("x.pixels.geojson" if georeference is None else "x.geojson")
+
+
 def written(
     folder: Path, table: pa.Table, georeference: Place
 ) -> tuple[dict[str, Any], geopandas.GeoDataFrame]:
     publish([folder_output(folder)], results(table, georeference), "x", roots=[folder])
-    collection = json.loads((folder / "x.geojson").read_text())
+    collection = json.loads(geojson_of(folder, georeference).read_text())
     return collection, geopandas.read_parquet(folder / "x.parquet")
 
 
@@ -138,7 +142,7 @@ def test_geojson_is_by_rfc_7946(tmp_path: Path) -> None:
 
 def test_a_line_of_the_file_is_a_feature(tmp_path: Path, georeference: Place) -> None:
     collection, _ = written(tmp_path, detections(), georeference)
-    first, *lines, last = (tmp_path / "x.geojson").read_text().splitlines()
+    first, *lines, last = geojson_of(tmp_path, georeference).read_text().splitlines()
     around = json.loads(first + last)
     assert around["swath"] == json.loads(METADATA.provenance.json_bytes)
     assert (around["type"], around["features"]) == ("FeatureCollection", [])
@@ -149,7 +153,7 @@ def test_the_same_features_give_the_same_bytes(tmp_path: Path, georeference: Pla
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         written(tmp_path / folder, detections(), georeference)
-    for name in ("x.geojson", "x.parquet"):
+    for name in (geojson_of(tmp_path, georeference).name, "x.parquet"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -174,9 +178,9 @@ def test_both_files_say_the_same(tmp_path: Path, georeference: Place) -> None:
         assert metadata["jobId"] == row["job_id"]
         assert metadata["inferenceDT"] == row["inference_dt"].strftime("%Y-%m-%dT%H:%M:%SZ")
         if georeference is None:
-            assert feature["geometry"] is None
+            assert feature["geometry"] == properties["imageGeometry"]
             assert row["geometry"].equals(shapely.from_wkb(row["image_geometry"]))
-            assert feature.keys().isdisjoint({"bbox"})
+            assert feature["bbox"] == list(row["geometry"].bounds)
             assert properties.keys().isdisjoint({"center_longitude", "center_latitude"})
             continue
         place = shapely.geometry.shape(feature["geometry"])
@@ -228,7 +232,7 @@ def test_pixels_alone_are_a_frame_in_the_reference_system_of_the_image(tmp_path:
 
 def test_no_features_are_valid_files(tmp_path: Path, georeference: Place) -> None:
     collection, frame = written(tmp_path, SCHEMA.empty_table(), georeference)
-    assert collection.keys() == {"swath", "type", "features"}
+    assert collection.keys() - {"crs"} == {"swath", "type", "features"}
     assert collection["features"] == []
     assert len(frame) == 0
     assert "geometry" in frame.columns
@@ -237,15 +241,16 @@ def test_no_features_are_valid_files(tmp_path: Path, georeference: Place) -> Non
 def test_files_are_published_under_the_roots(tmp_path: Path, georeference: Place) -> None:
     outputs = [folder_output(tmp_path / "a"), folder_output(tmp_path / "b" / "c")]
     done = publish(outputs, results(detections(), georeference), "x.tif", roots=[tmp_path]).uris
+    geojson = "geojson" if georeference else "pixels.geojson"
     assert done == {
-        "geojson": str(tmp_path / "a" / "x.tif.geojson"),
+        geojson: str(tmp_path / "a" / f"x.tif.{geojson}"),
         "parquet": str(tmp_path / "a" / "x.tif.parquet"),
         "coverage": str(tmp_path / "a" / "x.tif.coverage.parquet"),
-        "geojson-2": str(tmp_path / "b" / "c" / "x.tif.geojson"),
+        f"{geojson}-2": str(tmp_path / "b" / "c" / f"x.tif.{geojson}"),
         "parquet-2": str(tmp_path / "b" / "c" / "x.tif.parquet"),
         "coverage-2": str(tmp_path / "b" / "c" / "x.tif.coverage.parquet"),
     }
-    assert len(json.loads(Path(done["geojson-2"]).read_text())["features"]) == 60
+    assert len(json.loads(Path(done[f"{geojson}-2"]).read_text())["features"]) == 60
     assert len(geopandas.read_parquet(done["parquet"])) == 60
     assert geopandas.read_parquet(done["coverage-2"])["reason"].tolist() == ["HTTP 500"] * 2
 
@@ -308,5 +313,6 @@ def test_one_output_that_fails_does_not_prevent_the_others(
     assert done.uris["parquet"] == str(roots[0] / "x.tif.parquet")
     assert not (tmp_path / "elsewhere").exists()
     names = {path.name for path in roots[0].iterdir()}
-    endings = ("geojson", "parquet", "coverage.parquet", "swath.json")
+    geojson = "geojson" if georeference else "pixels.geojson"
+    endings = (geojson, "parquet", "coverage.parquet", "swath.json")
     assert names == {f"x.tif.{ending}" for ending in endings}

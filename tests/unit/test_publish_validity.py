@@ -71,7 +71,9 @@ def published(
     with TemporaryDirectory() as folder:
         output = FileOutput(type="File", path=folder)
         done = publish([output], results, "x", roots=[Path(folder)])
-        features = json.loads(Path(done.uris["geojson"]).read_text())["features"]
+        features = json.loads(
+            Path(done.uris["geojson" if georeference else "pixels.geojson"]).read_text()
+        )["features"]
         frame = geopandas.read_parquet(done.uris["parquet"])
     pixels = [shapely.geometry.shape(each["properties"]["imageGeometry"]) for each in features]
     geometries = {

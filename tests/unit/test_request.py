@@ -326,7 +326,7 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
         ({"outputs": [{"type": "S3"}]}, "outputs[0].bucket: missing; give it, for example"),
         (
             {"outputs": [{"type": "File", "path": "/out", "formats": ["shp"]}]},
-            "outputs[0].formats[0]: 'shp' is not one of 'geojson', 'parquet'",
+            "outputs[0].formats[0]: 'shp' is not one of 'geojson', 'geojsonl', 'parquet'",
         ),
         (
             {"outputs": [{"type": "Kinesis", "stream": "s", "formats": ["geojson"]}]},

@@ -81,7 +81,7 @@ def run(out: Path, model: Any, image: Any = PIXELS, **options: Any) -> swath.Res
 
 
 def features(result: swath.Result) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(result.files["geojson"].read_text())["features"]
+    found: list[dict[str, Any]] = json.loads(result.files["pixels.geojson"].read_text())["features"]
     return found
 
 
