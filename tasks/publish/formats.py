@@ -102,6 +102,10 @@ RASTER, SCORES, CLASSES, STYLE = "raster", "scores", "classes", "style"
 """Names of the class map or values, of the probabilities, of the table of the map's classes, and of
 the colours for QGIS, among the published files."""
 
+STYLED = FeatureFormat.FLATGEOBUF.value
+"""The format with which the colours of features are published for QGIS, which takes them for the
+GeoJSON beside it too. A GeoPackage has its own."""
+
 _IN_PIXELS = {
     f"{_PIXELS}{name}": f"{_PIXELS}{each.ending}"
     for name, each in FORMATS.items()

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import shapely
 
 from tasks.imagery import Georeference, Image
 from tasks.publish.feature_batches import FeatureBatch, feature_batches
@@ -73,6 +75,7 @@ class CountedBatches:
     Attributes:
         repaired: Features with a repaired geometry, as the last complete pass found.
         classes: Features of each class, as the last complete pass found.
+        dimension: That of most geometries (0, 1 or 2), as the last complete pass found.
         layer: The features for a preview, from the last complete pass; or None.
     """
 
@@ -82,18 +85,22 @@ class CountedBatches:
         self._new_layer = new_layer
         self.repaired = 0
         self.classes: Counter[str] = Counter()
+        self.dimension = 2
         self.layer = new_layer and new_layer()
 
     def __iter__(self) -> Iterator[FeatureBatch]:
         """Make a pass over the features."""
-        repaired, classes = 0, Counter[str]()
+        repaired, classes, dimensions = 0, Counter[str](), np.zeros(3, int)
         layer = self._new_layer and self._new_layer()
         for batch in self._results.batches():
             table = batch.features.table
             repaired += int(batch.features.repaired.sum())
             for each in pc.value_counts(table["class_name"]).to_pylist():
                 classes[each["values"]] += each["counts"]
+            of_each = shapely.get_dimensions(batch.features.image_geometry)
+            dimensions += np.bincount(of_each, minlength=3)
             if layer is not None:
                 layer.add(table)
             yield batch
         self.repaired, self.classes, self.layer = repaired, classes, layer
+        self.dimension = int(dimensions.argmax()) if dimensions.any() else 2

@@ -10,8 +10,9 @@ from pathlib import Path
 from tasks.errors import PublishError
 from tasks.publish.coverage_file import write_coverage
 from tasks.publish.feature_batches import FeatureBatch
+from tasks.publish.feature_style import feature_style
 from tasks.publish.formats import COVERAGE, FORMATS, kind_of
-from tasks.publish.image_results import ImageResults
+from tasks.publish.image_results import CountedBatches, ImageResults
 from tasks.storage.temporary import temporary_folder
 
 
@@ -70,6 +71,20 @@ def write_files(
     except OSError as error:
         raise _no_room(folder, error) from error
     return files
+
+
+def write_style(path: Path, results: ImageResults, batches: CountedBatches) -> Path:
+    """Write the style of the features for QGIS, after a pass over them; returns the path.
+
+    Raises:
+        PublishError: The folder cannot be written.
+    """
+    pixels = results.metadata.pixel_metres
+    try:
+        path.write_text(feature_style(batches.classes, batches.dimension, pixels), "utf-8")
+    except OSError as error:
+        raise _no_room(path.parent, error) from error
+    return path
 
 
 def _no_room(folder: Path | str, error: OSError) -> PublishError:

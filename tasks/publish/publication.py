@@ -23,10 +23,10 @@ from tasks.imagery import Image
 from tasks.imagery.georeference.resampled import metres_per_pixel
 from tasks.publish.claim import Claim, claim
 from tasks.publish.feature_metadata import FeatureMetadata
-from tasks.publish.formats import FILE_ENDINGS, format_of
+from tasks.publish.formats import FILE_ENDINGS, STYLE, STYLED, format_of
 from tasks.publish.image_results import CountedBatches, ImageResults, Origin, ReadDetections
 from tasks.publish.kinesis import write_kinesis
-from tasks.publish.local_files import staging_folder, write_files
+from tasks.publish.local_files import staging_folder, write_files, write_style
 from tasks.publish.provenance import Provenance
 from tasks.publish.rasters import raster_files
 from tasks.raster import Raster
@@ -213,10 +213,13 @@ class _Content:
         files: Path of each kind of file, features before the ledger, or a function that gives the
             bytes of one that is put together as it is written.
         counts: What the manifest says of the features.
+        with_format: The format with which a kind is put that is no format itself; the others always
+            are.
     """
 
     files: Mapping[str, Path | Pieces]
     counts: Mapping[str, object]
+    with_format: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def write(
@@ -231,13 +234,17 @@ class _Content:
         if not formats:
             return cls({}, {})
         files = write_files(folder, results, batches, {*chain(*formats)})
+        with_format: dict[str, str] = {}
+        if STYLED in files and STYLE not in results.rasters:
+            files[STYLE] = write_style(folder / STYLE, results, batches)
+            with_format[STYLE] = STYLED
         classes = dict(batches.classes.most_common())
         counts = {
             "features": sum(classes.values()),
             "classes": classes,
             "repaired": batches.repaired,
         }
-        return cls({**results.rasters, **files}, counts)
+        return cls({**results.rasters, **files}, counts, with_format)
 
     def put(self, claimed: Claim, formats: Collection[str]) -> dict[str, str]:
         """Put the ledger, and the features in some formats; returns the URI of each file.
@@ -247,7 +254,7 @@ class _Content:
         files = {
             kind: path
             for kind, path in self.files.items()
-            if (name := format_of(kind)) is None or name in formats
+            if (name := self.with_format.get(kind, format_of(kind))) is None or name in formats
         }
         for kind in FILE_ENDINGS.keys() - files.keys():
             claimed.remove(kind)

@@ -14,10 +14,13 @@ import pyogrio
 import pytest
 import shapely
 from affine import Affine
+from shapely.affinity import translate
 
 from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.publish import publish
 from tasks.publish.feature_style import feature_style
 from tasks.publish.measures import MEASURES
+from tasks.request import FeatureFormat, FileOutput
 from tests.gis_features import DEEP, LARGE, NAMES, odd, outline, results_of, row, write
 from tests.qgis_files import has_qgis, in_qgis
 
@@ -140,6 +143,28 @@ def test_qgis_draws_it_by_class_and_score_at_once(tmp_path: Path) -> None:
     strengths = [int(drawn[:, at].max()) for at in np.linspace(15, 240, 6).astype(int)]
     assert (drawn > 0).any()
     assert strengths == sorted(strengths)  # the scores rise from left to right
+
+
+@needs_qgis
+@pytest.mark.parametrize("shape", [None, shapely.Point(3, 4), shapely.LineString([(0, 0), (9, 9)])])
+def test_qgis_takes_the_style_beside_flatgeobuf_and_geojson(
+    tmp_path: Path, shape: shapely.Geometry | None
+) -> None:
+    both = (FeatureFormat.GEOJSON, FeatureFormat.FLATGEOBUF)
+    outputs = [
+        FileOutput(type="File", path=str(tmp_path / name), formats=formats)
+        for name, formats in (("a", both), ("b", both[:1]))
+    ]
+    moved = [shape and translate(shape, 9 * number, 9 * number) for number in range(3)]
+    results = results_of(
+        row(number, **(outline(each) if each else {})) for number, each in enumerate(moved)
+    )
+    uris = publish(outputs, results, "x.tif", roots=[tmp_path]).uris
+    assert [uri for name, uri in uris.items() if "style" in name] == [f"{tmp_path}/a/x.tif.qml"]
+    for each in in_qgis(tmp_path, [tmp_path / "a" / f"x.tif.{end}" for end in ("fgb", "geojson")]):
+        assert each.about["renderer"] == "categorizedSymbol"
+        assert [name for name, *_ in each.about["classes"]] == ["ship", ""]
+        assert (each.picture[..., 3] > 0).any()
 
 
 def test_a_style_of_ten_thousand_classes_is_small() -> None:
