@@ -261,6 +261,20 @@ def view(
     return view(result, console, out=out)
 
 
+@app.command(sort_key=15)
+def catalog(
+    place: Annotated[str, Parameter(help="s3://bucket/prefix, or a folder of results.")], /
+) -> int:
+    """Write a static STAC catalog of all results under a prefix or in a folder: catalog.json.
+
+    It links the STAC Items of results that were published with the format stac.
+    """
+    from deployments.catalog import catalog
+
+    catalog(place, console)
+    return 0
+
+
 @app.command(sort_key=5)
 def schema() -> int:
     """Print the JSON Schema of the request message."""

@@ -40,6 +40,7 @@ def publish_step(
     *,
     raster: Raster | None = None,
     standing: Standing | None = None,
+    model_version: str = "",
     preview_size: int | None = None,
 ) -> Published:
     """Publish the results of an image, as `tasks.publish.publish_image`."""
@@ -54,6 +55,7 @@ def publish_step(
         provenance,
         raster=raster,
         standing=standing,
+        model_version=model_version,
         preview_size=preview_size,
     )
 

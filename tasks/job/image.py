@@ -238,6 +238,7 @@ def finish_image(
             status=status,
             started=started,
             raster=raster,
+            model_version=kept.model_version,
         )
     if published.failed and status is JobStatus.SUCCESS:
         status = JobStatus.PARTIAL
@@ -275,6 +276,7 @@ def _publish(
     status: JobStatus,
     started: datetime,
     raster: Raster | None,
+    model_version: str,
 ) -> Published:
     """Publish the results of an image.
 
@@ -297,6 +299,7 @@ def _publish(
             provenance,
             raster=raster,
             standing=standing_earlier(plan, provenance),
+            model_version=model_version,
         )
     except PublishError as error:
         if status is not JobStatus.FAILED:

@@ -49,6 +49,12 @@ class Kept:
         """The folder of the answers."""
         return objects.join(self.folder, "answers")
 
+    @property
+    def model_version(self) -> str:
+        """The version of the model that answers, as `model_version`; empty if it is not known."""
+        found = conditional.read(objects.join(self.folder, _QUESTION))
+        return str(json.loads(found[0])["question"].get("version", "")) if found else ""
+
     def regions(self, request: Request) -> RegionStore:
         """The store of what regions came to, as a request merges."""
         wanted: list[object] = [

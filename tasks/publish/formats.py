@@ -106,6 +106,10 @@ STYLED = FeatureFormat.FLATGEOBUF.value
 """The format with which the colours of features are published for QGIS, which takes them for the
 GeoJSON beside it too. A GeoPackage has its own."""
 
+STAC = FeatureFormat.STAC.value
+"""The format that is no file of features: the STAC Item of the other files (`tasks.publish.stac`).
+"""
+
 _IN_PIXELS = {
     f"{_PIXELS}{name}": f"{_PIXELS}{each.ending}"
     for name, each in FORMATS.items()
@@ -115,6 +119,7 @@ FILE_ENDINGS = (
     {name: each.ending for name, each in FORMATS.items()}
     | _IN_PIXELS
     | {
+        STAC: "stac.json",
         RASTER: "tif",
         SCORES: "scores.tif",
         CLASSES: "tif.aux.xml",

@@ -34,11 +34,13 @@ class Origin:
         request: The message.
         image: One of its images.
         raster: The raster of the image, if the model answers with pixels.
+        model_version: Changes with the model; empty if it is not known.
     """
 
     request: Request
     image: Image
     raster: Raster | None = None
+    model_version: str = ""
 
 
 @dataclass(frozen=True)

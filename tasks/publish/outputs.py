@@ -76,13 +76,13 @@ def _allowed(path: Path, roots: Sequence[Path]) -> Path:
 
 
 def _check_formats(formats: Collection[FeatureFormat], field: str, *, georeferenced: bool) -> None:
-    for name in formats:
-        if FORMATS[name].georeferenced and not georeferenced:
+    for name, each in ((name, FORMATS[name]) for name in formats if name in FORMATS):
+        if each.georeferenced and not georeferenced:
             raise RequestError(
                 f"{field}: {name} is a map of the Earth, and the image has no georeference: leave "
                 "the format out."
             )
-        for package in FORMATS[name].packages:
+        for package in each.packages:
             if find_spec(package) is None:
                 raise RequestError(
                     f"{field}: {name} is written by {package}, which is not installed: pip install "

@@ -23,12 +23,13 @@ from tasks.imagery import Image
 from tasks.imagery.georeference.resampled import metres_per_pixel
 from tasks.publish.claim import Claim, claim
 from tasks.publish.feature_metadata import FeatureMetadata
-from tasks.publish.formats import FILE_ENDINGS, STYLE, STYLED, format_of
+from tasks.publish.formats import FILE_ENDINGS, STAC, STYLE, STYLED, format_of
 from tasks.publish.image_results import CountedBatches, ImageResults, Origin, ReadDetections
 from tasks.publish.kinesis import write_kinesis
 from tasks.publish.local_files import staging_folder, write_files, write_style
 from tasks.publish.provenance import Provenance
 from tasks.publish.rasters import raster_files
+from tasks.publish.stac import stac_item
 from tasks.raster import Raster
 from tasks.request import EndpointType, KinesisOutput, Output, Request
 from tasks.settings import ForeignResults, settings
@@ -72,6 +73,7 @@ def publish_image(
     *,
     raster: Raster | None = None,
     standing: Standing | None = None,
+    model_version: str = "",
     preview_size: int | None = None,
 ) -> Published:
     """Publish the results of an image to the outputs of its request.
@@ -84,6 +86,7 @@ def publish_image(
         provenance: The origin of the results, which every file has.
         raster: The raster of the image, if the model answers with pixels.
         standing: As in `publish`.
+        model_version: As in `Origin`.
         preview_size: Pixels of the longer side of a preview whose features are collected on the
             way, or whose raster is reduced; None for no preview.
 
@@ -98,7 +101,7 @@ def publish_image(
         embedding_size=request.tile_output.size if request.tile_output else None,
         pixel_metres=metres_per_pixel(image.georeference, image.size),
     )
-    origin = Origin(request, image, raster)
+    origin = Origin(request, image, raster, model_version)
     rasters = raster_files(image, raster, provenance) if raster else {}
     results = ImageResults(read_detections, metadata, ledger, image.georeference, rasters, origin)
     stem = request.file_names()[image.url]
@@ -159,11 +162,11 @@ def publish(
                     written = _put_records(output, results, batches)
                 else:
                     provenance = results.metadata.provenance
-                    kinds = content.files.keys()
+                    kinds = {*content.files, *({STAC} & set(output.formats))}
                     claims.append(
                         claim(output, stem, provenance, kinds=kinds, roots=roots, foreign=foreign)
                     )
-                    written = content.put(claims[-1], output.formats)
+                    written = content.put(claims[-1], output.formats, results)
                 add_uris(uris, written, index + 1)
             except DamagedStoreError:
                 raise
@@ -246,7 +249,9 @@ class _Content:
         }
         return cls({**results.rasters, **files}, counts, with_format)
 
-    def put(self, claimed: Claim, formats: Collection[str]) -> dict[str, str]:
+    def put(
+        self, claimed: Claim, formats: Collection[str], results: ImageResults
+    ) -> dict[str, str]:
         """Put the ledger, and the features in some formats; returns the URI of each file.
 
         If one cannot be written, the others are removed, as they would not be whole.
@@ -256,10 +261,14 @@ class _Content:
             for kind, path in self.files.items()
             if (name := self.with_format.get(kind, format_of(kind))) is None or name in formats
         }
-        for kind in FILE_ENDINGS.keys() - files.keys():
+        item = {STAC} & set(formats)
+        for kind in FILE_ENDINGS.keys() - files.keys() - item:
             claimed.remove(kind)
         try:
             written = {kind: claimed.put(kind, body) for kind, body in files.items()}
+            if item:  # it has the checksums of the others
+                body = stac_item(results, [*written.values()], claimed.names.stem, self.counts)
+                written[STAC] = claimed.put(STAC, lambda: iter([body]))
             claimed.complete(list(written.values()), self.counts)
         except PublishError:
             with suppress(PublishError):

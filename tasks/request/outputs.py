@@ -36,6 +36,7 @@ class FeatureFormat(StrEnum):
     COCO = "coco"
     CSV = "csv"
     HTML = "html"
+    STAC = "stac"
 
 
 def _in_order(formats: tuple[FeatureFormat, ...]) -> tuple[FeatureFormat, ...]:

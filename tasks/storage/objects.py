@@ -88,6 +88,18 @@ def list_names(uri: str, role_arn: str | None = None) -> list[str]:
         return sorted(patiently(_list_names, uri, role_arn))
 
 
+def list_tree(uri: str) -> list[str]:
+    """The objects in a folder and its folders, or under a prefix, as sorted relative paths.
+
+    Local files and folders whose name begins with a dot are left out.
+
+    Raises:
+        PublishError: They cannot be listed.
+    """
+    with storage_errors("list", uri):
+        return sorted(patiently(_list_tree, uri))
+
+
 def exists(uri: str, role_arn: str | None = None) -> bool:
     """Whether an object exists.
 
@@ -221,6 +233,17 @@ def _list_names(uri: str, role_arn: str | None) -> list[str]:
         return [path.name for path in inside if path.is_file() and not path.name.startswith(".")]
     pages = _pages(uri, role_arn)
     return [found["Key"].rpartition("/")[2] for page in pages for found in page.get("Contents", [])]
+
+
+def _list_tree(uri: str) -> list[str]:
+    if is_s3(uri):
+        bucket, _, prefix = uri.removeprefix(_SCHEME).rstrip("/").partition("/")
+        prefix += "/" * bool(prefix)
+        pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = (found["Key"] for page in pages for found in page.get("Contents", []))
+        return [key.removeprefix(prefix) for key in keys]
+    paths = (path.relative_to(uri) for path in Path(uri).rglob("*") if path.is_file())
+    return [str(path) for path in paths if not any(part.startswith(".") for part in path.parts)]
 
 
 def _list_folders(uri: str, role_arn: str | None) -> list[str]:

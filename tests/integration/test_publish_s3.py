@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 import geopandas
 import numpy as np
 import pyarrow as pa
+import pystac
 import pytest
 from botocore.exceptions import ClientError
 
@@ -25,6 +28,7 @@ from tasks.grid.tiles import Grid
 from tasks.publish import FeatureMetadata, ImageResults, check_outputs, publish
 from tasks.publish.feature_batches import FeatureBatch, feature_batches
 from tasks.publish.kinesis import write_kinesis
+from tasks.publish.stac_catalog import write_catalog
 from tasks.request.outputs import FileOutput, KinesisOutput, Output, S3Output
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
@@ -132,6 +136,31 @@ def test_every_output_gets_the_same_features(bucket: str, stream: str, tmp_path:
     assert [json.loads(record["Data"]) for record in sent] == [
         {"type": "FeatureCollection", "features": [feature]} for feature in features
     ]
+
+
+def test_the_catalog_of_a_prefix_is_walked_by_relative_links(bucket: str) -> None:
+    for job in ("job-1", "job-2"):
+        output = S3Output(type="S3", bucket=bucket, prefix=f"ships/{job}", formats=["stac"])
+        metadata = FeatureMetadata(provenance(job=job))
+        publish([output], replace(results(detections(3)), metadata=metadata), "x y.tif")
+    done = write_catalog(f"s3://{bucket}/ships/")
+    assert (done.uri, done.items) == (f"s3://{bucket}/ships/catalog.json", 2)
+    found = pystac.Catalog.from_file(done.uri, stac_io=FromS3())
+    assert [child.id for child in found.get_children()] == ["job-1", "job-2"]
+    assert [item.properties["swath:job"] for item in found.get_items(recursive=True)] == [
+        "job-1",
+        "job-2",
+    ]
+
+
+class FromS3(pystac.StacIO):
+    """Reads the objects of the emulated S3, whose keys are escaped in links."""
+
+    def read_text(self, source: Any, *_: Any, **__: Any) -> str:
+        return objects.get(unquote(str(getattr(source, "href", source)))).decode()
+
+    def write_text(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError
 
 
 def test_one_output_that_fails_does_not_prevent_the_others(bucket: str) -> None:

@@ -13,7 +13,7 @@ from affine import Affine
 from tasks.imagery import Georeference
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import FeatureMetadata
-from tasks.publish.formats import FILE_ENDINGS, FORMATS
+from tasks.publish.formats import FILE_ENDINGS, FORMATS, STAC
 from tasks.publish.image_results import ImageResults
 from tasks.request import FeatureFormat
 from tasks.results import coverage
@@ -58,11 +58,11 @@ def written(name: str, path: Path, tables: list[pa.Table], georeference: Georefe
 
 def test_no_two_kinds_of_files_have_one_ending() -> None:
     in_pixels = sum(each.in_pixels for each in FORMATS.values())
-    assert len(set(FILE_ENDINGS.values())) == len(FILE_ENDINGS) == len(FORMATS) + in_pixels + 5
+    assert len(set(FILE_ENDINGS.values())) == len(FILE_ENDINGS) == len(FORMATS) + in_pixels + 6
 
 
 def test_an_output_can_name_every_format() -> None:
-    assert list(FORMATS) == [each.value for each in FeatureFormat]
+    assert [*FORMATS, STAC] == [each.value for each in FeatureFormat]
 
 
 @pytest.mark.parametrize("name", FORMATS)
