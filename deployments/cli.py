@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 
 from deployments.commands.jobs import jobs
 from deployments.commands.models import models
+from deployments.commands.results import results
 from deployments.console import console
 from deployments.run.merging import MergingOptions
 from deployments.run.model import ModelOptions
@@ -52,6 +53,7 @@ app = App(
 )
 app.command(models)
 app.update(jobs)
+app.update(results)
 
 
 @app.command(sort_key=7)
@@ -237,41 +239,6 @@ def plan(
 
     chosen = ModelOptions.if_any(model, type, parameter)
     plan(images, tiling, console, model=chosen, raster=raster, json=json)
-    return 0
-
-
-@app.command(sort_key=3, usage="Usage: swath view RESULT [OPTIONS]")
-def view(
-    result: Annotated[
-        str,
-        Parameter(
-            help="A folder or s3:// prefix with the results of an image, or one of their files."
-        ),
-    ],
-    /,
-    *,
-    out: Annotated[
-        Path | None,
-        Parameter(help="Write the page to this file, and open no browser.", show_default=False),
-    ] = None,
-) -> int:
-    """Open the page of an image's results in a browser; made from the files if there is none."""
-    from deployments.view import view
-
-    return view(result, console, out=out)
-
-
-@app.command(sort_key=15)
-def catalog(
-    place: Annotated[str, Parameter(help="s3://bucket/prefix, or a folder of results.")], /
-) -> int:
-    """Write a static STAC catalog of all results under a prefix or in a folder: catalog.json.
-
-    It links the STAC Items of results that were published with the format stac.
-    """
-    from deployments.catalog import catalog
-
-    catalog(place, console)
     return 0
 
 
