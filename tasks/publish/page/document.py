@@ -19,7 +19,7 @@ from typing import Any
 _SOURCE = Path(__file__).parent / "source"
 _LIBRARY = "deckgl.min.js"
 SCRIPTS = (
-    *("contents.js", "filter.js", "marks.js", "drawing.js", "map.js"),
+    *("contents.js", "filter.js", "marks.js", "paint.js", "drawing.js", "map.js"),
     *("controls.js", "table.js", "page.js"),
 )
 """The page's own program, in the order in which it runs."""

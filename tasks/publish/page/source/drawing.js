@@ -2,8 +2,9 @@
 
 const MIN_OUTLINE = 5; // pixels of the screen
 const MAX_OUTLINES = 8000; // those with the best scores
-const MAX_LARGE = 20000; // dots that are large and have an edge
-const MAX_CASED = 2000; // outlines that have a dark line below them
+const MAX_DRAWN = 2000; // features that are drawn one by one; more are painted as a picture
+const MAX_LARGE = 20000; // dots of a painting that are larger
+const MAX_CASED = 1200; // outlines that have a dark line below them
 const MAX_AREAS = 4000; // of tiles that are drawn one by one; more are a picture
 const STATE_COLOURS = [[255, 45, 45, 70], [141, 153, 166, 110], [10, 12, 14, 150]]; // as facts.states
 
@@ -48,8 +49,9 @@ class Drawing {
       vertices.subarray(2 * starts[first + at], 2 * starts[first + at + 1]));
   }
 
-  /** Dots and lines of the features that a rectangle of the image shows, at pixels of the screen per pixel. */
-  features([left, top, right, bottom], scale) {
+  /** Dots and lines of the features in a rectangle of the image, at pixels of the screen for each of the image. */
+  features(bounds, scale) {
+    const [left, top, right, bottom] = bounds;
     const { boxes, classes } = this.columns;
     const colours = this.filter.colours.map((colour) => [...rgb(colour), 255]);
     const { shown } = this.filter;
@@ -61,25 +63,34 @@ class Drawing {
       const large = Math.max(x1 - x0, y1 - y0) * scale >= MIN_OUTLINE;
       (large && outlined.length < MAX_OUTLINES ? outlined : dots).push(feature);
     }
-    const few = dots.length <= MAX_LARGE;
+    // the best last, so that they lie on top
+    dots.reverse();
+    outlined.reverse();
+    if (dots.length + outlined.length > MAX_DRAWN) return { painting: this.painted(dots, outlined, colours, bounds, scale) };
     const points = {
       count: dots.length,
       positions: new Float32Array(2 * dots.length),
       colours: new Uint8Array(4 * dots.length),
-      sizes: new Float32Array(dots.length).fill(few ? 7 : 3),
+      sizes: new Float32Array(dots.length).fill(7),
     };
-    // the best last, so that they lie on top
-    dots.reverse().forEach((feature, at) => {
-      const own = 4 * feature;
-      points.positions[2 * at] = (boxes[own] + boxes[own + 2]) / 2;
-      points.positions[2 * at + 1] = (boxes[own + 1] + boxes[own + 3]) / 2;
+    dots.forEach((feature, at) => {
+      points.positions.set(this.centre(feature), 2 * at);
       points.colours.set(colours[classes[feature]], 4 * at);
     });
     const triangles = new Triangles();
-    outlined.reverse();
     if (outlined.length <= MAX_CASED) this.outline(triangles, outlined, 4, () => [0, 0, 0, 150]);
     this.outline(triangles, outlined, 2, (feature) => colours[classes[feature]]);
     return { points, triangles: triangles.marks() };
+  }
+
+  painted(dots, outlined, colours, bounds, scale) {
+    const painting = new Painting(bounds, scale), { classes } = this.columns;
+    const own = colours.map(packed), size = dots.length > MAX_LARGE ? 3 : 4;
+    for (const feature of dots) painting.dot(...this.centre(feature), size, own[classes[feature]]);
+    for (const feature of outlined) {
+      for (const line of this.lines(feature)) painting.line(line, own[classes[feature]]);
+    }
+    return painting;
   }
 
   outline(triangles, features, width, colour) {

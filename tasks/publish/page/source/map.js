@@ -26,7 +26,8 @@ class ImageMap {
       return image;
     };
     [this.look, this.raster] = await Promise.all([load(facts.look.url), load(facts.layer?.url)]);
-    if (!document.createElement("canvas").getContext("webgl2")) {
+    const webgl = document.createElement("canvas").getContext("webgl2");
+    if (!webgl) {
       if (this.look) this.element.append(make("img", { class: "still", src: facts.look.url, alt: "The image" }));
       byId("picture-note").textContent =
         "This browser has no WebGL 2, so that nothing is drawn over the image. The table and the numbers are complete.";
@@ -39,6 +40,8 @@ class ImageMap {
       controller: { keyboard: false, inertia: 180, scrollZoom: { speed: 0.008, smooth: false } },
       viewState: this.view,
       layers: [],
+      // a processor that draws in place of a graphics card is slower by as many samples
+      deviceProps: { type: "webgl", webgl: { antialias: !/swiftshader|llvmpipe|software/i.test(rendererOf(webgl)) } },
       onViewStateChange: ({ viewState }) => this.move(viewState.target, [viewState.zoom].flat()[0]),
       onClick: ({ x, y }) => this.click(x, y),
       getCursor: ({ isDragging }) => (isDragging ? "grabbing" : this.hovered < 0 ? "grab" : "pointer"),
@@ -183,7 +186,11 @@ class ImageMap {
     return this.bitmap(`${id}-picture`, this.drawing.tilePicture(state), true, look);
   }
 
-  featureLayers({ points, triangles }) {
+  featureLayers({ painting, points, triangles }) {
+    if (painting) {
+      const { image, bounds } = painting;
+      return [new deckgl.BitmapLayer({ id: "painting", image, bounds, textureParameters: NEAREST })];
+    }
     return [
       new Marks({ id: "dots", kind: "points", marks: points }),
       new Marks({ id: "outlines", kind: "triangles", marks: triangles }),
@@ -224,4 +231,10 @@ class ImageMap {
     text.textContent = `${counted(length)} px`;
     bar.style.width = `${Math.round(length * this.scale)}px`;
   }
+}
+
+/** What draws for a context of WebGL. */
+function rendererOf(webgl) {
+  const names = webgl.getExtension("WEBGL_debug_renderer_info");
+  return String(webgl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : webgl.RENDERER));
 }
