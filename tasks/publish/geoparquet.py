@@ -67,7 +67,7 @@ _REPEATED = (
 # A read of a bbox takes the footer, which is longer the more row groups there are, and what else is
 # in the row groups that it meets, which is more the larger they are. Both are least in a group of
 # the geometric mean of all rows' bytes and of a footer's bytes for a group, with a factor.
-_GROUP_SCALE = 1 << 10
+_GROUP_SCALE = 1536
 _MIN_GROUP = 1 << 18  # bytes before compression
 _BOUNDS = np.array([0.6, 1.4])  # of a group: shares of what is best
 _ROW_BYTES = 200  # of what has the same length in every row
