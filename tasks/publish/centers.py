@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import shapely
 
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
@@ -36,6 +35,9 @@ def csv_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:  # noqa
     Yields:
         A function that appends a batch. The file is complete when the context is left.
     """
+    # late: a job whose outputs do not name the format does not need it
+    import pyarrow.csv  # noqa: PLC0415
+
     options = pyarrow.csv.WriteOptions(quoting_style="needed")
     with pyarrow.csv.CSVWriter(str(path), _SCHEMA, write_options=options) as writer:
 

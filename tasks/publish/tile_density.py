@@ -8,8 +8,12 @@ from numpy.typing import NDArray
 
 from tasks.publish.features import Features
 
-MOST = 500
-"""Features of a tile, except at the last zoom, where every feature is."""
+MOST = 2
+"""Features of a cell, except at the last zoom, where every feature is."""
+
+CELLS = 4
+"""A tile has 2^CELLS × 2^CELLS cells. With a limit of the tile alone, the map would be denser where
+a tile has fewer features, and show the edges of tiles."""
 
 NEVER = 255
 """The zoom of features that have no place on a Web Mercator map."""
@@ -85,13 +89,13 @@ class FeaturePlaces:
 def _best(
     x: NDArray[np.uint32], y: NDArray[np.uint32], scores: NDArray[np.float32], zoom: int
 ) -> NDArray[np.bool_]:
-    """(n,) which features are among the best `MOST` of their tile; of equal ones, the first."""
-    away = np.uint32(_BITS - zoom)
-    tiles = (x >> away).astype(np.uint64) << np.uint64(32) | (y >> away)
-    order = np.lexsort([-scores, tiles])
-    tiles = tiles[order]
-    starts = np.flatnonzero(np.append(True, tiles[1:] != tiles[:-1])) if len(tiles) else order
-    rank = np.arange(len(tiles)) - np.repeat(starts, np.diff(starts, append=len(tiles)))
-    best = np.zeros(len(tiles), bool)
+    """(n,) which features are among the best `MOST` of their cell; of equal ones, the first."""
+    away = np.uint32(_BITS - zoom - CELLS)
+    cells = (x >> away).astype(np.uint64) << np.uint64(32) | (y >> away)
+    order = np.lexsort([-scores, cells])
+    cells = cells[order]
+    starts = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])) if len(cells) else order
+    rank = np.arange(len(cells)) - np.repeat(starts, np.diff(starts, append=len(cells)))
+    best = np.zeros(len(cells), bool)
     best[order[rank < MOST]] = True
     return best

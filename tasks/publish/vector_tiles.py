@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from math import ceil, log2
@@ -45,9 +44,9 @@ _SCALE = 10_000_000  # of the header's degrees
 def pmtiles_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
     """Write features as vector tiles of the zooms from 0 to that of the image's pixels.
 
-    At the last zoom all features are there; a tile of a lower one has those with the highest
-    scores. A feature that is too small for a zoom is a point there. What is beyond 85° of latitude,
-    or not geolocated, is on no Web Mercator map and left out.
+    At the last zoom all features are there; a lower one has those with the highest scores. A
+    feature that is too small for a zoom is a point there. What is beyond 85° of latitude, or not
+    geolocated, is on no Web Mercator map and left out.
 
     Args:
         path: File to write; its folder exists.
@@ -141,6 +140,8 @@ def _tiles(
     path: Path, rows: Iterator[pa.RecordBatch], schema: pa.Schema, zoom: int, results: ImageResults
 ) -> Iterator[tuple[int, bytes]]:
     """The identifier and the bytes of each tile of a zoom, in the order of an archive."""
+    import sqlite3  # noqa: PLC0415
+
     from pmtiles.tile import zxy_to_tileid  # noqa: PLC0415
 
     database = path.with_name(f"{path.name}.mbtiles")

@@ -16,6 +16,7 @@ from pmtiles.reader import MmapSource, Reader
 from tasks.errors import RequestError
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import check_outputs
+from tasks.publish.tile_density import CELLS, MOST, FeaturePlaces
 from tasks.request import FeatureFormat, FileOutput
 from tests.gis_features import NAMES, odd, results_of, row, write
 
@@ -85,3 +86,37 @@ def test_it_is_refused_for_an_image_without_a_georeference(tmp_path: Path) -> No
     check_outputs([output], [tmp_path])
     with pytest.raises(RequestError, match=r"outputs\[0\]\.formats: pmtiles .* no georeference"):
         check_outputs([output], [tmp_path], georeferenced=False)
+
+
+def test_a_feature_is_at_all_zooms_from_its_first_one_and_cells_are_not_too_full() -> None:
+    random = np.random.default_rng(5)
+    corners = random.uniform(0, 190, (3000, 2))
+    rows = [
+        row(number, score=score, x_min=x, y_min=y, x_max=x + 1, y_max=y + 1)
+        for number, (score, (x, y)) in enumerate(
+            zip(random.uniform(size=3000).tolist(), corners.tolist(), strict=True)
+        )
+    ]
+    places = FeaturePlaces()
+    batches = list(results_of(rows).batches())
+    for batch in batches:
+        places.add(batch.features, batch.features.table["score"].to_numpy())
+    centers = np.concatenate([batch.features.centers for batch in batches])
+    scores = np.array([each["score"] for each in rows])
+    first = places.first_zooms(12)
+    assert first.max() == 12
+    for zoom in range(12):
+        cells = np.floor((centers[:, 0] / 360 + 0.5) * 2 ** (zoom + CELLS))
+        cells = cells + 1j * np.floor(projected(centers[:, 1]) * 2 ** (zoom + CELLS))
+        shown = first <= zoom
+        for cell in np.unique(cells):
+            inside = cells == cell
+            assert (shown & inside).sum() == min(inside.sum(), MOST)
+            if (inside & ~shown).any():
+                assert scores[inside & shown].min() >= scores[inside & ~shown].max()
+
+
+def projected(latitude: Any) -> Any:
+    """The fraction of a Web Mercator map's height, from its north, by its formula."""
+    angle = np.radians(latitude)
+    return (1 - np.log(np.tan(angle) + 1 / np.cos(angle)) / np.pi) / 2

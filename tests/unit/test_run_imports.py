@@ -16,7 +16,8 @@ from tests.onnx_models import YOLOX, yolox_nano
 SLOW = {
     "asyncpg", "boto3", "botocore.client", "botocore.session", "docker", "fastapi", "geopandas",
     "httpx", "llvmlite", "lxml", "matplotlib", "numba", "onnxruntime", "pandas", "PIL", "prefect",
-    "prefect_aws", "psutil", "sarkit", "scipy", "sqlalchemy", "starlette", "uvicorn",
+    "prefect_aws", "pmtiles", "psutil", "pyogrio", "sarkit", "scipy", "sqlalchemy", "starlette",
+    "uvicorn",
 }  # fmt: skip
 PROGRAM = """
 import sys
