@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import rasterio
 from PIL import Image as Picture
 from playwright.sync_api import Browser, Page, expect
 
+from tasks.imagery import open_image
+from tasks.publish import publish
+from tasks.publish.page import page_of_files
+from tasks.request import FileOutput
 from tests.result_pages import (
     FAILURE,
     HOSTILE,
@@ -285,3 +291,37 @@ def test_a_hundred_thousand_are_moved_and_filtered(chromium: Browser, folder: Pa
         page.locator("tr.feature").first.click()
         page.locator("#card").wait_for()
         assert seen.errors == []
+
+
+def test_a_raster_is_shown_faded_and_hidden(chromium: Browser, folder: Path) -> None:
+    content = results(folder, detections(0))
+    output = FileOutput(type="File", path=str(folder / "out"), formats=())
+    ledger = publish([output], content, "scene.tif", [folder]).uris["coverage"]
+    image = open_image(str(folder / "scene.tif"), roots=[folder])
+    page_text = page_of_files(
+        content.metadata.provenance, Path(ledger), None, class_map(folder / "map.tif"), image
+    )
+    (folder / "raster.html").write_text(page_text)
+    with visit(chromium, (folder / "raster.html").as_uri()) as seen:
+        page = seen.page
+        assert page.locator("#legend").inner_text() == "water 100 %"
+        land = (600, 600)
+        _, _, half = of(page, folder, *land)
+        page.get_by_role("slider", name="Opacity").fill("1")
+        page.wait_for_timeout(300)
+        assert of(page, folder, *land) == [0, 0, 255]
+        assert half < 200
+        page.get_by_role("checkbox", name="Raster").uncheck()
+        page.wait_for_timeout(300)
+        assert of(page, folder, *land)[2] < 60
+        page.wait_for_url(re.compile("raster=0&opacity=1"))
+
+
+def class_map(path: Path) -> Path:
+    """All water."""
+    profile: dict[str, Any] = {"width": 900, "height": 700, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", "GTiff", nodata=255, **profile) as dataset:
+        dataset.write(np.full((1, 700, 900), 3, np.uint8))
+        dataset.write_colormap(1, {3: (0, 0, 255, 255)})
+        dataset.update_tags(1, CLASS_3="water")
+    return path

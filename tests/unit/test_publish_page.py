@@ -115,7 +115,7 @@ def test_an_outline_of_a_great_many_vertices_is_simplified() -> None:
     })  # fmt: skip
     best = BestFeatures()
     best.add(table, np.array([star], object), np.zeros((1, 2)), ["0" * 32])
-    assert len(best.columns()[0]["vertices"]) <= 1024
+    assert len(best.columns()[0]["vertices"]) <= 1 << 14
 
 
 def test_tiles_that_follow_each_other_are_one_area() -> None:

@@ -18,7 +18,7 @@ LIMIT = 100_000
 """Features that a page has at most."""
 
 _MAX_VERTICES = 1 << 21  # of the outlines of a page
-_MAX_OUTLINE = 1 << 10  # vertices of one outline
+_MAX_OUTLINE = 1 << 14  # vertices of one outline
 _TOLERANCE = 0.25  # pixels of the image between an outline and the line that is drawn
 _MAX_PENDING_BYTES = 1 << 26  # of outlines that may yet be left out
 _DEGREES = 10_000_000  # parts of a degree in which centres are kept: 11 mm

@@ -43,10 +43,12 @@ class Overlay(NamedTuple):
     Attributes:
         url: A data URL.
         legend: Red, green and blue, and the text, of each entry.
+        classes: Red, green and blue of each class by its name, which its outlines have too.
     """
 
     url: str
     legend: list[tuple[tuple[int, int, int], str]]
+    classes: dict[str, tuple[int, int, int]]
 
 
 def quick_look(image: Image, read_role: str | None = None) -> QuickLook:
@@ -79,7 +81,7 @@ def overlay(layer: RasterLayer) -> Overlay:
 
     alpha = np.where(layer.seen, np.uint8(255), np.uint8(0))
     picture = Pictures.fromarray(np.dstack([layer.pixels, alpha]))
-    return Overlay(_data_url(picture, "PNG"), list(layer.legend))
+    return Overlay(_data_url(picture, "PNG"), list(layer.legend), dict(layer.classes))
 
 
 def _data_url(picture: Picture, encoding: str, **options: int) -> str:

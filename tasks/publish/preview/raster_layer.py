@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ class RasterLayer:
         pixels: uint8 (height, width, 3) the colour of each pixel.
         seen: bool (height, width) whether a pixel has an answer.
         legend: The colour and the text of each entry of the legend.
+        classes: The colour of each class that pixels have, by its name.
     """
 
     pixels: NDArray[np.uint8]
     seen: NDArray[np.bool_]
     legend: tuple[tuple[Colour, str], ...]
+    classes: Mapping[str, Colour] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
@@ -112,14 +114,15 @@ def _of_classes(
     found, places, counts = np.unique(numbers[seen], return_inverse=True, return_counts=True)
     own = [(*table.get(int(number), (0, 0, 0)),)[:3] for number in found]
     pixels[seen] = np.array(own, np.uint8).reshape(-1, 3)[places]
-    legend = []
+    legend, classes = [], {}
     for at in np.argsort(-counts, kind="stable"):
         number, (red, green, blue) = int(found[at]), own[at]
         share = 100 * counts[at] / counts.sum()
         name = names.get(number, f"class {number}")
         text = f"{name} {f'{share:.0f}' if share >= 0.5 else '< 1'} %"
         legend.append(((red, green, blue), text))
-    return RasterLayer(pixels, seen, tuple(legend))
+        classes[name] = red, green, blue
+    return RasterLayer(pixels, seen, tuple(legend), classes)
 
 
 def _of_values(numbers: NDArray[Any], nodata: float | None, name: str, unit: str) -> RasterLayer:

@@ -36,8 +36,12 @@ class Filter {
     this.colours = this.ownColours();
   }
 
-  /** The colour of each class: the most frequent ones of those shown have their own. */
+  /** The colour of each class: that of the raster, or the most frequent ones of those shown have their own. */
   ownColours() {
+    const ofRaster = new Map(Object.entries(facts.layer?.classes ?? {}));
+    if (ofRaster.size) {
+      return facts.classes.map(([name]) => (ofRaster.has(name) ? hex(ofRaster.get(name)) : facts.others));
+    }
     const colours = new Array(this.on.length).fill(facts.others);
     const all = this.on.length <= facts.colours.length;
     let next = 0;
@@ -56,6 +60,8 @@ class Filter {
     for (const listener of this.listeners) listener();
   }
 }
+
+const hex = (parts) => `#${parts.map((part) => part.toString(16).padStart(2, "0")).join("")}`;
 
 /** Numbers as ranges in words: 0-3,7. */
 function ranges(flags, value) {

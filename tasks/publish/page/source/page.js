@@ -1,7 +1,7 @@
 // Puts the page together: what it says of the run, the selection, the keyboard, the address.
 
 const TABS = ["explore", "table", "run"];
-const DEFAULT_LAYERS = { image: true, raster: true, detections: true, failed: true, blank: false, outside: true, opacity: 0.6 };
+const DEFAULT_LAYERS = { image: true, raster: true, detections: true, failed: true, blank: false, outside: true, opacity: 0.5 };
 
 class Page {
   constructor(columns) {
