@@ -321,7 +321,12 @@ def test_polygons_have_the_pixels_of_their_class(scene: Path) -> None:
     for each in found:
         assert each["areaSquareMetres"] == pytest.approx(100 * each["areaPixels"], rel=2e-3)
     table = pq.read_table(scene.parent / "out" / "scene.tif.parquet")
-    assert set(table["id"].to_pylist()) == {each["id"] for each in found}
+    areas = dict(
+        zip(*(table[name].to_pylist() for name in ("id", "area_square_metres")), strict=True)
+    )
+    assert areas.keys() == {each["id"] for each in found}
+    for each in found:  # edges are straight in degrees in one, and geodesics in the other
+        assert areas[each["id"]] == pytest.approx(each["areaSquareMetres"], rel=1e-4)
 
 
 def test_polygons_of_every_class_leave_no_gaps(scene: Path) -> None:
