@@ -47,7 +47,7 @@ class OpenWriter(Protocol):
         Args:
             path: File to write; its folder exists.
             results: The results that the features are of. Without a georeference every geometry is
-                None, and the file must not claim a coordinate reference system.
+                None, and the file must not claim a place on the Earth.
 
         Returns:
             A context that gives the function to append a batch with. The file is complete when the

@@ -119,6 +119,23 @@ def test_rows_come_back_sorted_however_many_fit_into_memory(data: st.DataObject)
     assert found == [{KEY.name: key, "text": str(key)} for key in sorted(keys)]
 
 
+def test_sorting_keeps_no_more_than_a_few_runs_in_memory(tmp_path: Path) -> None:
+    random, run = np.random.default_rng(5), 1 << 19
+    before, most, found = pa.total_allocated_bytes(), 0, []
+    rows = SortedRows(tmp_path / "x", run)
+    for _ in range(60):
+        keys = random.integers(0, 1 << 63, 1000, np.uint64)
+        rows.add(pa.table({KEY.name: keys, "text": [f"{key:0200}" for key in keys.tolist()]}))
+        most = max(most, pa.total_allocated_bytes() - before)
+    for part in rows.read():
+        most = max(most, pa.total_allocated_bytes() - before)
+        found.append(part[KEY.name].to_numpy())
+    assert (np.diff(np.concatenate(found).astype(np.int64)) >= 0).all()
+    assert sum(map(len, found)) == 60_000
+    assert (tmp_path / "x").stat().st_size > 24 * run
+    assert most < 5 * run
+
+
 def test_features_of_a_cell_are_in_the_order_of_tile_and_ordinal(tmp_path: Path) -> None:
     x, y = np.repeat([9000.0, 100.0, 18_000.0], 40), np.repeat([9000.0, 100.0, 200.0], 40)
     table = detections(x, y, class_name=[str(row) for row in range(120)])
