@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,15 @@ def geojson_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
     metadata = results.metadata
     extent = _Extent()
     with path.open("wb") as sink:
-        separator = b"\n"
+        empty = True
 
         def write(batch: FeatureBatch) -> None:
-            nonlocal separator
+            nonlocal empty
             placed = _placed(batch, results)
-            sink.write(separator + b",\n".join(_lines(batch, placed, metadata)))
-            separator = b",\n"
+            pieces = _pieces(batch, placed, metadata, before=b",\n")
+            text = b"".join(chain.from_iterable(pieces))
+            sink.write(text[1:] if empty else text)  # no comma before the first one
+            empty = False
             extent.add(placed.bboxes)
 
         crs = _CRS if results.georeference is None else b""
@@ -78,8 +80,8 @@ def geojsonl_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
     with path.open("wb") as sink:
 
         def write(batch: FeatureBatch) -> None:
-            found = _lines(batch, _placed(batch, results), results.metadata)
-            sink.write(b"\n".join([*found, b""]))
+            pieces = _pieces(batch, _placed(batch, results), results.metadata, after=b"\n")
+            sink.write(b"".join(chain.from_iterable(pieces)))
 
         yield write
 
@@ -112,7 +114,8 @@ def lines(batch: FeatureBatch, metadata: FeatureMetadata) -> list[bytes]:
     Pixels are exact. A feature that is not geolocated has a null `geometry`, and no `bbox`,
     `center_longitude` and `center_latitude`.
     """
-    return _lines(batch, rounded(batch.features, decimals_for(metadata.pixel_metres)), metadata)
+    placed = rounded(batch.features, decimals_for(metadata.pixel_metres))
+    return [b"".join(pieces) for pieces in _pieces(batch, placed, metadata)]
 
 
 def _placed(batch: FeatureBatch, results: ImageResults) -> Rounded:
@@ -124,33 +127,48 @@ def _placed(batch: FeatureBatch, results: ImageResults) -> Rounded:
     return Rounded(geojson(features.image_geometry), bboxes, features.centers)
 
 
-_FEATURE = (
-    b'{"type":"Feature","id":"%b",%b"properties":{"class":%b,"score":%b,"imageGeometry":%b,'
-    b'"imageBBox":[%b],"featureClasses":%b%b%b%b%b}}'
-)
+def _pieces(
+    batch: FeatureBatch,
+    placed: Rounded,
+    metadata: FeatureMetadata,
+    before: bytes = b"",
+    after: bytes = b"",
+) -> Iterator[tuple[bytes, ...]]:
+    """The text of each feature in pieces that need only be joined.
 
-
-def _lines(batch: FeatureBatch, placed: Rounded, metadata: FeatureMetadata) -> list[bytes]:
-    table = batch.features.table
+    Args:
+        batch: The features.
+        placed: Where they are.
+        metadata: What they have in common.
+        before: Text before each feature.
+        after: Text after each feature.
+    """
+    table, count = batch.features.table, len(batch.features)
     names = table["class_name"].to_pylist()
     names_as_json = {name: orjson.dumps(name) for name in set(names)}
     places, centers = _places(placed)
-    shared = _shared(metadata)
-    rows = zip(
-        batch.ids,
+    return zip(
+        repeat(before + b'{"type":"Feature","id":"', count),
+        [identity.encode() for identity in batch.ids],
+        repeat(b'",', count),
         places,
+        repeat(b'"properties":{"class":', count),
         [names_as_json[name] for name in names],
+        repeat(b',"score":', count),
         json_rows(table["score"].to_numpy()),
+        repeat(b',"imageGeometry":', count),
         geojson(batch.features.image_geometry),
+        repeat(b',"imageBBox":[', count),
         json_rows(boxes(table)),
+        repeat(b'],"featureClasses":', count),
         batch.feature_classes,
         _embeddings(batch),
         centers,
-        repeat(shared, len(batch.features)),
-        (b"" if own == b"{}" else b"," + own[1:-1] for own in batch.properties),
+        repeat(_shared(metadata), count),
+        [b"" if own == b"{}" else b"," + own[1:-1] for own in batch.properties],
+        repeat(b"}}" + after, count),
         strict=True,
     )
-    return [_FEATURE % (identity.encode(), *pieces) for identity, *pieces in rows]
 
 
 def _places(placed: Rounded) -> tuple[list[bytes], list[bytes]]:

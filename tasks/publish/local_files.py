@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -58,7 +59,7 @@ def write_files(
     }
     files = {kind: folder / kind for kind in (*kinds, COVERAGE)}
     try:
-        with ExitStack() as open_files:
+        with _without_earlier_garbage(), ExitStack() as open_files:
             writers = [
                 open_files.enter_context(each.open_writer(files[kind], results))
                 for kind, each in kinds.items()
@@ -85,6 +86,19 @@ def write_style(path: Path, results: ImageResults, batches: CountedBatches) -> P
     except OSError as error:
         raise _no_room(path.parent, error) from error
     return path
+
+
+@contextmanager
+def _without_earlier_garbage() -> Iterator[None]:
+    """Spare Python's garbage collector the objects of before, as every batch makes it run again."""
+    if gc.get_freeze_count():  # by somebody else
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _no_room(folder: Path | str, error: OSError) -> PublishError:
