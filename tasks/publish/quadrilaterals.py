@@ -36,6 +36,8 @@ def vertex_numbers(geometry: NDArray[np.object_], rows: NDArray[np.intp]) -> NDA
 def rings_of(geometry: NDArray[np.object_], rows: NDArray[np.intp]) -> NDArray[np.float64]:
     """(k, 5, 2) the rings of those geometries (n,) that are quadrilaterals."""
     vertices: NDArray[np.float64] = shapely.get_coordinates(geometry)
+    if len(rows) == len(geometry):
+        return vertices.reshape(-1, _VERTICES, 2)
     return vertices[vertex_numbers(geometry, rows)]
 
 
