@@ -98,7 +98,14 @@ def _run_request(here: StackWithModels, path: Path, console: Console) -> FlowRun
     request = {
         "jobId": job_id,
         "imageUrls": [url],
-        "outputs": [{"type": "S3", "bucket": record.result_bucket, "prefix": job_id}],
+        "outputs": [
+            {
+                "type": "S3",
+                "bucket": record.result_bucket,
+                "prefix": job_id,
+                "formats": ["geojson", "parquet", "html"],
+            }
+        ],
         "imageProcessor": {"name": here.model_url(MODEL), "type": "HTTP_ENDPOINT"},
         "imageProcessorTileSize": 512,
         "imageProcessorTileOverlap": 128,
