@@ -43,11 +43,19 @@ def colours(output: RasterOutput) -> dict[int, tuple[int, int, int, int]]:
     return table
 
 
-def class_colours(classes: Mapping[str, int]) -> dict[str, str]:
+def class_colours(classes: Mapping[str, int], output: RasterOutput | None = None) -> dict[str, str]:
     """The colour of each class of features, the most frequent class first.
 
     Args:
         classes: Number of features of each class.
+        output: The raster whose outlines the features are; its classes keep their colours.
     """
     ranked = sorted(classes, key=lambda name: (-classes[name], name))
-    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(ranked)}
+    chosen = {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(ranked)}
+    if output is not None:
+        table = colours(output)
+        for number, name in output.class_names.items():
+            if name in chosen:
+                red, green, blue, _ = table[number]
+                chosen[name] = f"#{red:02x}{green:02x}{blue:02x}"
+    return chosen

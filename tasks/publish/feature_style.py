@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 from tasks.publish.colours import OTHER, class_colours
 from tasks.publish.flat_features import LINES, POINTS, POLYGONS
+from tasks.request import RasterOutput
 
 _VERSION = "3.22"  # of QGIS, which reads styles of versions before its own
 _MOST = 500  # classes with a symbol of their own: QGIS is slow with thousands
@@ -25,7 +26,10 @@ _KINDS = {POINTS: 0, LINES: 1, POLYGONS: 2}  # QGIS's number of a layer's type
 
 
 def feature_style(
-    classes: Mapping[str, int], dimension: int, pixel_metres: float | None = None
+    classes: Mapping[str, int],
+    dimension: int,
+    pixel_metres: float | None = None,
+    output: RasterOutput | None = None,
 ) -> str:
     """A QML document.
 
@@ -35,6 +39,7 @@ def feature_style(
         classes: Number of features of each class.
         dimension: That of the geometries.
         pixel_metres: Size of the image's pixels; without it, labels are drawn at any scale.
+        output: The raster whose outlines the features are, which has their colours.
     """
     root = ET.Element(
         "qgis", version=_VERSION, styleCategories="Symbology|Labeling", labelsEnabled="1"
@@ -42,7 +47,7 @@ def feature_style(
     renderer = ET.SubElement(root, "renderer-v2", type="categorizedSymbol", attr="class")
     categories = ET.SubElement(renderer, "categories")
     symbols = ET.SubElement(renderer, "symbols")
-    colours = class_colours(classes)
+    colours = class_colours(classes, output)
     shown = [(name, name, colours[name]) for name in list(colours)[:_MOST] if _in_xml(name)]
     for number, (value, label, colour) in enumerate([*shown, ("", "other", OTHER)]):
         own = {"symbol": str(number), "value": value, "label": label, "render": "true"}

@@ -74,6 +74,8 @@ def geopackage_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
 def _write(path: Path, features: FlatFeatures, results: ImageResults) -> None:
     dimensions = [each for each in _LAYERS if each in features.types] or [POLYGONS]
     styles, pixels = [], results.metadata.pixel_metres
+    raster = results.origin and results.origin.raster
+    output = raster.output if raster else None
     for index, dimension in enumerate(dimensions):
         name = _ALONE if len(dimensions) == 1 else _LAYERS[dimension]
         chosen = (dimension, NOWHERE) if index == 0 else (dimension,)
@@ -89,7 +91,7 @@ def _write(path: Path, features: FlatFeatures, results: ImageResults) -> None:
             "dataset_options": {} if index else {"VERSION": "1.2"},
         }  # fmt: skip
         write_layer(path, batches, features.schema, results, options)
-        styles.append((name, feature_style(features.classes, dimension, pixels)))
+        styles.append((name, feature_style(features.classes, dimension, pixels, output)))
     _write_styles(path, styles, results)
 
 

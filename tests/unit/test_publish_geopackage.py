@@ -18,9 +18,10 @@ from shapely.affinity import translate
 
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import publish
+from tasks.publish.colours import class_colours
 from tasks.publish.feature_style import feature_style
 from tasks.publish.measures import MEASURES
-from tasks.request import FeatureFormat, FileOutput
+from tasks.request import FeatureFormat, FileOutput, RasterOutput
 from tests.gis_features import DEEP, LARGE, NAMES, odd, outline, results_of, row, write
 from tests.qgis_files import has_qgis, in_qgis
 
@@ -165,6 +166,23 @@ def test_qgis_takes_the_style_beside_flatgeobuf_and_geojson(
         assert each.about["renderer"] == "categorizedSymbol"
         assert [name for name, *_ in each.about["classes"]] == ["ship", ""]
         assert (each.picture[..., 3] > 0).any()
+
+
+def test_outlines_have_the_colours_of_their_raster() -> None:
+    output = RasterOutput.model_validate(
+        {
+            "values": "classes",
+            "classes": [
+                {"value": 0, "name": "land"},
+                {"value": 1, "name": "sea"},
+                {"value": 2, "name": "reef", "colour": "#123456"},
+            ],
+        }
+    )
+    own = {"sea": 5, "reef": 3, "land": 1}
+    assert class_colours(own, output) == {"sea": "#e69f00", "reef": "#123456", "land": "#0072b2"}
+    assert list(class_colours(own).values()) == ["#0072b2", "#e69f00", "#009e73"]
+    assert 'v="18,52,86,255"' in feature_style(own, 2, None, output)
 
 
 def test_a_style_of_ten_thousand_classes_is_small() -> None:
