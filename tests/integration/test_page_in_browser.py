@@ -153,6 +153,22 @@ def test_a_click_on_the_map_selects_what_lies_there(page: Page) -> None:
     assert "2 tiles failed" in page.locator("#card").inner_text()
 
 
+def test_the_map_is_used_by_the_keyboard(page: Page) -> None:
+    page.locator("#map").focus()
+    page.keyboard.press("n")
+    first = page.locator("#card").inner_text()
+    page.keyboard.press("n")
+    assert page.locator("#card").inner_text() != first
+    page.keyboard.press("p")
+    assert page.locator("#card").inner_text() == first
+    page.keyboard.press("Escape")
+    page.keyboard.press("0")
+    page.wait_for_url(re.compile(r"^[^#]*#?$"))
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(re.compile("#view="))
+
+
 def test_layers_are_drawn_where_they_are(page: Page, folder: Path) -> None:
     page.get_by_role("checkbox", name="Detections").uncheck()
     sea, failed = (600, 600), (480, 470)

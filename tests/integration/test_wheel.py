@@ -32,6 +32,8 @@ def test_it_holds_three_packages_with_types_the_python_api_and_no_harbour(wheel:
     assert {f"{folder}/py.typed" for folder in tops - {"swath.py"}} <= set(names)
     assert "deployments/demo/show.py" in names
     assert not [name for name in names if name.startswith("deployments/demo/harbour")]
+    page = {"page.html", "page.css", "page.js", "deckgl.min.js", "deckgl.LICENSE.txt"}
+    assert {f"tasks/publish/page/source/{name}" for name in page} <= set(names)
 
 
 def test_it_has_a_version_and_a_licence(wheel: ZipFile) -> None:

@@ -7,18 +7,22 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import rasterio
 import shapely
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tasks.imagery import open_image
+from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import publish
 from tasks.publish.page import page_of_files
 from tasks.publish.page.best_features import BestFeatures
@@ -191,3 +195,34 @@ def test_a_raster_lies_over_the_image_with_its_legend(tmp_path: Path) -> None:
     assert words(page)["layer"]["legend"] == [[[0, 0, 255], f"{HOSTILE} 100 %"]]
     assert words(page)["look"] == {"url": "", "note": "No picture: the image is away"}
     assert (words(page)["width"], words(page)["height"]) == (900, 700)
+
+
+@pytest.mark.parametrize(
+    ("west", "north", "crs"), [(179.9, 10.0, "EPSG:4326"), (-400_000.0, 300_000.0, "EPSG:3995")]
+)
+def test_over_the_antimeridian_and_a_pole_places_are_those_of_the_other_files(
+    tmp_path: Path, west: float, north: float, crs: str
+) -> None:
+    pixel = 1e-3 if crs == "EPSG:4326" else 1000.0
+    transform = Affine(pixel, 0, west, 0, -pixel, north)
+    georeference = AffineGeoreference(transform, crs, (900, 700))
+    content = replace(results(tmp_path, detections(200)), georeference=georeference)
+    formats = (FeatureFormat.HTML, FeatureFormat.GEOJSON)
+    output = FileOutput(type="File", path=str(tmp_path), formats=formats)
+    uris = publish([output], content, "scene.tif", [tmp_path]).uris
+    features = json.loads(Path(uris["geojson"]).read_text())["features"]
+    places = {
+        each["id"]: [each["properties"][f"center_{name}"] for name in ("longitude", "latitude")]
+        for each in features
+    }
+    found = columns(Path(uris["html"]).read_text())
+    ids = [bytes(each).hex() for each in found["ids"].reshape(-1, 16)]
+    expected = np.array([places[each] for each in ids])
+    np.testing.assert_allclose(found["places"].reshape(-1, 2) / 1e7, expected, atol=1e-7)
+    assert np.ptp(expected[:, 0]) > 300  # on both sides
+
+
+def test_without_a_georeference_no_place_is_told(tmp_path: Path) -> None:
+    content = replace(results(tmp_path, detections(5)), georeference=None)
+    page = written(tmp_path / "x.html", content).read_text()
+    assert set(columns(page)["places"]) == {-(2**31)}
