@@ -11,7 +11,7 @@ import pyarrow as pa
 KEY = pa.field("key", pa.uint64(), nullable=False)
 """The column that rows are sorted by; no two rows have the same."""
 
-_RUN_BYTES = 1 << 25  # of rows that are sorted in memory
+_RUN_BYTES = 1 << 24  # of rows that are sorted in memory
 _RUN_BATCHES = 1 << 7  # that a sorted run is read in
 _MERGED_BATCHES = 1 << 6  # whose rows are sorted together when runs are merged
 
