@@ -97,11 +97,14 @@ class ImageMap {
     this.move([left + (x * width) / this.scale, top + (y * height) / this.scale], this.view.zoom);
   }
 
-  /** Shows a feature in the middle, large enough to see it. */
+  /** Shows a feature in the middle of what its card leaves free, large enough to see it. */
   jumpTo(feature) {
     const [x0, y0, x1, y1] = this.drawing.box(feature);
     const fitting = Math.log2((0.2 * Math.min(...this.size)) / Math.max(x1 - x0, y1 - y0, 1));
-    this.move([(x0 + x1) / 2, (y0 + y1) / 2], Math.max(this.view.zoom, Math.min(fitting, 2)));
+    const zoom = Math.max(this.view.zoom, Math.min(fitting, 2));
+    const card = byId("card").offsetHeight, [, height] = this.size;
+    const covered = card > height / 3 ? card : 0; // on a phone, the card would lie on it
+    this.move([(x0 + x1) / 2, (y0 + y1) / 2 + covered / 2 / 2 ** zoom], zoom);
   }
 
   /** The place in the image of a pixel of the map. */

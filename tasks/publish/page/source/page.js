@@ -229,7 +229,9 @@ class Page {
 }
 
 function described(rows) {
-  return make("dl", {}, ...rows.flatMap(([label, text]) => [make("dt", {}, label), make("dd", {}, text)]));
+  return make("dl", {}, ...rows.flatMap(([label, text]) => [
+    make("dt", {}, label), make("dd", label === "id" ? { class: "identity" } : {}, text),
+  ]));
 }
 
 /** Calls a function once, some milliseconds after the last call. */
