@@ -161,7 +161,8 @@ def _href(uri: str) -> str:
 
 
 def _asset(file: PublishedFile) -> dict[str, Any]:
-    ending = file.name.rpartition(".")[2]
+    # what is in pixels is no place on the Earth, as readers of GeoJSON would take it for
+    ending = "json" if file.kind.startswith("pixels.") else file.name.rpartition(".")[2]
     return {
         "href": f"./{quote(file.name)}",
         "type": _MEDIA_TYPES.get(ending, "application/octet-stream"),

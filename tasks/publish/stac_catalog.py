@@ -63,9 +63,9 @@ def write_catalog(uri: str) -> Cataloged:
         if item is None:
             without.append(manifest.job)
             continue
-        folder = name.rpartition("/")[0]
+        folder, slash, _ = name.rpartition("/")
         title = f"{file_name(manifest.image)}: {manifest.status}"
-        items[manifest.job].append(_link("item", objects.join(folder, item), title))
+        items[manifest.job].append(_link("item", f"{folder}{slash}{item}", title))
     if not items:
         jobs = f" (such as job {without[0]})" if without else ""
         raise RequestError(

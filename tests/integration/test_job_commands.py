@@ -170,6 +170,38 @@ def test_a_job_is_redriven_merged_and_published_again_without_needless_calls(
         assert f"{job}: {URL}: its answers are no longer kept" in gone.stderr
 
 
+def test_an_output_that_failed_is_published_to_by_the_command(
+    chain: Chain, job: str, model: CountingModel
+) -> None:
+    s3, first = client("s3"), f"{job}/{IMAGE}.swath.json"
+    s3.create_bucket(Bucket=job)
+    outputs = [
+        {"type": "S3", "bucket": RESULT_BUCKET, "prefix": job},
+        {"type": "S3", "bucket": job, "prefix": "a"},
+    ]
+    model.answer_only(10)
+    chain.send(job, model, IMAGE, outputs=outputs)
+    until(lambda: model.figures().answered == 10)
+    s3.delete_bucket(Bucket=job)
+    model.answer_all()
+    assert chain.await_end(job) == "PARTIAL"
+    (line,) = [line for line in swath(chain, "status", job).stdout.splitlines() if URL in line]
+    assert "outputs[1] is not published: Cannot read s3://" in line
+    assert f"`swath publish {job}` publishes to it alone" in line
+    before = s3.head_object(Bucket=RESULT_BUCKET, Key=first)["LastModified"]
+    calls = model.figures().total
+    s3.create_bucket(Bucket=job)
+    done = swath(chain, "publish", job, "--wait")
+    assert done.returncode == 0, done.stderr
+    assert model.figures().total == calls
+    assert s3.head_object(Bucket=RESULT_BUCKET, Key=first)["LastModified"] == before
+    bodies = [
+        s3.get_object(Bucket=bucket, Key=f"{prefix}/{IMAGE}.parquet")["Body"].read()
+        for bucket, prefix in ((RESULT_BUCKET, job), (job, "a"))
+    ]
+    assert all(bodies)
+
+
 def test_a_raster_is_merged_published_and_redriven_without_needless_calls(
     chain: Chain, job: str, model: CountingModel
 ) -> None:

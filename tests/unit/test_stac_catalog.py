@@ -110,3 +110,5 @@ def test_results_that_are_not_complete_are_not_in_the_catalog(tmp_path: Path) ->
     manifest = tmp_path / "y.tif.swath.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"state": "publishing"}))
     assert write_catalog(str(tmp_path)).items == 1
+    links = json.loads((tmp_path / "catalog.json").read_text())["links"]
+    assert [link["href"] for link in links] == ["./catalog.json", "./x.tif.stac.json"]
