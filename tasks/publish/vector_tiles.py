@@ -33,7 +33,6 @@ _COLUMNS = ("id", "class", "score", GEOMETRY)
 _LAYER = "features"
 _EQUATOR = 40_075_016.7  # metres: the width of the one tile at zoom 0
 _UNITS = 4096  # of a tile's side
-_PIXEL = 2  # units of a tile that a pixel of the image has at the last zoom
 _SMALLEST = 4  # units: what is smaller is a point, as GDAL would leave it out
 _DEFAULT_ZOOM, _MOST_ZOOM = 14, 20
 _MOST_BYTES = 500_000  # of a tile: GDAL writes larger ones with coarser coordinates
@@ -68,10 +67,11 @@ def pmtiles_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
 
 
 def _last_zoom(results: ImageResults) -> int:
+    """The lowest zoom at which a unit of a tile is no larger than a pixel of the image."""
     pixel = results.metadata.pixel_metres
     if pixel is None:
         return _DEFAULT_ZOOM
-    return min(max(ceil(log2(_EQUATOR / _UNITS / (pixel / _PIXEL))), 0), _MOST_ZOOM)
+    return min(max(ceil(log2(_EQUATOR / _UNITS / pixel)), 0), _MOST_ZOOM)
 
 
 def _write(
