@@ -11,6 +11,10 @@ PALETTE = (
 )  # fmt: skip
 """Colours that colour-blind people tell apart (Okabe and Ito, Color Universal Design)."""
 
+OVER_IMAGES = tuple(PALETTE[at] for at in (1, 4, 2, 6, 3, 5, 0))
+"""Those for features over an image, the most frequent class first: bright ones stand out from
+water and trees. Grey is left for the other classes."""
+
 OTHER = "#666666"
 """Of features whose class has no colour of its own."""
 

@@ -31,7 +31,7 @@ from tasks.results.coverage import TileRecord, TileState
 from tests.provenance import provenance
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
-YELLOW, CYAN, RED = (255, 221, 0), (0, 229, 255), (255, 32, 32)
+ORANGE, BLUE, RED = (230, 159, 0), (86, 180, 233), (255, 32, 32)
 LEGEND = 28  # pixels of a legend of one line
 
 
@@ -82,7 +82,7 @@ def test_features_are_drawn_at_their_places_in_the_colour_of_their_class(black: 
     )
     pixels = seen(preview(black, [table], size=500))
     assert pixels.shape == (300, 500, 3)
-    ship, car = is_colour(pixels, YELLOW), is_colour(pixels, CYAN)
+    ship, car = is_colour(pixels, ORANGE), is_colour(pixels, BLUE)
     for y, x in ((100, 50), (150, 50), (199, 100), (120, 150)):  # on the box's sides
         assert ship[y - 1 : y + 2, x - 1 : x + 2].any()
     assert not ship[110:190, 60:140].any()  # not inside it
@@ -122,7 +122,7 @@ def test_the_published_files_give_the_picture_of_the_detections(
     files = tmp_path / "out.parquet", tmp_path / "out.coverage.parquet"
     drawn = preview(black, [table], ledger, size=500)
     assert preview_of_files(black, *files, size=500) == drawn
-    assert is_colour(seen(drawn), YELLOW).any()
+    assert is_colour(seen(drawn), ORANGE).any()
 
 
 def test_any_number_of_features_is_drawn_and_the_best_keep_their_shape(black: Image) -> None:
@@ -158,7 +158,7 @@ def test_any_number_of_features_is_drawn_and_the_best_keep_their_shape(black: Im
         assert len(outlines) == 4000
         assert outlines[-1].score == 0.9
         assert layer.classes == {"rest": 30_000, "best": 1}
-        assert is_colour(seen(draw(black, layer, None)), CYAN)[100:200, 149:152].any()
+        assert is_colour(seen(draw(black, layer, None)), BLUE)[100:200, 149:152].any()
         assert np.count_nonzero(layer.dots) > 10_000
 
 

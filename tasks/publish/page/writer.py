@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.publish.colours import PALETTE
+from tasks.publish.colours import OVER_IMAGES, PALETTE
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.image_results import ImageResults
 from tasks.publish.page.best_features import BestFeatures
@@ -19,7 +19,6 @@ from tasks.publish.page.facts import facts
 from tasks.publish.page.pictures import SIZE, Overlay, QuickLook, overlay, quick_look
 from tasks.publish.page.tile_areas import STATES, tile_areas
 
-_COLOURS = [PALETTE[at] for at in (1, 4, 2, 6, 3, 5, 0)]  # those that stand out from water first
 _OTHERS = PALETTE[7]
 _NO_PICTURE = QuickLook("", "No picture: the image was not read for this page")
 
@@ -87,7 +86,7 @@ def page(
         "height": height,
         "features": best.count,
         "classes": classes,
-        "colours": _COLOURS,
+        "colours": OVER_IMAGES,
         "others": _OTHERS,
         "states": STATES,
         "tileReasons": tiles.reasons,

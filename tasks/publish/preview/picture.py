@@ -12,28 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image as Picture
-from PIL import ImageDraw, ImageFont
+from PIL import ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion, maximum_filter
 
 from tasks.imagery import Image
 from tasks.imagery.display import to_rgb
 from tasks.imagery.reading.reduced import read_reduced
+from tasks.publish.colours import OVER_IMAGES
 from tasks.publish.preview.layer import FeatureLayer, Outline
 from tasks.publish.preview.raster_layer import Colour, RasterLayer
 from tasks.results.coverage import TileState
 
 Encoding = Literal["PNG", "JPEG"]
 
-CLASS_COLOURS: tuple[Colour, ...] = (  # the most frequent class first
-    (255, 221, 0),
-    (0, 229, 255),
-    (255, 79, 216),
-    (125, 255, 60),
-    (255, 154, 31),
-    (178, 141, 255),
-    (255, 255, 255),
-    (90, 150, 255),
-)
+CLASS_COLOURS: tuple[Colour, ...] = tuple(map(ImageColor.getrgb, OVER_IMAGES))  # type: ignore[arg-type]
+"""Of the classes, the most frequent first."""
+
 _OTHER: Colour = (190, 190, 190)  # all further classes
 _FAILED: Colour = (255, 32, 32)
 _NODATA: Colour = (64, 64, 64)
