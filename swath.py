@@ -138,7 +138,7 @@ def run(
     from deployments.python import call, keywords
     from deployments.run.merging import MergingOptions
     from deployments.run.model import ModelOptions
-    from deployments.run.options import RunOptions, TilingOptions, new_job_id
+    from deployments.run.options import RunOptions, new_job_id
 
     with keywords.naming_keywords():
         of_numbers = raster is not None or tile_output is not None
@@ -152,22 +152,20 @@ def run(
                 keywords.parameter_texts(parameters),
             ),
             out=Path(),
-            tiling=TilingOptions(
+            tiling=keywords.tiling_options(
+                tile_size=tile_size,
+                overlap=overlap,
                 tile_format=tile_format,
                 tile_compression=tile_compression,
-                roi=keywords.roi_text(roi),
+                region_size=region_size,
+                roi=roi,
+                nodata=nodata,
                 alpha=alpha,
                 read_role=read_role,
-                bands=keywords.band_texts(bands),
-                scale=keywords.json_text("scale", scale),
-                **keywords.numbers(
-                    tile_size=tile_size,
-                    overlap=overlap,
-                    region_size=region_size,
-                    nodata=nodata,
-                    resolution=resolution,
-                    fill=fill,
-                ),
+                bands=bands,
+                scale=scale,
+                resolution=resolution,
+                fill=fill,
             ),
             merging=MergingOptions(
                 conf=keywords.conf_texts(conf),
@@ -268,25 +266,22 @@ def plan(
     """
     from deployments.python import call, keywords
     from deployments.run.model import ModelOptions
-    from deployments.run.options import TilingOptions
 
     with keywords.naming_keywords():
-        tiling = TilingOptions(
+        tiling = keywords.tiling_options(
+            tile_size=tile_size,
+            overlap=overlap,
             tile_format=tile_format,
             tile_compression=tile_compression,
-            roi=keywords.roi_text(roi),
+            region_size=region_size,
+            roi=roi,
+            nodata=nodata,
             alpha=alpha,
             read_role=read_role,
-            bands=keywords.band_texts(bands),
-            scale=keywords.json_text("scale", scale),
-            **keywords.numbers(
-                tile_size=tile_size,
-                overlap=overlap,
-                region_size=region_size,
-                nodata=nodata,
-                resolution=resolution,
-                fill=fill,
-            ),
+            bands=bands,
+            scale=scale,
+            resolution=resolution,
+            fill=fill,
         )
         output = keywords.raster_options(
             raster,

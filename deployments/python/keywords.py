@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 _CLASSES = (RunOptions, ModelOptions, TilingOptions, RasterOptions, MergingOptions)
+_NUMBERS = ("tile_size", "overlap", "region_size", "nodata", "resolution", "fill")  # of tiling
 _KEYWORDS = {"IMAGES": "image", "--parameter": "parameters"} | {
     "--" + field.name.replace("_", "-"): field.name for each in _CLASSES for field in fields(each)
 }
@@ -192,6 +193,28 @@ def tile_output_text(
     if class_names is not None:
         fields["classes"] = list(class_names)
     return json_text("tile_output", fields)
+
+
+def tiling_options(*, roi: object, bands: Any, scale: Any, **options: Any) -> TilingOptions:  # noqa: ANN401 - of several types
+    """The options of what an image's tiles are and hold.
+
+    Args:
+        roi: Region of interest, as for `roi_text`.
+        bands: As for `band_texts`.
+        scale: How values are scaled, or a dict with the fields of `imageScaling`.
+        options: The others, as they are.
+
+    Raises:
+        RequestError: A value is not of its type.
+    """
+    named = {name: options.pop(name) for name in _NUMBERS}
+    return TilingOptions(
+        roi=roi_text(roi),
+        bands=band_texts(bands),
+        scale=json_text("scale", scale),
+        **options,
+        **numbers(**named),
+    )
 
 
 def raster_options(

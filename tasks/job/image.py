@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from tasks.errors import PublishError, RequestError, SwathError
+from tasks.errors import RequestError, SwathError
 from tasks.grid.tiles import Grid, Region
 from tasks.inference import OpenEndpoint, open_with_retries
 from tasks.job.allocator import limit_arenas
 from tasks.job.damage import despite_damage
 from tasks.job.division import lasting_division
-from tasks.job.earlier import standing_earlier
 from tasks.job.kept import Kept, kept_of
 from tasks.job.observer import SILENT, Observer
+from tasks.job.publishing import Publish, publish_results
 from tasks.job.raster import polygon_table, raster_of, summarised, with_missing_pixels
 from tasks.job.region import work_region
 from tasks.job.regions import work_regions
@@ -41,9 +41,8 @@ from tasks.settings import settings
 from tasks.storage.turn import own_turn
 
 if TYPE_CHECKING:
-    from tasks.publish import Published, ReadDetections
+    from tasks.publish import ReadDetections
     from tasks.publish.preview import FeatureLayer, RasterLayer
-    from tasks.raster import Raster
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +53,6 @@ _NOT_ASKED = (
 
 Merge = Callable[[pa.Table, Algorithm, Grid, pa.Table], pa.Table]
 """`tasks.merge.merge`, or a step of an orchestrator that calls it."""
-
-Publish = Callable[..., "Published"]
-"""`tasks.publish.publish_image`, or a step of an orchestrator that calls it."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +226,7 @@ def finish_image(
             features = 0 if polygons is None else len(polygons)
             read_detections = None if polygons is None else partial(iter, [polygons])
         in_pixels = summarised(plan, raster, ledger)
-        published = _publish(
+        published = publish_results(
             plan,
             None if failed else read_detections,
             ledger,
@@ -265,44 +261,3 @@ def _all_failed(plan: Plan, region: Region, reason: str) -> pa.Table:
     return coverage.concatenate(
         [without_detections(outside, TileState.OUTSIDE).ledger, failed.ledger]
     )
-
-
-def _publish(
-    plan: Plan,
-    read_detections: ReadDetections | None,
-    ledger: pa.Table,
-    publish: Publish | None,
-    *,
-    status: JobStatus,
-    started: datetime,
-    raster: Raster | None,
-    model_version: str,
-) -> Published:
-    """Publish the results of an image.
-
-    If every tile failed, an error of the publication is only logged: the reason why the tiles
-    failed matters more to users.
-    """
-    # late, as in `check_plan`
-    from tasks.publish import Provenance, Published, publish_image  # noqa: PLC0415
-
-    publish = publish or publish_image
-    provenance = Provenance.of(
-        plan.request, plan.image, ledger, status, started, prepared=plan.prepared
-    )
-    try:
-        return publish(
-            plan.request,
-            plan.image,
-            read_detections,
-            ledger,
-            provenance,
-            raster=raster,
-            standing=standing_earlier(plan, provenance),
-            model_version=model_version,
-        )
-    except PublishError as error:
-        if status is not JobStatus.FAILED:
-            raise
-        logger.warning("%s", error)
-        return Published({})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tasks.reporting.failures import FailedTile
 from tasks.reporting.links import console_url
-from tasks.reporting.summary import MAX_REASONS, FailedTile, Summary
+from tasks.reporting.summary import MAX_REASONS, Summary
 from tasks.request.locations import file_name
 from tasks.results.coverage import TileState
 from tasks.results.shares import percent

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from tasks.errors import SwathError
 from tasks.imagery import Georeference
+from tasks.reporting.failures import FailedOutput, FailedTile, located
 from tasks.reporting.raster_summary import RasterSummary
 from tasks.reporting.status import JobStatus
 from tasks.results import coverage
@@ -25,51 +23,6 @@ WHY = "most often because: "
 """What the outcome in one line has before the most frequent reason."""
 
 _MAX_TILES = 3  # listed for each reason
-
-
-class FailedTile(BaseModel):
-    """A tile that failed.
-
-    Attributes:
-        tile: Index in the grid, row by row, from 0.
-        x: Left edge in pixels of the full image.
-        y: Upper edge in pixels of the full image.
-        width: Width in pixels.
-        height: Height in pixels.
-        reason: Why it failed.
-        longitude: Of its centre, in degrees; None if not known.
-        latitude: Of its centre, in degrees; None if not known.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    tile: int
-    x: int
-    y: int
-    width: int
-    height: int
-    reason: str
-    longitude: float | None = None
-    latitude: float | None = None
-
-
-class FailedOutput(BaseModel):
-    """An output that the results could not be published to.
-
-    Attributes:
-        index: Its index in the request's `outputs`.
-        reason: What happened, and the remedy.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    index: int
-    reason: str
-
-    @property
-    def text(self) -> str:
-        """Which output it is, and what happened."""
-        return f"outputs[{self.index}] is not published: {self.reason}"
 
 
 class Summary(BaseModel):
@@ -270,7 +223,7 @@ def summarise(
         rejected=coverage.rejected(ledger),
         rejections=coverage.rejections(ledger),
         reasons=coverage.reasons(ledger),
-        failed=_located(coverage.failures(ledger, MAX_REASONS, _MAX_TILES), georeference),
+        failed=located(coverage.failures(ledger, MAX_REASONS, _MAX_TILES), georeference),
         outputs=outputs,
         failed_outputs=[
             FailedOutput(index=index, reason=reason)
@@ -302,18 +255,3 @@ def status_of(tiles: Mapping[str, int], *, all_rejected: bool = False) -> JobSta
     if not tiles[TileState.FAILED]:
         return JobStatus.PARTIAL if all_rejected else JobStatus.SUCCESS
     return JobStatus.PARTIAL if tiles[TileState.INFERRED] else JobStatus.FAILED
-
-
-def _located(rows: list[dict[str, Any]], georeference: Georeference | None) -> list[FailedTile]:
-    """Tiles that failed, with the longitude and latitude of their centres where known."""
-    tiles = [FailedTile.model_validate(row) for row in rows]
-    if not tiles or georeference is None:
-        return tiles
-    centres = [(tile.x + tile.width / 2, tile.y + tile.height / 2) for tile in tiles]
-    world = georeference.to_world(np.array(centres))
-    return [
-        tile.model_copy(update={"longitude": longitude, "latitude": latitude})
-        if isfinite(longitude) and isfinite(latitude)
-        else tile
-        for tile, (longitude, latitude) in zip(tiles, world.tolist(), strict=True)
-    ]

@@ -8,9 +8,10 @@ from affine import Affine
 from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
+from tasks.reporting.failures import FailedTile
 from tasks.reporting.raster_summary import RasterSummary, ValueRange
 from tasks.reporting.status import JobStatus
-from tasks.reporting.summary import FailedTile, Summary, status_of, summarise
+from tasks.reporting.summary import Summary, status_of, summarise
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.coverage_proof import measure

@@ -8,12 +8,13 @@ import pytest
 
 from tasks.aws import clients
 from tasks.grid.tiles import Grid
+from tasks.reporting.failures import FailedTile
 from tasks.reporting.links import console_url
 from tasks.reporting.page import duration, plain, summary_page
 from tasks.reporting.raster_summary import RasterSummary
 from tasks.reporting.region_table import RegionRow, region_table
 from tasks.reporting.status import JobStatus
-from tasks.reporting.summary import FailedTile, Summary
+from tasks.reporting.summary import Summary
 
 WHOLE: dict[str, Any] = {
     "job_id": "job_42",
