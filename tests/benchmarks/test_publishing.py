@@ -1,7 +1,7 @@
 """A million features published as GeoJSON, GeoParquet and the ledger, beside geopandas.
 
-geopandas begins with a frame that is in memory already, with the same columns; Swath begins with
-detections in pixels. Each is measured in a process of its own.
+geopandas begins with a frame that is in memory already, with what Swath's GeoParquet has; Swath
+begins with detections in pixels. Each is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from affine import Affine
 from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
-from tasks.publish import FeatureMetadata, ImageResults, geolocate, publish
+from tasks.publish import FeatureMetadata, ImageResults, publish
 from tasks.request import FileOutput
 from tasks.results import coverage
 from tasks.results.coverage import TileRecord, TileState
@@ -103,13 +103,11 @@ def by_swath(detections: Detections, count: int, folder: Path) -> dict[str, floa
 def by_geopandas(detections: Detections, count: int, folder: Path) -> dict[str, float]:
     import geopandas
 
-    table = pa.concat_tables(list(tables(detections, count)))
-    frame = geopandas.GeoDataFrame(
-        table.drop_columns("geometry").to_pandas(),
-        geometry=geolocate(table, UTM).geometry,
-        crs="OGC:CRS84",
-    )
-    del table
+    by_swath(detections, count, folder)
+    frame = geopandas.read_parquet(folder / "x.parquet")
+    classes = frame["feature_classes"].map(lambda each: json.dumps(each.tolist()))
+    pixels = shapely.to_geojson(shapely.from_wkb(frame["image_geometry"].to_numpy()))
+    frame = frame.assign(feature_classes=classes, image_geometry=pixels)  # text, for GeoJSON
 
     def write() -> None:
         frame.to_file(folder / "x.geojson", driver="GeoJSON")
