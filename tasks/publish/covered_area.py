@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
@@ -20,6 +20,8 @@ from tasks.results.coverage import TileState
 DECIMALS = 7
 """Of degrees: a centimetre."""
 
+_MAX_BOXES = 2000  # of which an area is made: a catalog's items are small
+
 
 def covered_area(
     ledger: pa.Table, georeference: Georeference | None, roi: shapely.Geometry | None
@@ -31,6 +33,8 @@ def covered_area(
         georeference: The image's georeference; without one there is no ground.
         roi: The region of interest in longitude and latitude; None for the whole image.
 
+    Where thousands of failed tiles are spread over the image, small gaps are left out.
+
     Returns:
         Polygons that are cut at the antimeridian; None if nothing is covered, or not known where.
     """
@@ -39,7 +43,9 @@ def covered_area(
     if georeference is None or not covered.any():
         return None
     cells = _CoveredCells.of(ledger, covered)
-    area = shapely.simplify(shapely.union_all(cells.joined()), 0)
+    while len(boxes := cells.joined()) > _MAX_BOXES:
+        cells = cells.coarser()
+    area = shapely.simplify(shapely.union_all(boxes), 0)
     ground = to_world(np.array([area], dtype=object), georeference).geometry
     if ground[0] is None:  # a corner has no longitude and latitude
         ground = to_world(cells.single(), georeference).geometry
@@ -87,6 +93,14 @@ class _CoveredCells:
             left, right = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0)
             boxes += list(shapely.box(self.x[left], self.y[top], self.x[right], self.y[bottom]))
         return boxes
+
+    def coarser(self) -> Self:
+        """Cells of twice the size, each covered if a part of it is."""
+        rows, columns = self.covered.shape
+        even = np.pad(self.covered, ((0, rows % 2), (0, columns % 2)))
+        fours = even.reshape(len(even) // 2, 2, -1, 2)
+        x, y = (np.unique(np.append(edge[::2], edge[-1])) for edge in (self.x, self.y))
+        return replace(self, covered=fours.any(axis=(1, 3)), x=x, y=y)
 
     def single(self) -> NDArray[np.object_]:
         """A box for each cell."""

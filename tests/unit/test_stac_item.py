@@ -176,6 +176,18 @@ def test_the_cells_of_failed_tiles_are_left_out(failed: set[int]) -> None:
     assert area.is_valid
 
 
+def test_gaps_of_thousands_of_failed_tiles_are_left_out_where_they_are_small() -> None:
+    grid = Grid(12_007, 8_003, 100, 0)
+    count = len(grid.rows) * len(grid.columns)
+    failed = set(np.random.default_rng(0).choice(count, count // 3, replace=False).tolist())
+    place = AffineGeoreference(Affine(1e-4, 0, 10, 0, -1e-4, 50), "EPSG:4326", (12_007, 8_003))
+    area = covered_area(_ledger(grid, failed), place, None)
+    assert area is not None
+    assert area.is_valid
+    assert shapely.get_num_coordinates(area) < 20_000
+    assert area.bounds == pytest.approx((10, 50 - 0.8003, 11.2007, 50), abs=1e-6)
+
+
 def test_an_image_over_the_antimeridian_is_cut_there() -> None:
     grid = Grid(200, 100, 100, 0)
     place = AffineGeoreference(Affine(0.01, 0, 179, 0, -0.01, 50), "EPSG:4326", (200, 100))
