@@ -70,7 +70,8 @@ class Result:
     def files(self) -> dict[str, Path]:
         """The published files by name: `geojson`, `parquet`, `coverage`.
 
-        Of a raster `raster`, `scores`, `classes` (their names) and `style` (of QGIS).
+        Without a georeference `pixels.geojson` is in place of `geojson`. Of a raster `raster`,
+        `scores`, `classes` (their names) and `style` (of QGIS).
         """
         return {name: Path(uri) for name, uri in self.summary.outputs.items()}
 

@@ -26,7 +26,7 @@ class PublishedFile(BaseModel):
     """A file of a complete publication.
 
     Attributes:
-        kind: `geojson`, `parquet` or `coverage`.
+        kind: As in `FILE_ENDINGS`, such as `geojson`, `pixels.geojson` or `coverage`.
         name: Its name in the manifest's own folder.
         bytes: Its size.
         sha256: Digest of its content, in hexadecimal digits.

@@ -48,7 +48,7 @@ class Published:
     """What was published.
 
     Attributes:
-        uris: URI of each file and stream by its name: `geojson`, `parquet`, `coverage` or
+        uris: URI of each file and stream by its kind, such as `geojson`, `parquet`, `coverage` or
             `kinesis`. A name that an earlier output has already gets the number of its output, as
             in `geojson-2`.
         repaired: Number of features whose geometry was invalid and was changed to a valid one.
