@@ -108,6 +108,15 @@ def test_a_box_has_no_outline_of_its_own_and_another_shape_has() -> None:
     assert np.diff(found["starts"])[2:].tolist() == [4, 2]
 
 
+def test_of_a_point_with_a_box_the_box_is_drawn() -> None:
+    shapes = np.array([shapely.Point(5, 5), shapely.MultiPoint([(1, 1), (9, 9)])])
+    sides = {"x_min": [0, 0], "y_min": [0, 0], "x_max": [10, 10], "y_max": [10, 10]}
+    table = pa.table({**sides, "score": [0.9, 0.8], "class_name": ["a"] * 2})
+    best = BestFeatures()
+    best.add(table, shapes, np.zeros((2, 2)), ["0" * 32] * 2)
+    assert best.columns()[0]["owners"].tolist() == []
+
+
 def test_an_outline_of_a_great_many_vertices_is_simplified() -> None:
     turns = np.linspace(0, 2 * np.pi, 100_000)
     radius = 1000 + 300 * np.sin(5000 * turns)

@@ -142,11 +142,14 @@ class BestFeatures:
 
 
 def _outlines(geometry: NDArray[np.object_], corners: NDArray[np.float64]) -> NDArray[np.object_]:
-    """(n,) WKB of the outlines of geometries with as few vertices as show them; None of boxes."""
+    """(n,) WKB of the outlines of geometries with as few vertices as show them; None of boxes.
+
+    A point has none either: if it has a box, that is what can be drawn of it.
+    """
     outlines: NDArray[np.object_] = np.full(len(geometry), None, object)
     areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
     plain = (shapely.get_num_coordinates(geometry) == 5) & np.isclose(shapely.area(geometry), areas)
-    rows = np.flatnonzero(~plain & ~shapely.is_missing(geometry))
+    rows = np.flatnonzero(~plain & (shapely.get_dimensions(geometry) > 0))
     tolerance = _TOLERANCE
     shapes = shapely.force_2d(geometry[rows])
     while len(rows):
