@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from PIL import Image as Picture
 from playwright.sync_api import Browser, Page, expect
 
 from tasks.imagery import open_image
-from tasks.publish import publish
+from tasks.publish import FeatureMetadata, publish
 from tasks.publish.page import page_of_files
 from tasks.request import FileOutput
+from tasks.results import coverage
+from tests.provenance import provenance
 from tests.result_pages import (
     FAILURE,
     HOSTILE,
@@ -259,6 +262,18 @@ def test_no_features_are_said_and_the_image_is_shown(chromium: Browser, folder: 
         assert seen.page.get_by_role("checkbox", name="Image").is_checked()
         assert not seen.page.locator("#score").is_visible()
         assert seen.errors == []
+
+
+def test_of_no_features_it_says_how_many_were_filtered_out(chromium: Browser, folder: Path) -> None:
+    content = results(folder, detections(0))
+    success = provenance(status="SUCCESS", covered=1, tiles={"inferred": 49})
+    filtered = coverage.with_filtered(content.ledger, np.repeat(20, 124))
+    content = replace(content, metadata=FeatureMetadata(success), ledger=filtered)
+    path = written(folder / "filtered.html", content)
+    with visit(chromium, path.as_uri()) as seen:
+        notice = seen.page.locator("#notice").inner_text()
+    assert "found nothing" not in notice
+    assert "left out (filtered by class or score: 124)" in notice
 
 
 def test_names_are_text_whatever_they_are(chromium: Browser, folder: Path) -> None:

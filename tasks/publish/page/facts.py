@@ -28,6 +28,7 @@ def facts(
         request: The message; None if it is not known any more.
     """
     made, failed = coverage.calls(ledger)
+    left_out = _counted(ledger)
     tiles = ", ".join(f"{n:,} {state}" for state, n in provenance.tiles.items() if n)
     rows = [
         ("Status", provenance.status),
@@ -37,7 +38,7 @@ def facts(
         *(_of_request(request) if request else ()),
         ("Tiles", tiles or "none"),
         ("Model calls", f"{made:,}" + (f", of which {failed:,} failed" if failed else "")),
-        *_counted(ledger),
+        *left_out,
         ("Image", provenance.image),
         *(_of_image(image) if image else ()),
         ("Version of the image", provenance.etag),
@@ -51,6 +52,7 @@ def facts(
         "covered": percent(provenance.covered),
         "tiles": {state.value: provenance.tiles.get(state.value, 0) for state in TileState},
         "rows": rows,
+        "left_out": left_out,
         "reasons": coverage.reasons(ledger)[:_MAX_REASONS],
         "rejections": coverage.rejections(ledger)[:_MAX_REASONS],
     }

@@ -75,7 +75,9 @@ class Page {
     else if (facts.tiles.failed) title = `${failed} failed: what lies there is not known.`;
     else if (facts.status === "PARTIAL") [title, text] = ["Features of the model were left out.", facts.rejections[0]?.[0] ?? ""];
     else if (!facts.features && !facts.layer) {
-      [title, text] = ["No detections.", `The model answered for ${plural(asked, "tile")} and found nothing in ${asked === 1 ? "it" : "them"}.`];
+      const leftOut = facts.left_out.map(([label, number]) => `${label[0].toLowerCase()}${label.slice(1)}: ${number}`).join(", ");
+      const found = leftOut ? `. All that it found was left out (${leftOut}).` : ` and found nothing in ${asked === 1 ? "it" : "them"}.`;
+      [title, text] = ["No detections.", `The model answered for ${plural(asked, "tile")}${found}`];
     }
     if (!title) return;
     element.classList.add(facts.status);
