@@ -59,6 +59,9 @@ def flatgeobuf_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
 
 
 def _type(features: FlatFeatures) -> str:
-    """The type of all geometries, or Unknown: then each has its own."""
-    types = set().union(*features.types.values())
+    """The type of all geometries, or Unknown: then each has its own; Polygon if there are none.
+
+    QGIS opens a layer of type Unknown without features as a table, without a place on the map.
+    """
+    types = set().union(*features.types.values()) or {"Polygon"}
     return types.pop() if len(types) == 1 else "Unknown"
