@@ -24,9 +24,12 @@ def catalog(place: str, console: Console) -> None:
     items = "1 item" if done.items == 1 else f"{done.items:,} items"
     console.print(f"{done.uri}: {items}", soft_wrap=True, highlight=False)
     if done.without:
+        number = len(done.without)
+        results = "1 result has" if number == 1 else f"{number:,} results have"
         console.print(
-            f"{len(done.without):,} results have no STAC Item (such as job {done.without[0]}): "
-            "`swath publish JOB --formats geojson,parquet,stac` publishes them with one.",
+            f"{results} no STAC Item (such as job {done.without[0]}): `swath publish JOB --formats "
+            "geojson,parquet,stac` publishes them with one; or repeat the `swath run` with these "
+            "--formats, which asks the model for nothing anew.",
             soft_wrap=True,
             highlight=False,
         )

@@ -94,7 +94,8 @@ def test_results_without_an_item_are_told_with_the_remedy(
     catalog(str(tmp_path), console)
     told = capsys.readouterr().err
     assert told.startswith(f"{tmp_path}/catalog.json: 1 item\n")
-    assert "1 results have no STAC Item (such as job job-7): `swath publish" in told
+    assert "1 result has no STAC Item (such as job job-7): `swath publish" in told
+    assert "or repeat the `swath run` with these --formats" in told
 
 
 def test_a_catalog_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
