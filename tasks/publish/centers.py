@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
@@ -18,6 +19,7 @@ _NUMBERS = ("score", "longitude", "latitude", "x", "y", *BOX_COLUMNS)
 _SCHEMA = pa.schema(
     [("id", pa.string()), ("class", pa.string()), *((name, pa.float64()) for name in _NUMBERS)]
 )
+_FORMULA = r"^([=+\-@\t\r])"  # what spreadsheets calculate, or run, when they open a file
 _DECIMALS = 10  # of a degree: 11 µm
 
 
@@ -26,7 +28,8 @@ def csv_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:  # noqa
     """Write a line for each feature: id, class, score, its centre and its box.
 
     `longitude` and `latitude` (EPSG:4326) are empty if the feature is not geolocated. `x` and `y`
-    are the centre in pixels of the image, corner-origin, and the box is in these pixels too.
+    are the centre in pixels of the image, corner-origin, and the box is in these pixels too. A
+    class that a spreadsheet would take for a formula has an apostrophe before it.
 
     Args:
         path: File to write; its folder exists.
@@ -54,7 +57,7 @@ def _lines(batch: FeatureBatch) -> pa.Table:
     x, y = shapely.get_coordinates(shapely.centroid(features.image_geometry)).T
     columns = {
         "id": batch.ids,
-        "class": table["class_name"],
+        "class": pc.replace_substring_regex(table["class_name"], _FORMULA, r"'\1"),
         "score": table["score"],
         "longitude": pa.array(longitude, mask=missing),
         "latitude": pa.array(latitude, mask=missing),

@@ -83,9 +83,9 @@ class FlatFeatures:
         pixels = self._results.georeference is None
         geometry = features.image_geometry if pixels else features.geometry
         dimensions = shapely.get_dimensions(geometry)
-        for kind in np.unique(shapely.get_type_id(geometry)):
-            one = geometry[np.argmax(shapely.get_type_id(geometry) == kind)]
-            types = self.types.setdefault(int(shapely.get_dimensions(one)), set())
+        kinds = np.column_stack([dimensions, shapely.get_type_id(geometry)])
+        for row in np.unique(kinds, axis=0, return_index=True)[1]:
+            one, types = geometry[row], self.types.setdefault(int(dimensions[row]), set())
             types.update(() if one is None else {one.geom_type})
         classes = pc.replace_substring(table["class_name"], *_NUL)
         for each in pc.value_counts(classes).to_pylist():

@@ -28,8 +28,8 @@ def flatgeobuf_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
     """Write features as FlatGeobuf; the same features give the same bytes.
 
     Up to `MOST_INDEXED` features they are sorted along a Hilbert curve and have a spatial index, by
-    which readers of a bounding box skip the others. Beyond, they are in the order of tiles, without
-    an index.
+    which readers of a bounding box skip the others. Beyond, and if one is not geolocated, they
+    are in the order of tiles, without an index.
 
     Args:
         path: File to write; its folder exists.
@@ -41,7 +41,8 @@ def flatgeobuf_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
     named = path.with_name(f"{path.name}.fgb")  # GDAL makes a folder for another ending
     with flat_features(path, results) as features:
         yield features.write
-        indexed = features.classes.total() <= MOST_INDEXED
+        count = features.classes.total()
+        indexed = count <= MOST_INDEXED and NOWHERE not in features.types
         options = {
             "driver": "FlatGeobuf", "layer": "features", "geometry_type": _type(features),
             "geometry_name": GEOMETRY,
@@ -53,9 +54,25 @@ def flatgeobuf_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
         try:
             with ogr_settings(results):
                 write_layer(named, batches, features.schema, results, options)
+                _check(named, count)
             named.rename(path)
         finally:
             named.unlink(missing_ok=True)
+
+
+def _check(path: Path, count: int) -> None:
+    """Check that the last of a number of features is there: a full disk may cost the end silently.
+
+    Raises:
+        OSError: It is not.
+    """
+    import pyogrio  # noqa: PLC0415 - as in `ogr_layers`
+
+    try:
+        if count:
+            pyogrio.raw.read(path, columns=[], skip_features=count - 1, max_features=1)
+    except ValueError as error:
+        raise OSError(f"{path} is incomplete: {error}") from error
 
 
 def _type(features: FlatFeatures) -> str:

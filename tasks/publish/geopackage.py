@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def _write(path: Path, features: FlatFeatures, results: ImageResults) -> None:
         write_layer(path, batches, features.schema, results, options)
         styles.append((name, feature_style(features.classes, dimension, pixels, output)))
     _write_styles(path, styles, results)
+    _check(path, [name for name, _ in styles], features.classes.total())
 
 
 def _layer_options(results: ImageResults) -> dict[str, str]:
@@ -110,6 +112,29 @@ def _multi_part(batches: Iterable[pa.RecordBatch], single: str) -> Iterator[pa.R
         is_single = pc.equal(pc.binary_slice(wkb, 1, 2), bytes([_MULTI[single] - 3]))
         promoted = pc.if_else(is_single, multi, wkb)
         yield batch.set_column(at, batch.schema.field(at), promoted)
+
+
+def _check(path: Path, layers: list[str], count: int) -> None:
+    """Check that nothing is missing: on a full disk GDAL leaves out a spatial index silently.
+
+    Args:
+        path: The file.
+        layers: Names of its layers.
+        count: Number of features of all layers.
+
+    Raises:
+        OSError: A feature or a part of a spatial index is missing.
+    """
+    with closing(sqlite3.connect(path)) as file:
+        found = [
+            file.execute(
+                f"SELECT count(*), count({GEOMETRY}), "  # noqa: S608 - names of ours
+                f"(SELECT count(*) FROM rtree_{layer}_{GEOMETRY}_rowid) FROM {layer}"
+            ).fetchone()
+            for layer in layers
+        ]
+    if sum(rows for rows, _, _ in found) != count or any(a != b for _, a, b in found):
+        raise OSError(f"{path} is incomplete")
 
 
 def _write_styles(path: Path, styles: list[tuple[str, str]], results: ImageResults) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ def ogr_settings(results: ImageResults) -> Iterator[None]:
         results: The results that a file is written of.
 
     Raises:
-        OSError: In the block, GDAL cannot write.
+        OSError: In the block, GDAL cannot write, or what it wrote to SQLite cannot be read.
     """
     # late: a job whose outputs name no such format does not need it
     import pyogrio  # noqa: PLC0415
@@ -41,7 +42,7 @@ def ogr_settings(results: ImageResults) -> Iterator[None]:
     pyogrio.set_gdal_config_options(options)
     try:
         yield
-    except (DataLayerError, DataSourceError, FeatureError) as error:
+    except (DataLayerError, DataSourceError, FeatureError, sqlite3.Error) as error:
         raise OSError(str(error)) from error
     finally:
         pyogrio.set_gdal_config_options(before)

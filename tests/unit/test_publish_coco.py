@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,15 @@ def test_a_line_has_the_centre_of_a_feature(tmp_path: Path, georeferenced: bool)
         assert frame.loc[1, ["longitude", "latitude"]].tolist() == [0.017, 0.005]
     else:
         assert frame[["longitude", "latitude"]].isna().all(axis=None)
+
+
+def test_a_spreadsheet_takes_no_class_for_a_formula(tmp_path: Path) -> None:
+    formulas = ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1"]
+    rows = [row(number, class_name=name) for number, name in enumerate([*formulas, "a=1"])]
+    path = write(tmp_path / "x.csv", "csv", results_of(rows))
+    with path.open(encoding="utf-8", newline="") as file:
+        found = [line["class"] for line in csv.DictReader(file)]
+    assert found == [*(f"'{name}" for name in formulas), "a=1"]
 
 
 def test_without_features_a_csv_has_its_heading(tmp_path: Path) -> None:

@@ -84,3 +84,11 @@ def test_debians_gdal_opens_it_without_a_warning(tmp_path: Path, count: int) -> 
     )
     assert done.stderr == ""
     assert f"Feature Count: {count}\n" in done.stdout
+
+
+def test_features_without_a_place_are_kept_without_an_index(tmp_path: Path) -> None:
+    """Pixels of an image can lie where its projection is not defined."""
+    far = AffineGeoreference(Affine(1e6, 0, 5e5, 0, -1e6, 5e6), "EPSG:32633", (200, 200))
+    path = write(tmp_path / "x.fgb", "flatgeobuf", results_of([row(0), row(14)], far))
+    assert len(pyogrio.read_dataframe(path)) == 2
+    assert pyogrio.read_dataframe(path).geometry.isna().any()

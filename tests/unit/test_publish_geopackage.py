@@ -99,6 +99,17 @@ def test_points_and_lines_beside_polygons_have_layers_of_their_own(tmp_path: Pat
     assert pyogrio.list_layers(alone).tolist()[0] == ["features", "Point"]
 
 
+def test_every_collection_of_parts_is_in_a_layer(tmp_path: Path) -> None:
+    point, line = shapely.Point(1, 1), shapely.LineString([(0, 0), (9, 9)])
+    collections = [[point, shapely.box(2, 2, 4, 4)], [point, line]]  # of an area; of none
+    rows = [
+        row(number, **outline(shapely.GeometryCollection(parts)))
+        for number, parts in enumerate(collections)
+    ]
+    path = write(tmp_path / "x.gpkg", "gpkg", results_of(rows))
+    assert [len(read(path, name)) for name in ("features", "lines")] == [1, 1]
+
+
 def test_measures_of_oriented_boxes_are_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "x.gpkg", "gpkg", results_of([row(0)], oriented=True))
     assert {*MEASURES} <= {*read(path).columns}
