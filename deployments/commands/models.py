@@ -18,6 +18,7 @@ models = App(
 
 
 @models.default
+@models.command(name="list")
 def list_models() -> int:
     """List the built-in test models, and what else may be a model."""
     from deployments.models import list_models

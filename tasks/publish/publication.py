@@ -97,7 +97,8 @@ def publish_image(
         provenance,
         image.source_metadata,
         request.feature_properties,
-        oriented=request.image_processor.type in {EndpointType.ONNX, EndpointType.OIP_ENDPOINT},
+        oriented=raster is None
+        and request.image_processor.type in {EndpointType.ONNX, EndpointType.OIP_ENDPOINT},
         embedding_size=request.tile_output.size if request.tile_output else None,
         pixel_metres=metres_per_pixel(image.georeference, image.size),
     )
