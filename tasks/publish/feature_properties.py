@@ -39,28 +39,21 @@ def feature_properties(table: pa.Table, metadata: FeatureMetadata) -> FeaturePro
     names, scores, texts = (
         table[name].to_pylist() for name in ("class_name", "score", "properties")
     )
+    has_embedding = metadata.embedding_size is not None
     quoted_names = {name: quoted(name) for name in set(names)}
-    names_as_json = {name: orjson.dumps(name) for name in quoted_names}
-    requested = orjson.dumps(metadata.requested)
+    of_one_class = [
+        class_properties(quoted_names[name], score)
+        for name, score in zip(names, scores, strict=True)
+    ]
+    if texts == of_one_class and not has_embedding:  # the usual case, that needs no parsing
+        return _of_one_class(table, orjson.dumps(metadata.requested))
     class_names: list[str] = []
     class_scores: list[float] = []
     counts: list[int] = []
     feature_classes: list[bytes] = []
     properties: list[bytes] = []
     embeddings: list[Any] = []
-    has_embedding = metadata.embedding_size is not None
-    rows = zip(names, scores, json_rows(table["score"].to_numpy()), texts, strict=True)
-    for name, score, score_as_json, text in rows:
-        # the usual case, that needs no parsing
-        if text == class_properties(quoted_names[name], score) and not has_embedding:
-            class_names.append(name)
-            class_scores.append(score)
-            counts.append(1)
-            feature_classes.append(
-                b'[{"iri":%b,"score":%b}]' % (names_as_json[name], score_as_json)
-            )
-            properties.append(requested)
-            continue
+    for name, score, text in zip(names, scores, texts, strict=True):
         given = _parse(text)
         classes = given.get("featureClasses") or [{"iri": name, "score": score}]
         own = {key: value for key, value in given.items() if key not in RESERVED}
@@ -72,18 +65,32 @@ def feature_properties(table: pa.Table, metadata: FeatureMetadata) -> FeaturePro
         counts.append(len(classes))
         feature_classes.append(orjson.dumps(classes))
         properties.append(orjson.dumps(own))
+    columns = pa.array(class_names, pa.string()), pa.array(class_scores, pa.float64())
     return FeatureProperties(
-        _class_column(class_names, class_scores, counts),
+        _class_column(*columns, counts),
         feature_classes,
         properties,
         np.array(embeddings, np.float32) if embeddings else None,
     )
 
 
-def _class_column(names: list[str], scores: list[float], counts: list[int]) -> pa.ListArray:
+def _of_one_class(table: pa.Table, requested: bytes) -> FeatureProperties:
+    """The properties of features that have a class with its score, and the request's."""
+    count = len(table)
+    names, scores = (table[name].combine_chunks() for name in ("class_name", "score"))
+    classes = names.to_pylist()
+    names_as_json = {name: orjson.dumps(name) for name in set(classes)}
+    feature_classes = [
+        b'[{"iri":%b,"score":%b}]' % (names_as_json[name], score)
+        for name, score in zip(classes, json_rows(scores.to_numpy()), strict=True)
+    ]
+    column = _class_column(names, scores, [1] * count)
+    return FeatureProperties(column, feature_classes, [requested] * count, None)
+
+
+def _class_column(names: pa.Array, scores: pa.Array, counts: list[int]) -> pa.ListArray:
     """An Arrow column with a list of classes in each row, which has the next `counts` of them."""
-    columns = [pa.array(names, pa.string()), pa.array(scores, pa.float64())]
-    pairs = pa.StructArray.from_arrays(columns, ["iri", "score"])
+    pairs = pa.StructArray.from_arrays([names, scores], ["iri", "score"])
     offsets = np.concatenate([[0], np.cumsum(counts)])
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pairs)
 

@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.imagery import Georeference
-from tasks.imagery.georeference.transformers import wrap_near
+from tasks.imagery.georeference.transformers import nan_where_not_finite, wrap_near
 from tasks.publish import antimeridian
 from tasks.publish.densify import MIN_WIDTH, densify
 from tasks.publish.quadrilaterals import are_quadrilaterals, orientations, vertex_numbers
@@ -89,7 +89,7 @@ def to_world(
     points, owners = shapely.get_coordinates(image_geometry, return_index=True)
     middles = shapely.get_coordinates(shapely.centroid(image_geometry))
     world = np.array(georeference.to_world(np.concatenate([points, middles])), dtype=np.float64)
-    world[~np.isfinite(world).all(axis=1)] = np.nan
+    nan_where_not_finite(world)
     vertices, middles = world[: len(points)], world[len(points) :]
     located = ~np.isnan(middles[:, 0])
     located[owners[np.isnan(vertices[:, 0])]] = False
@@ -129,7 +129,8 @@ def _turn_counterclockwise(
     rows = np.flatnonzero(are_quadrilaterals(image_geometry))
     numbers = vertex_numbers(image_geometry, rows)
     rings = vertices[numbers]
-    west, east = rings[:, :, 0].min(axis=1), rings[:, :, 0].max(axis=1)
+    longitudes = np.ascontiguousarray(rings[:, :, 0].T)  # NumPy is slow with short rows
+    west, east = longitudes.min(axis=0), longitudes.max(axis=0)
     simple = (west >= -180) & (east <= 180) & (east - west <= MIN_WIDTH)
     turns = np.where(simple, orientations(rings), 0)
     clockwise = numbers[turns < 0]

@@ -50,9 +50,9 @@ def orientations(rings: NDArray[np.float64]) -> NDArray[np.int8]:
     Returns:
         (k,) 1 for counter-clockwise, −1 for clockwise, 0 for a ring that may not be convex.
     """
-    x, y = np.diff(rings[:, :, 0], axis=1), np.diff(rings[:, :, 1], axis=1)
-    turns = x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)
-    least = _LEAST_TURN * (x * x + y * y).sum(axis=1)
-    left, right = turns.min(axis=1) > least, turns.max(axis=1) < -least
+    x, y = np.diff(np.ascontiguousarray(rings.T), axis=1)  # (4, k): NumPy is slow with short rows
+    turns = x * np.roll(y, -1, axis=0) - y * np.roll(x, -1, axis=0)
+    least = _LEAST_TURN * (x * x + y * y).sum(axis=0)
+    left, right = turns.min(axis=0) > least, turns.max(axis=0) < -least
     found: NDArray[np.int8] = left.astype(np.int8) - right.astype(np.int8)
     return found

@@ -61,8 +61,9 @@ def areas_of_degrees(geometry: NDArray[np.object_]) -> NDArray[np.float64]:
     points, ring = shapely.get_coordinates(outlines, return_index=True)
     x, y = np.radians(points).T
     first = np.searchsorted(ring, ring)
-    south = _area_to(y[first])  # which areas are counted from: small ones keep their digits
-    height = _area_to(y) - south
+    height = _area_to(y)
+    south = height[first]  # which areas are counted from: small ones keep their digits
+    height -= south
     within = np.flatnonzero(ring[1:] == ring[:-1])
     middle = _area_to((y[within] + y[within + 1]) / 2) - south[within]
     mean = (height[within] + 4 * middle + height[within + 1]) / 6

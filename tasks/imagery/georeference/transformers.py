@@ -105,5 +105,6 @@ def wrap_near(longitude: Axis, centre: Axis | float, period: float = 360.0) -> A
 
 def nan_where_not_finite(points: Points) -> Points:
     """Set both coordinates of a point to NaN if one is not finite; changes the array."""
-    points[~np.isfinite(points).all(axis=1)] = np.nan
+    finite = np.isfinite(points)
+    points[~(finite[:, 0] & finite[:, 1])] = np.nan
     return points
