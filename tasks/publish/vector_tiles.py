@@ -161,8 +161,12 @@ def _tiles(
                 (zxy_to_tileid(zoom, column, 2**zoom - 1 - row), column, row)
                 for column, row in places
             )
-            wanted = "SELECT tile_data FROM tiles WHERE tile_column = ? AND tile_row = ?"
+            # with the zoom, which all have, as the index of the tiles begins with it
+            wanted = (
+                "SELECT tile_data FROM tiles "
+                "WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?"
+            )
             for tile, column, row in order:
-                yield tile, connection.execute(wanted, (column, row)).fetchone()[0]
+                yield tile, connection.execute(wanted, (zoom, column, row)).fetchone()[0]
     finally:
         database.unlink(missing_ok=True)
