@@ -19,7 +19,7 @@ from tests.provenance import provenance
 from tests.publications import DEGREES, results
 
 SOURCE = [{"sourceDT": "2026-01-01T00:00:00Z"}]
-LARGE = 2**64 - 1
+LARGE = 2**64 + 1
 DEEP = {"a": [{"b": {"c": [1.5, None, "Ω"]}}]}
 NAMES = ["ship", "a \"b\" <c> & 'd'", "barge; DROP TABLE features", "Ω 船 🚢", "con", "x\x01y"]
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.publish.feature_metadata import RESERVED, FeatureMetadata
 from tasks.publish.json_rows import json_rows
+from tasks.results import exact_json
 from tasks.results.detections import EMBEDDING, class_properties, quoted
 
 
@@ -46,7 +47,7 @@ def feature_properties(table: pa.Table, metadata: FeatureMetadata) -> FeaturePro
         for name, score in zip(names, scores, strict=True)
     ]
     if texts == of_one_class and not has_embedding:  # the usual case, that needs no parsing
-        return _of_one_class(table, orjson.dumps(metadata.requested))
+        return _of_one_class(table, exact_json.dumps(metadata.requested))
     class_names: list[str] = []
     class_scores: list[float] = []
     counts: list[int] = []
@@ -63,8 +64,8 @@ def feature_properties(table: pa.Table, metadata: FeatureMetadata) -> FeaturePro
         class_names += [each["iri"] for each in classes]
         class_scores += [each["score"] for each in classes]
         counts.append(len(classes))
-        feature_classes.append(orjson.dumps(classes))
-        properties.append(orjson.dumps(own))
+        feature_classes.append(exact_json.dumps(classes))
+        properties.append(exact_json.dumps(own))
     columns = pa.array(class_names, pa.string()), pa.array(class_scores, pa.float64())
     return FeatureProperties(
         _class_column(*columns, counts),
@@ -98,10 +99,10 @@ def _class_column(names: pa.Array, scores: pa.Array, counts: list[int]) -> pa.Li
 def _parse(text: str) -> Mapping[str, Any]:
     """A model's properties as values that JSON can hold."""
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:  # Python's json writes NaN and lone surrogates, against RFC 8259
+        value = exact_json.loads(text)
+    except ValueError:  # Python's json writes NaN and lone surrogates, against RFC 8259
         lenient = json.loads(text, parse_constant=_finite, parse_float=_finite)
-        value = orjson.loads(json.dumps(lenient, ensure_ascii=False).encode(errors="replace"))
+        value = exact_json.loads(json.dumps(lenient, ensure_ascii=False).encode(errors="replace"))
     return value if isinstance(value, dict) else {}
 
 

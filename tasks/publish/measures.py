@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import orjson
 import pyarrow as pa
 
 from tasks.publish.oriented_boxes import LENGTH_METRES, WIDTH_METRES
+from tasks.results import exact_json
 from tasks.results.oriented_boxes import ANGLE, LENGTH, WIDTH
 
 MEASURES = {
@@ -25,7 +25,7 @@ def measures(properties: list[bytes]) -> dict[str, pa.Array]:
         properties: (n,) JSON objects.
     """
     marker = b'"%s":' % LENGTH.encode()
-    found = [orjson.loads(text) if marker in text else {} for text in properties]
+    found = [exact_json.loads(text) if marker in text else {} for text in properties]
     columns = {}
     for column, name in MEASURES.items():
         values = [each.get(name) if isinstance(each.get(name), float) else None for each in found]

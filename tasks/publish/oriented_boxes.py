@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyproj
@@ -13,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.imagery import Georeference
+from tasks.results import exact_json
 from tasks.results.oriented_boxes import ANGLE, DECIMALS, LENGTH, WIDTH, corners_of, measure
 
 LENGTH_METRES, WIDTH_METRES = "lengthMetres", "widthMetres"
@@ -42,7 +42,7 @@ def with_measures(table: pa.Table, georeference: Georeference | None) -> pa.Tabl
     columns = measure(corners) | _on_the_ground(corners, georeference)
     names = (ANGLE, LENGTH, WIDTH, LENGTH_METRES, WIDTH_METRES)
     for row, *values in zip(rows, *(columns[name].tolist() for name in names), strict=True):
-        own = orjson.loads(texts[row])
+        own = exact_json.loads(texts[row])
         for name, value in zip(names, values, strict=True):
             own.pop(name, None)
             if np.isfinite(value):

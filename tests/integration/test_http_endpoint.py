@@ -7,11 +7,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread, Timer
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import rasterio
 from rasterio.transform import from_origin
@@ -32,12 +35,15 @@ from tasks.inference import BuiltinEndpoint, Endpoint, open_endpoint
 from tasks.inference.answer import decode
 from tasks.inference.endpoint import JsonText
 from tasks.inference.http import HttpEndpoint
-from tasks.request import Request
+from tasks.publish import publish
+from tasks.request import FeatureFormat, FileOutput, Request
 from tasks.results import coverage, detections
 from tests.infer_tiles import infer_tiles
+from tests.publications import results
 
 SIDE = 64
 EMPTY = b'{"type":"FeatureCollection","features":[]}'
+PROPERTIES = {"track": 2**64 + 1, "deep": [{"a": [-(10**30), 1e20, {"b": None}]}]}
 
 
 class Misbehaving(BaseHTTPRequestHandler):
@@ -130,6 +136,11 @@ class Misbehaving(BaseHTTPRequestHandler):
 
     def do_not_a_number(self) -> None:
         self.say(200, EMPTY.replace(b"[]", b'[{"properties": {"score": NaN}}]'))
+
+    def do_long_integer(self) -> None:
+        own = {"imageBBox": [1, 1, 9, 9], "featureClasses": [{"iri": "ship", "score": 1}]}
+        feature = json.dumps({"properties": own | PROPERTIES}).encode()
+        self.say(200, EMPTY.replace(b"[]", b"[" + feature + b"]"))
 
     def do_drip(self) -> None:
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")
@@ -351,6 +362,21 @@ def test_a_feature_with_nan_is_rejected_alone(server: str, opened: Open) -> None
     found = infer_tiles([tile()], opened(server + "/not-a-number"))
     assert found.ledger["state"].to_pylist() == ["inferred"]
     assert found.ledger["rejected"].to_pylist() == [1]
+
+
+def test_long_integers_are_published_as_the_model_answers_them(
+    server: str, opened: Open, tmp_path: Path
+) -> None:
+    found = infer_tiles([tile()], opened(server + "/long-integer"))
+    of = replace(results(0), read_detections=lambda: [found.detections])
+    formats = (FeatureFormat.GEOJSON, FeatureFormat.GEOJSONL, FeatureFormat.PARQUET)
+    output = FileOutput(type="File", path=str(tmp_path), formats=formats)
+    files = publish([output], of, "x", [tmp_path]).uris
+    (feature,) = json.loads(Path(files["geojson"]).read_text())["features"]
+    (text,) = pq.read_table(files["parquet"])["properties"].to_pylist()
+    assert repr({name: feature["properties"][name] for name in PROPERTIES}) == repr(PROPERTIES)
+    assert json.loads(Path(files["geojsonl"]).read_text()) == feature
+    assert repr(json.loads(text)) == repr(PROPERTIES)
 
 
 def test_parameters_are_sent_as_headers(server: str, opened: Open) -> None:

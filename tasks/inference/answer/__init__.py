@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from tasks.errors import AnswerError
@@ -25,6 +24,7 @@ from tasks.inference.answer.whole_tile import WholeTile, feature_of_vector, read
 from tasks.inference.endpoint import Boxes, JsonText, Pixels, RasterFile, Vector
 from tasks.inference.excerpt import excerpt
 from tasks.inference.tile_decoding import is_raster
+from tasks.results import exact_json
 from tasks.results.detections import SCHEMA
 
 MAX_FEATURES = 100_000
@@ -86,8 +86,8 @@ def parse(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
     """
     body = body.removeprefix(_BOM)
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        return exact_json.loads(body)
+    except ValueError as error:
         try:
             return json.loads(body)
         except (ValueError, RecursionError):

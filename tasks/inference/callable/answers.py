@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from tasks.errors import AnswerError
 from tasks.inference.endpoint import Boxes, JsonText, Pixels, Vector
+from tasks.results import exact_json
 
 _KEYS = {"boxes", "polygons", "scores", "classes", "labels"}
 _ONLY_CLASS = "object"  # of a model that tells no class
@@ -258,6 +259,6 @@ def _on_cpu(value: Any) -> Any:  # noqa: ANN401 - any array
 def _json(collection: Mapping[Any, Any]) -> bytes:
     """A FeatureCollection as JSON; its numbers may be of NumPy."""
     try:
-        return orjson.dumps(dict(collection), option=orjson.OPT_SERIALIZE_NUMPY)
-    except TypeError as error:
+        return exact_json.dumps(dict(collection), orjson.OPT_SERIALIZE_NUMPY)
+    except (TypeError, ValueError) as error:
         raise AnswerError(f"its answer for a tile is no JSON: {error}.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
@@ -15,6 +14,7 @@ from tasks.merge.algorithms.weighted_boxes import fuse
 from tasks.merge.shapes import Shapes
 from tasks.merge.shapes.parts import valid
 from tasks.request import Measure
+from tasks.results import exact_json
 from tasks.results.detections import BOX_COLUMNS, boxes
 
 
@@ -147,12 +147,12 @@ def _rescored(table: pa.Table, rows: NDArray[np.int64], scores: NDArray[np.float
 
 def _with_raw_score(text: str, name: str, score: float, raw: float) -> str:
     """Properties as JSON whose entries of a class have a new score, and the old as `rawScore`."""
-    own = orjson.loads(text)
+    own = exact_json.loads(text)
     own["featureClasses"] = [
         entry | {"score": score, "rawScore": entry["score"]} if entry["iri"] == name else entry
         for entry in own.get("featureClasses") or [{"iri": name, "score": raw}]
     ]
-    return orjson.dumps(own).decode()
+    return exact_json.dumps(own).decode()
 
 
 def _with_boxes(table: pa.Table, corners: NDArray[np.float64]) -> pa.Table:
