@@ -141,7 +141,7 @@ def _show_results(
     record, status = here.stack.record, status_of(run.state)
     console.print(f"\n{status}: {run.state.message}", soft_wrap=True)
     request = Request.model_validate(run.parameters["request"])
-    for name in ("geojson", "pixels.geojson", "parquet", "coverage.parquet"):
+    for name in ("geojson", "pixels.geojson", "parquet", "html", "coverage.parquet"):
         uri = f"s3://{record.result_bucket}/{request.job_id}/{path.name}.{name}"
         if objects.exists(uri):
             local = out / f"{path.name}.{name}"

@@ -28,3 +28,4 @@ def test_the_demonstration_of_an_image_publishes_its_features(tmp_path: Path) ->
     assert "s in all" in done.stderr
     features = tmp_path / "demo" / "scene.tif.geojson"
     assert b'"FeatureCollection"' in features.read_bytes()
+    assert features.with_suffix(".html").read_bytes().startswith(b"<!doctype html>")
