@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import shapely
 from numpy.typing import NDArray
 
-from tasks.imagery import Georeference
+from tasks.imagery import Georeference, areas_of_degrees
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.feature_properties import feature_properties
 from tasks.publish.features import Features, geolocate
+from tasks.publish.measures import measures
 from tasks.publish.oriented_boxes import with_measures
 
 BATCH_SIZE = 1 << 11
@@ -41,6 +44,17 @@ class FeatureBatch:
     feature_classes: list[bytes]
     properties: list[bytes]
     embeddings: NDArray[np.float32] | None = None
+
+    @cached_property
+    def areas(self) -> pa.Array:
+        """(n,) square metres on the ellipsoid; null of a feature that is not geolocated."""
+        geometry = self.features.geometry
+        return pa.array(areas_of_degrees(geometry), mask=shapely.is_missing(geometry))
+
+    @cached_property
+    def measures(self) -> dict[str, pa.Array]:
+        """The columns of `measures.MEASURES`."""
+        return measures(self.properties)
 
 
 WriteBatch = Callable[[FeatureBatch], None]

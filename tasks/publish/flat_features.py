@@ -17,11 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
-from tasks.imagery import areas_of_degrees
 from tasks.publish.feature_batches import FeatureBatch
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.image_results import ImageResults
-from tasks.publish.measures import MEASURES, measures
+from tasks.publish.measures import MEASURES
 from tasks.results.detections import EMBEDDING
 
 GEOMETRY = "geometry"
@@ -95,15 +94,13 @@ class FlatFeatures:
             "class": classes,
             "score": table["score"],
             "acquired": pa.repeat(pa.scalar(metadata.acquired, pa.timestamp("ms", "UTC")), count),
-            "area_square_metres": pa.array(
-                areas_of_degrees(features.geometry), mask=shapely.is_missing(features.geometry)
-            ),
+            "area_square_metres": batch.areas,
             "properties": pa.array(batch.properties, pa.string()),
             GEOMETRY: shapely.to_wkb(geometry, byte_order=1),
             _DIMENSION: dimensions.astype(np.int8),
         }
         if metadata.oriented:
-            columns |= measures(batch.properties)
+            columns |= batch.measures
         if batch.embeddings is not None:
             option = orjson.OPT_SERIALIZE_NUMPY
             texts = [orjson.dumps(vector, option=option).decode() for vector in batch.embeddings]

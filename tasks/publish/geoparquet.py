@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
-from tasks.imagery import areas_of_degrees
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.features import Features
@@ -23,7 +22,7 @@ from tasks.publish.geometry_wkb import wkb
 from tasks.publish.geoparquet_writer import GEOMETRY_FIELDS, Columns, geoparquet_writer
 from tasks.publish.hilbert import ORDER, hilbert_index
 from tasks.publish.image_results import ImageResults
-from tasks.publish.measures import MEASURES, measures
+from tasks.publish.measures import MEASURES
 from tasks.publish.sorted_rows import KEY, SortedRows
 from tasks.results.detections import EMBEDDING, boxes
 
@@ -209,7 +208,7 @@ def _own_columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
     missing = shapely.is_missing(features.geometry)
     own: dict[str, pa.Array] = {}
     if metadata.oriented:
-        own |= measures(batch.properties)
+        own |= batch.measures
     if batch.embeddings is not None:
         numbers = pa.array(batch.embeddings.ravel())
         own[EMBEDDING] = pa.FixedSizeListArray.from_arrays(numbers, batch.embeddings.shape[1])
@@ -226,7 +225,7 @@ def _own_columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
         "center_longitude": pa.array(features.centers[:, 0], mask=missing),
         "center_latitude": pa.array(features.centers[:, 1], mask=missing),
         "properties": pa.array(batch.properties, pa.string()),
-        "area_square_metres": pa.array(areas_of_degrees(features.geometry), mask=missing),
+        "area_square_metres": batch.areas,
         **own,
     }
 
