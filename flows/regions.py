@@ -115,8 +115,11 @@ def _run_here(work: Sequence[tuple[Any, ...]], abort: AbortSignal) -> list[State
             if abort.reason:
                 ends[number] = ends[number] or Failed(message=abort.reason)
                 return False
-            TURN.set(Turn(shared, next_may_begin))
-            end = ends[number] = region_flow(*work[number], return_state=True)
+            turn = TURN.set(Turn(shared, next_may_begin))
+            try:
+                end = ends[number] = region_flow(*work[number], return_state=True)
+            finally:  # a single region is worked in the context of the image's run
+                TURN.reset(turn)
             abort.observe(end)
             attempts[number] += 1
             if end.is_completed() or attempts[number] < settings().region_attempts:

@@ -23,10 +23,13 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.abort import AbortSignal
 from flows.capacity import earlier_estimate
 from flows.region import region as region_flow
+from flows.regions import run_regions
 from tasks.grid.tiles import Region
 from tasks.inference.concurrency_estimator import START, CapacityEstimate
+from tasks.job.kept import Kept
 from tasks.planning.plan import Plan, make_plan
 from tests.job_scene import paint, request
 
@@ -155,6 +158,20 @@ def test_a_region_begins_with_as_many_calls_as_the_last_one_learned(
     model.wait_for(1)
     work(plan, second, allowed / "b")  # without an image's run
     assert stored(allowed / "a", second) == stored(allowed / "b", second) != {}
+
+
+def test_an_image_of_one_region_leaves_its_client_to_no_other_run(
+    plan: Plan, allowed: Path
+) -> None:
+    whole, region = plan.regions(800)[0], plan.regions(400)[0]
+
+    @flow
+    def of_an_image() -> None:
+        folder = allowed / "a"
+        assert run_regions(plan, [whole], [whole], Kept(str(folder)), AbortSignal()) == {}
+        assert work(plan, region, allowed / "b")["swath.concurrency"] >= START
+
+    of_an_image()
 
 
 @flow

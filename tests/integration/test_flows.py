@@ -28,7 +28,6 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
-    FlowRunFilterId,
     FlowRunFilterParentFlowRunId,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -310,12 +309,6 @@ def test_a_run_has_the_tags_of_its_job_whoever_started_it(allowed: Path) -> None
         end = run(request(paint(allowed / "scene.tif"), allowed / "out", jobId="job-tags"))
     with get_client(sync_client=True) as client:
         mine = client.read_flow_run(UUID(str(end.state_details.flow_run_id)))
-        its = FlowRunFilter(id=FlowRunFilterId(any_=[mine.id]))
-
-        def names() -> set[str]:
-            return {task.name for task in client.read_task_runs(flow_run_filter=its)}
-
-        until(lambda: names() >= {"plan", "merge", "publish"}, names)  # recorded from events
     assert set(mine.tags) == {"mine", "image", "job:job-tags", "model:bright-targets"}
 
 
