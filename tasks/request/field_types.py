@@ -126,6 +126,19 @@ def _band(value: Any) -> Any:  # noqa: ANN401
     return number
 
 
+def _tag_text(text: str) -> str:
+    """Check that a text can be in a tag of AWS, as the tasks of a job are tagged with its tags."""
+    if not re.fullmatch(r"[\w .:/=+@-]+", text):
+        raise ValueError("cannot be in a tag; give letters, digits, spaces and . : / = + - @ _")
+    return text
+
+
+def _tags(tags: dict[str, str]) -> dict[str, str]:
+    if reserved := [name for name in tags if name.lower().startswith(("aws:", "swath:"))]:
+        raise ValueError(f"holds the reserved name {reserved[0]!r}; give another")
+    return tags
+
+
 def _role(text: str) -> str:
     if not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", text, re.ASCII):
         raise ValueError(
@@ -144,6 +157,20 @@ Name = Annotated[
     AfterValidator(_trimmed),
 ]
 Band = Annotated[int | str, BeforeValidator(_band)]
+Priority = Annotated[WholeNumber, Field(ge=-100, le=100)]
+_TagName = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    AfterValidator(_tag_text),
+    AfterValidator(_trimmed),
+]
+_TagValue = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    AfterValidator(_tag_text),
+    AfterValidator(_trimmed),
+]
+Tags = Annotated[dict[_TagName, _TagValue], Field(max_length=20), AfterValidator(_tags)]
 JobId = Annotated[Name, AfterValidator(_one_segment)]
 ClassName = Annotated[Text, Field(min_length=1, max_length=1000)]
 ScoreByClass = Annotated[

@@ -27,8 +27,10 @@ from tasks.request.field_types import (
     Number,
     ParameterName,
     ParameterValue,
+    Priority,
     Properties,
     RoleArn,
+    Tags,
     WholeNumber,
 )
 from tasks.request.image_alpha import ImageAlpha
@@ -44,6 +46,8 @@ from tasks.request.strict_json import parse_object
 from tasks.request.tile_encoding import TileCompression, TileFormat, check_pair
 from tasks.request.tile_output import TileOutput
 from tasks.request.validation_errors import problem_lines
+
+_NOT_THE_WORK = {"priority", "tags"}  # fields that change nothing of what is done or published
 
 
 def _unique(urls: tuple[str, ...]) -> tuple[str, ...]:
@@ -188,6 +192,18 @@ class Request(MessageObject):
         "another. A model that has a description says so itself.",
         examples=[{"values": "logits", "classes": ["harbour", "forest"]}],
     )
+    priority: Priority = Field(
+        0,
+        description="Which of the jobs that wait begins first, and which gets more of a model's "
+        "calls: the one with the higher number.",
+        examples=[10],
+    )
+    tags: Tags = Field(
+        {},
+        description="Whose job it is and who pays for it, as text by name. Jobs of one `owner` "
+        "share what owners have in common; costs are shown by tag. No feature has them.",
+        examples=[{"owner": "maritime", "costCentre": "4711"}],
+    )
     feature_properties: tuple[Properties, ...] = Field(
         (),
         description="Objects that are merged into the properties of every feature.",
@@ -280,7 +296,7 @@ class Request(MessageObject):
 
         It does not depend on the order of the message's fields, nor on whether defaults are given.
         """
-        content = self.model_dump(mode="json", exclude_defaults=True)
+        content = self.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_THE_WORK)
         text = json.dumps([url, content], sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -136,6 +136,8 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
             "maximum": [1e10],
         },
         "imageFill": draw(finite),
+        "priority": draw(st.integers(-100, 100)),
+        "tags": {"owner": "maritime", "cost/centre": "47 11"},
         "regionOfInterest": SQUARE,
         "featureProperties": draw(st.lists(properties, max_size=2)),
         "postProcessing": [{"step": "FEATURE_DISTILLATION", "algorithm": draw(algorithms)}],
@@ -353,6 +355,10 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
         ({"imageBands": [0]}, "imageBands[0]: 0 is not a band; give its number, from 1, or its"),
         ({"imageBands": [" red"]}, "imageBands[0]: ' red' begins or ends with a space"),
         ({"imageFill": "none"}, "imageFill: 'none' is not a finite number; give one"),
+        ({"priority": 1000}, "priority: 1000 is above 100; give at most 100"),
+        ({"tags": {"owner": 5}}, "tags.owner: 5 is not text; give a string in quotes"),
+        ({"tags": {"owner": "a\nb"}}, "tags.owner: 'a\\nb' cannot be in a tag; give letters"),
+        ({"tags": {"aws:owner": "a"}}, "holds the reserved name 'aws:owner'; give another"),
         ({"imageScaling": {"type": "log"}}, "imageScaling.type: 'log' is not one of 'linear', "),
         ({"imageScaling": {"type": "linear"}}, "imageScaling.minimum: is missing, and linear need"),
         (
@@ -572,6 +578,11 @@ def test_a_dumped_request_parses_to_the_same_request(message: dict[str, Any]) ->
     assert Request.model_validate(request.model_dump(mode="json")) == request
     assert Request.parse(request.model_dump_json()) == request
     assert Request.model_validate(request.model_dump()) == request
+
+
+def test_the_identity_does_not_depend_on_whose_job_it_is_or_when_it_begins() -> None:
+    other = parse(priority=5, tags={"owner": "maritime"})
+    assert other.identity("x") == parse().identity("x")
 
 
 @given(messages(), st.randoms())
