@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from math import isfinite
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
@@ -15,9 +16,9 @@ from prefect import get_client, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun
+from prefect.context import SettingsContext, get_settings_context
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.types import KeyValueLabels
 
 _PREFIX = "swath."
@@ -63,9 +64,17 @@ def client_for_records() -> Iterator[SyncPrefectClient]:
 
 @contextmanager
 def _client(*, retries: int) -> Iterator[SyncPrefectClient]:
+    options: dict[str, Any] = {"timeout": _TIMEOUT}
+    context = get_settings_context()
+    settings = context.settings
+    if (settings.api.url or "").startswith("http://"):
+        options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # or it reads certificates
+    # a copy that is not validated: Prefect's `temporary_settings` reads all settings anew
+    limited = settings.client.model_copy(update={"max_retries": retries})
+    settings = settings.model_copy(update={"client": limited})
     with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}),
-        get_client(httpx_settings={"timeout": _TIMEOUT}, sync_client=True) as client,
+        SettingsContext(profile=context.profile, settings=settings),
+        get_client(httpx_settings=options, sync_client=True) as client,
     ):
         yield client
 
