@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +13,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class ForeignResults(StrEnum):
@@ -37,6 +47,44 @@ def _host_pattern(text: str) -> str:
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 
 
+def _quotas(value: object) -> object:
+    """Read quotas from JSON, and say what is wrong with them in the words of the setting."""
+    example = '{"maritime": {"images": 4, "calls": 32}, "*": {"images": 2}}'
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"is not JSON ({error}); give for example {example}") from error
+    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
+        raise ValueError(f"is no JSON object with an object for each owner; give {example}")
+    for owner, quota in value.items():
+        for name, most in quota.items():
+            if name not in OwnerQuota.model_fields:
+                known = ", ".join(OwnerQuota.model_fields)
+                raise ValueError(f"{owner!r} has {name!r}, which is no quota; give {known}")
+            if type(most) is not int or most < 1:
+                raise ValueError(
+                    f"{name} of {owner!r} is {most!r}; give a whole number from 1, or leave it out"
+                )
+    return value
+
+
+class OwnerQuota(BaseModel):
+    """What the jobs of one owner may have at a time; without a limit where a field is not given.
+
+    Attributes:
+        images: Images at work.
+        regions: Regions that run on the work pool.
+        calls: Calls to each model.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    images: PositiveInt | None = None
+    regions: PositiveInt | None = None
+    calls: PositiveInt | None = None
+
+
 class Settings(BaseSettings):
     """The settings of an operator; the field `name` is read from the variable `SWATH_NAME`."""
 
@@ -44,6 +92,11 @@ class Settings(BaseSettings):
 
     queue_url: str | None = Field(
         None, description="SQS queue from which the sensor reads requests."
+    )
+    urgent_queue_url: str | None = Field(
+        None,
+        description="SQS queue that the sensor reads before SWATH_QUEUE_URL; its requests have the "
+        "highest priority.",
     )
     status_topic_arn: str | None = Field(None, description="SNS topic for status messages.")
     local_roots: list[Path] = Field(
@@ -93,6 +146,16 @@ class Settings(BaseSettings):
         None, description="Deployment that runs the regions; unset, they run in the image's run."
     )
     sensors_per_queue: PositiveInt = Field(1, description="Concurrent sensor runs on one queue.")
+    look_ahead: PositiveInt = Field(
+        500,
+        description="Images that may wait in Prefect, among which the sensor chooses the next; "
+        "while more do, messages stay on the queue.",
+    )
+    owner_quotas: Annotated[dict[str, OwnerQuota], NoDecode, BeforeValidator(_quotas)] = Field(
+        {},
+        description="By the owner of jobs (tags.owner), `images`, `regions` and `calls` to each "
+        "model that they may have at a time (a JSON object); `*` is each owner that is not named.",
+    )
     region_size: PositiveInt | None = Field(
         None,
         description="Approximate height of a region in pixels; unset, it follows from the image, "
@@ -180,6 +243,10 @@ class Settings(BaseSettings):
         description="Whether the flows' ECS tasks have public IP addresses. They need one in "
         "subnets without a NAT gateway or VPC endpoints.",
     )
+
+    def quota(self, owner: str) -> OwnerQuota:
+        """What the jobs of an owner may have at a time; jobs without an owner are those of ""."""
+        return self.owner_quotas.get(owner) or self.owner_quotas.get("*") or OwnerQuota()
 
 
 class _CurrentSettings:

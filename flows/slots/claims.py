@@ -27,7 +27,8 @@ from prefect.client.schemas.objects import Artifact, StateType
 from prefect.client.schemas.sorting import ArtifactSort
 
 from flows.run_records import read_all
-from flows.slots.limit import Claim
+from tasks.request import Request
+from tasks.sharing.shares import Claim
 
 _REFRESH = 10.0  # seconds after which an unchanged claim is written again
 _EXPIRY = timedelta(seconds=35)  # age of a claim from which its region counts as dead
@@ -39,9 +40,12 @@ class Claims:
     The methods raise `httpx.HTTPError` if Prefect does not answer.
     """
 
-    def __init__(self, client: SyncPrefectClient, limit: str, region: UUID, image: UUID) -> None:
+    def __init__(
+        self, client: SyncPrefectClient, limit: str, region: UUID, image: UUID, request: Request
+    ) -> None:
         """Write no claim yet."""
         self._client, self._limit = client, limit
+        self._owner, self._priority = request.owner, request.priority
         self._region, self._image = region, image
         self._key = re.sub("[^a-z0-9]+", "-", f"slots-{limit}".lower()).strip("-")
         self._artifact: UUID | None = None
@@ -62,6 +66,8 @@ class Claims:
             "limit": self._limit,
             "image": str(self._image),
             "region": str(self._region),
+            "owner": self._owner,
+            "priority": self._priority,
             "wanted": wanted,
             "held": held,
         }
@@ -88,7 +94,13 @@ class Claims:
         alive = [row for row in rows if newest and row.updated and row.updated > newest - _EXPIRY]
         alive.sort(key=lambda row: (row.created or newest, str(row.id)))
         return [
-            Claim(UUID(data["region"]), UUID(data["image"]), data["wanted"])
+            Claim(
+                UUID(data["region"]),
+                UUID(data["image"]),
+                data["wanted"],
+                data.get("owner", ""),  # of an earlier version without it
+                data.get("priority", 0),
+            )
             for data in map(_row, alive)
             if data["limit"] == self._limit
         ]

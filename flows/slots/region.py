@@ -19,10 +19,12 @@ from prefect.runtime import flow_run
 from flows.run_records import client_without_retries
 from flows.slots.claims import Claims
 from flows.slots.leases import DURATION, Leases
-from flows.slots.limit import fair_shares, limit_name
+from flows.slots.limit import limit_name
 from tasks.inference.endpoint import Endpoint
 from tasks.inference.limiter import Limiter
 from tasks.request import Request
+from tasks.settings import settings
+from tasks.sharing.shares import fair_shares
 
 _INTERVAL = 2.0  # seconds between two updates
 _GROWTH_INTERVAL = 0.5  # seconds, while a region got all that it wanted and may want more
@@ -42,7 +44,8 @@ def endpoint_slots(
 
     The concurrency limit is created at its first use, with the endpoint's capacity. From then on
     operators change it, in Prefect's UI or by `prefect gcl update`, also during a run. If the
-    regions want more slots than it has, each holds its fair share (`fair_shares`). While Prefect
+    regions want more slots than it has, each holds its fair share (`fair_shares`), and all of an
+    owner no more than the owner's quota, unless the limit is made inactive. While Prefect
     does not answer, a region goes on with the slots whose leases cannot have expired, and with at
     least one call at a time. An endpoint in this process needs no slots.
 
@@ -58,10 +61,7 @@ def endpoint_slots(
     region = UUID(flow_run.id)
     image = UUID(flow_run.parent_flow_run_id or flow_run.id)
     limiter.max_in_flight = 0
-    slots, ended = (
-        _RegionSlots(limit_name(request), endpoint.capacity, default_limit, limiter),
-        Event(),
-    )
+    slots, ended = _RegionSlots(request, endpoint.capacity, default_limit, limiter), Event()
     # in the context of this run, so that it uses the run's Prefect server and log
     thread = Thread(target=copy_context().run, args=(slots.keep, region, image, ended), daemon=True)
     thread.start()
@@ -77,9 +77,11 @@ class _RegionSlots:
     """The slots of a limit that a region holds, updated at intervals in a thread."""
 
     def __init__(
-        self, name: str, capacity: int | None, default_limit: int, limiter: Limiter
+        self, request: Request, capacity: int | None, default_limit: int, limiter: Limiter
     ) -> None:
-        self._name, self._limiter = name, limiter
+        self._request, self._limiter = request, limiter
+        self._name = limit_name(request)
+        self._has_quota = _calls(request.owner) is not None
         self._capacity = capacity  # None once it was compared with the limit
         self._initial = capacity or default_limit
         self._wanted = 0
@@ -94,7 +96,7 @@ class _RegionSlots:
             self._log = get_run_logger()
             self._client = client
             self._leases = Leases(client, self._name, region)
-            self._claims = Claims(client, self._name, region, image)
+            self._claims = Claims(client, self._name, region, image, self._request)
             self._region = region
             pause = 0.0
             while not ended.wait(pause):
@@ -189,12 +191,16 @@ class _RegionSlots:
             self._wanted = wanted
 
     def _target(self, limit: GlobalConcurrencyLimitResponse) -> int:
-        """Slots to hold; the claims of other regions count only if the limit has too few slots."""
-        if self._leases.held >= self._wanted and limit.active_slots < limit.limit:
+        """Slots to hold.
+
+        The claims of other regions count only if the limit, or the owner's quota, may be too low.
+        """
+        enough = self._leases.held >= self._wanted and limit.active_slots < limit.limit
+        if enough and not self._has_quota:
             return self._wanted
         claims = self._claims.read()
         self._regions = len(claims)
-        return fair_shares(limit.limit, claims).get(self._region, 0)
+        return fair_shares(limit.limit, claims, _calls).get(self._region, 0)
 
     def _log_wait(self, limit: GlobalConcurrencyLimitResponse) -> None:
         """Log once why the region makes no call, after a few updates without a slot."""
@@ -203,9 +209,16 @@ class _RegionSlots:
         if self._without_slot == _UPDATES_WITHOUT_SLOT:
             self._log.info(
                 "Waits for slots to call %r: its limit is %d, %d slots are taken, and %d "
-                "regions want some. To raise it: prefect gcl update %r --limit N",
-                *(self._name, limit.limit, limit.active_slots, self._regions, self._name),
+                "regions want some%s. To raise it: prefect gcl update %r --limit N",
+                *(self._name, limit.limit, limit.active_slots, self._regions),
+                f"; {self._request.owner!r} has a quota of calls" if self._has_quota else "",
+                self._name,
             )
+
+
+def _calls(owner: str) -> int | None:
+    """The calls to a model that the jobs of an owner may make at a time."""
+    return settings().quota(owner).calls
 
 
 def _try_repeatedly(release: Callable[[], object]) -> None:

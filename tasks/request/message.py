@@ -291,6 +291,11 @@ class Request(MessageObject):
             return algorithm
         return algorithm.model_copy(update={"algorithm_type": AlgorithmType.NONE})
 
+    @property
+    def owner(self) -> str:
+        """Whose job it is; empty if nobody is named."""
+        return self.tags.get("owner", "")
+
     def identity(self, url: str) -> str:
         """SHA-256 digest (hex) of the request for one image: the same only for the same work.
 

@@ -34,6 +34,7 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
 ) -> None:
     given = {
         "queue_url": "http://127.0.0.1/q",
+        "urgent_queue_url": "http://127.0.0.1/urgent",
         "status_topic_arn": "arn:aws:sns:us-east-1:1:t",
         "local_roots": ["/data", "/more data"],
         "dem_uri": "s3://dem/world.vrt",
@@ -46,6 +47,8 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
         "image_deployment": "image/image-ecs",
         "region_deployment": "region/region-ecs",
         "sensors_per_queue": 2,
+        "look_ahead": 50,
+        "owner_quotas": {"maritime": {"images": 4, "regions": 8, "calls": 32}},
         "region_size": 8192,
         "region_seconds": 120.0,
         "region_workers": 20,
@@ -73,7 +76,7 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
     }
     assert set(given) == set(Settings.model_fields)
     for name, value in given.items():
-        text = json.dumps(value) if isinstance(value, list) else str(value)
+        text = json.dumps(value) if isinstance(value, list | dict) else str(value)
         monkeypatch.setenv(f"SWATH_{name.upper()}", text)
     assert Settings().model_dump(mode="json") == given
 
@@ -96,6 +99,31 @@ def test_an_invalid_value_is_refused_with_its_name(
     with pytest.raises(ValidationError, match=name) as refused:
         Settings()
     assert refused.value.errors()[0]["input"] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{a}", "is not JSON .*; give for example"),
+        ("[4]", "is no JSON object with an object for each owner"),
+        ('{"a": 4}', "is no JSON object with an object for each owner"),
+        ('{"a": {"places": 4}}', "'a' has 'places', which is no quota; give images, regions, call"),
+        ('{"a": {"calls": 0}}', "calls of 'a' is 0; give a whole number from 1, or leave it out"),
+        ('{"*": {"images": true}}', r"images of '\*' is True; give a whole number from 1"),
+    ],
+)
+def test_quotas_that_cannot_be_are_refused_with_owner_and_remedy(
+    monkeypatch: pytest.MonkeyPatch, text: str, problem: str
+) -> None:
+    monkeypatch.setenv("SWATH_OWNER_QUOTAS", text)
+    with pytest.raises(ValidationError, match=f"owner_quotas(.|\n)*{problem}"):
+        Settings()
+
+
+def test_an_owner_that_is_not_named_has_the_quota_of_all_others() -> None:
+    found = Settings(owner_quotas={"a": {"calls": 1}, "*": {"images": 2}})
+    assert [found.quota(owner).images for owner in ("a", "b", "")] == [None, 2, 2]
+    assert [found.quota(owner).calls for owner in ("a", "b", "")] == [1, None, None]
 
 
 def test_settings_are_read_once_and_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:

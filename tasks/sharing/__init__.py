@@ -1,0 +1,1 @@
+"""Who comes next, and who gets how much: places and calls divided between owners and jobs."""
