@@ -17,9 +17,10 @@ RUN python3 -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 14) or sys.ex
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 
 FROM base AS build
+ARG FLAVOUR=cpu
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
-COPY deployments/image/build.lock deployments/image/runtime.lock ./
+COPY deployments/image/build.lock deployments/image/runtime.lock deployments/image/gpu.lock ./
 # The secrets hold pip's index and its certificate authority, if they are not the public ones. Byte code is compiled
 # with unchecked hashes: not every builder keeps the times of files, and a container cannot write new byte code. One
 # module of whenever has the syntax of Python 3.12, and is imported by no older one.
@@ -29,6 +30,10 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,ta
     && /opt/build/bin/pip install --no-deps --only-binary :all: --require-hashes --requirement build.lock \
     && /opt/build/bin/pip --python /opt/venv/bin/python install \
         --no-compile --no-deps --only-binary :all: --require-hashes --requirement runtime.lock \
+    && if [ "${FLAVOUR}" = gpu ]; then \
+        /opt/build/bin/pip --python /opt/venv/bin/python uninstall --yes onnxruntime \
+        && /opt/build/bin/pip --python /opt/venv/bin/python install \
+            --no-compile --no-deps --only-binary :all: --require-hashes --requirement gpu.lock; fi \
     && echo /opt/swath > "$(echo /opt/venv/lib/python3.*/site-packages)/swath.pth" \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(tests?/|_typing_312\.py)' /opt/venv
 COPY . .
@@ -49,6 +54,7 @@ COPY --from=build /opt/swath/sbom.cdx.json /
 
 FROM base
 ARG BASE_IMAGE
+ARG FLAVOUR=cpu
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Swath" \
@@ -56,7 +62,8 @@ LABEL org.opencontainers.image.title="Swath" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.base.name="${BASE_IMAGE}"
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
+      swath.flavour="${FLAVOUR}"
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/swath /opt/swath
 RUN ["python3", "-I", "/opt/swath/deployments/image/strip.py"]
@@ -67,6 +74,7 @@ ENV PATH=/opt/swath/bin:/opt/venv/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     NUMBA_CPU_NAME=generic \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PREFECT_HOME=/tmp/.prefect \
     PREFECT_LOGGING_EXTRA_LOGGERS=tasks \
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW=ignore \

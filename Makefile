@@ -16,6 +16,7 @@ JOBS ?= 50
 FAULTS ?= $(JOBS)
 IMAGE ?=
 BASE ?=
+FLAVOUR ?=
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
@@ -69,16 +70,17 @@ bench: setup .venv/test .venv/bench ## benchmarks, one JSON line each
 lock: setup ## pin every dependency again
 	@$(PIP) uv
 	@$(COMPILE) --upgrade --all-extras --group setup --group test --group lint --group bench --output-file .venv/all.lock pyproject.toml
-	@$(COMPILE) --constraint .venv/all.lock --extra formats --extra local --extra onnx --extra python --extra sar --group setup --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --constraint .venv/all.lock --extra formats --extra kubernetes --extra local --extra onnx --extra python --extra sar --group setup --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group test --output-file tests/test.lock
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group lint --output-file tests/lint.lock
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group bench --output-file tests/bench.lock
-	@$(COMPILE) --constraint .venv/all.lock --extra formats --extra onnx --extra sar --output-file deployments/image/runtime.lock pyproject.toml
+	@$(COMPILE) --constraint .venv/all.lock --extra formats --extra kubernetes --extra onnx --extra sar --output-file deployments/image/runtime.lock pyproject.toml
+	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --extra gpu --output-file deployments/image/gpu.lock pyproject.toml
 	@$(COMPILE) --constraint .venv/all.lock --group image --output-file deployments/image/build.lock
 
-image: ## the container image, with podman, docker or buildah; BASE=image@sha256:… to build upon
+image: ## the container image, with podman, docker or buildah; BASE=image@sha256:… to build upon, FLAVOUR=gpu for NVIDIA GPUs
 	@$(NEEDS_PYTHON)
-	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)")
+	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)") $(if $(FLAVOUR),--flavour "$(FLAVOUR)")
 
 sbom: ## sbom.cdx.json: the packages in that image, as CycloneDX
 	@$(NEEDS_PYTHON)

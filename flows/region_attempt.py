@@ -73,13 +73,11 @@ def run_region(
             took too long; or it was not started, because of `abort`. A run that had not ended was
             cancelled.
     """
-    deployment = settings().region_deployment
-    assert deployment is not None
     start = partial(
         run_deployment,
-        deployment,
+        queue.deployment,
         parameters={
-            "request": request.model_dump(mode="json"),
+            "request": request.model_dump(mode="json", exclude_unset=True),
             "image_url": image_url,
             "etag": etag,
             "region": region.model_dump(mode="json"),

@@ -42,6 +42,9 @@ class RegionQueue:
     many regions as there are free places, and beyond that one at a time: its next one when that one
     has a place. An image that comes later then waits for one region of each other image, not for
     all of them.
+
+    Attributes:
+        deployment: Name of the deployment of the regions, `flow/deployment`.
     """
 
     def __init__(self, deployment: str, abort: AbortSignal) -> None:
@@ -51,7 +54,7 @@ class RegionQueue:
             deployment: Name of the deployment of the regions, `flow/deployment`.
             abort: Shared by the regions of the image.
         """
-        self._name, self._abort = deployment, abort
+        self.deployment, self._abort = deployment, abort
         self._submitting, self._counting = Lock(), Lock()
         self._waiting = 0
         self._places_read = -_PLACES_INTERVAL  # seconds of the monotonic clock
@@ -84,7 +87,7 @@ class RegionQueue:
                 if time.monotonic() > self._places_read + _PLACES_INTERVAL:
                     self._read_places(client)
                 taken = client.count_flow_runs(
-                    deployment_filter=self._deployment, flow_run_filter=_UNFINISHED
+                    deployment_filter=self._filter, flow_run_filter=_UNFINISHED
                 )
                 return taken < self._places
         except PREFECT_ERRORS as error:
@@ -93,8 +96,8 @@ class RegionQueue:
 
     def _read_places(self, client: SyncPrefectClient) -> None:
         """Read the number of places, which operators may change meanwhile."""
-        deployment = client.read_deployment_by_name(self._name)
+        deployment = client.read_deployment_by_name(self.deployment)
         limit_work_queue(client, deployment)
         self._places = places(client, deployment)
-        self._deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        self._filter = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
         self._places_read = time.monotonic()

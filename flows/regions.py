@@ -25,6 +25,7 @@ from tasks.grid.tiles import Region
 from tasks.job.kept import Kept
 from tasks.job.turns import MAX_AT_A_TIME, work_in_turn
 from tasks.planning.plan import Plan
+from tasks.planning.region_deployment import onnx_deployment, region_deployment
 from tasks.settings import settings
 
 MAX_CONCURRENT = 32
@@ -70,14 +71,15 @@ def _run(
 ) -> list[State[Any]]:
     """Run the regions on the work pool, or in turn in this process.
 
-    A single region runs in this process too, because no machine has to start for it.
+    A single region runs in this process too, because no machine has to start for it, unless its
+    model has machines of its own.
 
     Returns:
         The final state of each region's run.
     """
     work = [(plan.request, plan.image.url, plan.image.etag, region, work_uri) for region in regions]
-    deployment = settings().region_deployment
-    if deployment is None or len(work) == 1:
+    deployment = region_deployment(plan.request)
+    if deployment is None or (len(work) == 1 and onnx_deployment(plan.request) is None):
         with tags("region", *tags_of(plan.request)):
             return _run_here(work, abort)
     attempt = run_region.with_options(

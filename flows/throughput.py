@@ -19,6 +19,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from flows.image_runs import tags
 from flows.run_records import PREFECT_ERRORS, read_positive_metrics
 from tasks.grid.tiles import Grid
+from tasks.planning.region_deployment import region_deployment
 from tasks.planning.throughput import RegionTiming, Throughput, tile_seconds
 from tasks.request import Request
 from tasks.settings import settings
@@ -34,7 +35,7 @@ def throughput_of(request: Request, grid: Grid, max_workers: int) -> Throughput:
         grid: The image's tiles.
         max_workers: Regions that the image's run waits for at a time, at most.
     """
-    deployment, log = settings().region_deployment, get_run_logger()
+    deployment, log = region_deployment(request), get_run_logger()
     timings: list[RegionTiming] = []
     workers = settings().region_workers if deployment else 1
     try:

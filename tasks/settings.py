@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
@@ -145,6 +146,11 @@ class Settings(BaseSettings):
     region_deployment: str | None = Field(
         None, description="Deployment that runs the regions; unset, they run in the image's run."
     )
+    onnx_region_deployment: str | None = Field(
+        None,
+        description="Deployment that runs the regions of models of type ONNX, such as one on "
+        "machines with a GPU; unset, they are run as those of other models.",
+    )
     sensors_per_queue: PositiveInt = Field(1, description="Concurrent sensor runs on one queue.")
     look_ahead: PositiveInt = Field(
         500,
@@ -242,6 +248,25 @@ class Settings(BaseSettings):
         False,
         description="Whether the flows' ECS tasks have public IP addresses. They need one in "
         "subnets without a NAT gateway or VPC endpoints.",
+    )
+    ecs_gpu_instances: NonNegativeInt = Field(
+        0,
+        description="Machines with a GPU that the ECS cluster may have at a time, each of which "
+        "works one region of an ONNX model.",
+    )
+    kubernetes_image: str | None = Field(
+        None, description="Container image of the flows' jobs on Kubernetes."
+    )
+    kubernetes_namespace: str = Field(
+        "swath", description="Namespace of the flows' jobs on Kubernetes."
+    )
+    kubernetes_gpu_image: str | None = Field(
+        None, description="Container image of jobs on Kubernetes that have a GPU."
+    )
+    kubernetes_gpus: NonNegativeInt = Field(
+        0,
+        description="GPUs of the Kubernetes cluster for Swath, each of which works one region of "
+        "an ONNX model at a time.",
     )
 
     def quota(self, owner: str) -> OwnerQuota:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from tasks.aws.clients import client
 
 TEMPLATE = Path(__file__).parents[1] / "deployments" / "aws" / "template.yaml"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/swath:1"
+GPU_IMAGE = IMAGE.replace(":1", ":1-gpu")
 _TIMEOUT = 60.0  # seconds for an operation on a stack
+_UNKNOWN = ("ClusterCapacity", "GpuCapacity")  # resources of types that the emulator does not know
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,41 @@ def make_stack(aws: str, network: Network, **parameters: str) -> Stack:
     } | parameters
     name, key = f"Test-{uuid4().hex[:8]}", uuid4().hex
     client("s3").create_bucket(Bucket="templates")
-    client("s3").put_object(Bucket="templates", Key=key, Body=TEMPLATE.read_bytes())
+    client("s3").put_object(Bucket="templates", Key=key, Body=_known_resources().encode())
     client("cloudformation").create_stack(
         StackName=name,
         TemplateURL=f"{aws}/templates/{key}",
         Capabilities=["CAPABILITY_IAM"],
         Parameters=_parameter_list(given),
     )
-    return _wait_for_stack(name, given)
+    stack = _wait_for_stack(name, given)
+    _add_capacity(stack)
+    return stack
+
+
+def _known_resources() -> str:
+    """The template without `_UNKNOWN`."""
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for name in _UNKNOWN:
+        text, found = re.subn(rf"^  {name}:\n(?:    .*\n|\n)+", "", text, flags=re.MULTILINE)
+        assert found == 1, name
+    return text
+
+
+def _add_capacity(stack: Stack) -> None:
+    """Give the cluster what `_UNKNOWN` would give it."""
+    ecs, providers = client("ecs"), ["FARGATE", "FARGATE_SPOT"]
+    machines = [f"{stack.name}-gpu"] if "GpuInstances" in stack.resources else []
+    for name in machines:
+        ecs.create_capacity_provider(
+            name=name,
+            autoScalingGroupProvider={"autoScalingGroupArn": stack.resources["GpuInstances"]},
+        )
+    ecs.put_cluster_capacity_providers(
+        cluster=stack.outputs["ClusterName"],
+        capacityProviders=[*providers, *machines],
+        defaultCapacityProviderStrategy=[{"capacityProvider": name} for name in machines],
+    )
 
 
 def _wait_for_stack(name: str, given: dict[str, str]) -> Stack:

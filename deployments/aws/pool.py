@@ -15,7 +15,7 @@ _VARIABLES: dict[str, dict[str, Any]] = {
         "title": "Task definition",
         "description": "Suffix of the task definition's family, which decides the run's IAM role.",
         "type": "string",
-        "enum": ["sensor", "image", "region"],
+        "enum": ["sensor", "image", "region", "region-gpu"],
     },
     "cpu": {
         "title": "CPU",
@@ -38,10 +38,17 @@ _VARIABLES: dict[str, dict[str, Any]] = {
     },
     "launch_type": {
         "title": "Launch type",
-        "description": "FARGATE_SPOT costs less, and stops tasks with two minutes' notice.",
+        "description": "FARGATE_SPOT costs less, and stops tasks with two minutes' notice. Empty "
+        "for the cluster's default, the machines with a GPU.",
         "type": "string",
-        "enum": ["FARGATE", "FARGATE_SPOT"],
+        "enum": ["FARGATE", "FARGATE_SPOT", ""],
         "default": "FARGATE",
+    },
+    "public_ip": {
+        "title": "Public IP address",
+        "description": "Whether the task has one, which only tasks on Fargate can have.",
+        "type": "string",
+        "enum": ["ENABLED", "DISABLED"],
     },
     "env": {
         "title": "Environment",
@@ -84,10 +91,12 @@ def job_template(settings: Settings, *, with_key: bool = False) -> dict[str, Any
     network = {
         "subnets": settings.ecs_subnets,
         "securityGroups": settings.ecs_security_groups,
-        "assignPublicIp": "ENABLED" if settings.ecs_public_ip else "DISABLED",
+        "assignPublicIp": "{{ public_ip }}",
     }
+    default_ip = {"default": "ENABLED" if settings.ecs_public_ip else "DISABLED"}
+    variables = _VARIABLES | {"public_ip": _VARIABLES["public_ip"] | default_ip}
     return {
-        "variables": {"type": "object", "properties": _VARIABLES, "required": ["task"]},
+        "variables": {"type": "object", "properties": variables, "required": ["task"]},
         "job_configuration": {
             "command": "{{ command }}",
             "env": "{{ env }}",

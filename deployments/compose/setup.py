@@ -11,10 +11,10 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from deployments.aws.worker import wait_for_server
 from deployments.local.pool import WORK_POOL
 from deployments.local.prefect_server import PREFECT
 from deployments.local.resources import create_resources
+from deployments.pool_worker import wait_for_server
 from deployments.saved_filters import save_filters
 from deployments.sensor import start_sensor
 from tasks.errors import StackError, SwathError

@@ -19,6 +19,7 @@ from tasks.errors import StackError
 
 ENGINES = ("podman", "docker", "buildah")
 NAME = "swath"
+FLAVOURS = ("cpu", "gpu")
 _PROJECT = Path(__file__).parents[2]
 
 
@@ -35,7 +36,12 @@ def find_engine() -> str:
 
 
 def build(
-    *, with_engine: str, tag: str | None = NAME, base: str | None = None, more: Sequence[str] = ()
+    *,
+    with_engine: str,
+    tag: str | None = NAME,
+    base: str | None = None,
+    flavour: str = "cpu",
+    more: Sequence[str] = (),
 ) -> None:
     """Build the image from this project's `Dockerfile`.
 
@@ -43,12 +49,13 @@ def build(
         with_engine: One of `ENGINES`.
         tag: Name of the image; None for a build without an image.
         base: Base image with Python; None for the base image that the `Dockerfile` names.
+        flavour: One of `FLAVOURS`: gpu runs ONNX models on NVIDIA GPUs.
         more: Further options of the engine's `build`.
 
     Raises:
         StackError: The build failed; its output is on standard error.
     """
-    arguments = {"VERSION": _version(), "REVISION": _revision()}
+    arguments = {"VERSION": _version(), "REVISION": _revision(), "FLAVOUR": flavour}
     if base:
         arguments["BASE_IMAGE"] = base
     with tempfile.TemporaryDirectory(prefix="swath-") as folder:
@@ -91,13 +98,21 @@ def main() -> int:
     )
     parser.add_argument("--engine", choices=ENGINES, help="default: the first that is installed")
     parser.add_argument("--base", help="base image; give it by digest")
+    parser.add_argument("--flavour", choices=FLAVOURS, default="cpu", help="default: cpu")
     parser.add_argument("--sbom", metavar="FOLDER", help="only write sbom.cdx.json to the folder")
     options, more = parser.parse_known_args()
     if options.sbom:
         more += ["--target=sbom", f"--output=type=local,dest={options.sbom}"]
     try:
         chosen = options.engine or find_engine()
-        build(with_engine=chosen, tag=None if options.sbom else NAME, base=options.base, more=more)
+        tag = NAME if options.flavour == "cpu" else f"{NAME}:{options.flavour}"
+        build(
+            with_engine=chosen,
+            tag=None if options.sbom else tag,
+            base=options.base,
+            flavour=options.flavour,
+            more=more,
+        )
     except StackError as error:
         print(f"swath: {error}", file=sys.stderr)
         return 1

@@ -86,6 +86,7 @@ def local_settings(roots: Sequence[Path], answers: Path | None) -> Iterator[None
             keep_by_job=False,
             foreign_results=ForeignResults.REPLACE,
             region_deployment=None,
+            onnx_region_deployment=None,
         ),
     ):
         yield

@@ -67,7 +67,8 @@ def run_image(
         SwathError: The request cannot be processed, or the results cannot be published.
     """
     os.environ["PREFECT_API_URL"] = server.api_url
-    os.environ.pop("SWATH_REGION_DEPLOYMENT", None)  # the regions are run here too
+    for name in ("SWATH_REGION_DEPLOYMENT", "SWATH_ONNX_REGION_DEPLOYMENT"):
+        os.environ.pop(name, None)  # the regions are run here too
     for name, value in (CLIENT_SETTINGS | _QUIET).items():
         os.environ.setdefault(name, value)
     import httpx

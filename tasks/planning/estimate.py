@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from tasks.imagery.reading.data_mask import DataMask, read_data_mask
 from tasks.planning.image_warnings import image_warnings
 from tasks.planning.plan import Plan, divide_into_regions
 from tasks.planning.raster import RasterEstimate, estimate_raster
+from tasks.planning.region_deployment import region_deployment
 from tasks.planning.throughput import TILE_SECONDS, Throughput
+from tasks.request import Request
 from tasks.settings import settings
 
 _PROCESS_BYTES = 350 * 1024 * 1024  # memory of a run's process before it reads pixels
@@ -101,7 +104,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         ImageError: The index of the image's blocks cannot be read.
     """
     image, grid = plan.image, plan.grid
-    regions = divide_into_regions(plan, region_rows, _assumed_throughput)
+    regions = divide_into_regions(plan, region_rows, partial(_assumed_throughput, plan.request))
     sized = (region_rows or settings().region_size) is not None
     tiles, to_read, blank_is = _count_tiles(plan, regions)
     width = max(region.width for region in regions)
@@ -137,9 +140,9 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
     )
 
 
-def _assumed_throughput() -> Throughput:
+def _assumed_throughput(request: Request) -> Throughput:
     """The throughput that follows from the settings alone."""
-    elsewhere = settings().region_deployment is not None
+    elsewhere = region_deployment(request) is not None
     return Throughput(workers=settings().region_workers if elsewhere else 1)
 
 

@@ -25,6 +25,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect_aws.workers.ecs_worker import ECSJobConfiguration
 
 from deployments.aws.pool import WORK_POOL, job_template
+from deployments.kubernetes import pool as kubernetes
 from deployments.local.pool import WORK_POOL as LOCAL_POOL
 from deployments.local.prefect_server import client_environment, temporary_server
 from deployments.local.process import inherited_environment
@@ -37,8 +38,12 @@ DECLARED: list[dict[str, Any]] = yaml.safe_load((PROJECT / "prefect.yaml").read_
     "deployments"
 ]
 FLOWS = ("sensor", "image", "region")
-NAMES = [f"{flow}/{flow}-{place}" for place in ("local", "ecs") for flow in FLOWS]
+POOLS = {"local": LOCAL_POOL, "ecs": WORK_POOL, "kubernetes": kubernetes.WORK_POOL}
+NAMES = [f"{flow}/{flow}-{place}" for place in POOLS for flow in FLOWS]
+WITH_GPUS = ["region/region-ecs-gpu", "region/region-kubernetes-gpu"]
 STACK = Settings(ecs_cluster="arn:aws:ecs:us-east-1:1:cluster/swath", ecs_subnets=["subnet-1"])
+CLUSTER = Settings(kubernetes_image="registry.example.org/swath:1")
+GPU_IMAGE = "registry.example.org/swath:1-gpu"
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +54,27 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str
         server.wait()
         with temporary_settings({PREFECT_API_URL: server.api_url}):
             with get_client(sync_client=True) as client:
-                template = job_template(STACK)
                 client.create_work_pool(WorkPoolCreate(name=LOCAL_POOL, type="process"))
-                client.create_work_pool(
-                    WorkPoolCreate(name=WORK_POOL, type="ecs", base_job_template=template)
-                )
+                for name, kind, template in (
+                    (WORK_POOL, "ecs", job_template(STACK)),
+                    (kubernetes.WORK_POOL, kubernetes.KIND, kubernetes.job_template(CLUSTER)),
+                ):
+                    client.create_work_pool(
+                        WorkPoolCreate(name=name, type=kind, base_job_template=template)
+                    )
+            variables = {"SWATH_KUBERNETES_GPU_IMAGE": GPU_IMAGE}
             seen = []
             for _ in range(2):
                 done = subprocess.run(
                     [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
                     cwd=PROJECT,
-                    env=inherited_environment() | client_environment(home, server.port),
+                    env=inherited_environment() | client_environment(home, server.port) | variables,
                     capture_output=True,
                     text=True,
                     check=False,
                 )
                 assert done.returncode == 0, done.stdout + done.stderr
-                seen.append({name: plain(name) for name in NAMES})
+                seen.append({name: plain(name) for name in [*NAMES, *WITH_GPUS]})
             yield seen
 
 
@@ -118,10 +127,11 @@ def dummies(flow: Flow[..., Any], entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_all_are_deployed(deployed: list[dict[str, Any]]) -> None:
-    assert set(deployed[0]) == set(NAMES)
+    assert set(deployed[0]) == {*NAMES, *WITH_GPUS}
+    assert len(DECLARED) == len(deployed[0])
     for name, found in deployed[0].items():
         flow = name.partition("/")[0]
-        assert found["work_pool_name"] == (WORK_POOL if name.endswith("ecs") else LOCAL_POOL)
+        assert found["work_pool_name"] == POOLS[name.removesuffix("-gpu").rpartition("-")[2]]
         assert found["enforce_parameter_schema"]
         properties = found["parameter_openapi_schema"]["properties"]
         assert all(told.get("description") for told in properties.values()), name
@@ -136,7 +146,7 @@ def test_deploying_again_changes_nothing(deployed: list[dict[str, Any]]) -> None
 
 @pytest.mark.usefixtures("deployed")
 def test_a_sensor_starts_every_hour() -> None:
-    for name in ("sensor/sensor-local", "sensor/sensor-ecs"):
+    for name in ("sensor/sensor-local", "sensor/sensor-ecs", "sensor/sensor-kubernetes"):
         (schedule,) = read(name).schedules
         assert schedule.active
         assert schedule.schedule.model_dump()["interval"] == timedelta(hours=1)
@@ -152,7 +162,15 @@ def test_every_ecs_deployment_has_a_task_definition_and_a_size(flow: str) -> Non
 
 
 @pytest.mark.usefixtures("deployed")
-@pytest.mark.parametrize("place", ["local", "ecs"])
+def test_a_region_with_a_gpu_has_a_queue_and_an_image_of_its_own() -> None:
+    on_ecs, on_kubernetes = map(read, WITH_GPUS)
+    assert {on_ecs.work_queue_name, on_kubernetes.work_queue_name} == {"gpu-regions"}
+    assert on_ecs.job_variables["launch_type"] == ""
+    assert on_kubernetes.job_variables["image"] == GPU_IMAGE
+
+
+@pytest.mark.usefixtures("deployed")
+@pytest.mark.parametrize("place", POOLS)
 def test_the_form_of_a_job_is_filled_in_with_a_valid_example(place: str) -> None:
     found = read(f"image/image-{place}")
     Request.model_validate(found.parameters["request"])

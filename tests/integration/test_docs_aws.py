@@ -125,6 +125,7 @@ def test_every_service_that_a_role_may_call_has_a_vpc_endpoint(template: dict[st
 def test_the_table_of_deployments_matches_prefect_yaml() -> None:
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     table = {names(cells[0])[0]: cells[1:3] for cells in rows(AWS, "deployment")}
+    assert table.pop("region/region-ecs-gpu") == ["4 vCPU, 12 GiB, a GPU", "`GpuMaxInstances`"]
     for each in declared:
         if each["name"].endswith("-ecs"):
             given = each["work_pool"]["job_variables"]

@@ -41,10 +41,12 @@ from tasks.settings import settings
 from tasks.storage import objects
 from tests.ecs_agent import EcsAgent, Task
 from tests.model_server import start as start_models
+from tests.onnx_models import bright_box, describe, write_json
 from tests.polling import until
-from tests.stacks import Stack, make_network, make_stack
+from tests.stacks import GPU_IMAGE, Stack, make_network, make_stack
 
 MANY, FEW = 4, 2  # numbers of regions of the images
+GPUS = 4  # machines with a GPU, by default
 START = 90.0  # seconds for the start of a task on two busy cores
 
 
@@ -133,7 +135,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         for name, value in aws.environment.items():
             patch.setenv(name, value)
         forget()
-        stack = make_stack(aws.endpoint_url, make_network(), PrefectApiUrl=server.api_url)
+        stack = make_stack(
+            aws.endpoint_url, make_network(), PrefectApiUrl=server.api_url, GpuImage=GPU_IMAGE
+        )
         server.wait()
         variables = aws.environment | {
             "SWATH_REGION_SIZE": "400",
@@ -279,6 +283,34 @@ def test_concurrent_tasks_give_the_same_results_as_one_process(
     assert published(cloud, request, "chain") == in_one_process(request)
     until(lambda: len(statuses(cloud, "chain")) >= 3)  # the last is published after the end
     assert statuses(cloud, "chain") == ["STARTED", "IN_PROGRESS", "SUCCESS"]
+
+
+def test_regions_of_an_onnx_model_run_on_machines_with_a_gpu(
+    cloud: Cloud, tmp_path: Path, in_one_process: Callable[[dict[str, Any]], list[Any]]
+) -> None:
+    shape = (1, 3, 256, 256)
+    model = bright_box(tmp_path / "m.onnx", shape=shape)
+    description = describe({"type": "torchvision"}, shape=shape)
+    folder = f"s3://{cloud.stack.outputs['ImageBucket']}"
+    for file in (model, write_json(tmp_path / "m.json", description)):
+        objects.put(f"{folder}/{file.name}", file)
+    processor = {"name": f"{folder}/m.onnx", "type": "ONNX"}
+    request = cloud.request("gpu", "harbour.tif", imageProcessor=processor)
+    cloud.send(request)
+    until(lambda: ended("gpu"))
+    assert image_run("gpu").state_name == "Completed"
+    tasks = cloud.agent.of("-region-gpu")
+    assert len(tasks) == MANY
+    assert {(task.cpu, task.memory) for task in tasks} == {(4096, 12288)}
+    described = clients.client("ecs").describe_tasks(
+        cluster=cloud.stack.outputs["ClusterName"], tasks=[task.arn for task in tasks]
+    )["tasks"]
+    assert {each["capacityProviderName"] for each in described} == {f"{cloud.stack.name}-gpu"}
+    with get_client(sync_client=True) as prefect:
+        deployment = prefect.read_deployment_by_name("region/region-ecs-gpu")
+    assert deployment.global_concurrency_limit
+    assert deployment.global_concurrency_limit.limit == GPUS
+    assert published(cloud, request, "gpu") == in_one_process(request)
 
 
 def standby() -> list[FlowRun]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from deployments.aws.pool import CONTAINER, job_template
 from tasks.aws.clients import client
 from tasks.queue.sqs import open_queue
 from tasks.settings import Settings
-from tests.stacks import IMAGE, TEMPLATE, Network, Stack, make_network, make_stack
+from tests.stacks import GPU_IMAGE, IMAGE, TEMPLATE, Network, Stack, make_network, make_stack
 
 ELSEWHERE = "https://prefect.example.org/api"
 HOSTS = ["models.example.org:8080", "*.inference.example.org", "10.0.0.7"]
@@ -53,6 +54,9 @@ def guest(aws: str, network: Network) -> Stack:
         DemUri="s3://heights/world.vrt",
         EndpointHosts=",".join(HOSTS),
         AssumableRoleArns=",".join(ROLES),
+        GpuImage=GPU_IMAGE,
+        GpuInstanceType="g4dn.xlarge",
+        GpuMaxInstances="2",
     )
 
 
@@ -222,7 +226,7 @@ def test_the_worker_runs_task_definitions_of_the_stack_in_its_network(
             stack.outputs["TaskSecurityGroupId"],
             stack.outputs["ServerClientsGroupId"],
         ],
-        "assignPublicIp": "DISABLED",
+        "assignPublicIp": "{{ public_ip }}",
     }
     for process in ("sensor", "image", "region"):
         answer = client("ecs").run_task(
@@ -235,6 +239,46 @@ def test_the_worker_runs_task_definitions_of_the_stack_in_its_network(
         (task,) = answer["tasks"]
         assert task["clusterArn"].endswith(f"/{stack.outputs['ClusterName']}")
         assert f":task-definition/{stack.name}-{process}:" in task["taskDefinitionArn"]
+
+
+def test_regions_of_onnx_models_run_on_machines_with_a_gpu(
+    aws: str, guest: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = task_definition(aws, guest, "region-gpu")
+    (container,) = definition["containerDefinitions"]
+    assert definition["requiresCompatibilities"] == ["EC2"]
+    assert container["image"] == GPU_IMAGE
+    assert container["resourceRequirements"] == [{"Type": "GPU", "Value": "1"}]
+    same = environment(aws, guest, "region")
+    assert environment(aws, guest, "region-gpu") == same
+    for process in ("image", "region"):
+        chosen = environment(aws, guest, process)["SWATH_ONNX_REGION_DEPLOYMENT"]
+        assert chosen == "region/region-ecs-gpu"
+    for name, value in environment(aws, guest, "worker").items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert (settings.ecs_gpu_instances, settings.ecs_public_ip) == (2, True)
+    (task,) = client("ecs").run_task(  # without a launch type, as its deployment says
+        cluster=settings.ecs_cluster, taskDefinition=f"{guest.name}-region-gpu"
+    )["tasks"]
+    assert task["capacityProviderName"] == f"{guest.name}-gpu"
+
+
+def test_machines_with_a_gpu_join_the_cluster_and_are_there_only_while_regions_wait(
+    stack: Stack, guest: Stack
+) -> None:
+    (group,) = client("autoscaling").describe_auto_scaling_groups(
+        AutoScalingGroupNames=[guest.resources["GpuInstances"]]
+    )["AutoScalingGroups"]
+    assert (group["MinSize"], group["MaxSize"]) == (0, 2)
+    (version,) = client("ec2").describe_launch_template_versions(
+        LaunchTemplateId=guest.resources["GpuInstance"], Versions=["$Latest"]
+    )["LaunchTemplateVersions"]
+    machine = version["LaunchTemplateData"]
+    assert machine["InstanceType"] == "g4dn.xlarge"
+    script = base64.b64decode(machine["UserData"]).decode()
+    assert f"ECS_CLUSTER={guest.outputs['ClusterName']}\n" in script
+    assert not [name for name in stack.resources if "Gpu" in name]
 
 
 def test_the_server_gets_the_database_password_from_ecs(aws: str, stack: Stack) -> None:
@@ -369,6 +413,7 @@ def test_by_default_any_host_may_be_called_and_no_role_be_named(
         ("EndpointHosts", ",models.example.org"),
         ("PrefectApiUrl", "https://prefect.example.org/api/"),
         ("WorkerSize", "256/16384"),
+        ("GpuInstanceType", "m7i.xlarge"),
         ("ModelSecretArns", "arn:aws:secretsmanager:us-east-1:123456789012:secret:*"),
     ],
 )

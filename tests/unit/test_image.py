@@ -144,6 +144,27 @@ def test_an_engine_gets_base_commit_and_secrets(tmp_path: Path) -> None:
     assert any(one.startswith(f"--build-arg=REVISION={commit or 'unknown'}") for one in told)
 
 
+def test_a_flavour_is_part_of_the_name_and_chooses_what_is_installed(tmp_path: Path) -> None:
+    fake = tmp_path / "buildah"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\n" "$@" > {tmp_path}/told\n')
+    fake.chmod(0o755)
+    build(with_engine=str(fake), tag="swath:gpu", flavour="gpu")
+    assert {"--tag=swath:gpu", "--build-arg=FLAVOUR=gpu"} <= set(
+        (tmp_path / "told").read_text().splitlines()
+    )
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert dockerfile.count("ARG FLAVOUR=cpu") == 2
+
+
+def test_the_image_for_gpus_has_onnxruntime_with_cuda_in_place_of_the_other() -> None:
+    added, common = names(IMAGE / "gpu.lock"), names(IMAGE / "runtime.lock")
+    assert "onnxruntime" in common
+    assert "onnxruntime-gpu" in added
+    assert any(name.startswith("nvidia-cudnn") for name in added)
+    assert not added & common
+    assert len(hashes(IMAGE / "gpu.lock")) >= len(added)
+
+
 def test_a_build_that_fails_is_an_error() -> None:
     with pytest.raises(StackError, match="false build failed"):
         build(with_engine="false")

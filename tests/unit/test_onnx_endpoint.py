@@ -561,3 +561,15 @@ def test_external_weights_under_a_tag_of_more_than_32_bits_are_found(tmp_path: P
     body = model.SerializeToString() + b"\x3a" + bytes([len(graph)]) + graph
     with pytest.raises(RequestError, match="is not an ONNX file, or is damaged"):
         refuse_external_weights("model.onnx", body)
+
+
+def test_a_gpu_that_cannot_be_used_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):  # of a build without GPUs
+        endpoint = opened(answering(tmp_path / "m.onnx", FOUND), describe(TORCHVISION))
+    assert "m.onnx runs on the CPU: onnxruntime" in caplog.text
+    assert endpoint.tiles_per_call == 1
+    endpoint.close()

@@ -46,6 +46,7 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
         "keep_answers": 30.0,
         "image_deployment": "image/image-ecs",
         "region_deployment": "region/region-ecs",
+        "onnx_region_deployment": "region/region-ecs-gpu",
         "sensors_per_queue": 2,
         "look_ahead": 50,
         "owner_quotas": {"maritime": {"images": 4, "regions": 8, "calls": 32}},
@@ -73,6 +74,11 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
         "ecs_subnets": ["subnet-1", "subnet-2"],
         "ecs_security_groups": ["sg-1"],
         "ecs_public_ip": True,
+        "ecs_gpu_instances": 4,
+        "kubernetes_image": "registry.example.org/swath:1",
+        "kubernetes_namespace": "imagery",
+        "kubernetes_gpu_image": "registry.example.org/swath:1-gpu",
+        "kubernetes_gpus": 2,
     }
     assert set(given) == set(Settings.model_fields)
     for name, value in given.items():

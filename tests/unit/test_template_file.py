@@ -18,11 +18,12 @@ from tasks.settings import Settings
 from tests.stacks import TEMPLATE
 
 FLOWS = ("Sensor", "Image", "Region")
-PROCESSES = (*FLOWS, "Worker", "Server")
+PROCESSES = (*FLOWS, "RegionGpu", "Worker", "Server")
 
 WITHOUT_RESOURCES = {  # actions that can be allowed on all resources only
     "ecr:GetAuthorizationToken",
     "ecs:DescribeTaskDefinition",
+    "ecs:DiscoverPollEndpoint",
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
     "ssmmessages:OpenControlChannel",
@@ -123,10 +124,13 @@ def test_roles_name_their_actions_and_resources(resources: dict[str, Any]) -> No
         assert not {"NotAction", "NotResource"}.intersection(statement), where
 
 
-def test_roles_can_be_assumed_by_ecs_tasks_only(resources: dict[str, Any]) -> None:
+def test_roles_can_be_assumed_by_ecs_tasks_and_machines_with_a_gpu_only(
+    resources: dict[str, Any],
+) -> None:
     for name, properties in of_type(resources, "AWS::IAM::Role").items():
         (statement,) = properties["AssumeRolePolicyDocument"]["Statement"]
-        assert statement["Principal"] == {"Service": "ecs-tasks.amazonaws.com"}, name
+        service = "ec2" if name == "GpuInstanceRole" else "ecs-tasks"
+        assert statement["Principal"] == {"Service": f"{service}.amazonaws.com"}, name
         assert "RoleName" not in properties, "it would take CAPABILITY_NAMED_IAM"
 
 
@@ -217,7 +221,7 @@ def test_a_container_can_write_to_tmp_only_and_has_no_capabilities(
 ) -> None:
     only = container(resources, process)
     assert only["Name"] == "prefect"
-    assert only["Image"] == {"Ref": "Image"}
+    assert only["Image"] == {"Ref": "GpuImage" if process == "RegionGpu" else "Image"}
     assert only["ReadonlyRootFilesystem"] is True
     assert only["User"] == "10001:10001"
     assert only["LinuxParameters"] == {
@@ -230,7 +234,8 @@ def test_a_container_can_write_to_tmp_only_and_has_no_capabilities(
     assert set(mounts.values()) == {volume["Name"] for volume in properties["Volumes"]}
     assert not any("Host" in volume for volume in properties["Volumes"])
     assert only["LogConfiguration"]["LogDriver"] == "awslogs"
-    assert only["LogConfiguration"]["Options"]["awslogs-stream-prefix"] == process.lower()
+    prefix = only["LogConfiguration"]["Options"]["awslogs-stream-prefix"]
+    assert prefix == process.removesuffix("Gpu").lower()
 
 
 def test_the_health_check_of_the_server_includes_its_database(resources: dict[str, Any]) -> None:
@@ -263,6 +268,35 @@ def test_runs_are_as_large_as_their_deployments_say(resources: dict[str, Any]) -
         task = resources[f"{given['task'].title()}Task"]["Properties"]
         assert (int(task["Cpu"]), int(task["Memory"])) == (given["cpu"], given["memory"])
         assert given["memory"] in FARGATE[given["cpu"]]
+
+
+def test_a_region_with_a_gpu_differs_from_others_by_its_machine_only(
+    resources: dict[str, Any],
+) -> None:
+    declared = yaml.safe_load((TEMPLATE.parents[2] / "prefect.yaml").read_text())["deployments"]
+    (deployment,) = [entry for entry in declared if entry["name"] == "region-ecs-gpu"]
+    given = deployment["work_pool"]["job_variables"]
+    task = resources["RegionGpuTask"]["Properties"]
+    assert (int(task["Cpu"]), int(task["Memory"])) == (given["cpu"], given["memory"])
+    assert (given["launch_type"], given["public_ip"]) == ("", "DISABLED")
+    (gpu,) = container(resources, "RegionGpu").pop("ResourceRequirements")
+    assert gpu == {"Type": "GPU", "Value": "1"}
+    for same in ("ExecutionRoleArn", "TaskRoleArn", "NetworkMode", "Volumes"):
+        assert task[same] == resources["RegionTask"]["Properties"][same], same
+    assert environment(resources, "RegionGpu") == environment(resources, "Region")
+    (default,) = resources["ClusterCapacity"]["Properties"]["DefaultCapacityProviderStrategy"]
+    assert default["Fn::If"][1] == {"CapacityProvider": {"Ref": "GpuCapacity"}, "Weight": 1}
+    for service in of_type(resources, "AWS::ECS::Service").values():
+        assert service["LaunchType"] == "FARGATE"
+
+
+def test_tasks_cannot_reach_the_metadata_of_a_machine_with_a_gpu(
+    resources: dict[str, Any],
+) -> None:
+    machine = resources["GpuInstance"]["Properties"]["LaunchTemplateData"]
+    assert machine["MetadataOptions"] == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}
+    assert "ECS_AWSVPC_BLOCK_IMDS=true" in machine["UserData"]["Fn::Base64"]["Fn::Sub"]
+    assert all(disk["Ebs"]["Encrypted"] for disk in machine["BlockDeviceMappings"])
 
 
 @pytest.mark.parametrize("process", PROCESSES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -16,6 +17,8 @@ from tasks.errors import RequestError
 from tasks.inference.description.load import ModelFile
 from tasks.inference.description.signature import TensorSpec
 from tasks.inference.onnx.external_weights import refuse_external_weights
+
+logger = logging.getLogger(__name__)
 
 MAX_MODEL_BYTES = 2**31 - 1
 """The largest message of protobuf, the format of ONNX files."""
@@ -94,7 +97,7 @@ def _open(file: ModelFile, cpu_only: bool) -> Session:
     except ImportError as error:
         raise RequestError(
             "imageProcessor.type: ONNX needs onnxruntime, which is not installed; install "
-            "swath[onnx], or onnxruntime-gpu for a GPU."
+            "swath[onnx], or swath[gpu] where there is an NVIDIA GPU."
         ) from error
     model = file.read()
     if model.startswith(_LFS_POINTER):
@@ -103,19 +106,34 @@ def _open(file: ModelFile, cpu_only: bool) -> Session:
             "pull, in the repository that it is from."
         )
     refuse_external_weights(file.uri, model)
-    available = runtime.get_available_providers()
-    gpus = [] if cpu_only else [provider for provider in _GPUS if provider in available]
+    gpus = [] if cpu_only else _gpu_providers(runtime)
     try:
         session = runtime.InferenceSession(
             model, _options(runtime), providers=[*gpus, "CPUExecutionProvider"]
         )
-        return Session(runtime, session)
+        opened = Session(runtime, session)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise RequestError(
             f"{file.uri}: onnxruntime {runtime.__version__} cannot run this model ({reason}); "
             "export it again, with standard operators only."
         ) from error
+    if gpus and not opened.on_gpu:
+        logger.warning(
+            "%s runs on the CPU: onnxruntime %s has %s, but it cannot be used here; is there a GPU "
+            "with a driver, and are the libraries of CUDA and cuDNN installed?",
+            *(file.uri, runtime.__version__, gpus[0]),
+        )
+    return opened
+
+
+def _gpu_providers(runtime: Any) -> list[str]:  # noqa: ANN401
+    """The providers of onnxruntime for GPUs, once their libraries are loaded."""
+    available = runtime.get_available_providers()
+    found = [provider for provider in _GPUS if provider in available]
+    if "CUDAExecutionProvider" in found:
+        runtime.preload_dlls()  # of CUDA and cuDNN, where they are Python packages
+    return found
 
 
 def _options(runtime: Any) -> Any:  # noqa: ANN401
