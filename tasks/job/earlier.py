@@ -12,7 +12,7 @@ from tasks.reporting.summary import Summary
 from tasks.request import KinesisOutput
 
 if TYPE_CHECKING:
-    from tasks.publish import Provenance
+    from tasks.publish import Provenance, StandingOutput
 
 
 def completed_earlier(plan: Plan) -> Summary | None:
@@ -53,15 +53,15 @@ def _streamed_earlier(plan: Plan) -> Summary | None:
     return earlier and earlier.model_copy(update={"seconds": None})
 
 
-def standing_earlier(plan: Plan, provenance: Provenance) -> dict[int, dict[str, str]]:
-    """The outputs to leave alone, after a run of which only some outputs failed.
+def standing_earlier(plan: Plan, provenance: Provenance) -> dict[int, StandingOutput]:
+    """The outputs that lack nothing or some formats, after a run of which only some failed.
 
     Args:
         plan: The plan of an image.
         provenance: Of the results that are about to be published.
 
     Returns:
-        URI of each file and stream of these outputs, by the output's index.
+        These outputs, by their index.
 
     Raises:
         PublishError: An output or the record cannot be read.
@@ -73,7 +73,7 @@ def standing_earlier(plan: Plan, provenance: Provenance) -> dict[int, dict[str, 
 
     from tasks.publish import standing_outputs  # noqa: PLC0415 - late, as above
 
-    failed = {output.index for output in earlier.failed_outputs}
+    failed = {output.index for output in earlier.failed_outputs if output.format is None}
     if earlier.tiles != provenance.tiles:  # other results, which a stream does not tell
         failed |= {
             index

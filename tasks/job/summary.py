@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from tasks.planning.image_warnings import image_warnings
 from tasks.planning.plan import Plan
+from tasks.reporting.failures import FailedOutput
 from tasks.reporting.raster_summary import RasterSummary
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary, summarise
@@ -48,7 +49,10 @@ def summarise_image(
         repaired=published.repaired,
         seconds=seconds,
         georeference=plan.image.georeference,
-        failed_outputs=published.failed,
+        failed_outputs=[
+            FailedOutput(index=each.output, reason=each.reason, format=each.format)
+            for each in published.failed
+        ],
         raster=raster,
         views=plan.views,
         prepared=plan.prepared_text,

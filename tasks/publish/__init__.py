@@ -10,18 +10,20 @@ from tasks.publish.formats import FILE_ENDINGS
 from tasks.publish.image_results import ImageResults, ReadDetections
 from tasks.publish.outputs import check_outputs
 from tasks.publish.provenance import Provenance
-from tasks.publish.publication import Published, publish, publish_image
+from tasks.publish.publication import Failure, Published, StandingOutput, publish, publish_image
 from tasks.publish.source_images import check_images_stay
 
 __all__ = [
     "FILE_ENDINGS",
     "EarlierPublication",
+    "Failure",
     "FeatureMetadata",
     "Features",
     "ImageResults",
     "Provenance",
     "Published",
     "ReadDetections",
+    "StandingOutput",
     "already_published",
     "check_images_stay",
     "check_outputs",

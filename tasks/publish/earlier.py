@@ -13,7 +13,7 @@ from tasks.publish.claim import FileNames, stems
 from tasks.publish.formats import COVERAGE
 from tasks.publish.manifest import Manifest, ManifestState
 from tasks.publish.provenance import Provenance
-from tasks.publish.publication import Published, add_uris
+from tasks.publish.publication import Published, StandingOutput, add_uris
 from tasks.request import FileOutput, KinesisOutput, Request, S3Output
 from tasks.results.coverage import MEASURED, completed
 from tasks.settings import settings
@@ -49,8 +49,9 @@ def already_published(request: Request, image: Image) -> EarlierPublication | No
     """What an earlier run has published, if nothing is left to be done for a request.
 
     That is so if every output of files has a complete manifest of the same job, request and version
-    of the image with status SUCCESS, and its files are there. A stream does not tell what it was
-    given, so outputs of that kind are not looked at; None if there are no others.
+    of the image with status SUCCESS and without a format that failed, and its files are there. A
+    stream does not tell what it was given, so outputs of that kind are not looked at; None if there
+    are no others.
 
     Args:
         request: The message.
@@ -66,7 +67,7 @@ def already_published(request: Request, image: Image) -> EarlierPublication | No
         if isinstance(output, KinesisOutput):
             continue
         whole = _whole(output, request, image)
-        if whole is None or whole[0].status != _SUCCESS:
+        if whole is None or whole[0].status != _SUCCESS or whole[0].failed:
             return None
         found.append(whole[0])
         add_uris(uris, whole[1], number)
@@ -78,10 +79,10 @@ def already_published(request: Request, image: Image) -> EarlierPublication | No
 
 def standing_outputs(
     request: Request, image: Image, provenance: Provenance, failed: Collection[int]
-) -> dict[int, dict[str, str]]:
+) -> dict[int, StandingOutput]:
     """The outputs that an earlier run has published the same results to.
 
-    Those of files have to be whole, and of the same version of Swath, too.
+    Those of files have to be whole but for formats that failed, and of the same version of Swath.
 
     Args:
         request: The message.
@@ -90,20 +91,20 @@ def standing_outputs(
         failed: Indices of the outputs that failed in the earlier run.
 
     Returns:
-        URI of each file and stream of these outputs, by the output's index.
+        These outputs, by their index.
 
     Raises:
         PublishError: An output cannot be read.
         RequestError: An output is outside the folders that the operator allows.
     """
-    standing: dict[int, dict[str, str]] = {}
+    standing: dict[int, StandingOutput] = {}
     for index, output in enumerate(request.outputs):
         if index in failed:
             continue
         if isinstance(output, KinesisOutput):
-            standing[index] = {"kinesis": f"kinesis://{output.stream}"}
+            standing[index] = StandingOutput({"kinesis": f"kinesis://{output.stream}"})
         elif (whole := _whole(output, request, image)) and _same(whole[0], provenance):
-            standing[index] = whole[1]
+            standing[index] = StandingOutput(whole[1], whole[0])
     return standing
 
 

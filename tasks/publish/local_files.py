@@ -12,7 +12,8 @@ from tasks.errors import PublishError
 from tasks.publish.coverage_file import write_coverage
 from tasks.publish.feature_batches import FeatureBatch
 from tasks.publish.feature_style import feature_style
-from tasks.publish.formats import COVERAGE, FORMATS, kind_of
+from tasks.publish.format_file import FormatFile
+from tasks.publish.formats import COVERAGE, FORMATS, STYLE, kind_of
 from tasks.publish.image_results import CountedBatches, ImageResults
 from tasks.storage.temporary import temporary_folder
 
@@ -34,57 +35,58 @@ def staging_folder() -> Iterator[Path]:
 
 def write_files(
     folder: Path, results: ImageResults, batches: Iterable[FeatureBatch], formats: Collection[str]
-) -> dict[str, Path]:
+) -> tuple[dict[str, Path], dict[str, str]]:
     """Write each kind of file: the features in some formats, as far as there are any; the ledger.
 
-    The formats are written side by side, so that detections are read and geolocated once.
+    The formats are written side by side, so that detections are read and geolocated once. One that
+    fails does not stop the others, and what it has written makes room for them.
 
     Args:
         folder: Where to write; it exists.
         results: The results.
         batches: Their features.
-        formats: Names in `FORMATS`.
+        formats: Names in `FORMATS`; others are ignored.
 
     Returns:
-        The path of each file by its kind, the ledger last.
+        The path of each file by its kind, the ledger last; the reason of each format that failed.
 
     Raises:
-        PublishError: The folder cannot be written.
+        PublishError: The ledger cannot be written.
+        DamagedStoreError: Kept answers that the results are read from are damaged.
     """
     there = results.read_detections is not None
-    kinds = {
-        kind_of(name, results.georeference): each
-        for name, each in FORMATS.items()
-        if name in formats and (there or each.without_features)
-    }
-    files = {kind: folder / kind for kind in (*kinds, COVERAGE)}
-    try:
-        with _without_earlier_garbage(), ExitStack() as open_files:
-            writers = [
-                open_files.enter_context(each.open_writer(files[kind], results))
-                for kind, each in kinds.items()
-            ]
-            for batch in batches if kinds and there else ():
-                for write in writers:
-                    write(batch)
-        provenance = results.metadata.provenance
-        write_coverage(files[COVERAGE], results.ledger, results.georeference, provenance)
+    provenance = results.metadata.provenance
+    ledger = folder / COVERAGE
+    try:  # first, as without it nothing is published
+        write_coverage(ledger, results.ledger, results.georeference, provenance)
     except OSError as error:
         raise _no_room(folder, error) from error
-    return files
+    with _without_earlier_garbage(), ExitStack() as open_files:
+        files = {
+            name: open_files.enter_context(
+                FormatFile(folder / kind_of(name, results.georeference), each.open_writer, results)
+            )
+            for name, each in FORMATS.items()
+            if name in formats and (there or each.without_features)
+        }
+        for batch in batches if formats and there else ():
+            for file in files.values():
+                file.append(batch)
+        for file in files.values():
+            file.complete()
+    failed = {name: file.failure for name, file in files.items() if file.failure}
+    whole = {file.path.name: file.path for name, file in files.items() if name not in failed}
+    return {**whole, COVERAGE: ledger}, failed
 
 
-def write_style(path: Path, results: ImageResults, batches: CountedBatches) -> Path:
+def write_style(folder: Path, results: ImageResults, batches: CountedBatches) -> Path:
     """Write the style of the features for QGIS, after a pass over them; returns the path.
 
     Raises:
-        PublishError: The folder cannot be written.
+        OSError: It cannot be written.
     """
-    pixels = results.metadata.pixel_metres
-    try:
-        path.write_text(feature_style(batches.classes, batches.dimension, pixels), "utf-8")
-    except OSError as error:
-        raise _no_room(path.parent, error) from error
+    path, pixels = folder / STYLE, results.metadata.pixel_metres
+    path.write_text(feature_style(batches.classes, batches.dimension, pixels), "utf-8")
     return path
 
 

@@ -52,6 +52,7 @@ class Manifest(Provenance):
         features: Number of features.
         classes: Number of features of each class, the most frequent first.
         repaired: Number of features whose geometry was invalid and was changed to a valid one.
+        failed: Why each format failed that the request asks for and that is not there.
         kinds: Until it is complete, the kinds of files that this publication or one before it may
             have written.
         foreign: Until it is complete, of the kinds that may be files of somebody else, the tag of
@@ -64,6 +65,7 @@ class Manifest(Provenance):
     features: int = 0
     classes: dict[str, int] = Field(default_factory=dict)
     repaired: int = 0
+    failed: dict[str, str] = Field(default_factory=dict)
     kinds: tuple[str, ...] = ()
     foreign: dict[str, str] = Field(default_factory=dict)
 

@@ -8,13 +8,13 @@ are written, then the ledger, and the manifest last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
@@ -22,25 +22,56 @@ from tasks.errors import DamagedStoreError, PublishError, SwathError
 from tasks.imagery import Image
 from tasks.imagery.georeference.resampled import metres_per_pixel
 from tasks.publish.claim import Claim, claim
+from tasks.publish.content import Content
 from tasks.publish.feature_metadata import FeatureMetadata
-from tasks.publish.formats import FILE_ENDINGS, STAC, STYLE, STYLED, format_of
 from tasks.publish.image_results import CountedBatches, ImageResults, Origin, ReadDetections
 from tasks.publish.kinesis import write_kinesis
-from tasks.publish.local_files import staging_folder, write_files, write_style
+from tasks.publish.local_files import staging_folder
+from tasks.publish.manifest import Manifest
 from tasks.publish.provenance import Provenance
 from tasks.publish.rasters import raster_files
-from tasks.publish.stac import stac_item
 from tasks.raster import Raster
 from tasks.request import EndpointType, KinesisOutput, Output, Request
 from tasks.settings import ForeignResults, settings
-from tasks.storage.conditional import Pieces
 
 if TYPE_CHECKING:
     from tasks.publish.preview import FeatureLayer, RasterLayer
 
 
-Standing = Mapping[int, Mapping[str, str]]
-"""URI of each file and stream of the outputs that an earlier run has published to, by index."""
+@dataclass(frozen=True)
+class StandingOutput:
+    """An output that an earlier run has published the same results to.
+
+    Attributes:
+        uris: URI of each of its files, or of its stream.
+        manifest: That of its files; the formats that failed are published to it. None of a stream.
+    """
+
+    uris: Mapping[str, str]
+    manifest: Manifest | None = None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The formats that it lacks."""
+        return tuple(self.manifest.failed) if self.manifest else ()
+
+
+Standing = Mapping[int, StandingOutput]
+"""The outputs of a request that an earlier run has published to, by index."""
+
+
+class Failure(NamedTuple):
+    """What failed of a publication while the rest of it did not.
+
+    Attributes:
+        output: Index of an output.
+        reason: What happened, and the remedy.
+        format: The format that failed alone; None if the output has failed.
+    """
+
+    output: int
+    reason: str
+    format: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,14 +84,14 @@ class Published:
             in `geojson-2`.
         repaired: Number of features whose geometry was invalid and was changed to a valid one.
         classes: Number of features of each class, the most frequent first.
-        failed: The reason of each output that failed while others did not, by its index.
+        failed: What failed of it.
         layer: The features or the raster for a preview; None if none was asked for.
     """
 
     uris: dict[str, str]
     repaired: int = 0
     classes: Mapping[str, int] = field(default_factory=dict)
-    failed: Mapping[int, str] = field(default_factory=dict)
+    failed: Sequence[Failure] = ()
     layer: FeatureLayer | RasterLayer | None = None
 
 
@@ -133,7 +164,9 @@ def publish(
     foreign: ForeignResults = ForeignResults.VERSION,
     standing: Standing | None = None,
 ) -> Published:
-    """Write results to every output; an output that fails does not stop the others.
+    """Write results to every output.
+
+    An output that fails does not stop the others, nor does a format that fails.
 
     Args:
         outputs: The outputs of the request.
@@ -142,39 +175,49 @@ def publish(
         roots: Folders that the operator allows local outputs in.
         new_layer: Makes an empty layer of a preview, which the features are added to; or None.
         foreign: What happens to the results of another job under the same name.
-        standing: Outputs that an earlier run has published to, and that are left alone.
+        standing: Outputs that an earlier run has published to: only what they lack is written.
 
     Raises:
         PublishError: Every output failed; the message names the reasons.
         DamagedStoreError: Kept answers that the results are read from are damaged.
     """
     uris: dict[str, str] = {}
-    failed: dict[int, str] = {}
+    failed: list[Failure] = []
     standing = standing or {}
     batches = CountedBatches(results, new_layer)
     with staging_folder() as folder, _given_up_if_interrupted() as claims:
-        missing = [each for index, each in enumerate(outputs) if index not in standing]
-        content = _Content.write(folder, results, batches, missing)
+        wanted = {
+            index: standing[index].missing if index in standing else output.formats
+            for index, output in enumerate(outputs)
+            if not isinstance(output, KinesisOutput)
+            and (index not in standing or standing[index].missing)
+        }
+        content: Content | None = None
+        if wanted:
+            content = Content.write(folder, results, batches, {*chain(*wanted.values())})
         for index, output in enumerate(outputs):
+            earlier = standing.get(index)
+            written: Mapping[str, str] = earlier.uris if earlier else {}
             try:
-                if index in standing:
-                    written = dict(standing[index])
-                elif isinstance(output, KinesisOutput):
-                    written = _put_records(output, results, batches)
-                else:
+                if isinstance(output, KinesisOutput):
+                    written = written or _put_records(output, results, batches)
+                elif content and index in wanted:
+                    formats, manifest = wanted[index], earlier.manifest if earlier else None
+                    kinds = content.kinds(formats, formats_alone=manifest is not None)
                     provenance = results.metadata.provenance
-                    kinds = {*content.files, *({STAC} & set(output.formats))}
                     claims.append(
                         claim(output, stem, provenance, kinds=kinds, roots=roots, foreign=foreign)
                     )
-                    written = content.put(claims[-1], output.formats, results)
+                    written, unwritten = content.put(claims[-1], formats, manifest)
+                    failed += [Failure(index, why, name) for name, why in unwritten.items()]
                 add_uris(uris, written, index + 1)
             except DamagedStoreError:
                 raise
             except SwathError as error:
-                failed[index] = str(error)
-    if failed and len(failed) == len(outputs):
-        reasons = " ".join(f"outputs[{index}]: {reason}" for index, reason in failed.items())
+                failed.append(Failure(index, str(error)))
+    lost = {each.output: each.reason for each in failed if each.format is None}
+    if lost and len(lost) == len(outputs):
+        reasons = " ".join(f"outputs[{index}]: {reason}" for index, reason in lost.items())
         raise PublishError(f"{reasons} Nothing is published.")
     classes = dict(batches.classes.most_common())
     return Published(uris, batches.repaired, classes, failed, batches.layer)
@@ -207,75 +250,6 @@ def _given_up_if_interrupted() -> Iterator[list[Claim]]:
             with suppress(PublishError):  # it was lost, or the storage does not answer
                 claimed.give_up()
         raise
-
-
-@dataclass(frozen=True)
-class _Content:
-    """The files of an image, to be put in each output.
-
-    Attributes:
-        files: Path of each kind of file, features before the ledger, or a function that gives the
-            bytes of one that is put together as it is written.
-        counts: What the manifest says of the features.
-        with_format: The format with which a kind is put that is no format itself; the others always
-            are.
-    """
-
-    files: Mapping[str, Path | Pieces]
-    counts: Mapping[str, object]
-    with_format: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def write(
-        cls,
-        folder: Path,
-        results: ImageResults,
-        batches: CountedBatches,
-        outputs: Sequence[Output],
-    ) -> Self:
-        """Write the files that the outputs need, in the union of their formats, into a folder."""
-        formats = [output.formats for output in outputs if not isinstance(output, KinesisOutput)]
-        if not formats:
-            return cls({}, {})
-        files = write_files(folder, results, batches, {*chain(*formats)})
-        with_format: dict[str, str] = {}
-        if STYLED in files and STYLE not in results.rasters:
-            files[STYLE] = write_style(folder / STYLE, results, batches)
-            with_format[STYLE] = STYLED
-        classes = dict(batches.classes.most_common())
-        counts = {
-            "features": sum(classes.values()),
-            "classes": classes,
-            "repaired": batches.repaired,
-        }
-        return cls({**results.rasters, **files}, counts, with_format)
-
-    def put(
-        self, claimed: Claim, formats: Collection[str], results: ImageResults
-    ) -> dict[str, str]:
-        """Put the ledger, and the features in some formats; returns the URI of each file.
-
-        If one cannot be written, the others are removed, as they would not be whole.
-        """
-        files = {
-            kind: path
-            for kind, path in self.files.items()
-            if (name := self.with_format.get(kind, format_of(kind))) is None or name in formats
-        }
-        item = {STAC} & set(formats)
-        for kind in FILE_ENDINGS.keys() - files.keys() - item:
-            claimed.remove(kind)
-        try:
-            written = {kind: claimed.put(kind, body) for kind, body in files.items()}
-            if item:  # it has the checksums of the others
-                body = stac_item(results, [*written.values()], claimed.names.stem, self.counts)
-                written[STAC] = claimed.put(STAC, lambda: iter([body]))
-            claimed.complete(list(written.values()), self.counts)
-        except PublishError:
-            with suppress(PublishError):
-                claimed.withdraw()
-            raise
-        return {kind: claimed.names.files[kind] for kind in written}
 
 
 def _put_records(

@@ -39,22 +39,30 @@ class FailedTile(BaseModel):
 
 
 class FailedOutput(BaseModel):
-    """An output that the results could not be published to.
+    """An output that the results could not be published to, or a format of an output.
 
     Attributes:
-        index: Its index in the request's `outputs`.
+        index: Index of the output in the request's `outputs`.
         reason: What happened, and the remedy.
+        format: The format that alone could not be published; None if nothing could be.
     """
 
     model_config = ConfigDict(frozen=True)
 
     index: int
     reason: str
+    format: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Which output it is, or which format of an output."""
+        name = f"outputs[{self.index}]"
+        return f"{self.format} of {name}" if self.format else name
 
     @property
     def text(self) -> str:
-        """Which output it is, and what happened."""
-        return f"outputs[{self.index}] is not published: {self.reason}"
+        """What failed, and what happened."""
+        return f"{self.name} is not published: {self.reason}"
 
 
 def located(rows: Sequence[dict[str, Any]], georeference: Georeference | None) -> list[FailedTile]:

@@ -77,7 +77,7 @@ def _facts(summary: Summary) -> Iterator[str]:
     for name, uri in summary.outputs.items():
         yield f"| {name} | {_place(uri)} |"
     for output in summary.failed_outputs:
-        yield f"| outputs[{output.index}] | **not published**: {_cell(output.reason)} |"
+        yield f"| {output.name} | **not published**: {_cell(output.reason)} |"
     if summary.failed_outputs:
         yield f"| remedy | {plain(summary.remedy)} |"
 

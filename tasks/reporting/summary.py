@@ -45,7 +45,7 @@ class Summary(BaseModel):
         reasons: Reasons why tiles failed with the number of tiles, most frequent first.
         failed: The first three tiles that failed for each of the ten most frequent reasons.
         outputs: URI of each file and stream by its name, as `tasks.publish.Published.uris`.
-        failed_outputs: Outputs that failed, if others did not.
+        failed_outputs: Outputs and formats that failed, if others did not.
         repaired: Number of published features whose geometry was invalid and was repaired.
         filtered: Number of the model's detections that were dropped before the merge, for their
             class or their score.
@@ -95,7 +95,9 @@ class Summary(BaseModel):
     def message(self) -> str:
         """The outcome in one line."""
         parts = [self.found, f"{percent(self.covered)} of the area covered"]
-        parts += [f"{output.text.rstrip('.')}; {self.remedy}" for output in self.failed_outputs]
+        parts += [output.text.rstrip(".") for output in self.failed_outputs]
+        if self.failed_outputs:
+            parts.append(self.remedy)
         if self.raster and self.raster.nodata:
             parts.append(self.raster.nodata_text)
         if self.reasons:
@@ -121,8 +123,8 @@ class Summary(BaseModel):
 
     @property
     def remedy(self) -> str:
-        """How outputs that failed are published."""
-        return f"`swath publish {self.job_id}` publishes to it alone, without calling the model"
+        """How outputs and formats that failed are published."""
+        return f"`swath publish {self.job_id}` publishes that alone, without calling the model"
 
     @property
     def blank_text(self) -> str:
@@ -179,7 +181,7 @@ def summarise(
     outputs: dict[str, str],
     classes: Mapping[str, int] | None = None,
     repaired: int = 0,
-    failed_outputs: Mapping[int, str] | None = None,
+    failed_outputs: Sequence[FailedOutput] = (),
     seconds: float | None = None,
     georeference: Georeference | None = None,
     raster: RasterSummary | None = None,
@@ -199,7 +201,7 @@ def summarise(
         outputs: URI of each file and stream by its name.
         classes: Number of features of each class.
         repaired: Number of those features whose geometry was repaired.
-        failed_outputs: Reason of each output that failed, by its index.
+        failed_outputs: Outputs and formats that failed.
         seconds: From the start of the job to its publication.
         georeference: The image's, to say where failed tiles are; or None.
         raster: The raster, if the model answers with pixels.
@@ -225,10 +227,7 @@ def summarise(
         reasons=coverage.reasons(ledger),
         failed=located(coverage.failures(ledger, MAX_REASONS, _MAX_TILES), georeference),
         outputs=outputs,
-        failed_outputs=[
-            FailedOutput(index=index, reason=reason)
-            for index, reason in (failed_outputs or {}).items()
-        ],
+        failed_outputs=list(failed_outputs),
         repaired=repaired,
         filtered=coverage.filtered(ledger),
         no_data=no_data,

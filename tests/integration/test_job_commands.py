@@ -187,7 +187,7 @@ def test_an_output_that_failed_is_published_to_by_the_command(
     assert chain.await_end(job) == "PARTIAL"
     (line,) = [line for line in swath(chain, "status", job).stdout.splitlines() if URL in line]
     assert "outputs[1] is not published: Cannot read s3://" in line
-    assert f"`swath publish {job}` publishes to it alone" in line
+    assert f"`swath publish {job}` publishes that alone" in line
     before = s3.head_object(Bucket=RESULT_BUCKET, Key=first)["LastModified"]
     calls = model.figures().total
     s3.create_bucket(Bucket=job)

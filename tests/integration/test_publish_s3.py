@@ -170,10 +170,11 @@ def test_one_output_that_fails_does_not_prevent_the_others(bucket: str) -> None:
         S3Output(type="S3", bucket=bucket, prefix="a"),
     ]
     done = publish(outputs, results(detections(3)), "x.tif")
-    assert list(done.failed) == [0, 1]
-    assert done.failed[0].startswith("Cannot read s3://no-such-bucket/x.tif.swath.json")
-    assert "Create the bucket" in done.failed[0]
-    assert done.failed[1].startswith("Cannot write to Kinesis stream no-such-stream")
+    assert [(each.output, each.format) for each in done.failed] == [(0, None), (1, None)]
+    first, second = (each.reason for each in done.failed)
+    assert first.startswith("Cannot read s3://no-such-bucket/x.tif.swath.json")
+    assert "Create the bucket" in first
+    assert second.startswith("Cannot write to Kinesis stream no-such-stream")
     assert done.uris["geojson"] == f"s3://{bucket}/a/x.tif.geojson"
     assert objects.exists(f"s3://{bucket}/a/x.tif.parquet")
     assert objects.exists(f"s3://{bucket}/a/x.tif.coverage.parquet")

@@ -308,8 +308,8 @@ def test_one_output_that_fails_does_not_prevent_the_others(
     roots = [tmp_path / "allowed"]
     outputs = [folder_output(tmp_path / "elsewhere"), folder_output(roots[0])]
     done = publish(outputs, results(detections(), georeference), "x.tif", roots)
-    assert list(done.failed) == [0]
-    assert "SWATH_LOCAL_ROOTS" in done.failed[0]
+    assert [(each.output, each.format) for each in done.failed] == [(0, None)]
+    assert "SWATH_LOCAL_ROOTS" in done.failed[0].reason
     assert done.uris["parquet"] == str(roots[0] / "x.tif.parquet")
     assert not (tmp_path / "elsewhere").exists()
     names = {path.name for path in roots[0].iterdir()}
