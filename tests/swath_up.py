@@ -24,6 +24,7 @@ PARTS = {
     "prefect": "deployments.local.prefect_program",
     "aws": "deployments.local.aws_program",
     "models": "deployments.model_server",
+    "forks": "deployments.local.fork_server",
 }
 """What the command line of each part contains."""
 

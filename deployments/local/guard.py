@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -21,18 +22,34 @@ import threading
 import psutil
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def _prctl(option: int, value: int) -> None:
+def _prctl(option: int, value: int | bytes) -> None:
     """Call prctl on Linux; other systems rely on the pipe alone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _die_with_guard() -> None:
-    """In the child, before the program runs: have it killed if the guard is killed."""
+def die_with_parent(parent: int) -> None:
+    """In a process that was just forked: have it killed if its parent is killed.
+
+    Args:
+        parent: Process id of the parent, which may have been killed already.
+    """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def name_process(name: str) -> None:
+    """Name this process for `ps` and `top`.
+
+    Args:
+        name: Its name, of which the first 15 characters count.
+    """
+    _prctl(_PR_SET_NAME, name.encode())
 
 
 def _stop_when_pipe_closes(program: psutil.Process, ended: threading.Event, grace: float) -> None:
@@ -75,7 +92,8 @@ def main(grace: float, program: list[str]) -> int:
         program,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=_die_with_guard,  # noqa: PLW1509 - no thread is running yet
+        # no thread is running yet
+        preexec_fn=functools.partial(die_with_parent, os.getpid()),  # noqa: PLW1509
     )
     child.returncode = 0  # reaped below, not by subprocess
     ended = threading.Event()

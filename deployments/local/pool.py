@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -14,22 +17,71 @@ from tasks.errors import StackError
 WORK_POOL = "swath"
 
 
-def create_pool(server: PrefectServer) -> None:
-    """Create the work pool, of type process; the worker sets its job template.
+_FORK_CLIENT = Path(__file__).with_name("fork_client.py")
+
+
+def create_pool(server: PrefectServer, fork_server: Path | None = None) -> None:
+    """Create the work pool, of type process, or set how the runs of one that exists are started.
 
     Args:
         server: A server that answers.
+        fork_server: Socket of the fork server that starts the runs; None to start each in a Python
+            of its own.
 
     Raises:
         StackError: The server refused it.
     """
-    pool = {"name": WORK_POOL, "type": "process"}
-    answer = httpx.post(f"{server.api_url}/work_pools/", json=pool, timeout=30, trust_env=False)
-    if answer.status_code not in (httpx.codes.CREATED, httpx.codes.CONFLICT):
-        raise StackError(
-            f"The Prefect server did not create the work pool {WORK_POOL!r}: {answer.status_code} "
-            f"{answer.text[:200]}. See its log, {server.process.log}."
-        )
+    with httpx.Client(base_url=server.api_url, timeout=30, trust_env=False) as api:
+        try:
+            template = _job_template(api, fork_server)
+            pool = {"name": WORK_POOL, "type": "process", "base_job_template": template}
+            answer = api.post("/work_pools/", json=pool)
+            if answer.status_code == httpx.codes.CONFLICT:
+                change = {"base_job_template": template}
+                answer = api.patch(f"/work_pools/{WORK_POOL}", json=change)
+            answer.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            raise StackError(
+                f"The Prefect server did not create the work pool {WORK_POOL!r}: "
+                f"{error.response.status_code} {error.response.text[:200]}. See its log, "
+                f"{server.process.log}."
+            ) from error
+
+
+def _job_template(api: httpx.Client, fork_server: Path | None) -> dict[str, Any]:
+    """Prefect's job template of the type process, with the command that starts a run."""
+    found = api.get("/collections/views/aggregate-worker-metadata").raise_for_status().json()
+    template: dict[str, Any] = found["prefect"]["process"]["default_base_job_configuration"]
+    if fork_server is not None:
+        command = [sys.executable, "-I", "-S", str(_FORK_CLIENT), str(fork_server)]
+        template["variables"]["properties"]["command"]["default"] = shlex.join(command)
+    return template
+
+
+def start_fork_server(
+    processes: Processes, server: PrefectServer, folder: Path, environment: dict[str, str]
+) -> Process:
+    """Start the fork server of the pool's runs; it serves once its `fork_socket` exists.
+
+    Args:
+        processes: The supervisor of the process.
+        server: A server that answers or will.
+        folder: Folder for the log and the socket.
+        environment: Those of the worker.
+    """
+    fork_socket(folder).unlink(missing_ok=True)  # of a server that was killed
+    return processes.start(
+        "the fork server",
+        [sys.executable, "-m", "deployments.local.fork_server", str(fork_socket(folder))],
+        env=inherited_environment() | server.environment | environment,
+        log=folder / "logs" / "runs.log",
+        cwd=server.home,
+    )
+
+
+def fork_socket(folder: Path) -> Path:
+    """The socket of the fork server of a stack in a folder."""
+    return folder / "runs.sock"
 
 
 def start_worker(

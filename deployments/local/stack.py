@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -69,6 +70,8 @@ class Stack:
         self._progress, self._fresh = progress, fresh
         self.worker_started: Callable[[], None] = lambda: None
         self._worker_ended: datetime | None = None  # until its runs are settled
+        self._fork_server: Process | None = None
+        self._fork_server_ended = False  # until a sensor is started
         self._local_roots = [root.absolute() for root in local_roots]
         self._project = project
 
@@ -111,6 +114,8 @@ class Stack:
             self.processes.watch(0)
             if self._worker_ended and prefect_server.reachable(self.record.api_url):
                 self._settle_lost_runs(self._worker_ended)
+            if self._fork_server_ended and prefect_server.reachable(self.record.api_url):
+                self._start_sensor()
             left = _INTERVAL if deadline is None else min(_INTERVAL, deadline - time.monotonic())
             if left <= 0:
                 return
@@ -120,6 +125,8 @@ class Stack:
         self._progress(f"{process.name} {end}: it is started again. Its log: {process.log}")
         if process is self._worker:
             self._worker_ended = datetime.now(UTC)
+        if process is self._fork_server:  # and with it all runs, whose states the worker sets
+            self._fork_server_ended = True
 
     def _settle_lost_runs(self, ended: datetime) -> None:
         """Settle the runs of a worker that has ended; if Prefect does not answer, do so later."""
@@ -127,6 +134,12 @@ class Stack:
             settle_lost_runs(self.record.api_url, ended, stopped=False)
             self.worker_started()
             self._worker_ended = None
+
+    def _start_sensor(self) -> None:
+        """Start a sensor after the last one ended with the fork server."""
+        with suppress(httpx.HTTPError):
+            self.worker_started()
+            self._fork_server_ended = False
 
     def _start(self) -> StackRecord:
         # Prefect takes longest to start; everything that does not need it is done meanwhile
@@ -147,9 +160,13 @@ class Stack:
             "SWATH_REGION_DEPLOYMENT": "region/region-local",
             "SWATH_LOCAL_ROOTS": json.dumps([str(root) for root in self._local_roots]),
         }
+        if forks := sys.platform == "linux":  # libraries of other systems do not survive a fork
+            self._fork_server = pool.start_fork_server(
+                self.processes, server, self.folder, environment
+            )
         server.wait()
         self._progress(f"Prefect on {server.ui_url}")
-        pool.create_pool(server)
+        pool.create_pool(server, pool.fork_socket(self.folder) if forks else None)
         try:
             settle_lost_runs(server.api_url, datetime.now(UTC), stopped=True)
         except httpx.HTTPError as error:
@@ -159,6 +176,8 @@ class Stack:
         self._worker = worker = pool.start_worker(self.processes, server, self.folder, environment)
         pool.deploy(self.processes, server, self.folder, self._project, environment)
         self._progress("Deployments from prefect.yaml")
+        if self._fork_server:
+            self._fork_server.wait_until(pool.fork_socket(self.folder).exists, timeout=60)
         worker.wait_until(lambda: pool.worker_online(server), timeout=60)
         self._progress(f"Worker on pool {pool.WORK_POOL}")
         return StackRecord(

@@ -1,8 +1,9 @@
 """From a message on the queue to the first tile at the model: the shares of Swath and of Prefect.
 
 A stage of Prefect's lies between a run's creation and its start: the worker's poll, a new process
-and its imports. Every other second is Swath's own. An image of one region is worked in its own run;
-of one that is cut into two, each has a run of its own.
+and its imports. Every other second is Swath's own. CPU seconds are those of the whole stack from
+the message to the end of the job, so that a busy machine can be told from a slow start. An image of
+one region is worked in its own run; of one that is cut into two, each has a run of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +21,7 @@ from threading import Thread
 from uuid import UUID
 
 import numpy as np
+import psutil
 import pytest
 import rasterio
 from affine import Affine
@@ -105,7 +108,7 @@ def one_job(here: StackWithModels, model: Model, url: str, job_id: str) -> dict[
         "imageProcessorTileFormat": "GTIFF",
     }
     model.asked.clear()
-    sent = time.time()
+    cpu, sent = cpu_seconds(), time.time()
     send(record.queue_url, json.dumps(request))
     with SyncPrefectClient(record.api_url) as client:
         while (
@@ -123,9 +126,20 @@ def one_job(here: StackWithModels, model: Model, url: str, job_id: str) -> dict[
         "seconds": whole,
         "swath": whole - prefect,
         "prefect": prefect,
+        "CPU of the job": cpu_seconds() - cpu,
         **{f"image: {stage}": seconds for stage, seconds in startup_of(run).stages.items()},
         **{f"region: {stage}": seconds for stage, seconds in startup_of(first).stages.items()},
     }
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of the processes of the stack so far, with those that have ended."""
+    seconds = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            seconds += times.user + times.system + times.children_user + times.children_system
+    return seconds
 
 
 def start_up(run: FlowRun) -> float:

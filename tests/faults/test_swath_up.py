@@ -59,7 +59,7 @@ def test_calls_go_on_while_prefect_does_not_answer(
     assert "database is locked" not in (up.state / "stack" / "logs" / "prefect.log").read_text()
 
 
-@pytest.mark.parametrize("part", ["prefect", "aws", "worker"])
+@pytest.mark.parametrize("part", ["prefect", "aws", "worker", "forks"])
 def test_a_part_that_is_killed_is_started_again_and_a_job_goes_on(
     part: str, up: SwathUp, models: CountingModels
 ) -> None:
