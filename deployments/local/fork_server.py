@@ -47,7 +47,6 @@ _MODULES = (
     "botocore.session",
     "fastapi.encoders",
     "numpy.ma",
-    "pandas",
     "prefect.deployments.steps.core",
     "prefect.engine",
     "prefect.flow_engine",
@@ -57,6 +56,9 @@ _MODULES = (
     "anyio._backends._asyncio",
 )
 """What the run of an image imports before its end."""
+
+_OPTIONAL = ("pandas",)
+"""What it imports where that is installed: pyarrow looks for it."""
 
 _SERVICES = ("s3", "sns", "sqs")
 """The services of AWS that every run calls."""
@@ -205,6 +207,9 @@ class Preloaded:
     def __init__(self) -> None:
         for name in _MODULES:
             importlib.import_module(name)
+        for name in _OPTIONAL:
+            with suppress(ImportError):
+                importlib.import_module(name)
         from prefect.settings import get_current_settings
 
         from tasks.aws.clients import client
