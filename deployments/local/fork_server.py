@@ -202,9 +202,14 @@ def _read(connection: socket.socket) -> EngineRequest:
 
 
 class Preloaded:
-    """What this process has imported, and with which variables and sources."""
+    """What this process has imported, and with which variables and sources.
+
+    Attributes:
+        added: The variables that the libraries set when they were imported.
+    """
 
     def __init__(self) -> None:
+        before = dict(os.environ)
         for name in _MODULES:
             importlib.import_module(name)
         for name in _OPTIONAL:
@@ -216,7 +221,10 @@ class Preloaded:
 
         for service in _SERVICES:  # which reads their descriptions; nothing is connected
             client(service)
-        self._variables = _variables(os.environ)
+        self.added = {
+            name: value for name, value in os.environ.items() if before.get(name) != value
+        }
+        self._variables = _variables(before)
         # as a worker writes them for its runs
         settings = get_current_settings().to_environment_variables(exclude_unset=True)
         self._of_worker = self._variables | _variables(settings)
@@ -255,6 +263,7 @@ def _become_engine(request: EngineRequest, preloaded: Preloaded) -> None:
     name_process("swath-" + request.environment.get("PREFECT__FLOW_RUN_ID", "")[:8])
     if not preloaded.serves(request.environment):
         os.execv(sys.executable, [sys.executable, *ENGINE])  # noqa: S606 - no shell is wanted
+    os.environ.update(preloaded.added)
     sys.argv, sys.path[0] = ["prefect.engine"], request.directory
     # a module that was imported cannot be run as a program
     sys.modules.pop("prefect.engine")

@@ -26,10 +26,12 @@ from tasks.errors import StackError
 
 FLOW = """
 import os
+import psutil
 from prefect import flow
 
 @flow
 def seen(queue_url: str) -> None:
+    assert psutil.Process().name().startswith("swath-")  # the fork server's
     assert os.environ["SWATH_QUEUE_URL"] == queue_url
     assert os.environ["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
 """
@@ -95,7 +97,7 @@ def test_everything_listens_on_loopback_only(stack: Stack) -> None:
     assert listening == {"127.0.0.1"}
 
 
-def test_a_deployment_runs_with_the_environment_of_the_stack(stack: Stack) -> None:
+def test_a_deployment_runs_in_a_fork_with_the_environment_of_the_stack(stack: Stack) -> None:
     with httpx.Client(base_url=stack.record.api_url, trust_env=False, timeout=10) as api:
         deployment = api.get("/deployments/name/seen/local").json()
         parameters = {"queue_url": stack.record.queue_url}
