@@ -242,6 +242,25 @@ def plan(
     return 0
 
 
+@app.command(sort_key=16)
+def metrics(
+    *,
+    port: Annotated[int, Parameter(help="Port to listen on.")] = 9464,
+    host: Annotated[str, Parameter(help="Address to listen on.")] = "127.0.0.1",
+    folder: Annotated[
+        Path | None,
+        Parameter(
+            help="Where processes keep their metrics.",
+            show_default=lambda _: "SWATH_METRICS_FOLDER",
+        ),
+    ] = None,
+) -> int:
+    """Serve the metrics of all processes of this machine to Prometheus, until Ctrl-C."""
+    from deployments.metrics import serve
+
+    return serve(folder, host, port, console)
+
+
 @app.command(sort_key=5)
 def schema() -> int:
     """Print the JSON Schema of the request message."""

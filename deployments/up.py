@@ -16,6 +16,7 @@ from deployments.local.process import inherited_environment
 from deployments.local.stack import Stack
 from deployments.saved_filters import INCOMPLETE_JOBS, JOBS, address, save_filters
 from deployments.sensor import start_sensor
+from tasks.settings import settings
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,24 @@ def stack_with_models(
         models.wait_until(partial(models.answers, port, "/ping"), timeout=60)
         here = StackWithModels(stack, f"http://127.0.0.1:{port}")
         report(f"Models on {here.models_url}/MODEL/invocations")
+        if metrics_port := settings().metrics_port:
+            _serve_metrics(stack, metrics_port)
+            report(f"Metrics on http://127.0.0.1:{metrics_port}/metrics")
         stack.worker_started = partial(start_sensor, "sensor/sensor-local", stack.record.api_url)
         stack.worker_started()
         save_filters(stack.record.api_url)
         yield here
+
+
+def _serve_metrics(stack: Stack, port: int) -> None:
+    options = ["--port", str(port), "--folder", str(stack.metrics)]
+    server = stack.processes.start(
+        "the metrics server",
+        [sys.executable, "-m", "deployments.cli", "metrics", *options],
+        env=inherited_environment(),
+        log=stack.folder / "logs" / "metrics.log",
+    )
+    server.wait_until(partial(server.answers, port, "/metrics"), timeout=60)
 
 
 def up(console: Console, local_roots: Sequence[Path], *, fresh: bool) -> int:

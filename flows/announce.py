@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,14 +22,17 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 from prefect.runtime import flow_run as this_flow_run
 from prefect.types import KeyValueLabels
+from pydantic import ValidationError
 
 from flows.alive import beating
 from flows.labels import ANNOUNCED, CLAIM, RESTARTS
 from flows.run_records import write_labels
 from tasks.records.record import CANCELLED, Recorder
-from tasks.reporting.status import JobStatus, Status, image_id_of, publish_status
-from tasks.request import Request
+from tasks.reporting.status import JobStatus, Status, image_id_of, publish_status, record_end
+from tasks.request import ImageProcessor, Request
 from tasks.settings import settings
+from tasks.telemetry.catalogue import ERRORS, REFUSED_MESSAGES, Operation
+from tasks.telemetry.source import SOURCE
 
 PARTIAL = "Partial"
 """Name of the state of an image's run some of whose tiles failed. Its type is FAILED."""
@@ -74,12 +78,15 @@ def announce_refusal(body: str, reason: str) -> bool:
     except (ValueError, RecursionError):
         request = None
     job_id = str(request.get("jobId", "")) if isinstance(request, dict) else ""
+    SOURCE.add(REFUSED_MESSAGES)
     return _publish(job_id, None, JobStatus.FAILED, reason, None)
 
 
 def announce_image_refusal(request: Request, image_url: str, reason: str) -> bool:
     """Publish FAILED for one image of a message, the others of which have runs; as above."""
     image_id = image_id_of(request.job_id, image_url)
+    model = request.image_processor.metric_name
+    SOURCE.add(ERRORS, Operation=Operation.SCHEDULING.value, ModelName=model)
     return _publish(request.job_id, image_id, JobStatus.FAILED, reason, None)
 
 
@@ -150,9 +157,18 @@ def _publish_end(run: FlowRun, state: State[Any]) -> bool:
     image_id = image_id_of(job_id, image_url or urls[0])
     message = state.message or state.name or "no reason is known"
     status = status_of(state)
+    record_end(_model(fields), status)
     recorder = Recorder(job_id, image_url or urls[0], str(run.id))
     recorder.ended(CANCELLED if state.is_cancelled() else status, message)
     return _publish(job_id, image_id, status, message, run.expected_start_time)
+
+
+def _model(request: Mapping[str, Any]) -> str:
+    """The model of a request that is a parameter, as metrics name it."""
+    try:
+        return ImageProcessor.model_validate(request.get("imageProcessor")).metric_name
+    except ValidationError:
+        return ""
 
 
 def status_of(state: State[Any] | None) -> JobStatus:

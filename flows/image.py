@@ -20,6 +20,7 @@ from flows.alive import alive
 from flows.announce import PARTIAL, announce, announce_end, announce_start, status_of
 from flows.cancel import IMAGE_ENDED, cancel_children, cancel_regions
 from flows.image_runs import add_tags, run_name
+from flows.measured import measured
 from flows.question_claim import claimed
 from flows.regions import MAX_CONCURRENT, run_regions
 from flows.report import PICTURE_SIZE, report
@@ -33,6 +34,7 @@ from tasks.job.division import lasting_division
 from tasks.job.earlier import completed_earlier
 from tasks.job.image import FinishedImage, finish_image, not_asked
 from tasks.job.kept import kept_of, kept_without_asking
+from tasks.job.measures import failure_counted
 from tasks.planning.plan import Plan
 from tasks.records.record import Recorder
 from tasks.reporting.status import JobStatus
@@ -87,7 +89,8 @@ def image(
             return _each(request, region_size, ask=ask)
         try:
             url = image_url or request.image_urls[0]
-            return _work(request, url, region_size, abort, ask=ask)
+            with measured(request, url):
+                return _work(request, url, region_size, abort, ask=ask)
         except SwathError as error:  # its message is complete without a traceback
             return Failed(message=str(error), data=error)
 
@@ -132,7 +135,8 @@ def _work(
             publish=partial(publish_step, preview_size=PICTURE_SIZE),
         )
 
-    finished = despite_damage(work, work)
+    with failure_counted(plan):
+        finished = despite_damage(work, work)
     recorder.finished(finished.summary, plan.identity, plan.image.etag)
     report(plan, regions, list(worked.values()), finished)
     return _final_state(finished.summary)

@@ -18,7 +18,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterEndTime,
     FlowRunFilterIdempotencyKey,
-    FlowRunFilterNextScheduledStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -28,7 +27,9 @@ from prefect.runtime import flow_run as this_flow_run
 
 from flows.announce import announce_missed_end
 from flows.cancel import cancel_children
+from flows.image_load import ImageLoad, waiting_runs
 from flows.labels import ANNOUNCED
+from flows.measured import trace_labels
 from flows.restarts import RunObserver, has_ended, replace_lost, will_restart
 from flows.run_records import log_errors, read_pages, write_labels
 from flows.work_queue import limit_work_queue
@@ -45,7 +46,6 @@ IMAGE_TAG = "image"
 
 _LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks
 _INTERVAL = 5.0  # seconds between two checks
-_SOON = timedelta(minutes=1)  # a run that is due later than this was postponed by a user
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
 _REFUSED = {
     httpx.codes.CONFLICT,  # the parameters do not fit the deployment's schema
@@ -87,12 +87,14 @@ class ImageRuns:
 
     Attributes:
         name: The deployment, `flow/deployment`.
+        load: How many of them there are.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._reconciled = -_INTERVAL  # seconds of the monotonic clock
         self._observer = RunObserver()
+        self.load = ImageLoad()
 
     def waiting(self) -> int:
         """Count the runs that wait to start: for a slot of the deployment's limit, or a worker.
@@ -100,16 +102,12 @@ class ImageRuns:
         The deployment is read again each time: if it does not exist, no message may be received,
         and if it was deleted and created again, it has another id.
         """
-        due = FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC) + _SOON)
-        scheduled = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
         with get_client(sync_client=True) as client:
             self._id = client.read_deployment_by_name(self.name).id
-            return client.count_flow_runs(
-                deployment_filter=self._filter,
-                flow_run_filter=FlowRunFilter(
-                    state=FlowRunFilterState(type=scheduled), next_scheduled_start_time=due
-                ),
+            self.load.waiting = client.count_flow_runs(
+                deployment_filter=self._filter, flow_run_filter=waiting_runs()
             )
+        return self.load.waiting
 
     def create(
         self, request: Request, image_url: str, message_id: str, *, ask: bool = True
@@ -163,6 +161,7 @@ class ImageRuns:
         with get_client(sync_client=True) as client:
             # all are read first: ending a run would change the pages that follow
             runs = list(self._read(client, started))
+            self.load.note(client, self._filter, runs)
             for run in runs:
                 self._try(self._replace_lost, client, run)
             # page by page to save memory: each run has the whole request as a parameter
@@ -236,7 +235,7 @@ class ImageRuns:
                     name=run_name(image_url, request.job_id),
                     tags=tags(request),
                     idempotency_key=key,
-                    labels={_label_of(message_id): True},
+                    labels={_label_of(message_id): True, **trace_labels()},
                 )
             except PrefectHTTPStatusError as error:
                 if error.response.status_code in _REFUSED:

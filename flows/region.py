@@ -16,10 +16,11 @@ import flows.secret_blocks  # noqa: F401 - so that requests may name Secret bloc
 from flows.alive import alive
 from flows.capacity import capacity_metrics, earlier_estimate
 from flows.image_runs import region_run_name
+from flows.measured import measured
 from flows.progress import region_progress
 from flows.run_records import log_errors, write_metrics
 from flows.slots import endpoint_slots
-from flows.startup import startup
+from flows.startup import record_start, startup
 from tasks.errors import ImageChangedError, SwathError
 from tasks.grid.tiles import Region
 from tasks.inference.client import InferenceClient
@@ -97,7 +98,8 @@ def region(
     """
     calls = ExitStack()
     try:
-        with alive(on_cancel=lambda _: calls.close()):
+        about = measured(request, image_url, region.name)
+        with alive(on_cancel=lambda _: calls.close()), about:
             outcome = _work(make_plan(request, image_url, etag), region, work_uri, calls)
             with log_errors("The start-up of this run"):
                 _record_metrics(outcome)
@@ -145,3 +147,4 @@ def _record_metrics(outcome: RegionOutcome) -> None:
     alone = TURN.get() is None  # others have what they learned in common
     capacity = capacity_metrics(outcome.capacity) if alone and outcome.capacity else {}
     write_metrics(start.stages | asdict(outcome.timing) | capacity)
+    record_start("region", start)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from typing import Any, cast
 
 from prefect import tags
 from prefect.client.schemas.objects import State
-from prefect.futures import wait
+from prefect.futures import PrefectFuture, wait
 from prefect.states import Failed
 
 from flows.abort import AbortSignal
@@ -23,6 +24,7 @@ from flows.region_queue import RegionQueue
 from tasks.errors import ImageUnreachableError, SwathError
 from tasks.grid.tiles import Region
 from tasks.job.kept import Kept
+from tasks.job.measures import backlog
 from tasks.job.turns import MAX_AT_A_TIME, work_in_turn
 from tasks.planning.plan import Plan
 from tasks.planning.region_deployment import onnx_deployment, region_deployment
@@ -56,8 +58,8 @@ def run_regions(
     """
     if not unfinished:
         return {}
-    with image_progress(regions, unfinished):
-        ends = _run(plan, unfinished, kept.folder, abort)
+    with image_progress(regions, unfinished), backlog(plan, unfinished) as done:
+        ends = _run(plan, unfinished, kept.folder, abort, done)
     abort.wait(0)
     return {
         region.index: _reason(end)
@@ -67,12 +69,16 @@ def run_regions(
 
 
 def _run(
-    plan: Plan, regions: Sequence[Region], work_uri: str, abort: AbortSignal
+    plan: Plan,
+    regions: Sequence[Region],
+    work_uri: str,
+    abort: AbortSignal,
+    done: Callable[[int], None],
 ) -> list[State[Any]]:
     """Run the regions on the work pool, or in turn in this process.
 
     A single region runs in this process too, because no machine has to start for it, unless its
-    model has machines of its own.
+    model has machines of its own. `done` is called with the index of each region that has ended.
 
     Returns:
         The final state of each region's run.
@@ -81,7 +87,7 @@ def _run(
     deployment = region_deployment(plan.request)
     if deployment is None or (len(work) == 1 and onnx_deployment(plan.request) is None):
         with tags("region", *tags_of(plan.request)):
-            return _run_here(work, abort)
+            return _run_here(work, abort, done)
     attempt = run_region.with_options(
         retries=settings().region_attempts - 1,
         retry_condition_fn=lambda *_: not abort.reason,
@@ -89,6 +95,8 @@ def _run(
     queue = RegionQueue(deployment, abort)
     try:
         futures = [attempt.submit(*region, abort=abort, queue=queue) for region in work]
+        for future, region in zip(futures, regions, strict=True):
+            future.add_done_callback(partial(_ended, region, done))
         wait(futures)
     except BaseException:  # a signal ends this run
         abort.end(IMAGE_ENDED)
@@ -96,7 +104,13 @@ def _run(
     return [future.state for future in futures]
 
 
-def _run_here(work: Sequence[tuple[Any, ...]], abort: AbortSignal) -> list[State[Any]]:
+def _ended(region: Region, done: Callable[[int], None], _: PrefectFuture[Any]) -> None:
+    done(region.index)
+
+
+def _run_here(
+    work: Sequence[tuple[Any, ...]], abort: AbortSignal, done: Callable[[int], None]
+) -> list[State[Any]]:
     """Run regions in this process, with as many attempts as on the work pool.
 
     The next region starts when the last one has read its tiles. None starts after the reason of
@@ -124,8 +138,11 @@ def _run_here(work: Sequence[tuple[Any, ...]], abort: AbortSignal) -> list[State
                 TURN.reset(turn)
             abort.observe(end)
             attempts[number] += 1
-            if end.is_completed() or attempts[number] < settings().region_attempts:
-                return not end.is_completed()
+            if end.is_completed():
+                done(work[number][3].index)
+                return False
+            if attempts[number] < settings().region_attempts:
+                return True
             error = end.result(raise_on_failure=False)
             if isinstance(error, ImageUnreachableError) and not error.partly:
                 abort.reason = str(error)

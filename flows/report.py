@@ -21,7 +21,7 @@ from flows.run_records import (
     read_all,
     write_metrics,
 )
-from flows.startup import medians, startup, startup_of
+from flows.startup import medians, record_start, startup, startup_of
 from tasks.grid.tiles import Region
 from tasks.job.image import FinishedImage
 from tasks.planning.plan import Plan
@@ -67,6 +67,7 @@ def _create_summary(plan: Plan, finished: FinishedImage, runs: Sequence[FlowRun]
     own = startup(min(filter(None, map(_first_tile, runs)), default=None))
     get_run_logger().info("Start-up: %s", own)
     write_metrics(own.stages)
+    record_start("image", own)
     picture = None
     with log_errors("The picture of this run"):
         picture = _picture(plan, finished)

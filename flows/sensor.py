@@ -21,6 +21,7 @@ from prefect.states import Completed
 
 from flows.alive import alive
 from flows.image_runs import ImageRuns
+from flows.measured import measured
 from flows.refusals import MovedMessages, give_up, refuse, requests_in
 from flows.retention import Sweeper
 from flows.run_records import PREFECT_ERRORS
@@ -28,6 +29,10 @@ from flows.sensor_runs import SensorRuns, stood_by
 from tasks.errors import RequestError
 from tasks.queue.sqs import VISIBILITY, Message, Queue, open_queue
 from tasks.settings import settings
+from tasks.telemetry.catalogue import THROTTLES, Operation
+from tasks.telemetry.operations import operation
+from tasks.telemetry.source import SOURCE
+from tasks.telemetry.spans import span
 
 LEASE = 60.0
 """Seconds after which the slot of a sensor that was killed is free again."""
@@ -76,16 +81,19 @@ def sensor(until: datetime | None = None) -> State[int]:
     queue = open_queue(settings().queue_url)
     time_left = partial(_seconds_until, until)
     patience = _STANDBY_TIMEOUT if stood_by() else _SLOT_TIMEOUT
-    with alive(), _slot(queue, min(time_left(), patience)) as acquired:
+    with measured(), alive(), _slot(queue, min(time_left(), patience)) as acquired:
         if not acquired and not stood_by():
             return Completed(message="Another sensor drains the queue.", data=0)
-        return _drain(queue, time_left, others)
+        runs = ImageRuns(settings().image_deployment)
+        with runs.load.told():
+            return _drain(queue, runs, time_left, others)
 
 
-def _drain(queue: Queue, time_left: Callable[[], float], others: SensorRuns | None) -> State[int]:
+def _drain(
+    queue: Queue, runs: ImageRuns, time_left: Callable[[], float], others: SensorRuns | None
+) -> State[int]:
     """Handle messages until this run has to end; its state has the number of image runs created."""
-    runs, sweeper = ImageRuns(settings().image_deployment), Sweeper()
-    moved = MovedMessages(queue)
+    sweeper, moved = Sweeper(), MovedMessages(queue)
     created, failures, answered = 0, 0, time.monotonic()
     last_error: Exception | None = None
     reason = "its time is over"
@@ -121,8 +129,10 @@ def _poll(queue: Queue, runs: ImageRuns, timeout: float) -> int:
 
 def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
     """Create the runs of a message and delete it, or refuse it; returns the number of runs."""
+    about = span("message", new_trace=True, message=message.id)
     try:
-        created = _create_runs(message, queue, runs)
+        with operation(Operation.SCHEDULING), about:
+            created = _create_runs(message, queue, runs)
     except RequestError as error:
         refuse(message, queue, str(error))
         return 0
@@ -150,6 +160,9 @@ def _create_runs(message: Message, queue: Queue, runs: ImageRuns) -> int:
                 _extend(message, queue)
             runs.create(request, url, message.id)
             created += 1
+            if runs.load.waiting:
+                model = request.image_processor.metric_name
+                SOURCE.add(THROTTLES, Operation=Operation.SCHEDULING.value, ModelName=model)
         get_run_logger().info("%d runs of %s are created", len(request.image_urls), request.job_id)
     return created
 

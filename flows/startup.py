@@ -14,6 +14,8 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
 
 from flows.run_records import PREFECT_ERRORS, client_for_records, read_metric
+from tasks.telemetry.catalogue import STARTUP_DURATION
+from tasks.telemetry.source import SOURCE
 
 _CLOCK_SKEW = 1.0  # seconds by which the clocks of this machine and the server may differ
 
@@ -124,6 +126,17 @@ def _process_starts() -> Iterator[float]:
     with suppress(psutil.Error):  # an ancestor may end, or be another user's
         for each in [process, *process.parents()]:
             yield each.create_time() - psutil.boot_time() + booted
+
+
+def record_start(run: str, start: Startup) -> None:
+    """Count how long each stage of the start of this run took, in metrics.
+
+    Args:
+        run: Its flow.
+        start: Its stages.
+    """
+    for stage, seconds in start.stages.items():
+        SOURCE.observe(STARTUP_DURATION, seconds, Run=run, Stage=stage)
 
 
 def startup_of(run: FlowRun) -> Startup:

@@ -34,6 +34,13 @@ class ForeignResults(StrEnum):
     REPLACE = "replace"
 
 
+class LogFormat(StrEnum):
+    """The form of log lines."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def _host_pattern(text: str) -> str:
     """A host, a host and port, or a pattern for the hosts of a domain, in lower case."""
     text = text.strip().lower()
@@ -235,6 +242,25 @@ class Settings(BaseSettings):
         None,
         description="ARNs of the IAM roles that requests may name, for calling models and reading "
         "images (a JSON list); unset, any.",
+    )
+    metrics_emf: bool = Field(
+        False,
+        description="Whether metrics are written to standard output, in CloudWatch's embedded "
+        "metric format.",
+    )
+    metrics_folder: Path | None = Field(
+        None,
+        description="Folder in which the processes of this machine keep their metrics for "
+        "`swath metrics`, which serves them to Prometheus; unset, they keep none.",
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port on which `swath up` serves metrics to Prometheus; unset, it does not.",
+    )
+    log_format: LogFormat | None = Field(
+        None, description="Form of log lines: text or json; unset, json on ECS and text elsewhere."
     )
     ecs_cluster: str | None = Field(None, description="ECS cluster on which the worker runs flows.")
     ecs_family: str = Field(

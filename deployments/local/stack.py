@@ -29,6 +29,7 @@ from deployments.local.resources import (
     create_resources,
 )
 from tasks.errors import StackError
+from tasks.settings import settings
 
 PROJECT = Path(__file__).parents[2]
 _INTERVAL = 0.5  # seconds between two looks at the processes
@@ -100,6 +101,11 @@ class Stack:
         """Stop everything."""
         self._exits.close()
 
+    @property
+    def metrics(self) -> Path:
+        """Folder in which its processes keep their metrics."""
+        return self.folder / "metrics"
+
     def watch(self, seconds: float | None = None) -> None:
         """Wait; meanwhile a part of the stack that ends is started again.
 
@@ -158,6 +164,7 @@ class Stack:
             "SWATH_STATUS_TOPIC_ARN": resources.status_topic_arn,
             "SWATH_WORK_URI": f"s3://{WORK_BUCKET}",
             "SWATH_REGION_DEPLOYMENT": "region/region-local",
+            **({"SWATH_METRICS_FOLDER": str(self.metrics)} if settings().metrics_port else {}),
             "SWATH_LOCAL_ROOTS": json.dumps([str(root) for root in self._local_roots]),
         }
         if forks := sys.platform == "linux":  # libraries of other systems do not survive a fork

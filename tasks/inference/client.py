@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from contextvars import copy_context
 from copy import copy
-from dataclasses import dataclass
 from threading import BoundedSemaphore, Event
-from typing import Any
 
 from tasks.errors import (
     AnswerError,
@@ -23,33 +22,21 @@ from tasks.errors import (
     SwathError,
 )
 from tasks.grid.tiles import Tile
-from tasks.imagery import AbsentTile, ReadTile, TilePreparation, UnreadTile
+from tasks.imagery import ReadTile, TilePreparation
 from tasks.inference.answer import read_answer
-from tasks.inference.answer.validity import ValidPixels, drop_without_data
+from tasks.inference.answer.validity import drop_without_data
+from tasks.inference.call_metrics import CallMetrics
 from tasks.inference.endpoint import Endpoint
+from tasks.inference.failed_call_log import FailedCallLog
 from tasks.inference.limiter import Limiter, LimiterClosedError
-from tasks.inference.outcomes import blank, failed, text_of
+from tasks.inference.outcomes import failed, text_of
+from tasks.inference.ready_tiles import ReadyTile, make_ready
 from tasks.inference.retry import CircuitBreaker, RetryBudget, RetryState
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.tile_results import Outcome
 
 Keep = Callable[[Sequence[Outcome]], None]
 """Takes the outcomes of the tiles of a call, in the thread of the call."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A tile, and the value that `Endpoint.prepare` returned for it.
-
-    Attributes:
-        tile: The tile.
-        prepared: The value.
-        valid: Which of its pixels hold data; None if all do.
-    """
-
-    tile: Tile
-    prepared: Any
-    valid: ValidPixels | None
 
 
 class _EndpointDown(Exception):  # noqa: N818 - nothing is wrong with the tile
@@ -63,6 +50,7 @@ class InferenceClient:
         endpoint: The model.
         limiter: Grants the permits to call it.
         tiles_per_call: Maximum number of tiles in one call.
+        metrics: Counts the calls.
         first_answer: When the endpoint first answered, in seconds since 1970; None before.
     """
 
@@ -77,6 +65,7 @@ class InferenceClient:
         retry_seconds: float,
         keep: Keep = lambda _: None,
         preparation: TilePreparation | None = None,
+        metrics: CallMetrics | None = None,
     ) -> None:
         """Start without a call.
 
@@ -92,11 +81,14 @@ class InferenceClient:
                 the seconds without any answer after which the endpoint is given up.
             keep: Is given the outcomes.
             preparation: Changes tiles before the endpoint gets them; None to leave them as read.
+            metrics: Counts the calls; None for those of a model without a name.
         """
         self.endpoint, self.limiter = endpoint, limiter
         self.tiles_per_call = endpoint.tiles_per_call
         self.first_answer: float | None = None
         self._keep, self._preparation = keep, preparation
+        self.metrics = metrics or CallMetrics("", "")
+        self._failed_calls = FailedCallLog()
         self._attempts, self._retry_seconds = attempts, retry_seconds
         self._budget, self._breaker = RetryBudget(tiles), CircuitBreaker(retry_seconds)
         # a model in this process is limited by the number of threads alone
@@ -117,6 +109,7 @@ class InferenceClient:
         client.first_answer = None
         client._keep = keep  # noqa: SLF001 - of this class
         client._budget = RetryBudget(tiles)  # noqa: SLF001 - of this class
+        client._failed_calls = FailedCallLog()  # noqa: SLF001 - of this class
         return client
 
     @property
@@ -142,7 +135,8 @@ class InferenceClient:
             The number of tiles, once their outcomes were given to `keep`.
         """
         self._in_memory.acquire()
-        future = self._threads.submit(self._work, tiles)
+        # what is logged about a call says whose it is
+        future = self._threads.submit(copy_context().run, self._work, tiles)
         future.add_done_callback(lambda _: self._in_memory.release())
         return future
 
@@ -160,39 +154,28 @@ class InferenceClient:
 
     def _work(self, tiles: list[ReadTile]) -> int:
         """Keep the outcome of each tile; one that fails is recorded, no error is raised for it."""
-        prepared = list(map(self._prepare, tiles))
+        began = time.perf_counter()
+        prepared = [make_ready(tile, self.endpoint, self._preparation) for tile in tiles]
         tiles.clear()
-        ready = [each for each in prepared if isinstance(each, _Ready)]
+        ready = [each for each in prepared if isinstance(each, ReadyTile)]
         outcomes = [each for each in prepared if isinstance(each, Outcome)]
+        self.metrics.generated(began, len(ready), outcomes)
         if ready:
             state = RetryState(self._attempts, self._retry_seconds, self._budget)
             outcomes += self._infer(ready, state)
         self._keep(outcomes)
+        self.metrics.processed(began, len(ready), outcomes)
         return len(outcomes)
 
-    def _prepare(self, tile: ReadTile) -> _Ready | Outcome:
-        """The value to send for a tile; or its outcome, if nothing has to be sent."""
-        if isinstance(tile, UnreadTile):
-            return failed(tile.tile, tile.reason)
-        if isinstance(tile, AbsentTile):
-            return blank(tile.tile, "no block is stored")
-        if tile.blank:
-            return blank(tile.tile, (self._preparation and self._preparation.source.no_data) or "")
-        try:
-            sent = self._preparation(tile) if self._preparation else tile
-            if sent.blank:
-                return blank(tile.tile, "NaN")
-            return _Ready(tile.tile, self.endpoint.prepare(sent), ValidPixels.of(sent))
-        except Exception as error:
-            return failed(tile.tile, text_of(error))
-
-    def _infer(self, ready: list[_Ready], state: RetryState) -> list[Outcome]:
+    def _infer(self, ready: list[ReadyTile], state: RetryState) -> list[Outcome]:
         """The outcomes of tiles, asked for in one call; if it fails, in one call for each tile."""
+        earlier = state.calls
         try:
             answers = self._call_until_answered(ready, state)
         except CancelledError:
             raise
         except Exception as error:
+            self.metrics.settled(state.calls - earlier, given_up=True)
             if len(ready) == 1 or self._breaker.reason:
                 return [failed(each.tile, text_of(error), state) for each in ready]
             return [
@@ -200,11 +183,12 @@ class InferenceClient:
                 for each in ready
                 for outcome in self._infer([each], state.with_fresh_attempts())
             ]
+        self.metrics.settled(state.calls - earlier, given_up=False)
         return [
             self._read(answer, each, state) for each, answer in zip(ready, answers, strict=True)
         ]
 
-    def _call_until_answered(self, ready: list[_Ready], state: RetryState) -> Sequence[object]:
+    def _call_until_answered(self, ready: list[ReadyTile], state: RetryState) -> Sequence[object]:
         """The endpoint's answers, after as many calls as necessary and allowed.
 
         Raises:
@@ -234,7 +218,7 @@ class InferenceClient:
                 if len(ready) > 1 and (state.counted > 1 or timed_out):
                     raise
 
-    def _call_or_probe(self, ready: list[_Ready], state: RetryState) -> Sequence[object]:
+    def _call_or_probe(self, ready: list[ReadyTile], state: RetryState) -> Sequence[object]:
         """One call: at once or, while the endpoint seems to be down, as the next probe."""
         if self._breaker.half_open:
             with self._breaker.probe_lock:
@@ -244,7 +228,7 @@ class InferenceClient:
         return self._call(ready, state)
 
     def _call(
-        self, ready: list[_Ready], state: RetryState, *, probe: bool = False
+        self, ready: list[ReadyTile], state: RetryState, *, probe: bool = False
     ) -> Sequence[object]:
         """One call, as soon as there is a permit for it.
 
@@ -256,7 +240,9 @@ class InferenceClient:
                 if self._breaker.reason or (self._breaker.half_open and not probe):
                     raise _EndpointDown
                 state.begin_call()
+                began = time.perf_counter()
                 answers = self.endpoint.ask([each.prepared for each in ready])
+                self.metrics.answered(time.perf_counter() - began)
                 self.first_answer = self.first_answer or time.time()
                 if len(answers) != len(ready):
                     raise AnswerError(f"{len(answers)} answers were given for {len(ready)} tiles.")
@@ -264,13 +250,14 @@ class InferenceClient:
             raise CancelledError from None
         except SwathError as error:
             state.record(error)
+            self.metrics.failed(error, made=not isinstance(error, AnswerError))
             self._record_failure(ready[0].tile, error)
             raise
         return answers
 
-    def _read(self, answer: object, ready: _Ready, state: RetryState) -> Outcome:
+    def _read(self, answer: object, ready: ReadyTile, state: RetryState) -> Outcome:
         """The outcome of a tile that was answered; an answer that cannot be read fails it."""
-        tile = ready.tile
+        tile, began = ready.tile, time.perf_counter()
         try:
             sent = self._preparation.sent(tile) if self._preparation else tile
             read = read_answer(answer, sent)
@@ -280,9 +267,11 @@ class InferenceClient:
         except Exception as error:
             failure = error if isinstance(error, SwathError) else AnswerError(text_of(error))
             state.record(failure)
+            self.metrics.failed(failure, made=False)
             self._record_failure(tile, failure)
             return failed(tile, str(failure), state)
         self._breaker.record_answer()
+        self.metrics.refined(began)
         record = TileRecord(
             tile,
             TileState.INFERRED,
@@ -296,4 +285,5 @@ class InferenceClient:
 
     def _record_failure(self, tile: Tile, error: SwathError) -> None:
         if not self._closed.is_set():  # closing makes calls fail, whatever the endpoint does
+            self._failed_calls.add(tile, error)
             self._breaker.record_failure(tile.index, error, self.limiter.in_flight)

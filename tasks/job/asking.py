@@ -15,6 +15,7 @@ from tasks.errors import ImageUnreachableError
 from tasks.grid.tiles import Region, Tile
 from tasks.imagery import ReadTile, UnreadTile
 from tasks.inference.batch import Batch, batch_size, infer
+from tasks.inference.call_metrics import count_tiles
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.model_version import least_score
 from tasks.job.observer import SILENT, Observer
@@ -24,6 +25,7 @@ from tasks.results.answer_keeper import AnswerKeeper
 from tasks.results.coverage import TileRecord, TileState
 from tasks.results.tile_results import Outcome, TileResults, gather
 from tasks.settings import settings
+from tasks.telemetry.spans import Span, begin_span
 
 
 class BatchEnd(Protocol):
@@ -125,27 +127,37 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
             if client.answered and keeper.bytes <= _MOST_HELD:
                 asking.next_may_begin()
 
+        def end_batch() -> None:
+            batch_end, batch_span = batches.popleft()
+            done = batch_end.result()
+            batch_span.set_attribute("swath.tiles", done)
+            batch_span.end()
+            asking.observer.tiles_done(region, done)
+
         size = batch_size(len(tiles), least, client.tiles_per_call)
-        batches: deque[BatchEnd] = deque()
+        batches: deque[tuple[BatchEnd, Span]] = deque()
         sent = 0
         with closing(plan.read(tiles)) as read:
             pixels = keeper.before_asking(_noting_unreachable(read, unreachable))
             while sent < len(tiles) and not client.stop_reason:
                 batch = Batch()
                 with closing(batch):  # if this run is cancelled, nothing may wait for more tiles
-                    batches.append(submit(batch))
+                    batches.append(
+                        (submit(batch), begin_span("batch", first_tile=tiles[sent].index))
+                    )
                     sent += batch.fill(islice(pixels, size), client)
-                while batches and batches[0].done():
-                    asking.observer.tiles_done(region, batches.popleft().result())
+                while batches and batches[0][0].done():
+                    end_batch()
                 if (time.monotonic() - began) * (len(tiles) - sent) < _HEAD_START * sent:
                     let_next_begin()
         turn.close()
         let_next_begin()
         while batches:
-            asking.observer.tiles_done(region, batches.popleft().result())
+            end_batch()
             let_next_begin()
         if not_sent := tiles[sent:]:
             keeper.add(_failed(not_sent, client.stop_reason))
+            count_tiles(plan.model_name, [TileState.FAILED] * len(not_sent))
             asking.observer.tiles_done(region, len(not_sent))
         seconds = time.monotonic() - began
         capacity = client.limiter.estimate

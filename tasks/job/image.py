@@ -19,6 +19,7 @@ from tasks.job.allocator import limit_arenas
 from tasks.job.damage import despite_damage
 from tasks.job.division import lasting_division
 from tasks.job.kept import Kept, kept_of
+from tasks.job.measures import backlog, failure_counted, measured_image, record_image
 from tasks.job.observer import SILENT, Observer
 from tasks.job.publishing import Publish, publish_results
 from tasks.job.raster import polygon_table, raster_of, summarised, with_missing_pixels
@@ -39,6 +40,9 @@ from tasks.results.stored import StoredResults
 from tasks.results.tile_results import without_detections
 from tasks.settings import settings
 from tasks.storage.turn import own_turn
+from tasks.telemetry.catalogue import Operation
+from tasks.telemetry.operations import operation
+from tasks.telemetry.spans import span
 
 if TYPE_CHECKING:
     from tasks.publish import ReadDetections
@@ -96,22 +100,30 @@ def work_image(
             output.
     """
     limit_arenas()
-    started = datetime.now(UTC)
-    plan = check_plan(request, image_url, open_endpoint)
-    kept = kept_of(plan)
-    with own_turn(kept.folder, f"asks the same model for {image_url}"):
-        regions = lasting_division(plan, kept, region_rows, Throughput)
-        observer.planned(plan, regions)
+    with measured_image(request, image_url) as ended:
+        started = datetime.now(UTC)
+        plan = check_plan(request, image_url, open_endpoint)
+        kept = kept_of(plan)
+        with (
+            failure_counted(plan),
+            own_turn(kept.folder, f"asks the same model for {image_url}"),
+        ):
+            regions = lasting_division(plan, kept, region_rows, Throughput)
+            observer.planned(plan, regions)
 
-        def work(waiting: Sequence[Region]) -> Summary:
-            lost = work_regions(plan, waiting, kept, observer, open_endpoint)
-            return finish_image(plan, regions, lost, kept, started).summary
+            def work(waiting: Sequence[Region]) -> Summary:
+                with backlog(plan, waiting) as done:
+                    lost = work_regions(plan, waiting, kept, observer, open_endpoint, done=done)
+                return finish_image(plan, regions, lost, kept, started).summary
 
-        return despite_damage(
-            partial(work, regions), lambda: work(kept.unfinished(plan.request, regions))
-        )
+            return ended(
+                despite_damage(
+                    partial(work, regions), lambda: work(kept.unfinished(plan.request, regions))
+                )
+            )
 
 
+@span("plan")
 def check_plan(
     request: Request,
     image_url: str,
@@ -215,7 +227,10 @@ def finish_image(
     status = status_of(coverage.count(ledger), all_rejected=all_rejected)
     there = [region for region in regions if region.index in stored]
     results = StoredResults(store, there, stored, plan.grid)
-    merged = merge(results.deferred(), plan.request.algorithm, plan.grid, ledger)
+    with operation(Operation.AGGREGATION):
+        deferred = results.deferred()
+    with operation(Operation.SELECTION), span("merge"):
+        merged = merge(deferred, plan.request.algorithm, plan.grid, ledger)
     merged = plan.clip_to_roi(merged)
     failed = status is JobStatus.FAILED
     features = results.decided + len(merged)
@@ -242,6 +257,7 @@ def finish_image(
     summary = summarise_image(
         plan, ledger, status, features, published, raster=in_pixels, seconds=seconds
     )
+    record_image(plan, summary)
     return FinishedImage(summary, ledgers, published.layer)
 
 

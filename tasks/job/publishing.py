@@ -13,6 +13,9 @@ from tasks.errors import PublishError
 from tasks.job.earlier import standing_earlier
 from tasks.planning.plan import Plan
 from tasks.reporting.status import JobStatus
+from tasks.telemetry.catalogue import Operation
+from tasks.telemetry.operations import operation
+from tasks.telemetry.spans import span
 
 if TYPE_CHECKING:
     from tasks.publish import Published, ReadDetections
@@ -48,16 +51,17 @@ def publish_results(
         plan.request, plan.image, ledger, status, started, prepared=plan.prepared
     )
     try:
-        return publish(
-            plan.request,
-            plan.image,
-            read_detections,
-            ledger,
-            provenance,
-            raster=raster,
-            standing=standing_earlier(plan, provenance),
-            model_version=model_version,
-        )
+        with operation(Operation.DISSEMINATION), span("publish"):
+            return publish(
+                plan.request,
+                plan.image,
+                read_detections,
+                ledger,
+                provenance,
+                raster=raster,
+                standing=standing_earlier(plan, provenance),
+                model_version=model_version,
+            )
     except PublishError as error:
         if status is not JobStatus.FAILED:
             raise

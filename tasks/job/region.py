@@ -8,11 +8,13 @@ from functools import partial
 import pyarrow as pa
 
 from tasks.grid.tiles import Region
+from tasks.inference.call_metrics import count_tiles
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.model_version import least_score
 from tasks.job.allocator import limit_arenas, return_freed
 from tasks.job.asking import Answers, Asking, ask
 from tasks.job.kept import Kept
+from tasks.job.measures import dimensions
 from tasks.merge import passes_filter, settle
 from tasks.planning.plan import Plan
 from tasks.planning.throughput import RegionTiming
@@ -21,6 +23,10 @@ from tasks.results.answers import kept_answers
 from tasks.results.coverage import TileState
 from tasks.results.stored import StoredRegion
 from tasks.results.tile_results import TileResults, gather, without_detections
+from tasks.telemetry.catalogue import MODEL_GIVEN_UP, Operation
+from tasks.telemetry.operations import operation
+from tasks.telemetry.source import SOURCE
+from tasks.telemetry.spans import span
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,16 @@ def work_region(
         SwathError: The image cannot be read, the endpoint not opened, or the results not stored.
     """
     limit_arenas()
+    if asking is None:
+        return _worked(plan, region, kept, None, why_not)
+    about = span("region", tiles=len(region), model=plan.model_name)
+    with operation(Operation.REGION, **dimensions(plan)), about:
+        return _worked(plan, region, kept, asking, why_not)
+
+
+def _worked(
+    plan: Plan, region: Region, kept: Kept, asking: Asking | None, why_not: str
+) -> RegionOutcome:
     store = kept.regions(plan.request)
     stored, answers = store.latest([region]).get(region.index), Answers()
     if stored is None or not stored.complete:
@@ -72,6 +88,8 @@ def work_region(
         return_freed()
         stored = _settle_and_store(plan, region, results, kept, number)
         return_freed()
+    if answers.endpoint_down:
+        SOURCE.add(MODEL_GIVEN_UP, ModelName=plan.model_name)
     ledger = store.ledger(stored)
     pixels = plan.grid.tile_width * plan.grid.tile_height
     inferred = coverage.count(answers.results.ledger)[TileState.INFERRED]
@@ -100,7 +118,9 @@ def _results(
     answers = Answers()
     if asking is None:
         parts.append(without_detections(missing, TileState.FAILED, why_not))
+        count_tiles(plan.model_name, [TileState.FAILED] * len(missing))
     else:
+        count_tiles(plan.model_name, [TileState.OUTSIDE] * len(outside))
         if outside:
             asking.observer.tiles_done(region, len(outside))
         if len(known.answered.ledger):

@@ -19,6 +19,7 @@ from tasks.job.shared_client import SharedClient
 from tasks.job.turns import MAX_AT_A_TIME, work_in_turn
 from tasks.planning.plan import Plan
 from tasks.settings import settings
+from tasks.telemetry.fields import working_on
 
 logger = logging.getLogger(__name__)
 
@@ -29,16 +30,20 @@ def work_regions(
     kept: Kept,
     observer: Observer,
     open_endpoint: OpenEndpoint,
+    *,
+    done: Callable[[int], None],
 ) -> dict[int, str]:
     """Work the regions in turn; returns the index of each lost one, with the reason.
 
-    Regions that are complete, because an earlier run worked them, are not worked again.
+    Regions that are complete, because an earlier run worked them, are not worked again. `done` is
+    called with the index of each region that has ended.
     """
     waiting = kept.unfinished(plan.request, regions)
     for region in regions:
         if region not in waiting:
             observer.tiles_kept(region, len(region))
             observer.region_ended(region, "")
+            done(region.index)
     with (
         ThreadPoolExecutor(MAX_AT_A_TIME, thread_name_prefix="regions") as threads,
         closing(SharedClient(open_endpoint=open_endpoint)) as shared,
@@ -47,9 +52,10 @@ def work_regions(
 
         def work(region: Region, next_may_begin: Callable[[], None]) -> RegionOutcome:
             asking = Asking(observer, shared, next_may_begin=next_may_begin)
-            return work_region(plan, region, kept, asking)
+            with working_on(region=region.name):
+                return work_region(plan, region, kept, asking)
 
-        attempts = _Attempts(work, observer)
+        attempts = _Attempts(work, observer, done)
         work_in_turn(waiting, attempts.attempt, threads)
     return attempts.lost
 
@@ -68,9 +74,9 @@ class _Attempts:
         lost: Index of each region that stored no results, with the reason.
     """
 
-    def __init__(self, work: Work, observer: Observer) -> None:
+    def __init__(self, work: Work, observer: Observer, done: Callable[[int], None]) -> None:
         self.lost: dict[int, str] = {}
-        self._work, self._observer = work, observer
+        self._work, self._observer, self._done = work, observer, done
         self._stop = ""
         self._attempts: Counter[int] = Counter()
 
@@ -96,4 +102,5 @@ class _Attempts:
         if reason:
             self.lost[region.index] = reason
         self._observer.region_ended(region, reason)
+        self._done(region.index)
         return False

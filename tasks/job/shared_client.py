@@ -10,6 +10,7 @@ from threading import Lock
 
 from tasks.grid.tiles import Region
 from tasks.inference import OpenEndpoint, open_with_retries
+from tasks.inference.call_metrics import CallMetrics, call_gauges
 from tasks.inference.client import InferenceClient, Keep
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.limiter import Limiter
@@ -97,7 +98,9 @@ class SharedClient:
             attempts=settings().tile_attempts,
             retry_seconds=settings().endpoint_patience,
             preparation=plan.preparation,
+            metrics=CallMetrics(plan.model_name, plan.input_format),
         )
         self._open.enter_context(closing(client))
+        self._open.enter_context(call_gauges(client.metrics.model, client.limiter))
         self._open.enter_context(self._concurrency(client))
         return client

@@ -66,6 +66,16 @@ class Plan:
         """The identity of the work, as of `Request.identity`."""
         return self.request.identity(self.image.url)
 
+    @property
+    def model_name(self) -> str:
+        """The model's name in metrics."""
+        return self.request.image_processor.metric_name
+
+    @property
+    def input_format(self) -> str:
+        """The image's format in metrics: GDAL's name of it, as in OSML."""
+        return self.image.driver.upper()
+
     @cached_property
     def cells(self) -> Cells:
         """The area that each tile answers for."""

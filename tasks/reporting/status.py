@@ -10,6 +10,8 @@ from enum import StrEnum
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.aws.clients import client
+from tasks.telemetry.catalogue import IMAGES
+from tasks.telemetry.source import SOURCE
 
 logger = logging.getLogger(__name__)
 
@@ -111,3 +113,13 @@ def _sendable(text: str, limit: int) -> str:
     if len(encoded) <= limit:
         return encoded.decode()
     return encoded[: limit - 3].decode(errors="ignore") + "…"
+
+
+def record_end(model: str, status: JobStatus) -> None:
+    """Count an image that has ended, however it did.
+
+    Args:
+        model: Name of the model, as metrics have it.
+        status: Its final status.
+    """
+    SOURCE.add(IMAGES, ModelName=model, Status=status.value)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from tasks.request.field_types import RoleArn, printable
-from tasks.request.locations import file_name, s3_object
+from tasks.request.locations import file_name, redact_url, s3_object
 from tasks.request.message_object import MessageObject
 from tasks.request.model_files import export_remedy, is_web_file
 from tasks.request.secret_references import find_references
@@ -48,6 +48,11 @@ class ImageProcessor(MessageObject):
         description="ARN of the IAM role to assume for calling the model.",
         examples=["arn:aws:iam::123456789012:role/Invoke"],
     )
+
+    @property
+    def metric_name(self) -> str:
+        """The model's name in metrics, as in OSML: the whole name, but secrets in a URL."""
+        return redact_url(self.name) if "://" in self.name else self.name
 
     @property
     def short_name(self) -> str:

@@ -16,6 +16,8 @@ from tasks.grid.tiles import Region
 from tasks.results.answer_parts import decode, encode, encode_maps, maps_of, names_of_attempt
 from tasks.results.tile_results import Outcome, TileResults, gather, results_of
 from tasks.storage import objects
+from tasks.telemetry.catalogue import Operation
+from tasks.telemetry.operations import operation
 
 logger = logging.getLogger(__name__)
 
@@ -169,9 +171,10 @@ class AnswerKeeper:
         results = gather(self._part)
         self._part = [results]
         body, name = encode(results), objects.join(self._folder, self._name)
-        if self._maps:
-            objects.put(maps_of(name), encode_maps(self._maps))
-        objects.put(name, body)
+        with operation(Operation.STORAGE):
+            if self._maps:
+                objects.put(maps_of(name), encode_maps(self._maps))
+            objects.put(name, body)
         self._stored, self._error = True, None
         with self._lock:
             self._maps_waiting = sum(len(each.map or b"") for each in self._waiting)

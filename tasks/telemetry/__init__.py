@@ -1,0 +1,1 @@
+"""Metrics, traces and the fields of log lines: one source, and its ways out of the process."""
