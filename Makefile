@@ -70,11 +70,11 @@ bench: setup .venv/test .venv/bench ## benchmarks, one JSON line each
 lock: setup ## pin every dependency again
 	@$(PIP) uv
 	@$(COMPILE) --upgrade --all-extras --group setup --group test --group lint --group bench --output-file .venv/all.lock pyproject.toml
-	@$(COMPILE) --constraint .venv/all.lock --extra formats --extra kubernetes --extra local --extra onnx --extra python --extra sar --group setup --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --constraint .venv/all.lock --extra formats --extra kubernetes --extra local --extra onnx --extra otel --extra python --extra sar --group setup --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group test --output-file tests/test.lock
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group lint --output-file tests/lint.lock
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --group bench --output-file tests/bench.lock
-	@$(COMPILE) --constraint .venv/all.lock --extra formats --extra kubernetes --extra onnx --extra sar --output-file deployments/image/runtime.lock pyproject.toml
+	@$(COMPILE) --constraint .venv/all.lock --extra formats --extra kubernetes --extra onnx --extra otel --extra sar --output-file deployments/image/runtime.lock pyproject.toml
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --extra gpu --output-file deployments/image/gpu.lock pyproject.toml
 	@$(COMPILE) --constraint .venv/all.lock --group image --output-file deployments/image/build.lock
 

@@ -25,6 +25,10 @@ class JsonFormatter(logging.Formatter):
     run in Prefect, and `error` with a traceback.
     """
 
+    def __init__(self, *_: object) -> None:
+        """Take no format, whatever a configuration of logging gives."""
+        super().__init__()
+
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
         line: dict[str, Any] = {
