@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +24,7 @@ from tasks.request import FileOutput, S3Output
 from tasks.settings import ForeignResults, settings
 from tasks.storage import conditional
 from tasks.storage.conditional import Pieces, Version
+from tasks.storage.objects import is_s3
 from tasks.storage.parts import remove_abandoned
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0  # seconds between two tries
@@ -88,7 +89,8 @@ class Claim:
         Raises:
             PublishError: It cannot be written, or the claim is lost.
         """
-        uri, counted = self.names.files[kind], _Counted(body)
+        uri = self.names.files[kind]
+        counted = body if isinstance(body, Path) and not is_s3(uri) else _Counted(body)
 
         def put() -> bool:
             version = conditional.version_of(uri)
@@ -99,8 +101,8 @@ class Claim:
         _until_unchanged(uri, put)
         self._written.append(uri)
         name = f"{self.names.stem}.{FILE_ENDINGS[kind]}"
-        digest = counted.digest.hexdigest()
-        return PublishedFile(kind=kind, name=name, bytes=counted.bytes, sha256=digest)
+        size, digest = _measured(counted) if isinstance(counted, Path) else counted.measured
+        return PublishedFile(kind=kind, name=name, bytes=size, sha256=digest)
 
     def remove(self, kind: str) -> None:
         """Remove a file of an earlier publication; it need not exist.
@@ -186,14 +188,26 @@ class _Counted:
 
     def __init__(self, body: Path | Pieces) -> None:
         self._body = body
-        self.bytes, self.digest = 0, sha256()
+        self._bytes, self._digest = 0, sha256()
 
     def __call__(self) -> Iterator[bytes]:
-        self.bytes, self.digest = 0, sha256()
+        self._bytes, self._digest = 0, sha256()
         for piece in conditional.pieces(self._body):
-            self.bytes += len(piece)
-            self.digest.update(piece)
+            self._bytes += len(piece)
+            self._digest.update(piece)
             yield piece
+
+    @property
+    def measured(self) -> tuple[int, str]:
+        """Number of bytes, and their digest in hexadecimal digits."""
+        return self._bytes, self._digest.hexdigest()
+
+
+def _measured(path: Path) -> tuple[int, str]:
+    """The same of a local file."""
+    with path.open("rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
 
 
 def claim(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -41,10 +41,9 @@ def feature_properties(table: pa.Table, metadata: FeatureMetadata) -> FeaturePro
         table[name].to_pylist() for name in ("class_name", "score", "properties")
     )
     has_embedding = metadata.embedding_size is not None
-    quoted_names = {name: quoted(name) for name in set(names)}
+    starts, end = _around_score(set(names))
     of_one_class = [
-        class_properties(quoted_names[name], score)
-        for name, score in zip(names, scores, strict=True)
+        f"{starts[name]}{score!r}{end}" for name, score in zip(names, scores, strict=True)
     ]
     if texts == of_one_class and not has_embedding:  # the usual case, that needs no parsing
         return _of_one_class(table, exact_json.dumps(metadata.requested))
@@ -73,6 +72,13 @@ def feature_properties(table: pa.Table, metadata: FeatureMetadata) -> FeaturePro
         properties,
         np.array(embeddings, np.float32) if embeddings else None,
     )
+
+
+def _around_score(names: Iterable[str]) -> tuple[dict[str, str], str]:
+    """What `class_properties` has before the score of each class, and what after it."""
+    texts = {name: class_properties(quoted(name), 0.0).rpartition("0.0") for name in names}
+    end = next((text[2] for text in texts.values()), "")
+    return {name: start for name, (start, _, _) in texts.items()}, end
 
 
 def _of_one_class(table: pa.Table, requested: bytes) -> FeatureProperties:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,12 @@ from tasks.imagery import Georeference
 from tasks.imagery.georeference.transformers import nan_where_not_finite, wrap_near
 from tasks.publish import antimeridian
 from tasks.publish.densify import MIN_WIDTH, densify
-from tasks.publish.quadrilaterals import are_quadrilaterals, orientations, vertex_numbers
+from tasks.publish.quadrilaterals import (
+    all_rings,
+    are_quadrilaterals,
+    orientations,
+    vertex_numbers,
+)
 from tasks.publish.validity import repair
 from tasks.results.detections import boxes
 
@@ -48,6 +54,16 @@ class Features:
     def __len__(self) -> int:
         """Number of features."""
         return len(self.geometry)
+
+    @cached_property
+    def image_rings(self) -> NDArray[np.float64] | None:
+        """(n, 5, 2) the rings of `image_geometry` if all are quadrilaterals, as boxes are."""
+        return all_rings(self.image_geometry)
+
+    @cached_property
+    def rings(self) -> NDArray[np.float64] | None:
+        """The same of `geometry`."""
+        return all_rings(self.geometry)
 
 
 def geolocate(table: pa.Table, georeference: Georeference | None) -> Features:

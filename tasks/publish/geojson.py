@@ -124,7 +124,7 @@ def _placed(batch: FeatureBatch, results: ImageResults) -> Rounded:
     if results.georeference is not None:
         return rounded(features, decimals_for(results.metadata.pixel_metres))
     bboxes = shapely.bounds(features.image_geometry)
-    return Rounded(geojson(features.image_geometry), bboxes, features.centers)
+    return Rounded(geojson(features.image_geometry, features.image_rings), bboxes, features.centers)
 
 
 def _pieces(
@@ -157,7 +157,7 @@ def _pieces(
         repeat(b',"score":', count),
         json_rows(table["score"].to_numpy()),
         repeat(b',"imageGeometry":', count),
-        geojson(batch.features.image_geometry),
+        geojson(batch.features.image_geometry, batch.features.image_rings),
         repeat(b',"imageBBox":[', count),
         json_rows(boxes(table)),
         repeat(b'],"featureClasses":', count),

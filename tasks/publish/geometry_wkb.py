@@ -7,7 +7,7 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from tasks.publish.quadrilaterals import are_quadrilaterals
+from tasks.publish.quadrilaterals import all_rings
 
 _QUADRILATERAL = np.dtype(
     [("order", "u1"), ("type", "<u4"), ("rings", "<u4"), ("points", "<u4"), ("ring", "<f8", (5, 2))]
@@ -15,12 +15,17 @@ _QUADRILATERAL = np.dtype(
 _LITTLE_ENDIAN, _POLYGON = 1, 3
 
 
-def wkb(geometry: NDArray[np.object_]) -> pa.BinaryArray:
-    """(n,) geometries of two dimensions as WKB; null for None."""
+def wkb(geometry: NDArray[np.object_], rings: NDArray[np.float64] | None = None) -> pa.BinaryArray:
+    """Geometries of two dimensions as WKB; null for None.
+
+    Args:
+        geometry: (n,) the geometries.
+        rings: (n, 5, 2) their rings if they are known, and all are quadrilaterals.
+    """
     count = len(geometry)
-    if not are_quadrilaterals(geometry).all():
+    rings = all_rings(geometry) if rings is None else rings
+    if rings is None:
         return pa.array(shapely.to_wkb(geometry, byte_order=1), pa.binary())
-    rings = shapely.get_coordinates(geometry).reshape(count, 5, 2)
     records = np.empty(count, _QUADRILATERAL)
     fields = {"order": _LITTLE_ENDIAN, "type": _POLYGON, "rings": 1, "points": 5, "ring": rings}
     for name, values in fields.items():

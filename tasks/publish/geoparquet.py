@@ -106,7 +106,7 @@ def geoparquet_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
         def write(batch: FeatureBatch) -> None:
             nonlocal count, total
             features = batch.features
-            geometry = features.geometry
+            geometry, rings = features.geometry, features.rings if georeferenced else None
             if not georeferenced:
                 geometry = shapely.orient_polygons(features.image_geometry, exterior_cw=False)
             numbers = np.arange(count, count + len(features), dtype=np.uint64)
@@ -114,7 +114,7 @@ def geoparquet_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
                 {
                     KEY.name: cells.index(features) << np.uint64(32) | numbers,
                     **_own_columns(batch, metadata),
-                    **writer.geometry_columns(geometry),
+                    **writer.geometry_columns(geometry, rings),
                 }
             )
             count += len(features)
@@ -221,7 +221,7 @@ def _own_columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
         "image_y_min": table["y_min"],
         "image_x_max": table["x_max"],
         "image_y_max": table["y_max"],
-        "image_geometry": wkb(features.image_geometry),
+        "image_geometry": wkb(features.image_geometry, features.image_rings),
         "center_longitude": pa.array(features.centers[:, 0], mask=missing),
         "center_latitude": pa.array(features.centers[:, 1], mask=missing),
         "properties": pa.array(batch.properties, pa.string()),

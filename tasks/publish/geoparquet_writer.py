@@ -56,7 +56,9 @@ class GeoParquetWriter:
         self._types: set[str] = set()
         self._extents: list[NDArray[np.float64]] = []
 
-    def geometry_columns(self, geometry: NDArray[np.object_]) -> Columns:
+    def geometry_columns(
+        self, geometry: NDArray[np.object_], rings: NDArray[np.float64] | None = None
+    ) -> Columns:
         """The columns of `GEOMETRY_FIELDS` for geometries of the file, or None.
 
         `bbox` is the plain extent of a geometry's coordinates, which readers filter by; across the
@@ -68,7 +70,7 @@ class GeoParquetWriter:
         missing = pa.array(shapely.is_missing(geometry))
         sides = [pa.array(side) for side in shapely.bounds(geometry).T]
         return {
-            "geometry": wkb(geometry),
+            "geometry": wkb(geometry, rings),
             "bbox": pa.StructArray.from_arrays(sides, names=_CORNERS, mask=missing),
         }
 

@@ -41,6 +41,14 @@ def rings_of(geometry: NDArray[np.object_], rows: NDArray[np.intp]) -> NDArray[n
     return vertices[vertex_numbers(geometry, rows)]
 
 
+def all_rings(geometry: NDArray[np.object_]) -> NDArray[np.float64] | None:
+    """(n, 5, 2) the rings of geometries (n,); None unless all are quadrilaterals."""
+    if not are_quadrilaterals(geometry).all():
+        return None
+    vertices: NDArray[np.float64] = shapely.get_coordinates(geometry)
+    return vertices.reshape(-1, _VERTICES, 2)
+
+
 def orientations(rings: NDArray[np.float64]) -> NDArray[np.int8]:
     """The direction of each ring that is certainly convex, and so a valid polygon.
 

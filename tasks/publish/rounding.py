@@ -59,8 +59,11 @@ def rounded(features: Features, decimals: int) -> Rounded:
         bboxes[rows] = _round(features.bboxes[rows], digits)
         centers[rows] = _round(features.centers[rows], digits)
 
-    quads = np.flatnonzero(are_quadrilaterals(geometry))
-    rings = _round(rings_of(geometry, quads), decimals)
+    quads, rings = np.arange(len(features)), features.rings
+    if rings is None:
+        quads = np.flatnonzero(are_quadrilaterals(geometry))
+        rings = rings_of(geometry, quads)
+    rings = _round(rings, decimals)
     sound = orientations(rings) > 0
     write(quads[sound], polygons(rings[sound]), decimals)
     left = np.setdiff1d(np.flatnonzero(~shapely.is_missing(geometry)), quads[sound])

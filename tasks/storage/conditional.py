@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from tasks.aws.clients import client
 from tasks.storage.objects import is_s3, split_s3, storage_errors
-from tasks.storage.parts import part_file, write_synchronised
+from tasks.storage.parts import linked_part, part_file, write_synchronised
 from tasks.storage.patience import patiently
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def put_if(uri: str, body: bytes | Path | Pieces, version: Version | None) -> bo
     Args:
         uri: `s3://bucket/key` or a local path; missing local folders are created.
         body: The bytes, or the path of a file with them, or a function that gives them piece by
-            piece, and from the beginning when it is called again.
+            piece, and from the beginning when it is called again. A local file may get the other
+            path as a further name in place of a copy.
         version: What has to be there; None for nothing.
 
     Returns:
@@ -183,14 +184,23 @@ def _remove_if(uri: str, version: Version) -> bool:
 
 
 def _put_local(path: Path, body: bytes | Path | Pieces, version: Version | None) -> bool:
+    if isinstance(body, Path):
+        with linked_part(body, path.parent) as linked:
+            if linked:
+                return _put_part(linked, path, version)
     with part_file(path.parent) as (part, sink):
         write_synchronised(sink, pieces(body))
-        with _locked(path.parent):
-            if version is None:
-                return _link_new(part, path)
-            unchanged = _local_version(path) == version
-            if unchanged:
-                part.replace(path)
+        return _put_part(part, path, version)
+
+
+def _put_part(part: Path, path: Path, version: Version | None) -> bool:
+    """Rename a complete file if the one of that name is still the given version."""
+    with _locked(path.parent):
+        if version is None:
+            return _link_new(part, path)
+        unchanged = _local_version(path) == version
+        if unchanged:
+            part.replace(path)
         return unchanged
 
 

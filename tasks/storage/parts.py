@@ -37,6 +37,41 @@ def part_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
         path.unlink(missing_ok=True)
 
 
+@contextmanager
+def linked_part(file: Path, folder: Path) -> Iterator[Path | None]:
+    """A complete file under a temporary name in a folder as well, without copying it.
+
+    Args:
+        file: The file; it is on the disk after that.
+        folder: As for `part_file`.
+
+    Yields:
+        The other name, to be renamed; None if the file lies on another file system, or has more
+        names already: what changes one of them in place would change all.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{uuid4().hex}{_ENDING}"
+    with file.open("r+b") as locked:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(locked, fcntl.LOCK_EX)
+        linked = os.fstat(locked.fileno()).st_nlink == 1 and _linked(file, path)
+        try:
+            if linked:
+                os.fsync(locked.fileno())
+            yield path if linked else None
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _linked(file: Path, path: Path) -> bool:
+    """Give a file another name; returns whether that could be done."""
+    try:
+        path.hardlink_to(file)
+    except OSError:  # the names would lie on different file systems, or it has no links
+        return False
+    return True
+
+
 def remove_abandoned(folder: Path) -> None:
     """Remove the part files of killed processes; those that may not be opened are left."""
     for path in folder.glob(f".*{_ENDING}"):

@@ -316,3 +316,12 @@ def test_one_output_that_fails_does_not_prevent_the_others(
     geojson = "geojson" if georeference else "pixels.geojson"
     endings = (geojson, "parquet", "coverage.parquet", "swath.json")
     assert names == {f"x.tif.{ending}" for ending in endings}
+
+
+def test_outputs_of_one_disk_do_not_share_their_files(tmp_path: Path) -> None:
+    outputs = [folder_output(tmp_path / "a"), folder_output(tmp_path / "b")]
+    publish(outputs, results(detections(), DEGREES), "x.tif", roots=[tmp_path])
+    for name in ("x.tif.geojson", "x.tif.parquet", "x.tif.coverage.parquet"):
+        first, second = ((tmp_path / folder / name).stat() for folder in "ab")
+        assert first.st_ino != second.st_ino
+        assert (first.st_nlink, second.st_nlink) == (1, 1)
