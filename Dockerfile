@@ -20,7 +20,7 @@ FROM base AS build
 ARG FLAVOUR=cpu
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
-COPY deployments/image/build.lock deployments/image/runtime.lock deployments/image/gpu.lock ./
+COPY deployments/image/build.lock deployments/image/runtime.lock deployments/image/gpu.lock deployments/image/unused.py ./
 # The secrets hold pip's index and its certificate authority, if they are not the public ones. Byte code is compiled
 # with unchecked hashes: not every builder keeps the times of files, and a container cannot write new byte code. One
 # module of whenever has the syntax of Python 3.12, and is imported by no older one.
@@ -34,6 +34,9 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,ta
         /opt/build/bin/pip --python /opt/venv/bin/python uninstall --yes onnxruntime \
         && /opt/build/bin/pip --python /opt/venv/bin/python install \
             --no-compile --no-deps --only-binary :all: --require-hashes --requirement gpu.lock; fi \
+    && if [ "${FLAVOUR}" = http ]; then \
+        /opt/build/bin/pip --python /opt/venv/bin/python uninstall --yes onnxruntime flatbuffers protobuf; fi \
+    && /opt/venv/bin/python -I unused.py "$(echo /opt/venv/lib/python3.*/site-packages)" \
     && echo /opt/swath > "$(echo /opt/venv/lib/python3.*/site-packages)/swath.pth" \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(tests?/|_typing_312\.py)' /opt/venv
 COPY . .

@@ -78,7 +78,7 @@ lock: setup ## pin every dependency again
 	@$(COMPILE) --constraint .venv/all.lock $(INSTALLED) --extra gpu --output-file deployments/image/gpu.lock pyproject.toml
 	@$(COMPILE) --constraint .venv/all.lock --group image --output-file deployments/image/build.lock
 
-image: ## the container image, with podman, docker or buildah; BASE=image@sha256:… to build upon, FLAVOUR=gpu for NVIDIA GPUs
+image: ## the container image, with podman, docker or buildah; BASE=image@sha256:… to build upon, FLAVOUR=gpu for NVIDIA GPUs, FLAVOUR=http without ONNX
 	@$(NEEDS_PYTHON)
 	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)") $(if $(FLAVOUR),--flavour "$(FLAVOUR)")
 

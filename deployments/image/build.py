@@ -19,7 +19,7 @@ from tasks.errors import StackError
 
 ENGINES = ("podman", "docker", "buildah")
 NAME = "swath"
-FLAVOURS = ("cpu", "gpu")
+FLAVOURS = ("cpu", "gpu", "http")
 _PROJECT = Path(__file__).parents[2]
 
 
@@ -49,7 +49,7 @@ def build(
         with_engine: One of `ENGINES`.
         tag: Name of the image; None for a build without an image.
         base: Base image with Python; None for the base image that the `Dockerfile` names.
-        flavour: One of `FLAVOURS`: gpu runs ONNX models on NVIDIA GPUs.
+        flavour: One of `FLAVOURS`: gpu runs ONNX models on NVIDIA GPUs, http runs none itself.
         more: Further options of the engine's `build`.
 
     Raises:

@@ -8,15 +8,18 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from importlib import metadata
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from packaging.requirements import Requirement
 
 from deployments.image import host
 from deployments.image.build import build, find_engine
 from deployments.image.health import healthy
+from deployments.image.unused import remove
 from tasks.errors import StackError
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +166,26 @@ def test_the_image_for_gpus_has_onnxruntime_with_cuda_in_place_of_the_other() ->
     assert any(name.startswith("nvidia-cudnn") for name in added)
     assert not added & common
     assert len(hashes(IMAGE / "gpu.lock")) >= len(added)
+
+
+def test_nothing_that_the_image_without_onnx_keeps_needs_what_it_lacks() -> None:
+    (line,) = re.findall(r"uninstall --yes (onnxruntime .*); fi", (ROOT / "Dockerfile").read_text())
+    lacking = set(line.split())
+    for name in names(IMAGE / "runtime.lock") - lacking:
+        with suppress(metadata.PackageNotFoundError):  # another system's
+            needed = [Requirement(one) for one in metadata.requires(name) or ()]
+            here = {one.name for one in needed if not one.marker or one.marker.evaluate()}
+            assert not here & lacking, name
+
+
+def test_only_parts_that_no_process_opens_are_removed(tmp_path: Path) -> None:
+    kept, unused = ("scipy/ndimage/a.py", "tests.py"), ("scipy/stats/tests/a.py", "a/b/tests/c/a")
+    for name in (*kept, *unused, "pyarrow/libarrow_flight.so.26", "pyarrow/libarrow.so.26"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    assert remove(tmp_path) == 4 * 3
+    left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert left == {*kept, "pyarrow/libarrow.so.26"}
 
 
 def test_a_build_that_fails_is_an_error() -> None:

@@ -303,7 +303,9 @@ class TestRefusals:
     ) -> None:
         monkeypatch.setitem(sys.modules, "onnxruntime", None)
         model = answering(tmp_path / "m.onnx", FOUND)
-        assert "swath[onnx]" in self.refusal(model, describe(TORCHVISION))
+        refusal = self.refusal(model, describe(TORCHVISION))
+        assert "swath[onnx]" in refusal
+        assert "FLAVOUR=http" in refusal
 
     @pytest.mark.parametrize("content", [b"", b"hello", b"\x08\x08", b"\x3a\xff\xff\xff\xff\x0f"])
     def test_a_broken_file_is_refused_with_one_line(self, tmp_path: Path, content: bytes) -> None:

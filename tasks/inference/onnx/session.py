@@ -97,7 +97,8 @@ def _open(file: ModelFile, cpu_only: bool) -> Session:
     except ImportError as error:
         raise RequestError(
             "imageProcessor.type: ONNX needs onnxruntime, which is not installed; install "
-            "swath[onnx], or swath[gpu] where there is an NVIDIA GPU."
+            "swath[onnx], or swath[gpu] where there is an NVIDIA GPU; of the container images, "
+            "that of FLAVOUR=http is without it."
         ) from error
     model = file.read()
     if model.startswith(_LFS_POINTER):
