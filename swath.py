@@ -64,6 +64,8 @@ def run(
     class_agnostic: bool = False,
     formats: str | Sequence[str] | None = None,
     out: str | PathLike[str] | None = None,
+    max_tiles: int | None = None,
+    max_cost: float | None = None,
     fresh: bool = False,
     job_id: str | None = None,
     progress: bool = True,
@@ -123,6 +125,9 @@ def run(
         formats: Formats of the files with features: geojson and parquet unless given. The tables of
             the result are read from parquet.
         out: Folder for the files of the result; a temporary one unless given.
+        max_tiles: Tiles that the model is asked for, at the most: an image with more is refused,
+            and a job that reaches it stops with what it has.
+        max_cost: What the job may cost, at the most, in the currency of SWATH_PRICES.
         fresh: Whether to ask for all tiles, also those that an earlier run into `out` was answered.
         job_id: Identifier of the job; a random one unless given.
         progress: Whether to show the progress on standard error, or below the cell of a notebook.
@@ -190,6 +195,7 @@ def run(
             formats=keywords.format_texts(formats),
             job_id=new_job_id() if job_id is None else job_id,
             fresh=fresh,
+            **keywords.numbers(max_tiles=max_tiles, max_cost=max_cost),
         )
         return call.result_of_run(
             image,

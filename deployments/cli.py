@@ -161,6 +161,23 @@ def run(
             group=RESULTS, help="Identifier of the job.", show_default=lambda _: "a random one"
         ),
     ] = None,
+    max_tiles: Annotated[
+        int | None,
+        Parameter(
+            group=RESULTS,
+            help="Tiles that the model is asked for, at the most: an image with more is refused, "
+            "and a job that reaches it stops with what it has.",
+            show_default=lambda _: "no limit",
+        ),
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        Parameter(
+            group=RESULTS,
+            help="What the job may cost, at the most, in the currency of SWATH_PRICES.",
+            show_default=lambda _: "no limit",
+        ),
+    ] = None,
     fresh: Annotated[
         bool,
         Parameter(
@@ -206,6 +223,8 @@ def run(
         job_id=new_job_id() if job_id is None else job_id,
         preview=preview,
         fresh=fresh,
+        max_tiles=max_tiles,
+        max_cost=max_cost,
     )
     return run(options, console, prefect=prefect, json=json)
 
@@ -234,7 +253,7 @@ def plan(
         ),
     ] = False,
 ) -> int:
-    """Estimate the cost of images before they are run: tiles, model calls, bytes, memory."""
+    """Estimate the cost of images before they are run: tiles, model calls, bytes, memory, money."""
     from deployments.plan import plan
 
     chosen = ModelOptions.if_any(model, type, parameter)

@@ -12,6 +12,7 @@ from deployments.run.model import ModelOptions
 from deployments.run.option_names import in_options, naming_options
 from deployments.run.options import TilingOptions, build_request
 from deployments.run.raster import RasterOptions
+from tasks.cost.usage import bytes_text
 from tasks.imagery import check_encodable
 from tasks.inference.model_defaults import resolve
 from tasks.planning.estimate import Estimate, estimate
@@ -107,7 +108,7 @@ def _text(request: Request, estimated: Estimate) -> str:
 
 
 def _lines(cost: Estimate, encoding: str) -> list[tuple[str, str]]:
-    stored = f"{cost.format}, {_bytes(cost.stored_bytes)}"
+    stored = f"{cost.format}, {bytes_text(cost.stored_bytes)}"
     tiles = f"{sum(cost.tiles.values()):,} of {cost.tile_size[0]} × {cost.tile_size[1]} pixels"
     share = cost.bytes_to_read / cost.stored_bytes
     return [
@@ -134,36 +135,38 @@ def _lines(cost: Estimate, encoding: str) -> list[tuple[str, str]]:
             f"{cost.regions:,}, up to {cost.region_size[0]:,} × {cost.region_size[1]:,} pixels",
         ),
         *([("", _SIZED.format(cost.tile_seconds))] if cost.tile_seconds else []),
-        ("reading", f"{_bytes(cost.bytes_to_read)}, {share:.2f} of the file"),
+        ("reading", f"{bytes_text(cost.bytes_to_read)}, {share:.2f} of the file"),
         *([("", _STRIPS)] if cost.region_size[0] < cost.block_shape[1] else []),
         (
             "model calls",
-            f"{cost.model_calls:,}, {_bytes(cost.bytes_to_send)} of pixels as {encoding}",
+            f"{cost.model_calls:,}, {bytes_text(cost.bytes_to_send)} of pixels as {encoding}",
         ),
         *([("sent", cost.prepared)] if cost.prepared else []),
         *_raster_lines(cost),
-        ("memory", f"at most {_bytes(cost.memory_bytes)} for each region run"),
+        ("memory", f"at most {bytes_text(cost.memory_bytes)} for each region run"),
+        ("uses", _used(cost)),
+        *([("costs", f"about {cost.cost.text}")] if cost.cost else []),
+        *([("", cost.cost.parts_text)] if cost.cost and cost.cost.total else []),
         *(("warning", in_options(warning)) for warning in cost.warnings),
     ]
+
+
+def _used(cost: Estimate) -> str:
+    stored = bytes_text(cost.usage.bytes_stored)
+    seconds = f"about {cost.usage.cpu_seconds:,.1f} vCPU-seconds"
+    return f"{seconds} beside those of a model in this process; stores about {stored}"
 
 
 def _raster_lines(cost: Estimate) -> list[tuple[str, str]]:
     if cost.raster is None:
         return []
     raster = cost.raster
-    files = f"about {_bytes(raster.file_bytes)} in {' and '.join(raster.files)}"
-    scratch = f"about {_bytes(raster.scratch_bytes)}, at most {_bytes(raster.max_scratch_bytes)}"
+    files = f"about {bytes_text(raster.file_bytes)} in {' and '.join(raster.files)}"
+    scratch = (
+        f"about {bytes_text(raster.scratch_bytes)}, at most {bytes_text(raster.max_scratch_bytes)}"
+    )
     return [
         *([("", f"{raster.views} views of each tile")] if raster.views > 1 else []),
-        ("raster", f"{_bytes(raster.bytes)} of pixels with overviews, {files}"),
+        ("raster", f"{bytes_text(raster.bytes)} of pixels with overviews, {files}"),
         ("scratch", f"{scratch}, of kept answers and blocks"),
     ]
-
-
-def _bytes(count: float) -> str:
-    """A number of bytes as text, with a decimal unit."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

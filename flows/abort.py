@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 
-from flows.region import ENDPOINT_DOWN, IMAGE_REPLACED
+from flows.region import ENDPOINT_DOWN, IMAGE_REPLACED, LIMIT_REACHED
 from tasks.errors import RegionLostError
 
 
@@ -16,8 +16,9 @@ class AbortSignal:
     """Shared by the threads that run the regions of one image.
 
     Attributes:
-        reason: Why no further region may start: the endpoint was given up, the image was replaced,
-            or the image's run has ended; empty while regions may start.
+        reason: Why no further region may start: the endpoint was given up, the limit of the job is
+            reached, the image was replaced, or the image's run has ended; empty while regions may
+            start.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class AbortSignal:
 
     def observe(self, end: State[Any]) -> None:
         """Set the reason if the final state of a region's run gives one."""
-        if end.name in {ENDPOINT_DOWN, IMAGE_REPLACED}:
+        if end.name in {ENDPOINT_DOWN, IMAGE_REPLACED, LIMIT_REACHED}:
             self.reason = end.message or end.name or ""
 
     def end(self, reason: str) -> None:

@@ -34,6 +34,7 @@ from tasks.job.division import lasting_division
 from tasks.job.earlier import completed_earlier
 from tasks.job.image import FinishedImage, finish_image, not_asked
 from tasks.job.kept import kept_of, kept_without_asking
+from tasks.job.limits import check_limits
 from tasks.job.measures import failure_counted
 from tasks.planning.plan import Plan
 from tasks.records.record import Recorder
@@ -111,6 +112,8 @@ def _work(
     kept = kept_of(plan) if ask else kept_without_asking(plan)
     throughput = partial(throughput_of, plan.request, plan.grid, MAX_CONCURRENT)
     regions = lasting_division(plan, kept, region_size, throughput)
+    if ask:
+        check_limits(plan, regions, kept)
     recorder.planned(plan.image.etag, kept.answers, len(plan.grid))
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     worked: dict[int, Region] = {}

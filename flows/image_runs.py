@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from itertools import count
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -45,6 +46,7 @@ IMAGE_TAG = "image"
 """Tag of the runs of images: as their deployments have it, so that a filter finds them all."""
 
 _LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks
+_LONGEST_LABEL = 256  # characters of the value of a tag in AWS
 _INTERVAL = 5.0  # seconds between two checks
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
 _REFUSED = {
@@ -68,6 +70,25 @@ def region_run_name(image_url: str, region: Region) -> str:
 def tags(request: Request) -> list[str]:
     """The tags of the runs of an image and its regions: the job, and the model."""
     return [f"job:{request.job_id}", f"model:{request.image_processor.short_name}"]
+
+
+def infrastructure_labels(
+    request: Request, image_url: str, of_deployment: Mapping[str, Any] | None
+) -> dict[str, dict[str, str]]:
+    """The job variables that label what a run is worked by: on ECS, the tags of its task.
+
+    By them a bill is divided among jobs, and by the tags of the message. Labels that the deployment
+    has stay, as far as they have other names.
+
+    Args:
+        request: The message.
+        image_url: One of its images.
+        of_deployment: The job variables of the deployment.
+    """
+    own = {"swath:job": request.job_id, "swath:image": file_name(image_url)}
+    labels: dict[str, str] = (of_deployment or {}).get("labels") or {}
+    given = labels | request.tags | own
+    return {"labels": {name: value[:_LONGEST_LABEL] for name, value in given.items()}}
 
 
 def add_tags(request: Request) -> None:
@@ -103,7 +124,8 @@ class ImageRuns:
         and if it was deleted and created again, it has another id.
         """
         with get_client(sync_client=True) as client:
-            self._id = client.read_deployment_by_name(self.name).id
+            deployment = client.read_deployment_by_name(self.name)
+            self._id, self._variables = deployment.id, deployment.job_variables
             self.load.waiting = client.count_flow_runs(
                 deployment_filter=self._filter, flow_run_filter=waiting_runs()
             )
@@ -215,6 +237,11 @@ class ImageRuns:
         with get_client(sync_client=True) as client:
             return client.read_deployment_by_name(self.name).id
 
+    @cached_property
+    def _variables(self) -> dict[str, Any] | None:
+        with get_client(sync_client=True) as client:
+            return client.read_deployment(self._id).job_variables
+
     @property
     def _filter(self) -> DeploymentFilter:
         return DeploymentFilter(id=DeploymentFilterId(any_=[self._id]))
@@ -234,6 +261,7 @@ class ImageRuns:
                     | ({} if ask else {"ask": False}),
                     name=run_name(image_url, request.job_id),
                     tags=tags(request),
+                    job_variables=infrastructure_labels(request, image_url, self._variables),
                     idempotency_key=key,
                     labels={_label_of(message_id): True, **trace_labels()},
                 )

@@ -21,6 +21,7 @@ from flows.progress import region_progress
 from flows.run_records import log_errors, write_metrics
 from flows.slots import endpoint_slots
 from flows.startup import record_start, startup
+from tasks.cost.meter import Meter
 from tasks.errors import ImageChangedError, SwathError
 from tasks.grid.tiles import Region
 from tasks.inference.client import InferenceClient
@@ -38,6 +39,9 @@ from tasks.steps import submit_batch
 
 ENDPOINT_DOWN = "Endpoint down"
 """Name of the completed state of a region's run whose endpoint was given up."""
+
+LIMIT_REACHED = "Limit reached"
+"""Name of the completed state of a region's run whose job may ask the model for no more."""
 
 IMAGE_REPLACED = "Image replaced"
 """Name of the failed state of a region's run that found another version of the image."""
@@ -60,19 +64,22 @@ TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)
 """Set for the regions of an image that run in its process; a parameter must be JSON."""
 
 
-def client_of(request: Request, earlier: CapacityEstimate | None = None) -> SharedClient:
+def client_of(
+    request: Request, earlier: CapacityEstimate | None = None, meter: Meter | None = None
+) -> SharedClient:
     """A client of a request's endpoint, whose calls are limited by slots in Prefect.
 
     Args:
         request: Names the endpoint.
         earlier: An earlier estimate of its capacity, to start with.
+        meter: Counts what is used; None for one of its own.
     """
 
     def concurrency(client: InferenceClient) -> AbstractContextManager[None]:
         default = settings().endpoint_concurrency
         return endpoint_slots(request, client.endpoint, client.limiter, default_limit=default)
 
-    return SharedClient(concurrency, earlier=earlier)
+    return SharedClient(concurrency, earlier=earlier, meter=meter)
 
 
 def _name() -> str:
@@ -107,8 +114,9 @@ def region(
         return Failed(name=IMAGE_REPLACED, message=str(error), data=error)
     except SwathError as error:  # its message is complete without a traceback
         return Failed(message=str(error), data=error)
-    if outcome.endpoint_down:
-        return Completed(name=ENDPOINT_DOWN, message=outcome.endpoint_down, data=outcome.tiles)
+    if outcome.stop_reason:
+        name = LIMIT_REACHED if outcome.limit_reached else ENDPOINT_DOWN
+        return Completed(name=name, message=outcome.stop_reason, data=outcome.tiles)
     return Completed(message=_failures(outcome, len(region)), data=outcome.tiles)
 
 
@@ -131,8 +139,8 @@ def _asking(plan: Plan, progress: Observer, calls: ExitStack) -> Asking:
     if turn := TURN.get():
         return replace(asking, shared=turn.shared, next_may_begin=turn.next_may_begin)
 
-    def open_client() -> SharedClient:
-        return calls.enter_context(closing(client_of(plan.request, earlier_estimate())))
+    def open_client(meter: Meter) -> SharedClient:
+        return calls.enter_context(closing(client_of(plan.request, earlier_estimate(), meter)))
 
     return replace(asking, open_client=open_client)
 

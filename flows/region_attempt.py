@@ -21,7 +21,7 @@ from prefect.runtime import task_run as this_task_run
 from flows.abort import AbortSignal
 from flows.alive import SILENCE, LifeSigns, sign_of
 from flows.cancel import cancel, never_started
-from flows.image_runs import region_run_name, tags
+from flows.image_runs import infrastructure_labels, region_run_name, tags
 from flows.region_queue import RegionQueue
 from flows.run_records import client_without_retries
 from tasks.errors import RegionLostError
@@ -93,6 +93,8 @@ def run_region(
     )
     # a repeated call has the same key, so a lost answer creates no second run
     with queue.submission():
+        labels = infrastructure_labels(request, image_url, queue.job_variables)
+        start = partial(start, job_variables=labels)
         run = cast("FlowRun", _call(start, abort))  # a coroutine only in an event loop
     run = _await(run, abort, queue)
     if run.state is not None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
 
 from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
@@ -45,6 +46,7 @@ class RegionQueue:
 
     Attributes:
         deployment: Name of the deployment of the regions, `flow/deployment`.
+        job_variables: Those of the deployment, as they were last read.
     """
 
     def __init__(self, deployment: str, abort: AbortSignal) -> None:
@@ -57,6 +59,7 @@ class RegionQueue:
         self.deployment, self._abort = deployment, abort
         self._submitting, self._counting = Lock(), Lock()
         self._waiting = 0
+        self.job_variables: dict[str, Any] | None = None
         self._places_read = -_PLACES_INTERVAL  # seconds of the monotonic clock
 
     @contextmanager
@@ -98,6 +101,7 @@ class RegionQueue:
         """Read the number of places, which operators may change meanwhile."""
         deployment = client.read_deployment_by_name(self.deployment)
         limit_work_queue(client, deployment)
+        self.job_variables = deployment.job_variables
         self._places = places(client, deployment)
         self._filter = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
         self._places_read = time.monotonic()

@@ -15,6 +15,7 @@ SwathError
 │   └── PermanentError            no later call can succeed: other 4xx, no such endpoint
 ├── AnswerError                   the model answered, but not with what was asked for
 │   └── BadAnswerError            a malformed answer, sent on purpose by a test model
+├── LimitReachedError             a tile is not asked for: its job may spend no more
 ├── LimiterClosedError            a call was given up because its region's run is ending
 ├── PublishError                  an output could not be written
 │   └── DamagedStoreError         kept answers, or what came of them, are damaged and were removed
@@ -109,6 +110,10 @@ class PermanentError(EndpointError):
 
 class AnswerError(SwathError):
     """The model answered, but not with the features or the raster that was asked for."""
+
+
+class LimitReachedError(SwathError):
+    """A tile is not asked for, as the job has spent what it may."""
 
 
 class PublishError(SwathError):

@@ -26,6 +26,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tasks.prices import Prices
+
 
 class ForeignResults(StrEnum):
     """What happens where the results of another job have the name that a job's would get."""
@@ -186,6 +188,11 @@ class Settings(BaseSettings):
         300.0,
         description="Seconds for which an image in S3 that cannot be read is asked for again, "
         "counted from the last part of it that was read.",
+    )
+    prices: Prices | None = Field(
+        None,
+        description="Prices of calls, instances, processor time and bytes, a JSON object "
+        "([cost](cost.md#prices)); unset, costs have no amount of money, and maxCost is refused.",
     )
     max_tiles: PositiveInt = Field(2_000_000, description="Maximum number of tiles of one image.")
     image_attempts: PositiveInt = Field(

@@ -14,6 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectConcurrentFuture
 
+from tasks.cost.usage import Usage
 from tasks.imagery import Image
 from tasks.inference.batch import Batch, infer
 from tasks.job.image import check_plan
@@ -41,6 +42,7 @@ def publish_step(
     raster: Raster | None = None,
     standing: Standing | None = None,
     model_version: str = "",
+    usage: Usage | None = None,
     preview_size: int | None = None,
 ) -> Published:
     """Publish the results of an image, as `tasks.publish.publish_image`."""
@@ -56,6 +58,7 @@ def publish_step(
         raster=raster,
         standing=standing,
         model_version=model_version,
+        usage=usage,
         preview_size=preview_size,
     )
 

@@ -1,4 +1,4 @@
-"""The commands for jobs: `swath jobs`, `status`, `cancel`, `redrive`, `remerge` and `publish`."""
+"""The commands for jobs: `swath jobs`, `cost`, `status`, `cancel`, `redrive`, and others."""
 
 from __future__ import annotations
 
@@ -49,6 +49,22 @@ def list_jobs(
     from deployments.jobs.listing import list_jobs
 
     list_jobs(console, statuses=status, limit=limit, json=json, watch=watch)
+    return 0
+
+
+@jobs.command(sort_key=9)
+def cost(
+    *,
+    by: Annotated[
+        str, Parameter(help="What is added up: job, model, or a tag of the message, as owner.")
+    ] = "job",
+    job: Annotated[str | None, Parameter(help="One job.", show_default=lambda _: "all")] = None,
+    json: AsJson = False,
+) -> int:
+    """Add up what jobs used and cost: model calls, vCPU-seconds, bytes, money."""
+    from deployments.jobs.costs import print_costs
+
+    print_costs(by, job, json=json)
     return 0
 
 

@@ -47,7 +47,7 @@ def _look(console: Console, live: bool, statuses: Sequence[str], limit: int, *, 
         return View(json_text.dumps([_fields(job) for job in chosen]), ended=False)
     if not chosen:
         return View("There are no such jobs." if jobs else "There are no jobs.", ended=False)
-    return View("\n".join(_aligned([_HEADER, *map(_row, chosen)])), ended=False)
+    return View("\n".join(aligned([_HEADER, *map(_row, chosen)])), ended=False)
 
 
 def _fields(job: Job) -> dict[str, object]:
@@ -79,7 +79,7 @@ def _when(moment: datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else "–"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines in which columns stand below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

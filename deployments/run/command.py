@@ -17,6 +17,7 @@ from deployments.run.preview import check_preview, preview_path, write_preview
 from deployments.run.progress import ProgressBar
 from deployments.run.server import Server, find_server
 from deployments.run.without_pandas import leave_pandas_out
+from tasks.cost.usage import Usage
 from tasks.errors import StackError, SwathError
 from tasks.reporting.status import JobStatus
 from tasks.reporting.summary import Summary
@@ -137,6 +138,7 @@ def _work(
 
 def _print(summary: Summary, console: Console, *, json: bool) -> None:
     console.print(f"{summary.status}: {summary.message}", soft_wrap=True, markup=False)
+    console.print(f"Used: {summary.used}", soft_wrap=True, markup=False)
     if json:
         print(json_text.dumps(_outcome(summary)), flush=True)
     else:
@@ -171,7 +173,7 @@ def _print_failed(
 
 _OUTCOME = {
     *("job_id", "image", "status", "features", "classes", "seconds", "calls", "failed_calls"),
-    *("tiles", "outputs", "raster"),
+    *("tiles", "outputs", "raster", "usage", "cost"),
 }
 
 
@@ -194,6 +196,8 @@ def _failed_outcome(options: RunOptions, error: SwathError, url: str | None) -> 
         "tiles": dict.fromkeys(("inferred", "blank", "outside", "failed"), 0),
         "outputs": {},
         "raster": None,
+        "usage": Usage().model_dump(mode="json"),
+        "cost": None,
         "covered": 0.0,
         "message": str(error),
     }

@@ -32,6 +32,8 @@ _OPTIONS = {  # patterns of the message's fields, the longer of two that begin a
     r"outputs\[\d+\]\.formats(\[\d+\])?": "--formats",
     r"outputs\[0\](\.path)?": "--out",
     "jobId": "--job-id",
+    "maxTiles": "--max-tiles",
+    "maxCost": "--max-cost",
     _ALGORITHM + "algorithmType": "--merge",
     _ALGORITHM + "iouThreshold": "--iou",
     _ALGORITHM + "measure": "--measure",

@@ -168,6 +168,8 @@ class RunOptions:
         job_id: Identifier of the job; else a random one.
         preview: File for a picture of the image with its features, .png or .jpg; None for none.
         fresh: Whether to ask for all tiles, also those that an earlier run was answered.
+        max_tiles: Tiles that the model is asked for, at the most; None without a limit.
+        max_cost: What the job may cost, at the most; None without a limit.
     """
 
     images: tuple[str, ...]
@@ -181,6 +183,8 @@ class RunOptions:
     job_id: str = field(default_factory=new_job_id)
     preview: Path | None = None
     fresh: bool = False
+    max_tiles: int | None = None
+    max_cost: float | None = None
 
     @cached_property
     def found(self) -> Images:
@@ -203,6 +207,8 @@ class RunOptions:
         fields: dict[str, Any] = {"jobId": self.job_id, "outputs": [output]}
         fields |= self.model.message() | self.tiling.message()
         fields |= fields_of_answers(self.merging, self.raster) | tile_output(self.tile_output)
+        limits = {"maxTiles": self.max_tiles, "maxCost": self.max_cost}
+        fields |= {name: value for name, value in limits.items() if value is not None}
         request = build_request(self.found, fields)
         self._check_roi_stays(request)
         return request

@@ -14,11 +14,14 @@ from contextvars import copy_context
 from copy import copy
 from threading import BoundedSemaphore, Event
 
+from tasks.cost.limit import Spending
 from tasks.errors import (
     AnswerError,
     EndpointError,
     EndpointTimeoutError,
+    LimitReachedError,
     PermanentError,
+    PublishError,
     SwathError,
 )
 from tasks.grid.tiles import Tile
@@ -66,6 +69,7 @@ class InferenceClient:
         keep: Keep = lambda _: None,
         preparation: TilePreparation | None = None,
         metrics: CallMetrics | None = None,
+        spending: Spending | None = None,
     ) -> None:
         """Start without a call.
 
@@ -82,11 +86,12 @@ class InferenceClient:
             keep: Is given the outcomes.
             preparation: Changes tiles before the endpoint gets them; None to leave them as read.
             metrics: Counts the calls; None for those of a model without a name.
+            spending: Is asked before the first call for a tile; None without a limit.
         """
         self.endpoint, self.limiter = endpoint, limiter
         self.tiles_per_call = endpoint.tiles_per_call
         self.first_answer: float | None = None
-        self._keep, self._preparation = keep, preparation
+        self._keep, self._preparation, self._spending = keep, preparation, spending
         self.metrics = metrics or CallMetrics("", "")
         self._failed_calls = FailedCallLog()
         self._attempts, self._retry_seconds = attempts, retry_seconds
@@ -119,8 +124,13 @@ class InferenceClient:
 
     @property
     def stop_reason(self) -> str:
-        """The reason for giving up the endpoint, after which no tile need be read; else empty."""
-        return self._breaker.reason
+        """Why no further tile need be read: the endpoint was given up, or the limit is reached."""
+        return self._breaker.reason or self.limit_reached
+
+    @property
+    def limit_reached(self) -> str:
+        """Why the job may ask for no further tile; empty while it may."""
+        return self._spending.reached if self._spending else ""
 
     def submit(self, tiles: list[ReadTile]) -> Future[int]:
         """Start one call for these tiles in another thread.
@@ -239,6 +249,8 @@ class InferenceClient:
             with self._permit():
                 if self._breaker.reason or (self._breaker.half_open and not probe):
                     raise _EndpointDown
+                if self._spending and not state.calls:
+                    self._spending.take(len(ready))
                 state.begin_call()
                 began = time.perf_counter()
                 answers = self.endpoint.ask([each.prepared for each in ready])
@@ -248,6 +260,8 @@ class InferenceClient:
                     raise AnswerError(f"{len(answers)} answers were given for {len(ready)} tiles.")
         except LimiterClosedError:
             raise CancelledError from None
+        except (LimitReachedError, PublishError):
+            raise
         except SwathError as error:
             state.record(error)
             self.metrics.failed(error, made=not isinstance(error, AnswerError))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from tasks.cost.meter import Meter
 from tasks.errors import ImageUnreachableError
 from tasks.grid.tiles import Region, Tile
 from tasks.imagery import ReadTile, UnreadTile
@@ -57,18 +58,25 @@ class Asking:
     Attributes:
         observer: Is called when tiles are done.
         shared: The client of the endpoint; None for one of this region alone.
-        open_client: Makes that one, which is closed after the last answer.
+        open_client: Makes that one, which counts with a meter, and is closed after the last answer.
         submit: Runs a batch; None for a thread of this process.
         next_may_begin: Is called, once or more often, when another region may begin in this
             process: shortly before the last tile is read, unless this region has many detections
             or the endpoint does not answer.
+        own_meter: Counts what is used, if there is no shared client.
     """
 
     observer: Observer = SILENT
     shared: SharedClient | None = None
-    open_client: Callable[[], SharedClient] = SharedClient
+    open_client: Callable[[Meter], SharedClient] = lambda meter: SharedClient(meter=meter)
     submit: Submit | None = None
     next_may_begin: Callable[[], None] = lambda: None
+    own_meter: Meter = field(default_factory=Meter)
+
+    @property
+    def meter(self) -> Meter:
+        """Counts what is used: that of the client."""
+        return self.shared.meter if self.shared else self.own_meter
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,9 @@ class Answers:
     Attributes:
         results: The results of all of them; tiles that were not sent have failed.
         seconds: How long it took.
-        endpoint_down: Why the endpoint was given up; empty if it was not.
+        stop_reason: Why tiles were not sent: the endpoint was given up, or the limit of the job is
+            reached; else empty.
+        limit_reached: Whether it is the latter.
         first_answer: When the model first answered, in seconds since 1970; None if it never did.
         capacity: What was learned about the endpoint; None if too few calls were answered, or if
             the model is in this process.
@@ -86,7 +96,8 @@ class Answers:
 
     results: TileResults = field(default_factory=lambda: gather([]))
     seconds: float = 0.0
-    endpoint_down: str = ""
+    stop_reason: str = ""
+    limit_reached: bool = False
     first_answer: float | None = None
     capacity: CapacityEstimate | None = None
 
@@ -112,8 +123,10 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
         thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         # after an error, a batch ends only when its calls in flight do
         own.callback(thread.shutdown, wait=False)
-        shared = asking.shared or own.enter_context(closing(asking.open_client()))
-        keeper = own.enter_context(AnswerKeeper(answers, region, least_score(plan.request)))
+        shared = asking.shared or own.enter_context(closing(asking.open_client(asking.own_meter)))
+        keeper = own.enter_context(
+            AnswerKeeper(answers, region, least_score(plan.request), asking.meter.stored)
+        )
         client = shared.for_region(plan, region, keeper.add)
         own.callback(client.cancel)
         turn = own.enter_context(ExitStack())
@@ -137,7 +150,7 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
         size = batch_size(len(tiles), least, client.tiles_per_call)
         batches: deque[tuple[BatchEnd, Span]] = deque()
         sent = 0
-        with closing(plan.read(tiles)) as read:
+        with closing(plan.read(tiles, asking.meter.read)) as read:
             pixels = keeper.before_asking(_noting_unreachable(read, unreachable))
             while sent < len(tiles) and not client.stop_reason:
                 batch = Batch()
@@ -166,7 +179,14 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
             f"{len(unreachable)} of {len(tiles)} tiles could not be fetched: {unreachable[-1]}",
             partly=len(unreachable) < len(tiles),
         )
-    return Answers(keeper.results(), seconds, client.stop_reason, client.first_answer, capacity)
+    return Answers(
+        keeper.results(),
+        seconds,
+        client.stop_reason,
+        bool(client.limit_reached),
+        client.first_answer,
+        capacity,
+    )
 
 
 def _noting_unreachable(tiles: Iterable[ReadTile], reasons: list[str]) -> Iterator[ReadTile]:

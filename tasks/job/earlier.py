@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tasks.cost.money import cost_of
+from tasks.cost.usage import Usage
 from tasks.job.summary import summarise_image
 from tasks.planning.plan import Plan
 from tasks.records.record import Outcome, read_record
@@ -50,7 +52,12 @@ def _streamed_earlier(plan: Plan) -> Summary | None:
     """The outcome of the same work on the same version of the image that ended with SUCCESS."""
     record = read_record(plan.request.job_id, plan.image.url)
     earlier = _outcome(plan, record.success if record else None)
-    return earlier and earlier.model_copy(update={"seconds": None})
+    nothing = {
+        "seconds": None,
+        "usage": Usage(),
+        "cost": cost_of(Usage(), plan.request.image_processor.names),
+    }
+    return earlier and earlier.model_copy(update=nothing)
 
 
 def standing_earlier(plan: Plan, provenance: Provenance) -> dict[int, StandingOutput]:

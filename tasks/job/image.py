@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from tasks.cost.meter import Meter, take_cpu
+from tasks.cost.store import forget_usage, stored_usage
 from tasks.errors import RequestError, SwathError
 from tasks.grid.tiles import Grid, Region
 from tasks.inference import OpenEndpoint, open_with_retries
@@ -19,6 +21,7 @@ from tasks.job.allocator import limit_arenas
 from tasks.job.damage import despite_damage
 from tasks.job.division import lasting_division
 from tasks.job.kept import Kept, kept_of
+from tasks.job.limits import check_limits
 from tasks.job.measures import backlog, failure_counted, measured_image, record_image
 from tasks.job.observer import SILENT, Observer
 from tasks.job.publishing import Publish, publish_results
@@ -102,6 +105,7 @@ def work_image(
     limit_arenas()
     with measured_image(request, image_url) as ended:
         started = datetime.now(UTC)
+        take_cpu()  # what the process did before is not the image's
         plan = check_plan(request, image_url, open_endpoint)
         kept = kept_of(plan)
         with (
@@ -109,6 +113,7 @@ def work_image(
             own_turn(kept.folder, f"asks the same model for {image_url}"),
         ):
             regions = lasting_division(plan, kept, region_rows, Throughput)
+            check_limits(plan, regions, kept)
             observer.planned(plan, regions)
 
             def work(waiting: Sequence[Region]) -> Summary:
@@ -214,6 +219,8 @@ def finish_image(
             _settle_lost(plan, region, kept, lost[region.index])
     if lost:
         stored = store.latest(regions)
+    meter, begun = Meter(), began or started
+    usages = stored_usage(kept.used, plan.request.job_id)
     ledgers = [
         store.ledger(stored[region.index])
         if region.index in stored
@@ -241,6 +248,7 @@ def finish_image(
             features = 0 if polygons is None else len(polygons)
             read_detections = None if polygons is None else partial(iter, [polygons])
         in_pixels = summarised(plan, raster, ledger)
+        used = sum(usages.values(), meter.take().in_seconds(_since(begun)))
         published = publish_results(
             plan,
             None if failed else read_detections,
@@ -250,15 +258,22 @@ def finish_image(
             started=started,
             raster=raster,
             model_version=kept.model_version,
+            usage=used,
         )
     if published.failed and status is JobStatus.SUCCESS:
         status = JobStatus.PARTIAL
-    seconds = (datetime.now(UTC) - (began or started)).total_seconds()
+    forget_usage(usages)
+    meter.stored(published.stored_bytes)
+    used = (used + meter.take()).in_seconds(_since(begun))
     summary = summarise_image(
-        plan, ledger, status, features, published, raster=in_pixels, seconds=seconds
+        plan, ledger, status, features, published, raster=in_pixels, usage=used
     )
     record_image(plan, summary)
     return FinishedImage(summary, ledgers, published.layer)
+
+
+def _since(moment: datetime) -> float:
+    return (datetime.now(UTC) - moment).total_seconds()
 
 
 def _settle_lost(plan: Plan, region: Region, kept: Kept, reason: str) -> None:

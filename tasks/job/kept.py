@@ -50,6 +50,11 @@ class Kept:
         return objects.join(self.folder, "answers")
 
     @property
+    def used(self) -> str:
+        """The folder of what was used to get the answers (`tasks.cost.store`)."""
+        return objects.join(self.folder, "used")
+
+    @property
     def model_version(self) -> str:
         """The version of the model that answers, as `model_version`; empty if it is not known."""
         found = conditional.read(objects.join(self.folder, _QUESTION))

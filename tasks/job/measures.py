@@ -19,6 +19,7 @@ from tasks.request import Request
 from tasks.telemetry.catalogue import (
     AREA_COVERED,
     BACKLOG_TILES,
+    COST,
     FEATURES,
     Operation,
 )
@@ -55,6 +56,8 @@ def record_image(plan: Plan, summary: Summary) -> None:
     failed = summary.status is not JobStatus.SUCCESS
     seconds = summary.seconds or 0.0
     record_operation(Operation.IMAGE, seconds, failed=failed, **dimensions(plan))
+    if summary.cost:
+        SOURCE.add(COST, summary.cost.total, ModelName=plan.model_name)
     SOURCE.add(FEATURES, summary.features, ModelName=plan.model_name)
     if SOURCE.on:
         covered = _square_kilometres(plan) * summary.covered

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from tasks.cost.usage import Usage
 from tasks.errors import PublishError
 from tasks.job.earlier import standing_earlier
 from tasks.planning.plan import Plan
@@ -37,6 +38,7 @@ def publish_results(
     started: datetime,
     raster: Raster | None,
     model_version: str,
+    usage: Usage,
 ) -> Published:
     """Publish the results of an image.
 
@@ -61,6 +63,7 @@ def publish_results(
                 raster=raster,
                 standing=standing_earlier(plan, provenance),
                 model_version=model_version,
+                usage=usage,
             )
     except PublishError as error:
         if status is not JobStatus.FAILED:

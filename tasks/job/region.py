@@ -7,6 +7,8 @@ from functools import partial
 
 import pyarrow as pa
 
+from tasks.cost.meter import Meter
+from tasks.cost.store import store_usage
 from tasks.grid.tiles import Region
 from tasks.inference.call_metrics import count_tiles
 from tasks.inference.concurrency_estimator import CapacityEstimate
@@ -37,7 +39,9 @@ class RegionOutcome:
         tiles: Number of tiles in each state.
         reasons: Reasons why tiles failed with the number of tiles, most frequent first.
         timing: Its timing, for planning later images of the same model.
-        endpoint_down: Why the endpoint was given up; empty if it was not.
+        stop_reason: Why no further tile need be asked for: the endpoint was given up, or the limit
+            of the job is reached; else empty.
+        limit_reached: Whether it is the latter.
         first_answer: When the model first answered, in seconds since 1970; None if it never did.
         capacity: What was learned about the endpoint, for later regions; None if too few calls
             were answered, or if the model is in this process.
@@ -46,7 +50,8 @@ class RegionOutcome:
     tiles: dict[str, int]
     reasons: list[tuple[str, int]]
     timing: RegionTiming
-    endpoint_down: str
+    stop_reason: str
+    limit_reached: bool
     first_answer: float | None
     capacity: CapacityEstimate | None
 
@@ -70,11 +75,15 @@ def work_region(
         SwathError: The image cannot be read, the endpoint not opened, or the results not stored.
     """
     limit_arenas()
-    if asking is None:
-        return _worked(plan, region, kept, None, why_not)
-    about = span("region", tiles=len(region), model=plan.model_name)
-    with operation(Operation.REGION, **dimensions(plan)), about:
-        return _worked(plan, region, kept, asking, why_not)
+    meter = asking.meter if asking else Meter()
+    try:
+        if asking is None:
+            return _worked(plan, region, kept, None, why_not)
+        about = span("region", tiles=len(region), model=plan.model_name)
+        with operation(Operation.REGION, **dimensions(plan)), about:
+            return _worked(plan, region, kept, asking, why_not)
+    finally:
+        store_usage(kept.used, plan.request.job_id, meter.take())
 
 
 def _worked(
@@ -88,7 +97,7 @@ def _worked(
         return_freed()
         stored = _settle_and_store(plan, region, results, kept, number)
         return_freed()
-    if answers.endpoint_down:
+    if answers.stop_reason and not answers.limit_reached:
         SOURCE.add(MODEL_GIVEN_UP, ModelName=plan.model_name)
     ledger = store.ledger(stored)
     pixels = plan.grid.tile_width * plan.grid.tile_height
@@ -97,7 +106,8 @@ def _worked(
         stored.tiles,
         coverage.reasons(ledger),
         RegionTiming(inferred, pixels, answers.seconds),
-        answers.endpoint_down,
+        answers.stop_reason,
+        answers.limit_reached,
         answers.first_answer,
         answers.capacity,
     )

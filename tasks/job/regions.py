@@ -67,8 +67,8 @@ Work = Callable[[Region, Callable[[], None]], RegionOutcome]
 class _Attempts:
     """The attempts at the regions of an image.
 
-    After the endpoint was given up, the image was replaced, or nothing of it could be fetched in
-    all attempts at a region, no further region begins.
+    After the endpoint was given up, the limit of the job was reached, the image was replaced, or
+    nothing of it could be fetched in all attempts at a region, no further region begins.
 
     Attributes:
         lost: Index of each region that stored no results, with the reason.
@@ -89,7 +89,7 @@ class _Attempts:
         self._observer.region_began(region)
         reason = ""
         try:
-            self._stop = self._work(region, next_may_begin).endpoint_down or self._stop
+            self._stop = self._work(region, next_may_begin).stop_reason or self._stop
         except ImageChangedError as error:
             reason = self._stop = str(error)
         except SwathError as error:

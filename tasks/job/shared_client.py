@@ -8,15 +8,19 @@ from contextvars import copy_context
 from dataclasses import replace
 from threading import Lock
 
+from tasks.cost.limit import Limit, Spending
+from tasks.cost.meter import Meter
 from tasks.grid.tiles import Region
-from tasks.inference import OpenEndpoint, open_with_retries
+from tasks.inference import Endpoint, OpenEndpoint, open_with_retries
 from tasks.inference.call_metrics import CallMetrics, call_gauges
 from tasks.inference.client import InferenceClient, Keep
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.limiter import Limiter
+from tasks.inference.metered_endpoint import MeteredEndpoint
 from tasks.inference.raster_endpoint import RasterEndpoint
 from tasks.inference.tile_endpoint import TileEndpoint
 from tasks.planning.plan import Plan
+from tasks.records.folders import spent_folder
 from tasks.settings import settings
 
 Concurrency = Callable[[InferenceClient], AbstractContextManager[None]]
@@ -30,6 +34,20 @@ def own_concurrency(client: InferenceClient) -> Iterator[None]:
     yield
 
 
+def spending_of(plan: Plan, meter: Meter) -> Spending:
+    """What this process may spend of the limit of a plan's job."""
+    request = plan.request
+    limit = Limit(request.max_tiles, request.max_cost)
+    return Spending(
+        limit,
+        spent_folder(request.job_id),
+        meter,
+        image=plan.image.url,
+        model=request.image_processor.names,
+        views=plan.views,
+    )
+
+
 class SharedClient:
     """The client of an endpoint, which the first region opens and the later ones use too.
 
@@ -37,6 +55,7 @@ class SharedClient:
     how many calls it takes at a time, and whether it is down.
 
     Attributes:
+        meter: Counts the calls, and what else is used for the image.
         reading: Held by the one region whose tiles are read, as a region's strips fill the memory.
     """
 
@@ -45,6 +64,7 @@ class SharedClient:
         concurrency: Concurrency = own_concurrency,
         open_endpoint: OpenEndpoint = open_with_retries,
         earlier: CapacityEstimate | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -53,7 +73,9 @@ class SharedClient:
                 other process called the endpoint.
             open_endpoint: Opens the endpoint.
             earlier: An earlier estimate of the endpoint's capacity, to start with.
+            meter: Counts what is used; None for one of its own.
         """
+        self.meter = meter or Meter()
         self._concurrency, self._open_endpoint = concurrency, open_endpoint
         self._earlier = earlier
         self.reading = Lock()
@@ -80,7 +102,9 @@ class SharedClient:
         self._context.run(self._open.close)
 
     def _opened(self, plan: Plan) -> InferenceClient:
-        endpoint = self._open_endpoint(plan.request, plan.preparation.image)
+        endpoint: Endpoint = MeteredEndpoint(
+            self._open_endpoint(plan.request, plan.preparation.image), self.meter
+        )
         if (output := plan.request.raster_output) is not None:
             window = plan.resolution.window if plan.resolution else None
             endpoint = RasterEndpoint(endpoint, output, plan.request.tile_size, window)
@@ -90,6 +114,8 @@ class SharedClient:
         earlier = self._earlier and replace(
             self._earlier, concurrency=min(self._earlier.concurrency, most)
         )
+        spending = spending_of(plan, self.meter)
+        self._open.callback(spending.close)
         client = InferenceClient(
             endpoint,
             Limiter(0, earlier),
@@ -99,6 +125,7 @@ class SharedClient:
             retry_seconds=settings().endpoint_patience,
             preparation=plan.preparation,
             metrics=CallMetrics(plan.model_name, plan.input_format),
+            spending=spending,
         )
         self._open.enter_context(closing(client))
         self._open.enter_context(call_gauges(client.metrics.model, client.limiter))

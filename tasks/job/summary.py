@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from tasks.cost.usage import Usage
 from tasks.planning.image_warnings import image_warnings
 from tasks.planning.plan import Plan
 from tasks.reporting.failures import FailedOutput
@@ -25,7 +26,7 @@ def summarise_image(
     published: Published,
     *,
     raster: RasterSummary | None = None,
-    seconds: float | None = None,
+    usage: Usage | None = None,
 ) -> Summary:
     """Summarise an image.
 
@@ -36,7 +37,7 @@ def summarise_image(
         features: Number of published features.
         published: What was published.
         raster: The raster, if the model answers with pixels.
-        seconds: How long it took; None if an earlier run has published it.
+        usage: What was used; None if an earlier run has published it.
     """
     return summarise(
         ledger,
@@ -47,7 +48,8 @@ def summarise_image(
         classes=published.classes,
         outputs=published.uris,
         repaired=published.repaired,
-        seconds=seconds,
+        usage=usage,
+        model=plan.request.image_processor.names,
         georeference=plan.image.georeference,
         failed_outputs=[
             FailedOutput(index=each.output, reason=each.reason, format=each.format)

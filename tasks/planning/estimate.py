@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from tasks.cost.money import Cost, cost_of
+from tasks.cost.usage import Usage
 from tasks.errors import ImageError
 from tasks.grid.tiles import Region
 from tasks.imagery import gdal_environment
@@ -26,6 +28,11 @@ from tasks.planning.throughput import TILE_SECONDS, Throughput
 from tasks.request import Request
 from tasks.settings import settings
 
+_PROCESS_SECONDS = 2.0  # of processor time, to begin and end
+_CALL_SECONDS = 1e-3  # the same for a call: to send a tile, read its answer and store it
+_BYTE_SECONDS = 1.5e-9  # the same for a byte of pixels, to encode it
+_READ_SECONDS = 6e-9  # the same for a stored byte, to decode it
+_TILE_BYTES = 700  # stored of a tile with one feature, as GeoJSON and Parquet, with its answer
 _PROCESS_BYTES = 350 * 1024 * 1024  # memory of a run's process before it reads pixels
 
 
@@ -60,6 +67,9 @@ class Estimate(BaseModel):
         bytes_to_send: Bytes of the pixels of all tiles that are sent, in all their views.
         memory_bytes: Upper bound of the memory of a region's run.
         raster: What the raster takes, if the model answers with pixels.
+        usage: What the image is estimated to use, all retries and the model's own processor time
+            left out.
+        cost: What that costs; None without prices.
         prepared: What is done to tiles before they are sent, in words; empty if they are sent as
             they are stored.
     """
@@ -89,6 +99,8 @@ class Estimate(BaseModel):
     bytes_to_send: int
     memory_bytes: int
     raster: RasterEstimate | None = None
+    usage: Usage = Usage()
+    cost: Cost | None = None
     prepared: str = ""
 
 
@@ -109,6 +121,19 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
     tiles, to_read, blank_is = _count_tiles(plan, regions)
     width = max(region.width for region in regions)
     calls = tiles["inferred"] * plan.views
+    bytes_to_read = round(to_read * plan.read_share)
+    raster = estimate_raster(plan, tiles["inferred"])
+    usage = Usage(
+        calls=calls,
+        cpu_seconds=_PROCESS_SECONDS
+        + calls * (_CALL_SECONDS + plan.sent_bytes * _BYTE_SECONDS)
+        + bytes_to_read * _READ_SECONDS,
+        bytes_read=bytes_to_read,
+        bytes_stored=raster.file_bytes + raster.scratch_bytes
+        if raster
+        else tiles["inferred"] * _TILE_BYTES,
+        seconds=tiles["inferred"] * TILE_SECONDS / _assumed_throughput(plan.request).workers,
+    )
     return Estimate(
         image=image.url,
         format=image.driver,
@@ -128,14 +153,16 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         regions=len(regions),
         tile_seconds=None if sized else TILE_SECONDS,
         region_size=(width, max(region.height for region in regions)),
-        bytes_to_read=round(to_read * plan.read_share),
+        bytes_to_read=bytes_to_read,
         model_calls=calls,
         bytes_to_send=calls * plan.sent_bytes,
         memory_bytes=_PROCESS_BYTES
         + plan.reading_bytes(width)
         + (plan.tile_bytes * plan.views + plan.answer_bytes) * plan.most_calls()
         + plan.painting_bytes,
-        raster=estimate_raster(plan, tiles["inferred"]),
+        raster=raster,
+        usage=usage,
+        cost=cost_of(usage, plan.request.image_processor.names),
         prepared=plan.prepared_text,
     )
 

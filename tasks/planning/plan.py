@@ -219,12 +219,19 @@ class Plan:
         inside = self.roi.contains((corners[:, :2] + corners[:, 2:]) / 2)
         return detections.filter(pa.array(inside))
 
-    def read(self, tiles: Sequence[Tile]) -> Generator[ReadTile]:
-        """The given tiles with their pixels, in order; later tiles are read ahead."""
+    def read(
+        self, tiles: Sequence[Tile], on_read: Callable[[int], None] = lambda _: None
+    ) -> Generator[ReadTile]:
+        """The given tiles with their pixels, in order; later tiles are read ahead.
+
+        Args:
+            tiles: The tiles.
+            on_read: Is given the stored bytes of what is read, in the threads that read.
+        """
         role = self.request.image_read_role
         if self.resolution is not None:
-            return self.resolution.read(tiles, role)
-        return read_tiles(self.image, tiles, read_role=role)
+            return self.resolution.read(tiles, role, on_read)
+        return read_tiles(self.image, tiles, read_role=role, on_read=on_read)
 
     def text(self, regions: int) -> str:
         """The plan in one line."""

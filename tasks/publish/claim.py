@@ -71,6 +71,7 @@ class Claim:
 
     Attributes:
         names: The files that it may write.
+        stored_bytes: Bytes of the files that it has written.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Claim:
     ) -> None:
         """Take it with `claim`."""
         self.names = names
+        self.stored_bytes = 0
         self._manifest, self._version = manifest, version
         self._manifest_before = before
         self._files_before: dict[str, Version | None] = {}
@@ -100,6 +102,7 @@ class Claim:
 
         _until_unchanged(uri, put)
         self._written.append(uri)
+        self.stored_bytes += counted.bytes
         name = f"{self.names.stem}.{FILE_ENDINGS[kind]}"
         size, digest = _measured(counted) if isinstance(counted, Path) else counted.measured
         return PublishedFile(kind=kind, name=name, bytes=size, sha256=digest)

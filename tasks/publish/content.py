@@ -96,6 +96,8 @@ class Content:
         failed = {name: self.failed[name] for name in formats if name in self.failed}
         files = {file.kind: file for file in earlier.files} if earlier else {}
         counts = {name: getattr(earlier, name) for name in _COUNTS} if earlier else self.counts
+        if (origin := self.results.origin) and origin.usage:
+            counts = {**counts, "usage": origin.usage, "cost": origin.cost}
         try:
             if earlier is None:
                 for kind in FILE_ENDINGS.keys() - kinds:

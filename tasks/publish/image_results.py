@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
+from tasks.cost.money import Cost, cost_of
+from tasks.cost.usage import Usage
 from tasks.imagery import Georeference, Image
 from tasks.publish.feature_batches import FeatureBatch, feature_batches
 from tasks.publish.feature_metadata import FeatureMetadata
@@ -35,12 +37,21 @@ class Origin:
         image: One of its images.
         raster: The raster of the image, if the model answers with pixels.
         model_version: Changes with the model; empty if it is not known.
+        usage: What was used until the publication; None if it is not known.
     """
 
     request: Request
     image: Image
     raster: Raster | None = None
     model_version: str = ""
+    usage: Usage | None = None
+
+    @property
+    def cost(self) -> Cost | None:
+        """What that costs; None if it is not known, or there are no prices."""
+        if self.usage is None:
+            return None
+        return cost_of(self.usage, self.request.image_processor.names)
 
 
 @dataclass(frozen=True)

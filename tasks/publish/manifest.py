@@ -9,6 +9,8 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tasks.cost.money import Cost
+from tasks.cost.usage import Usage
 from tasks.publish.provenance import Provenance
 
 MANIFEST = "swath.json"
@@ -53,6 +55,8 @@ class Manifest(Provenance):
         classes: Number of features of each class, the most frequent first.
         repaired: Number of features whose geometry was invalid and was changed to a valid one.
         failed: Why each format failed that the request asks for and that is not there.
+        usage: What the run used until its publication; None if that is not known.
+        cost: What that costs; None without prices.
         kinds: Until it is complete, the kinds of files that this publication or one before it may
             have written.
         foreign: Until it is complete, of the kinds that may be files of somebody else, the tag of
@@ -66,6 +70,8 @@ class Manifest(Provenance):
     classes: dict[str, int] = Field(default_factory=dict)
     repaired: int = 0
     failed: dict[str, str] = Field(default_factory=dict)
+    usage: Usage | None = None
+    cost: Cost | None = None
     kinds: tuple[str, ...] = ()
     foreign: dict[str, str] = Field(default_factory=dict)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from tasks.cost.usage import Usage
 from tasks.errors import DamagedStoreError, PublishError, SwathError
 from tasks.imagery import Image
 from tasks.imagery.georeference.resampled import metres_per_pixel
@@ -86,6 +87,7 @@ class Published:
         classes: Number of features of each class, the most frequent first.
         failed: What failed of it.
         layer: The features or the raster for a preview; None if none was asked for.
+        stored_bytes: Bytes of all files.
     """
 
     uris: dict[str, str]
@@ -93,6 +95,7 @@ class Published:
     classes: Mapping[str, int] = field(default_factory=dict)
     failed: Sequence[Failure] = ()
     layer: FeatureLayer | RasterLayer | None = None
+    stored_bytes: int = 0
 
 
 def publish_image(
@@ -105,6 +108,7 @@ def publish_image(
     raster: Raster | None = None,
     standing: Standing | None = None,
     model_version: str = "",
+    usage: Usage | None = None,
     preview_size: int | None = None,
 ) -> Published:
     """Publish the results of an image to the outputs of its request.
@@ -118,6 +122,7 @@ def publish_image(
         raster: The raster of the image, if the model answers with pixels.
         standing: As in `publish`.
         model_version: As in `Origin`.
+        usage: As in `Origin`.
         preview_size: Pixels of the longer side of a preview whose features are collected on the
             way, or whose raster is reduced; None for no preview.
 
@@ -133,7 +138,7 @@ def publish_image(
         embedding_size=request.tile_output.size if request.tile_output else None,
         pixel_metres=metres_per_pixel(image.georeference, image.size),
     )
-    origin = Origin(request, image, raster, model_version)
+    origin = Origin(request, image, raster, model_version, usage)
     rasters = raster_files(image, raster, provenance) if raster else {}
     results = ImageResults(read_detections, metadata, ledger, image.georeference, rasters, origin)
     stem = request.file_names()[image.url]
@@ -220,7 +225,8 @@ def publish(
         reasons = " ".join(f"outputs[{index}]: {reason}" for index, reason in lost.items())
         raise PublishError(f"{reasons} Nothing is published.")
     classes = dict(batches.classes.most_common())
-    return Published(uris, batches.repaired, classes, failed, batches.layer)
+    stored = sum(each.stored_bytes for each in claims)
+    return Published(uris, batches.repaired, classes, failed, batches.layer, stored)
 
 
 def add_uris(uris: dict[str, str], written: Mapping[str, str], number: int) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import orjson
 import shapely
+from pydantic import BaseModel
 
 from tasks.imagery import Image
 from tasks.publish import antimeridian
@@ -113,7 +114,11 @@ def _properties(results: ImageResults, counts: Mapping[str, object]) -> dict[str
         "swath:image_etag": told.etag,
         "swath:request": told.request,
     }
-    properties |= {f"swath:{name}": count for name, count in counts.items()}
+    properties |= {
+        f"swath:{name}": count.model_dump() if isinstance(count, BaseModel) else count
+        for name, count in counts.items()
+        if count is not None
+    }
     if results.origin:
         model = results.origin.request.image_processor
         version = results.origin.model_version

@@ -26,6 +26,11 @@ def jobs_folder() -> str:
     return objects.join(settings().work_uri, "jobs")
 
 
+def spent_folder(job_id: str) -> str:
+    """The folder or s3:// prefix of what a job has spent of its limit."""
+    return objects.join(jobs_folder(), job_id, "spent")
+
+
 def forget_image(job_id: str, image_url: str) -> None:
     """Remove all that is kept of an image of a job.
 

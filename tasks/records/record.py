@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.cost.usage import Usage
 from tasks.records.folders import image_folder, jobs_folder
 from tasks.reporting.status import JobStatus
 from tasks.request import Request
@@ -76,6 +77,8 @@ class ImageRecord(BaseModel):
         outputs: URI of each file and stream by its name.
         success: What the last run that has published did; None if that was no SUCCESS.
         incomplete: The same, if some of its outputs failed; None if none did.
+        usage: What all runs of the image used, as far as they ended.
+        cost: What that costs, by currency; empty without prices.
         answers_removed: When the kept answers were removed for their age; None if they were not.
     """
 
@@ -101,6 +104,8 @@ class ImageRecord(BaseModel):
     outputs: dict[str, str] = {}
     success: Outcome | None = None
     incomplete: Outcome | None = None
+    usage: Usage = Usage()
+    cost: dict[str, float] = {}
     answers_removed: datetime | None = None
 
 
@@ -139,6 +144,8 @@ class Recorder:
                     answers=last.answers if last else None,
                     success=last.success if last else None,
                     incomplete=last.incomplete if last else None,
+                    usage=last.usage if last else Usage(),
+                    cost=last.cost if last else {},
                 )
             )
 
@@ -163,6 +170,7 @@ class Recorder:
         told = summary.model_dump(mode="json")
         outcome = Outcome(request=request, etag=etag, summary=told)
         self._update(
+            spent=summary,
             success=outcome if summary.status is JobStatus.SUCCESS else None,
             incomplete=outcome if summary.failed_outputs else None,
             status=summary.status,
@@ -179,12 +187,25 @@ class Recorder:
         """The run has ended; without effect after `finished`."""
         self._update(unless_ended=True, status=status, message=message, ended=datetime.now(UTC))
 
-    def _update(self, *, unless_ended: bool = False, **fields: object) -> None:
+    def _update(
+        self, *, unless_ended: bool = False, spent: Summary | None = None, **fields: object
+    ) -> None:
         with _log_errors(self):
             last = read_record(self.job_id, self.image_url)
             if last is None or last.run != self.run or (unless_ended and last.ended):
                 return
+            if spent is not None:
+                fields |= _with_spent(last, spent)
             write_record(last.model_copy(update=fields | {"updated": datetime.now(UTC)}))
+
+
+def _with_spent(last: ImageRecord, summary: Summary) -> dict[str, object]:
+    """What all runs of an image used and cost, with one that has just ended."""
+    cost = dict(last.cost)
+    if summary.cost:
+        currency = summary.cost.currency
+        cost[currency] = cost.get(currency, 0.0) + summary.cost.total
+    return {"usage": last.usage + summary.usage, "cost": cost}
 
 
 def read_record(job_id: str, image_url: str) -> ImageRecord | None:

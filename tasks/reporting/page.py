@@ -71,6 +71,10 @@ def _facts(summary: Summary) -> Iterator[str]:
         yield f"| duration | {duration(summary.seconds)} |"
     yield f"| tiles | {_tiles(summary)} |"
     yield f"| model calls | {summary.calls:,}, {summary.failed_calls:,} failed |"
+    yield f"| used by this run | {summary.usage.text} |"
+    if summary.cost:
+        parts = f": {plain(summary.cost.parts_text)}" if summary.cost.total else ""
+        yield f"| cost of this run | {plain(summary.cost.text)}{parts} |"
     if summary.prepared:
         yield f"| sent | {plain(summary.prepared)} |"
     yield f"| image | {_place(summary.image)} |"

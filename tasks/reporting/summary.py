@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from tasks.cost.money import Cost, cost_of
+from tasks.cost.usage import Usage
 from tasks.errors import SwathError
 from tasks.imagery import Georeference
 from tasks.reporting.failures import FailedOutput, FailedTile, located
@@ -57,6 +59,8 @@ class Summary(BaseModel):
             and were dropped.
         raster: The raster, if the model answers with pixels.
         prepared: What was done to tiles before they were sent, in words; empty for nothing.
+        usage: What the run used: unlike `calls`, without those for answers that were kept.
+        cost: What that costs; None without prices.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -85,6 +89,8 @@ class Summary(BaseModel):
     without_data: int = 0
     raster: RasterSummary | None = None
     prepared: str = ""
+    usage: Usage = Usage()
+    cost: Cost | None = None
 
     @property
     def covered(self) -> float:
@@ -119,7 +125,19 @@ class Summary(BaseModel):
         parts.append(f"tiles: {tiles}")
         if self.prepared:
             parts.append(f"sent: {self.prepared}")
-        return "; ".join([*parts, *self.warnings])
+        return "; ".join([*parts, *self._costs, *self.warnings])
+
+    @property
+    def _costs(self) -> list[str]:
+        return [f"cost: {self.cost.text}"] if self.cost else []
+
+    @property
+    def used(self) -> str:
+        """What the run used, and what that costs, in one line."""
+        if self.cost is None:
+            return self.usage.text
+        parts = f" ({self.cost.parts_text})" if self.cost.total else ""
+        return f"{self.usage.text}; {self.cost.text}{parts}"
 
     @property
     def remedy(self) -> str:
@@ -182,7 +200,8 @@ def summarise(
     classes: Mapping[str, int] | None = None,
     repaired: int = 0,
     failed_outputs: Sequence[FailedOutput] = (),
-    seconds: float | None = None,
+    usage: Usage | None = None,
+    model: Sequence[str] = (),
     georeference: Georeference | None = None,
     raster: RasterSummary | None = None,
     views: int = 1,
@@ -202,7 +221,8 @@ def summarise(
         classes: Number of features of each class.
         repaired: Number of those features whose geometry was repaired.
         failed_outputs: Outputs and formats that failed.
-        seconds: From the start of the job to its publication.
+        usage: What was used, and the seconds to the publication; None if an earlier run published.
+        model: The names of the model, as in `cost_of`.
         georeference: The image's, to say where failed tiles are; or None.
         raster: The raster, if the model answers with pixels.
         views: How often the model was asked for each tile.
@@ -211,13 +231,14 @@ def summarise(
         warnings: What is doubtful about the image.
     """
     calls, failed_calls = coverage.calls(ledger, views)
+    used = usage or Usage()
     return Summary(
         job_id=job_id,
         image=image,
         status=status,
         features=features,
         classes=dict(classes or {}),
-        seconds=seconds,
+        seconds=usage and usage.seconds,
         calls=calls,
         failed_calls=failed_calls,
         tiles=coverage.count(ledger),
@@ -236,6 +257,8 @@ def summarise(
         without_data=coverage.without_data(ledger),
         raster=raster,
         prepared=prepared,
+        usage=used,
+        cost=cost_of(used, model),
     )
 
 

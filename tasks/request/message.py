@@ -204,6 +204,20 @@ class Request(MessageObject):
         "share what owners have in common; costs are shown by tag. No feature has them.",
         examples=[{"owner": "maritime", "costCentre": "4711"}],
     )
+    max_tiles: WholeNumber | None = Field(
+        None,
+        ge=1,
+        description="Tiles that the model is asked for, at the most, over all images of the job. "
+        "An image with more is refused; a job that reaches it stops with what it has.",
+        examples=[20000],
+    )
+    max_cost: Number | None = Field(
+        None,
+        gt=0,
+        description="What the job may cost, at the most, in the currency of the operator's prices. "
+        "An image that would cost more is refused; a job that reaches it stops with what it has.",
+        examples=[25.0],
+    )
     feature_properties: tuple[Properties, ...] = Field(
         (),
         description="Objects that are merged into the properties of every feature.",

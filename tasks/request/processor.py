@@ -55,6 +55,11 @@ class ImageProcessor(MessageObject):
         return redact_url(self.name) if "://" in self.name else self.name
 
     @property
+    def names(self) -> tuple[str, str]:
+        """What an operator may call the model: its name, and that shown to users."""
+        return self.name, self.short_name
+
+    @property
     def short_name(self) -> str:
         """The model's name as shown to users: of a URL or a file, the part that names the model.
 

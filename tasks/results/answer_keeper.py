@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from threading import Event, Lock, Thread
 from types import TracebackType
@@ -42,15 +42,23 @@ class AnswerKeeper:
         bytes: Size of the detections that were added.
     """
 
-    def __init__(self, folder: str, region: Region, least_score: float) -> None:
+    def __init__(
+        self,
+        folder: str,
+        region: Region,
+        least_score: float,
+        on_stored: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """Store nothing yet.
 
         Args:
             folder: Folder or s3:// prefix of the kept answers to a question.
             region: The region whose tiles are asked for.
             least_score: The score from which on the model's detections are complete.
+            on_stored: Is given the bytes of what was added to the store.
         """
         self.bytes = 0
+        self._on_stored, self._part_bytes = on_stored, 0  # of the part that is written anew
         self._folder = folder
         self._names = names_of_attempt(region, least_score)
         self._name = next(self._names)  # of the part that is still written anew
@@ -92,6 +100,7 @@ class AnswerKeeper:
             self._store()
             if not self._whole and not any(len(each.ledger) for each in self._part):
                 objects.remove_object(objects.join(self._folder, self._name))
+                self._on_stored(-self._part_bytes)
         except PublishError:
             if error is None:
                 raise
@@ -171,10 +180,13 @@ class AnswerKeeper:
         results = gather(self._part)
         self._part = [results]
         body, name = encode(results), objects.join(self._folder, self._name)
+        maps = encode_maps(self._maps) if self._maps else b""
         with operation(Operation.STORAGE):
-            if self._maps:
-                objects.put(maps_of(name), encode_maps(self._maps))
+            if maps:
+                objects.put(maps_of(name), maps)
             objects.put(name, body)
+        self._on_stored(len(maps) + len(body) - self._part_bytes)
+        self._part_bytes = len(body)
         self._stored, self._error = True, None
         with self._lock:
             self._maps_waiting = sum(len(each.map or b"") for each in self._waiting)
@@ -183,4 +195,4 @@ class AnswerKeeper:
         if self._maps or len(body) > _PART_BYTES or len(results.ledger) > _PART_TILES:
             self._maps = {}
             self._whole.append(self._name)
-            self._name, self._part = next(self._names), []
+            self._name, self._part, self._part_bytes = next(self._names), [], 0

@@ -382,7 +382,7 @@ def test_an_error_while_tiles_are_read_ends_the_calls_in_flight(
     asked, model = request(paint(allowed / "scene.tif"), allowed / "out"), Hanging()
     plan, read = make_plan(asked, asked.image_urls[0]), Plan.read
 
-    def read_two(plan: Plan, tiles: Sequence[Tile]) -> Iterator[ReadTile]:
+    def read_two(plan: Plan, tiles: Sequence[Tile], _: object) -> Iterator[ReadTile]:
         yield from islice(read(plan, tiles), 2)
         model.called.wait(5)
         raise ImageChangedError("the image was replaced")

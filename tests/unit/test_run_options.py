@@ -188,6 +188,8 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
     ({"tile_output": "embedding"}, "--tile-output.size: is missing; give the number of numbers"),
     ({"tile_output": "embedding:many"}, "--tile-output.size: 'many' is not a whole number"),
     ({"tile_output": "{3}"}, "--tile-output: '{3}' is no JSON object"),
+    ({"max_tiles": 0}, "--max-tiles: 0 is below 1; give at least 1"),
+    ({"max_cost": 0.0}, "--max-cost: 0.0 is not above 0; give more"),
     ({"job_id": "a/b"}, "--job-id: 'a/b' cannot be a part of a path; give a name without slashes"),
     ({"out": Path("/a\nb")}, "--out: '/a\\nb' holds the control character"),
 ]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from affine import Affine
 
+from tasks.cost.usage import Usage
 from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid
 from tasks.imagery.georeference.affine import AffineGeoreference
@@ -127,7 +128,7 @@ def test_the_outcome_is_what_the_ledger_says() -> None:
         features=2,
         classes={"ship": 2},
         outputs={"a": "b"},
-        seconds=8.0,
+        usage=Usage(seconds=8.0),
         georeference=degrees,
     )
     assert told.tiles == {"inferred": 1, "blank": 0, "outside": 0, "failed": 11}

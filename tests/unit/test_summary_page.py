@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tasks.aws import clients
+from tasks.cost.money import Cost
+from tasks.cost.usage import Usage
 from tasks.grid.tiles import Grid
 from tasks.reporting.failures import FailedTile
 from tasks.reporting.links import console_url
@@ -45,7 +47,10 @@ PARTLY = WHOLE | {
 
 
 def test_the_page_begins_with_the_picture_and_ends_with_the_start() -> None:
-    page = summary_page(Summary(**WHOLE), "data:image/jpeg;base64,AAAA", "first tile 0.81 s")
+    used = Usage(calls=7, cpu_seconds=2.5, bytes_read=3_000_000, bytes_stored=1200)
+    cost = Cost(currency="USD", calls=0.07, vcpu=0.07)
+    summary = Summary(**WHOLE, usage=used, cost=cost)
+    page = summary_page(summary, "data:image/jpeg;base64,AAAA", "first tile 0.81 s")
     lines = page.splitlines()
     assert lines[0] == "![harbour.tif with its results](data:image/jpeg;base64,AAAA)"
     assert lines[2] == r"# SUCCESS: harbour.tif, job\_42"
@@ -58,6 +63,8 @@ def test_the_page_begins_with_the_picture_and_ends_with_the_start() -> None:
         "| duration | 1 min 23 s |",
         "| tiles | 9: 7 inferred, 2 blank; 0.1 a second over the whole run |",
         "| model calls | 7, 0 failed |",
+        "| used by this run | 7 model calls, 2.5 vCPU-seconds, 3 MB read, 1.2 kB stored |",
+        "| cost of this run | 0.14 USD: model calls 0.07 USD, vCPU 0.07 USD |",
         "| image | `/data/harbour.tif` |",
         "| geojson | `/out/harbour.tif.geojson` |",
         "| kinesis | `kinesis://features` |",

@@ -38,6 +38,17 @@ def block_sizes(image: Image, dataset: Any, window: Window) -> NDArray[np.int64]
     return np.array(sizes, np.int64).reshape(shape)
 
 
+def stored_bytes(image: Image, dataset: Any, window: Window) -> int:  # noqa: ANN401
+    """Stored bytes of the blocks that intersect a window, as `block_sizes`.
+
+    Args:
+        image: The image.
+        dataset: The image's open dataset.
+        window: Window in pixels of the full image.
+    """
+    return int(block_sizes(image, dataset, window).sum())
+
+
 def any_stored(image: Image, dataset: Any, window: Window) -> bool:  # noqa: ANN401
     """Whether the file stores at least one of the blocks that intersect a window."""
     blocks = _each(*_block_range(image, window))

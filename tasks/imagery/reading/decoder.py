@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from threading import Event
 from typing import Any
@@ -11,13 +12,21 @@ from rasterio.windows import Window
 from tasks.imagery.image import Image
 from tasks.imagery.opening.dataset import open_dataset
 from tasks.imagery.reading.bands import Band
+from tasks.imagery.reading.blocks import stored_bytes
 from tasks.imagery.reading.windows import slices
 
 
 class Decoder:
     """Decodes windows of an image, always in the same thread, with a dataset of its own."""
 
-    def __init__(self, image: Image, read_role: str | None, stop: Event) -> None:
+    def __init__(
+        self,
+        image: Image,
+        read_role: str | None,
+        stop: Event,
+        on_read: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._on_read = on_read
         self._image, self._read_role, self._stop = image, read_role, stop
         self._dataset: Any = None
         self._open = ExitStack()
@@ -34,6 +43,7 @@ class Decoder:
         """Decode a window into its part of a band, inside a `gdal_environment`."""
         here = slices(window, band.window)
         self.dataset.read(window=window, out=band.pixels[:, *here])
+        self._on_read(stored_bytes(self._image, self.dataset, window))
         if band.mask is not None:
             band.mask[here] = self.dataset.dataset_mask(window=window) != 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor
 
@@ -74,10 +74,18 @@ class Resolution:
             nitf=header,
         )
 
-    def read(self, tiles: Sequence[Tile], read_role: str | None) -> Generator[ReadTile]:
-        """The pixels of the source that tiles are made of, in the order of the tiles."""
+    def read(
+        self, tiles: Sequence[Tile], read_role: str | None, on_read: Callable[[int], None]
+    ) -> Generator[ReadTile]:
+        """The pixels of the source that tiles are made of, in the order of the tiles.
+
+        Args:
+            tiles: The tiles.
+            read_role: IAM role to read S3 with, or None for the process's own identity.
+            on_read: As in `read_tiles`.
+        """
         sources = [Tile(tile.index, self._enclosing(tile.window)) for tile in tiles]
-        read = read_tiles(self.source, sources, read_role=read_role)
+        read = read_tiles(self.source, sources, read_role=read_role, on_read=on_read)
         try:
             for tile, found in zip(tiles, read, strict=False):
                 match found:

@@ -9,7 +9,7 @@ strips are in memory. A third thread decodes half of each strip.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from functools import partial
@@ -54,7 +54,11 @@ _ONCE.set()
 
 
 def read_tiles(
-    image: Image, tiles: Iterable[Tile], *, read_role: str | None = None
+    image: Image,
+    tiles: Iterable[Tile],
+    *,
+    read_role: str | None = None,
+    on_read: Callable[[int], None] = lambda _: None,
 ) -> Generator[ReadTile]:
     """Read tiles, in the order given.
 
@@ -64,6 +68,7 @@ def read_tiles(
         image: The image.
         tiles: Tiles of one grid, row by row; blocks that no tile intersects are not read.
         read_role: IAM role to read S3 with, or None for the process's own identity.
+        on_read: Is given the stored bytes of the blocks that were read, in the threads that read.
 
     Yields:
         The pixels of each tile; or an `AbsentTile` if the file stores no block of it; or an
@@ -78,7 +83,7 @@ def read_tiles(
         ThreadPoolExecutor(1, thread_name_prefix="strips-second") as second,
         ThreadPoolExecutor(1, thread_name_prefix="strips") as thread,
     ):
-        reader = _StripReader(image, read_role, second)
+        reader = _StripReader(image, read_role, second, on_read)
         try:
             ahead = None
             for row in rows:
@@ -106,17 +111,24 @@ class _StripReader:
         image: The image.
         read_role: IAM role to read S3 with, or None for the process's own identity.
         second: A thread that decodes half of each window.
+        on_read: As in `read_tiles`.
 
     Attributes:
         stop: Set when the caller needs no more tiles.
     """
 
-    def __init__(self, image: Image, read_role: str | None, second: Executor) -> None:
+    def __init__(
+        self,
+        image: Image,
+        read_role: str | None,
+        second: Executor,
+        on_read: Callable[[int], None],
+    ) -> None:
         self.stop = Event()
         self._image = image
         self._read_role = read_role
         self._decoder, self._second_decoder = (
-            Decoder(image, read_role, self.stop) for _ in range(2)
+            Decoder(image, read_role, self.stop, on_read) for _ in range(2)
         )
         self._second = second
         self._previous: list[Strip] = []

@@ -6,6 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.cost.money import Cost
+from tasks.cost.usage import Usage
 from tasks.imagery import Image
 from tasks.publish.provenance import Provenance
 from tasks.request import Request
@@ -17,7 +19,13 @@ _MAX_REASONS = 20
 
 
 def facts(
-    provenance: Provenance, ledger: pa.Table, image: Image | None, request: Request | None
+    provenance: Provenance,
+    ledger: pa.Table,
+    image: Image | None,
+    request: Request | None,
+    *,
+    usage: Usage | None = None,
+    cost: Cost | None = None,
 ) -> dict[str, Any]:
     """The facts of a run: what the page names, and rows of a label and a text.
 
@@ -26,6 +34,8 @@ def facts(
         ledger: Table of `coverage.MEASURED`.
         image: The image; None if it cannot be opened any more.
         request: The message; None if it is not known any more.
+        usage: What the run used; None if it is not known.
+        cost: What that costs; None without prices.
     """
     made, failed = coverage.calls(ledger)
     left_out = _counted(ledger)
@@ -38,6 +48,8 @@ def facts(
         *(_of_request(request) if request else ()),
         ("Tiles", tiles or "none"),
         ("Model calls", f"{made:,}" + (f", of which {failed:,} failed" if failed else "")),
+        *([("Used by the run", usage.text)] if usage else ()),
+        *([("Cost of the run", cost.text)] if cost else ()),
         *left_out,
         ("Image", provenance.image),
         *(_of_image(image) if image else ()),

@@ -51,7 +51,14 @@ def page_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
         from tasks.publish.preview import layer_of_raster  # noqa: PLC0415 - as in `pictures`
 
         layer = overlay(layer_of_raster(origin.raster, min(SIZE, max(origin.image.size))))
-    words = facts(provenance, results.ledger, origin.image, origin.request)
+    words = facts(
+        provenance,
+        results.ledger,
+        origin.image,
+        origin.request,
+        usage=origin.usage,
+        cost=origin.cost,
+    )
     look = quick_look(origin.image, origin.request.image_read_role)
     text = page(words, origin.image.size, best, results.ledger, look=look, layer=layer)
     path.write_text(text, "utf-8", newline="\n")

@@ -1,0 +1,1 @@
+"""Cost: what a job uses, what that costs, and the limit that a request sets to it."""
