@@ -380,6 +380,31 @@ def test_alarms_monitor_resources_of_the_stack(stack: Stack, guest: Stack) -> No
     assert (subscribed["Protocol"], subscribed["Endpoint"]) == ("email", "watch@example.org")
 
 
+def test_the_dashboard_shows_alarms_of_the_stack(stack: Stack, guest: Stack) -> None:
+    def shown(of: Stack) -> dict[str, Any]:
+        name = of.outputs["DashboardName"]
+        body = client("cloudwatch").get_dashboard(DashboardName=name)["DashboardBody"]
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    (alarms,) = [each for each in shown(stack)["widgets"] if each["type"] == "alarm"]
+    assert len(alarms["properties"]["alarms"]) == 7
+    assert all(":alarm:" in arn for arn in alarms["properties"]["alarms"])
+    (others,) = [each for each in shown(guest)["widgets"] if each["type"] == "alarm"]
+    assert len(others["properties"]["alarms"]) == 6  # no server
+    assert f"/swath/{stack.name}" in json.dumps(shown(stack))
+
+
+def test_metrics_of_alarms_are_made_of_lines_of_the_log(stack: Stack) -> None:
+    made = client("logs").describe_metric_filters(logGroupName=stack.outputs["LogGroupName"])
+    found = {
+        each["metricTransformations"][0]["metricName"]: each["filterPattern"]
+        for each in made["metricFilters"]
+    }
+    assert found.keys() == {"ImagesEnded", "ImagesIncomplete", "ModelsGivenUp", "OldestJob"}
+    assert found["ImagesIncomplete"] == '{ $.Images > 0 && $.Status != "SUCCESS" }'
+
+
 @pytest.mark.parametrize("process", ["image", "region"])
 def test_the_hosts_and_roles_that_requests_may_name_are_those_of_the_parameters(
     aws: str, guest: Stack, process: str, monkeypatch: pytest.MonkeyPatch

@@ -69,7 +69,9 @@ def test_a_job_that_the_worker_makes_is_valid(name: str) -> None:
     check(made)
     assert made["metadata"]["generateName"].startswith("harbour-tif-region-3-of-12-")
     (container,) = made["spec"]["template"]["spec"]["containers"]
-    command = "prefect flow-run execute" if name.startswith("image") else "python -m prefect.engine"
+    command = (
+        "python -m prefect.engine" if name.startswith("sensor") else "prefect flow-run execute"
+    )
     assert container["args"] == command.split()
     sources = [next(iter(each.values()))["name"] for each in container["envFrom"]]
     assert sources == [SHARED, SHARED]

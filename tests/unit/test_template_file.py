@@ -310,6 +310,10 @@ def test_every_variable_is_a_setting_of_swath_prefect_or_aws(
         for name in part.model_fields
     }
     others = {"AWS_DEFAULT_REGION", "DO_NOT_TRACK", "PGSSLMODE"}
+    others |= {  # of Prefect's logging.yml, each key of which a variable sets
+        "PREFECT_LOGGING_FORMATTERS_JSON_CLASS",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_FORMATTER",
+    }
     secrets = {secret["Name"] for secret in unconditional(container(resources, process)["Secrets"])}
     assert secrets | environment(resources, process).keys() <= ours | prefects | others
     assert not any("PASSWORD" in name or "KEY" in name for name in environment(resources, process))
@@ -362,6 +366,9 @@ def test_every_alarm_is_sent_to_the_alarm_topic(resources: dict[str, Any]) -> No
     assert set(alarms) == {
         "RequestsWait",
         "RequestsRefused",
+        "JobsIncomplete",
+        "JobsOld",
+        "ModelGivenUp",
         "EventsUnread",
         "WorkerDown",
         "ServerDown",
