@@ -122,8 +122,8 @@ def run(
         iou: Overlap above which two detections are one object.
         measure: Measure of the overlap: intersection over union, or over the smaller of both.
         class_agnostic: Whether detections of different classes may be one object.
-        formats: Formats of the files with features: geojson and parquet unless given. The tables of
-            the result are read from parquet.
+        formats: Formats of the files with features, or "all": geojson and parquet unless given. The
+            tables of the result are read from parquet.
         out: Folder for the files of the result; a temporary one unless given.
         max_tiles: Tiles that the model is asked for, at the most: an image with more is refused,
             and a job that reaches it stops with what it has.

@@ -143,7 +143,7 @@ def run(
         tuple[str, ...],
         Parameter(
             group=RESULTS,
-            help="Formats of the files with features, separated by commas.",
+            help="Formats of the files with features, separated by commas, or all.",
             show_default=lambda _: "geojson,parquet",
         ),
     ] = (),

@@ -90,9 +90,11 @@ def result_page(result: str, console: Console) -> ResultPage:
             "run it again."
         )
     files = {file.kind: file.name for file in manifest.files}
-    if "html" in files:
-        return _published(folder, files["html"])
-    console.print(f"{uri} names no page: it is made of the other files", soft_wrap=True)
+    page = files.get("html")
+    if page and objects.exists(objects.join(folder, page)):
+        return _published(folder, page)
+    why = f"{page} is gone" if page else f"{uri} names no page"
+    console.print(f"{why}: it is made of the other files", soft_wrap=True)
     stem = name.removesuffix(f".{MANIFEST}")
     return ResultPage(f"{stem}{_PAGE}", _made(folder, files, manifest).encode())
 
@@ -123,7 +125,7 @@ def _manifest_uri(uri: str) -> str:
         )
     listed = ", ".join(found[:_MAX_LISTED]) + (", …" if len(found) > _MAX_LISTED else "")
     raise RequestError(
-        f"{uri}: there are the results of {len(found)} images: name one, such as "
+        f"{uri}: there are {len(found)} results, of several images or jobs: name one, such as "
         f"{uri}/{found[0]}. There are {listed}"
     )
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tasks.errors import RequestError
+from tasks.request import FeatureFormat
+
+_ALL = "all"  # in place of the names of all formats
 
 
 def words(option: str, values: Iterable[str]) -> Iterator[str]:
@@ -28,7 +31,7 @@ def words(option: str, values: Iterable[str]) -> Iterator[str]:
 
 
 def format_names(texts: Sequence[str]) -> list[str]:
-    """The names of formats that `--formats` has; none if it is not given.
+    """The names of formats that `--formats` has, of which `all` is each one; none if not given.
 
     Raises:
         RequestError: It is given and names no format.
@@ -36,7 +39,7 @@ def format_names(texts: Sequence[str]) -> list[str]:
     names = list(words("--formats", texts))
     if texts and not names:
         raise RequestError("--formats: names no format; give geojson,parquet, or leave it out.")
-    return names
+    return [*FeatureFormat] if _ALL in names else names
 
 
 def json_object(option: str, text: str, *, word: str, example: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def check_outputs(
     Raises:
         RequestError: An output cannot be written; the message names it and the remedy.
     """
+    _check_places(outputs)
     for index, output in enumerate(outputs):
         field = f"outputs[{index}]"
         if not isinstance(output, KinesisOutput):
@@ -51,6 +52,28 @@ def check_outputs(
             _check_stream(output.stream, field)
         else:
             _check_folder(_allowed(Path(output.path), roots), field)
+
+
+def _check_places(outputs: Sequence[Output]) -> None:
+    """Check that no output would remove the files of another, of formats that it does not have."""
+    found: dict[str, tuple[int, tuple[FeatureFormat, ...]]] = {}
+    for index, output in enumerate(outputs):
+        if isinstance(output, KinesisOutput):
+            continue
+        place = _place(output)
+        first, formats = found.setdefault(place, (index, output.formats))
+        if formats != output.formats:
+            both = ",".join(each for each in FeatureFormat if each in {*formats, *output.formats})
+            raise RequestError(
+                f"outputs[{index}]: {place} is the place of outputs[{first}] too, with other "
+                f"formats: give one output with the formats {both}."
+            )
+
+
+def _place(output: S3Output | FileOutput) -> str:
+    if isinstance(output, S3Output):
+        return objects.join(f"s3://{output.bucket}", output.prefix)
+    return os.path.realpath(output.path)
 
 
 def file_uri(output: S3Output | FileOutput, name: str, roots: Sequence[Path]) -> str:
@@ -78,9 +101,10 @@ def _allowed(path: Path, roots: Sequence[Path]) -> Path:
 def _check_formats(formats: Collection[FeatureFormat], field: str, *, georeferenced: bool) -> None:
     for name, each in ((name, FORMATS[name]) for name in formats if name in FORMATS):
         if each.georeferenced and not georeferenced:
+            others = ",".join(other for other in formats if other != name)
             raise RequestError(
                 f"{field}: {name} is a map of the Earth, and the image has no georeference: leave "
-                "the format out."
+                f"the format out{f', and give {others}' if others else ''}."
             )
         for package in each.packages:
             if find_spec(package) is None:

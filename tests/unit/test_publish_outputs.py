@@ -37,6 +37,17 @@ def test_a_folder_outside_the_roots_is_refused(tmp_path: Path) -> None:
         check(root)
 
 
+def test_two_outputs_of_one_place_are_refused_if_one_would_remove_files_of_the_other(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    one = FileOutput(type="File", path=str(tmp_path), formats=(FeatureFormat.GEOJSON,))
+    two = FileOutput(type="File", path=str(tmp_path / "link"), formats=(FeatureFormat.PARQUET,))
+    with pytest.raises(RequestError, match=r"outputs\[1\].*give one output .* geojson,parquet"):
+        check_outputs([one, two], [tmp_path])
+    check_outputs([one, one.model_copy()], [tmp_path])
+
+
 def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RequestError, match=r"outputs\[0\].*file is not a folder"):

@@ -14,7 +14,7 @@ from deployments.run.options import RunOptions, TilingOptions
 from deployments.run.preview import check_preview
 from deployments.run.raster import RasterOptions
 from tasks.errors import RequestError
-from tasks.request import Algorithm, AlgorithmType, FileOutput, Request
+from tasks.request import Algorithm, AlgorithmType, FeatureFormat, FileOutput, Request
 
 
 @pytest.fixture
@@ -51,6 +51,12 @@ def test_formats_are_those_of_the_output(image: str) -> None:
         request(image, formats=("shp",))
     with pytest.raises(RequestError, match=r"^--formats: names no format; give geojson,parquet"):
         request(image, formats=(",",))
+
+
+def test_all_formats_are_one_word(image: str) -> None:
+    (output,) = request(image, formats=("all",)).outputs
+    assert isinstance(output, FileOutput)
+    assert output.formats == tuple(FeatureFormat)
 
 
 def test_filter_and_merge_are_fields_of_the_algorithm(image: str) -> None:

@@ -52,6 +52,16 @@ def test_a_page_is_made_of_the_other_files(tmp_path: Path) -> None:
     assert not list(out.glob("*.html"))
 
 
+def test_a_page_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    out = published(tmp_path, FeatureFormat.HTML, FeatureFormat.PARQUET)
+    before = (out / "scene.tif.html").read_bytes()
+    (out / "scene.tif.html").unlink()
+    console = Console(file=io.StringIO())
+    assert len(result_page(str(out), console).body) == pytest.approx(len(before), rel=0.1)
+    assert isinstance(console.file, io.StringIO)
+    assert "scene.tif.html is gone: it is made of the other files" in console.file.getvalue()
+
+
 def test_an_image_that_was_replaced_is_not_shown(tmp_path: Path) -> None:
     out = published(tmp_path, FeatureFormat.PARQUET)
     manifest = out / "scene.tif.swath.json"
@@ -93,7 +103,9 @@ def test_errors_name_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="publish the job again with the format parquet"):
         result_page(str(out), CONSOLE)
     published(tmp_path, FeatureFormat.GEOJSON, stem="other.tif")
-    with pytest.raises(RequestError, match=r"results of 2 images: name one, such as .*other\.tif"):
+    with pytest.raises(
+        RequestError, match=r"there are 2 results.*: name one, such as .*other\.tif"
+    ):
         result_page(str(out), CONSOLE)
     manifest = out / "scene.tif.swath.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"state": "publishing"}))
