@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from deployments.local.prefect_server import PREFECT, reachable
+from deployments.local.prefect_server import PREFECT
+from deployments.prefect_access import why_not
 from deployments.saved_filters import save_filters
 from deployments.sensor import start_sensor
 from tasks.errors import StackError
 
 PROJECT = Path(__file__).parents[1]
 _SERVER_TIMEOUT = 600.0  # seconds; a new server and its database take minutes
+_ANSWER_TIMEOUT = 5.0  # seconds
 
 
 def wait_for_server(seconds: float = _SERVER_TIMEOUT) -> str:
@@ -29,11 +31,11 @@ def wait_for_server(seconds: float = _SERVER_TIMEOUT) -> str:
     if not api_url:
         raise StackError("PREFECT_API_URL is not set; give the URL of a Prefect server's API.")
     deadline = time.monotonic() + seconds
-    while not reachable(api_url):
+    while reason := why_not(api_url, _ANSWER_TIMEOUT):
         if time.monotonic() > deadline:
             raise StackError(
-                f"PREFECT_API_URL: {api_url} did not answer in {seconds:g} s; check the server's "
-                "log and the network between it and this task."
+                f"PREFECT_API_URL: after {seconds:g} s, {api_url} {reason}. Check the server's log "
+                "and the network between it and this task."
             )
         time.sleep(1)
     return api_url

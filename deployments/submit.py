@@ -10,10 +10,12 @@ from urllib.parse import quote
 
 from rich.console import Console
 
-from deployments.local.prefect_server import reachable
 from deployments.local.record import running_stack
+from deployments.prefect_access import why_not
 from deployments.run.server import Server, configured_server
 from tasks.errors import RequestError, StackError
+
+_TIMEOUT = 10.0  # seconds; a busy server may take some
 
 
 def submit(path: Path, console: Console, *, wait: bool = False) -> int:
@@ -75,10 +77,10 @@ def _server() -> Server:
             "--wait: the outcome is read from Prefect, and no server is named; set PREFECT_API_URL "
             "to the server of the queue's sensor. Nothing was sent."
         )
-    if not reachable(server.api_url):
+    if reason := why_not(server.api_url, _TIMEOUT):
         raise StackError(
-            f"--wait: the Prefect server {server.api_url}, named by {server.named_by}, does not "
-            "answer; start it, or correct PREFECT_API_URL. Nothing was sent."
+            f"--wait: the Prefect server {server.api_url}, named by {server.named_by}, {reason}. "
+            "Nothing was sent."
         )
     os.environ["PREFECT_API_URL"] = server.api_url
     return server

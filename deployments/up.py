@@ -14,6 +14,7 @@ from rich.console import Console
 from deployments.local.folders import state_folder
 from deployments.local.process import inherited_environment
 from deployments.local.stack import Stack
+from deployments.prefect_access import PASSWORD
 from deployments.saved_filters import INCOMPLETE_JOBS, JOBS, address, save_filters
 from deployments.sensor import start_sensor
 from tasks.settings import settings
@@ -87,7 +88,8 @@ def up(console: Console, local_roots: Sequence[Path], *, fresh: bool) -> int:
         record = here.stack.record
         console.print("\nThe stack is up; Ctrl-C stops it. For another terminal:", style="bold")
         for name, value in record.environment.items():
-            console.print(f"  export {name}='{value}'", soft_wrap=True)
+            shown = "the password of this stack" if name == PASSWORD else value
+            console.print(f"  export {name}='{shown}'", soft_wrap=True)
         console.print(
             f"\n  Prefect UI       {record.ui_url}\n"
             f"  jobs             {address(record.ui_url, JOBS)}\n"

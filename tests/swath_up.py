@@ -17,6 +17,7 @@ import psutil
 
 from deployments.local.process import inherited_environment
 from deployments.local.record import StackRecord
+from deployments.prefect_access import access_headers
 from tests.polling import until
 
 PARTS = {
@@ -132,7 +133,9 @@ class SwathUp:
         tagged = {"flow_runs": {"tags": {"all_": [f"job:{job}"]}}}
         url = f"{self.record.api_url}/flow_runs/filter"
         try:
-            answer = httpx.post(url, json=tagged, timeout=30, trust_env=False).raise_for_status()
+            headers = access_headers(self.record.environment)
+            answer = httpx.post(url, json=tagged, headers=headers, timeout=30, trust_env=False)
+            answer.raise_for_status()
         except httpx.HTTPError:
             return []
         return [run for run in answer.json() if "region" not in run["parameters"]]

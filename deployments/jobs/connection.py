@@ -6,6 +6,7 @@ import os
 
 from rich.console import Console
 
+from deployments.prefect_access import why_not
 from deployments.run.server import configured_server
 from tasks.errors import StackError
 from tasks.settings import settings
@@ -27,7 +28,7 @@ def connect() -> str:
     Returns:
         Why there is none to ask; empty if there is.
     """
-    from deployments.local.prefect_server import CLIENT_SETTINGS, reachable
+    from deployments.local.prefect_server import CLIENT_SETTINGS
     from deployments.local.record import running_stack
 
     stack = None if (server := configured_server()) else running_stack()
@@ -41,8 +42,8 @@ def connect() -> str:
         api_url, named_by = stack.api_url, "the running `swath up`"
     else:
         return _NONE
-    if not reachable(api_url, _TIMEOUT):
-        return f"the Prefect server {api_url}, named by {named_by}, does not answer"
+    if reason := why_not(api_url, _TIMEOUT):
+        return f"the Prefect server {api_url}, named by {named_by}, {reason}"
     os.environ["PREFECT_API_URL"] = api_url
     for name, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -17,7 +17,9 @@ _PAGE = 200  # rows in one answer of Prefect's server, at the most
 _REASON = "the worker and its processes had ended"
 
 
-def settle_lost_runs(api_url: str, before: datetime, *, stopped: bool) -> None:
+def settle_lost_runs(
+    api_url: str, before: datetime, *, stopped: bool, headers: Mapping[str, str] | None = None
+) -> None:
     """Give the runs of a worker that has ended the states that are true, which frees their places.
 
     Runs of images that it had taken but not begun are scheduled again. Those that were being
@@ -29,11 +31,12 @@ def settle_lost_runs(api_url: str, before: datetime, *, stopped: bool) -> None:
         before: When the worker had ended; runs that changed their state later are of the next one.
         stopped: Whether it ended with its stack. Then images that had begun are scheduled again
             too, as often as the stack is stopped.
+        headers: Those of each call, such as the server's password.
 
     Raises:
         httpx.HTTPError: Prefect does not answer.
     """
-    with httpx.Client(base_url=api_url, timeout=10, trust_env=False) as api:
+    with httpx.Client(base_url=api_url, headers=headers, timeout=10, trust_env=False) as api:
         image = _image_deployment(api)
         for run in _lost(api, before):
             again = run["deployment_id"] == image and (stopped or run["state"]["type"] == "PENDING")

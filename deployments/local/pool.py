@@ -12,6 +12,7 @@ import httpx
 from deployments.local.prefect_server import PREFECT, PrefectServer
 from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
+from deployments.prefect_access import access_headers
 from tasks.errors import StackError
 
 WORK_POOL = "swath"
@@ -31,7 +32,8 @@ def create_pool(server: PrefectServer, fork_server: Path | None = None) -> None:
     Raises:
         StackError: The server refused it.
     """
-    with httpx.Client(base_url=server.api_url, timeout=30, trust_env=False) as api:
+    headers = access_headers(server.access)
+    with httpx.Client(base_url=server.api_url, headers=headers, timeout=30, trust_env=False) as api:
         try:
             template = _job_template(api, fork_server)
             pool = {"name": WORK_POOL, "type": "process", "base_job_template": template}
@@ -114,7 +116,9 @@ def worker_online(server: PrefectServer) -> bool:
     """
     url = f"{server.api_url}/work_pools/{WORK_POOL}/workers/filter"
     try:
-        answer = httpx.post(url, json={}, timeout=5, trust_env=False)
+        answer = httpx.post(
+            url, json={}, headers=access_headers(server.access), timeout=5, trust_env=False
+        )
     except httpx.TransportError:
         return False
     return answer.is_success and any(worker["status"] == "ONLINE" for worker in answer.json())

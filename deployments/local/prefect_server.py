@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +21,13 @@ from deployments.local.folders import cache_folder
 from deployments.local.loopback import HOST, free_port
 from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
+from deployments.prefect_access import PASSWORD
+from tasks.errors import StackError
 from tasks.storage.temporary import temporary_folder
 
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 _PREFECT_SERVER = [sys.executable, "-m", "deployments.local.prefect_program", "--no-prompt"]
+_SERVER_PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105 - the name of the setting
 
 SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -79,12 +82,14 @@ class PrefectServer:
         home: Its `PREFECT_HOME`, with the database.
         process: The supervised server.
         empty: Whether its database was new when it was started.
+        password: What it asks of its clients; empty if it serves everyone who reaches its port.
     """
 
     port: int
     home: Path
     process: Process
     empty: bool = False
+    password: str = field(default="", repr=False)
 
     @property
     def ui_url(self) -> str:
@@ -99,7 +104,12 @@ class PrefectServer:
     @property
     def environment(self) -> dict[str, str]:
         """Variables that make a process a client of this server, whatever the user's profile is."""
-        return client_environment(self.home, self.port)
+        return client_environment(self.home, self.port) | self.access
+
+    @property
+    def access(self) -> dict[str, str]:
+        """The variables among them by which the server knows a client."""
+        return {PASSWORD: self.password} if self.password else {}
 
     def wait(self, timeout: float = 120.0) -> None:
         """Wait until the server answers, then cache its database for other servers if it is new.
@@ -155,11 +165,16 @@ def start_server(
 ) -> PrefectServer:
     """Start a server without waiting; `PrefectServer.wait` waits until it answers.
 
+    With PREFECT_SERVER_API_AUTH_STRING in this process's environment, it asks for that password.
+
     Args:
         processes: The supervisor of the process.
         folder: Folder for the log and for the home, `prefect`. A database in it is kept, and
             migrated if an older version of Prefect wrote it.
         port: Port to listen on; None for any.
+
+    Raises:
+        StackError: The password has a character that Prefect does not compare.
     """
     home = folder.absolute() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
@@ -167,14 +182,19 @@ def start_server(
     if empty and _cached_database().exists():
         shutil.copyfile(_cached_database(), _database(home))
     free = port or free_port()
+    password = os.environ.get(_SERVER_PASSWORD, "")
+    if not password.isascii():  # Prefect would answer every call with status 500
+        raise StackError(f"{_SERVER_PASSWORD}: Prefect compares ASCII only; choose another one.")
     process = processes.start(
         "the Prefect server",
         [*_PREFECT_SERVER, "server", "start", "--host", HOST, "--port", str(free)],
-        env=inherited_environment() | server_environment(home, free),
+        env=inherited_environment()
+        | server_environment(home, free)
+        | ({_SERVER_PASSWORD: password} if password else {}),
         log=folder / "logs" / "prefect.log",
         cwd=home,
     )
-    return PrefectServer(free, home, process, empty)
+    return PrefectServer(free, home, process, empty, password)
 
 
 @contextmanager
@@ -182,21 +202,6 @@ def temporary_server() -> Iterator[PrefectServer]:
     """Run an empty Prefect server on loopback while the block lasts; `wait` until it answers."""
     with temporary_folder() as folder, Processes() as processes:
         yield start_server(processes, folder)
-
-
-def reachable(api_url: str, timeout: float = 2.0) -> bool:
-    """Whether a Prefect server answers.
-
-    Args:
-        api_url: URL of its API, as in `PREFECT_API_URL`.
-        timeout: Seconds to wait for each of connection and answer.
-    """
-    import httpx
-
-    try:
-        return httpx.get(f"{api_url.rstrip('/')}/health", timeout=timeout).is_success
-    except (httpx.HTTPError, httpx.InvalidURL):
-        return False
 
 
 def _database(home: Path) -> Path:

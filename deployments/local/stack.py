@@ -28,6 +28,7 @@ from deployments.local.resources import (
     WORK_BUCKET,
     create_resources,
 )
+from deployments.prefect_access import access_headers, reachable
 from tasks.errors import StackError
 from tasks.settings import settings
 
@@ -118,9 +119,9 @@ class Stack:
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             self.processes.watch(0)
-            if self._worker_ended and prefect_server.reachable(self.record.api_url):
+            if self._worker_ended and reachable(self.record.api_url):
                 self._settle_lost_runs(self._worker_ended)
-            if self._fork_server_ended and prefect_server.reachable(self.record.api_url):
+            if self._fork_server_ended and reachable(self.record.api_url):
                 self._start_sensor()
             left = _INTERVAL if deadline is None else min(_INTERVAL, deadline - time.monotonic())
             if left <= 0:
@@ -137,7 +138,8 @@ class Stack:
     def _settle_lost_runs(self, ended: datetime) -> None:
         """Settle the runs of a worker that has ended; if Prefect does not answer, do so later."""
         with suppress(httpx.HTTPError):
-            settle_lost_runs(self.record.api_url, ended, stopped=False)
+            headers = access_headers(self.record.environment)
+            settle_lost_runs(self.record.api_url, ended, stopped=False, headers=headers)
             self.worker_started()
             self._worker_ended = None
 
@@ -156,17 +158,21 @@ class Stack:
         aws.wait_for_aws(cloud)
         resources = create_resources(cloud.client)
         self._progress(f"AWS (SQS, SNS, S3) on {cloud.endpoint_url}")
-        environment = cloud.environment | {
-            "DO_NOT_TRACK": "1",
-            "PREFECT_API_URL": server.api_url,
-            "PREFECT_HOME": str(server.home),
-            "SWATH_QUEUE_URL": resources.queue_url,
-            "SWATH_STATUS_TOPIC_ARN": resources.status_topic_arn,
-            "SWATH_WORK_URI": f"s3://{WORK_BUCKET}",
-            "SWATH_REGION_DEPLOYMENT": "region/region-local",
-            **({"SWATH_METRICS_FOLDER": str(self.metrics)} if settings().metrics_port else {}),
-            "SWATH_LOCAL_ROOTS": json.dumps([str(root) for root in self._local_roots]),
-        }
+        environment = (
+            cloud.environment
+            | server.access
+            | {
+                "DO_NOT_TRACK": "1",
+                "PREFECT_API_URL": server.api_url,
+                "PREFECT_HOME": str(server.home),
+                "SWATH_QUEUE_URL": resources.queue_url,
+                "SWATH_STATUS_TOPIC_ARN": resources.status_topic_arn,
+                "SWATH_WORK_URI": f"s3://{WORK_BUCKET}",
+                "SWATH_REGION_DEPLOYMENT": "region/region-local",
+                **({"SWATH_METRICS_FOLDER": str(self.metrics)} if settings().metrics_port else {}),
+                "SWATH_LOCAL_ROOTS": json.dumps([str(root) for root in self._local_roots]),
+            }
+        )
         if forks := sys.platform == "linux":  # libraries of other systems do not survive a fork
             self._fork_server = pool.start_fork_server(
                 self.processes, server, self.folder, environment
@@ -175,7 +181,8 @@ class Stack:
         self._progress(f"Prefect on {server.ui_url}")
         pool.create_pool(server, pool.fork_socket(self.folder) if forks else None)
         try:
-            settle_lost_runs(server.api_url, datetime.now(UTC), stopped=True)
+            headers = access_headers(server.access)
+            settle_lost_runs(server.api_url, datetime.now(UTC), stopped=True, headers=headers)
         except httpx.HTTPError as error:
             raise StackError(
                 f"The runs of the last time cannot be read: {error}. See {server.process.log}."

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from http import HTTPStatus
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from rich.console import Console
 
-from deployments.local.prefect_server import CLIENT_SETTINGS, reachable
+from deployments.local.prefect_server import CLIENT_SETTINGS
+from deployments.prefect_access import REFUSED, reachable, refused
 from deployments.run.interruption import Interruption
 from deployments.run.options import RunOptions
 from deployments.run.server import Server
@@ -152,15 +152,11 @@ def _watch(server: Server, on_stopped: Callable[[StackError], None], ended: Even
 
 
 def _refused(server: Server, status: int) -> StackError:
-    remedy = (
-        "set PREFECT_API_AUTH_STRING to the server's password, or PREFECT_API_KEY to a key of "
-        "Prefect Cloud"
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-        else "its log says why"
-    )
+    log = f"refused a call with status {status}: its log says why"
     return StackError(
-        f"The Prefect server {server.api_url}, named by {server.named_by}, refused a call with "
-        f"status {status}: {remedy}. `--no-prefect` runs the image without a server."
+        f"The Prefect server {server.api_url}, named by {server.named_by}, "
+        f"{refused(status) if status in REFUSED else log}. "
+        "`--no-prefect` runs the image without a server."
     )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 
+from deployments.prefect_access import PASSWORD, active_profile, why_not
 from tasks.errors import StackError
 
 _TIMEOUT = 10.0  # seconds; a busy server may take some
@@ -25,18 +24,15 @@ class Server:
     named_by: str
 
     def check(self) -> None:
-        """Check that the server answers.
+        """Check that the server serves this client.
 
         Raises:
-            StackError: It does not.
+            StackError: It does not answer, or asks for a password or a header.
         """
-        from deployments.local.prefect_server import reachable
-
-        if not reachable(self.api_url, _TIMEOUT):
+        if reason := why_not(self.api_url, _TIMEOUT):
             raise StackError(
-                f"The Prefect server {self.api_url}, named by {self.named_by}, does not answer: "
-                "start it, or name another one in PREFECT_API_URL. `--no-prefect` runs the image "
-                "without a server."
+                f"The Prefect server {self.api_url}, named by {self.named_by}, {reason}. "
+                "`--no-prefect` runs the image without a server."
             )
 
 
@@ -71,19 +67,16 @@ def configured_server() -> Server | None:
 
 def _of_profile() -> Server | None:
     """The server of the active profile; importing Prefect to read it would take seconds."""
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
-    try:
-        profiles = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, tomllib.TOMLDecodeError):
-        return None
-    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
-    api_url = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
-    return Server(api_url, f"the profile {active!r}") if isinstance(api_url, str) else None
+    name, profile = active_profile()
+    api_url = profile.get("PREFECT_API_URL")
+    return Server(api_url, f"the profile {name!r}") if isinstance(api_url, str) else None
 
 
 def _of_local_stack() -> Server | None:
     from deployments.local.record import running_stack
 
-    stack = running_stack()
-    return Server(stack.api_url, "the running `swath up`") if stack else None
+    if (stack := running_stack()) is None:
+        return None
+    if password := stack.environment.get(PASSWORD):
+        os.environ[PASSWORD] = password
+    return Server(stack.api_url, "the running `swath up`")

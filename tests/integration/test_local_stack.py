@@ -15,12 +15,13 @@ import psutil
 import pytest
 
 from deployments.local.aws import start_aws, wait_for_aws
-from deployments.local.prefect_server import reachable, server_environment, temporary_server
+from deployments.local.prefect_server import server_environment, temporary_server
 from deployments.local.process import inherited_environment
 from deployments.local.processes import Processes
 from deployments.local.record import StackRecord, running_stack, write_record
 from deployments.local.resources import create_resources
 from deployments.local.stack import Stack
+from deployments.prefect_access import reachable
 from deployments.run.server import Server, find_server
 from tasks.errors import StackError
 
