@@ -46,14 +46,17 @@ RUN /opt/build/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-d
     && cp prefect.yaml /opt/swath \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/swath \
     && /opt/build/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
-        --output-file /opt/swath/sbom.cdx.json /opt/venv/bin/python
+        --output-file /opt/swath/sbom.cdx.json /opt/venv/bin/python \
+    && /opt/build/bin/python deployments/image/bill.py \
+        /opt/swath/sbom.cdx.json /opt/swath/licenses.txt /opt/venv/lib/python3.*/site-packages \
+    && cp LICENSE /opt/swath
 # The loops of the merge are compiled for any processor of the architecture: the image may run on another processor
 # than that of the build.
 WORKDIR /opt/swath
 RUN NUMBA_CPU_NAME=generic PYTHONDONTWRITEBYTECODE=1 /opt/venv/bin/python -m tasks.merge
 
 FROM scratch AS sbom
-COPY --from=build /opt/swath/sbom.cdx.json /
+COPY --from=build /opt/swath/sbom.cdx.json /opt/swath/licenses.txt /
 
 FROM base
 ARG BASE_IMAGE

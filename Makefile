@@ -82,9 +82,9 @@ image: ## the container image, with podman, docker or buildah; BASE=image@sha256
 	@$(NEEDS_PYTHON)
 	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)") $(if $(FLAVOUR),--flavour "$(FLAVOUR)")
 
-sbom: ## sbom.cdx.json: the packages in that image, as CycloneDX
+sbom: ## sbom.cdx.json and licenses.txt: what is in that image, as CycloneDX, and the licences of it
 	@$(NEEDS_PYTHON)
 	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)") --sbom .
 
 clean: ## remove the files that other targets made
-	@rm -rf .venv .swath demo sbom.cdx.json .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .swath demo sbom.cdx.json licenses.txt .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -99,7 +99,9 @@ def main() -> int:
     parser.add_argument("--engine", choices=ENGINES, help="default: the first that is installed")
     parser.add_argument("--base", help="base image; give it by digest")
     parser.add_argument("--flavour", choices=FLAVOURS, default="cpu", help="default: cpu")
-    parser.add_argument("--sbom", metavar="FOLDER", help="only write sbom.cdx.json to the folder")
+    parser.add_argument(
+        "--sbom", metavar="FOLDER", help="only write sbom.cdx.json and licenses.txt to the folder"
+    )
     options, more = parser.parse_known_args()
     if options.sbom:
         more += ["--target=sbom", f"--output=type=local,dest={options.sbom}"]

@@ -80,12 +80,32 @@ def test_it_contains_exactly_the_pinned_versions(found: dict[str, Any]) -> None:
     assert len(installed) > 100
 
 
-def test_the_bill_of_materials_lists_every_distribution(found: dict[str, Any]) -> None:
+def test_the_bill_of_materials_lists_what_is_in_it_with_licences(found: dict[str, Any]) -> None:
     bill = json.loads(run("cat", "/opt/swath/sbom.cdx.json").stdout)
-    assert bill["bomFormat"] == "CycloneDX"
-    listed = [bill["metadata"]["component"], *bill["components"]]
-    names = {(_normal(one["name"]), one.get("version")) for one in listed}
-    assert names == {(_normal(name), version) for name, version in found["distributions"]}
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    kinds: dict[str, set[tuple[str, str]]] = {}
+    for one in (bill["metadata"]["component"], *bill["components"]):
+        kind = str(one.get("purl", "pkg:pypi/")).partition("/")[0]
+        kinds.setdefault(kind, set()).add((one["name"], one.get("version")))
+    python = {(_normal(name), version) for name, version in kinds["pkg:pypi"]}
+    listed = {(_normal(name), version) for name, version in found["distributions"]}
+    assert {name for name, _ in python - listed} == {"cpython"}
+    assert listed <= python
+    query = ["dpkg-query", "--show", "--showformat=${Package} ${Version}\\n"]
+    system = run(*query).stdout.splitlines()
+    assert kinds["pkg:deb"] == {tuple(line.split(" ")) for line in system}
+    of_python = [one for one in bill["components"] if "pypi" in one.get("purl", "")]
+    assert [one["name"] for one in of_python if not one.get("licenses")] == []
+
+
+def test_it_has_the_licences_of_what_is_in_it(found: dict[str, Any]) -> None:
+    told = run("cat", "/opt/swath/licenses.txt").stdout
+    for name, version in found["distributions"]:
+        if name != "swath":
+            assert f"\n{name} {version}: " in told
+    assert "Redistribution and use in source and binary forms" in told
+    assert "Apache License" in run("cat", "/opt/swath/LICENSE").stdout
+    assert run("cat", "/usr/share/doc/libc6/copyright").returncode == 0
 
 
 def test_the_merge_gives_the_same_result_as_here_and_compiles_nothing() -> None:
