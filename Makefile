@@ -1,6 +1,6 @@
 # Each target does its own set-up, once; it needs only Python 3.11 to 3.14, make and git.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo unit test faults soak lint bench lock image sbom clean
+.PHONY: help setup demo unit test faults soak lint bench lock image sbom bundle clean
 
 BIN := .venv/bin
 IN_RANGE := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
@@ -86,5 +86,8 @@ sbom: ## sbom.cdx.json and licenses.txt: what is in that image, as CycloneDX, an
 	@$(NEEDS_PYTHON)
 	@exec $(PYTHON) -m deployments.image.build $(if $(BASE),--base "$(BASE)") --sbom .
 
+bundle: setup ## a tar from which Swath is installed without internet; IMAGE=swath to have the container image in it
+	@exec $(BIN)/python -m deployments.bundle.build $(if $(IMAGE),--image "$(IMAGE)")
+
 clean: ## remove the files that other targets made
-	@rm -rf .venv .swath demo sbom.cdx.json licenses.txt .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .swath demo sbom.cdx.json licenses.txt swath-*.tar .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -55,7 +55,7 @@ def build(
     Raises:
         StackError: The build failed; its output is on standard error.
     """
-    arguments = {"VERSION": _version(), "REVISION": _revision(), "FLAVOUR": flavour}
+    arguments = {"VERSION": version(), "REVISION": revision(), "FLAVOUR": flavour}
     if base:
         arguments["BASE_IMAGE"] = base
     with tempfile.TemporaryDirectory(prefix="swath-") as folder:
@@ -75,12 +75,13 @@ def build(
         raise StackError(f"{with_engine} build failed; see its output above.")
 
 
-def _version() -> str:
+def version() -> str:
+    """The version of the project."""
     project = tomllib.loads((_PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
     return str(project["project"]["version"])
 
 
-def _revision() -> str:
+def revision() -> str:
     """The commit of the working tree, with `-dirty` if it has uncommitted changes."""
     command = ["git", "-C", str(_PROJECT), "describe", "--always", "--exclude=*", "--abbrev=40"]
     try:

@@ -1,0 +1,1 @@
+"""A bundle from which Swath is installed where there is no internet."""
