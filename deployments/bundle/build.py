@@ -1,7 +1,7 @@
 """Makes the bundle: `make bundle`, on a machine with internet.
 
 It has the wheels of `requirements.lock` for one version of Python and one processor, with their
-hashes; the source with the pages of docs; an install script; and, if asked for, the container image.
+hashes; the source with the pages of docs; an install script; and the container image if asked for.
 """
 
 from __future__ import annotations

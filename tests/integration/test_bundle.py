@@ -55,7 +55,9 @@ def test_it_is_installed_like_a_clone_without_a_network(bundle: Path, tmp_path: 
     assert os.access(tmp_path / "swath" / ".venv" / "bin" / "swath", os.X_OK)
     told = "import importlib.metadata as m, tasks; print(m.version('swath'), tasks.__path__[0])"
     python = tmp_path / "swath" / ".venv" / "bin" / "python"
-    where = subprocess.run([python, "-c", told], capture_output=True, text=True, check=True)
+    where = subprocess.run(
+        [python, "-c", told], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert where.stdout.split()[1] == str(tmp_path / "swath" / "tasks")
     again = install(bundle, tmp_path / "swath")
     assert again.returncode == 2
