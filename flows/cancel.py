@@ -83,8 +83,10 @@ def cancel(client: SyncPrefectClient, run: FlowRun, reason: str, *, at_once: boo
         if run.state is None or not run.state.is_final():
             text = f"Cancelled: {reason}."
             at_once = at_once or ecs.is_task(run.infrastructure_pid) or run.start_time is None
-            state: State[Any] = Cancelled(message=text) if at_once else Cancelling(message=text)
-            client.set_flow_run_state(run.id, state, force=True)
+            if at_once:
+                client.set_flow_run_state(run.id, Cancelled(message=text), force=True)
+            elif run.state is None or not run.state.is_cancelling():  # or its end may be replaced
+                client.set_flow_run_state(run.id, Cancelling(message=text), force=True)
     finally:
         stop_task(run, reason)
 

@@ -20,10 +20,10 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelling, Completed, Pending, Running
+from prefect.states import Cancelled, Cancelling, Completed, Pending, Running
 
 from flows.abort import AbortSignal
-from flows.cancel import cancel_regions
+from flows.cancel import cancel, cancel_regions
 from flows.labels import ALIVE
 from flows.region import region as region_flow
 from flows.region_attempt import run_region
@@ -354,6 +354,20 @@ def test_the_end_of_the_image_ends_the_waiting_and_cancels_the_region(
     assert run.state_name == "Cancelling"
     assert "the image was cancelled" in str(attempt(abort).message)
     assert len(runs(deployment)) == 1
+
+
+def test_a_region_that_is_being_cancelled_is_not_cancelled_anew() -> None:
+    @flow
+    def child() -> None:
+        """Do nothing."""
+
+    with get_client(sync_client=True) as client:
+        created = client.create_flow_run(child, state=Running())
+        set_state(created, Cancelling())
+        read = client.read_flow_run(created.id)
+        set_state(created, Cancelled())  # by its worker, in the meantime
+        cancel(client, read, "its image's run ended")
+        assert client.read_flow_run(created.id).state_name == "Cancelled"
 
 
 def test_one_region_that_cannot_be_cancelled_does_not_keep_the_others_at_work() -> None:
