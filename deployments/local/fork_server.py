@@ -16,7 +16,6 @@ library's threads. One that is killed takes its engines with it, as a worker tak
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import runpy
@@ -25,6 +24,7 @@ import signal
 import socket
 import struct
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,36 +32,10 @@ from pathlib import Path
 
 from deployments.local.fork_client import ENGINE, FORWARDED, SIZE, STATUS
 from deployments.local.guard import die_with_parent, name_process
+from deployments.local.preloaded import Preloaded
 
 _REQUEST_TIMEOUT = 5.0  # seconds
 _STREAMS = 3
-_PACKAGES = {"deployments", "flows", "tasks"}
-
-_MODULES = (
-    "flows.image",
-    "flows.region",
-    "flows.sensor",
-    "tasks.inference.model_defaults",
-    "tasks.publish.preview",
-    "boto3.s3.transfer",
-    "botocore.session",
-    "fastapi.encoders",
-    "numpy.ma",
-    "prefect.deployments.steps.core",
-    "prefect.engine",
-    "prefect.flow_engine",
-    "prefect.task_engine",
-    "prefect.utilities.visualization",
-    "pyarrow.dataset",
-    "anyio._backends._asyncio",
-)
-"""What the run of an image imports before its end."""
-
-_OPTIONAL = ("pandas",)
-"""What it imports where that is installed: pyarrow looks for it."""
-
-_SERVICES = ("s3", "sns", "sqs")
-"""The services of AWS that every run calls."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +89,20 @@ class ForkServer:
             connection.close()
             return None
         parent = os.getpid()
-        engine = os.fork()
+        try:
+            engine = _fork()
+        except OSError as error:  # no memory is left: this run counts as lost, the others go on
+            print(f"No process can be forked: {error}", file=sys.stderr)
+            engine = None
         if engine == 0:
             die_with_parent(parent)
             self._leave(connection)
             return request
         for stream in request.streams:
             os.close(stream)
+        if engine is None:
+            connection.close()
+            return None
         connection.setblocking(False)
         self._clients[engine] = connection
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._obey(engine))
@@ -167,6 +148,14 @@ class ForkServer:
             each.close()
 
 
+def _fork() -> int:
+    """Fork; returns the id of the new process, and 0 in it."""
+    with warnings.catch_warnings():
+        # of several threads: the other one is that of pyarrow's allocator, which expects forks
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def _listen(path: Path) -> socket.socket:
     """A socket for processes of this user, at a path of any length."""
     path.unlink(missing_ok=True)
@@ -199,56 +188,6 @@ def _read(connection: socket.socket) -> EngineRequest:
         for stream in streams:
             os.close(stream)
         raise
-
-
-class Preloaded:
-    """What this process has imported, and with which variables and sources.
-
-    Attributes:
-        added: The variables that the libraries set when they were imported.
-    """
-
-    def __init__(self) -> None:
-        before = dict(os.environ)
-        for name in _MODULES:
-            importlib.import_module(name)
-        for name in _OPTIONAL:
-            with suppress(ImportError):
-                importlib.import_module(name)
-        from prefect.settings import get_current_settings
-
-        from tasks.aws.clients import client
-
-        for service in _SERVICES:  # which reads their descriptions; nothing is connected
-            client(service)
-        self.added = {
-            name: value for name, value in os.environ.items() if before.get(name) != value
-        }
-        self._variables = _variables(before)
-        # as a worker writes them for its runs
-        settings = get_current_settings().to_environment_variables(exclude_unset=True)
-        self._of_worker = self._variables | _variables(settings)
-        self._sources = _sources()
-
-    def serves(self, environment: Mapping[str, str]) -> bool:
-        """Whether a process with an environment would have imported the same."""
-        variables = _variables(environment)
-        return variables in (self._variables, self._of_worker) and _sources() == self._sources
-
-
-def _variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of an environment that a library may read when it is imported."""
-    return {name: value for name, value in environment.items() if not name.startswith("PREFECT__")}
-
-
-def _sources() -> dict[str, int]:
-    """When the sources of this project that are imported were changed."""
-    found = {}
-    for name, module in [*sys.modules.items()]:
-        if name.partition(".")[0] in _PACKAGES and module.__file__ is not None:
-            with suppress(OSError):
-                found[name] = Path(module.__file__).stat().st_mtime_ns
-    return found
 
 
 def _become_engine(request: EngineRequest, preloaded: Preloaded) -> None:
