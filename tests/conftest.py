@@ -33,6 +33,8 @@ LONGEST = (
     "test_ecs",
     "test_compose",
     "test_template_roles",
+    "test_kubernetes_jobs",
+    "test_grafana",
 )
 """The files that take minutes."""
 

@@ -102,9 +102,9 @@ class Claim:
 
         _until_unchanged(uri, put)
         self._written.append(uri)
-        self.stored_bytes += counted.bytes
         name = f"{self.names.stem}.{FILE_ENDINGS[kind]}"
         size, digest = _measured(counted) if isinstance(counted, Path) else counted.measured
+        self.stored_bytes += size
         return PublishedFile(kind=kind, name=name, bytes=size, sha256=digest)
 
     def remove(self, kind: str) -> None:
