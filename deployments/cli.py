@@ -298,6 +298,13 @@ def main() -> int:
     except SwathError as error:
         console.print(f"swath: {error}", soft_wrap=True)
         return EXIT_FAILED
+    except ValueError as error:
+        from deployments.settings_problem import settings_problem
+
+        if not (problem := settings_problem(error)):
+            raise
+        console.print(f"swath: {problem}", soft_wrap=True)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of the output has ended, as that of `| head` does

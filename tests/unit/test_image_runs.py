@@ -5,7 +5,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running
 
 from flows.announce import status_of
-from flows.image_runs import run_name, tags
+from flows.image_runs import infrastructure_labels, run_name, tags
 from tasks.request import ImageProcessor, Request
 
 REQUEST = Request.model_validate(
@@ -25,6 +25,21 @@ def test_a_run_is_named_after_its_image_and_job(url: str) -> None:
 
 def test_runs_are_tagged_with_job_and_model() -> None:
     assert tags(REQUEST) == ["job:job-42", "model:ships"]
+
+
+def test_what_works_a_run_is_labelled_with_its_job_and_the_tags_of_the_message() -> None:
+    request = REQUEST.model_copy(update={"tags": {"owner": "maritime"}})
+    of_deployment = {"cpu": 2048, "labels": {"owner": "all", "stage": "test"}}
+    assert infrastructure_labels(request, "s3://images/harbour.tif", of_deployment) == {
+        "labels": {
+            "owner": "maritime",
+            "stage": "test",
+            "swath:job": "job-42",
+            "swath:image": "harbour.tif",
+        }
+    }
+    (labels,) = infrastructure_labels(REQUEST, f"/data/{'a' * 300}", None).values()
+    assert max(map(len, labels.values())) == 256
 
 
 @pytest.mark.parametrize(
