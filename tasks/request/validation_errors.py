@@ -133,7 +133,9 @@ def _has_tag(owner: type[BaseModel], tag: str) -> bool:
 
 def _unknown_field(name: str, names: list[str]) -> str:
     by_lower = {known.lower(): known for known in names}
-    near = get_close_matches(name.lower(), by_lower, n=1)
+    # `tileSize` is short for `imageProcessorTileSize`, though it is nearer to `maxTiles`
+    ending = [known for known in by_lower if name and known.endswith(name.lower())]
+    near = ending or get_close_matches(name.lower(), by_lower, n=1)
     if near:
         return f"unknown field; did you mean {by_lower[near[0]]}?"
     return f"unknown field; remove it, or give one of {', '.join(names)}"

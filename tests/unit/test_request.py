@@ -295,6 +295,7 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
     ("fields", "reason"),
     [
         ({"regionOfIntrest": SQUARE}, "regionOfIntrest: unknown field; did you mean regionOfInt"),
+        ({"tileSize": 512}, "tileSize: unknown field; did you mean imageProcessorTileSize?"),
         ({"outputBuket": "b"}, "outputBuket: unknown field; did you mean outputBucket?"),
         ({"colour": 1}, "colour: unknown field; remove it, or give one of jobId, jobName"),
         ({"tile_size": 512}, "tile_size: unknown field"),
