@@ -33,6 +33,7 @@ from tasks.settings import settings
 from tests.chain_jobs import ChainJobs
 from tests.counting_model import CountingModels, counting_models
 from tests.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.forked_commands import ForkedCommands
 from tests.polling import until
 
 PROJECT = Path(__file__).parents[1]
@@ -62,6 +63,7 @@ class Chain(ChainJobs):
         server: Prefect's server.
         models: The server of models.
         variables: The settings of every process.
+        commands: Those of `swath` that have these settings, where a test forks them.
     """
 
     processes: Processes
@@ -71,6 +73,7 @@ class Chain(ChainJobs):
     aws: FaultyProxy
     prefect: FaultyProxy
     variables: dict[str, str]
+    commands: ForkedCommands | None = None
     _worker: Process | None = None
 
     def await_processes(self, job: str, *, of_regions: bool = False) -> list[psutil.Process]:
@@ -167,11 +170,13 @@ class Chain(ChainJobs):
 
 
 @contextmanager
-def running_chain(folder: Path, **variables: str) -> Iterator[Chain]:
+def running_chain(folder: Path, *, forks: bool = False, **variables: str) -> Iterator[Chain]:
     """The chain with a worker and without a sensor; it ends with the block.
 
     Args:
         folder: For logs, Prefect's database and local files.
+        forks: Whether runs are forked, as under `swath up`, which takes seconds of CPU less for
+            each; else each is a process of its own, which a test may kill.
         variables: Further variables of every process.
     """
     with ExitStack() as exits:
@@ -191,7 +196,7 @@ def running_chain(folder: Path, **variables: str) -> Iterator[Chain]:
             "SWATH_SENSORS_PER_QUEUE": "9",  # so that a killed one's slot delays none
         } | variables
         server.wait(timeout=600)
-        pool.create_pool(server)
+        pool.create_pool(server, pool.fork_socket(folder) if forks else None)
         chain = Chain(
             folder=folder,
             processes=processes,
@@ -203,6 +208,8 @@ def running_chain(folder: Path, **variables: str) -> Iterator[Chain]:
             resources=resources,
             variables=given,
         )
+        if forks:
+            pool.start_fork_server(processes, server, folder, chain.environment())
         chain.begin_worker()
         chain.deploy()
         chain.await_worker()

@@ -27,7 +27,7 @@ from deployments.local import process
 from deployments.local.process import inherited_environment
 
 GUARD = Path(process.__file__).with_name("guard.py")
-POLL_INTERVAL = 0.2  # seconds
+POLL_INTERVAL = 0.5  # seconds
 GRACE = 10.0  # seconds from SIGTERM to SIGKILL
 
 

@@ -16,6 +16,7 @@ from deployments.prefect_access import access_headers
 from tasks.errors import StackError
 
 WORK_POOL = "swath"
+_DEPLOY_TIMEOUT = 600.0  # seconds; it takes a few, and minutes on a machine that is busy
 
 
 _FORK_CLIENT = Path(__file__).with_name("fork_client.py")
@@ -151,5 +152,5 @@ def deploy(
         env=inherited_environment() | server.environment | environment,
         log=folder / "logs" / "deploy.log",
         cwd=project,
-        timeout=120,
+        timeout=_DEPLOY_TIMEOUT,
     )

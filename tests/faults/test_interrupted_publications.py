@@ -50,6 +50,11 @@ def parquet_to(folder: str) -> dict[str, Any]:
     return output_to(folder) | {"formats": ["parquet"]}
 
 
+def through(proxy: FaultyProxy) -> dict[str, str]:
+    """Variables of a process behind the proxy, which a connection that is slow does not end."""
+    return {"AWS_ENDPOINT_URL": proxy.url, "SWATH_STORAGE_PATIENCE": "60"}
+
+
 def call(method: str, ending: str) -> Callable[[Call], bool]:
     """Matches calls for an image's file."""
     return lambda each: (
@@ -93,12 +98,12 @@ def test_29_killed_between_two_files_the_manifest_says_so_and_the_next_makes_it_
 def test_a_process_thought_dead_does_not_finish_over_its_successor(
     proxy: FaultyProxy, folder: str, moment: Callable[[Call], bool], job: str
 ) -> None:
-    with publishing(output_to(folder), 3, AWS_ENDPOINT_URL=proxy.url) as process:
+    with publishing(output_to(folder), 3, **through(proxy)) as process:
         with proxy.holding(moment) as held:
             until(lambda: held.calls)
             published(output_to(folder), 5, job, ForeignResults.REPLACE)
             whole = assert_whole(folder)
-        told, _ = process.communicate(timeout=120)
+        told, _ = process.communicate(timeout=300)
     assert "was taken over" in told
     assert f"it belongs to job {job} now" in told
     assert assert_whole(folder) == whole
@@ -109,11 +114,11 @@ def test_a_process_that_was_stopped_does_not_remove_the_files_of_its_successor(
     proxy: FaultyProxy, folder: str
 ) -> None:
     published(output_to(folder), 3)
-    with publishing(parquet_to(folder), 4, AWS_ENDPOINT_URL=proxy.url) as process:
+    with publishing(parquet_to(folder), 4, **through(proxy)) as process:
         with proxy.holding(call("DELETE", "geojson")) as held:
             until(lambda: held.calls)
             published(output_to(folder), 5)
-        told, _ = process.communicate(timeout=120)
+        told, _ = process.communicate(timeout=300)
     assert "was taken over" in told
     assert assert_whole(folder)["features"] == 5
     assert objects.list_names(folder) == ALL

@@ -22,6 +22,7 @@ from tasks.records.retention import sweep
 from tasks.storage import objects
 from tests.chain import Chain, running_chain
 from tests.counting_model import CountingModel
+from tests.forked_commands import forked_commands
 from tests.job_scene import paint
 from tests.polling import until
 
@@ -34,9 +35,10 @@ RASTER = {"values": "probabilities", "classes": CLASSES, "polygons": {"minimumAr
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     folder = tmp_path_factory.mktemp("jobs")
-    with running_chain(folder) as chain, chain.adopted(), chain.sensor():
+    with running_chain(folder, forks=True) as chain, chain.adopted(), chain.sensor():
         chain.upload(paint(folder / IMAGE), IMAGE)
-        yield chain
+        with forked_commands(present(chain.environment(proxied=False))) as chain.commands:
+            yield chain
 
 
 @pytest.fixture
@@ -53,15 +55,22 @@ def model(chain: Chain) -> Iterator[CountingModel]:
 
 def swath(chain: Chain, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """What a command of `swath` on this machine comes to, with the chain's server and store."""
-    own = chain.environment(proxied=False) | variables
+    if not variables:
+        assert chain.commands is not None
+        return chain.commands.run(*words)
     return subprocess.run(
         [Path(sys.executable).with_name("swath"), *words],
-        env={name: value for name, value in own.items() if value},
+        env=present(chain.environment(proxied=False) | variables),
         capture_output=True,
         text=True,
         check=False,
         timeout=900,
     )
+
+
+def present(variables: dict[str, str]) -> dict[str, str]:
+    """The variables that are not empty."""
+    return {name: value for name, value in variables.items() if value}
 
 
 def status(chain: Chain, job: str) -> dict[str, Any]:

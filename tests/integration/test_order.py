@@ -35,6 +35,7 @@ from tasks.grid.cells import Cells
 from tasks.grid.tiles import Grid, Region, Tile
 from tasks.inference.answer import parse, read_answer
 from tasks.inference.tile_decoding import decode_tile
+from tasks.job.kept import kept_of
 from tasks.merge import settle
 from tasks.planning.plan import make_plan
 from tasks.publish import Provenance, publish_image
@@ -365,12 +366,6 @@ def test_the_result_is_the_same_bytes_in_whatever_order_tiles_finish(
     assert_same(out, expected)
 
 
-def refuse(region: Region, work: Path) -> None:
-    """Have the disk not take what a region came to, once another one is there."""
-    for ended in work.rglob("*.00001.json"):
-        (ended.parent / f"{region.block}.00001.json").mkdir(exist_ok=True)
-
-
 def cut_off(out: Path) -> list[bool]:
     """Whether the ships at the middle region's edges are there as its neighbours see them."""
     first_ends, last_begins = middle_edges()
@@ -385,14 +380,21 @@ def cut_off(out: Path) -> list[bool]:
 def test_beside_a_lost_region_views_stay_that_its_tiles_would_have_shown_whole(
     allowed: Path, kind: str
 ) -> None:
-    scene, work = paint(allowed / "scene.tif"), allowed / "work"
-    _, lost, _ = GRID.regions(THREE, WIDTH)
+    scene, calls, refused = paint(allowed / "scene.tif"), count(1), list[Path]()
+    first, lost, _ = GRID.regions(THREE, WIDTH)
+
+    def refuse() -> None:
+        """Have the disk not take what the middle region came to, when that has begun."""
+        if next(calls) > len(first):
+            refused[0].mkdir(parents=True, exist_ok=True)
 
     def asking_for(out: str) -> Request:
         return request(scene, allowed / out, kind, url, classAgnostic=True)
 
-    with model(on_call=partial(refuse, lost, work)) as url:
+    with model(on_call=refuse) as url:
         asked = asking_for("out")
+        kept = kept_of(make_plan(asked, asked.image_urls[0])).regions(asked)
+        refused.append(Path(kept.folder) / f"{lost.block}.00001.json")
         end: State[Any] = image(asked, region_size=THREE, return_state=True)
     error = end.result(raise_on_failure=False)
     assert isinstance(error, IncompleteJobError)

@@ -115,6 +115,8 @@ def acting_as(stack: Stack, role: str, *, tls: bool = True) -> Iterator[None]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", given["SecretAccessKey"])
         patch.setenv("AWS_SESSION_TOKEN", given["SessionToken"])
         patch.setenv("SWATH_WORK_URI", f"s3://{stack.outputs['ResultsBucket']}/work")
+        for name in ("SWATH_STORAGE_PATIENCE", "SWATH_READ_PATIENCE"):
+            patch.setenv(name, "0.1")  # what is refused stays refused
         forget(tls=tls)
         settings.cache_clear()
         try:
