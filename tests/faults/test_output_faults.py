@@ -101,6 +101,7 @@ def test_29_the_disk_of_the_output_is_full(tmp_path: Path, models: CountingModel
     environment = os.environ | {
         "SWATH_LOCAL_ROOTS": json.dumps([str(tmp_path)]),
         "SWATH_WORK_URI": str(tmp_path / "work"),
+        "SWATH_STORAGE_PATIENCE": "1",
     }
     full = subprocess.run(
         [*on_a_small_disk, *work], env=environment, check=False, capture_output=True, text=True

@@ -331,7 +331,7 @@ def test_an_answer_that_is_not_a_feature_collection_fails_only_its_tile(
 def test_each_tile_has_a_row_in_the_ledger_whatever_the_server_answers(
     server: str, opened: Open, path: str
 ) -> None:
-    found = infer_tiles([tile(0), tile(1)], opened(server + path), attempts=1)
+    found = infer_tiles([tile(0), tile(1)], opened(server + path), attempts=1, retry_seconds=1.0)
     assert coverage.count(found.ledger)["failed"] == 2
     assert all(server in line and "\n" not in line for line in found.ledger["reason"].to_pylist())
 
