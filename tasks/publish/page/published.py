@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import shapely
 
 from tasks.imagery import Image
+from tasks.publish.manifest import Manifest
 from tasks.publish.page.best_features import BestFeatures
 from tasks.publish.page.facts import facts
 from tasks.publish.page.pictures import SIZE, QuickLook, overlay, quick_look
@@ -36,7 +38,7 @@ def page_of_files(
     """The text of a page.
 
     Args:
-        provenance: Of the results, as their manifest has it.
+        provenance: Of the results, as their manifest has it; of a manifest, what the run used too.
         ledger: The published ledger.
         features: The published GeoParquet; None if no features were published.
         raster: The published class map or values; None if there is none.
@@ -58,11 +60,14 @@ def page_of_files(
         from tasks.publish.preview import layer_of_file  # noqa: PLC0415 - as in `pictures`
 
         layer = overlay(layer_of_file(raster, SIZE))
+    used: dict[str, Any] = {}
+    if isinstance(provenance, Manifest):
+        used = {"usage": provenance.usage, "cost": provenance.cost}
     if isinstance(image, Image):
-        words, size = facts(provenance, table, image, None), image.size
+        words, size = facts(provenance, table, image, None, **used), image.size
         return page(words, size, best, table, look=quick_look(image, read_role), layer=layer)
     look = QuickLook("", f"No picture: {image}")
-    words = facts(provenance, table, None, None)
+    words = facts(provenance, table, None, None, **used)
     return page(words, None, best, table, look=look, layer=layer)
 
 
