@@ -65,9 +65,9 @@ def _set_up_logs() -> None:
     """Have what `tasks` logs in a run shown in Prefect too, and in the form that is set."""
     set_up_logs()
     log = logging.getLogger("tasks")
-    if any(isinstance(handler, APILogHandler) for handler in log.handlers):
-        return
+    log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
+    if any(isinstance(each, APILogHandler) for each in log.handlers):
+        return  # by PREFECT_LOGGING_EXTRA_LOGGERS
     handler = APILogHandler()
     handler.addFilter(lambda _: bool(FlowRunContext.get() or TaskRunContext.get()))
     log.addHandler(handler)
-    log.setLevel(min(log.getEffectiveLevel(), logging.INFO))
