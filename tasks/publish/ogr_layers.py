@@ -15,7 +15,7 @@ import pyarrow as pa
 from tasks.publish.image_results import ImageResults
 
 _WORLD = "EPSG:4326"
-_RTREE_BYTES = 50 << 20  # of memory that GDAL may take for the spatial index of a GeoPackage
+_RTREE_BYTES = 100 << 20  # of memory that GDAL may take for the spatial index of a GeoPackage
 
 
 @contextmanager

@@ -20,16 +20,23 @@ NEVER = 255
 
 _NORTH = 85.0511287798066  # latitude where a Web Mercator map ends, as it does in the south
 _BITS = 31  # of a coordinate: a fraction of the world's width
+_MOST_CANDIDATES = 1 << 18  # above those that are kept, before they are reduced
+_CANDIDATE = np.dtype([("row", np.uint32), ("x", np.uint32), ("y", np.uint32), ("score", "f4")])
 
 
 class FeaturePlaces:
-    """The places and scores of an image's features: 12 bytes for each."""
+    """The places and scores of those features that may be shown below the last zoom.
 
-    def __init__(self) -> None:
-        """Begin without features."""
-        self._x: list[NDArray[np.uint32]] = []
-        self._y: list[NDArray[np.uint32]] = []
-        self._scores: list[NDArray[np.float32]] = []
+    It has a byte for each feature, and 16 for each of the best ones of every cell.
+    """
+
+    def __init__(self, last: int) -> None:
+        """Begin without features; `last` is the last zoom."""
+        self._last = last
+        self._zooms: list[NDArray[np.uint8]] = []
+        self._count = 0
+        self._kept = np.empty(0, _CANDIDATE)
+        self._candidates: list[NDArray[np.void]] = []
         self._extents: list[NDArray[np.float64]] = []
 
     def add(self, features: Features, scores: NDArray[np.float64]) -> None:
@@ -37,13 +44,24 @@ class FeaturePlaces:
         self._extents.append(shapely.total_bounds(features.geometry))
         longitude, latitude = features.centers.T
         on_map = np.abs(latitude) <= _NORTH  # not of NaN
-        sine = np.sin(np.radians(np.where(on_map, latitude, 0)))
-        x = np.where(on_map, longitude, 0) / 360 + 0.5
-        y = 0.5 - np.arctanh(sine) / (2 * np.pi)
-        for kept, fraction in ((self._x, x), (self._y, y)):
-            cells = np.clip(fraction * 2**_BITS, 0, 2**_BITS - 1)
-            kept.append(cells.astype(np.uint32))
-        self._scores.append(np.where(on_map, scores, np.nan).astype(np.float32))
+        self._zooms.append(np.where(on_map, np.uint8(self._last), np.uint8(NEVER)))
+        found = np.empty(on_map.sum(), _CANDIDATE)
+        found["row"] = self._count + np.flatnonzero(on_map)
+        sine = np.sin(np.radians(latitude[on_map]))
+        x, y = longitude[on_map] / 360 + 0.5, 0.5 - np.arctanh(sine) / (2 * np.pi)
+        for axis, fraction in (("x", x), ("y", y)):
+            found[axis] = np.clip(fraction * 2**_BITS, 0, 2**_BITS - 1)
+        found["score"] = scores[on_map]
+        self._count += len(features)
+        self._candidates.append(found)
+        if sum(map(len, self._candidates)) > _MOST_CANDIDATES:
+            self._reduce()
+
+    def _reduce(self) -> None:
+        """Keep the best candidates of each cell of the zoom before the last."""
+        found = np.concatenate([self._kept, *self._candidates])
+        self._candidates.clear()
+        self._kept = found[_best(found, self._last - 1)] if self._last else found[:0]
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
@@ -60,39 +78,23 @@ class FeaturePlaces:
             ).tolist()
         return west, south, east, north
 
-    def first_zooms(self, last: int) -> NDArray[np.uint8]:
-        """(n,) the lowest zoom at which each feature is shown; it is at all higher ones too.
-
-        The places are given up for it: it is called once.
-
-        Args:
-            last: The last zoom.
-        """
-        empty = np.empty(0)
-        x, y, scores = (
-            np.concatenate([empty.astype(kind), *parts])
-            for kind, parts in (
-                (np.uint32, self._x), (np.uint32, self._y), (np.float32, self._scores)
-            )
-        )  # fmt: skip
-        for parts in (self._x, self._y, self._scores):
-            parts.clear()
-        on_map = ~np.isnan(scores)
-        zooms = np.where(on_map, np.uint8(last), np.uint8(NEVER))
-        shown = np.flatnonzero(on_map)
-        for zoom in reversed(range(last)):
-            shown = shown[_best(x[shown], y[shown], scores[shown], zoom)]
-            zooms[shown] = zoom
+    def first_zooms(self) -> NDArray[np.uint8]:
+        """(n,) the lowest zoom at which each feature is shown; it is at all higher ones too."""
+        self._reduce()
+        zooms = np.concatenate([np.empty(0, np.uint8), *self._zooms])
+        shown = self._kept
+        for zoom in reversed(range(self._last)):
+            shown = shown[_best(shown, zoom)]
+            zooms[shown["row"]] = zoom
         return zooms
 
 
-def _best(
-    x: NDArray[np.uint32], y: NDArray[np.uint32], scores: NDArray[np.float32], zoom: int
-) -> NDArray[np.bool_]:
-    """(n,) which features are among the best `MOST` of their cell; of equal ones, the first."""
+def _best(candidates: NDArray[np.void], zoom: int) -> NDArray[np.bool_]:
+    """(n,) which candidates are among the best `MOST` of their cell; of equal ones, the first."""
     away = np.uint32(_BITS - zoom - CELLS)
-    cells = (x >> away).astype(np.uint64) << np.uint64(32) | (y >> away)
-    order = np.lexsort([-scores, cells])
+    x, y = (candidates[axis] >> away for axis in "xy")
+    cells = x.astype(np.uint64) << np.uint64(32) | y
+    order = np.lexsort([-candidates["score"], cells])
     cells = cells[order]
     starts = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])) if len(cells) else order
     rank = np.arange(len(cells)) - np.repeat(starts, np.diff(starts, append=len(cells)))

@@ -54,7 +54,8 @@ def pmtiles_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
     Yields:
         A function that appends a batch. The file is complete when the context is left.
     """
-    places, last = FeaturePlaces(), _last_zoom(results)
+    last = _last_zoom(results)
+    places = FeaturePlaces(last)
     with flat_features(path, results) as features:
 
         def write(batch: FeatureBatch) -> None:
@@ -80,7 +81,7 @@ def _write(
     # late: as pyogrio in `ogr_layers`
     from pmtiles.writer import Writer  # noqa: PLC0415
 
-    zooms = places.first_zooms(last)
+    zooms = places.first_zooms()
     provenance = results.metadata.provenance
     fields = {"id": "String", "class": "String", "score": "Number"}
     metadata = {

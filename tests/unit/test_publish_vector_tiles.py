@@ -15,7 +15,7 @@ from pmtiles.reader import MmapSource, Reader
 
 from tasks.errors import RequestError
 from tasks.imagery.georeference.affine import AffineGeoreference
-from tasks.publish import check_outputs
+from tasks.publish import check_outputs, tile_density
 from tasks.publish.tile_density import CELLS, MOST, FeaturePlaces
 from tasks.request import FeatureFormat, FileOutput
 from tests.gis_features import NAMES, odd, results_of, row, write
@@ -88,7 +88,9 @@ def test_it_is_refused_for_an_image_without_a_georeference(tmp_path: Path) -> No
         check_outputs([output], [tmp_path], georeferenced=False)
 
 
-def test_a_feature_is_at_all_zooms_from_its_first_one_and_cells_are_not_too_full() -> None:
+def test_a_feature_is_at_all_zooms_from_its_first_one_and_cells_are_not_too_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     random = np.random.default_rng(5)
     corners = random.uniform(0, 190, (3000, 2))
     rows = [
@@ -97,13 +99,14 @@ def test_a_feature_is_at_all_zooms_from_its_first_one_and_cells_are_not_too_full
             zip(random.uniform(size=3000).tolist(), corners.tolist(), strict=True)
         )
     ]
-    places = FeaturePlaces()
+    monkeypatch.setattr(tile_density, "_MOST_CANDIDATES", 500)  # reduced on the way
+    places = FeaturePlaces(12)
     batches = list(results_of(rows).batches())
     for batch in batches:
         places.add(batch.features, batch.features.table["score"].to_numpy())
     centers = np.concatenate([batch.features.centers for batch in batches])
     scores = np.array([each["score"] for each in rows])
-    first = places.first_zooms(12)
+    first = places.first_zooms()
     assert first.max() == 12
     for zoom in range(12):
         cells = np.floor((centers[:, 0] / 360 + 0.5) * 2 ** (zoom + CELLS))
