@@ -45,9 +45,10 @@ FIRST_CHECK = timedelta(days=1)
 IMAGE_TAG = "image"
 """Tag of the runs of images: as their deployments have it, so that a filter finds them all."""
 
-_LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks
+_LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks, if it is not announced
+_CLOCKS = timedelta(minutes=1)  # by which the clocks of Prefect and of this machine may differ
 _LONGEST_LABEL = 256  # characters of the value of a tag in AWS
-_INTERVAL = 5.0  # seconds between two checks
+_INTERVAL = 10.0  # seconds between two checks
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
 _REFUSED = {
     httpx.codes.CONFLICT,  # the parameters do not fit the deployment's schema
@@ -114,6 +115,8 @@ class ImageRuns:
     def __init__(self, name: str) -> None:
         self.name = name
         self._reconciled = -_INTERVAL  # seconds of the monotonic clock
+        self._announced = datetime.now(UTC) - FIRST_CHECK
+        """All runs that ended before are announced, or too old for that."""
         self._observer = RunObserver()
         self.load = ImageLoad()
 
@@ -172,13 +175,13 @@ class ImageRuns:
           cancelled.
         - The deployment's work queue gets the deployment's concurrency limit.
 
-        It returns at once if the last check was less than five seconds ago.
+        It returns at once if the last check was less than ten seconds ago.
         """
         if time.monotonic() < self._reconciled + _INTERVAL:
             return
-        now, oldest = datetime.now(UTC), _LATER_CHECKS if self._reconciled > 0 else FIRST_CHECK
-        self._reconciled = time.monotonic()
-        ended = FlowRunFilterEndTime(after_=now - oldest, before_=now)
+        self._reconciled, now = time.monotonic(), datetime.now(UTC)
+        ended = FlowRunFilterEndTime(after_=self._announced - _CLOCKS, before_=now)
+        unannounced = [now]
         started = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
         with get_client(sync_client=True) as client:
             # all are read first: ending a run would change the pages that follow
@@ -189,6 +192,9 @@ class ImageRuns:
             # page by page to save memory: each run has the whole request as a parameter
             for run in self._read(client, _ENDED, ended):
                 self._try(self._finish, client, run)
+                if run.end_time and not run.labels.get(ANNOUNCED):
+                    unannounced.append(run.end_time)
+            self._announced = max(min(unannounced), now - _LATER_CHECKS)
             # last, so that an error in it affects no run
             limit_work_queue(client, client.read_deployment_by_name(self.name))
 

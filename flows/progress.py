@@ -18,17 +18,21 @@ from prefect.client.schemas.filters import (
     ArtifactFilterFlowRunId,
     ArtifactFilterKey,
     ArtifactFilterType,
+    FlowRunFilter,
+    FlowRunFilterId,
 )
 from prefect.runtime import flow_run
 
-from flows.run_records import children_of, client_without_retries, log_errors, read_all
+from flows.intervals import Interval
+from flows.run_records import children_of, client_without_retries, log_errors, read_all, read_pages
 from tasks.grid.tiles import Region
 from tasks.job.observer import Observer, SilentObserver
 from tasks.reporting.rate import TileRate
 
 _logger = logging.getLogger(__name__)
 
-_INTERVAL = 1.0  # seconds between updates, which cost the server time
+_SHORTEST, _LONGEST = 1.0, 15.0  # seconds between two updates
+_SHARE = 0.1  # of the time that a run has taken, which may pass until the next update
 
 
 @contextmanager
@@ -67,10 +71,10 @@ def image_progress(regions: Sequence[Region], unfinished: Sequence[Region]) -> I
     """
     tiles, image_run = sum(len(region) for region in regions), UUID(flow_run.id)
     before = tiles - sum(len(region) for region in unfinished)
-    rate = TileRate(tiles)
+    rate, counts = TileRate(tiles), _RegionCounts(image_run)
 
     def progress(client: SyncPrefectClient) -> ArtifactUpdate:
-        done = before + _tiles_done(client, image_run)
+        done = before + counts.read(client)
         return _progress(done, tiles, rate.text(done))
 
     with _shown("progress", progress):
@@ -121,9 +125,10 @@ def _show(
     """Show a progress until `ended` is set, and once after that."""
     artifact: UUID | None = None
     shown, last = None, False
+    interval = Interval(_SHORTEST, _LONGEST, _SHARE)
     with log_errors("The progress of this run"), client_without_retries() as client:
         while not last:
-            last = ended.wait(0.0 if shown is None else _INTERVAL)
+            last = ended.wait(0.0 if shown is None else interval.seconds)
             try:
                 content = progress(client)
                 if content == shown:
@@ -136,7 +141,7 @@ def _show(
                 shown = content
             except Exception:  # the next update may succeed
                 _logger.debug("The progress of a run is not updated", exc_info=True)
-                ended.wait(_INTERVAL)
+                ended.wait(interval.seconds)
 
 
 def _progress(done: int, tiles: int, text: str = "") -> ArtifactUpdate:
@@ -169,22 +174,39 @@ def _create(client: SyncPrefectClient, key: str, run: UUID, progress: ArtifactUp
     return client.create_artifact(artifact).id
 
 
-def _tiles_done(client: SyncPrefectClient, image_run: UUID) -> int:
-    """Tiles done in all regions of an image; of a region's attempts, only the best counts."""
-    children = children_of(image_run)
-    runs = read_all(partial(client.read_flow_runs, flow_run_filter=children))
-    regions = {run.id: Region.model_validate(run.parameters["region"]) for run in runs}
-    artifacts = read_all(
-        partial(
-            client.read_artifacts,
-            flow_run_filter=children,
-            artifact_filter=ArtifactFilter(type=ArtifactFilterType(any_=["progress"])),
+class _RegionCounts:
+    """The tiles that are done in the regions of an image, as the progress of their runs says.
+
+    Args:
+        image_run: Id of the image's run.
+    """
+
+    def __init__(self, image_run: UUID) -> None:
+        self._children = children_of(image_run)
+        self._regions: dict[UUID, Region] = {}  # by the id of a run; read once, with its request
+
+    def read(self, client: SyncPrefectClient) -> int:
+        """Tiles done in all regions; of a region's attempts, only the best counts."""
+        artifacts = read_all(
+            partial(
+                client.read_artifacts,
+                flow_run_filter=self._children,
+                artifact_filter=ArtifactFilter(type=ArtifactFilterType(any_=["progress"])),
+            )
         )
-    )
-    done: dict[int, int] = {}
-    for artifact in artifacts:
-        region = regions.get(cast("UUID", artifact.flow_run_id))
-        if region is not None:
-            tiles = round(cast("float", artifact.data) * len(region) / 100)
-            done[region.index] = max(tiles, done.get(region.index, 0))
-    return sum(done.values())
+        tiles = {cast("UUID", artifact.flow_run_id): artifact.data for artifact in artifacts}
+        self._read_regions(client, list(tiles.keys() - self._regions.keys()))
+        done: dict[int, int] = {}
+        for run, percent in tiles.items():
+            if (region := self._regions.get(run)) is not None:
+                count = round(cast("float", percent) * len(region) / 100)
+                done[region.index] = max(count, done.get(region.index, 0))
+        return sum(done.values())
+
+    def _read_regions(self, client: SyncPrefectClient, runs: list[UUID]) -> None:
+        """Read which regions some runs work."""
+        if not runs:
+            return
+        unknown = FlowRunFilter(id=FlowRunFilterId(any_=runs))
+        for run in read_pages(partial(client.read_flow_runs, flow_run_filter=unknown)):
+            self._regions[run.id] = Region.model_validate(run.parameters["region"])

@@ -21,6 +21,7 @@ from flows.progress import region_progress
 from flows.run_records import log_errors, write_metrics
 from flows.slots import endpoint_slots
 from flows.startup import record_start, startup
+from flows.stored_request import StoredRequest, read_request
 from tasks.cost.meter import Meter
 from tasks.errors import ImageChangedError, SwathError
 from tasks.grid.tiles import Region
@@ -89,12 +90,12 @@ def _name() -> str:
 
 @flow(name="region", flow_run_name=_name)
 def region(
-    request: Request, image_url: str, etag: str, region: Region, work_uri: str
+    request: Request | StoredRequest, image_url: str, etag: str, region: Region, work_uri: str
 ) -> State[dict[str, int]]:
     """Detect the objects of one region of an image and store them for the merge.
 
     Args:
-        request: The message.
+        request: The message, or where it is stored.
         image_url: One of its images.
         etag: The image version, which must be the same for all regions.
         region: The region, whose tiles are sent to the model.
@@ -105,9 +106,10 @@ def region(
     """
     calls = ExitStack()
     try:
-        about = measured(request, image_url, region.name)
+        asked = read_request(request)
+        about = measured(asked, image_url, region.name)
         with alive(on_cancel=lambda _: calls.close()), about:
-            outcome = _work(make_plan(request, image_url, etag), region, work_uri, calls)
+            outcome = _work(make_plan(asked, image_url, etag), region, work_uri, calls)
             with log_errors("The start-up of this run"):
                 _record_metrics(outcome)
     except ImageChangedError as error:

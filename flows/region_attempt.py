@@ -22,14 +22,17 @@ from flows.abort import AbortSignal
 from flows.alive import SILENCE, LifeSigns, sign_of
 from flows.cancel import cancel, never_started
 from flows.image_runs import infrastructure_labels, region_run_name, tags
+from flows.intervals import Interval
 from flows.region_queue import RegionQueue
 from flows.run_records import client_without_retries
+from flows.stored_request import as_parameter
 from tasks.errors import RegionLostError
 from tasks.grid.tiles import Region
 from tasks.request import Request
 from tasks.settings import settings
 
-_POLL = 1.0  # seconds between two reads of a region's run
+_POLL, _LONGEST_POLL = 1.0, 5.0  # seconds between two reads of a region's run
+_POLL_SHARE = 0.05  # of the time that it has taken so far
 _LONGEST_REFUSAL = 600.0  # seconds for which calls that Prefect refuses are repeated
 _PERMANENT = {
     httpx.codes.NOT_FOUND,
@@ -77,7 +80,7 @@ def run_region(
         run_deployment,
         queue.deployment,
         parameters={
-            "request": request.model_dump(mode="json", exclude_unset=True),
+            "request": as_parameter(request, work_uri),
             "image_url": image_url,
             "etag": etag,
             "region": region.model_dump(mode="json"),
@@ -119,7 +122,7 @@ def _await(run: FlowRun, abort: AbortSignal, queue: RegionQueue) -> FlowRun:
     """
     submitted: datetime | None = None
     late = False
-    lives = LifeSigns()
+    lives, interval = LifeSigns(), Interval(_POLL, _LONGEST_POLL, _POLL_SHARE)
     with ExitStack() as waits, client_without_retries() as client:
         waits.callback(queue.leave)
         while run.state is None or not run.state.is_final():
@@ -139,7 +142,7 @@ def _await(run: FlowRun, abort: AbortSignal, queue: RegionQueue) -> FlowRun:
             reason = never_started(run, submitted) or died or _worked_too_long(run)
             if not reason:
                 try:
-                    abort.wait(_POLL)
+                    abort.wait(interval.seconds)
                     run = _call(partial(client.read_flow_run, run.id), abort)
                 except RegionLostError as error:
                     reason = str(error)

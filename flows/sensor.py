@@ -51,7 +51,8 @@ _SLOT_TIMEOUT = 600.0  # seconds in which the sensor before this one must have e
 _STANDBY_TIMEOUT = 1.0  # the same for one that stood by, which works without a slot too
 _LONGEST_OUTAGE = 600.0  # seconds without an answer of Prefect or SQS, after which a sensor fails
 _POLL = 10.0  # seconds of one receive: between two, the sensor shows that it lives
-_PAUSE = 0.5  # seconds between two counts of the waiting runs
+_PAUSE = 0.5  # seconds before the second try while Prefect or SQS does not answer
+_FULL = 2.0  # seconds between two counts of the waiting runs, of which one starts at a time
 _LONGEST_PAUSE = 16.0  # seconds between two tries while Prefect or SQS does not answer
 _NO_ANSWER = (*PREFECT_ERRORS, BotoCoreError, ClientError)
 """Errors of Prefect and of SQS, after which the sensor tries again."""
@@ -121,7 +122,7 @@ def _poll(queue: Queue, runs: ImageRuns, timeout: float) -> int:
     """Handle the next message, unless too many runs wait; returns the number of runs created."""
     runs.reconcile()
     if runs.waiting() >= MOST_WAITING:
-        time.sleep(_PAUSE)
+        time.sleep(_FULL)
         return 0
     # one at a time, so that no message stays hidden until those before it are handled
     return sum(_handle(message, queue, runs) for message in queue.receive(1, timeout))

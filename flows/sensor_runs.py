@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -14,7 +15,6 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
-    FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
@@ -68,10 +68,11 @@ class SensorRuns:
             if _is_paused(found):
                 self._remove_standby(client)
                 return f"the schedule of {found.name} is paused"
-            self._end_dead(client)
-            if self._younger(client) >= settings().sensors_per_queue:
+            runs = self._read(client, *_STARTED, StateType.SCHEDULED)
+            self._end_dead(client, runs)
+            if _younger(runs) >= settings().sensors_per_queue:
                 return "a younger sensor has started"
-            self._postpone_standby(client)
+            self._postpone_standby(client, runs)
         self._checked = time.monotonic()
         return ""
 
@@ -84,30 +85,25 @@ class SensorRuns:
                 client.update_deployment_schedule(self._deployment, schedule.id, active=False)
             self._remove_standby(client)
 
-    def _end_dead(self, client: SyncPrefectClient) -> None:
+    def _end_dead(self, client: SyncPrefectClient, runs: Sequence[FlowRun]) -> None:
         """End the runs of sensors whose processes are gone: a killed worker leaves them Running."""
-        for run in self._read(client, *_STARTED):
-            if str(run.id) == flow_run.id or not (reason := self._observer.reason_lost(run)):
+        for run in runs:
+            if run.state_type not in _STARTED or str(run.id) == flow_run.id:
+                continue
+            if not (reason := self._observer.reason_lost(run)):
                 continue
             if client.read_flow_run(run.id).state_id == run.state_id:
                 end = Cancelled if run.state_type is StateType.CANCELLING else Crashed
                 client.set_flow_run_state(run.id, end(message=reason), force=True)
                 stop_task(run, reason)
 
-    def _younger(self, client: SyncPrefectClient) -> int:
-        """The number of sensors that have started after the current run, and not ended."""
-        started = client.read_flow_run(UUID(flow_run.id)).start_time
-        running = self._read(client, StateType.RUNNING)
-        times = [run.start_time for run in running if run.start_time is not None]
-        return sum(started is not None and time > started for time in times)
-
-    def _postpone_standby(self, client: SyncPrefectClient) -> None:
+    def _postpone_standby(self, client: SyncPrefectClient, runs: Sequence[FlowRun]) -> None:
         """Postpone the runs that stand by, or create them.
 
         A sensor begins with new ones, as every postponement adds a state to a run's history.
         """
         assert self._deployment is not None
-        found = self._standby(client)
+        found = _standby(runs)
         kept = found[: len(STANDBY_DELAYS)] if self._took_over else []
         now = datetime.now(UTC)
         for number, delay in enumerate(STANDBY_DELAYS):
@@ -123,25 +119,15 @@ class SensorRuns:
         self._took_over = True
 
     def _remove_standby(self, client: SyncPrefectClient) -> None:
-        for run in self._standby(client):
+        for run in _standby(self._read(client, StateType.SCHEDULED)):
             client.delete_flow_run(run.id)
 
-    def _standby(self, client: SyncPrefectClient) -> list[FlowRun]:
-        """The runs that stand by, the one that is due first before the others."""
-        found = self._read(client, StateType.SCHEDULED, tags=FlowRunFilterTags(all_=[STANDBY_TAG]))
-        return sorted(found, key=lambda run: (run.next_scheduled_start_time or _NEVER, run.id))
-
-    def _read(
-        self,
-        client: SyncPrefectClient,
-        *states: StateType,
-        tags: FlowRunFilterTags | None = None,
-    ) -> list[FlowRun]:
+    def _read(self, client: SyncPrefectClient, *states: StateType) -> list[FlowRun]:
         assert self._deployment is not None
         return client.read_flow_runs(
             deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[self._deployment])),
             flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[*states])), tags=tags
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[*states]))
             ),
         )
 
@@ -149,6 +135,23 @@ class SensorRuns:
 def stood_by() -> bool:
     """Whether the current run stood by: it starts when the sensors show no sign of life."""
     return STANDBY_TAG in (flow_run.tags or [])
+
+
+def _younger(runs: Sequence[FlowRun]) -> int:
+    """The number of sensors that have started after the current run, and not ended."""
+    running = [run for run in runs if run.state_type is StateType.RUNNING and run.start_time]
+    own = next((run.start_time for run in running if str(run.id) == flow_run.id), None)
+    return sum(
+        own is not None and run.start_time is not None and run.start_time > own for run in running
+    )
+
+
+def _standby(runs: Sequence[FlowRun]) -> list[FlowRun]:
+    """The runs that stand by, the one that is due first before the others."""
+    found = [
+        run for run in runs if run.state_type is StateType.SCHEDULED and STANDBY_TAG in run.tags
+    ]
+    return sorted(found, key=lambda run: (run.next_scheduled_start_time or _NEVER, run.id))
 
 
 def _is_paused(found: DeploymentResponse) -> bool:

@@ -149,6 +149,11 @@ class Settings(BaseSettings):
         description="Days without a further answer for which those of any other image are kept, "
         "and the record of every image.",
     )
+    keep_runs: PositiveInt = Field(
+        30,
+        description="Days for which the Prefect server of `swath up` keeps a run after its end, "
+        "with its tasks, logs and artifacts; an equal message that comes later is processed again.",
+    )
     image_deployment: str = Field(
         "image/image-local", description="Deployment that the sensor runs for each image."
     )

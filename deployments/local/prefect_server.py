@@ -10,12 +10,13 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 from deployments.local.folders import cache_folder
 from deployments.local.loopback import HOST, free_port
@@ -23,6 +24,7 @@ from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
 from deployments.prefect_access import PASSWORD
 from tasks.errors import StackError
+from tasks.settings import settings
 from tasks.storage.temporary import temporary_folder
 
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
@@ -46,6 +48,16 @@ SERVER_SETTINGS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
         "prefect.server.concurrency.lease_storage.filesystem"
     ),
+    # Services that look for what Swath has seldom or never look seldom: deployments with a new
+    # schedule, late runs, paused ones, workers that no longer poll, automations that wait for time
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "30",
+    "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT30S",
+    # Events take most of the database: ten rows each, and an idle sensor has 20,000 of them a day
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P1D",
     # Runs that ended longer ago than that are deleted, with their logs and artifacts. Longer than a
     # queue keeps a message (14 days): until then, one that is delivered again finds its runs
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
@@ -152,6 +164,7 @@ def server_environment(home: Path, port: int) -> dict[str, str]:
         | _LOCAL_SETTINGS
         | {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{_database(home)}",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"P{settings().keep_runs}D",
             "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
         }
     )
@@ -162,6 +175,7 @@ def start_server(
     folder: Path,
     *,
     port: int | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> PrefectServer:
     """Start a server without waiting; `PrefectServer.wait` waits until it answers.
 
@@ -172,6 +186,7 @@ def start_server(
         folder: Folder for the log and for the home, `prefect`. A database in it is kept, and
             migrated if an older version of Prefect wrote it.
         port: Port to listen on; None for any.
+        variables: Further settings of Prefect, in place of those of Swath.
 
     Raises:
         StackError: The password has a character that Prefect does not compare.
@@ -190,7 +205,8 @@ def start_server(
         [*_PREFECT_SERVER, "server", "start", "--host", HOST, "--port", str(free)],
         env=inherited_environment()
         | server_environment(home, free)
-        | ({_SERVER_PASSWORD: password} if password else {}),
+        | ({_SERVER_PASSWORD: password} if password else {})
+        | dict(variables),
         log=folder / "logs" / "prefect.log",
         cwd=home,
     )

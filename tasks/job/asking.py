@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
 from typing import Protocol
 
 from tasks.cost.meter import Meter
 from tasks.errors import ImageUnreachableError
 from tasks.grid.tiles import Region, Tile
 from tasks.imagery import ReadTile, UnreadTile
-from tasks.inference.batch import Batch, batch_size, infer
+from tasks.inference.batch import Batch, batch_size, growing, infer
 from tasks.inference.call_metrics import count_tiles
 from tasks.inference.concurrency_estimator import CapacityEstimate
 from tasks.inference.model_version import least_score
@@ -132,8 +132,6 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
         turn = own.enter_context(ExitStack())
         turn.enter_context(shared.reading)
         began = time.monotonic()
-        # in a thread, small batches cost nothing, and the observer is notified more often
-        least = settings().batch_size if asking.submit else 1
         submit = asking.submit or (lambda batch: thread.submit(infer, batch))
 
         def let_next_begin() -> None:
@@ -147,7 +145,7 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
             batch_span.end()
             asking.observer.tiles_done(region, done)
 
-        size = batch_size(len(tiles), least, client.tiles_per_call)
+        sizes = _batch_sizes(asking, len(tiles), client.tiles_per_call)
         batches: deque[tuple[BatchEnd, Span]] = deque()
         sent = 0
         with closing(plan.read(tiles, asking.meter.read)) as read:
@@ -158,7 +156,7 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
                     batches.append(
                         (submit(batch), begin_span("batch", first_tile=tiles[sent].index))
                     )
-                    sent += batch.fill(islice(pixels, size), client)
+                    sent += batch.fill(islice(pixels, next(sizes)), client)
                 while batches and batches[0][0].done():
                     end_batch()
                 if (time.monotonic() - began) * (len(tiles) - sent) < _HEAD_START * sent:
@@ -187,6 +185,16 @@ def ask(plan: Plan, region: Region, tiles: Sequence[Tile], answers: str, asking:
         client.first_answer,
         capacity,
     )
+
+
+def _batch_sizes(asking: Asking, tiles: int, tiles_per_call: int) -> Iterator[int]:
+    """The sizes of a region's batches.
+
+    In a thread, small ones cost nothing, and the observer is notified more often.
+    """
+    if asking.submit is None:
+        return repeat(batch_size(tiles, 1, tiles_per_call))
+    return growing(batch_size(tiles, settings().batch_size, tiles_per_call))
 
 
 def _noting_unreachable(tiles: Iterable[ReadTile], reasons: list[str]) -> Iterator[ReadTile]:

@@ -25,6 +25,7 @@ from tasks.inference.batch import (
     MAX_PIXEL_BYTES,
     MAX_RASTER_BYTES,
     batch_size,
+    growing,
     max_calls,
 )
 from tasks.results import coverage, detections
@@ -106,6 +107,18 @@ def test_batches_are_few_and_of_whole_calls(tiles: int, least: int, together: in
     assert size * MAX_BATCHES >= tiles
     assert size % together == 0
     assert batch_size(100, 16, 1) == 16
+
+
+def test_batches_grow_while_they_are_fast_and_not_once_they_take_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tasks.inference.batch.time.monotonic", lambda: now[0])
+    sizes, taken = growing(16), []
+    for _ in range(9):
+        taken.append(next(sizes))
+        now[0] += taken[-1] / 100  # 100 tiles a second
+    assert taken == [16, 32, 64, 128, 256, 256, 256, 256, 256]
 
 
 @given(st.integers(1, 2**31))

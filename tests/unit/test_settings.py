@@ -44,6 +44,7 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
         "foreign_results": "replace",
         "keep_after_success": 12.0,
         "keep_answers": 30.0,
+        "keep_runs": 7,
         "image_deployment": "image/image-ecs",
         "region_deployment": "region/region-ecs",
         "onnx_region_deployment": "region/region-ecs-gpu",
