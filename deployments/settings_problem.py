@@ -18,8 +18,8 @@ def settings_problem(error: ValueError) -> str:
         return ""
     lines = []
     for detail in error.errors(include_url=False):
-        name, *path = map(str, detail["loc"])
-        place = ".".join([_variable(name), *path])
+        field, *path = map(str, detail["loc"])
+        place = ".".join([_variable(field), *path])
         lines.append(f"{place}: {detail['input']!r:.100} is refused: {detail['msg']}.")
     return "\n".join(lines)
 
