@@ -49,12 +49,19 @@ def test_geoparquet_in_geopandas() -> None:
 
 
 def test_duckdb_finds_what_geopandas_finds(capsys: pytest.CaptureFixture[str]) -> None:
-    in_geopandas, in_duckdb = blocks(section("GeoParquet"), "python")
+    in_geopandas, in_duckdb, _ = blocks(section("GeoParquet"), "python")
     near: duckdb.DuckDBPyRelation = run(in_duckdb)["near"]
     found = {(name, kind) for name, kind, _ in near.fetchall()}
     wanted = run(in_geopandas)["near"]
     assert found == set(zip(wanted["id"], wanted["class"], strict=True))
     assert "POLYGON" in capsys.readouterr().out
+
+
+def test_lonboard_draws_the_features(folder: Path) -> None:
+    pytest.importorskip("lonboard", reason="lonboard is not installed")
+    found = run(blocks(section("GeoParquet"), "python")[2])
+    found["map"].to_html(folder / "map.html")
+    assert (folder / "map.html").stat().st_size > 100_000
 
 
 def test_every_column_is_listed(folder: Path) -> None:
