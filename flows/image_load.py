@@ -13,11 +13,13 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterNextScheduledStartTime,
     FlowRunFilterState,
-    FlowRunFilterStateType,
+    FlowRunFilterStateName,
+    Operator,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
+from flows.waiting_list import WAITING
 from tasks.telemetry.catalogue import (
     BUFFERED,
     IMAGES_RUNNING,
@@ -32,10 +34,12 @@ _SOON = timedelta(minutes=1)  # a run that is due later than this was postponed 
 
 
 def waiting_runs() -> FlowRunFilter:
-    """Select the runs that wait to start, and are due."""
+    """Select the runs that wait: for their turn, or, as they are due, for a worker."""
+    turn = FlowRunFilterState(name=FlowRunFilterStateName(any_=[WAITING]))
+    # only runs that are scheduled have such a time
     due = FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC) + _SOON)
-    scheduled = FlowRunFilterStateType(any_=[StateType.SCHEDULED])
-    return FlowRunFilter(state=FlowRunFilterState(type=scheduled), next_scheduled_start_time=due)
+    either = {"state": turn, "next_scheduled_start_time": due, "operator": Operator.or_}
+    return FlowRunFilter.model_validate(either)
 
 
 @dataclass

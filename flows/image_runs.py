@@ -22,7 +22,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run as this_flow_run
 
@@ -69,8 +69,9 @@ def region_run_name(image_url: str, region: Region) -> str:
 
 
 def tags(request: Request) -> list[str]:
-    """The tags of the runs of an image and its regions: the job, and the model."""
-    return [f"job:{request.job_id}", f"model:{request.image_processor.short_name}"]
+    """The tags of the runs of an image and its regions: job, model, and owner if there is one."""
+    found = [f"job:{request.job_id}", f"model:{request.image_processor.short_name}"]
+    return [*found, f"owner:{request.owner}"] if request.owner else found
 
 
 def infrastructure_labels(
@@ -135,7 +136,13 @@ class ImageRuns:
         return self.load.waiting
 
     def create(
-        self, request: Request, image_url: str, message_id: str, *, ask: bool = True
+        self,
+        request: Request,
+        image_url: str,
+        message_id: str,
+        *,
+        ask: bool = True,
+        state: State[None] | None = None,
     ) -> UUID:
         """Create the run of one image, or find it if it exists.
 
@@ -148,6 +155,7 @@ class ImageRuns:
             image_url: One of its images.
             message_id: Its id on the queue, or any other of who wants the run.
             ask: Whether the model may be called; if not, kept answers alone are used.
+            state: The state of a new run; None if it may begin at once.
 
         Returns:
             The flow run's id.
@@ -157,7 +165,7 @@ class ImageRuns:
                 its size.
         """
         attempts = (
-            self._create(request, image_url, message_id, key, ask=ask)
+            self._create(request, image_url, message_id, key, ask=ask, state=state)
             for key in _keys(request, image_url)
         )
         run = next(run for run in attempts if _serves(run, message_id))
@@ -253,7 +261,14 @@ class ImageRuns:
         return DeploymentFilter(id=DeploymentFilterId(any_=[self._id]))
 
     def _create(
-        self, request: Request, image_url: str, message_id: str, key: str, *, ask: bool
+        self,
+        request: Request,
+        image_url: str,
+        message_id: str,
+        key: str,
+        *,
+        ask: bool,
+        state: State[None] | None,
     ) -> FlowRun:
         with get_client(sync_client=True) as client:
             try:
@@ -268,6 +283,7 @@ class ImageRuns:
                     name=run_name(image_url, request.job_id),
                     tags=tags(request),
                     job_variables=infrastructure_labels(request, image_url, self._variables),
+                    state=state,
                     idempotency_key=key,
                     labels={_label_of(message_id): True, **trace_labels()},
                 )

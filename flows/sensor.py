@@ -1,6 +1,7 @@
 """The sensor: reads messages from the queue, and creates a run for each image that they name.
 
 A message is a request, or a notification of S3 about new images, which get requests by a template.
+The runs wait in Prefect until it is their turn (`flows/image_turns.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from prefect.states import Completed
 
 from flows.alive import alive
 from flows.image_runs import ImageRuns
+from flows.image_turns import ImageTurns, waiting_state
 from flows.measured import measured
 from flows.refusals import MovedMessages, give_up, refuse, requests_in
 from flows.retention import Sweeper
@@ -28,6 +30,7 @@ from flows.run_records import PREFECT_ERRORS
 from flows.sensor_runs import SensorRuns, stood_by
 from tasks.errors import RequestError
 from tasks.queue.sqs import VISIBILITY, Message, Queue, open_queue
+from tasks.request.field_types import HIGHEST_PRIORITY
 from tasks.settings import settings
 from tasks.telemetry.catalogue import THROTTLES, Operation
 from tasks.telemetry.operations import operation
@@ -37,12 +40,6 @@ from tasks.telemetry.spans import span
 LEASE = 60.0
 """Seconds after which the slot of a sensor that was killed is free again."""
 
-MOST_WAITING = 10
-"""Image runs that may wait to start; while more do, no message is received.
-
-So a backlog stays on the queue, where its depth can be watched, and does not fill Prefect.
-"""
-
 _NO_QUEUE = (
     "There is no queue to drain, so the sensor's schedule was paused: set SWATH_QUEUE_URL for the "
     "worker, then resume the schedule and run the sensor."
@@ -51,8 +48,9 @@ _SLOT_TIMEOUT = 600.0  # seconds in which the sensor before this one must have e
 _STANDBY_TIMEOUT = 1.0  # the same for one that stood by, which works without a slot too
 _LONGEST_OUTAGE = 600.0  # seconds without an answer of Prefect or SQS, after which a sensor fails
 _POLL = 10.0  # seconds of one receive: between two, the sensor shows that it lives
+_POLL_OF_TWO = 2.0  # the same while another queue has to be looked at too
+_POLL_WHILE_WAITING = 1.0  # the same while images wait, which get the next free place
 _PAUSE = 0.5  # seconds before the second try while Prefect or SQS does not answer
-_FULL = 2.0  # seconds between two counts of the waiting runs, of which one starts at a time
 _LONGEST_PAUSE = 16.0  # seconds between two tries while Prefect or SQS does not answer
 _NO_ANSWER = (*PREFECT_ERRORS, BotoCoreError, ClientError)
 """Errors of Prefect and of SQS, after which the sensor tries again."""
@@ -80,6 +78,8 @@ def sensor(until: datetime | None = None) -> State[int]:
         others.pause()
         return Completed(name="No queue", message=_NO_QUEUE, data=0)
     queue = open_queue(settings().queue_url)
+    url = settings().urgent_queue_url
+    urgent = open_queue(url, "SWATH_URGENT_QUEUE_URL") if url else None
     time_left = partial(_seconds_until, until)
     patience = _STANDBY_TIMEOUT if stood_by() else _SLOT_TIMEOUT
     with measured(), alive(), _slot(queue, min(time_left(), patience)) as acquired:
@@ -87,14 +87,55 @@ def sensor(until: datetime | None = None) -> State[int]:
             return Completed(message="Another sensor drains the queue.", data=0)
         runs = ImageRuns(settings().image_deployment)
         with runs.load.told():
-            return _drain(queue, runs, time_left, others)
+            return _drain(_Inflow(runs, queue, urgent), time_left, others)
+
+
+class _Inflow:
+    """The queues of a sensor, and the image runs that it makes of their messages."""
+
+    def __init__(self, runs: ImageRuns, queue: Queue, urgent: Queue | None) -> None:
+        self._runs, self._queue, self._urgent = runs, queue, urgent
+        self._turns = ImageTurns(runs.name)
+        self._moved = [MovedMessages(each) for each in (urgent, queue) if each is not None]
+
+    def poll(self, timeout: float) -> int:
+        """Give free places to the images whose turn it is, and handle the next message.
+
+        No message is received while too many images wait, so that a backlog stays on the queue,
+        where its depth can be watched, and does not fill Prefect; but urgent ones always are.
+
+        Args:
+            timeout: Seconds to wait for a message.
+
+        Returns:
+            Number of image runs created.
+        """
+        for moved in self._moved:
+            moved.refuse_if_due()
+        self._runs.reconcile()
+        waiting = self._turns.give_places()
+        # one at a time, so that no message stays hidden until those before it are handled
+        if self._urgent and (messages := self._urgent.receive(1, 0)):
+            return self._handle(messages[0], self._urgent)
+        if self._runs.waiting() >= settings().look_ahead:
+            time.sleep(_POLL_WHILE_WAITING)
+            return 0
+        longest = _POLL_WHILE_WAITING if waiting else _POLL_OF_TWO if self._urgent else _POLL
+        messages = self._queue.receive(1, min(timeout, longest))
+        return self._handle(messages[0], self._queue) if messages else 0
+
+    def _handle(self, message: Message, queue: Queue) -> int:
+        created = _handle(message, queue, self._runs, urgent=queue is self._urgent)
+        if created:
+            self._turns.give_places()
+        return created
 
 
 def _drain(
-    queue: Queue, runs: ImageRuns, time_left: Callable[[], float], others: SensorRuns | None
+    inflow: _Inflow, time_left: Callable[[], float], others: SensorRuns | None
 ) -> State[int]:
     """Handle messages until this run has to end; its state has the number of image runs created."""
-    sweeper, moved = Sweeper(), MovedMessages(queue)
+    sweeper = Sweeper()
     created, failures, answered = 0, 0, time.monotonic()
     last_error: Exception | None = None
     reason = "its time is over"
@@ -104,8 +145,7 @@ def _drain(
                 reason, last_error = ends, None
                 break
             sweeper.start_if_due()
-            moved.refuse_if_due()
-            created += _poll(queue, runs, min(time_left(), _POLL))
+            created += inflow.poll(time_left())
             failures, last_error, answered = 0, None, time.monotonic()
         except _NO_ANSWER as error:
             get_run_logger().warning("Prefect or SQS does not answer: %r", error)
@@ -118,22 +158,12 @@ def _drain(
     return Completed(message=f"{created} image runs created; ended as {reason}.", data=created)
 
 
-def _poll(queue: Queue, runs: ImageRuns, timeout: float) -> int:
-    """Handle the next message, unless too many runs wait; returns the number of runs created."""
-    runs.reconcile()
-    if runs.waiting() >= MOST_WAITING:
-        time.sleep(_FULL)
-        return 0
-    # one at a time, so that no message stays hidden until those before it are handled
-    return sum(_handle(message, queue, runs) for message in queue.receive(1, timeout))
-
-
-def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
+def _handle(message: Message, queue: Queue, runs: ImageRuns, *, urgent: bool) -> int:
     """Create the runs of a message and delete it, or refuse it; returns the number of runs."""
     about = span("message", new_trace=True, message=message.id)
     try:
         with operation(Operation.SCHEDULING), about:
-            created = _create_runs(message, queue, runs)
+            created = _create_runs(message, queue, runs, urgent=urgent)
     except RequestError as error:
         refuse(message, queue, str(error))
         return 0
@@ -146,7 +176,7 @@ def _handle(message: Message, queue: Queue, runs: ImageRuns) -> int:
     return created
 
 
-def _create_runs(message: Message, queue: Queue, runs: ImageRuns) -> int:
+def _create_runs(message: Message, queue: Queue, runs: ImageRuns, *, urgent: bool) -> int:
     """Create one run for each image of a message; returns their number.
 
     All are created at once, because Prefect can hold runs that cannot start yet for any time, while
@@ -154,12 +184,13 @@ def _create_runs(message: Message, queue: Queue, runs: ImageRuns) -> int:
     message is delivered again, and the runs that exist are not created twice.
     """
     hidden_since, created = time.monotonic(), 0
-    for request in requests_in(message):
+    change = {"priority": HIGHEST_PRIORITY} if urgent else {}
+    for request in (each.model_copy(update=change) for each in requests_in(message)):
         for url in request.image_urls:
             if time.monotonic() - hidden_since > VISIBILITY / 3:
                 hidden_since = time.monotonic()
                 _extend(message, queue)
-            runs.create(request, url, message.id)
+            runs.create(request, url, message.id, state=waiting_state())
             created += 1
             if runs.load.waiting:
                 model = request.image_processor.metric_name

@@ -61,7 +61,7 @@ def _timings(client: SyncPrefectClient, request: Request) -> list[RegionTiming]:
 
     Models at several places may share a short name, and so a tag: runs of others are left out.
     """
-    _job, model = tags(request)
+    _job, model, *_owner = tags(request)
     completed = FlowRunFilterStateName(any_=["Completed"])  # not those whose endpoint was given up
     runs = client.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=["region"])),
@@ -90,6 +90,11 @@ def _timing(run: FlowRun) -> RegionTiming | None:
 
 def places(client: SyncPrefectClient, deployment: DeploymentResponse) -> int:
     """Regions that a deployment runs at a time: the lowest of its limits, or else the setting."""
+    return max(1, lowest_limit(client, deployment) or settings().region_workers)
+
+
+def lowest_limit(client: SyncPrefectClient, deployment: DeploymentResponse) -> int | None:
+    """Runs that a deployment, its work pool and its work queue allow at a time; None if any."""
     limits: list[int | None] = []
     if (own := deployment.global_concurrency_limit) and own.active:
         limits.append(own.limit)
@@ -97,5 +102,4 @@ def places(client: SyncPrefectClient, deployment: DeploymentResponse) -> int:
         limits.append(client.read_work_pool(pool).concurrency_limit)
         if queue := deployment.work_queue_name:
             limits.append(client.read_work_queue_by_name(queue, pool).concurrency_limit)
-    known = [limit for limit in limits if limit is not None]
-    return max(1, min(known, default=settings().region_workers))
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -84,14 +84,12 @@ class OwnerQuota(BaseModel):
 
     Attributes:
         images: Images at work.
-        regions: Regions that run on the work pool.
         calls: Calls to each model.
     """
 
     model_config = ConfigDict(frozen=True)
 
     images: PositiveInt | None = None
-    regions: PositiveInt | None = None
     calls: PositiveInt | None = None
 
 
@@ -173,7 +171,7 @@ class Settings(BaseSettings):
     )
     owner_quotas: Annotated[dict[str, OwnerQuota], NoDecode, BeforeValidator(_quotas)] = Field(
         {},
-        description="By the owner of jobs (tags.owner), `images`, `regions` and `calls` to each "
+        description="By the owner of jobs (tags.owner), `images` at work and `calls` to each "
         "model that they may have at a time (a JSON object); `*` is each owner that is not named.",
     )
     region_size: PositiveInt | None = Field(

@@ -40,6 +40,17 @@ class ImageRun:
     deployment: UUID | None
 
     @property
+    def owner(self) -> str:
+        """Whose job it is; empty if nobody is named."""
+        tags = self.request.get("tags")
+        return str(tags.get("owner", "")) if isinstance(tags, dict) else ""
+
+    @property
+    def priority(self) -> int:
+        """The priority of its job."""
+        return int(self.request.get("priority") or 0)
+
+    @property
     def unfinished(self) -> bool:
         """Whether it waits or works."""
         return self.status in UNFINISHED

@@ -25,6 +25,8 @@ class ImageStatus(BaseModel):
         image: Its URL.
         status: One of `STATUSES`.
         text: What it is doing or waiting for, or its outcome.
+        owner: Whose job it is; empty if nobody is named, or if its run is not known.
+        priority: That of its job; None if its run is not known.
         done: Number of tiles that are done; None if not known.
         tiles: Number of tiles; None before the image is planned, or if not known.
         features: Number of published features; None before the end, or if not known.
@@ -43,6 +45,8 @@ class ImageStatus(BaseModel):
     image: str
     status: str
     text: str = ""
+    owner: str = ""
+    priority: int | None = None
     done: int | None = None
     tiles: int | None = None
     features: int | None = None
@@ -75,7 +79,8 @@ def image_status(record: ImageRecord | None, run: ImageRun | None, progress: str
         return recorded
     if record and recorded and record.run == str(run.id) and not run.unfinished:
         # also where Prefect ended the run otherwise, after its results were published
-        return recorded.model_copy(update={"status": run.status, "text": run.text})
+        change = {"status": run.status, "text": run.text}
+        return recorded.model_copy(update=change | {"owner": run.owner, "priority": run.priority})
     done, tiles = parse_tiles(progress) or (None, None)
     if tiles is None and recorded and run.status == RUNNING:
         tiles = recorded.tiles
@@ -83,6 +88,8 @@ def image_status(record: ImageRecord | None, run: ImageRun | None, progress: str
         image=run.image_url,
         status=run.status,
         text=_phase(run, progress, done, tiles),
+        owner=run.owner,
+        priority=run.priority,
         done=done,
         tiles=tiles,
         attempts=record.attempts if record else None,

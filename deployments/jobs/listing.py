@@ -6,6 +6,7 @@ import json as json_text
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import compress
 
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from deployments.jobs.reading import Job, read_jobs
 from deployments.jobs.screen import View, show
 
 _HEADER = ("JOB", "IMAGES", "STATUS", "DONE", "FEATURES", "FAILED TILES", "CHANGED (UTC)")
+_MORE = ("OWNER", "PRIORITY", "WAITS")  # columns that are shown if a job has something in them
 
 
 def list_jobs(
@@ -47,7 +49,10 @@ def _look(console: Console, live: bool, statuses: Sequence[str], limit: int, *, 
         return View(json_text.dumps([_fields(job) for job in chosen]), ended=False)
     if not chosen:
         return View("There are no such jobs." if jobs else "There are no jobs.", ended=False)
-    return View("\n".join(aligned([_HEADER, *map(_row, chosen)])), ended=False)
+    more = [_more(job) for job in chosen]
+    shown = [any(column) for column in zip(*more, strict=True)]
+    rows = [(*_row(job), *compress(cells, shown)) for job, cells in zip(chosen, more, strict=True)]
+    return View("\n".join(aligned([(*_HEADER, *compress(_MORE, shown)), *rows])), ended=False)
 
 
 def _fields(job: Job) -> dict[str, object]:
@@ -60,6 +65,9 @@ def _fields(job: Job) -> dict[str, object]:
         "features": job.features,
         "failed": job.failed,
         "updated": job.updated.isoformat() if job.updated else None,
+        "owner": job.owner,
+        "priority": job.priority,
+        "waits": job.waits,
     }
 
 
@@ -73,6 +81,11 @@ def _row(job: Job) -> tuple[str, ...]:
         *numbers,
         _when(job.updated),
     )
+
+
+def _more(job: Job) -> tuple[str, ...]:
+    """The cells of a job below `_MORE`."""
+    return (job.owner, str(job.priority or ""), job.waits.removeprefix("waits "))
 
 
 def _when(moment: datetime | None) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from deployments.jobs.image_run import RUNNING, ImageRun
+from deployments.jobs.image_run import RUNNING, WAITING, ImageRun
 from deployments.jobs.image_status import STATUSES, ImageStatus, image_status
 from tasks.errors import PublishError
 from tasks.records.record import ImageRecord, read_records
@@ -38,6 +38,21 @@ class Job:
     def status(self) -> str:
         """The first of `STATUSES` that one of its images has."""
         return min((image.status for image in self.images), key=STATUSES.index)
+
+    @property
+    def owner(self) -> str:
+        """Whose job it is; empty if nobody is named, or it is not known."""
+        return next((image.owner for image in self.images if image.owner), "")
+
+    @property
+    def priority(self) -> int | None:
+        """Its priority; None if it is not known."""
+        return next((image.priority for image in self.images if image.priority is not None), None)
+
+    @property
+    def waits(self) -> str:
+        """Why the first of its images that waits does so; empty if none waits."""
+        return next((image.text for image in self.images if image.status == WAITING), "")
 
     @property
     def ended(self) -> bool:

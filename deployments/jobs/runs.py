@@ -33,6 +33,8 @@ from flows.announce import status_of
 from flows.cancel import UNFINISHED
 from flows.restarts import has_ended, will_restart
 from flows.run_records import PREFECT_ERRORS, read_pages
+from flows.waiting_list import WAITING as TURN
+from flows.waiting_list import reasons
 from tasks.errors import StackError
 from tasks.records.record import CANCELLED
 
@@ -43,6 +45,7 @@ _BY_WORKER = "Flow run was cancelled successfully."  # a worker's message, which
 _WAITS = {
     "AwaitingConcurrencySlot": "waits until fewer images run",
     "AwaitingRetry": "is to be started again",
+    TURN: "waits for its turn",
 }
 
 
@@ -67,11 +70,12 @@ def runs_of(client: SyncPrefectClient, job_id: str | None = None) -> list[ImageR
         client: Of the server.
         job_id: The job; None for all, of which the newest 2,000 runs are looked at.
     """
-    runs = islice(_read(client, job_id), _MOST_RUNS if job_id is None else None)
+    runs = [*islice(_read(client, job_id), _MOST_RUNS if job_id is None else None)]
+    waits = reasons(client) if any(run.state_name == TURN for run in runs) else {}
     found: dict[tuple[str, str], ImageRun] = {}
     # one that was postponed may be expected to start after one that was created later
     for run in sorted(runs, key=lambda run: run.created or _LONG_AGO, reverse=True):
-        for each in _images(run):
+        for each in _images(run, waits.get(run.id)):
             found.setdefault((each.job_id, each.image_url), each)
     return list(found.values())
 
@@ -148,12 +152,19 @@ def _read(
     return read_pages(query)
 
 
-def _images(run: FlowRun) -> Iterator[ImageRun]:
-    """The images that a run is about: one, or all of its request, which have runs of their own."""
+def _images(run: FlowRun, waits: str | None = None) -> Iterator[ImageRun]:
+    """The images that a run is about: one, or all of its request, which have runs of their own.
+
+    Args:
+        run: The run.
+        waits: Why it waits for its turn, if it does and that is known.
+    """
     request, image_url = run.parameters.get("request"), run.parameters.get("image_url")
     if not isinstance(request, dict):
         return
     status, text = _status(run)
+    if waits and run.state_name == TURN:
+        text = waits
     for url in [image_url] if image_url else request.get("imageUrls", []):
         yield ImageRun(
             id=run.id,

@@ -88,7 +88,9 @@ def _fields(job: Job) -> dict[str, object]:
 def _lines(job: Job) -> list[str]:
     counts = ", ".join(f"{number} {status}" for status, number in job.counts.items())
     done = "" if job.ended else f", {int(100 * job.done)} % done"
-    lines = [f"{job.job_id}: {job.status}{done}; images: {counts}"]
+    whose = f"; owner {job.owner}" if job.owner else ""
+    whose += f"; priority {job.priority}" if job.priority else ""
+    lines = [f"{job.job_id}: {job.status}{done}; images: {counts}{whose}"]
     for image in job.images:
         lines += _image_lines(image)
     return lines

@@ -138,35 +138,36 @@ def _message(received: dict[str, Any], queue_url: str) -> Message:
     )
 
 
-def open_queue(url: str | None) -> Queue:
+def open_queue(url: str | None, setting: str = "SWATH_QUEUE_URL") -> Queue:
     """The queue that the operator set, with its dead-letter queue.
 
     Args:
-        url: The setting `SWATH_QUEUE_URL`.
+        url: The value of the setting.
+        setting: Name of the setting.
 
     Raises:
         RequestError: It is not set, the queue cannot be read, or it has no dead-letter queue:
             without one, a refused message would be lost, or delivered again without an end.
     """
     if not url:
-        raise RequestError("SWATH_QUEUE_URL: it is not set; give the URL of the queue to drain.")
+        raise RequestError(f"{setting}: it is not set; give the URL of the queue to drain.")
     try:
-        return _open(url)
+        return _open(url, setting)
     except ClientError as error:
         raise RequestError(
-            f"SWATH_QUEUE_URL: {url} and its dead-letter queue cannot be opened ({error}); "
+            f"{setting}: {url} and its dead-letter queue cannot be opened ({error}); "
             "check their names and sqs:GetQueueAttributes, sqs:GetQueueUrl."
         ) from error
 
 
-def _open(url: str) -> Queue:
+def _open(url: str, setting: str) -> Queue:
     attributes = client("sqs").get_queue_attributes(
         QueueUrl=url, AttributeNames=["QueueArn", "RedrivePolicy"]
     )["Attributes"]
     policy = attributes.get("RedrivePolicy")
     if not policy:
         raise RequestError(
-            f"SWATH_QUEUE_URL: {url} has no redrive policy; give the queue a dead-letter queue."
+            f"{setting}: {url} has no redrive policy; give the queue a dead-letter queue."
         )
     redrive = json.loads(policy)
     account, name = redrive["deadLetterTargetArn"].split(":")[-2:]

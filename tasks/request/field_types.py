@@ -157,7 +157,10 @@ Name = Annotated[
     AfterValidator(_trimmed),
 ]
 Band = Annotated[int | str, BeforeValidator(_band)]
-Priority = Annotated[WholeNumber, Field(ge=-100, le=100)]
+HIGHEST_PRIORITY = 100
+"""That of a job; the lowest is as far below 0, which is the default."""
+
+Priority = Annotated[WholeNumber, Field(ge=-HIGHEST_PRIORITY, le=HIGHEST_PRIORITY)]
 _TagName = Annotated[
     str,
     Field(min_length=1, max_length=128),

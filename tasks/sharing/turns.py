@@ -17,8 +17,9 @@ HEAD_START = 3600.0
 """Seconds of waiting that a point of priority counts for, among the jobs of one owner."""
 
 SETTLED = 60.0
-"""Seconds for which all jobs of a model were at work when it counts as busy."""
+"""Seconds after which an image at work makes all the calls that its model takes from it."""
 
+_FEW = 2  # places, of which none is kept free until a model is known to be busy
 _LONG_AGO = float("-inf")
 
 Id = TypeVar("Id", bound=Hashable)
@@ -69,6 +70,7 @@ class Places:
         working: Those that have a place.
         begun: Owner and time of the images that began last, those at work among them.
         full: The models that are called as often as their limits allow.
+        brief: The models whose images give back their places soon.
         quota: Images of an owner that may be at work at a time.
     """
 
@@ -76,6 +78,7 @@ class Places:
     working: Sequence[Working]
     begun: Sequence[tuple[str, float]]
     full: frozenset[str]
+    brief: frozenset[str]
     quota: Quota
 
 
@@ -97,9 +100,9 @@ def turns(waiting: Iterable[Waiting[Id]], places: Places, now: float) -> Iterato
 
     The next place goes
 
-    1. to an owner who was passed over too often: since its last image began, or since it waits,
-       twice as many images of others have begun as there are owners. So each owner gets a share,
-       whatever the priorities of others;
+    1. to an owner without an image at work who was passed over too often: since its last image
+       began, or since it waits, twice as many images of others have begun as there are owners. So
+       each owner gets a share, whatever the priorities of others;
     2. then to the image of the highest priority among the first of each owner;
     3. of equal priorities, to the owner with the fewest images at work, then to the one whose last
        image began longest ago.
@@ -107,9 +110,10 @@ def turns(waiting: Iterable[Waiting[Id]], places: Places, now: float) -> Iterato
     Of the images of one owner, the one that waits longest comes first, and a point of priority
     counts as an hour of waiting: so none waits for ever.
 
-    Images of an owner who has its quota wait. So do those of a busy model beyond half of the
-    places, as they would only wait for its calls. An owner who has no image at work for that model
-    may have one there, but not in the last place.
+    Images of an owner who has its quota wait. A model gets more than half of the places, one after
+    the other, only if it takes more calls than it gets, or if its images end soon: the others would
+    hold places without need. An owner who has no image at work for it may have one there, but not
+    in the last place.
     """
     queues = _queues(waiting)
     state = _State(places, queues, now)
@@ -129,12 +133,16 @@ def turns(waiting: Iterable[Waiting[Id]], places: Places, now: float) -> Iterato
         else:
             yield Turn(job, _for_a_place(places, ahead - max(0, free)))
         ahead += 1
-    yield from sorted(held, key=lambda turn: turn.job.since)
+    yield from sorted(held, key=lambda turn: (turn.job.since, str(turn.job.id)))
 
 
 def _for_a_place(places: Places, ahead: int) -> str:
-    before = "it is next" if ahead == 0 else f"{ahead} before it"
-    return f"waits until fewer than {places.number} images run; {before}"
+    before = "it is next" if ahead == 0 else f"{_images(ahead)} before it"
+    return f"waits until fewer than {places.number} images run: {before}"
+
+
+def _images(number: int) -> str:
+    return f"{number} image{'' if number == 1 else 's'}"
 
 
 def _queues(waiting: Iterable[Waiting[Id]]) -> dict[str, list[Waiting[Id]]]:
@@ -171,7 +179,7 @@ class _State:
     def __init__(
         self, places: Places, queues: Mapping[str, Sequence[Waiting[Id]]], now: float
     ) -> None:
-        self._places, self._time = places, now
+        self._places, self._now, self._time = places, now, now
         self._of_owner = Counter(job.owner for job in places.working)
         self._of_model = Counter(job.model for job in places.working)
         self._of_both = Counter((job.owner, job.model) for job in places.working)
@@ -184,12 +192,12 @@ class _State:
             owner: self._passes(owner, min(job.since for job in jobs))
             for owner, jobs in queues.items()
         }
-        youngest: dict[str, float] = {}
+        self._youngest: dict[str, float] = {}
         for job in places.working:
-            youngest[job.model] = max(job.since, youngest.get(job.model, _LONG_AGO))
-        self._busy = {
-            model for model in places.full if now - youngest.get(model, _LONG_AGO) >= SETTLED
-        }
+            self._note(job.model, job.since)
+
+    def _note(self, model: str, since: float) -> None:
+        self._youngest[model] = max(since, self._youngest.get(model, _LONG_AGO))
 
     def _passes(self, owner: str, since: float) -> int:
         """Images of others that began since the owner's last one began, or since it waits."""
@@ -199,7 +207,7 @@ class _State:
     def rank(self, owner: str, job: Waiting[Id]) -> tuple[object, ...]:
         """The lowest is next."""
         last = self._last.get(owner, _LONG_AGO)
-        if self._passed[owner] >= self._most_passes:
+        if not self._of_owner[owner] and self._passed[owner] >= self._most_passes:
             return (0, last, job.since, str(job.id))
         return (1, -job.priority, self._of_owner[owner], last, job.since, str(job.id))
 
@@ -210,6 +218,7 @@ class _State:
         self._of_both[job.owner, job.model] += 1
         self._time += 1e-3  # later than all before
         self._last[job.owner] = self._time
+        self._note(job.model, self._time)
         for owner in self._passed:
             self._passed[owner] += 1
         self._passed[job.owner] = 0
@@ -219,13 +228,25 @@ class _State:
         quota, of_owner = self._places.quota(job.owner), self._of_owner[job.owner]
         if quota is not None and of_owner >= quota:
             whose = f"owner {job.owner!r}" if job.owner else "jobs without an owner"
-            return f"waits as {whose} may have {quota} images at work (SWATH_OWNER_QUOTAS)"
-        number, of_model = self._places.number, self._of_model[job.model]
-        if number is None or job.model not in self._busy:
+            return f"waits as {whose} may have {_images(quota)} at work (SWATH_OWNER_QUOTAS)"
+        number = self._places.number
+        if number is None or job.model in self._places.brief:
             return ""
+        return self._reason_of_model(job, number)
+
+    def _reason_of_model(self, job: Waiting[Id], number: int) -> str:
+        """Why an image may not have one of a number of places because of others of its model."""
+        of_model = self._of_model[job.model]
         most = (number + 1) // 2
         if not self._of_both[job.owner, job.model]:
             most = max(most, number - 1)
         if of_model < most:
             return ""
-        return f"waits as its model is busy: {of_model} images at work make all calls that it takes"
+        settled = self._now - self._youngest[job.model] >= SETTLED
+        if not settled and number <= _FEW:
+            return ""
+        if job.model in self._places.full:
+            return f"waits as its model is busy with {_images(of_model)}: all its calls are taken"
+        if not settled:
+            return "waits until it is seen whether its model takes calls of yet another image"
+        return ""

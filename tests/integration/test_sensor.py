@@ -18,7 +18,6 @@ from prefect.states import Cancelled
 
 from flows.image import image
 from flows.image_runs import ImageRuns
-from flows.sensor import MOST_WAITING
 from tasks.aws.clients import client, renew_credentials
 from tasks.queue.sqs import Queue, send
 from tasks.reporting.status import JobStatus
@@ -27,6 +26,7 @@ from tests.faulty_proxy import faulty_proxy, status
 from tests.inbox import Inbox, open_inbox, received, sense
 from tests.prefect_faults import Fault, page, prefect_answers, refusal
 
+MOST_WAITING = 10  # images that may wait in Prefect in these tests
 MANY = 3 * MOST_WAITING
 
 
@@ -48,8 +48,9 @@ def bucket(aws: str) -> str:
 
 
 @pytest.fixture
-def inbox(bucket: str, prefect_api: str) -> Iterator[Inbox]:
+def inbox(bucket: str, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
     """One whose deployment runs one image at a time; no worker starts any."""
+    monkeypatch.setenv("SWATH_LOOK_AHEAD", str(MOST_WAITING))
     with open_inbox(bucket, concurrency_limit=1) as inbox:
         yield inbox
 
@@ -387,8 +388,9 @@ def handed_out(pool: str) -> int:
 
 
 def test_a_worker_is_given_as_many_runs_as_the_limit_of_the_deployment_allows(
-    bucket: str, prefect_api: str
+    bucket: str, prefect_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tasks.sharing.turns.SETTLED", 0.0)  # one model may have all places
     pool = f"pool-{bucket}"
     with get_client(sync_client=True) as prefect:
         prefect.create_work_pool(WorkPoolCreate(name=pool, type="process"))

@@ -1,0 +1,158 @@
+"""Three owners on one queue: the order in which their images begin, on a real Prefect server.
+
+Prefect hands out the runs; a worker is played by the test, which sets their states. Sensors replace
+each other every few seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from threading import Event, Thread
+from uuid import UUID, uuid4
+
+import pytest
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Cancelling, Completed, Pending, Running
+
+from flows.waiting_list import WAITING, reasons
+from tasks.aws.clients import client
+from tasks.queue.sqs import send
+from tasks.settings import settings
+from tests.inbox import Inbox, arn, open_inbox, sense
+from tests.polling import until
+
+PLACES = 3
+
+
+def request(job_id: str, owner: str, priority: int = 0) -> str:
+    message = {
+        "jobId": job_id,
+        "imageUrls": ["s3://images/0.tif"],
+        "outputs": [{"type": "S3", "bucket": "results", "prefix": "a"}],
+        "imageProcessor": {"name": "bright-targets", "type": "BUILTIN"},
+        "tags": {"owner": owner},
+        "priority": priority,
+    }
+    return json.dumps(message)
+
+
+def job(run: FlowRun) -> str:
+    return str(run.parameters["request"]["jobId"])
+
+
+def urgent_queue(name: str) -> str:
+    """A queue with a dead-letter queue of its own."""
+    sqs = client("sqs")
+    aside = sqs.create_queue(QueueName=f"{name}-dlq")["QueueUrl"]
+    redrive = json.dumps({"deadLetterTargetArn": arn(aside), "maxReceiveCount": 3})
+    made = sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": redrive})
+    return str(made["QueueUrl"])
+
+
+class Worker:
+    """A worker of the work pool.
+
+    Attributes:
+        begun: The runs that it was given, in order.
+        working: Those of them that have not ended.
+    """
+
+    def __init__(self, prefect: SyncPrefectClient, pool: str) -> None:
+        self._prefect, self._pool = prefect, pool
+        self.begun: list[FlowRun] = []
+        self.working: list[FlowRun] = []
+
+    def begin(self) -> list[str]:
+        """Begin the runs that Prefect hands out; returns their jobs."""
+        given = self._prefect.get_scheduled_flow_runs_for_work_pool(self._pool)
+        new = [each.flow_run for each in given]
+        for run in new:
+            self._set(run.id, Pending())
+            self._set(run.id, Running())
+        self.begun += new
+        self.working += new
+        return [job(run) for run in new]
+
+    def end(self) -> None:
+        """End all runs that it has begun."""
+        for run in self.working:
+            self._set(run.id, Completed())
+        self.working = []
+
+    def _set(self, run: UUID, state: State[None]) -> None:
+        self._prefect.set_flow_run_state(run, state, force=True)
+
+
+@pytest.fixture
+def inbox(
+    aws: str, prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Inbox, Worker]]:
+    name = f"images-{uuid4().hex[:8]}"
+    monkeypatch.setenv("SWATH_URGENT_QUEUE_URL", urgent_queue(f"urgent-{name}"))
+    monkeypatch.setenv("SWATH_OWNER_QUOTAS", '{"c": {"images": 1}}')
+    with get_client(sync_client=True) as prefect:
+        prefect.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        with open_inbox(
+            name, concurrency_limit=PLACES, work_pool_name=name, work_queue_name="images"
+        ) as inbox:
+            yield inbox, Worker(prefect, name)
+
+
+@contextmanager
+def sensors() -> Iterator[None]:
+    """While it is open, one sensor after the other is at work, each for some seconds."""
+    ended = Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            sense(10)
+
+    thread = Thread(target=copy_context().run, args=(work,), daemon=True)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+def test_owners_take_turns_and_what_is_urgent_goes_first(inbox: tuple[Inbox, Worker]) -> None:
+    queue, worker = inbox
+    for number in range(6):
+        send(queue.queue_url, request(f"a-{number}", "a"))
+    for number in range(3):
+        send(queue.queue_url, request(f"b-{number}", "b"))
+        send(queue.queue_url, request(f"c-{number}", "c"))
+    with get_client(sync_client=True) as prefect, sensors():
+        until(lambda: len(queue.runs()) == 12, queue.depth)
+        # two of three places: the model is not known yet, and may be slow
+        until(lambda: worker.begin() and len(worker.working) >= 2)
+        waiting = [run for run in queue.runs() if run.state_name == WAITING]
+        assert len(waiting) >= 12 - PLACES
+        until(lambda: {run.id for run in waiting} & reasons(prefect).keys())
+        assert all(each.startswith("waits ") for each in reasons(prefect).values())
+        cancelled = next(run for run in waiting if job(run) == "a-5")
+        prefect.set_flow_run_state(cancelled.id, Cancelling())
+        assert prefect.read_flow_run(cancelled.id).state_name == "Cancelled"
+
+        send(str(settings().urgent_queue_url), request("at-once", "a", priority=-5))
+        until(lambda: "at-once" in map(job, queue.runs()))
+        worker.begin()
+        before = len(worker.begun)
+        while len(worker.begun) < 12:
+            worker.end()
+            until(worker.begin)
+            owners = [run.parameters["request"]["tags"]["owner"] for run in worker.working]
+            assert len(owners) <= PLACES
+            assert owners.count("c") <= 1
+    jobs = [job(run) for run in worker.begun]
+    others = {f"{owner}-{number}" for owner in "bc" for number in range(3)}
+    assert sorted(jobs) == sorted(["at-once", *(f"a-{number}" for number in range(5)), *others])
+    assert jobs.index("at-once") <= before
+    usual = [each[0] for each in jobs if each != "at-once"]
+    # each owner has about a third of the places while all of them wait
+    assert all(usual[:9].count(owner) >= 2 for owner in "abc"), jobs
