@@ -122,6 +122,8 @@ def _records(client: SyncPrefectClient, url: str, find: _Find) -> Iterator[FlowR
 def _progress(client: SyncPrefectClient, run: FlowRun | None) -> str:
     if run is None:
         return "Waiting for the sensor …"
+    if run.state is not None and run.state.is_paused():
+        return "Waiting for its turn …"
     if run.state is None or run.state.is_scheduled() or run.state.is_pending():
         return "Waiting for a worker …"
     try:
