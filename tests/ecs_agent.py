@@ -42,6 +42,7 @@ class Task:
         cpu: CPU units of the task.
         memory: Memory of the task in MiB.
         log: File with the output.
+        tags: The tags of the task.
         started: Start of the process, in seconds of the monotonic clock.
         ended: End of the process, likewise.
         exit_code: As of a shell; None until the end, -1 if the process was never started.
@@ -56,6 +57,7 @@ class Task:
     cpu: int
     memory: int
     log: Path
+    tags: dict[str, str] = field(default_factory=dict)
     started: float = 0.0
     ended: float = 0.0
     exit_code: int | None = None
@@ -165,6 +167,7 @@ class EcsAgent:
             cpu=int(description["overrides"]["cpu"]),
             memory=int(description["overrides"]["memory"]),
             log=self._folder / description["taskArn"].rpartition("/")[2] / "log",
+            tags={tag["key"]: tag["value"] for tag in description["tags"]},
         )
 
     def _update(self, task: Task, *, stopped: bool) -> None:
@@ -209,7 +212,9 @@ class EcsAgent:
         self._report(task.arn, "STOPPED", code if task.guard else None)
 
     def _describe(self, arn: str) -> dict[str, Any]:
-        (described,) = self._ecs.describe_tasks(cluster=self._cluster, tasks=[arn])["tasks"]
+        (described,) = self._ecs.describe_tasks(
+            cluster=self._cluster, tasks=[arn], include=["TAGS"]
+        )["tasks"]
         description: dict[str, Any] = described
         return description
 

@@ -270,7 +270,8 @@ def statuses(cloud: Cloud, job_id: str) -> list[str]:
 def test_concurrent_tasks_give_the_same_results_as_one_process(
     cloud: Cloud, in_one_process: Callable[[dict[str, Any]], list[Any]]
 ) -> None:
-    request = cloud.request("chain", "harbour.tif")
+    tags = {"owner": "maritime", "costCentre": "4711 a"}
+    request = cloud.request("chain", "harbour.tif", tags=tags)
     regions = partial(cloud.agent.of, "-region")
     cloud.agent.has_room = lambda family: "region" not in family or len(regions()) >= MANY
     cloud.send(request)
@@ -280,6 +281,10 @@ def test_concurrent_tasks_give_the_same_results_as_one_process(
     until(lambda: all(task.exit_code is not None for task in regions()))
     assert max(task.started for task in regions()) < min(task.ended for task in regions())
     assert {(task.cpu, task.memory) for task in regions()} == {(2048, 4096)}
+    billed = {"swath:job": "chain", "swath:image": "harbour.tif"}
+    billed |= {"owner": "maritime", "costCentre": "4711-a"}
+    for task in (*regions(), *cloud.agent.of("-image")):
+        assert billed.items() <= task.tags.items()
     assert published(cloud, request, "chain") == in_one_process(request)
     until(lambda: len(statuses(cloud, "chain")) >= 3)  # the last is published after the end
     assert statuses(cloud, "chain") == ["STARTED", "IN_PROGRESS", "SUCCESS"]
