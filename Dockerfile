@@ -35,7 +35,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=secret,id=ca,ta
         && /opt/build/bin/pip --python /opt/venv/bin/python install \
             --no-compile --no-deps --only-binary :all: --require-hashes --requirement gpu.lock; fi \
     && if [ "${FLAVOUR}" = http ]; then \
-        /opt/build/bin/pip --python /opt/venv/bin/python uninstall --yes onnxruntime flatbuffers protobuf; fi \
+        /opt/build/bin/pip --python /opt/venv/bin/python uninstall --yes onnxruntime flatbuffers; fi \
     && /opt/venv/bin/python -I unused.py "$(echo /opt/venv/lib/python3.*/site-packages)" \
     && echo /opt/swath > "$(echo /opt/venv/lib/python3.*/site-packages)/swath.pth" \
     && /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash -x '/(tests?/|_typing_312\.py)' /opt/venv

@@ -76,7 +76,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     print(*soak.faults, sep="\n", flush=True)
     folder = tmp_path_factory.mktemp("soak")
     with (
-        running_chain(folder, **SETTINGS) as chain,
+        running_chain(folder, forks=False, **SETTINGS) as chain,
         chain.adopted(),
         faulty_proxy(chain.models.address) as proxy,
     ):
