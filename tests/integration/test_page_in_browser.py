@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import rasterio
 from PIL import Image as Picture
@@ -143,6 +144,16 @@ def test_the_table_is_sorted_by_its_heads_and_has_all_rows(page: Page) -> None:
     page.keyboard.press("End")
     last = page.locator(f"tr[aria-rowindex='{FEATURES + 1}'] td").first
     assert last.inner_text() == names[-1]
+    page.get_by_role("tab", name="Explore").click()
+    page.get_by_role("button", name="Only tug").click()
+    page.get_by_role("tab", name="Table").click()
+    number = names.count("tug")
+    page.locator(f"table[aria-rowcount='{number + 1}']").wait_for()
+    page.get_by_role("button", name="Score").click()  # the best first, then the worst
+    page.get_by_role("button", name="Score").click()
+    chosen = detections(FEATURES).filter(pc.field("class_name") == "tug")["score"].to_numpy()
+    last = page.locator(f"tr[aria-rowindex='{number + 1}'] td:nth-child(2)")
+    expect(last).to_have_text(f"{chosen.max():.3f}")
 
 
 def test_a_click_on_the_map_selects_what_lies_there(page: Page) -> None:

@@ -3,6 +3,8 @@
 const MAX_PIXELS = 6e6; // of the picture
 
 class Painting {
+  static memory = new Uint32Array(0); // the next picture is painted where the last one was
+
   /** An empty picture of a rectangle of the image, at pixels of the screen for each of the image. */
   constructor([left, top, right, bottom], scale) {
     const wanted = (right - left) * (bottom - top) * scale * scale;
@@ -12,24 +14,53 @@ class Painting {
     this.width = Math.max(1, Math.ceil((right - left) * this.scale));
     this.height = Math.max(1, Math.ceil((bottom - top) * this.scale));
     this.bounds = [left, top + this.height / this.scale, left + this.width / this.scale, top];
-    this.image = new ImageData(this.width, this.height);
-    this.pixels = new Uint32Array(this.image.data.buffer);
+    const count = this.width * this.height;
+    if (Painting.memory.length < count) Painting.memory = new Uint32Array(count);
+    this.pixels = Painting.memory.subarray(0, count).fill(0);
+    this.image = new ImageData(new Uint8ClampedArray(this.pixels.buffer, 0, 4 * count), this.width, this.height);
+  }
+
+  /** A rectangle of pixels of the picture, as far as it is inside, in a colour from `packed`. */
+  block(x, y, width, height, colour) {
+    const { pixels } = this, left = Math.max(x, 0), length = Math.min(x + width, this.width) - left;
+    const bottom = Math.min(y + height, this.height);
+    for (let row = Math.max(y, 0); row < bottom; row++) {
+      const first = row * this.width + left;
+      // a call of `fill` takes longer than to set a few pixels
+      if (length > 32) pixels.fill(colour, first, first + length);
+      else for (let at = first; at < first + length; at++) pixels[at] = colour;
+    }
   }
 
   /** A square of some pixels in a colour from `packed`, around a place in the image. */
   dot(x, y, size, colour) {
-    const x0 = Math.round((x - this.left) * this.scale - size / 2), y0 = Math.round((y - this.top) * this.scale - size / 2);
-    if (x0 < 0 || y0 < 0 || x0 + size > this.width || y0 + size > this.height) return;
-    for (let row = y0; row < y0 + size; row++) this.pixels.fill(colour, row * this.width + x0, row * this.width + x0 + size);
+    this.block(this.column(x, size), this.row(y, size), size, size, colour);
+  }
+
+  /** The first column of some pixels around a place in the image. */
+  column(x, size) {
+    return Math.round((x - this.left) * this.scale - size / 2);
+  }
+
+  /** The first row of some pixels around a place in the image. */
+  row(y, size) {
+    return Math.round((y - this.top) * this.scale - size / 2);
   }
 
   /** A line of two pixels through places x, y in the image. */
   line(points, colour) {
     for (let at = 2; at < points.length; at += 2) {
-      const x = points[at - 2], y = points[at - 1], right = points[at] - x, down = points[at + 1] - y;
-      const steps = Math.max(1, Math.ceil(Math.max(Math.abs(right), Math.abs(down)) * this.scale));
+      const x0 = this.column(points[at - 2], 2), y0 = this.row(points[at - 1], 2);
+      const x1 = this.column(points[at], 2), y1 = this.row(points[at + 1], 2);
+      const right = x1 - x0, down = y1 - y0, steps = Math.max(Math.abs(right), Math.abs(down));
+      if (!right || !down) {
+        this.block(Math.min(x0, x1), Math.min(y0, y1), Math.abs(right) + 2, Math.abs(down) + 2, colour);
+        continue;
+      }
       if (steps > this.width + this.height) continue; // far larger than what is seen
-      for (let step = 0; step <= steps; step++) this.dot(x + (right * step) / steps, y + (down * step) / steps, 2, colour);
+      for (let step = 0; step <= steps; step++) {
+        this.block(x0 + Math.round((right * step) / steps), y0 + Math.round((down * step) / steps), 2, 2, colour);
+      }
     }
   }
 }

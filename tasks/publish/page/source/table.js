@@ -18,26 +18,34 @@ class Table {
     }
     byId("rows").addEventListener("click", (event) => this.chooseRow(event.target.closest("tr.feature")));
     byId("rows").addEventListener("keydown", (event) => this.press(event));
-    filter.listeners.push(() => this.sort());
+    filter.listeners.push(() => this.list());
   }
 
   sortBy(order) {
     this.direction = order === this.order ? -this.direction : FIRST_ORDER[order];
     this.order = order;
-    this.sort();
+    this.sorted = null;
+    this.list();
   }
 
+  /** All features in the order of the table, whatever is shown. */
   sort() {
     const { boxes, places } = this.drawing.columns;
     const size = (at) => (boxes[4 * at + 2] - boxes[4 * at]) * (boxes[4 * at + 3] - boxes[4 * at + 1]);
     const y = (at) => (this.placed ? -places[2 * at + 1] : boxes[4 * at + 1]);
     const rank = this.order === "class" ? this.ranks() : null;
     const key = { class: (at) => rank[this.filter.classes[at]], score: (at) => -at, size, place: y }[this.order];
-    this.features = this.filter.shown.slice();
-    if (this.order !== "score" || this.direction > 0) {
-      const keys = new Float64Array(this.filter.count);
-      for (const feature of this.features) keys[feature] = this.direction * key(feature);
-      this.features.sort((a, b) => keys[a] - keys[b] || a - b);
+    const keys = Float64Array.from({ length: this.filter.count }, (_, feature) => this.direction * key(feature));
+    return Uint32Array.from(keys.keys()).sort((a, b) => keys[a] - keys[b] || a - b);
+  }
+
+  /** Lists the features that are shown. */
+  list() {
+    const { filter } = this;
+    if (this.order === "score" && this.direction < 0) this.features = filter.shown;
+    else {
+      this.sorted ??= this.sort();
+      this.features = this.sorted.filter((feature) => filter.isShown(feature));
     }
     for (const button of document.querySelectorAll("[data-order]")) {
       const own = button.dataset.order === this.order;
