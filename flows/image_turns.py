@@ -102,7 +102,9 @@ class ImageTurns:
         except ObjectNotFound:
             return
         if run.state_name == WAITING:
-            client.set_flow_run_state(run_id, Scheduled(message="It is its turn."))
+            # forced, as Prefect does not count the start of a run that is resumed, and so would run
+            # it once more if it ended as Partial
+            client.set_flow_run_state(run_id, Scheduled(message="It is its turn."), force=True)
             get_run_logger().info("%s begins", run.name)
 
     def _look_for_waiting(self, client: SyncPrefectClient) -> None:

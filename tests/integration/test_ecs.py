@@ -238,10 +238,11 @@ def in_one_process(
     settings.cache_clear()
 
     def work(request: dict[str, Any]) -> list[Any]:
-        here = {"outputs": [cloud.output("here")]}
-        end = image(Request.model_validate(request | here), return_state=True)
+        here = f"{request['jobId']}-here"
+        outputs = {"outputs": [cloud.output(here)]}
+        end = image(Request.model_validate(request | outputs), return_state=True)
         assert end.name == "Completed"
-        return published(cloud, request, "here")
+        return published(cloud, request, here)
 
     return work
 
