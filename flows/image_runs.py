@@ -89,7 +89,9 @@ def infrastructure_labels(
     """
     own = {"swath:job": request.job_id, "swath:image": file_name(image_url)}
     labels: dict[str, str] = (of_deployment or {}).get("labels") or {}
-    given = labels | request.tags | own
+    # in what a message says, Prefect would replace placeholders by blocks, secrets among them
+    of_message = {name: value.replace("{{", "--") for name, value in (request.tags | own).items()}
+    given = labels | of_message
     return {"labels": {name: value[:_LONGEST_LABEL] for name, value in given.items()}}
 
 

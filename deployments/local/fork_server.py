@@ -105,12 +105,15 @@ class ForkServer:
             return None
         connection.setblocking(False)
         self._clients[engine] = connection
-        self._selector.register(connection, selectors.EVENT_READ, lambda: self._obey(engine))
+        self._selector.register(
+            connection, selectors.EVENT_READ, lambda: self._obey(engine, connection)
+        )
         return None
 
-    def _obey(self, engine: int) -> None:
+    def _obey(self, engine: int, connection: socket.socket) -> None:
         """Pass signals of a client on to its engine; kill it if the client has ended."""
-        connection = self._clients[engine]
+        if self._clients.get(engine) is not connection:
+            return  # both ended at once, and the engine is reaped already
         try:
             signals = connection.recv(len(FORWARDED))
         except OSError:
@@ -181,8 +184,10 @@ def _read(connection: socket.socket) -> EngineRequest:
     head, streams, _, _ = socket.recv_fds(connection, SIZE.size, _STREAMS)
     try:
         (size,) = SIZE.unpack(head)
-        with connection.makefile("rb") as file:
-            body = file.read(size)
+        body = b""
+        # never more than the request: the signals that follow it are for the engine
+        while part := connection.recv(size - len(body)):
+            body += part
         return EngineRequest(**json.loads(body), streams=streams)
     except BaseException:
         for stream in streams:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -209,13 +212,28 @@ def test_an_engine_is_killed_with_its_client(engines: Engines) -> None:
     seen_by(engines)
 
 
+def test_an_engine_and_its_client_may_end_at_once(engines: Engines) -> None:
+    client, engine = working(engines)
+    with connected(engines):  # the server waits for a request, and sees both ends afterwards
+        time.sleep(0.2)
+        engine.kill()
+        until(lambda: engine.status() == psutil.STATUS_ZOMBIE)
+        client.kill()
+        client.communicate()
+    assert seen_by(engines)["parent"] == engines.process.pid
+
+
+@contextmanager
+def connected(engines: Engines) -> Iterator[socket.socket]:
+    """A connection to the server."""
+    with socket.socket(socket.AF_UNIX) as connection, contextlib.chdir(engines.folder):
+        connection.connect(engines.path.name)
+        yield connection
+
+
 def test_what_is_no_request_is_ignored(engines: Engines) -> None:
     for message in (b"", b"GET / HTTP/1.1\r\n\r\n", fork_client.SIZE.pack(3) + b"no!"):
-        with socket.socket(socket.AF_UNIX) as connection:
-            before = Path.cwd()
-            os.chdir(engines.folder)
-            connection.connect(engines.path.name)
-            os.chdir(before)
+        with connected(engines) as connection:
             socket.send_fds(connection, [message or b" "], [0, 1, 2])
     seen_by(engines)
 

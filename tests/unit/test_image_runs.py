@@ -3,6 +3,7 @@
 import pytest
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running
+from prefect.utilities.templating import find_placeholders
 
 from flows.announce import status_of
 from flows.image_runs import infrastructure_labels, run_name, tags
@@ -40,6 +41,16 @@ def test_what_works_a_run_is_labelled_with_its_job_and_the_tags_of_the_message()
     }
     (labels,) = infrastructure_labels(REQUEST, f"/data/{'a' * 300}", None).values()
     assert max(map(len, labels.values())) == 256
+
+
+def test_prefect_replaces_nothing_in_the_labels_of_a_message() -> None:
+    secret = "{{ prefect.blocks.secret.password }}"
+    request = REQUEST.model_copy(update={"job_id": secret})
+    found = infrastructure_labels(request, f"/data/{{{secret}.tif", {"labels": {"a": secret}})
+    labels = found["labels"]
+    assert labels.pop("a") == secret  # the operator's own
+    assert not find_placeholders(labels)
+    assert labels["swath:job"] == "-- prefect.blocks.secret.password }}"
 
 
 @pytest.mark.parametrize(
