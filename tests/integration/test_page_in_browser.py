@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 import rasterio
 from PIL import Image as Picture
 from playwright.sync_api import Browser, Page, expect
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import from_origin
 
 from tasks.imagery import open_image
 from tasks.publish import FeatureMetadata, publish
@@ -165,6 +168,59 @@ def test_a_click_on_the_map_selects_what_lies_there(page: Page) -> None:
     )
     page.locator("#card").get_by_text(FAILURE).wait_for()
     assert "2 tiles failed" in page.locator("#card").inner_text()
+
+
+def test_a_selected_tile_is_in_the_address(chromium: Browser, page: Page) -> None:
+    page.get_by_role("checkbox", name="Detections").uncheck()
+    page.get_by_role("checkbox", name="Blank tiles").check()
+    width, height = (page.locator("#map").evaluate(f"each => each.client{side}")
+                     for side in ("Width", "Height"))  # fmt: skip
+    scale = 0.98 * min(width / 900, height / 700)
+    for y, tile, words in ((150, "0,100", "9 tiles without data"), (450, "400,400", FAILURE)):
+        position = {"x": width / 2, "y": height / 2 + scale * (y - 350)}
+        page.locator("#map").click(position=position)  # type: ignore[arg-type]
+        card = page.locator("#card")
+        expect(card).to_contain_text(words)
+        page.wait_for_url(re.compile(rf"#detections=0&blank=1&tile={tile}$"))
+        with visit(chromium, page.url) as again:
+            expect(again.page.locator("#card")).to_have_text(card.text_content() or "")
+            again.page.wait_for_url(re.compile(rf"#view=.*&tile={tile}$"))  # it is shown large
+    page.get_by_role("button", name="End the selection").click()
+    page.wait_for_url(re.compile("#detections=0&blank=1$"))
+
+
+@pytest.mark.parametrize(
+    ("metres", "whole", "nearer"),
+    [(0.5, "50 m", "20 m"), (0.02, "2 m", "1 m"), (30, "2 km", "1 km"), (None, "100 px", "50 px")],
+)
+def test_the_scale_bar_is_on_the_ground_where_it_is_known(
+    chromium: Browser, folder: Path, metres: float | None, whole: str, nearer: str
+) -> None:
+    place = folder / f"scale {metres}"
+    place.mkdir()
+    profile: dict[str, Any] = {"width": 900, "height": 700, "count": 1, "dtype": "uint8"}
+    if metres:
+        profile |= {"crs": "EPSG:32633", "transform": from_origin(5e5, 5.4e6, metres, metres)}
+    with (
+        warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
+        rasterio.open(place / "scene.tif", "w", "GTiff", **profile) as sink,
+    ):
+        sink.write(np.full((1, 700, 900), 90, np.uint8))
+    path = written(place / "scene.html", results(place, detections(30)))
+    with visit(chromium, path.as_uri()) as seen:
+        scale, map_ = seen.page.locator("#scale"), seen.page.locator("#map")
+        width, height = (
+            map_.evaluate(f"each => each.client{side}") for side in ("Width", "Height")
+        )
+        shown = 0.98 * min(width / 900, height / 700)
+        for text in (whole, nearer):
+            expect(scale).to_have_text(text)
+            number, unit = text.split()
+            length = int(number) * {"km": 1000, "m": 1, "px": 1}[unit] / (metres or 1)
+            bar = scale.locator("i").evaluate("each => parseFloat(each.style.width)")
+            assert bar == pytest.approx(length * shown, abs=1)
+            seen.page.get_by_role("button", name="Zoom in").click()
+            shown *= 2
 
 
 def test_the_map_is_used_by_the_keyboard(page: Page) -> None:

@@ -26,6 +26,7 @@ from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import publish
 from tasks.publish.page import page_of_files
 from tasks.publish.page.best_features import BestFeatures
+from tasks.publish.page.pixel_sizes import pixel_sizes
 from tasks.publish.page.tile_areas import STATES, tile_areas
 from tasks.request import FileOutput
 from tasks.request.outputs import FeatureFormat
@@ -235,3 +236,15 @@ def test_without_a_georeference_no_place_is_told(tmp_path: Path) -> None:
     content = replace(results(tmp_path, detections(5)), georeference=None)
     page = written(tmp_path / "x.html", content).read_text()
     assert set(columns(page)["places"]) == {-(2**31)}
+
+
+def test_the_size_of_pixels_is_that_on_the_ground_in_each_part(tmp_path: Path) -> None:
+    profile: dict[str, Any] = {"width": 90, "height": 180, "count": 1, "dtype": "uint8"}
+    transform = Affine(0.5, 0, 10, 0, -0.5, 45)  # degrees, from 45 to -45 of latitude
+    with rasterio.open(
+        tmp_path / "world.tif", "w", "GTiff", crs="EPSG:4326", transform=transform, **profile
+    ) as sink:
+        sink.write(np.ones((1, 180, 90), np.uint8))
+    sizes = np.array(pixel_sizes(open_image(str(tmp_path / "world.tif"), roots=[tmp_path])))
+    latitudes = np.radians(45 - 90 * (np.arange(9) + 0.5) / 9)
+    np.testing.assert_allclose(sizes, np.outer(55_660 * np.cos(latitudes), np.ones(9)), rtol=3e-3)

@@ -9,6 +9,7 @@ import pyarrow as pa
 from tasks.cost.money import Cost
 from tasks.cost.usage import Usage
 from tasks.imagery import Image
+from tasks.publish.page.pixel_sizes import pixel_sizes
 from tasks.publish.provenance import Provenance
 from tasks.request import Request
 from tasks.results import coverage
@@ -66,6 +67,7 @@ def facts(
         "rows": rows,
         "left_out": left_out,
         "reasons": coverage.reasons(ledger)[:_MAX_REASONS],
+        "pixelSizes": pixel_sizes(image) if image else [],
         "rejections": coverage.rejections(ledger)[:_MAX_REASONS],
     }
 

@@ -178,6 +178,18 @@ class Drawing {
     return -1;
   }
 
+  /** The left, top, right and bottom of an area of tiles. */
+  areaBox(area) {
+    const [x, y, width, height] = this.columns.areas.subarray(4 * area, 4 * area + 4);
+    return [x, y, x + width, y + height];
+  }
+
+  /** The area of tiles whose left upper corner is a pixel of the image; or -1. */
+  areaFrom(x, y) {
+    const { areas, areaStates } = this.columns;
+    return areaStates.findIndex((_, area) => areas[4 * area] === x && areas[4 * area + 1] === y);
+  }
+
   identity(feature) {
     const bytes = this.columns.ids.subarray(16 * feature, 16 * feature + 16);
     return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

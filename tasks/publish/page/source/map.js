@@ -97,9 +97,8 @@ class ImageMap {
     this.move([left + (x * width) / this.scale, top + (y * height) / this.scale], this.view.zoom);
   }
 
-  /** Shows a feature in the middle of what its card leaves free, large enough to see it. */
-  jumpTo(feature) {
-    const [x0, y0, x1, y1] = this.drawing.box(feature);
+  /** Shows a rectangle of the image in the middle of what the card leaves free, large enough to see it. */
+  jumpTo([x0, y0, x1, y1]) {
     const fitting = Math.log2((0.2 * Math.min(...this.size)) / Math.max(x1 - x0, y1 - y0, 1));
     const zoom = Math.max(this.view.zoom, Math.min(fitting, 2));
     const card = byId("card").offsetHeight, [, height] = this.size;
@@ -209,8 +208,8 @@ class ImageMap {
     }
     let frame = [];
     if (selectedArea >= 0) {
-      const [x, y, width, height] = drawing.columns.areas.subarray(4 * selectedArea, 4 * selectedArea + 4);
-      frame = [[x, y, x + width, y, x + width, y + height, x, y + height, x, y]];
+      const [x0, y0, x1, y1] = drawing.areaBox(selectedArea);
+      frame = [[x0, y0, x1, y0, x1, y1, x0, y1, x0, y0]];
     }
     if (selected >= 0) {
       for (const line of drawing.lines(selected)) triangles.line(line, 3, white);
@@ -228,12 +227,28 @@ class ImageMap {
   }
 
   drawScale() {
-    const step = 10 ** Math.floor(Math.log10(120 / this.scale));
-    const length = Math.max(1, [5, 2, 1].map((times) => times * step).find((each) => each * this.scale <= 120) ?? 1);
+    const metres = this.pixelSize();
+    const scale = this.scale / (metres ?? 1), step = 10 ** Math.floor(Math.log10(120 / scale));
+    const round = [5, 2, 1].map((times) => times * step).find((each) => each * scale <= 120) ?? step;
+    const length = metres ? round : Math.max(1, round);
     const [text, bar] = byId("scale").children;
-    text.textContent = `${counted(length)} px`;
-    bar.style.width = `${Math.round(length * this.scale)}px`;
+    text.textContent = metres ? lengthText(length) : `${counted(length)} px`;
+    bar.style.width = `${Math.round(length * scale)}px`;
   }
+
+  /** Metres of a pixel of the image on the ground in the middle of the view, or null. */
+  pixelSize() {
+    const rows = facts.pixelSizes, [x, y] = this.view.target;
+    const part = (place, whole, number) => Math.min(number - 1, Math.floor((place / whole) * number));
+    const row = rows[part(y, facts.height, rows.length)];
+    return row?.[part(x, facts.width, row.length)] ?? null;
+  }
+}
+
+/** A length of one digit in metres as text. */
+function lengthText(metres) {
+  const [unit, size] = metres >= 1000 ? ["km", 1000] : metres >= 1 ? ["m", 1] : ["cm", 0.01];
+  return `${counted(+(metres / size).toPrecision(1))} ${unit}`;
 }
 
 /** What draws for a context of WebGL. */

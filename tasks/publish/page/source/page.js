@@ -150,7 +150,7 @@ class Page {
 
   show(feature) {
     this.select(feature, -1);
-    this.map.jumpTo(feature);
+    this.map.jumpTo(this.drawing.box(feature));
   }
 
   select(feature, area) {
@@ -202,6 +202,7 @@ class Page {
       if (layers[name] !== DEFAULT_LAYERS[name]) words.push(`${name}=${Number(layers[name])}`);
     }
     if (this.selected >= 0) words.push(`feature=${this.drawing.identity(this.selected)}`);
+    if (this.area >= 0) words.push(`tile=${this.drawing.areaBox(this.area).slice(0, 2)}`);
     if (this.tab !== TABS[0]) words.push(`tab=${this.tab}`);
     this.address = words.length ? `#${words.join("&")}` : "";
     if (location.hash !== this.address) history.replaceState(null, "", this.address || "#");
@@ -225,8 +226,11 @@ class Page {
     const tab = words.get("tab");
     this.open(TABS.includes(tab) && !byId(`tab-${tab}`).hidden ? tab : TABS[0]);
     const feature = this.drawing.featureOf(words.get("feature") ?? "");
-    this.select(feature >= 0 && filter.isShown(feature) ? feature : -1, -1);
-    if (this.selected >= 0 && !words.has("view")) this.map.jumpTo(this.selected);
+    if (feature >= 0 && filter.isShown(feature)) this.select(feature, -1);
+    else this.select(-1, this.drawing.areaFrom(...(words.get("tile") ?? "").split(",").map(Number)));
+    if (words.has("view")) return;
+    if (this.selected >= 0) this.map.jumpTo(this.drawing.box(this.selected));
+    else if (this.area >= 0) this.map.jumpTo(this.drawing.areaBox(this.area));
   }
 }
 
