@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
+from typing import TypeVar
 
 from tasks.settings import settings
 from tasks.telemetry import emf, otlp
@@ -21,10 +22,13 @@ from tasks.telemetry.totals import Totals
 
 logger = logging.getLogger(__name__)
 
+Value = TypeVar("Value")
+
 INTERVAL = 10.0
 """Seconds between two exports to a folder or a collector."""
 
 _LINES_INTERVAL = 60.0  # CloudWatch keeps one value a minute
+_LAST = 5.0  # seconds that the end of a process waits for a collector
 
 _lock = Lock()
 _exports: _Exports | None = None
@@ -43,49 +47,59 @@ class _Exports:
     ) -> None:
         self._lines, self._send, self._flush_spans = lines, send, flush_spans
         self._totals = Totals()
-        self._file = ProcessTotals(folder) if folder else None
+        self._file = _without_errors(partial(ProcessTotals, folder)) if folder else None
         self._buffer: list[Series] = []
         self._written = time.time()
         self._lock, self._ended = Lock(), Event()
-        SOURCE.on = lines or folder is not None or send is not None
+        self._thread = Thread(target=self._run, name="telemetry", daemon=True)
+        SOURCE.on = lines or self._file is not None or send is not None
 
     def start(self) -> None:
         """Export every few seconds, in a thread."""
-        Thread(target=self._run, name="telemetry", daemon=True).start()
+        self._thread.start()
 
     def _run(self) -> None:
         while not self._ended.wait(INTERVAL):
             self.export()
+            self._send_totals()
+        self._send_totals()
+        if self._flush_spans:
+            _without_errors(self._flush_spans)
+
+    def end(self) -> None:
+        """Export for the last time; a collector that does not answer is not waited for."""
+        self.export(over=True)
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(_LAST)
+            if self._thread.is_alive():
+                logger.warning("The last metrics and spans are lost: no answer of the collector")
 
     def export(self, *, over: bool = False) -> None:
-        """Export what has come in since the last time.
+        """Write what has come in since the last time to the log and the folder.
 
         Args:
             over: Whether this process ends.
         """
-        if over:
-            self._ended.set()
         with self._lock:
             series = SOURCE.drain()
             self._totals.add(series)
-            ways: list[Callable[[], None]] = []
             if self._lines:
                 self._buffer += series
                 now = time.time()
                 if over or now // _LINES_INTERVAL > self._written // _LINES_INTERVAL:
-                    ways.append(self._write_lines)
+                    _without_errors(self._write_lines)
                     self._written = now
             if self._file is not None:
-                ways.append(partial(self._file.write, self._totals, over=over))
-            if self._send is not None:
-                ways.append(partial(self._send, self._totals))
-            if over and self._flush_spans:
-                ways.append(self._flush_spans)
-            for way in ways:
-                try:
-                    way()
-                except Exception:  # no job fails for its metrics
-                    logger.warning("Metrics are not exported", exc_info=True)
+                _without_errors(partial(self._file.write, self._totals, over=over))
+
+    def _send_totals(self) -> None:
+        """Send all that was counted, without the lock: a collector may take long to answer."""
+        if self._send is not None:
+            totals = Totals()
+            with self._lock:
+                totals.merge(self._totals)
+            _without_errors(partial(self._send, totals))
 
     def _write_lines(self) -> None:
         buffer, self._buffer = self._buffer, []
@@ -93,6 +107,15 @@ class _Exports:
         with suppress(BrokenPipeError):
             while text:
                 text = text[os.write(1, text) :]
+
+
+def _without_errors(way: Callable[[], Value]) -> Value | None:
+    """What a function returns; an error is logged, as no job fails for its metrics."""
+    try:
+        return way()
+    except Exception:
+        logger.warning("Metrics are not exported", exc_info=True)
+        return None
 
 
 def _joined(drained: Sequence[Series]) -> list[Series]:
@@ -116,27 +139,22 @@ def start_telemetry() -> None:
         if _exports is not None:
             return
         chosen = settings()
-        exports = _Exports(
+        send = _without_errors(otlp.metric_exporter) if otlp.wanted("METRICS") else None
+        flush_spans = _without_errors(otlp.start_tracing) if otlp.wanted("TRACES") else None
+        _exports = _Exports(
             lines=chosen.metrics_emf,
             folder=chosen.metrics_folder,
-            send=otlp.metric_exporter() if otlp.wanted("METRICS") else None,
-            flush_spans=otlp.start_tracing() if otlp.wanted("TRACES") else None,
+            send=send,
+            flush_spans=flush_spans,
         )
-        _exports = exports
-        if SOURCE.on:
-            exports.start()
+        if SOURCE.on or flush_spans:
+            _exports.start()
         atexit.register(_end)
-
-
-def export_now() -> None:
-    """Export what has come in, without waiting for the next time."""
-    if _exports is not None:
-        _exports.export()
 
 
 def _end() -> None:
     if _exports is not None:
-        _exports.export(over=True)
+        _exports.end()
 
 
 def _forget() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -43,7 +44,10 @@ class JsonFormatter(logging.Formatter):
         line |= current_fields()
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # of a text that is not valid Unicode, as file names may be
+            return json.dumps(line, default=str)
 
 
 def json_wanted() -> bool:
@@ -62,15 +66,15 @@ def set_up_logs() -> None:
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
     for logger in loggers:
         for handler in [each for each in logger.handlers if _on_console(each)]:
-            json = logging.StreamHandler(sys.stderr)
-            json.setFormatter(JsonFormatter())
-            json.setLevel(handler.level)
+            of_json = logging.StreamHandler(sys.stderr)
+            of_json.setFormatter(JsonFormatter())
+            of_json.setLevel(handler.level)
             logger.removeHandler(handler)
-            logger.addHandler(json)
+            logger.addHandler(of_json)
     if not logging.root.handlers:
-        json = logging.StreamHandler(sys.stderr)
-        json.setFormatter(JsonFormatter())
-        logging.root.addHandler(json)
+        of_json = logging.StreamHandler(sys.stderr)
+        of_json.setFormatter(JsonFormatter())
+        logging.root.addHandler(of_json)
 
 
 def _on_console(handler: logging.Handler) -> bool:

@@ -116,8 +116,9 @@ def combined(metric: Metric, values: Sequence[float]) -> float:
 
 
 def _dimension_value(text: str) -> str:
-    """The value of a dimension that CloudWatch accepts: ASCII, not empty, no colon in front."""
+    """The value of a dimension that CloudWatch accepts: printable ASCII, no colon in front."""
     plain = text.encode("ascii", "replace").decode()[:_LONGEST_VALUE]
+    plain = "".join(each if each.isprintable() else " " for each in plain)
     return " ".join(plain.split()).lstrip(":") or "unknown"
 
 
