@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 def settings_problem(error: ValueError) -> str:
-    """The variable, the place in it, the value, and what is wrong; empty for any other error."""
+    """The variable, the place in it, the value, and the remedy; empty for any other error."""
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
 
@@ -16,12 +21,25 @@ def settings_problem(error: ValueError) -> str:
         return f"{_variable(name[1])}: is not JSON{cause}; correct it." if name else ""
     if not isinstance(error, ValidationError) or error.title != "Settings":
         return ""
+    from tasks.request.validation_errors import problem_lines
+    from tasks.settings import Settings
+
+    lines = _not_json(error) or problem_lines(error, Settings)
+    return "\n".join(re.sub(r"^\w+", lambda found: _variable(found[0]), line) for line in lines)
+
+
+def _not_json(error: ValidationError) -> list[str]:
+    """A line for each setting whose text is not JSON; Pydantic calls it no object or no list."""
     lines = []
     for detail in error.errors(include_url=False):
-        field, *path = map(str, detail["loc"])
-        place = ".".join([_variable(field), *path])
-        lines.append(f"{place}: {detail['input']!r:.100} is refused: {detail['msg']}.")
-    return "\n".join(lines)
+        value, kind = detail["input"], detail["type"]
+        if isinstance(value, str) and kind in {"model_type", "list_type"}:
+            try:
+                json.loads(value)
+            except ValueError as cause:
+                field = detail["loc"][0]
+                lines.append(f"{field}: {value!r:.100} is not JSON ({cause}); correct it.")
+    return lines
 
 
 def _variable(field: str) -> str:

@@ -113,7 +113,8 @@ def _work(
     throughput = partial(throughput_of, plan.request, plan.grid, MAX_CONCURRENT)
     regions = lasting_division(plan, kept, region_size, throughput)
     if ask:
-        check_limits(plan, regions, kept)
+        with failure_counted(plan):
+            check_limits(plan, regions, kept)
     recorder.planned(plan.image.etag, kept.answers, len(plan.grid))
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))
     worked: dict[int, Region] = {}

@@ -49,7 +49,7 @@ def _host_pattern(text: str) -> str:
     host, _, port = text.rpartition(":") if re.search(r":[0-9]+$", text) else (text, "", "")
     if not re.fullmatch(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]", host):
         raise ValueError(
-            f"{text!r} is no host: give host, host:port, [address] or *.domain, without a scheme"
+            "is no host: give host, host:port, [address] or *.domain, without a scheme"
         )
     return (host.strip("[]") + ":" + port) if port else host.strip("[]")
 

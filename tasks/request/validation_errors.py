@@ -22,6 +22,7 @@ _REMEDIES = {
     "string_too_long": "is longer than {max_length} characters; shorten it",
     "string_unicode": "is not valid Unicode; send UTF-8",
     "tuple_type": "is not a list; give one in [ ]{example}",
+    "list_type": "is not a list; give one in [ ]{example}",
     "dict_type": "is not an object; give one in {{ }}{example}",
     "model_type": "is not an object; give one in {{ }}{example}",
     "model_attributes_type": "is not an object; give one in {{ }}{example}",
@@ -33,6 +34,11 @@ _REMEDIES = {
     "greater_than": "is not above {gt:g}; give more",
     "greater_than_equal": "is below {ge:g}; give at least {ge:g}",
     "less_than_equal": "is above {le:g}; give at most {le:g}",
+    "float_parsing": "is not a number; give one{example}",
+    "float_type": "is not a number; give one{example}",
+    "int_parsing": "is not a whole number; give digits alone",
+    "int_from_float": "is not a whole number; give digits alone",
+    "bool_parsing": "is neither true nor false; give one of these",
 }
 _NAMES_FIELD = re.compile(r"[a-z][A-Za-z.]*: ")  # an object's error that is one of its fields'
 Location = tuple[int | str, ...]
@@ -109,7 +115,10 @@ def _owners(message: type[BaseModel], location: Location) -> list[type[BaseModel
 
 def _fields(owners: list[type[BaseModel]], name: int | str) -> list[FieldInfo]:
     return [
-        field for owner in owners for field in owner.model_fields.values() if field.alias == name
+        field
+        for owner in owners
+        for attribute, field in owner.model_fields.items()
+        if (field.alias or attribute) == name
     ]
 
 
@@ -123,7 +132,11 @@ def _by_alias(owners: list[type[BaseModel]], location: Location) -> Location:
 
 
 def _names(owners: list[type[BaseModel]]) -> list[str]:
-    return [str(field.alias) for owner in owners for field in owner.model_fields.values()]
+    return [
+        field.alias or attribute
+        for owner in owners
+        for attribute, field in owner.model_fields.items()
+    ]
 
 
 def _has_tag(owner: type[BaseModel], tag: str) -> bool:

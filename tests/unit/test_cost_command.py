@@ -97,8 +97,10 @@ def test_a_tag_or_job_that_is_not_known_is_refused(recorded: Path) -> None:
 @pytest.mark.parametrize(
     ("prices", "problem"),
     [
-        ('{"models": {"ships": {"call": -1}}}', "SWATH_PRICES.models.ships.call: -1 is refused"),
-        ("{0.5}", "SWATH_PRICES: '{0.5}' is refused"),
+        ('{"models": {"a": {"call": -1}}}', "SWATH_PRICES.models.a.call: -1 is below 0; give at"),
+        ('{"cal": 1}', "SWATH_PRICES.cal: unknown field; did you mean call?"),
+        ("{0.5}", "SWATH_PRICES: '{0.5}' is not JSON (Expecting property name"),
+        ("[0.5]", "SWATH_PRICES: a list is not an object; give one in { }"),
     ],
 )
 def test_wrong_prices_are_refused_in_a_line(allowed: Path, prices: str, problem: str) -> None:
