@@ -19,13 +19,13 @@ from flows.abort import AbortSignal
 from flows.alive import alive
 from flows.announce import PARTIAL, announce, announce_end, announce_start, status_of
 from flows.cancel import IMAGE_ENDED, cancel_children, cancel_regions
-from flows.image_runs import add_tags, run_name
 from flows.measured import measured
 from flows.question_claim import claimed
 from flows.regions import MAX_CONCURRENT, run_regions
 from flows.report import PICTURE_SIZE, report
 from flows.restarts import end_crashed
 from flows.run_form import RequestInForm
+from flows.run_names import add_tags, run_name
 from flows.throughput import throughput_of
 from tasks.errors import SwathError
 from tasks.grid.tiles import Region

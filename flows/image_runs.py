@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from itertools import count
@@ -24,7 +24,6 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.runtime import flow_run as this_flow_run
 
 from flows.announce import announce_missed_end
 from flows.cancel import cancel_children
@@ -32,22 +31,17 @@ from flows.image_load import ImageLoad, waiting_runs
 from flows.labels import ANNOUNCED
 from flows.measured import trace_labels
 from flows.restarts import RunObserver, has_ended, replace_lost, will_restart
-from flows.run_records import log_errors, read_pages, write_labels
+from flows.run_names import infrastructure_labels, run_name, tags
+from flows.run_records import read_pages, write_labels
 from flows.work_queue import limit_work_queue
 from tasks.errors import RequestError
-from tasks.grid.tiles import Region
 from tasks.request import Request
-from tasks.request.locations import file_name
 
 FIRST_CHECK = timedelta(days=1)
 """How long ago a run may have ended for a sensor's first check to announce it."""
 
-IMAGE_TAG = "image"
-"""Tag of the runs of images: as their deployments have it, so that a filter finds them all."""
-
 _LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks, if it is not announced
 _CLOCKS = timedelta(minutes=1)  # by which the clocks of Prefect and of this machine may differ
-_LONGEST_LABEL = 256  # characters of the value of a tag in AWS
 _INTERVAL = 10.0  # seconds between two checks
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
 _REFUSED = {
@@ -56,52 +50,6 @@ _REFUSED = {
     httpx.codes.UNPROCESSABLE_ENTITY,  # the parameters are too large, or not valid
 }
 """Prefect's status codes for a request that it does not accept as a parameter."""
-
-
-def run_name(image_url: str, job_id: str) -> str:
-    """The name of an image's run, as users see it in Prefect."""
-    return f"{file_name(image_url)} - {job_id}"
-
-
-def region_run_name(image_url: str, region: Region) -> str:
-    """The name of the run of an image's region."""
-    return f"{file_name(image_url)} {region.name}"
-
-
-def tags(request: Request) -> list[str]:
-    """The tags of the runs of an image and its regions: job, model, and owner if there is one."""
-    found = [f"job:{request.job_id}", f"model:{request.image_processor.short_name}"]
-    return [*found, f"owner:{request.owner}"] if request.owner else found
-
-
-def infrastructure_labels(
-    request: Request, image_url: str, of_deployment: Mapping[str, Any] | None
-) -> dict[str, dict[str, str]]:
-    """The job variables that label what a run is worked by: on ECS, the tags of its task.
-
-    By them a bill is divided among jobs, and by the tags of the message. Labels that the deployment
-    has stay, as far as they have other names.
-
-    Args:
-        request: The message.
-        image_url: One of its images.
-        of_deployment: The job variables of the deployment.
-    """
-    own = {"swath:job": request.job_id, "swath:image": file_name(image_url)}
-    labels: dict[str, str] = (of_deployment or {}).get("labels") or {}
-    # in what a message says, Prefect would replace placeholders by blocks, secrets among them
-    of_message = {name: value.replace("{{", "--") for name, value in (request.tags | own).items()}
-    given = labels | of_message
-    return {"labels": {name: value[:_LONGEST_LABEL] for name, value in given.items()}}
-
-
-def add_tags(request: Request) -> None:
-    """Add the tags of an image's run to the current run, whoever started it."""
-    found = this_flow_run.tags
-    missing = [tag for tag in [IMAGE_TAG, *tags(request)] if tag not in found]
-    if missing:
-        with log_errors("The tags of this run"), get_client(sync_client=True) as client:
-            client.update_flow_run(UUID(this_flow_run.id), tags=[*found, *missing])
 
 
 class ImageRuns:

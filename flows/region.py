@@ -15,9 +15,9 @@ from prefect.states import Completed, Failed
 import flows.secret_blocks  # noqa: F401 - so that requests may name Secret blocks
 from flows.alive import alive
 from flows.capacity import capacity_metrics, earlier_estimate
-from flows.image_runs import region_run_name
 from flows.measured import measured
 from flows.progress import region_progress
+from flows.run_names import region_run_name
 from flows.run_records import log_errors, write_metrics
 from flows.slots import endpoint_slots
 from flows.startup import record_start, startup

@@ -21,9 +21,9 @@ from prefect.runtime import task_run as this_task_run
 from flows.abort import AbortSignal
 from flows.alive import SILENCE, LifeSigns, sign_of
 from flows.cancel import cancel, never_started
-from flows.image_runs import infrastructure_labels, region_run_name, tags
 from flows.intervals import Interval
 from flows.region_queue import RegionQueue
+from flows.run_names import infrastructure_labels, region_run_name, tags
 from flows.run_records import client_without_retries
 from flows.stored_request import as_parameter
 from tasks.errors import RegionLostError

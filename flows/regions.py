@@ -15,12 +15,12 @@ from prefect.states import Failed
 
 from flows.abort import AbortSignal
 from flows.cancel import IMAGE_ENDED
-from flows.image_runs import tags as tags_of
 from flows.progress import image_progress
 from flows.region import TURN, Turn, client_of
 from flows.region import region as region_flow
 from flows.region_attempt import run_region
 from flows.region_queue import RegionQueue
+from flows.run_names import tags as tags_of
 from tasks.errors import ImageUnreachableError, SwathError
 from tasks.grid.tiles import Region
 from tasks.job.kept import Kept

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
-from flows.image_runs import tags
+from flows.run_names import tags
 from flows.run_records import PREFECT_ERRORS, read_positive_metrics
 from tasks.grid.tiles import Grid
 from tasks.planning.region_deployment import region_deployment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -15,9 +14,6 @@ from typing import Annotated
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -27,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tasks.prices import Prices
+from tasks.quotas import OwnerQuota, OwnerQuotas
 
 
 class ForeignResults(StrEnum):
@@ -55,42 +52,6 @@ def _host_pattern(text: str) -> str:
 
 
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
-
-
-def _quotas(value: object) -> object:
-    """Read quotas from JSON, and say what is wrong with them in the words of the setting."""
-    example = '{"maritime": {"images": 4, "calls": 32}, "*": {"images": 2}}'
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise ValueError(f"is not JSON ({error}); give for example {example}") from error
-    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
-        raise ValueError(f"is no JSON object with an object for each owner; give {example}")
-    for owner, quota in value.items():
-        for name, most in quota.items():
-            if name not in OwnerQuota.model_fields:
-                known = ", ".join(OwnerQuota.model_fields)
-                raise ValueError(f"{owner!r} has {name!r}, which is no quota; give {known}")
-            if type(most) is not int or most < 1:
-                raise ValueError(
-                    f"{name} of {owner!r} is {most!r}; give a whole number from 1, or leave it out"
-                )
-    return value
-
-
-class OwnerQuota(BaseModel):
-    """What the jobs of one owner may have at a time; without a limit where a field is not given.
-
-    Attributes:
-        images: Images at work.
-        calls: Calls to each model.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    images: PositiveInt | None = None
-    calls: PositiveInt | None = None
 
 
 class Settings(BaseSettings):
@@ -169,7 +130,7 @@ class Settings(BaseSettings):
         description="Images that may wait in Prefect, among which the sensor chooses the next; "
         "while more do, messages stay on the queue.",
     )
-    owner_quotas: Annotated[dict[str, OwnerQuota], NoDecode, BeforeValidator(_quotas)] = Field(
+    owner_quotas: Annotated[OwnerQuotas, NoDecode] = Field(
         {},
         description="By the owner of jobs (tags.owner), `images` at work and `calls` to each "
         "model that they may have at a time (a JSON object); `*` is each owner that is not named.",

@@ -6,7 +6,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Running
 from prefect.utilities.templating import find_placeholders
 
 from flows.announce import status_of
-from flows.image_runs import infrastructure_labels, run_name, tags
+from flows.run_names import infrastructure_labels, run_name, tags
 from tasks.request import ImageProcessor, Request
 
 REQUEST = Request.model_validate(
