@@ -33,8 +33,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Scheduled
 from pydantic import ValidationError
 
+from flows.endpoint_limit import limit_name
 from flows.run_records import read_all
-from flows.slots import limit_name
 from flows.throughput import lowest_limit
 from flows.waiting_list import WAITING, WaitingList
 from tasks.request import Request

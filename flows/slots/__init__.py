@@ -1,6 +1,5 @@
-"""The limit on concurrent calls to one endpoint, over all regions and images, held in Prefect."""
+"""The slots of a limit on concurrent calls to one endpoint, over all regions and images."""
 
-from flows.slots.limit import limit_name
 from flows.slots.region import endpoint_slots
 
-__all__ = ["endpoint_slots", "limit_name"]
+__all__ = ["endpoint_slots"]

@@ -16,10 +16,10 @@ from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runtime import flow_run
 
+from flows.endpoint_limit import limit_name
 from flows.run_records import client_without_retries
 from flows.slots.claims import Claims
 from flows.slots.leases import DURATION, Leases
-from flows.slots.limit import limit_name
 from tasks.inference.endpoint import Endpoint
 from tasks.inference.limiter import Limiter
 from tasks.request import Request

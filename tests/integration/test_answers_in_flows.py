@@ -174,8 +174,9 @@ def test_flows_publish_what_the_plain_job_does_and_merge_anew_without_asking(
     assert published(scene, "flow") == published(scene, "plain")
     assert published(scene, "again") == published(scene, "plain-again")
     assert plain.features > 0
-    told = {"outputs", "seconds"}
+    told = {"outputs", "seconds", "usage"}  # a second region reads a few blocks again
     assert end.result().model_dump(exclude=told) == plain.model_dump(exclude=told)
+    assert plain.usage.calls == plain.calls
     page = page_of(end)
     assert [line for line in page if line.startswith("| sent |")] == (
         [f"| sent | {plain.prepared} |"] if plain.prepared else []

@@ -25,8 +25,8 @@ from pydantic.fields import FieldInfo
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
+from flows.endpoint_limit import limit_name
 from flows.image import image
-from flows.slots import limit_name
 from tasks.aws.clients import client
 from tasks.grid.tiles import Tile
 from tasks.inference.answer import parse, read_answer

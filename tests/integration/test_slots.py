@@ -35,7 +35,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.local.prefect_server import PrefectServer, start_server
 from deployments.local.processes import Processes
-from flows.slots import endpoint_slots, limit_name
+from flows.endpoint_limit import limit_name
+from flows.slots import endpoint_slots
 from tasks.imagery import TilePixels
 from tasks.inference.limiter import Limiter, LimiterClosedError
 from tasks.request import Request

@@ -127,7 +127,8 @@ def test_the_server_has_the_settings_of_that_on_aws() -> None:
     here = {each["name"]: each.get("value") for each in container["env"]}
     template = decode(str(TEMPLATE))[0]["Resources"]
     (there,) = template["ServerTask"]["Properties"]["ContainerDefinitions"]
-    same = ("PREFECT_SERVER_SERVICES", "PREFECT_SERVER_CONCURRENCY", "PREFECT_SERVER_DEPLOYMENTS")
+    kinds = ("SERVICES", "CONCURRENCY", "DEPLOYMENTS", "EVENTS")
+    same = tuple(f"PREFECT_SERVER_{kind}" for kind in kinds)
     expected = {
         each["Name"]: each["Value"]
         for each in there["Environment"]
