@@ -75,6 +75,8 @@ def test_an_image_is_run_without_a_server(scene: Path, tmp_path: Path) -> None:
     outcome = last_object(done)
     assert outcome.pop("seconds") > 0
     assert outcome.pop("message").startswith("9 features; 100 % of the area covered")
+    used = outcome.pop("usage")
+    assert (used["calls"], used["bytes_read"] > 600 * 600 * 3) == (9, True)
     assert outcome == {
         "job_id": "job-7",
         "image": str(scene),
@@ -90,6 +92,7 @@ def test_an_image_is_run_without_a_server(scene: Path, tmp_path: Path) -> None:
             "coverage": str(out / "scene.tif.coverage.parquet"),
         },
         "covered": 1.0,
+        "cost": None,
         "raster": None,
     }
     assert "100 % of the area covered" in done.stderr
