@@ -21,7 +21,7 @@ import rasterio
 from affine import Affine
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Cancelling, Scheduled
 from rich.console import Console
@@ -148,7 +148,8 @@ def follow(here: StackWithModels, expected: dict[str, int]) -> Outcome:
             runs = [r for r in prefect.read_flow_runs() if r.parameters.get("image_url")]
             images = [run for run in runs if "region" not in run.parameters]
             unfinished = [r for r in images if r.state is None or r.state.type in UNFINISHED]
-            started = [r for r in unfinished if r.state and not r.state.is_scheduled()]
+            begun = {StateType.PENDING, StateType.RUNNING, StateType.CANCELLING}
+            started = [r for r in unfinished if r.state and r.state.type in begun]
             seen.most_at_once = max(seen.most_at_once, len(started))
             ends = {
                 job_id: sum(status in ENDS for status in seen.statuses[job_id])
