@@ -110,15 +110,15 @@ class ImageTurns:
     def _look_for_waiting(self, client: SyncPrefectClient) -> None:
         """Learn which runs wait. Those that are known are not read again, as each has a request."""
         state = FlowRunFilterState(name=FlowRunFilterStateName(any_=[WAITING]))
-        count = partial(client.count_flow_runs, deployment_filter=self._filter)
-        number = count(flow_run_filter=FlowRunFilter(state=state))
-        if number > len(self._waiting):
-            unknown = FlowRunFilterId(not_any_=[*self._waiting]) if self._waiting else None
-            self._read_waiting(client, FlowRunFilter(state=state, id=unknown))
+        unknown = FlowRunFilterId(not_any_=[*self._waiting]) if self._waiting else None
+        self._read_waiting(client, FlowRunFilter(state=state, id=unknown))
+        if not self._waiting:
+            return
+        all_waiting = FlowRunFilter(state=state)
+        number = client.count_flow_runs(deployment_filter=self._filter, flow_run_filter=all_waiting)
         if number != len(self._waiting):  # some were cancelled, or begun by others
             self._waiting.clear()
-            if number:
-                self._read_waiting(client, FlowRunFilter(state=state))
+            self._read_waiting(client, all_waiting)
 
     def _read_waiting(self, client: SyncPrefectClient, filter_: FlowRunFilter) -> None:
         read = partial(
