@@ -14,15 +14,18 @@ from threading import Event, Thread
 from uuid import UUID, uuid4
 
 import pytest
-from prefect import get_client
+from prefect import flow, get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelling, Completed, Pending, Running
+from prefect.states import Cancelled, Cancelling, Completed, Pending, Running
 
+from flows.image_runs import ImageRuns
+from flows.image_turns import ImageTurns, waiting_state
 from flows.waiting_list import WAITING, reasons
 from tasks.aws.clients import client
 from tasks.queue.sqs import send
+from tasks.request import Request
 from tasks.settings import settings
 from tests.inbox import Inbox, arn, open_inbox, sense
 from tests.polling import until
@@ -156,3 +159,29 @@ def test_owners_take_turns_and_what_is_urgent_goes_first(inbox: tuple[Inbox, Wor
     usual = [each[0] for each in jobs if each != "at-once"]
     # each owner has about a third of the places while all of them wait
     assert all(usual[:9].count(owner) >= 2 for owner in "abc"), jobs
+
+
+def test_a_new_image_is_seen_though_another_was_cancelled_meanwhile(
+    inbox: tuple[Inbox, Worker],
+) -> None:
+    runs = ImageRuns(settings().image_deployment)
+
+    def wait(job_id: str, owner: str) -> UUID:
+        asked = Request.parse(request(job_id, owner))
+        return runs.create(asked, asked.image_urls[0], uuid4().hex, state=waiting_state())
+
+    @flow
+    def look() -> None:
+        turns = ImageTurns(runs.name)
+        runs.waiting()
+        wait("c-0", "c")
+        assert turns.give_places() == 0
+        held = wait("c-1", "c")
+        assert turns.give_places() == 1  # by the quota of its owner
+        with get_client(sync_client=True) as prefect:
+            prefect.set_flow_run_state(held, Cancelled(), force=True)
+            new = wait("b-0", "b")
+            assert turns.give_places() == 0
+            assert prefect.read_flow_run(new).state_name == "Scheduled"
+
+    look()
