@@ -23,7 +23,7 @@ from flows.measured import measured
 from flows.question_claim import claimed
 from flows.regions import MAX_CONCURRENT, run_regions
 from flows.report import PICTURE_SIZE, report
-from flows.restarts import end_crashed
+from flows.restarts import count_start, end_crashed
 from flows.run_form import RequestInForm
 from flows.run_names import add_tags, run_name
 from flows.throughput import throughput_of
@@ -78,6 +78,7 @@ def image(
         ask: Whether to ask the model for tiles that were not answered yet; if not, the results are
             made of the answers that are kept.
     """
+    count_start()
     add_tags(request)
     abort = AbortSignal()
 

@@ -102,8 +102,7 @@ class ImageTurns:
         except ObjectNotFound:
             return
         if run.state_name == WAITING:
-            # forced, as Prefect does not count the start of a run that is resumed, and so would run
-            # it once more if it ended as Partial
+            # forced, or it would be resumed, and its start not counted (`count_start`)
             client.set_flow_run_state(run_id, Scheduled(message="It is its turn."), force=True)
             get_run_logger().info("%s begins", run.name)
 

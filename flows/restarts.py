@@ -8,14 +8,15 @@ from typing import Any
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.context import FlowRunContext
 from prefect.flows import Flow
-from prefect.states import AwaitingRetry, Cancelled, Crashed
+from prefect.states import AwaitingRetry, Cancelled, Crashed, Running
 
 from flows.alive import SILENCE, LifeSigns, sign_of
 from flows.announce import announce_end
 from flows.cancel import cancel_children, never_started, stop_task
 from flows.labels import ANNOUNCED, CLAIM, HOOKED, RESTARTS
-from flows.run_records import write_labels
+from flows.run_records import client_for_records, log_errors, write_labels
 from tasks.aws import ecs
 from tasks.settings import settings
 
@@ -64,6 +65,23 @@ class RunObserver:
             return self._claims.silent(run.id, str(claim))
         # a run that never began has no hooks
         return run.run_count == 0 or not run.end_time or run.end_time < datetime.now(UTC) - HOOKS
+
+
+def count_start() -> None:
+    """Have Prefect count the start of this run, which it does not after Resume in its pages.
+
+    It takes Resume for the end of a pause within a run. One that waited for its turn has not
+    started before, and without a start counted, Prefect would run it a second time if it failed.
+    """
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None or run.deployment_id is None or run.run_count > 0:
+        return
+    with log_errors("The start of this run"), client_for_records() as client:
+        client.set_flow_run_state(run.id, Running(), force=True)
+        counted = client.read_flow_run(run.id)
+        # in place: Prefect's engine has the same object
+        run.run_count, run.state_id, run.state = counted.run_count, counted.state_id, counted.state
 
 
 def has_ended(run: FlowRun) -> bool:

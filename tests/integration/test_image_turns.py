@@ -10,7 +10,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,13 +20,16 @@ from prefect import flow, get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Cancelling, Completed, Pending, Running
 
+from flows.image import image
 from flows.image_runs import ImageRuns
 from flows.image_turns import ImageTurns, waiting_state
 from flows.waiting_list import WAITING, reasons
 from tasks.aws.clients import client
 from tasks.queue.sqs import send
+from tasks.records.record import read_records
 from tasks.request import Request
 from tasks.settings import settings
 from tests.inbox import Inbox, arn, open_inbox, sense
@@ -159,6 +164,26 @@ def test_owners_take_turns_and_what_is_urgent_goes_first(inbox: tuple[Inbox, Wor
     usual = [each[0] for each in jobs if each != "at-once"]
     # each owner has about a third of the places while all of them wait
     assert all(usual[:9].count(owner) >= 2 for owner in "abc"), jobs
+
+
+def test_an_image_that_a_user_resumes_is_not_repeated_when_it_fails(
+    inbox: tuple[Inbox, Worker], allowed: Path
+) -> None:
+    asked = Request.parse(request("resumed", "a"))
+    url = asked.image_urls[0]  # there is no such image
+    created = ImageRuns(settings().image_deployment).create(
+        asked, url, uuid4().hex, state=waiting_state()
+    )
+    with get_client(sync_client=True) as prefect:
+        prefect.resume_flow_run(created)  # as Prefect's pages do: POST /flow_runs/ID/resume
+        prefect.set_flow_run_state(created, Pending())
+        resumed = prefect.read_flow_run(created)
+    end: Any = run_flow(image, resumed, parameters=resumed.parameters, return_type="state")
+    assert end.name == "Failed"
+    (record,) = read_records("resumed")
+    assert (record.attempts, record.status) == (1, "FAILED")
+    with get_client(sync_client=True) as prefect:
+        assert prefect.read_flow_run(created).run_count == 1
 
 
 def test_a_new_image_is_seen_though_another_was_cancelled_meanwhile(
