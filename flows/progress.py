@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from itertools import count
 from threading import Event, Thread
 from typing import cast
 from uuid import UUID
@@ -24,7 +25,15 @@ from prefect.client.schemas.filters import (
 from prefect.runtime import flow_run
 
 from flows.intervals import Interval
-from flows.run_records import children_of, client_without_retries, log_errors, read_all, read_pages
+from flows.run_records import (
+    children_of,
+    client_without_retries,
+    log_errors,
+    read_all,
+    read_pages,
+    write_metrics,
+)
+from flows.startup import startup
 from tasks.grid.tiles import Region
 from tasks.job.observer import Observer, SilentObserver
 from tasks.reporting.rate import TileRate
@@ -45,9 +54,9 @@ def region_progress(region: Region) -> Iterator[Observer]:
     Yields:
         The observer that counts them. It never waits for Prefect.
     """
-    count = _TileCount()
-    with _shown("region-progress", lambda _: _progress(count.done, len(region))):
-        yield count
+    counted = _TileCount()
+    with _shown("region-progress", lambda _: _progress(counted.done, len(region))):
+        yield counted
 
 
 @contextmanager
@@ -65,6 +74,8 @@ def waiting_shown(text: str) -> Iterator[None]:
 def image_progress(regions: Sequence[Region], unfinished: Sequence[Region]) -> Iterator[None]:
     """While it is open, show on the image's run the tiles that are done in all its regions.
 
+    The stages of its start are written to its labels too, where `swath status` reads them.
+
     Args:
         regions: All regions of the image.
         unfinished: Those that no earlier run has completed.
@@ -72,13 +83,21 @@ def image_progress(regions: Sequence[Region], unfinished: Sequence[Region]) -> I
     tiles, image_run = sum(len(region) for region in regions), UUID(flow_run.id)
     before = tiles - sum(len(region) for region in unfinished)
     rate, counts = TileRate(tiles), _RegionCounts(image_run)
+    looks, at_work = count(), True
 
     def progress(client: SyncPrefectClient) -> ArtifactUpdate:
+        # not at the first look, at which the first tile is not done yet, nor at the end, when the
+        # start is recorded with its last stage
+        if next(looks) == 1 and at_work:
+            write_metrics(startup(None).stages)
         done = before + counts.read(client)
         return _progress(done, tiles, rate.text(done))
 
     with _shown("progress", progress):
-        yield
+        try:
+            yield
+        finally:
+            at_work = False
 
 
 class _TileCount(SilentObserver):
@@ -199,8 +218,8 @@ class _RegionCounts:
         done: dict[int, int] = {}
         for run, percent in tiles.items():
             if (region := self._regions.get(run)) is not None:
-                count = round(cast("float", percent) * len(region) / 100)
-                done[region.index] = max(count, done.get(region.index, 0))
+                number = round(cast("float", percent) * len(region) / 100)
+                done[region.index] = max(number, done.get(region.index, 0))
         return sum(done.values())
 
     def _read_regions(self, client: SyncPrefectClient, runs: list[UUID]) -> None:

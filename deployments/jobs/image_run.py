@@ -27,6 +27,7 @@ class ImageRun:
         began: When it began; None before.
         changed: When its state changed last.
         deployment: Id of its deployment, if it has one.
+        startup: Seconds of each stage of its start by name, as far as they are known.
     """
 
     id: UUID
@@ -38,6 +39,7 @@ class ImageRun:
     began: datetime | None
     changed: datetime | None
     deployment: UUID | None
+    startup: dict[str, float]
 
     @property
     def owner(self) -> str:

@@ -38,6 +38,7 @@ class ImageStatus(BaseModel):
         began: When its last run began.
         updated: When that was last known to change.
         ended: When it ended.
+        startup: Seconds of each stage of the start of its run by name, as far as they are known.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,6 +59,7 @@ class ImageStatus(BaseModel):
     began: datetime | None = None
     updated: datetime | None = None
     ended: datetime | None = None
+    startup: dict[str, float] = {}
 
     @property
     def unfinished(self) -> bool:
@@ -79,7 +81,7 @@ def image_status(record: ImageRecord | None, run: ImageRun | None, progress: str
         return recorded
     if record and recorded and record.run == str(run.id) and not run.unfinished:
         # also where Prefect ended the run otherwise, after its results were published
-        change = {"status": run.status, "text": run.text}
+        change = {"status": run.status, "text": run.text, "startup": run.startup}
         return recorded.model_copy(update=change | {"owner": run.owner, "priority": run.priority})
     done, tiles = parse_tiles(progress) or (None, None)
     if tiles is None and recorded and run.status == RUNNING:
@@ -96,6 +98,7 @@ def image_status(record: ImageRecord | None, run: ImageRun | None, progress: str
         began=run.began,
         updated=run.changed,
         ended=None if run.unfinished else run.changed,
+        startup=run.startup,
     )
 
 

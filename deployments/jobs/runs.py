@@ -33,6 +33,7 @@ from flows.announce import status_of
 from flows.cancel import UNFINISHED
 from flows.restarts import has_ended, will_restart
 from flows.run_records import PREFECT_ERRORS, read_pages
+from flows.startup import startup_of
 from flows.waiting_list import WAITING as TURN
 from flows.waiting_list import reasons
 from tasks.errors import StackError
@@ -177,6 +178,7 @@ def _images(run: FlowRun, waits: str | None = None) -> Iterator[ImageRun]:
             began=run.start_time if run.run_count else None,
             changed=run.state.timestamp if run.state else run.created,
             deployment=run.deployment_id,
+            startup=startup_of(run).stages,
         )
 
 

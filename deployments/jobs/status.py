@@ -107,6 +107,10 @@ def _image_lines(image: ImageStatus) -> list[str]:
     if more := image.reasons[_MOST_REASONS:]:
         lines.append(f"    {sum(tiles for _, tiles in more)} tiles failed for other reasons")
     lines += [f"    {uri}" for uri in image.outputs.values()]
+    if image.startup:
+        from flows.startup import Startup  # only Prefect knows it, so that is imported already
+
+        lines.append(f"    Start-up: {Startup(**image.startup)}")
     return lines
 
 

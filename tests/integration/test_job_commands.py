@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 import rasterio
 
 from deployments.local.resources import RESULT_BUCKET, WORK_BUCKET
+from flows.startup import TITLES
 from tasks.aws.clients import client
 from tasks.records.folders import image_folder
 from tasks.records.record import NAME, read_records
@@ -90,6 +92,8 @@ def test_a_job_is_followed_from_its_first_tiles_to_its_results(
     (image,) = status(chain, job)["images"]
     assert (image["image"], image["status"], image["attempts"]) == (URL, "RUNNING", 1)
     assert 0 < image["done"] < image["tiles"]
+    before = ["queued", "provisioned", "python"]
+    until(lambda: [*status(chain, job)["images"][0]["startup"]] == before, interval=1.0)
     listed = swath(chain, "jobs", "--status", "RUNNING").stdout.splitlines()
     (line,) = [line.split() for line in listed if line.startswith(job)]
     assert line[1:3] == ["1", "RUNNING"]
@@ -104,6 +108,11 @@ def test_a_job_is_followed_from_its_first_tiles_to_its_results(
     (image,) = status(chain, job)["images"]
     assert image["features"] == len(chain.features(job, IMAGE)) > 0
     assert (image["failed"], image["covered"]) == (0, 1.0)
+    assert [*image["startup"]] == [*before, "first_tile"]
+    told = re.search(r"^    Start-up: (.*)$", swath(chain, "status", job).stdout, re.MULTILINE)
+    assert told is not None
+    stages = ", ".join(rf"{name} \d+\.\d\d s" for name in TITLES.values())
+    assert re.fullmatch(stages, told[1])
     assert swath(chain, "redrive", job).stderr.startswith(f"{job}: ended with SUCCESS")
 
 
