@@ -110,11 +110,11 @@ def _work(
         where = ", ".join(earlier.outputs.values())
         message = f"published already by an earlier run, as {where}: {earlier.message}"
         return Completed(message=message, data=earlier)
-    kept = kept_of(plan) if ask else kept_without_asking(plan)
-    throughput = partial(throughput_of, plan.request, plan.grid, MAX_CONCURRENT)
-    regions = lasting_division(plan, kept, region_size, throughput)
-    if ask:
-        with failure_counted(plan):
+    with failure_counted(plan):
+        kept = kept_of(plan) if ask else kept_without_asking(plan)
+        throughput = partial(throughput_of, plan.request, plan.grid, MAX_CONCURRENT)
+        regions = lasting_division(plan, kept, region_size, throughput)
+        if ask:
             check_limits(plan, regions, kept)
     recorder.planned(plan.image.etag, kept.answers, len(plan.grid))
     announce(request, url, JobStatus.IN_PROGRESS, plan.text(len(regions)))

@@ -153,6 +153,13 @@ def check_plan(
         RequestError: The request does not fit the image, or there is no such model, tile encoding
             or output.
     """
+    with failure_counted(request):
+        return _checked_plan(request, image_url, open_endpoint, ask=ask)
+
+
+def _checked_plan(
+    request: Request, image_url: str, open_endpoint: OpenEndpoint, *, ask: bool
+) -> Plan:
     # late: these imports are slow, and a region's run does not need them
     from tasks.inference.model_defaults import resolve  # noqa: PLC0415
     from tasks.publish import check_images_stay, check_outputs  # noqa: PLC0415

@@ -29,6 +29,7 @@ from tasks.telemetry.operations import record_operation
 from tasks.telemetry.source import SOURCE
 from tasks.telemetry.spans import span
 
+_UNKNOWN = "unknown"  # the format of an image that is not planned
 _SEGMENTS = 16  # of each edge of an image: on the ground, it may be bent
 
 
@@ -38,8 +39,12 @@ def dimensions(plan: Plan) -> dict[str, str]:
 
 
 @contextmanager
-def failure_counted(plan: Plan) -> Iterator[None]:
-    """Count an image as failed if the block raises an error, unless it is tried again."""
+def failure_counted(work: Plan | Request) -> Iterator[None]:
+    """Count an image as failed if the block raises an error, unless it is tried again.
+
+    Args:
+        work: The plan of the image; the message while there is none, as its format is not known.
+    """
     began = time.perf_counter()
     try:
         yield
@@ -47,7 +52,11 @@ def failure_counted(plan: Plan) -> Iterator[None]:
         raise
     except Exception:
         seconds = time.perf_counter() - began
-        record_operation(Operation.IMAGE, seconds, failed=True, **dimensions(plan))
+        if isinstance(work, Plan):
+            known = dimensions(work)
+        else:
+            known = {"ModelName": work.image_processor.metric_name, "InputFormat": _UNKNOWN}
+        record_operation(Operation.IMAGE, seconds, failed=True, **known)
         raise
 
 

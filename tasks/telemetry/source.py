@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
 from threading import Lock
 
 from tasks.telemetry.catalogue import Kind, Metric
+
+logger = logging.getLogger(__name__)
 
 Dimensions = tuple[tuple[str, str], ...]
 """Names and values of the dimensions of a series, in the order in which they were given."""
@@ -65,11 +69,11 @@ class Source:
 
         Args:
             key: The metric and its dimensions.
-            values: The values.
+            values: The values; NaN and infinity are dropped, as no way out has a form for them.
         """
         if self.on:
             with self._lock:
-                self._series.setdefault(key, []).extend(values)
+                self._series.setdefault(key, []).extend(filter(isfinite, values))
 
     @contextmanager
     def gauge(
@@ -97,7 +101,7 @@ class Source:
             taken, self._series = self._series, {}
             gauges = list(self._gauges.values())
         for metric, dimensions, read in gauges:
-            if (value := read()) is not None:
+            if (value := _read(metric, read)) is not None:
                 values = taken.setdefault((metric, dimensions), [])
                 values[:] = [combined(metric, [*values, value])]
         return [
@@ -107,7 +111,18 @@ class Source:
                 values if metric.kind is Kind.DURATION else [combined(metric, values)],
             )
             for (metric, dimensions), values in taken.items()
+            if values
         ]
+
+
+def _read(metric: Metric, read: Callable[[], float | None]) -> float | None:
+    """The value of a gauge; an error is logged, as it affects no other metric."""
+    try:
+        value = read()
+    except Exception as error:
+        logger.warning("The metric %s is not read: %r", metric.name, error)
+        return None
+    return value if value is not None and isfinite(value) else None
 
 
 def combined(metric: Metric, values: Sequence[float]) -> float:

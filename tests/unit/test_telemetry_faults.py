@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tasks.errors import ImageError
+from tasks.job.image import check_plan
+from tasks.settings import settings
 from tasks.telemetry import emf, export
-from tasks.telemetry.catalogue import TILES
+from tasks.telemetry.catalogue import BACKLOG_TILES, DURATION, TILES
 from tasks.telemetry.export import _Exports
 from tasks.telemetry.logs import JsonFormatter
 from tasks.telemetry.source import SOURCE, Source
 from tasks.telemetry.totals import Totals
+from tests.job_scene import request
 
 
 def test_a_folder_that_cannot_be_made_fails_no_job(tmp_path: Path) -> None:
@@ -65,6 +73,58 @@ def test_the_last_totals_reach_a_collector(monkeypatch: pytest.MonkeyPatch) -> N
     SOURCE.add(TILES, 3, ModelName="ships", State="inferred")
     exports.end()
     assert 3 in sent[-1].counters.values()
+
+
+def test_a_gauge_that_cannot_be_read_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    source = Source()
+    source.on = True
+
+    def fail() -> float:
+        raise OSError("the folder is gone")
+
+    values = {"broken": fail, "none": lambda: math.nan, "whole": lambda: 7.0}
+    with ExitStack() as gauges:
+        for model, read in values.items():
+            gauges.enter_context(source.gauge(BACKLOG_TILES, read, ModelName=model))
+        (only,) = source.drain()
+    assert (only.dimensions, only.values) == ((("ModelName", "whole"),), [7.0])
+    assert "The metric BacklogTiles is not read: OSError('the folder is gone')" in caplog.text
+
+
+@given(st.lists(st.floats(0, 1e9) | st.sampled_from([math.nan, math.inf, -math.inf])))
+def test_values_that_are_no_numbers_are_in_no_line(values: list[float]) -> None:
+    source = Source()
+    source.on = True
+    source.observe(DURATION, *values, Operation="ModelInvocation")
+    for value in values:
+        source.add(TILES, value, ModelName="ships", State="inferred")
+    series = source.drain()
+    kept = [each for of in series if of.metric is DURATION for each in of.values]
+    assert kept == list(filter(math.isfinite, values))
+    assert all(b"null" not in line for line in emf.lines(series, 0))
+
+
+def test_an_image_that_cannot_be_opened_is_an_error_of_its_operation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWATH_LOCAL_ROOTS", json.dumps([str(tmp_path)]))
+    monkeypatch.setenv("SWATH_WORK_URI", str(tmp_path / "work"))
+    settings.cache_clear()
+    (tmp_path / "scene.tif").write_text("no image")
+    asked = request(tmp_path / "scene.tif", tmp_path / "out")
+    SOURCE.drain()
+    monkeypatch.setattr(SOURCE, "on", True)
+    with pytest.raises(ImageError):
+        check_plan(asked, asked.image_urls[0])
+    found = {(each.metric.name, each.dimensions): each.values for each in SOURCE.drain()}
+    settings.cache_clear()
+    about = {
+        "Operation": "ImageProcessing",
+        "ModelName": asked.image_processor.metric_name,
+        "InputFormat": "unknown",
+    }
+    assert found["Errors", tuple(about.items())] == [1]
+    assert found["Invocations", tuple(about.items())] == [1]
 
 
 def test_a_dimension_has_no_control_character() -> None:
