@@ -32,7 +32,7 @@ SILENCE = 75.0
 Long enough for several changes to fail, as an overloaded Prefect server may refuse some.
 """
 
-_CHECK = 3.0  # seconds between two reads of the own run's state
+_CHECK = 5.0  # seconds between two reads of the own run's state
 _GRACE = 3.0  # seconds in which the worker of a cancelled run may end its process
 _LONGEST_GAP = 30.0  # seconds between two observations that count as time observed
 
@@ -128,7 +128,7 @@ def beating(
     Args:
         run_id: The run.
         label: Name of the label.
-        check: Is called every three seconds.
+        check: Is called every five seconds.
         who: Of a claim: the value begins with it, the time follows, and the label has it already.
     """
     closed = Event()

@@ -40,8 +40,8 @@ from tasks.reporting.rate import TileRate
 
 _logger = logging.getLogger(__name__)
 
-_SHORTEST, _LONGEST = 1.0, 15.0  # seconds between two updates
-_SHARE = 0.1  # of the time that a run has taken, which may pass until the next update
+_SHORTEST, _LONGEST = 2.0, 15.0  # seconds between two updates
+_SHARE = 0.2  # of the time that a run has taken, which may pass until the next update
 
 
 @contextmanager

@@ -31,8 +31,9 @@ from tasks.grid.tiles import Region
 from tasks.request import Request
 from tasks.settings import settings
 
-_POLL, _LONGEST_POLL = 1.0, 5.0  # seconds between two reads of a region's run
-_POLL_SHARE = 0.05  # of the time that it has taken so far
+_POLL, _LONGEST_POLL = 1.0, 10.0  # seconds between two reads of a region's run
+_POLL_SHARE = 0.1  # of the time that it has taken so far
+_WAITING_POLL = 2.0  # seconds, while it has not started
 _LONGEST_REFUSAL = 600.0  # seconds for which calls that Prefect refuses are repeated
 _PERMANENT = {
     httpx.codes.NOT_FOUND,
@@ -122,12 +123,14 @@ def _await(run: FlowRun, abort: AbortSignal, queue: RegionQueue) -> FlowRun:
     """
     submitted: datetime | None = None
     late = False
-    lives, interval = LifeSigns(), Interval(_POLL, _LONGEST_POLL, _POLL_SHARE)
+    lives = LifeSigns()
+    started: Interval | None = None
     with ExitStack() as waits, client_without_retries() as client:
         waits.callback(queue.leave)
         while run.state is None or not run.state.is_final():
             if run.state is not None and not run.state.is_scheduled():
                 waits.close()
+                started = started or Interval(_POLL, _LONGEST_POLL, _POLL_SHARE)
             if run.state is not None and run.state.is_pending():
                 submitted = (
                     submitted or run.state.timestamp
@@ -142,7 +145,7 @@ def _await(run: FlowRun, abort: AbortSignal, queue: RegionQueue) -> FlowRun:
             reason = never_started(run, submitted) or died or _worked_too_long(run)
             if not reason:
                 try:
-                    abort.wait(interval.seconds)
+                    abort.wait(started.seconds if started else _WAITING_POLL)
                     run = _call(partial(client.read_flow_run, run.id), abort)
                 except RegionLostError as error:
                     reason = str(error)

@@ -20,7 +20,12 @@ from flows.run_names import tags
 from flows.run_records import PREFECT_ERRORS, read_positive_metrics
 from tasks.grid.tiles import Grid
 from tasks.planning.region_deployment import region_deployment
-from tasks.planning.throughput import RegionTiming, Throughput, tile_seconds
+from tasks.planning.throughput import (
+    RegionTiming,
+    Throughput,
+    tile_seconds,
+    untimed_tile_seconds,
+)
 from tasks.request import Request
 from tasks.settings import settings
 
@@ -47,7 +52,8 @@ def throughput_of(request: Request, grid: Grid, max_workers: int) -> Throughput:
     except PREFECT_ERRORS as error:
         log.warning("The timing of earlier regions cannot be read: %r", error)
     pixels = grid.tile_width * grid.tile_height
-    throughput = Throughput(tile_seconds(timings, pixels), min(workers, max_workers))
+    untimed = untimed_tile_seconds(request.image_processor.type)
+    throughput = Throughput(tile_seconds(timings, pixels, untimed), min(workers, max_workers))
     log.info(
         "Regions are sized for %d at a time and %.3g s per tile",
         throughput.workers,

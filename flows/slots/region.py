@@ -145,7 +145,7 @@ class _RegionSlots:
         if not limit.active:
             self._limiter.max_in_flight = _UNLIMITED
             return _INTERVAL
-        self._update_wanted()
+        self._update_wanted(limit)
         before = self._leases.held
         self._claims.write(self._wanted, before)
         if self._paused:  # Prefect cannot release slots then: it would divide by the limit
@@ -184,9 +184,16 @@ class _RegionSlots:
         self._capacity = None
         return limit
 
-    def _update_wanted(self) -> None:
-        """Raise the wanted number at once, but lower it only if demand has fallen by a quarter."""
+    def _update_wanted(self, limit: GlobalConcurrencyLimitResponse) -> None:
+        """Raise the wanted number at once, but lower it only if demand has fallen by a quarter.
+
+        Each change takes several requests. So while half of the slots are free, and nobody lacks
+        those that a region holds, it wants an eighth of them at a time and gives none back.
+        """
         wanted = self._limiter.demand
+        if 2 * limit.active_slots <= limit.limit:
+            step = max(1, limit.limit // 8)
+            wanted = max(self._wanted, -(-wanted // step) * step)
         if not 0.75 * self._wanted <= wanted <= self._wanted:
             self._wanted = wanted
 

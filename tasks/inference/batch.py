@@ -12,7 +12,7 @@ from tasks.imagery import ReadTile
 from tasks.inference.client import InferenceClient
 
 MAX_BATCHES = 32  # of a region: more task runs would load Prefect without showing more
-_SHORTEST = 2.0  # seconds that a batch of many fast tiles takes
+_SHORTEST = 5.0  # seconds that a batch of many fast tiles takes
 MAX_PIXEL_BYTES = 64 * 1024 * 1024  # in all calls of a region that are in memory
 MAX_RASTER_BYTES = 128 * 1024 * 1024  # of answers in pixels, in those calls
 MAX_CALLS = 128  # of a region: in flight, waiting for a permit, or waiting to be retried
@@ -31,7 +31,7 @@ def batch_size(tiles: int, least: int, tiles_per_call: int) -> int:
 
 
 def growing(size: int) -> Iterator[int]:
-    """The sizes of a region's batches: after one of less than 2 s, the next is twice as large.
+    """The sizes of a region's batches: after one of less than 5 s, the next is twice as large.
 
     A batch takes as long as until the next size is taken. Its record costs Prefect's server as much
     CPU as ten tiles cost the region, so fast tiles are in large batches.

@@ -24,7 +24,7 @@ from tasks.planning.image_warnings import image_warnings
 from tasks.planning.plan import Plan, divide_into_regions
 from tasks.planning.raster import RasterEstimate, estimate_raster
 from tasks.planning.region_deployment import region_deployment
-from tasks.planning.throughput import TILE_SECONDS, Throughput
+from tasks.planning.throughput import TILE_SECONDS, Throughput, untimed_tile_seconds
 from tasks.request import Request
 from tasks.settings import settings
 
@@ -151,7 +151,7 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
         no_data=image.no_data,
         warnings=image_warnings(plan),
         regions=len(regions),
-        tile_seconds=None if sized else TILE_SECONDS,
+        tile_seconds=None if sized else _assumed_throughput(plan.request).tile_seconds,
         region_size=(width, max(region.height for region in regions)),
         bytes_to_read=bytes_to_read,
         model_calls=calls,
@@ -170,7 +170,10 @@ def estimate(plan: Plan, region_rows: int | None = None) -> Estimate:
 def _assumed_throughput(request: Request) -> Throughput:
     """The throughput that follows from the settings alone."""
     elsewhere = region_deployment(request) is not None
-    return Throughput(workers=settings().region_workers if elsewhere else 1)
+    return Throughput(
+        untimed_tile_seconds(request.image_processor.type),
+        settings().region_workers if elsewhere else 1,
+    )
 
 
 def _count_tiles(plan: Plan, regions: Sequence[Region]) -> tuple[Counter[str], int, str]:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tasks.request import EndpointType
+
 TILE_SECONDS = 0.1
 """Assumed seconds per tile for a model that has not been timed."""
+
+_CALLED_TILE_SECONDS = 0.02  # the same for an endpoint, which many calls at a time share
+_IN_PROCESS = {EndpointType.ONNX, EndpointType.BUILTIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +42,24 @@ class RegionTiming:
     work_seconds: float
 
 
-def tile_seconds(timings: Iterable[RegionTiming], pixels: int) -> float:
+def untimed_tile_seconds(endpoint: EndpointType) -> float:
+    """Seconds per tile that regions are sized for as long as their model has not been timed.
+
+    Regions of an endpoint are the larger ones: each run that is started costs more than a worker
+    gains by it, since further workers make no endpoint faster.
+    """
+    return TILE_SECONDS if endpoint in _IN_PROCESS else _CALLED_TILE_SECONDS
+
+
+def tile_seconds(timings: Iterable[RegionTiming], pixels: int, untimed: float) -> float:
     """Seconds per tile of a given size: the median over all tiles of the timed regions.
 
     Regions are weighted by their tiles: short ones, dominated by their first calls, count little.
 
     Args:
-        timings: Earlier regions of the same model; without any, `TILE_SECONDS` is returned.
+        timings: Earlier regions of the same model.
         pixels: Pixels of a tile.
+        untimed: What to return without any.
     """
     costs = sorted(
         (timing.work_seconds / timing.tiles * pixels / timing.tile_pixels, timing.tiles)
@@ -55,4 +70,4 @@ def tile_seconds(timings: Iterable[RegionTiming], pixels: int) -> float:
         remaining -= tiles
         if remaining <= 0:
             return cost
-    return TILE_SECONDS
+    return untimed

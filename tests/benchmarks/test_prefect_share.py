@@ -55,12 +55,12 @@ def tree(process: psutil.Process) -> float:
 
 
 def used(up: SwathUp) -> dict[str, float]:
-    """CPU seconds of the parts of a stack so far; the worker's children are the runs."""
+    """CPU seconds of the parts of a stack so far; runs are forked, or the worker's children."""
     worker = up.part("worker")
     return {
         "server": tree(up.part("prefect")),
         "worker": own(worker),
-        "runs": tree(worker) - own(worker),
+        "runs": tree(worker) - own(worker) + tree(up.part("forks")),
     }
 
 

@@ -15,14 +15,15 @@ from prefect.states import Completed, Failed
 from flows.region import region
 from flows.throughput import throughput_of
 from tasks.grid.tiles import Grid
-from tasks.planning.throughput import TILE_SECONDS, Throughput
-from tasks.request import Request
+from tasks.planning.throughput import Throughput, untimed_tile_seconds
+from tasks.request import EndpointType, Request
 from tasks.settings import settings
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 GRID = Grid(5000, 5000, 1024, 50)
 MEGAPIXEL = 1024 * 1024
+UNTIMED = untimed_tile_seconds(EndpointType.SM_ENDPOINT)
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def forget() -> Iterator[None]:
 
 
 def test_a_new_model_in_this_process_has_the_default_throughput(model: str) -> None:
-    assert throughput(model) == Throughput(TILE_SECONDS, 1)
+    assert throughput(model) == Throughput(UNTIMED, 1)
 
 
 def test_the_seconds_of_a_tile_are_those_of_the_models_regions(
@@ -145,7 +146,7 @@ def test_invalid_metrics_are_ignored(
     client: SyncPrefectClient, model: str, labels: dict[str, float | str]
 ) -> None:
     worked(client, model, labels)
-    assert throughput(model).tile_seconds == TILE_SECONDS
+    assert throughput(model).tile_seconds == UNTIMED
     worked(client, model, figures(100, 20.0))
     assert throughput(model).tile_seconds == pytest.approx(0.2)
 
@@ -153,7 +154,7 @@ def test_invalid_metrics_are_ignored(
 def test_regions_that_did_not_complete_are_ignored(client: SyncPrefectClient, model: str) -> None:
     worked(client, model, figures(100, 20.0), Failed())
     worked(client, model, figures(100, 20.0), Completed(name="Endpoint down"))
-    assert throughput(model).tile_seconds == TILE_SECONDS
+    assert throughput(model).tile_seconds == UNTIMED
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_a_deployment_that_does_not_exist_fails_no_image(
 ) -> None:
     monkeypatch.setenv("SWATH_REGION_DEPLOYMENT", "region/nowhere")
     settings.cache_clear()
-    assert throughput(model) == Throughput(TILE_SECONDS, settings().region_workers)
+    assert throughput(model) == Throughput(UNTIMED, settings().region_workers)
     assert "The timing of earlier regions cannot be read" in caplog.text
 
 
@@ -206,5 +207,5 @@ def test_a_prefect_that_does_not_answer_fails_no_image(
 
     nobody = SyncPrefectClient("http://127.0.0.1:9/api")
     monkeypatch.setattr("flows.throughput.get_client", lambda **_: nobody)
-    assert throughput(model) == Throughput(TILE_SECONDS, settings().region_workers)
+    assert throughput(model) == Throughput(UNTIMED, settings().region_workers)
     assert "The timing of earlier regions cannot be read" in caplog.text

@@ -118,7 +118,7 @@ def test_batches_grow_while_they_are_fast_and_not_once_they_take_seconds(
     for _ in range(9):
         taken.append(next(sizes))
         now[0] += taken[-1] / 100  # 100 tiles a second
-    assert taken == [16, 32, 64, 128, 256, 256, 256, 256, 256]
+    assert taken == [16, 32, 64, 128, 256, 512, 512, 512, 512]
 
 
 @given(st.integers(1, 2**31))
