@@ -4,7 +4,7 @@ from tasks.imagery.encoding.tiff_geotags import geotags_of
 from tasks.imagery.encoding.tile_formats import check_encodable, encoder, media_type
 from tasks.imagery.environment import gdal_environment
 from tasks.imagery.georeference import Georeference
-from tasks.imagery.georeference.area import areas_of_degrees, ground_areas
+from tasks.imagery.georeference.area import areas_of_degrees, areas_of_quadrilaterals, ground_areas
 from tasks.imagery.image import Image
 from tasks.imagery.opening.mask_file import check_no_mask_file
 from tasks.imagery.opening.open_image import open_image
@@ -25,6 +25,7 @@ __all__ = [
     "TilePreparation",
     "UnreadTile",
     "areas_of_degrees",
+    "areas_of_quadrilaterals",
     "check_encodable",
     "check_no_mask_file",
     "check_value",

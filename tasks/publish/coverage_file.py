@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tasks.imagery import Georeference
 from tasks.imagery.georeference.transformers import wrap_near
 from tasks.publish.features import to_world
+from tasks.publish.geometries import Geometries
 from tasks.publish.geoparquet_writer import GEOMETRY_FIELDS, geoparquet_writer
 from tasks.publish.provenance import Provenance
 from tasks.results.coverage import FAILED_CALLS
@@ -55,14 +56,12 @@ def write_coverage(
             writer.write_row_group(rows)
 
 
-def _footprints(ledger: pa.Table, georeference: Georeference | None) -> NDArray[np.object_]:
-    """(n,) the windows of tiles in longitude and latitude, or in pixels without a georeference."""
+def _footprints(ledger: pa.Table, georeference: Georeference | None) -> Geometries:
+    """The windows of tiles in longitude and latitude, or in pixels without a georeference."""
     windows = _windows(ledger)
     segments = 1 if georeference is None else _segments(windows, georeference)
-    outlines: NDArray[np.object_] = shapely.polygons(_outlines(windows, segments))
-    if georeference is None:
-        return outlines
-    return to_world(outlines, georeference).geometry
+    outlines = Geometries(shapely.polygons(_outlines(windows, segments)))
+    return outlines if georeference is None else to_world(outlines, georeference).geometries
 
 
 def _windows(ledger: pa.Table) -> NDArray[np.float64]:

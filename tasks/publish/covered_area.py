@@ -15,6 +15,7 @@ from tasks.grid.cells import edges
 from tasks.imagery import Georeference
 from tasks.publish import antimeridian
 from tasks.publish.features import to_world
+from tasks.publish.geometries import Geometries
 from tasks.results.coverage import TileState
 
 DECIMALS = 7
@@ -46,9 +47,9 @@ def covered_area(
     while len(boxes := cells.joined()) > _MAX_BOXES:
         cells = cells.coarser()
     area = shapely.simplify(shapely.union_all(boxes), 0)
-    ground = to_world(np.array([area], dtype=object), georeference).geometry
+    ground = to_world(Geometries(np.array([area])), georeference).geometries.shapes
     if ground[0] is None:  # a corner has no longitude and latitude
-        ground = to_world(cells.single(), georeference).geometry
+        ground = to_world(cells.single(), georeference).geometries.shapes
     whole = shapely.union_all(ground)
     if roi is not None:
         whole = shapely.intersection(whole, antimeridian.split(roi))
@@ -102,10 +103,9 @@ class _CoveredCells:
         x, y = (np.unique(np.append(edge[::2], edge[-1])) for edge in (self.x, self.y))
         return replace(self, covered=fours, x=x, y=y)
 
-    def single(self) -> NDArray[np.object_]:
+    def single(self) -> Geometries:
         """A box for each cell."""
         row, column = np.nonzero(self.covered)
-        boxes: NDArray[np.object_] = shapely.box(
-            self.x[column], self.y[row], self.x[column + 1], self.y[row + 1]
+        return Geometries(
+            shapely.box(self.x[column], self.y[row], self.x[column + 1], self.y[row + 1])
         )
-        return boxes

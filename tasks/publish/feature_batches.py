@@ -8,10 +8,9 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import shapely
 from numpy.typing import NDArray
 
-from tasks.imagery import Georeference, areas_of_degrees
+from tasks.imagery import Georeference, areas_of_degrees, areas_of_quadrilaterals
 from tasks.publish.feature_metadata import FeatureMetadata
 from tasks.publish.feature_properties import feature_properties
 from tasks.publish.features import Features, geolocate
@@ -48,8 +47,10 @@ class FeatureBatch:
     @cached_property
     def areas(self) -> pa.Array:
         """(n,) square metres on the ellipsoid; null of a feature that is not geolocated."""
-        geometry = self.features.geometry
-        return pa.array(areas_of_degrees(geometry), mask=shapely.is_missing(geometry))
+        world = self.features.world
+        if world.rings is not None:
+            return pa.array(areas_of_quadrilaterals(world.rings))
+        return pa.array(areas_of_degrees(world.shapes), mask=world.missing)
 
     @cached_property
     def measures(self) -> dict[str, pa.Array]:

@@ -61,15 +61,18 @@ class FeatureMetadata:
         return None
 
     def ids_of(self, table: pa.Table) -> list[str]:
-        """Ids of detections, 32 hexadecimal digits: the same in every run of the same request."""
+        """Ids of detections, 32 hexadecimal digits: the same in every run of the same request.
+
+        24 digits are of the job, the image and the tile; 8 are the position in the model's answer.
+        """
         image = sha256(f"{self.provenance.job}\0{self.provenance.image}".encode(errors="replace"))
-        ids = []
-        columns = (table[name].to_pylist() for name in ("tile", "ordinal"))
-        for tile, ordinal in zip(*columns, strict=True):
+        tiles, ordinals = (table[name].to_pylist() for name in ("tile", "ordinal"))
+        starts = {}
+        for tile in set(tiles):
             digest = image.copy()
-            digest.update(f"\0{tile}\0{ordinal}".encode())
-            ids.append(digest.hexdigest()[:32])
-        return ids
+            digest.update(f"\0{tile}".encode())
+            starts[tile] = digest.hexdigest()[:24]
+        return [f"{starts[tile]}{row:08x}" for tile, row in zip(tiles, ordinals, strict=True)]
 
     @cached_property
     def requested(self) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from tasks.publish.json_rows import json_rows
 from tasks.results import exact_json
 from tasks.results.detections import EMBEDDING, class_properties, quoted
 
+_LEAST_PLAIN = 1e-4  # below, Python's JSON has an exponent of two digits, orjson's one of one
+
 
 class FeatureProperties(NamedTuple):
     """The properties of n features; the attributes of that name in `FeatureBatch`."""
@@ -37,16 +39,12 @@ def feature_properties(table: pa.Table, metadata: FeatureMetadata) -> FeaturePro
         table: Of `detections.SCHEMA`.
         metadata: What all features have in common.
     """
+    has_embedding = metadata.embedding_size is not None
+    if not has_embedding and (found := _of_one_class(table, metadata)):
+        return found  # the usual case, that needs no parsing
     names, scores, texts = (
         table[name].to_pylist() for name in ("class_name", "score", "properties")
     )
-    has_embedding = metadata.embedding_size is not None
-    starts, end = _around_score(set(names))
-    of_one_class = [
-        f"{starts[name]}{score!r}{end}" for name, score in zip(names, scores, strict=True)
-    ]
-    if texts == of_one_class and not has_embedding:  # the usual case, that needs no parsing
-        return _of_one_class(table, exact_json.dumps(metadata.requested))
     class_names: list[str] = []
     class_scores: list[float] = []
     counts: list[int] = []
@@ -74,25 +72,34 @@ def feature_properties(table: pa.Table, metadata: FeatureMetadata) -> FeaturePro
     )
 
 
-def _around_score(names: Iterable[str]) -> tuple[dict[str, str], str]:
+def _of_one_class(table: pa.Table, metadata: FeatureMetadata) -> FeatureProperties | None:
+    """The same of detections that have nothing but a class with its score; None if others do."""
+    columns = [table[name].combine_chunks() for name in ("class_name", "score", "properties")]
+    names, scores = columns[0].to_pylist(), columns[1].to_numpy()
+    as_json = json_rows(scores)
+    as_given = as_json.copy()
+    for row in np.flatnonzero(scores < _LEAST_PLAIN):
+        as_given[row] = repr(float(scores[row])).encode()
+    starts, end = _around_score(set(names))
+    texts = [starts[name] + score + end for name, score in zip(names, as_given, strict=True)]
+    if texts != columns[2].view(pa.binary()).to_pylist():
+        return None
+    begun = {name: b'[{"iri":%b,"score":' % orjson.dumps(name) for name in starts}
+    return FeatureProperties(
+        _class_column(columns[0], columns[1], [1] * len(table)),
+        [begun[name] + score + b"}]" for name, score in zip(names, as_json, strict=True)],
+        [exact_json.dumps(metadata.requested)] * len(table),
+        None,
+    )
+
+
+def _around_score(names: Iterable[str]) -> tuple[dict[str, bytes], bytes]:
     """What `class_properties` has before the score of each class, and what after it."""
-    texts = {name: class_properties(quoted(name), 0.0).rpartition("0.0") for name in names}
-    end = next((text[2] for text in texts.values()), "")
+    texts = {
+        name: class_properties(quoted(name), 0.0).encode().rpartition(b"0.0") for name in names
+    }
+    end = next((text[2] for text in texts.values()), b"")
     return {name: start for name, (start, _, _) in texts.items()}, end
-
-
-def _of_one_class(table: pa.Table, requested: bytes) -> FeatureProperties:
-    """The properties of features that have a class with its score, and the request's."""
-    count = len(table)
-    names, scores = (table[name].combine_chunks() for name in ("class_name", "score"))
-    classes = names.to_pylist()
-    names_as_json = {name: orjson.dumps(name) for name in set(classes)}
-    feature_classes = [
-        b'[{"iri":%b,"score":%b}]' % (names_as_json[name], score)
-        for name, score in zip(classes, json_rows(scores.to_numpy()), strict=True)
-    ]
-    column = _class_column(names, scores, [1] * count)
-    return FeatureProperties(column, feature_classes, [requested] * count, None)
 
 
 def _class_column(names: pa.Array, scores: pa.Array, counts: list[int]) -> pa.ListArray:

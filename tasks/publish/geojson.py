@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-import shapely
 from numpy.typing import NDArray
 
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
@@ -123,8 +122,7 @@ def _placed(batch: FeatureBatch, results: ImageResults) -> Rounded:
     features = batch.features
     if results.georeference is not None:
         return rounded(features, decimals_for(results.metadata.pixel_metres))
-    bboxes = shapely.bounds(features.image_geometry)
-    return Rounded(geojson(features.image_geometry, features.image_rings), bboxes, features.centers)
+    return Rounded(geojson(features.image), features.image.bounds, features.centers)
 
 
 def _pieces(
@@ -157,7 +155,7 @@ def _pieces(
         repeat(b',"score":', count),
         json_rows(table["score"].to_numpy()),
         repeat(b',"imageGeometry":', count),
-        geojson(batch.features.image_geometry, batch.features.image_rings),
+        geojson(batch.features.image),
         repeat(b',"imageBBox":[', count),
         json_rows(boxes(table)),
         repeat(b'],"featureClasses":', count),

@@ -10,21 +10,16 @@ import shapely
 from numpy.typing import NDArray
 from shapely import GeometryType
 
+from tasks.publish.geometries import Geometries
 from tasks.publish.json_rows import matrices
 from tasks.publish.quadrilaterals import are_quadrilaterals, rings_of
 
 
-def geojson(
-    geometry: NDArray[np.object_], rings: NDArray[np.float64] | None = None
-) -> NDArray[np.object_]:
-    """(n,) geometries as GeoJSON in UTF-8, all digits; None for None.
-
-    Args:
-        geometry: (n,) the geometries.
-        rings: (n, 5, 2) their rings if they are known, and all are quadrilaterals.
-    """
-    if rings is not None:
-        return polygons(rings)
+def geojson(geometries: Geometries) -> NDArray[np.object_]:
+    """(n,) geometries as GeoJSON in UTF-8, all digits; None for None."""
+    if geometries.rings is not None:
+        return polygons(geometries.rings)
+    geometry = geometries.shapes
     texts: NDArray[np.object_] = np.full(len(geometry), None, dtype=object)
     quads = are_quadrilaterals(geometry)
     texts[quads] = polygons(rings_of(geometry, np.flatnonzero(quads)))

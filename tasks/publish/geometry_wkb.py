@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
-from tasks.publish.quadrilaterals import all_rings
+from tasks.publish.geometries import Geometries
 
 _QUADRILATERAL = np.dtype(
     [("order", "u1"), ("type", "<u4"), ("rings", "<u4"), ("points", "<u4"), ("ring", "<f8", (5, 2))]
 )
-_LITTLE_ENDIAN, _POLYGON = 1, 3
+_HEADER = {"order": 1, "type": 3, "rings": 1, "points": 5}  # little-endian, a polygon
 
 
-def wkb(geometry: NDArray[np.object_], rings: NDArray[np.float64] | None = None) -> pa.BinaryArray:
-    """Geometries of two dimensions as WKB; null for None.
-
-    Args:
-        geometry: (n,) the geometries.
-        rings: (n, 5, 2) their rings if they are known, and all are quadrilaterals.
-    """
-    count = len(geometry)
-    rings = all_rings(geometry) if rings is None else rings
+def wkb(geometries: Geometries) -> pa.BinaryArray:
+    """Geometries (n,) as WKB; null for None."""
+    rings, count = geometries.rings, len(geometries)
     if rings is None:
-        return pa.array(shapely.to_wkb(geometry, byte_order=1), pa.binary())
+        return pa.array(shapely.to_wkb(geometries.shapes, byte_order=1), pa.binary())
     records = np.empty(count, _QUADRILATERAL)
-    fields = {"order": _LITTLE_ENDIAN, "type": _POLYGON, "rings": 1, "points": 5, "ring": rings}
-    for name, values in fields.items():
-        records[name] = values
+    for name, value in _HEADER.items():
+        records[name] = value
+    records["ring"] = rings
     offsets = np.arange(count + 1, dtype=np.int32) * np.int32(_QUADRILATERAL.itemsize)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(records)]
     return pa.BinaryArray.from_buffers(pa.binary(), count, buffers)
+
+
+def rings_of_wkb(column: pa.BinaryArray) -> NDArray[np.float64] | None:
+    """(n, 5, 2) the rings of WKB (n,) without nulls; None unless all are quadrilaterals."""
+    if (pc.binary_length(column).to_numpy() != _QUADRILATERAL.itemsize).any():
+        return None
+    records = np.frombuffer(b"".join(column.to_pylist()), _QUADRILATERAL)
+    if any((records[name] != value).any() for name, value in _HEADER.items()):
+        return None
+    return records["ring"].astype(np.float64)

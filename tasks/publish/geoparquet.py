@@ -12,7 +12,6 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 from numpy.typing import NDArray
 
 from tasks.publish.feature_batches import FeatureBatch, WriteBatch
@@ -106,15 +105,13 @@ def geoparquet_file(path: Path, results: ImageResults) -> Iterator[WriteBatch]:
         def write(batch: FeatureBatch) -> None:
             nonlocal count, total
             features = batch.features
-            geometry, rings = features.geometry, features.rings if georeferenced else None
-            if not georeferenced:
-                geometry = shapely.orient_polygons(features.image_geometry, exterior_cw=False)
+            geometries = features.world if georeferenced else features.image.counterclockwise()
             numbers = np.arange(count, count + len(features), dtype=np.uint64)
             table = pa.table(
                 {
                     KEY.name: cells.index(features) << np.uint64(32) | numbers,
                     **_own_columns(batch, metadata),
-                    **writer.geometry_columns(geometry, rings),
+                    **writer.geometry_columns(geometries),
                 }
             )
             count += len(features)
@@ -205,7 +202,7 @@ def _own_columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
     """The columns of a batch's features that are not the same in all of them."""
     features = batch.features
     table = features.table
-    missing = shapely.is_missing(features.geometry)
+    missing = features.world.missing
     own: dict[str, pa.Array] = {}
     if metadata.oriented:
         own |= batch.measures
@@ -221,7 +218,7 @@ def _own_columns(batch: FeatureBatch, metadata: FeatureMetadata) -> Columns:
         "image_y_min": table["y_min"],
         "image_x_max": table["x_max"],
         "image_y_max": table["y_max"],
-        "image_geometry": wkb(features.image_geometry, features.image_rings),
+        "image_geometry": wkb(features.image),
         "center_longitude": pa.array(features.centers[:, 0], mask=missing),
         "center_latitude": pa.array(features.centers[:, 1], mask=missing),
         "properties": pa.array(batch.properties, pa.string()),

@@ -14,9 +14,9 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-import shapely
 from numpy.typing import NDArray
 
+from tasks.publish.geometries import Geometries
 from tasks.publish.geometry_wkb import wkb
 from tasks.publish.provenance import Provenance
 
@@ -56,21 +56,20 @@ class GeoParquetWriter:
         self._types: set[str] = set()
         self._extents: list[NDArray[np.float64]] = []
 
-    def geometry_columns(
-        self, geometry: NDArray[np.object_], rings: NDArray[np.float64] | None = None
-    ) -> Columns:
-        """The columns of `GEOMETRY_FIELDS` for geometries of the file, or None.
+    def geometry_columns(self, geometries: Geometries) -> Columns:
+        """The columns of `GEOMETRY_FIELDS` for geometries of the file.
 
         `bbox` is the plain extent of a geometry's coordinates, which readers filter by; across the
         antimeridian it is −180 to 180, unlike the one in GeoJSON.
         """
-        numbers, first = np.unique(shapely.get_type_id(geometry), return_index=True)
-        self._types.update(geometry[row].geom_type for row in first[numbers >= 0])
-        self._extents.append(shapely.total_bounds(geometry))
-        missing = pa.array(shapely.is_missing(geometry))
-        sides = [pa.array(side) for side in shapely.bounds(geometry).T]
+        self._types |= geometries.types
+        low, high = np.split(geometries.bounds, 2, axis=1)
+        extents = np.fmin.reduce(low, initial=np.nan), np.fmax.reduce(high, initial=np.nan)
+        self._extents.append(np.concatenate(extents))
+        sides = [pa.array(side) for side in geometries.bounds.T]
+        missing = pa.array(geometries.missing)
         return {
-            "geometry": wkb(geometry, rings),
+            "geometry": wkb(geometries),
             "bbox": pa.StructArray.from_arrays(sides, names=_CORNERS, mask=missing),
         }
 

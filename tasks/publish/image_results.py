@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 
 from tasks.cost.money import Cost, cost_of
 from tasks.cost.usage import Usage
@@ -110,8 +109,7 @@ class CountedBatches:
             repaired += int(batch.features.repaired.sum())
             for each in pc.value_counts(table["class_name"]).to_pylist():
                 classes[each["values"]] += each["counts"]
-            of_each = shapely.get_dimensions(batch.features.image_geometry)
-            dimensions += np.bincount(of_each, minlength=3)
+            dimensions += np.bincount(batch.features.image.dimensions, minlength=3)
             if layer is not None:
                 layer.add(table)
             yield batch

@@ -64,3 +64,34 @@ def orientations(rings: NDArray[np.float64]) -> NDArray[np.int8]:
     left, right = turns.min(axis=0) > least, turns.max(axis=0) < -least
     found: NDArray[np.int8] = left.astype(np.int8) - right.astype(np.int8)
     return found
+
+
+def turned(rings: NDArray[np.float64], turns: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Rings (k, 5, 2), of which those that turn clockwise are reversed.
+
+    Args:
+        rings: (k, 5, 2) closed rings.
+        turns: (k,) from `orientations`.
+    """
+    return np.where((turns < 0)[:, np.newaxis, np.newaxis], rings[:, ::-1], rings)
+
+
+def bounds_of(rings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(k, 4) smallest x and y, largest x and y of closed rings (k, 5, 2)."""
+    columns = np.ascontiguousarray(rings[:, 1:].T)  # (2, 4, k): NumPy is slow with short rows
+    return np.concatenate([columns.min(axis=1), columns.max(axis=1)]).T
+
+
+def centroids_of(rings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(k, 2) centroids of the areas of closed rings (k, 5, 2), by GEOS's arithmetic."""
+    x, y = np.ascontiguousarray(rings.T)
+    # two triangles, which have the first corner in common
+    (x1, x2), (y1, y2) = ((axis[1:3] - axis[0], axis[2:4] - axis[0]) for axis in (x, y))
+    areas = x1 * y2 - x2 * y1
+    sums = (axis[0] + axis[1:3] + axis[2:4] for axis in (x, y))
+    return np.stack([(areas * each).sum(axis=0) / 3 / areas.sum(axis=0) for each in sums], axis=1)
+
+
+def boxes_as_rings(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(k, 5, 2) closed rings of boxes (k, 4), with the vertices in the order of `shapely.box`."""
+    return boxes[:, [2, 1, 2, 3, 0, 3, 0, 1, 2, 1]].reshape(-1, _VERTICES, 2)

@@ -11,6 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from tasks.publish.features import Features
+from tasks.publish.geometries import Geometries
 from tasks.publish.geometry_text import geojson, polygons
 from tasks.publish.quadrilaterals import are_quadrilaterals, orientations, rings_of
 
@@ -50,30 +51,30 @@ def rounded(features: Features, decimals: int) -> Rounded:
     A feature whose geometry that would make invalid, such as a small outline in pixels of a
     centimetre, has three more decimals, or all digits if these do not keep it valid either.
     """
+    rings, bboxes, centers = features.world.rings, features.bboxes, features.centers
+    if rings is not None and (orientations(short := _round(rings, decimals)) > 0).all():
+        return Rounded(polygons(short), _round(bboxes, decimals), _round(centers, decimals))
     geometry = features.geometry
     texts: NDArray[np.object_] = np.full(len(features), None, dtype=object)
-    bboxes, centers = features.bboxes.copy(), features.centers.copy()
+    bboxes, centers = bboxes.copy(), centers.copy()
 
     def write(rows: NDArray[np.intp], as_geojson: NDArray[np.object_], digits: int) -> None:
         texts[rows] = as_geojson
         bboxes[rows] = _round(features.bboxes[rows], digits)
         centers[rows] = _round(features.centers[rows], digits)
 
-    quads, rings = np.arange(len(features)), features.rings
-    if rings is None:
-        quads = np.flatnonzero(are_quadrilaterals(geometry))
-        rings = rings_of(geometry, quads)
-    rings = _round(rings, decimals)
-    sound = orientations(rings) > 0
-    write(quads[sound], polygons(rings[sound]), decimals)
-    left = np.setdiff1d(np.flatnonzero(~shapely.is_missing(geometry)), quads[sound])
+    quads = np.flatnonzero(are_quadrilaterals(geometry))
+    short = _round(rings_of(geometry, quads), decimals)
+    sound = orientations(short) > 0
+    write(quads[sound], polygons(short[sound]), decimals)
+    left = np.setdiff1d(np.flatnonzero(~features.world.missing), quads[sound])
     for digits in (decimals, decimals + _FURTHER):
         shorter = shapely.transform(geometry[left], partial(_round, decimals=digits))
         valid = shapely.is_valid(shorter)
         shorter = shapely.orient_polygons(shorter[valid], exterior_cw=False)
-        write(left[valid], geojson(shorter), digits)
+        write(left[valid], geojson(Geometries(shorter)), digits)
         left = left[~valid]
-    texts[left] = geojson(geometry[left])
+    texts[left] = geojson(Geometries(geometry[left]))
     return Rounded(texts, bboxes, centers)
 
 

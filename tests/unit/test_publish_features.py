@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,9 @@ from rasterio.transform import Affine
 
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import FeatureMetadata, geolocate
+from tasks.publish.feature_batches import FeatureBatch
 from tasks.publish.feature_properties import feature_properties
+from tasks.publish.features import Features
 from tasks.results.detections import SCHEMA
 from tests.provenance import provenance
 
@@ -174,14 +177,16 @@ def test_every_position_is_on_the_map(x: float, y: float, side: float, turns: in
     assert (features.centers[0, 0] - west) % 360 <= side / 50
 
 
-def test_ids_differ_and_come_back() -> None:
-    table = detections(*[row() for _ in range(100)])
+@given(st.sets(st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 2**31 - 1)), max_size=50))
+def test_ids_differ_and_come_back(places: set[tuple[int, int]]) -> None:
+    rows = [row() | {"tile": tile, "ordinal": ordinal} for tile, ordinal in sorted(places)]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
     ids = METADATA.ids_of(table)
-    assert len(set(ids)) == 100
-    assert all(len(identity) == 32 for identity in ids)
-    assert METADATA.ids_of(table.slice(40, 10)) == ids[40:50]
-    other = FeatureMetadata(provenance(image="s3://images/y.tif"))
-    assert set(other.ids_of(table)).isdisjoint(ids)
+    assert len(set(ids)) == len(places)
+    assert all(re.fullmatch("[0-9a-f]{32}", identity) for identity in ids)
+    assert [METADATA.ids_of(table.slice(i, 1))[0] for i in range(len(table))] == ids
+    for told in (provenance(image="s3://images/y.tif"), provenance(job="another")):
+        assert set(FeatureMetadata(told).ids_of(table)).isdisjoint(ids)
 
 
 def test_the_request_wins_over_the_model_and_swath_over_both() -> None:
@@ -206,3 +211,27 @@ def test_values_that_json_cannot_hold_are_replaced() -> None:
 def test_a_time_needs_its_offset() -> None:
     with pytest.raises(ValueError, match="add a Z"):
         provenance(time="2026-11-22T10:17:48")
+
+
+CORNERS = st.tuples(st.floats(0, 1000), st.floats(0, 1000))
+
+
+@given(st.lists(st.tuples(CORNERS, CORNERS, CORNERS, CORNERS) | st.none(), min_size=1, max_size=9))
+def test_quadrilaterals_are_placed_as_other_geometries_are(
+    outlines: list[tuple[tuple[float, float], ...] | None],
+) -> None:
+    """A line beside them, for which shapely is needed, changes nothing of theirs."""
+    given = [row() if each is None else row(geometry=shapely.Polygon(each)) for each in outlines]
+    alone = geolocate(detections(*given), UTM)
+    beside = geolocate(detections(*given, row(geometry=shapely.LineString([(1, 2), (3, 4)]))), UTM)
+    for name in ("image_geometry", "geometry", "centers", "bboxes", "repaired"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(beside, name)[:-1])
+    np.testing.assert_array_equal(areas(alone), areas(beside)[:-1])
+    pixels = alone.image.counterclockwise().shapes
+    assert pixels.tolist() == shapely.orient_polygons(alone.image_geometry).tolist()
+
+
+def areas(features: Features) -> list[float]:
+    """Square metres of each."""
+    found: list[float] = FeatureBatch(features, [], pa.array([[]]), [], []).areas.to_pylist()
+    return found

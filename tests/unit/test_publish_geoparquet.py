@@ -29,6 +29,7 @@ from tasks.imagery import Georeference
 from tasks.imagery.georeference.affine import AffineGeoreference
 from tasks.publish import FeatureMetadata
 from tasks.publish.feature_batches import FeatureBatch
+from tasks.publish.geometries import Geometries
 from tasks.publish.geometry_wkb import wkb
 from tasks.publish.geoparquet import geoparquet_file
 from tasks.publish.hilbert import ORDER, hilbert_index
@@ -290,4 +291,6 @@ def test_wkb_is_that_of_shapely() -> None:
     boxes = shapely.box(*random.uniform(0, 9, (4, 20)))
     ring = shapely.Point(0, 0).buffer(2) - shapely.Point(0, 0).buffer(1)
     for geometry in (boxes, np.array([*boxes, None, ring]), boxes[:0]):
-        assert wkb(geometry).to_pylist() == shapely.to_wkb(geometry, byte_order=1).tolist()
+        assert (
+            wkb(Geometries(geometry)).to_pylist() == shapely.to_wkb(geometry, byte_order=1).tolist()
+        )
