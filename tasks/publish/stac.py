@@ -132,13 +132,17 @@ def _properties(results: ImageResults, counts: Mapping[str, object]) -> dict[str
 
 def _links(results: ImageResults) -> list[dict[str, str]]:
     """Links to what the results are made from: the image, and the model's description."""
-    image = results.metadata.provenance.image
-    links = [{"rel": "derived_from", "href": _href(image), "title": "Image"}]
-    if results.origin is None:
-        return links
-    links[0] |= _media_type(results.origin.image)
-    model = results.origin.request.image_processor
-    if described := _description(results.origin, model):
+    image, origin = results.metadata.provenance.image, results.origin
+    link = {"rel": "derived_from", "href": _href(image), "title": "Image"}
+    if origin is None:
+        return [link]
+    links = [link | _media_type(origin.image)]
+    if item := origin.request.image_stac_items.get(image):
+        links[0]["rel"] = "via"
+        known = {"rel": "derived_from", "href": _href(item), "type": "application/geo+json"}
+        links.insert(0, known | {"title": "STAC Item of the image"})
+    model = origin.request.image_processor
+    if described := _description(origin, model):
         link = {"rel": "derived_from", "href": _href(described), "type": "application/json"}
         links.append(link | {"title": "Description of the model", "mlm:name": model.short_name})
     return links

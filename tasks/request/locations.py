@@ -148,6 +148,20 @@ def _prefix(text: str) -> str:
     return text
 
 
+def _stac_item(text: str) -> str:
+    if "://" not in text:
+        return local_path(text)
+    parts = urlsplit(text)
+    if parts.scheme not in {"https", "http", "s3"} or not parts.netloc or not parts.path.strip("/"):
+        raise ValueError("does not name a file; give https://…, s3://bucket/key or a path")
+    if text != redact_url(text):
+        raise ValueError(
+            "has a user, a query or a fragment, which may be secret and would be published; give "
+            "the URL without it"
+        )
+    return text
+
+
 def _check_segments(path: str) -> None:
     if {".", ".."} & set(path.split("/")):
         raise ValueError("holds a . or .. as a segment; write the path out without them")
@@ -170,3 +184,4 @@ LocalPath = Annotated[
     AfterValidator(local_path),
 ]
 ImageUrl = Annotated[Text, AfterValidator(_image_url)]
+StacItem = Annotated[Text, AfterValidator(_stac_item)]

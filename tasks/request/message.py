@@ -35,7 +35,7 @@ from tasks.request.field_types import (
 )
 from tasks.request.image_alpha import ImageAlpha
 from tasks.request.image_scaling import ImageScaling
-from tasks.request.locations import ImageUrl, file_names
+from tasks.request.locations import ImageUrl, StacItem, file_names
 from tasks.request.message_object import MessageObject
 from tasks.request.outputs import LEGACY, Output, from_legacy
 from tasks.request.post_processing import Algorithm, AlgorithmType, PostProcessing
@@ -172,6 +172,12 @@ class Request(MessageObject):
         "unless given.",
         examples=[0],
     )
+    image_stac_items: dict[ImageUrl, StacItem] = Field(
+        {},
+        description="The STAC Item of each image that has one, by the image's URL: an https:// or "
+        "s3:// URL or a path, which the format `stac` links to. It is not read.",
+        examples=[{"s3://images/harbour.tif": "https://stac.example.org/items/harbour"}],
+    )
     region_of_interest: RegionOfInterestWkt | None = Field(
         None,
         description="Part of the images to process: a polygon or multipolygon in WKT, longitude "
@@ -242,6 +248,14 @@ class Request(MessageObject):
         if "image_processor" in info.data:
             check_secrets(parameters, info.data["image_processor"].type)
         return parameters
+
+    @field_validator("image_stac_items")
+    @classmethod
+    def _check_images(cls, items: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        for url in items:
+            if url not in info.data.get("image_urls", items):
+                raise ValueError(f"names {url!r}, which imageUrls does not; give one of these")
+        return items
 
     @field_validator("tile_overlap")
     @classmethod

@@ -411,6 +411,19 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
         ),
         ({"regionOfInterest": "POLYGON ((0 0, nan 1, 1 1, 0 0))"}, "has the position nan 1"),
         ({"regionOfInterest": "GEOMETRYCOLLECTION(" * 10**5}, "is not a polygon"),
+        (
+            {"imageStacItems": {"s3://images/b.tif": "c.json"}},
+            "'c.json' is neither s3://bucket/key nor",
+        ),
+        (
+            {"imageStacItems": {"s3://images/b.tif": "ftp://a/b"}},
+            "'ftp://a/b' does not name a file",
+        ),
+        ({"imageStacItems": {"s3://images/b.tif": "https://a/b?key=1"}}, "give the URL without it"),
+        (
+            {"imageStacItems": {"s3://images/b.tif": "/b.json"}},
+            "names 's3://images/b.tif', which imageUrls",
+        ),
         ({"featureProperties": {"a": 1}}, "featureProperties: an object is not a list"),
         ({"featureProperties": ["a"]}, "featureProperties[0]: 'a' is not an object"),
         ({"featureProperties": [{"a": {"$ref": "x"}}]}, "holds the name $ref, reserved by Prefect"),

@@ -95,6 +95,21 @@ def test_the_item_of_a_job_is_valid_and_names_what_is_there(
     assert missed.area < 1e-4 * footprints.union_all().area
 
 
+def test_the_item_is_derived_from_that_of_the_image_if_the_request_names_it(
+    allowed: Path, offline: JsonSchemaSTACValidator
+) -> None:
+    scene, out = paint(allowed / "scene.tif"), allowed / "out"
+    named = "https://stac.example.org/items/scene 1.json"
+    asked = request(scene, out, outputs=outputs(out), imageStacItems={str(scene): named})
+    work_image(asked, asked.image_urls[0])
+    item = item_of(out)
+    assert item.validate(validator=offline)
+    (link,) = item.get_links("derived_from")
+    assert (link.href, link.media_type) == (named.replace(" ", "%20"), "application/geo+json")
+    (link,) = item.get_links("via")
+    assert (link.href, link.media_type) == (scene.as_uri(), "image/tiff; application=geotiff")
+
+
 def test_the_region_of_interest_is_what_is_covered(allowed: Path) -> None:
     scene, out = paint(allowed / "scene.tif"), allowed / "out"
     roi = corner(scene)
