@@ -24,6 +24,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +37,7 @@ from deployments.local.preloaded import Preloaded
 
 _REQUEST_TIMEOUT = 5.0  # seconds
 _STREAMS = 3
+_PAUSE = 0.5  # seconds until a client that could not be accepted is tried again
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,12 @@ class ForkServer:
 
     def _accept(self) -> EngineRequest | None:
         """Fork an engine for the next client; returns its request in the engine."""
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:  # no descriptor is left: this run waits, the others go on
+            print(f"No run can be accepted: {error}", file=sys.stderr, flush=True)
+            time.sleep(_PAUSE)
+            return None
         try:
             request = _read(connection)
         except (OSError, ValueError, TypeError, struct.error):  # it ended, or is none of ours
@@ -183,6 +190,9 @@ def _read(connection: socket.socket) -> EngineRequest:
     connection.settimeout(_REQUEST_TIMEOUT)
     head, streams, _, _ = socket.recv_fds(connection, SIZE.size, _STREAMS)
     try:
+        if len(streams) < _STREAMS:  # this process had no descriptors left for them
+            problem = f"{len(streams)} streams came for {_STREAMS}"
+            raise ValueError(problem)  # noqa: TRY301 - what came is closed below
         (size,) = SIZE.unpack(head)
         body = b""
         # never more than the request: the signals that follow it are for the engine

@@ -238,6 +238,19 @@ def test_what_is_no_request_is_ignored(engines: Engines) -> None:
     seen_by(engines)
 
 
+def test_a_run_waits_while_the_server_has_no_descriptors_left(engines: Engines) -> None:
+    server, log = engines.process, engines.folder / "runs.log"
+    limits = server.rlimit(psutil.RLIMIT_NOFILE)
+    server.rlimit(psutil.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        client = engines.client(PREFECT__FLOW_RUN_ID="none")
+        until(lambda: "No run can be accepted" in log.read_text())
+    finally:
+        server.rlimit(psutil.RLIMIT_NOFILE, limits)
+    assert "Invalid flow run id" in client.communicate()[0]
+    assert engines.process == server
+
+
 def test_a_hundred_runs_leave_the_server_as_it_was(engines: Engines) -> None:
     def run(number: int) -> None:
         """So many at once, whose id is none, so that their engines end at once."""

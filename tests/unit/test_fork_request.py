@@ -36,3 +36,12 @@ def test_a_request_that_ends_before_its_last_byte_is_refused() -> None:
             client.sendall(b'{"environment": {}')
         with pytest.raises(ValueError, match="Expecting"):
             _read(server)
+
+
+def test_a_request_without_all_its_streams_is_refused() -> None:
+    server, client = socket.socketpair()
+    with server, client:
+        socket.send_fds(client, [(2).to_bytes(4, "big")], [0, 1])
+        client.sendall(b"{}")
+        with pytest.raises(ValueError, match="2 streams came for 3"):
+            _read(server)
