@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,11 @@ def settings_problem(error: ValueError) -> str:
     from pydantic_settings import SettingsError
 
     if isinstance(error, SettingsError):
-        name = re.search(r'field "(\w+)"', str(error))
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
-        return f"{_variable(name[1])}: is not JSON{cause}; correct it." if name else ""
+        found = re.search(r'field "(\w+)"', str(error))
+        if found is None:
+            return ""
+        variable = _variable(found[1])
+        return _no_json(variable, os.environ.get(variable, ""), error.__cause__, "list_type")
     if not isinstance(error, ValidationError) or error.title != "Settings":
         return ""
     from tasks.request.validation_errors import problem_lines
@@ -38,8 +41,13 @@ def _not_json(error: ValidationError) -> list[str]:
                 json.loads(value)
             except ValueError as cause:
                 field = detail["loc"][0]
-                lines.append(f"{field}: {value!r:.100} is not JSON ({cause}); correct it.")
+                lines.append(_no_json(str(field), value, cause, kind))
     return lines
+
+
+def _no_json(name: str, value: str, cause: BaseException | None, kind: str) -> str:
+    form = 'a list such as ["a", "b"]' if kind == "list_type" else 'an object such as {"a": 1}'
+    return f"{name}: {value!r:.100} is not JSON ({cause}); give {form}."
 
 
 def _variable(field: str) -> str:

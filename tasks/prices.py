@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 _Price = Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]
@@ -28,6 +37,21 @@ class ModelPrice(BaseModel):
     instance_hour: _Price = 0.0
     instances: PositiveInt = 1
 
+    @model_validator(mode="after")
+    def _instances_have_a_price(self) -> Self:
+        if "instances" in self.model_fields_set and "instance_hour" not in self.model_fields_set:
+            raise ValueError(
+                f"instances: {self.instances} of them cost nothing without instanceHour; give the "
+                "price of one for an hour there, or leave both out"
+            )
+        return self
+
+
+def _without_spaces(name: str) -> str:
+    if name.split() != [name]:
+        raise ValueError("has a space; give a name without one, such as EUR")
+    return name
+
 
 class Prices(ModelPrice):
     """The prices of an operator, all in one currency; what has no price costs nothing.
@@ -42,9 +66,9 @@ class Prices(ModelPrice):
         models: The price of single models, by the name in the request or its last part.
     """
 
-    currency: Annotated[str, StringConstraints(min_length=1, max_length=16, pattern=r"^\S+$")] = (
-        "USD"
-    )
+    currency: Annotated[
+        str, StringConstraints(min_length=1, max_length=16), AfterValidator(_without_spaces)
+    ] = "USD"
     vcpu_hour: _Price = 0.0
     gb_read: _Price = 0.0
     gb_stored: _Price = 0.0

@@ -35,6 +35,8 @@ _REMEDIES = {
     "greater_than_equal": "is below {ge:g}; give at least {ge:g}",
     "less_than_equal": "is above {le:g}; give at most {le:g}",
     "float_parsing": "is not a number; give one{example}",
+    "finite_number": "is not a finite number; give one{example}",
+    "path_type": "is not a path; give a string in quotes{example}",
     "float_type": "is not a number; give one{example}",
     "int_parsing": "is not a whole number; give digits alone",
     "int_from_float": "is not a whole number; give digits alone",

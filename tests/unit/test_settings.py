@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from deployments.settings_problem import settings_problem
 from tasks.settings import Settings, settings
 
 
@@ -139,6 +140,32 @@ def test_quotas_that_cannot_be_are_refused_with_owner_and_remedy(
     monkeypatch.setenv("SWATH_OWNER_QUOTAS", text)
     with pytest.raises(ValidationError, match=f"owner_quotas(.|\n)*{problem}"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "problem"),
+    [
+        ("PRICES", '{"instances": 2}', ".instances: 2 of them cost nothing without instanceHour; "),
+        ("PRICES", '{"models": {"a": {"instances": 2}}}', ".models.a.instances: 2 of them cost "),
+        ("PRICES", '{"currency": "US D"}', ".currency: 'US D' has a space; give a name without "),
+        ("PRICES", '{"call": NaN}', ".call: nan is not a finite number; give one"),
+        (
+            "LOCAL_ROOTS",
+            "/data",
+            ": '/data' is not JSON (Expecting value: line 1 ",
+        ),
+        ("LOCAL_ROOTS", "[5]", "[0]: 5 is not a path; give a string in quotes"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_words_with_value_and_remedy(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, problem: str
+) -> None:
+    monkeypatch.setenv(f"SWATH_{variable}", text)
+    with pytest.raises(ValueError) as refused:
+        Settings()
+    told = settings_problem(refused.value)
+    assert told.startswith(f"SWATH_{variable}{problem}")
+    assert "; give " in told
 
 
 def test_an_owner_that_is_not_named_has_the_quota_of_all_others() -> None:
