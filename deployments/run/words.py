@@ -34,11 +34,18 @@ def format_names(texts: Sequence[str]) -> list[str]:
     """The names of formats that `--formats` has, of which `all` is each one; none if not given.
 
     Raises:
-        RequestError: It is given and names no format.
+        RequestError: It is given and names no format, or one that there is not.
     """
     names = list(words("--formats", texts))
     if texts and not names:
         raise RequestError("--formats: names no format; give geojson,parquet, or leave it out.")
+    known = [*map(str, FeatureFormat), _ALL]
+    for name in names:
+        if name not in known:
+            listed = ", ".join(map(repr, known[:-1]))
+            raise RequestError(
+                f"--formats: {name!r:.100} is not one of {listed} or {_ALL!r}; give one of these."
+            )
     return [*FeatureFormat] if _ALL in names else names
 
 
