@@ -98,6 +98,7 @@ def up(console: Console, local_roots: Sequence[Path], *, fresh: bool) -> int:
             f"  dead letters     {record.dead_letter_url}\n"
             f"  status messages  {record.status_queue_url}\n"
             f"  buckets          {record.image_bucket}, {record.result_bucket}\n"
+            f"  logs             {here.stack.folder / 'logs'}\n"
             "  submit           swath submit REQUEST.json\n"
             "  follow           swath jobs; swath status JOB",
             soft_wrap=True,
@@ -105,5 +106,5 @@ def up(console: Console, local_roots: Sequence[Path], *, fresh: bool) -> int:
         try:
             here.stack.watch()
         finally:
-            console.print("\nStopping; the next `swath up` goes on with its jobs.")
+            console.print("\nStopping, in some seconds; the next `swath up` goes on with its jobs.")
     return 0

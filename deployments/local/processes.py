@@ -16,7 +16,7 @@ _POLL_INTERVAL = 0.05  # seconds
 
 
 class Processes:
-    """The child processes of one `with` block; at its end they are stopped, the last one first.
+    """The child processes of one `with` block; at its end they are stopped, all at once.
 
     They are also stopped after Ctrl-C (once or twice), SIGTERM, SIGHUP or an error; after SIGKILL,
     their guards end them. Within the block, SIGTERM and SIGHUP raise SystemExit, so that the
@@ -53,10 +53,12 @@ class Processes:
     ) -> None:
         """Stop every child process."""
         try:
-            for child in reversed(self._children):
+            for child in self._children:
+                child.release()
+            for child in self._children:
                 child.stop()
         finally:
-            for child in self._children:  # without waiting, if stopping was interrupted
+            for child in self._children:  # an interrupt may have come before that
                 child.release()
             self._children.clear()
             for number, handler in self._handlers.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from deployments.local.folders import state_folder
 from deployments.local.process import inherited_environment
 from tasks.errors import StackError
 
-_LONGEST_END = 20.0  # seconds in which the processes of a stack that was killed have ended
+_LONGEST_END = 20.0  # seconds in which the processes of a stack that ends have ended
 
 
 class StackRecord(BaseModel):
@@ -70,34 +70,40 @@ def running_stack() -> StackRecord | None:
 
 
 @contextmanager
-def stack_lock() -> Iterator[int]:
+def stack_lock(progress: Callable[[str], None] = lambda _: None) -> Iterator[int]:
     """Hold the lock that allows one stack for each user, and remove its record at the end.
+
+    Args:
+        progress: Is called with a line if another stack has to end first.
 
     Yields:
         The descriptor of the locked file. Whoever inherits it holds the lock too: so the processes
-        of a stack that was killed have ended before the next one starts.
+        of a stack that is ending, or was killed, have ended before the next one starts.
 
     Raises:
         StackError: Another stack is running, or starting.
     """
     state_folder().mkdir(parents=True, exist_ok=True)
     with (state_folder() / "stack.lock").open("w") as lock:
-        _acquire(lock.fileno())
+        _acquire(lock.fileno(), progress)
         try:
             yield lock.fileno()
         finally:
-            _path().unlink(missing_ok=True)
+            remove_record()
 
 
-def _acquire(lock: int) -> None:
-    """Acquire the lock, waiting if the process of its stack has ended: then the others will too."""
-    deadline = time.monotonic() + _LONGEST_END
+def _acquire(lock: int, progress: Callable[[str], None]) -> None:
+    """Acquire the lock, waiting unless its stack has a record: it ends, or its process has."""
+    deadline, said = time.monotonic() + _LONGEST_END, False
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if running_stack() is not None or time.monotonic() > deadline:
                 raise StackError(_already_running()) from None
+        if not said:
+            progress(f"Another stack starts or ends: waiting for it, {_LONGEST_END:.0f} s at most")
+            said = True
         time.sleep(0.1)
 
 
@@ -113,6 +119,11 @@ def write_record(record: StackRecord) -> None:
     part.replace(_path())
 
 
+def remove_record() -> None:
+    """Remove the record of a stack that ends, so that no other command uses it any more."""
+    _path().unlink(missing_ok=True)
+
+
 def _path() -> Path:
     return state_folder() / "stack.json"
 
@@ -120,7 +131,10 @@ def _path() -> Path:
 def _already_running() -> str:
     record = running_stack()
     if record is None:
-        return "Another stack is starting or ending: wait for it, or stop it in its terminal."
+        return (
+            f"Another stack is starting, or has not ended in {_LONGEST_END:.0f} s: wait for it, or "
+            f"stop it in its terminal. Its folder is below {state_folder()}."
+        )
     return (
         f"A stack is already running: process {record.pid}, UI {record.ui_url}, "
         f"folder {record.folder}. Use it, or stop it with Ctrl-C in its terminal or "

@@ -21,7 +21,7 @@ from deployments.local.kept import Kept
 from deployments.local.lost_runs import settle_lost_runs
 from deployments.local.process import Process
 from deployments.local.processes import Processes
-from deployments.local.record import StackRecord, stack_lock, write_record
+from deployments.local.record import StackRecord, remove_record, stack_lock, write_record
 from deployments.local.resources import (
     IMAGE_BUCKET,
     RESULT_BUCKET,
@@ -85,11 +85,12 @@ class Stack:
                 by newer versions.
         """
         with ExitStack() as exits:
-            lock = exits.enter_context(stack_lock())
+            lock = exits.enter_context(stack_lock(self._progress))
             self.kept = Kept(self.folder, fresh=self._fresh, progress=self._progress)
             self.processes = exits.enter_context(Processes(self._report_end, lock))
             self.record = self._start()
             write_record(self.record)
+            exits.callback(remove_record)  # before its processes are stopped
             self._exits = exits.pop_all()
         return self
 

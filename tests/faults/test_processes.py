@@ -32,6 +32,20 @@ if generation:
     print("ready", flush=True)
 time.sleep(120)
 """
+WAITS_FOR_THE_OTHER = """
+import pathlib, signal, sys, time
+
+def end(*_):
+    print("told", flush=True)
+    while "told" not in pathlib.Path(sys.argv[1]).read_text():
+        time.sleep(0.05)
+    print("ended", flush=True)
+    raise SystemExit
+
+signal.signal(signal.SIGTERM, end)
+print("ready", flush=True)
+time.sleep(600)
+"""
 SUPERVISOR = """
 import os, sys
 from pathlib import Path
@@ -125,6 +139,17 @@ def test_a_second_interrupt_leaves_no_process(between: float, token: str, tmp_pa
         time.sleep(between)
         supervisor.send_signal(signal.SIGINT)
         await_no_process(token)
+
+
+def test_programs_are_stopped_together(tmp_path: Path) -> None:
+    """The one is told to end while the other, which was told, has not ended yet."""
+    logs = [tmp_path / "one", tmp_path / "two"]
+    with Processes() as processes:
+        for log, other in (logs, logs[::-1]):
+            argv = [sys.executable, "-I", "-c", WAITS_FOR_THE_OTHER, str(other)]
+            child = processes.start(log.name, argv, env=os.environ, log=log, grace=120)
+            child.wait_until(lambda log=log: "ready" in log.read_text(), 120)  # type: ignore[misc]
+    assert [log.read_text() for log in logs] == ["ready\ntold\nended\n"] * 2
 
 
 def test_an_interrupt_in_the_terminal_reaches_only_the_supervisor(

@@ -86,8 +86,12 @@ def test_a_stack_that_was_stopped_goes_on_with_its_jobs(
     up.submit(taken, models.model(taken).url, up.folder / "small.tif")
     until(lambda: up.runs(taken))
     up.stop(number)
+    assert f"logs             {up.state / 'stack' / 'logs'}" in up.console
     if number is signal.SIGINT:
-        assert "Stopping; the next `swath up` goes on with its jobs." in up.console
+        assert (
+            "Stopping, in some seconds; the next `swath up` goes on with its jobs."
+            in up.console
+        )
     model.answer_all()
     up.start()
     up.await_state(begun, "Completed")

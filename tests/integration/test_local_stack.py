@@ -36,6 +36,11 @@ def seen(queue_url: str) -> None:
     assert os.environ["SWATH_QUEUE_URL"] == queue_url
     assert os.environ["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
 """
+WITNESS = """
+trap 'test -e "$1/state/stack.json" || echo no record > "$1/seen"; exit' TERM
+echo ready
+while :; do sleep 0.1; done
+"""
 DEPLOYMENTS = """
 name: test
 pull:
@@ -63,8 +68,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             folder, progress=started.append, local_roots=[folder], project=folder
         ) as running:
             assert len(started) == 4
+            witness = running.processes.start(
+                "a witness",
+                ["sh", "-c", WITNESS, "sh", str(folder)],
+                env=inherited_environment(),
+                log=folder / "witness.log",
+            )
+            witness.wait_until(lambda: "ready" in witness.log.read_text(), 60)
             yield running
     assert not reachable(running.record.api_url)
+    # a command that begins while it ends does not take it for a stack that runs
+    assert (folder / "seen").read_text() == "no record\n"
 
 
 @pytest.fixture
