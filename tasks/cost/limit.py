@@ -186,8 +186,10 @@ class Spending:
                     "spent; send it again with a greater one, which asks for the rest alone"
                 )
                 return 0
-            if call:
-                most = min(most, max(1, int(money / call) // _SHARE))
+            # where calls have no price, or not the only one: what a tile has cost so far
+            tile = max(call, spent.cost / spent.tiles if spent.tiles else 0.0)
+            if tile:
+                most = min(most, max(1, int(money / tile) // _SHARE))
         return most
 
     def _money(self, reserved: int) -> float:

@@ -173,6 +173,22 @@ def test_the_hours_of_instances_count_once_however_many_processes(
     later.take(1)
 
 
+def test_near_the_limit_few_tiles_are_taken_also_where_calls_have_no_price(
+    tmp_path: Path, priced: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("tasks.cost.limit.time.time", lambda: now[0])
+    mine = spending(tmp_path, Limit(max_cost=6.0), model=("roads",))  # of an hour
+    mine.begin()
+    for minute in range(59):
+        now[0] = 60.0 * minute
+        mine.take(64)
+    now[0] = 3590.0  # what is left pays for ten tiles
+    mine.take(1)
+    spent = Spent.model_validate_json((tmp_path / "spent.json").read_text())
+    assert 59 * 64 + 1 <= spent.tiles < 59 * 64 + 10
+
+
 @given(
     most=st.integers(1, 300),
     takes=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=80),
