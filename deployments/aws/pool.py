@@ -9,6 +9,7 @@ from tasks.settings import Settings
 
 WORK_POOL = "swath-ecs"
 CONTAINER = "prefect"  # the name that Prefect's ECS observer expects
+_IN_DEFINITION = "of the task definition"  # any text: the worker then leaves it out of a run's env
 
 _VARIABLES: dict[str, dict[str, Any]] = {
     "task": {
@@ -67,7 +68,9 @@ _VARIABLES: dict[str, dict[str, Any]] = {
 }
 
 
-def job_template(settings: Settings, *, with_key: bool = False) -> dict[str, Any]:
+def job_template(
+    settings: Settings, *, with_key: bool = False, with_password: bool = False
+) -> dict[str, Any]:
     """The base job template of the work pool, of type `ecs`.
 
     The task definitions, with the image, the roles and the settings, belong to the CloudFormation
@@ -79,6 +82,7 @@ def job_template(settings: Settings, *, with_key: bool = False) -> dict[str, Any
         with_key: Whether the Prefect API requires a key. The task definitions have it as a secret.
             If this is False, the worker writes its own key into the environment of each run, where
             others can read it.
+        with_password: The same for the password of a Prefect server.
 
     Raises:
         StackError: The settings lack the cluster or the subnets.
@@ -103,7 +107,8 @@ def job_template(settings: Settings, *, with_key: bool = False) -> dict[str, Any
             "labels": "{{ labels }}",
             "cluster": settings.ecs_cluster,
             "container_name": CONTAINER,
-            "prefect_api_key_secret_arn": "of the task definition" if with_key else None,
+            "prefect_api_key_secret_arn": _IN_DEFINITION if with_key else None,
+            "prefect_api_auth_string_secret_arn": _IN_DEFINITION if with_password else None,
             "task_definition": {},
             "task_run_request": {
                 "launchType": "{{ launch_type }}",

@@ -11,6 +11,7 @@ import sys
 
 from deployments.aws.pool import WORK_POOL, job_template
 from deployments.pool_worker import become_worker, create_pool, deploy, limit_runs, wait_for_server
+from deployments.prefect_access import PASSWORD
 from tasks.errors import SwathError
 from tasks.settings import settings
 
@@ -21,7 +22,9 @@ _KIND = "ecs"
 def main() -> None:
     """Update the pool and the deployments, start a sensor, then become Prefect's worker."""
     api_url = wait_for_server()
-    template = job_template(settings(), with_key="PREFECT_API_KEY" in os.environ)
+    template = job_template(
+        settings(), with_key="PREFECT_API_KEY" in os.environ, with_password=PASSWORD in os.environ
+    )
     create_pool(WORK_POOL, _KIND, "Flow runs as ECS tasks of the stack's cluster.", template)
     deploy("*-ecs")
     if gpus := settings().ecs_gpu_instances:

@@ -200,17 +200,24 @@ def test_prefect_refuses_a_run_with_an_invalid_parameter() -> None:
         run_deployment("sensor/sensor-ecs", parameters={"until": 5}, timeout=0)
 
 
-def test_tasks_get_the_api_key_only_as_a_secret() -> None:
-    """The task definitions have the key; the worker removes it from the variables of a run."""
-    assert job_template(STACK)["job_configuration"]["prefect_api_key_secret_arn"] is None
-    template = job_template(STACK, with_key=True)["job_configuration"]
+@pytest.mark.parametrize(
+    ("option", "field", "variable"),
+    [
+        ("with_key", "prefect_api_key_secret_arn", "PREFECT_API_KEY"),
+        ("with_password", "prefect_api_auth_string_secret_arn", "PREFECT_API_AUTH_STRING"),
+    ],
+)
+def test_tasks_get_key_and_password_only_as_secrets(option: str, field: str, variable: str) -> None:
+    """The task definitions have them; the worker removes them from the variables of a run."""
+    assert job_template(STACK)["job_configuration"][field] is None
+    template = job_template(STACK, **{option: True})["job_configuration"]
     given = {name: value for name, value in template.items() if "{{" not in str(value)}
     job = ECSJobConfiguration(
-        **given, task_run_request={"taskDefinition": "a"}, env={"PREFECT_API_KEY": "pnu_1"}
+        **given, task_run_request={"taskDefinition": "a"}, env={variable: "pnu_1"}
     )
     run = FlowRun(flow_id=uuid4(), name="a")
     job.prepare_for_flow_run(run)
-    assert "PREFECT_API_KEY" not in job.env
+    assert variable not in job.env
 
 
 def test_the_job_template_needs_cluster_and_subnets() -> None:

@@ -25,6 +25,7 @@ ELSEWHERE = "https://prefect.example.org/api"
 HOSTS = ["models.example.org:8080", "*.inference.example.org", "10.0.0.7"]
 ROLES = [f"arn:aws:iam::123456789012:role/{name}" for name in ("Invoke", "Read")]
 KEY = "arn:aws:secretsmanager:us-east-1:000000000000:secret:prefect-key-1a2b3c"
+PASSWORD = "arn:aws:secretsmanager:us-east-1:000000000000:secret:prefect-password-4d5e6f"
 
 REGIONS = ("us-east-1", "us-west-2", "eu-central-1", "us-gov-west-1", "us-gov-east-1")
 
@@ -48,6 +49,7 @@ def guest(aws: str, network: Network) -> Stack:
         network,
         PrefectApiUrl=ELSEWHERE,
         PrefectApiKeySecretArn=KEY,
+        PrefectApiPasswordSecretArn=PASSWORD,
         AssignPublicIp="true",
         EgressCidr="10.1.0.0/16",
         AlarmEmail="watch@example.org",
@@ -315,7 +317,7 @@ def test_the_server_runs_in_the_subnets_of_its_files_and_allows_ecs_exec(stack: 
     ]
 
 
-def test_with_an_existing_server_there_is_no_other_and_every_process_has_its_key(
+def test_with_an_existing_server_there_is_no_other_and_every_process_may_use_it(
     aws: str, guest: Stack
 ) -> None:
     absent = {"ServerService", "ServerTask", "Database", "Files", "Namespace", "ServerRole"}
@@ -323,7 +325,10 @@ def test_with_an_existing_server_there_is_no_other_and_every_process_has_its_key
     assert guest.outputs["PrefectApiUrl"] == ELSEWHERE
     for process in ("sensor", "image", "region", "worker"):
         assert environment(aws, guest, process)["PREFECT_API_URL"] == ELSEWHERE
-        assert secrets(aws, guest, process) == {"PREFECT_API_KEY": KEY}
+        assert secrets(aws, guest, process) == {
+            "PREFECT_API_KEY": KEY,
+            "PREFECT_API_AUTH_STRING": PASSWORD,
+        }
     worker = environment(aws, guest, "worker")
     assert json.loads(worker["SWATH_ECS_SECURITY_GROUPS"]) == [guest.outputs["TaskSecurityGroupId"]]
     assert worker["SWATH_ECS_PUBLIC_IP"] == "true"
