@@ -36,6 +36,13 @@ def test_it_holds_three_packages_with_types_the_python_api_and_no_harbour(wheel:
     assert {f"tasks/publish/page/source/{name}" for name in page} <= set(names)
 
 
+def test_a_container_image_is_built_of_all_that_it_holds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
+    context = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {f"!{name}" for name in included} <= set(context)
+
+
 def test_it_has_a_version_and_a_licence(wheel: ZipFile) -> None:
     (metadata,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
     told = message_from_string(wheel.read(metadata).decode())
