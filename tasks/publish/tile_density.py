@@ -18,7 +18,9 @@ a tile has fewer features, and show the edges of tiles."""
 NEVER = 255
 """The zoom of features that have no place on a Web Mercator map."""
 
-_NORTH = 85.0511287798066  # latitude where a Web Mercator map ends, as it does in the south
+NORTH = 85.0511287798066
+"""The latitude where a Web Mercator map ends, as it does in the south."""
+
 _BITS = 31  # of a coordinate: a fraction of the world's width
 _MOST_CANDIDATES = 1 << 18  # above those that are kept, before they are reduced
 _CANDIDATE = np.dtype([("row", np.uint32), ("x", np.uint32), ("y", np.uint32), ("score", "f4")])
@@ -43,7 +45,7 @@ class FeaturePlaces:
         """Add features with their scores (n,)."""
         self._extents.append(shapely.total_bounds(features.geometry))
         longitude, latitude = features.centers.T
-        on_map = np.abs(latitude) <= _NORTH  # not of NaN
+        on_map = np.abs(latitude) <= NORTH  # not of NaN
         self._zooms.append(np.where(on_map, np.uint8(self._last), np.uint8(NEVER)))
         found = np.empty(on_map.sum(), _CANDIDATE)
         found["row"] = self._count + np.flatnonzero(on_map)
@@ -66,7 +68,7 @@ class FeaturePlaces:
     @property
     def extent(self) -> tuple[float, float, float, float]:
         """West, south, east, north of all features on the map; the whole map if there are none."""
-        limits = np.array([-180, -_NORTH, 180, _NORTH])
+        limits = np.array([-180, -NORTH, 180, NORTH])
         bounds = np.array(self._extents).reshape(-1, 4)
         bounds = bounds[~np.isnan(bounds[:, 0])]
         if not len(bounds):

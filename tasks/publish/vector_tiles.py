@@ -27,7 +27,7 @@ from tasks.publish.flat_features import (
 )
 from tasks.publish.image_results import ImageResults
 from tasks.publish.ogr_layers import ogr_settings, write_layer
-from tasks.publish.tile_density import FeaturePlaces
+from tasks.publish.tile_density import NORTH, FeaturePlaces
 
 _COLUMNS = ("id", "class", "score", GEOMETRY)
 _LAYER = "features"
@@ -37,6 +37,9 @@ _SMALLEST = 4  # units: what is smaller is a point, as GDAL would leave it out
 _DEFAULT_ZOOM, _MOST_ZOOM = 14, 20
 _MOST_BYTES = 500_000  # of a tile: GDAL writes larger ones with coarser coordinates
 _SCALE = 10_000_000  # of the header's degrees
+_MOST_MEMORY = 1 << 27  # bytes that GDAL may keep of a zoom's features in memory, not in a file
+_OVER = 1.04  # tiles along an axis of what has no extent: they overlap by a fiftieth on each side
+_PART_BYTES = 256  # of a feature in a tile, beside its geometry
 
 
 @contextmanager
@@ -92,9 +95,12 @@ def _write(
     with path.open("wb") as file:
         writer = Writer(file)
         if (zooms <= last).any():
+            in_memory = True  # what a zoom takes, higher ones take too
             for zoom in range(last + 1):
+                in_memory = in_memory and _fits(_shown(features, zooms, zoom), zoom)
                 rows = _shown(features, zooms, zoom)
-                for tile, content in _tiles(path, rows, features.schema, zoom, results):
+                tiles = _tiles(path, rows, features.schema, zoom, results, in_memory=in_memory)
+                for tile, content in tiles:
                     writer.write_tile(tile, content)
         else:  # an archive has at least one tile
             writer.write_tile(0, gzip.compress(b"", mtime=0))
@@ -137,8 +143,28 @@ def _shown(features: FlatFeatures, zooms: NDArray[np.uint8], zoom: int) -> Itera
             yield rows.set_column(at, rows.schema.field(at), wkb)
 
 
+def _fits(rows: Iterator[pa.RecordBatch], zoom: int) -> bool:
+    """Whether the features of a zoom, each in the tiles of its extent, take little memory."""
+    total, tile = 0.0, 360 / 2**zoom  # degrees
+    for batch in rows:
+        bounds = shapely.bounds(shapely.from_wkb(batch[GEOMETRY].to_numpy(zero_copy_only=False)))
+        width, height = (bounds[:, 2:] - bounds[:, :2]).T
+        height = height / np.cos(np.radians(np.abs(bounds[:, [1, 3]]).max(axis=1).clip(0, NORTH)))
+        parts = (width / tile + _OVER) * (height / tile + _OVER)
+        total += batch[GEOMETRY].nbytes + _PART_BYTES * parts.sum()
+        if total > _MOST_MEMORY:
+            return False
+    return True
+
+
 def _tiles(
-    path: Path, rows: Iterator[pa.RecordBatch], schema: pa.Schema, zoom: int, results: ImageResults
+    path: Path,
+    rows: Iterator[pa.RecordBatch],
+    schema: pa.Schema,
+    zoom: int,
+    results: ImageResults,
+    *,
+    in_memory: bool,
 ) -> Iterator[tuple[int, bytes]]:
     """The identifier and the bytes of each tile of a zoom, in the order of an archive."""
     import sqlite3  # noqa: PLC0415
@@ -153,6 +179,8 @@ def _tiles(
             "EXTENT": str(_UNITS), "MAX_SIZE": str(_MOST_BYTES),
         },
     }  # fmt: skip
+    if in_memory:  # which takes GDAL two thirds of the time
+        options["dataset_options"]["TEMPORARY_DB"] = ":memory:"
     own = pa.schema([schema.field(name) for name in _COLUMNS])
     try:
         write_layer(database, rows, own, results, options)

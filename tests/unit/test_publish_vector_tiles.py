@@ -60,6 +60,17 @@ def test_a_lower_zoom_has_the_best_as_points(
     assert counts == sorted(counts)
 
 
+def test_the_bytes_are_the_same_if_a_zoom_does_not_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = results_of([row(number) for number in range(150)], pixel_metres=PIXEL)
+    found = [write(tmp_path / "x.pmtiles", "pmtiles", results).read_bytes()]
+    for most in (0, 20_000):
+        monkeypatch.setattr("tasks.publish.vector_tiles._MOST_MEMORY", most)
+        found.append(write(tmp_path / "x.pmtiles", "pmtiles", results).read_bytes())
+    assert len(set(found)) == 1
+
+
 def test_without_features_it_is_an_archive_of_an_empty_tile(tmp_path: Path) -> None:
     path = write(tmp_path / "x.pmtiles", "pmtiles", results_of([]))
     with path.open("rb") as file:
