@@ -88,10 +88,7 @@ def test_a_stack_that_was_stopped_goes_on_with_its_jobs(
     up.stop(number)
     assert f"logs             {up.state / 'stack' / 'logs'}" in up.console
     if number is signal.SIGINT:
-        assert (
-            "Stopping, in some seconds; the next `swath up` goes on with its jobs."
-            in up.console
-        )
+        assert "Stopping, in some seconds; the next `swath up` goes on with its jobs." in up.console
     model.answer_all()
     up.start()
     up.await_state(begun, "Completed")
