@@ -7,12 +7,12 @@ fails on demand; and each process can be killed. The test's own calls go past th
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.local import pool
 from deployments.local.aws import EmbeddedAws, start_aws, wait_for_aws
+from deployments.local.fork_server import engine_name
 from deployments.local.prefect_server import PrefectServer, start_server
 from deployments.local.process import Process, inherited_environment
 from deployments.local.processes import Processes
@@ -34,23 +35,10 @@ from tests.chain_jobs import ChainJobs
 from tests.counting_model import CountingModels, counting_models
 from tests.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.forked_commands import ForkedCommands
+from tests.forked_sensors import ForkedSensors, forked_sensors
 from tests.polling import until
 
 PROJECT = Path(__file__).parents[1]
-
-_SENSOR = """
-import os
-import flows.refusals
-import flows.sensor
-import tasks.queue.sqs
-flows.refusals._INTERVAL = 15.0
-flows.sensor.VISIBILITY = tasks.queue.sqs.VISIBILITY = int(os.environ["VISIBILITY"])
-flows.sensor.sensor()
-"""
-"""A sensor whose messages come back after seconds rather than a minute if it dies.
-
-It looks for those that SQS moved every 15 seconds.
-"""
 
 
 @dataclass(kw_only=True)
@@ -63,6 +51,7 @@ class Chain(ChainJobs):
         server: Prefect's server.
         models: The server of models.
         variables: The settings of every process.
+        sensors: What starts sensors, where they are forked.
         commands: Those of `swath` that have these settings, where a test forks them.
     """
 
@@ -73,6 +62,7 @@ class Chain(ChainJobs):
     aws: FaultyProxy
     prefect: FaultyProxy
     variables: dict[str, str]
+    sensors: ForkedSensors | None = None
     commands: ForkedCommands | None = None
     _worker: Process | None = None
 
@@ -89,26 +79,20 @@ class Chain(ChainJobs):
         return found
 
     @contextmanager
-    def sensor(self, visibility: int = 15, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    def sensor(self, visibility: int = 15, **variables: str) -> Iterator[psutil.Process]:
         """A sensor in a process of its own; killed when the block ends.
 
         Args:
             visibility: Seconds for which a received message is hidden.
             variables: Further variables of its environment.
         """
-        with (self.folder / "logs" / "sensor.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-c", _SENSOR],
-                env=self.environment() | {"VISIBILITY": str(visibility)} | variables,
-                stdout=log,
-                stderr=log,
-                cwd=PROJECT,
-            )
+        assert self.sensors is not None
+        log = self.folder / "logs" / "sensor.log"
+        process = self.sensors.start(log, visibility, variables)
         try:
             yield process
         finally:
-            process.kill()
-            process.wait()
+            kill([process])
 
     def start_worker(self, **variables: str) -> None:
         """Start the worker and wait until it polls; its runs have these variables too."""
@@ -145,6 +129,8 @@ class Chain(ChainJobs):
     def environment(self, *, proxied: bool = True) -> dict[str, str]:
         """The environment of the chain's processes."""
         own = self.server.environment | self.cloud.environment | self.variables
+        # of whichever test starts the process: the fork server serves runs with its own variables
+        own["PYTEST_CURRENT_TEST"] = ""
         if proxied:
             own["AWS_ENDPOINT_URL"] = self.aws.url
             own["AWS_S3_ENDPOINT"] = self.aws.url.removeprefix("http://")
@@ -170,13 +156,13 @@ class Chain(ChainJobs):
 
 
 @contextmanager
-def running_chain(folder: Path, *, forks: bool = False, **variables: str) -> Iterator[Chain]:
+def running_chain(folder: Path, *, forks: bool = True, **variables: str) -> Iterator[Chain]:
     """The chain with a worker and without a sensor; it ends with the block.
 
     Args:
         folder: For logs, Prefect's database and local files.
         forks: Whether runs are forked, as under `swath up`, which takes seconds of CPU less for
-            each; else each is a process of its own, which a test may kill.
+            each, and sensors likewise; else each run starts a Python of its own, as in a container.
         variables: Further variables of every process.
     """
     with ExitStack() as exits:
@@ -210,6 +196,7 @@ def running_chain(folder: Path, *, forks: bool = False, **variables: str) -> Ite
         )
         if forks:
             pool.start_fork_server(processes, server, folder, chain.environment())
+            chain.sensors = exits.enter_context(forked_sensors(chain.environment()))
         chain.begin_worker()
         chain.deploy()
         chain.await_worker()
@@ -218,12 +205,23 @@ def running_chain(folder: Path, *, forks: bool = False, **variables: str) -> Ite
 
 def processes_of(runs: Sequence[FlowRun]) -> list[psutil.Process]:
     """The processes of runs on this machine."""
-    wanted = {str(run.id) for run in runs}
-    found = []
+    return [process for found in processes_by_run(runs).values() for process in found]
+
+
+def processes_by_run(runs: Sequence[FlowRun]) -> dict[UUID, list[psutil.Process]]:
+    """The processes of those runs that have any on this machine.
+
+    A run that is forked has two: the one that its worker started, and the engine, which has the
+    environment of the fork server and a name of its own.
+    """
+    ids = {str(run.id): run.id for run in runs}
+    engines = {engine_name(each): run for each, run in ids.items()}
+    found = defaultdict[UUID, list[psutil.Process]](list)
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get("PREFECT__FLOW_RUN_ID") in wanted:
-                found.append(process)
+            run = ids.get(process.environ().get("PREFECT__FLOW_RUN_ID", ""))
+            if run := run or engines.get(process.name()):
+                found[run].append(process)
     return found
 
 

@@ -205,6 +205,15 @@ def _read(connection: socket.socket) -> EngineRequest:
         raise
 
 
+def engine_name(run: str) -> str:
+    """The name of the engine's process, for `ps` and `top`.
+
+    Args:
+        run: The id of its flow run.
+    """
+    return f"swath-{run[:8]}"
+
+
 def _become_engine(request: EngineRequest, preloaded: Preloaded) -> None:
     """Be the engine of a run, as if it had been started for it."""
     os.setsid()
@@ -214,7 +223,7 @@ def _become_engine(request: EngineRequest, preloaded: Preloaded) -> None:
     os.chdir(request.directory)
     os.environ.clear()
     os.environ.update(request.environment)
-    name_process("swath-" + request.environment.get("PREFECT__FLOW_RUN_ID", "")[:8])
+    name_process(engine_name(request.environment.get("PREFECT__FLOW_RUN_ID", "")))
     if not preloaded.serves(request.environment):
         os.execv(sys.executable, [sys.executable, *ENGINE])  # noqa: S606 - no shell is wanted
     os.environ.update(preloaded.added)

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from signal import SIGTERM
-from subprocess import Popen
 
+import psutil
 import pytest
 
-from tests.chain import Chain
+from tests.chain import Chain, kill
 from tests.faults.conftest import IMAGE, SMALL
 from tests.faulty_proxy import Answer, Call, Forward, lost, status
 from tests.polling import until
@@ -189,17 +189,17 @@ def test_09_the_api_of_prefect_times_out_after_it_created_the_run(chain: Chain, 
 
 
 def test_a_message_that_kills_each_sensor_is_told_once(chain: Chain, job: str) -> None:
-    model, sensors = chain.models.model(), list[Popen[bytes]]()
+    model, sensors = chain.models.model(), list[psutil.Process]()
     body = chain.send(job, model, SMALL)
 
     def killing(*_: object) -> None:
-        sensors[-1].kill()
+        kill([sensors[-1]])
 
     with ExitStack() as started:
         with chain.prefect.failing(creates, killing):
             while not chain.queue_is_empty():  # until SQS has moved it
                 sensors.append(started.enter_context(chain.sensor(visibility=5)))
-                until(lambda: sensors[-1].poll() is not None or chain.queue_is_empty())
+                until(lambda: not sensors[-1].is_running() or chain.queue_is_empty())
         # the last one may be telling the end: a sensor that is killed then is followed by another
         assert chain.await_end(job) == "FAILED"
         chain.send(f"{job}-next", model, SMALL)

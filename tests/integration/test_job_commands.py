@@ -37,7 +37,7 @@ RASTER = {"values": "probabilities", "classes": CLASSES, "polygons": {"minimumAr
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     folder = tmp_path_factory.mktemp("jobs")
-    with running_chain(folder, forks=True) as chain, chain.adopted(), chain.sensor():
+    with running_chain(folder) as chain, chain.adopted(), chain.sensor():
         chain.upload(paint(folder / IMAGE), IMAGE)
         with forked_commands(present(chain.environment(proxied=False))) as chain.commands:
             yield chain

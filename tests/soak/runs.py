@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 
 import psutil
@@ -18,7 +16,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 
 from flows.cancel import UNFINISHED
 from flows.run_records import read_pages
-from tests.chain import processes_of
+from tests.chain import processes_by_run
 from tests.soak.audit import Hit
 from tests.soak.drawing import KILLS_IMAGES
 
@@ -54,12 +52,9 @@ def processes(
 ) -> list[tuple[FlowRun, list[psutil.Process]]]:
     """The runs in some states that have processes on this machine, by name."""
     runs = _read(states)
-    found: dict[str, list[psutil.Process]] = defaultdict(list)
-    for process in processes_of(runs):
-        with suppress(psutil.Error):
-            found[process.environ()["PREFECT__FLOW_RUN_ID"]].append(process)
+    found = processes_by_run(runs)
     named = sorted((run for run in runs if wanted(run)), key=lambda run: run.name)
-    return [(run, found[str(run.id)]) for run in named if str(run.id) in found]
+    return [(run, found[run.id]) for run in named if run.id in found]
 
 
 def is_work(run: FlowRun) -> bool:
