@@ -42,10 +42,11 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files, so that all processes of the tests end at about the same time.
 
-    With `--dist=loadfile --no-loadscope-reorder`, a process that is done takes the next file.
+    With `--dist=loadfile --no-loadscope-reorder`, a process that is done takes the next file. The
+    unit tests come last: their files take seconds, and so none is left to a single process.
     """
     place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+    items.sort(key=lambda item: (place.get(item.path.stem, len(place)), "unit" in item.path.parts))
 
 
 @pytest.fixture(scope="module", autouse=True)
