@@ -35,6 +35,10 @@ LONGEST = (
     "test_template_roles",
     "test_kubernetes_jobs",
     "test_grafana",
+    "test_system",
+    "test_queue_faults",
+    "test_swath_up",
+    "test_orchestration_faults",
 )
 """The files that take minutes."""
 
