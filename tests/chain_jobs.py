@@ -142,17 +142,19 @@ class ChainJobs:
 
     def image_runs(self, job: str) -> list[FlowRun]:
         """The runs of a job's images, the oldest first."""
-        return [run for run in self._runs(job) if "region" not in run.parameters]
+        return [run for run in runs_of(job) if "region" not in run.parameters]
 
     def region_runs(self, job: str) -> list[FlowRun]:
         """The runs of a job's regions, the oldest first."""
-        return [run for run in self._runs(job) if "region" in run.parameters]
+        return [run for run in runs_of(job) if "region" in run.parameters]
 
-    def _runs(self, job: str) -> list[FlowRun]:
-        tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"job:{job}"]))
-        with get_client(sync_client=True) as prefect:
-            runs = prefect.read_flow_runs(flow_run_filter=tagged)
-        return sorted(runs, key=lambda run: run.created)  # type: ignore[arg-type, return-value]
+
+def runs_of(job: str) -> list[FlowRun]:
+    """The runs of a job's images and regions, the oldest first."""
+    tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[f"job:{job}"]))
+    with get_client(sync_client=True) as prefect:
+        runs = prefect.read_flow_runs(flow_run_filter=tagged)
+    return sorted(runs, key=lambda run: run.created)  # type: ignore[arg-type, return-value]
 
 
 def places(collection: dict[str, Any]) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ from tasks.queue.sqs import send
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.storage import objects
+from tests.chain_jobs import runs_of
 from tests.ecs_agent import EcsAgent, Task
 from tests.model_server import start as start_models
 from tests.onnx_models import bright_box, describe, write_json
@@ -97,11 +98,6 @@ class Cloud:
         runs = {str(run.id) for run in runs_of(job_id) if "region" in run.parameters}
         tasks = self.agent.of("-region")
         return [task for task in tasks if task.environment["PREFECT__FLOW_RUN_ID"] in runs]
-
-
-def runs_of(job_id: str) -> list[FlowRun]:
-    with get_client(sync_client=True) as prefect:
-        return [run for run in prefect.read_flow_runs() if f"job:{job_id}" in run.tags]
 
 
 def image_run(job_id: str) -> FlowRun:

@@ -40,6 +40,7 @@ from deployments.local.resources import (
 from tasks.aws import clients
 from tasks.queue.sqs import send
 from tasks.storage import objects as stored
+from tests.chain_jobs import runs_of
 from tests.emulated_aws import emulated_aws
 from tests.job_scene import paint
 from tests.kubernetes_api import Job, KubernetesApi
@@ -88,11 +89,6 @@ class Cluster:
         runs = {str(run.id) for run in runs_of(job_id) if "region" in run.parameters}
         found = self.api.of("swath-region")
         return [job for job in found if job.manifest["metadata"]["labels"][RUN] in runs]
-
-
-def runs_of(job_id: str) -> list[FlowRun]:
-    with get_client(sync_client=True) as prefect:
-        return [run for run in prefect.read_flow_runs() if f"job:{job_id}" in run.tags]
 
 
 def image_run(job_id: str) -> FlowRun | None:
