@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3; 
 NEEDS_PYTHON = test -n "$(PYTHON)" && "$(PYTHON)" $(IN_RANGE) || { \
 	echo "Swath needs Python 3.11, 3.12, 3.13 or 3.14$(if $(PYTHON), and $(PYTHON) is another version)." \
 		"Install one, or name it: make PYTHON=/path/to/python3.13 $@" >&2; exit 1; }
-PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-compile
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 INSTALLED = $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock | sort -u)
 SEED ?= $(shell date +%s)
@@ -28,6 +28,8 @@ setup: .venv/ready ## .venv with the `swath` command in it
 	@echo "Setting up .venv with $$($(PYTHON) --version), once"
 	@$(PYTHON) -m venv --clear .venv
 	@$(PIP) --require-hashes -r $<
+	@# byte code by all processors, where pip takes one, and none of the tests of libraries
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true # some files are for later versions of Python
 	@touch $@
 
 .venv/ready: .venv/installed pyproject.toml
