@@ -126,6 +126,10 @@ def _band(value: Any) -> Any:  # noqa: ANN401
     return number
 
 
+OWNER = "owner"
+"""Name of the tag that says whose job it is, however a message writes it: Owner, OWNER."""
+
+
 def _tag_text(text: str) -> str:
     """Check that a text can be in a tag of AWS, as the tasks of a job are tagged with its tags."""
     if not re.fullmatch(r"[\w .:/=+@-]+", text):
@@ -136,7 +140,10 @@ def _tag_text(text: str) -> str:
 def _tags(tags: dict[str, str]) -> dict[str, str]:
     if reserved := [name for name in tags if name.lower().startswith(("aws:", "swath:"))]:
         raise ValueError(f"holds the reserved name {reserved[0]!r}; give another")
-    return tags
+    owners = [name for name in tags if name.lower() == OWNER]
+    if len(owners) > 1:
+        raise ValueError(f"holds {owners[0]!r} and {owners[1]!r}, both of them the owner; give one")
+    return {OWNER if name in owners else name: value for name, value in tags.items()}
 
 
 def _role(text: str) -> str:

@@ -21,6 +21,7 @@ from pydantic import (
 
 from tasks.errors import RequestError
 from tasks.request.field_types import (
+    OWNER,
     Band,
     JobId,
     Name,
@@ -322,7 +323,7 @@ class Request(MessageObject):
     @property
     def owner(self) -> str:
         """Whose job it is; empty if nobody is named."""
-        return self.tags.get("owner", "")
+        return self.tags.get(OWNER, "")
 
     def identity(self, url: str) -> str:
         """SHA-256 digest (hex) of the request for one image: the same only for the same work.

@@ -360,6 +360,10 @@ def test_only_valid_pairs_of_format_and_compression_are_accepted(
         ({"tags": {"owner": 5}}, "tags.owner: 5 is not text; give a string in quotes"),
         ({"tags": {"owner": "a\nb"}}, "tags.owner: 'a\\nb' cannot be in a tag; give letters"),
         ({"tags": {"aws:owner": "a"}}, "holds the reserved name 'aws:owner'; give another"),
+        (
+            {"tags": {"owner": "a", "Owner": "b"}},
+            "tags: holds 'owner' and 'Owner', both of them the owner; give one",
+        ),
         ({"imageScaling": {"type": "log"}}, "imageScaling.type: 'log' is not one of 'linear', "),
         ({"imageScaling": {"type": "linear"}}, "imageScaling.minimum: is missing, and linear need"),
         (
@@ -592,6 +596,13 @@ def test_a_dumped_request_parses_to_the_same_request(message: dict[str, Any]) ->
     assert Request.model_validate(request.model_dump(mode="json")) == request
     assert Request.parse(request.model_dump_json()) == request
     assert Request.model_validate(request.model_dump()) == request
+
+
+@pytest.mark.parametrize("name", ["owner", "Owner", "OWNER"])
+def test_the_owner_is_the_same_however_its_tag_is_written(name: str) -> None:
+    asked = parse(tags={name: "Maritime", "CostCentre": "4711"})
+    assert asked.owner == "Maritime"
+    assert asked.tags == {"owner": "Maritime", "CostCentre": "4711"}
 
 
 def test_the_identity_does_not_depend_on_whose_job_it_is_or_when_it_begins() -> None:
