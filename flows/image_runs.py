@@ -33,6 +33,7 @@ from flows.measured import trace_labels
 from flows.restarts import RunObserver, has_ended, replace_lost, will_restart
 from flows.run_names import infrastructure_labels, run_name, tags
 from flows.run_records import read_pages, write_labels
+from flows.waiting_list import WAITING
 from flows.work_queue import limit_work_queue
 from tasks.errors import RequestError
 from tasks.request import Request
@@ -61,10 +62,13 @@ class ImageRuns:
     Attributes:
         name: The deployment, `flow/deployment`.
         load: How many of them there are.
+        raised: Those that wait and were given a higher priority; whoever knows the old one takes
+            them out.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.raised: set[UUID] = set()
         self._reconciled = -_INTERVAL  # seconds of the monotonic clock
         self._announced = datetime.now(UTC) - FIRST_CHECK
         """All runs that ended before are announced, or too old for that."""
@@ -98,7 +102,8 @@ class ImageRuns:
 
         The idempotency key is the identity of the work and the number of the attempt, so a message
         that is delivered or sent twice has one run. A new message for work that has ended, with
-        SUCCESS too, has a new run: it asks the model only for what is missing.
+        SUCCESS too, has a new run: it asks the model only for what is missing. While the run waits
+        for its turn, a message of a higher priority gives it that priority.
 
         Args:
             request: The message.
@@ -122,7 +127,19 @@ class ImageRuns:
         if not run.labels.get(_label_of(message_id)):  # it serves another message too
             with get_client(sync_client=True) as client:
                 write_labels(client, run.id, {_label_of(message_id): True})
+        self._raise_priority(run, request.priority)
         return run.id
+
+    def _raise_priority(self, run: FlowRun, priority: int) -> None:
+        """Give a run that waits for its turn a priority, unless it has a higher one."""
+        fields = run.parameters["request"]
+        if run.state_name != WAITING or priority <= (fields.get("priority") or 0):
+            return
+        parameters = run.parameters | {"request": fields | {"priority": priority}}
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(run.id, parameters=parameters)
+        self.raised.add(run.id)
+        get_run_logger().info("%s waits with priority %d from now on", run.name, priority)
 
     def reconcile(self) -> None:
         """Correct runs whose record in Prefect differs from what happened to them.

@@ -94,6 +94,11 @@ class ImageTurns:
                 self._list.show(client, [])
         return len(self._waiting)
 
+    def forget(self, runs: set[UUID]) -> None:
+        """Read runs that wait again when places are given next, as their priority has changed."""
+        while runs:
+            self._waiting.pop(runs.pop(), None)
+
     def _begin(self, client: SyncPrefectClient, run_id: UUID) -> None:
         """Have a worker start a run, unless it was cancelled or begun meanwhile."""
         self._waiting.pop(run_id)

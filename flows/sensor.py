@@ -126,6 +126,7 @@ class _Inflow:
 
     def _handle(self, message: Message, queue: Queue) -> int:
         created = _handle(message, queue, self._runs, urgent=queue is self._urgent)
+        self._turns.forget(self._runs.raised)
         if created:
             self._turns.give_places()
         return created
