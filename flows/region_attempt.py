@@ -100,7 +100,10 @@ def run_region(
         labels = infrastructure_labels(request, image_url, queue.job_variables)
         start = partial(start, job_variables=labels)
         run = cast("FlowRun", _call(start, abort))  # a coroutine only in an event loop
-    run = _await(run, abort, queue)
+    try:
+        run = _await(run, abort, queue)
+    finally:
+        queue.end()
     if run.state is not None:
         abort.observe(run.state)
     if run.state is None or not run.state.is_completed():

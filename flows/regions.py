@@ -92,7 +92,7 @@ def _run(
         retries=settings().region_attempts - 1,
         retry_condition_fn=lambda *_: not abort.reason,
     )
-    queue = RegionQueue(deployment, abort)
+    queue = RegionQueue(deployment, plan.request, abort)
     try:
         futures = [attempt.submit(*region, abort=abort, queue=queue) for region in work]
         for future, region in zip(futures, regions, strict=True):

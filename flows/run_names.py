@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from tasks.request.locations import file_name
 IMAGE_TAG = "image"
 """Tag of the runs of images: as their deployments have it, so that a filter finds them all."""
 
+_OWNER = "owner:"
 _LONGEST_LABEL = 256  # characters of the value of a tag in AWS
 
 
@@ -33,7 +34,17 @@ def region_run_name(image_url: str, region: Region) -> str:
 def tags(request: Request) -> list[str]:
     """The tags of the runs of an image and its regions: job, model, and owner if there is one."""
     found = [f"job:{request.job_id}", f"model:{request.image_processor.short_name}"]
-    return [*found, f"owner:{request.owner}"] if request.owner else found
+    return [*found, owner_tag(request.owner)] if request.owner else found
+
+
+def owner_tag(owner: str) -> str:
+    """The tag of the runs of an owner's jobs."""
+    return f"{_OWNER}{owner}"
+
+
+def without_owner(tags: Iterable[str]) -> bool:
+    """Whether tags are those of a run of a job without an owner."""
+    return not any(tag.startswith(_OWNER) for tag in tags)
 
 
 def infrastructure_labels(

@@ -132,8 +132,9 @@ class Settings(BaseSettings):
     )
     owner_quotas: Annotated[OwnerQuotas, NoDecode] = Field(
         {},
-        description="By the owner of jobs (tags.owner), `images` at work and `calls` to each "
-        "model that they may have at a time (a JSON object); `*` is each owner that is not named.",
+        description="By the owner of jobs (tags.owner), `images` at work, `regions` on the work "
+        "pool and `calls` to each model that they may have at a time (a JSON object); `*` is each "
+        "owner that is not named.",
     )
     region_size: PositiveInt | None = Field(
         None,

@@ -50,7 +50,7 @@ REGION = Grid(500, 500, 256, 0).regions(10_000)[0]
 def attempt(abort: AbortSignal | None = None) -> State[None]:
     """The final state of one attempt at a region, in a run that stands for an image's."""
     abort = abort or AbortSignal()
-    queue = RegionQueue(settings().region_deployment or "", abort)
+    queue = RegionQueue(settings().region_deployment or "", REQUEST, abort)
 
     @flow
     def waiting() -> None:

@@ -51,7 +51,7 @@ def test_each_setting_is_read_from_the_variable_of_its_name(
         "onnx_region_deployment": "region/region-ecs-gpu",
         "sensors_per_queue": 2,
         "look_ahead": 50,
-        "owner_quotas": {"maritime": {"images": 4, "calls": 32}},
+        "owner_quotas": {"maritime": {"images": 4, "regions": 20, "calls": 32}},
         "region_size": 8192,
         "region_seconds": 120.0,
         "region_workers": 20,
@@ -126,19 +126,38 @@ def test_an_invalid_value_is_refused_with_its_name(
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{a}", "is not JSON .*; give for example"),
-        ("[4]", "is no JSON object with an object for each owner"),
-        ('{"a": 4}', "is no JSON object with an object for each owner"),
-        ('{"a": {"places": 4}}', "'a' has 'places', which is no quota; give images, call"),
-        ('{"a": {"calls": 0}}', "calls of 'a' is 0; give a whole number from 1, or leave it out"),
-        ('{"*": {"images": true}}', r"images of '\*' is True; give a whole number from 1"),
+        (
+            "{a}",
+            r" is '\{a\}', no JSON .*; give a JSON object with an object for each owner, such as",
+        ),
+        (
+            "[4]",
+            r" is \[4\], no JSON object; give a JSON object with an object for each owner, such",
+        ),
+        ('{"a": 4}', ": the jobs of owner 'a' have 4; give a JSON object with an object for each"),
+        (
+            '{"a": {"places": 4}}',
+            ": the jobs of owner 'a' have an unknown quota 'places'; give images, regions or calls",
+        ),
+        (
+            '{"a": {"calls": 0}}',
+            ": 'calls' of the jobs of owner 'a' is 0; give a whole number from 1, or leave it out",
+        ),
+        (
+            '{"*": {"images": true}}',
+            r": 'images' of the owners that are not named, '\*', is True; give a whole number from",
+        ),
+        (
+            '{"": {"regions": "2"}}',
+            ": 'regions' of the jobs without an owner, '', is '2'; give a whole number from 1",
+        ),
     ],
 )
-def test_quotas_that_cannot_be_are_refused_with_owner_and_remedy(
+def test_quotas_that_cannot_be_are_refused_with_setting_owner_value_and_remedy(
     monkeypatch: pytest.MonkeyPatch, text: str, problem: str
 ) -> None:
     monkeypatch.setenv("SWATH_OWNER_QUOTAS", text)
-    with pytest.raises(ValidationError, match=f"owner_quotas(.|\n)*{problem}"):
+    with pytest.raises(ValidationError, match=f"SWATH_OWNER_QUOTAS{problem}"):
         Settings()
 
 
@@ -169,9 +188,10 @@ def test_a_wrong_setting_is_told_in_words_with_value_and_remedy(
 
 
 def test_an_owner_that_is_not_named_has_the_quota_of_all_others() -> None:
-    found = Settings(owner_quotas={"a": {"calls": 1}, "*": {"images": 2}})
+    found = Settings(owner_quotas={"a": {"calls": 1, "regions": 3}, "*": {"images": 2}})
     assert [found.quota(owner).images for owner in ("a", "b", "")] == [None, 2, 2]
     assert [found.quota(owner).calls for owner in ("a", "b", "")] == [1, None, None]
+    assert [found.quota(owner).regions for owner in ("a", "b", "")] == [3, None, None]
 
 
 def test_settings_are_read_once_and_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
