@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from itertools import count
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect import get_client, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -45,12 +45,9 @@ _LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks, if it is
 _CLOCKS = timedelta(minutes=1)  # by which the clocks of Prefect and of this machine may differ
 _INTERVAL = 10.0  # seconds between two checks
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
-_REFUSED = {
-    httpx.codes.CONFLICT,  # the parameters do not fit the deployment's schema
-    httpx.codes.REQUEST_ENTITY_TOO_LARGE,
-    httpx.codes.UNPROCESSABLE_ENTITY,  # the parameters are too large, or not valid
-}
-"""Prefect's status codes for a request that it does not accept as a parameter."""
+_REFUSED = {409, 413, 422}
+"""Prefect's status codes for a request that it does not accept as a parameter: it does not fit the
+deployment's schema, is too large, or is not valid."""
 
 
 class ImageRuns:
@@ -66,9 +63,11 @@ class ImageRuns:
             them out.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, client: SyncPrefectClient | None = None) -> None:
+        """Begin without knowing of any; without an open client, each call opens one."""
         self.name = name
         self.raised: set[UUID] = set()
+        self._client = client
         self._reconciled = -_INTERVAL  # seconds of the monotonic clock
         self._announced = datetime.now(UTC) - FIRST_CHECK
         """All runs that ended before are announced, or too old for that."""
@@ -81,7 +80,7 @@ class ImageRuns:
         The deployment is read again each time: if it does not exist, no message may be received,
         and if it was deleted and created again, it has another id.
         """
-        with get_client(sync_client=True) as client:
+        with self._open() as client:
             deployment = client.read_deployment_by_name(self.name)
             self._id, self._variables = deployment.id, deployment.job_variables
             self.load.waiting = client.count_flow_runs(
@@ -119,13 +118,11 @@ class ImageRuns:
             RequestError: Prefect does not accept the request as a parameter, for example because of
                 its size.
         """
-        attempts = (
-            self._create(request, image_url, message_id, key, ask=ask, state=state)
-            for key in _keys(request, image_url)
-        )
-        run = next(run for run in attempts if _serves(run, message_id))
+        create = partial(self._create, request, image_url, message_id, ask=ask, state=state)
+        runs = map(create, _keys(request, image_url))
+        run = next(run for run in runs if _serves(run, message_id))
         if not run.labels.get(_label_of(message_id)):  # it serves another message too
-            with get_client(sync_client=True) as client:
+            with self._open() as client:
                 write_labels(client, run.id, {_label_of(message_id): True})
         self._raise_priority(run, request.priority)
         return run.id
@@ -136,7 +133,7 @@ class ImageRuns:
         if run.state_name != WAITING or priority <= (fields.get("priority") or 0):
             return
         parameters = run.parameters | {"request": fields | {"priority": priority}}
-        with get_client(sync_client=True) as client:
+        with self._open() as client:
             client.update_flow_run(run.id, parameters=parameters)
         self.raised.add(run.id)
         get_run_logger().info("%s waits with priority %d from now on", run.name, priority)
@@ -158,7 +155,7 @@ class ImageRuns:
         ended = FlowRunFilterEndTime(after_=self._announced - _CLOCKS, before_=now)
         unannounced = [now]
         started = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-        with get_client(sync_client=True) as client:
+        with self._open() as client:
             # all are read first: ending a run would change the pages that follow
             runs = list(self._read(client, started))
             self.load.note(client, self._filter, runs)
@@ -213,14 +210,17 @@ class ImageRuns:
             partial(client.read_flow_runs, deployment_filter=self._filter, flow_run_filter=filter_)
         )
 
+    def _open(self) -> AbstractContextManager[SyncPrefectClient]:
+        return nullcontext(self._client) if self._client else get_client(sync_client=True)
+
     @cached_property
     def _id(self) -> UUID:
-        with get_client(sync_client=True) as client:
+        with self._open() as client:
             return client.read_deployment_by_name(self.name).id
 
     @cached_property
     def _variables(self) -> dict[str, Any] | None:
-        with get_client(sync_client=True) as client:
+        with self._open() as client:
             return client.read_deployment(self._id).job_variables
 
     @property
@@ -237,7 +237,7 @@ class ImageRuns:
         ask: bool,
         state: State[None] | None,
     ) -> FlowRun:
-        with get_client(sync_client=True) as client:
+        with self._open() as client:
             try:
                 return client.create_flow_run_from_deployment(
                     self._id,

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from prefect import get_client, get_run_logger
+from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
@@ -64,12 +64,14 @@ class ImageTurns:
     The methods raise `httpx.HTTPError` or `ValueError` if Prefect does not answer.
     """
 
-    def __init__(self, deployment: str) -> None:
+    def __init__(self, deployment: str, client: SyncPrefectClient) -> None:
         """Begin without knowing of any.
 
         Args:
             deployment: That of the images, `flow/deployment`.
+            client: An open client of Prefect.
         """
+        self._client = client
         self._name = deployment
         self._waiting: dict[UUID, Waiting[UUID]] = {}
         self._list = WaitingList()
@@ -78,20 +80,20 @@ class ImageTurns:
 
     def give_places(self) -> int:
         """Let the images begin whose turn it is; returns how many wait on."""
-        with get_client(sync_client=True) as client:
-            deployment = client.read_deployment_by_name(self._name)
-            self._filter = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
-            self._look_for_waiting(client)
-            if self._waiting:
-                places = self._places(client, lowest_limit(client, deployment))
-                order = turns(self._waiting.values(), places, datetime.now(UTC).timestamp())
-                listed = list(islice(order, _LISTED))
-                for turn in listed:
-                    if not turn.reason:
-                        self._begin(client, turn.job.id)
-                self._list.show(client, [_row(turn) for turn in listed if turn.reason])
-            else:
-                self._list.show(client, [])
+        client = self._client
+        deployment = client.read_deployment_by_name(self._name)
+        self._filter = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        self._look_for_waiting(client)
+        if self._waiting:
+            places = self._places(client, lowest_limit(client, deployment))
+            order = turns(self._waiting.values(), places, datetime.now(UTC).timestamp())
+            listed = list(islice(order, _LISTED))
+            for turn in listed:
+                if not turn.reason:
+                    self._begin(client, turn.job.id)
+            self._list.show(client, [_row(turn) for turn in listed if turn.reason])
+        else:
+            self._list.show(client, [])
         return len(self._waiting)
 
     def forget(self, runs: set[UUID]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from math import inf
@@ -85,18 +85,30 @@ def sensor(until: datetime | None = None) -> State[int]:
     with measured(), alive(), _slot(queue, min(time_left(), patience)) as acquired:
         if not acquired and not stood_by():
             return Completed(message="Another sensor drains the queue.", data=0)
-        runs = ImageRuns(settings().image_deployment)
-        with runs.load.told():
-            return _drain(_Inflow(runs, queue, urgent), time_left, others)
+        with get_client(sync_client=True) as client:
+            runs = ImageRuns(settings().image_deployment, client)
+            inflow = _Inflow(runs, ImageTurns(runs.name, client), queue, urgent, others)
+            with runs.load.told():
+                return _drain(inflow, time_left, others)
 
 
 class _Inflow:
     """The queues of a sensor, and the image runs that it makes of their messages."""
 
-    def __init__(self, runs: ImageRuns, queue: Queue, urgent: Queue | None) -> None:
-        self._runs, self._queue, self._urgent = runs, queue, urgent
-        self._turns = ImageTurns(runs.name)
+    def __init__(
+        self,
+        runs: ImageRuns,
+        turns: ImageTurns,
+        queue: Queue,
+        urgent: Queue | None,
+        others: SensorRuns | None,
+    ) -> None:
+        self._runs, self._turns, self._others = runs, turns, others
+        self._queue, self._urgent = queue, urgent
         self._moved = [MovedMessages(each) for each in (urgent, queue) if each is not None]
+        self._looked = 0.0  # when places were given last, in seconds of the monotonic clock
+        self._waiting = 0  # images that waited for a place then
+        self._ahead = 0  # runs that have not begun
 
     def poll(self, timeout: float) -> int:
         """Give free places to the images whose turn it is, and handle the next message.
@@ -113,23 +125,49 @@ class _Inflow:
         for moved in self._moved:
             moved.refuse_if_due()
         self._runs.reconcile()
-        waiting = self._turns.give_places()
+        if not self._waiting or self._looked_before(_POLL_WHILE_WAITING):
+            self._give_places()
+            self._ahead = self._runs.waiting()
         # one at a time, so that no message stays hidden until those before it are handled
         if self._urgent and (messages := self._urgent.receive(1, 0)):
             return self._handle(messages[0], self._urgent)
-        if self._runs.waiting() >= settings().look_ahead:
+        if self._ahead >= settings().look_ahead:
             time.sleep(_POLL_WHILE_WAITING)
             return 0
-        longest = _POLL_WHILE_WAITING if waiting else _POLL_OF_TWO if self._urgent else _POLL
+        longest = _POLL_WHILE_WAITING if self._waiting else _POLL_OF_TWO if self._urgent else _POLL
         messages = self._queue.receive(1, min(timeout, longest))
         return self._handle(messages[0], self._queue) if messages else 0
 
     def _handle(self, message: Message, queue: Queue) -> int:
-        created = _handle(message, queue, self._runs, urgent=queue is self._urgent)
-        self._turns.forget(self._runs.raised)
-        if created:
-            self._turns.give_places()
+        urgent = queue is self._urgent
+        created = _handle(message, queue, self._runs, self._between_images, urgent=urgent)
+        self._ahead += created
+        if created and not self._waiting:
+            self._give_places()
         return created
+
+    def _between_images(self) -> None:
+        """What cannot wait until a message is handled: the creation of many runs takes minutes.
+
+        Images begin, runs that were lost are replaced, and the sensors that stand by still do.
+        """
+        with suppress(*_NO_ANSWER):  # the next time, or the next poll, may succeed
+            self._runs.reconcile()
+            if self._looked_before(_POLL_WHILE_WAITING):
+                self._give_places()
+            if self._others is not None:
+                self._others.reason_to_end()
+
+    def _looked_before(self, seconds: float) -> bool:
+        """Whether places were given last longer ago: each time costs Prefect's server ten requests.
+
+        While images wait, all places are taken, and one that gets free is seen at the next look.
+        """
+        return time.monotonic() >= self._looked + seconds
+
+    def _give_places(self) -> None:
+        self._turns.forget(self._runs.raised)
+        self._waiting, self._looked = self._turns.give_places(), time.monotonic()
 
 
 def _drain(
@@ -159,12 +197,14 @@ def _drain(
     return Completed(message=f"{created} image runs created; ended as {reason}.", data=created)
 
 
-def _handle(message: Message, queue: Queue, runs: ImageRuns, *, urgent: bool) -> int:
+def _handle(
+    message: Message, queue: Queue, runs: ImageRuns, meanwhile: Callable[[], None], *, urgent: bool
+) -> int:
     """Create the runs of a message and delete it, or refuse it; returns the number of runs."""
     about = span("message", new_trace=True, message=message.id)
     try:
         with operation(Operation.SCHEDULING), about:
-            created = _create_runs(message, queue, runs, urgent=urgent)
+            created = _create_runs(message, queue, runs, meanwhile, urgent=urgent)
     except RequestError as error:
         refuse(message, queue, str(error))
         return 0
@@ -177,7 +217,9 @@ def _handle(message: Message, queue: Queue, runs: ImageRuns, *, urgent: bool) ->
     return created
 
 
-def _create_runs(message: Message, queue: Queue, runs: ImageRuns, *, urgent: bool) -> int:
+def _create_runs(
+    message: Message, queue: Queue, runs: ImageRuns, meanwhile: Callable[[], None], *, urgent: bool
+) -> int:
     """Create one run for each image of a message; returns their number.
 
     All are created at once, because Prefect can hold runs that cannot start yet for any time, while
@@ -196,6 +238,7 @@ def _create_runs(message: Message, queue: Queue, runs: ImageRuns, *, urgent: boo
             if runs.load.waiting:
                 model = request.image_processor.metric_name
                 SOURCE.add(THROTTLES, Operation=Operation.SCHEDULING.value, ModelName=model)
+            meanwhile()
         get_run_logger().info("%d runs of %s are created", len(request.image_urls), request.job_id)
     return created
 

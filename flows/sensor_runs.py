@@ -54,17 +54,23 @@ class SensorRuns:
         self._deployment = UUID(deployment.id) if deployment.id else None
         self._checked = -_CHECK  # seconds of the monotonic clock
         self._took_over = False
+        self._ends = ""
         self._observer = RunObserver()
 
     def reason_to_end(self) -> str:
         """Why the current run has to end, or an empty text; then the runs that stand by wait on.
 
-        Prefect is asked every ten seconds at most.
+        Prefect is asked every ten seconds at most, and no more once there is a reason.
         """
-        if self._deployment is None or time.monotonic() < self._checked + _CHECK:
-            return ""
+        if self._deployment is None or self._ends or time.monotonic() < self._checked + _CHECK:
+            return self._ends
+        self._ends = self._find_reason(self._deployment)
+        self._checked = time.monotonic()
+        return self._ends
+
+    def _find_reason(self, deployment: UUID) -> str:
         with get_client(sync_client=True) as client:
-            found = client.read_deployment(self._deployment)
+            found = client.read_deployment(deployment)
             if _is_paused(found):
                 self._remove_standby(client)
                 return f"the schedule of {found.name} is paused"
@@ -73,7 +79,6 @@ class SensorRuns:
             if _younger(runs) >= settings().sensors_per_queue:
                 return "a younger sensor has started"
             self._postpone_standby(client, runs)
-        self._checked = time.monotonic()
         return ""
 
     def pause(self) -> None:

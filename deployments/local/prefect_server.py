@@ -149,6 +149,8 @@ def client_environment(home: Path, port: int) -> dict[str, str]:
         "PREFECT_HOME": str(home),
         "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
         "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+        # This server has none of the tokens that each new client would ask for before it writes
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
     }
 
 

@@ -226,13 +226,13 @@ def test_a_new_image_is_seen_though_another_was_cancelled_meanwhile(
 
     @flow
     def look() -> None:
-        turns = ImageTurns(runs.name)
-        runs.waiting()
-        wait("c-0", "c")
-        assert turns.give_places() == 0
-        held = wait("c-1", "c")
-        assert turns.give_places() == 1  # by the quota of its owner
         with get_client(sync_client=True) as prefect:
+            turns = ImageTurns(runs.name, prefect)
+            runs.waiting()
+            wait("c-0", "c")
+            assert turns.give_places() == 0
+            held = wait("c-1", "c")
+            assert turns.give_places() == 1  # by the quota of its owner
             prefect.set_flow_run_state(held, Cancelled(), force=True)
             new = wait("b-0", "b")
             assert turns.give_places() == 0

@@ -27,14 +27,23 @@ from tasks.errors import StackError
 
 FLOW = """
 import os
+import httpx
 import psutil
-from prefect import flow
+from prefect import flow, get_client
+from prefect.client.schemas.actions import ArtifactCreate
 
 @flow
 def seen(queue_url: str) -> None:
     assert psutil.Process().name().startswith("swath-")  # the fork server's
     assert os.environ["SWATH_QUEUE_URL"] == queue_url
     assert os.environ["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
+    send, paths = httpx.Client.send, []
+    httpx.Client.send = lambda client, asked, **options: (
+        paths.append(asked.url.path) or send(client, asked, **options)
+    )
+    with get_client(sync_client=True) as client:
+        client.create_artifact(ArtifactCreate(key="any", data="1"))
+    assert paths == ["/api/artifacts/"]  # and no token, which the server has none of
 """
 WITNESS = """
 trap 'test -e "$1/state/stack.json" || echo no record > "$1/seen"; exit' TERM

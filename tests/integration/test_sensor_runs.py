@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect import flow, get_client, runtime
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
@@ -19,7 +21,10 @@ from prefect.states import Cancelling, Crashed, Running
 
 from flows.sensor import sensor
 from flows.sensor_runs import STANDBY_DELAYS, STANDBY_TAG, SensorRuns
+from tasks.queue.sqs import send
 from tasks.settings import settings
+from tests.inbox import open_inbox
+from tests.prefect_faults import prefect_answers
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "always_checked")
 
@@ -120,6 +125,36 @@ def test_while_a_sensor_works_two_runs_stand_by_and_are_postponed() -> None:
     assert [run for run, _ in first] == [run for run, _ in later]
     assert len(first) == len(STANDBY_DELAYS) == 2
     assert all(old < new for (_, old), (_, new) in zip(first, later, strict=True))
+
+
+class EndedError(BaseException):
+    """Ends a sensor, which no code of it can handle."""
+
+
+def test_while_a_message_of_many_images_is_handled_the_runs_that_stand_by_are_postponed(
+    aws: str,
+) -> None:
+    request = {
+        "jobId": "long",
+        "imageUrls": [f"s3://images/{number}.tif" for number in range(3)],
+        "outputs": [{"type": "S3", "bucket": "results", "prefix": "a"}],
+        "imageProcessor": {"name": "bright-targets", "type": "BUILTIN"},
+    }
+    sensors, due = Deployment(sensor), list[list[datetime]]()
+
+    def note(request: httpx.Request) -> None:
+        if request.url.path.endswith("/create_flow_run") and b"image_url" in request.content:
+            due.append([due_at(run) for run in sensors.standby()])
+            if len(due) == 3:
+                raise EndedError
+
+    with open_inbox(f"images-{uuid4().hex[:8]}", concurrency_limit=1) as inbox:
+        send(inbox.queue_url, json.dumps(request))
+        with prefect_answers(note), pytest.raises(EndedError):
+            sensors.run()
+    first, second, third = due
+    assert len(first) == len(STANDBY_DELAYS)
+    assert all(a < b < c for a, b, c in zip(first, second, third, strict=True))
 
 
 def test_a_sensor_begins_with_runs_that_stand_by_of_its_own(watch: Deployment) -> None:
