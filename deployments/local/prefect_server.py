@@ -76,7 +76,6 @@ _LOCAL_SETTINGS = {
 CLIENT_SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
-    "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
     "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
     # Log records of the plain functions in `tasks` go to the log of the run that calls them
     "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks",

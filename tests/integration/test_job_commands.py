@@ -134,7 +134,9 @@ def test_the_reasons_of_failed_tiles_are_shown(
     assert f"{job}: PARTIAL" in told.stdout
     assert "2 tiles failed: " in told.stdout
     one = swath(chain, "status", job, IMAGE)
-    assert (one.returncode, one.stdout) == (0, told.stdout)
+    assert one.returncode == 0
+    lines = [line for line in one.stdout.splitlines() if "Start-up: " not in line]
+    assert lines == told.stdout.splitlines()  # only Prefect knows how the run started
     (found,) = [
         each for each in json.loads(swath(chain, "jobs", "--json").stdout) if each["job_id"] == job
     ]
