@@ -14,6 +14,7 @@ from tasks.cost.money import money_text
 from tasks.cost.usage import Usage, bytes_text
 from tasks.errors import RequestError
 from tasks.records.record import ImageRecord, read_records
+from tasks.request.field_types import is_owner, owner_of
 
 _HEADER = ("JOBS", "IMAGES", "CALLS", "FAILED", "VCPU-SECONDS", "READ", "STORED", "COST")
 _NONE = "–"
@@ -96,7 +97,9 @@ def _key(record: ImageRecord, by: str) -> str:
         return record.job_id
     if by == "model":
         return str(record.request.get("imageProcessor", {}).get("name", _NONE))
-    return str(record.request.get("tags", {}).get(by, _NONE))
+    tags = record.request.get("tags", {})
+    found = owner_of(tags) if is_owner(by) else tags.get(by)
+    return _NONE if found is None else str(found)
 
 
 def _known(records: Iterable[ImageRecord]) -> str:

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from tasks.request.field_types import owner_of
+
 WAITING, RUNNING, CANCELLING = "WAITING", "RUNNING", "CANCELLING"
 """The statuses of an image whose run has not ended."""
 
@@ -45,7 +47,7 @@ class ImageRun:
     def owner(self) -> str:
         """Whose job it is; empty if nobody is named."""
         tags = self.request.get("tags")
-        return str(tags.get("owner", "")) if isinstance(tags, dict) else ""
+        return str(owner_of(tags) or "") if isinstance(tags, dict) else ""
 
     @property
     def priority(self) -> int:

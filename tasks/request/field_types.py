@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -126,8 +127,17 @@ def _band(value: Any) -> Any:  # noqa: ANN401
     return number
 
 
-OWNER = "owner"
-"""Name of the tag that says whose job it is, however a message writes it: Owner, OWNER."""
+_OWNER = "owner"
+
+
+def is_owner(name: str) -> bool:
+    """Whether a tag of this name says whose job it is: owner, or Owner, or OWNER."""
+    return name.lower() == _OWNER
+
+
+def owner_of(tags: Mapping[str, str]) -> str | None:
+    """Whose job it is by its tags; None if they name nobody."""
+    return next((value for name, value in tags.items() if is_owner(name)), None)
 
 
 def _tag_text(text: str) -> str:
@@ -140,10 +150,10 @@ def _tag_text(text: str) -> str:
 def _tags(tags: dict[str, str]) -> dict[str, str]:
     if reserved := [name for name in tags if name.lower().startswith(("aws:", "swath:"))]:
         raise ValueError(f"holds the reserved name {reserved[0]!r}; give another")
-    owners = [name for name in tags if name.lower() == OWNER]
+    owners = [name for name in tags if is_owner(name)]
     if len(owners) > 1:
         raise ValueError(f"holds {owners[0]!r} and {owners[1]!r}, both of them the owner; give one")
-    return {OWNER if name in owners else name: value for name, value in tags.items()}
+    return tags
 
 
 def _role(text: str) -> str:

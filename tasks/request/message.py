@@ -21,7 +21,6 @@ from pydantic import (
 
 from tasks.errors import RequestError
 from tasks.request.field_types import (
-    OWNER,
     Band,
     JobId,
     Name,
@@ -33,6 +32,7 @@ from tasks.request.field_types import (
     RoleArn,
     Tags,
     WholeNumber,
+    owner_of,
 )
 from tasks.request.image_alpha import ImageAlpha
 from tasks.request.image_scaling import ImageScaling
@@ -323,7 +323,7 @@ class Request(MessageObject):
     @property
     def owner(self) -> str:
         """Whose job it is; empty if nobody is named."""
-        return self.tags.get(OWNER, "")
+        return owner_of(self.tags) or ""
 
     def identity(self, url: str) -> str:
         """SHA-256 digest (hex) of the request for one image: the same only for the same work.

@@ -76,6 +76,18 @@ def test_costs_are_added_up_by_owner(recorded: Path, capsys: pytest.CaptureFixtu
     assert [line[-2:] for line in lines[1:]] == [["4.00", "EUR"], ["3.25", "EUR"], ["7.25", "EUR"]]
 
 
+def test_an_owner_is_found_however_the_tag_is_written(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(recorded, "fourth", 7, 1.0, tags={"Owner": "maritime"})
+    for by in ("owner", "Owner"):
+        lines = [line.split() for line in printed(capsys, "--by", by).splitlines()]
+        assert [line[:4] for line in lines[1:3]] == [
+            ["maritime", "3", "3", "40"],
+            ["land", "1", "1", "40"],
+        ]
+
+
 def test_costs_are_added_up_as_json(recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(printed(capsys, "--by", "costCentre", "--json"))
     assert found["sums"]["1"]["usage"]["calls"] == 13
