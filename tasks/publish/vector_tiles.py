@@ -38,7 +38,7 @@ _DEFAULT_ZOOM, _MOST_ZOOM = 14, 20
 _MOST_BYTES = 500_000  # of a tile: GDAL writes larger ones with coarser coordinates
 _SCALE = 10_000_000  # of the header's degrees
 _MOST_MEMORY = 1 << 27  # bytes that GDAL may keep of a zoom's features in memory, not in a file
-_OVER = 1.04  # tiles along an axis of what has no extent: they overlap by a fiftieth on each side
+_TILES_OF_A_POINT = 1.04  # along an axis: a tile reaches a fiftieth over each of its sides
 _PART_BYTES = 256  # of a feature in a tile, beside its geometry
 
 
@@ -150,7 +150,7 @@ def _fits(rows: Iterator[pa.RecordBatch], zoom: int) -> bool:
         bounds = shapely.bounds(shapely.from_wkb(batch[GEOMETRY].to_numpy(zero_copy_only=False)))
         width, height = (bounds[:, 2:] - bounds[:, :2]).T
         height = height / np.cos(np.radians(np.abs(bounds[:, [1, 3]]).max(axis=1).clip(0, NORTH)))
-        parts = (width / tile + _OVER) * (height / tile + _OVER)
+        parts = (width / tile + _TILES_OF_A_POINT) * (height / tile + _TILES_OF_A_POINT)
         total += batch[GEOMETRY].nbytes + _PART_BYTES * parts.sum()
         if total > _MOST_MEMORY:
             return False
