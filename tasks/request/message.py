@@ -331,6 +331,9 @@ class Request(MessageObject):
         It does not depend on the order of the message's fields, nor on whether defaults are given.
         """
         content = self.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_THE_WORK)
+        items = content.pop("imageStacItems", {})
+        if url in items:  # those of other images change nothing of this one
+            content["imageStacItems"] = {url: items[url]}
         text = json.dumps([url, content], sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -610,6 +610,19 @@ def test_the_identity_does_not_depend_on_whose_job_it_is_or_when_it_begins() -> 
     assert other.identity("x") == parse().identity("x")
 
 
+def test_the_identity_of_an_image_depends_on_its_own_stac_item_alone() -> None:
+    urls = ["s3://images/harbour.tif", "s3://images/port.tif"]
+
+    def of(**items: str) -> list[str]:
+        stac = {f"s3://images/{name}.tif": item for name, item in items.items()}
+        asked = parse(imageUrls=urls, imageStacItems=stac)
+        return [asked.identity(url) for url in urls]
+
+    (harbour, port), with_item = of(), of(port="https://a.example/port.json")
+    assert with_item[0] == harbour
+    assert len({port, with_item[1], of(port="https://a.example/x.json")[1]}) == 3
+
+
 @given(messages(), st.randoms())
 def test_the_identity_depends_on_the_content_only(message: dict[str, Any], chance: Any) -> None:
     request = Request.parse(json.dumps(message))
