@@ -25,6 +25,7 @@ from tasks.inference.limiter import Limiter
 from tasks.request import Request
 from tasks.settings import settings
 from tasks.sharing.shares import fair_shares
+from tasks.sharing.slots import wanted_slots
 
 _INTERVAL = 2.0  # seconds between two updates
 _GROWTH_INTERVAL = 0.5  # seconds, while a region got all that it wanted and may want more
@@ -187,13 +188,12 @@ class _RegionSlots:
     def _update_wanted(self, limit: GlobalConcurrencyLimitResponse) -> None:
         """Raise the wanted number at once, but lower it only if demand has fallen by a quarter.
 
-        Each change takes several requests. So while half of the slots are free, and nobody lacks
-        those that a region holds, it wants an eighth of them at a time and gives none back.
+        An owner's quota may be used up while most of the limit is free: then its other regions lack
+        the slots that a region keeps, and it wants no more than its demand.
         """
         wanted = self._limiter.demand
-        if 2 * limit.active_slots <= limit.limit:
-            step = max(1, limit.limit // 8)
-            wanted = max(self._wanted, -(-wanted // step) * step)
+        if not self._has_quota:
+            wanted = wanted_slots(wanted, self._wanted, limit.active_slots, limit.limit)
         if not 0.75 * self._wanted <= wanted <= self._wanted:
             self._wanted = wanted
 

@@ -40,6 +40,7 @@ from flows.slots import endpoint_slots
 from tasks.imagery import TilePixels
 from tasks.inference.limiter import Limiter, LimiterClosedError
 from tasks.request import Request
+from tasks.settings import settings
 from tests.polling import until
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -318,6 +319,17 @@ def test_slots_that_are_not_used_are_released(name: str, limit: Limit) -> None:
     region = Region(name, 0, capacity=8)
     with Image(region, Region(name, 20)) as image:
         until(lambda: image.most == [0, 8])
+
+
+def test_slots_that_are_not_used_go_to_others_of_the_owner_whose_quota_is_used_up(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWATH_OWNER_QUOTAS", '{"": {"calls": 8}}')
+    settings.cache_clear()
+    idle, busy = Region(name, 0, capacity=64), Region(name, 20, capacity=64)
+    with Image(idle, busy) as image:
+        until(lambda: image.most == [0, 8], lambda: image.most)
+    settings.cache_clear()
 
 
 def test_a_region_that_fails_releases_its_slots_at_once(name: str, limit: Limit) -> None:
