@@ -56,7 +56,7 @@ class Pool:
 
 
 def most_waiting(places: int) -> int:
-    """Regions of an image that wait for one of some places while none is free, at the most.
+    """Regions of an image, or of a single owner, that wait while no place is free, at the most.
 
     With one, the only image of an owner gets too few of the places that become free, as each region
     of it waits behind those of all other owners. With many, an image that comes later waits longer.
@@ -71,10 +71,11 @@ def may_submit(own: RegionClaim, others: Sequence[RegionClaim], pool: Pool) -> b
     are images that have no region yet are left to these, which ask within seconds.
 
     While no place is free, an owner may have its fair share of the places, and of a few regions
-    that wait for the next ones: one for each owner, or for each image if all are of one owner, or
-    an eighth of the places. Shares are max-min fair between the owners who want places, weighted by
-    the highest priority of their images; what is left over by rounding goes to the owner who asks,
-    so that owners who want the same have the same.
+    that wait for the next ones: one for each owner, or an eighth of the places. If all images are
+    of one owner, one for each of them, but no more than three or an eighth of the places, as an
+    owner who comes later waits for them all. Shares are max-min fair between the owners who want
+    places, weighted by the highest priority of their images; what is left over by rounding goes to
+    the owner who asks, so that owners who want the same have the same.
 
     Of the images of one owner, the next region is that of the image with the fewest regions for its
     weight, and of equal ones that of the image that has waited longest for its turn. So each has
@@ -85,7 +86,7 @@ def may_submit(own: RegionClaim, others: Sequence[RegionClaim], pool: Pool) -> b
         others: The other images that want a place.
         pool: The places.
     """
-    if 0 < pool.free <= _without_region(own, others, pool):
+    if 0 < pool.free <= _number_without_region(own, others, pool):
         return False
     room = _share(own, others, pool) - pool.of_owner
     if room <= 0:
@@ -95,7 +96,7 @@ def may_submit(own: RegionClaim, others: Sequence[RegionClaim], pool: Pool) -> b
     return rank < room
 
 
-def _without_region(own: RegionClaim, others: Sequence[RegionClaim], pool: Pool) -> int:
+def _number_without_region(own: RegionClaim, others: Sequence[RegionClaim], pool: Pool) -> int:
     """The images without a region that are before an image; those with quotas may have to wait."""
     return sum(
         other.held == 0
@@ -113,7 +114,8 @@ def _share(own: RegionClaim, others: Sequence[RegionClaim], pool: Pool) -> int:
     weights: dict[str, int] = {}  # the owner who asks is the first
     for claim in (own, *others):
         weights[claim.owner] = max(weight_of(claim.priority), weights.get(claim.owner, 1))
-    waiting = len(weights) if len(weights) > 1 else 1 + len(others)
+    images = min(1 + len(others), most_waiting(pool.places))
+    waiting = len(weights) if len(weights) > 1 else images
     limit = pool.places + max(waiting, pool.places // _WAITING_SHARE)
     quotas = [pool.quota(owner) for owner in weights]
     wanted = [limit if quota is None else min(limit, quota) for quota in quotas]

@@ -117,7 +117,7 @@ def test_owners_have_the_same_and_so_have_their_images_and_few_regions_wait(
     for each in even:
         shares[each.owner] += held[each.image]
     assert len(set(shares.values())) == 1  # all want more, so owners have the same
-    waiting = 2 * len(owners) if len(owners) > 1 else 1 + len(even)
+    waiting = 2 * len(owners) if len(owners) > 1 else 1 + min(len(even), most_waiting(places))
     assert places <= sum(shares.values()) < places + waiting
     images = Counter(each.owner for each in even)
     for each in even:  # and the images of an owner, but for one region
@@ -273,6 +273,16 @@ def test_the_images_of_one_owner_take_turns() -> None:
     late = images[20].first
     assert late is not None
     assert late - 500 <= 20 * 10 / PLACES + 10  # after one region of each of the others
+
+
+def test_an_owner_who_comes_later_waits_for_few_regions_however_many_images_there_are() -> None:
+    images = [Image(number, "many", 0, 0, MANY, 10) for number in range(30)]
+    images.append(Image(30, "late", 0, 500, MANY, 10))
+    simulation = Simulation(images).run(600)
+    late = images[30].first
+    assert late is not None
+    assert late - 500 <= 10 + 10 * most_waiting(PLACES) / PLACES
+    assert simulation.idle == 0
 
 
 def test_all_regions_are_worked_and_the_pool_is_full_to_the_end() -> None:
