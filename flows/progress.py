@@ -29,11 +29,12 @@ from flows.run_records import (
     children_of,
     client_without_retries,
     log_errors,
+    metric_labels,
     read_all,
     read_pages,
-    write_metrics,
+    write_labels,
 )
-from flows.startup import startup
+from flows.startup import read_startup
 from tasks.grid.tiles import Region
 from tasks.job.observer import Observer, SilentObserver
 from tasks.reporting.rate import TileRate
@@ -89,7 +90,8 @@ def image_progress(regions: Sequence[Region], unfinished: Sequence[Region]) -> I
         # not at the first look, at which the first tile is not done yet, nor at the end, when the
         # start is recorded with its last stage
         if next(looks) == 1 and at_work:
-            write_metrics(startup(None).stages)
+            stages = read_startup(client, None).stages
+            write_labels(client, image_run, metric_labels(stages))
         done = before + counts.read(client)
         return _progress(done, tiles, rate.text(done))
 

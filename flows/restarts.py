@@ -16,7 +16,7 @@ from flows.alive import SILENCE, LifeSigns, sign_of
 from flows.announce import announce_end
 from flows.cancel import cancel_children, never_started, stop_task
 from flows.labels import ANNOUNCED, CLAIM, HOOKED, RESTARTS
-from flows.run_records import client_for_records, log_errors, write_labels
+from flows.run_records import PREFECT_ERRORS, client_for_records, log_errors, write_labels
 from tasks.aws import ecs
 from tasks.settings import settings
 
@@ -78,10 +78,16 @@ def count_start() -> None:
     if run is None or run.deployment_id is None or run.run_count > 0:
         return
     with log_errors("The start of this run"), client_for_records() as client:
-        client.set_flow_run_state(run.id, Running(), force=True)
-        counted = client.read_flow_run(run.id)
-        # in place: Prefect's engine has the same object
-        run.run_count, run.state_id, run.state = counted.run_count, counted.state_id, counted.state
+        if client.read_flow_run(run.id).state_id != run.state_id:
+            return  # others ended it meanwhile, and `alive` ends this process
+        state: State[Any] | None
+        try:
+            state = client.set_flow_run_state(run.id, Running(), force=True).state
+        except PREFECT_ERRORS:  # it may be set, and only its answer lost
+            state = client.read_flow_run(run.id).state
+        if state is not None and state.is_running() and state.id != run.state_id:
+            # in place: Prefect's engine has the same object
+            run.run_count, run.state_id, run.state = run.run_count + 1, state.id, state
 
 
 def has_ended(run: FlowRun) -> bool:

@@ -81,9 +81,13 @@ def _client(*, retries: int) -> Iterator[SyncPrefectClient]:
 
 def write_metrics(metrics: Mapping[str, float]) -> None:
     """Write metrics to the labels of the current flow run; an error is logged."""
-    labels: KeyValueLabels = {_PREFIX + name: value for name, value in metrics.items()}
     with log_errors("The metrics of this run"), client_for_records() as client:
-        write_labels(client, UUID(flow_run.id), labels)
+        write_labels(client, UUID(flow_run.id), metric_labels(metrics))
+
+
+def metric_labels(metrics: Mapping[str, float]) -> KeyValueLabels:
+    """The labels of a run that hold metrics of it."""
+    return {_PREFIX + name: value for name, value in metrics.items()}
 
 
 def write_labels(client: SyncPrefectClient, run_id: UUID, labels: KeyValueLabels) -> None:

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 from uuid import UUID
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run
 
@@ -65,10 +66,20 @@ def startup(first_tile: float | None) -> Startup:
     """
     try:
         with client_for_records() as client:
-            run = client.read_flow_run(UUID(flow_run.id))
-            states = client.read_flow_run_states(run.id)
+            return read_startup(client, first_tile)
     except PREFECT_ERRORS:
         return Startup()
+
+
+def read_startup(client: SyncPrefectClient, first_tile: float | None) -> Startup:
+    """How the current run started, by what a client of Prefect reads, or raises.
+
+    Args:
+        client: Client of Prefect.
+        first_tile: As for `startup`.
+    """
+    run = client.read_flow_run(UUID(flow_run.id))
+    states = client.read_flow_run_states(run.id)
     # a run without a deployment uses a process that existed before it
     began = list(_process_starts()) if run.deployment_id else []
     return stages(states, began, first_tile)
