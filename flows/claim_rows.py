@@ -39,7 +39,8 @@ Row = dict[str, str | int | float]
 class ClaimRows:
     """The rows under one key, that of a run among them.
 
-    The methods raise `httpx.HTTPError` if Prefect does not answer.
+    The methods raise `httpx.HTTPError` if Prefect does not answer, and `withdraw` raises
+    `ObjectNotFound` if somebody deleted the row.
     """
 
     def __init__(self, name: str, description: str, run: UUID) -> None:
@@ -62,7 +63,7 @@ class ClaimRows:
         if self._artifact and row == self._written and now - self._when < _REFRESH:
             return
         table = json.dumps([row])
-        if self._artifact is None:
+        if self._artifact is None or not self._update(client, self._artifact, table):
             created = client.create_artifact(
                 ArtifactCreate(
                     key=self._key,
@@ -73,13 +74,6 @@ class ClaimRows:
                 )
             )
             self._artifact = created.id
-        else:
-            try:
-                client.update_artifact(self._artifact, ArtifactUpdate(data=table))
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code == httpx.codes.NOT_FOUND:
-                    self._artifact = None  # somebody deleted it: the next call creates another
-                raise
         self._written, self._when = row, now
 
     def read(self, client: SyncPrefectClient) -> list[Mapping[str, Any]]:
@@ -95,6 +89,17 @@ class ClaimRows:
         if self._artifact is not None:
             client.delete_artifact(self._artifact)
             self._artifact = None
+
+    @staticmethod
+    def _update(client: SyncPrefectClient, artifact: UUID, table: str) -> bool:
+        """Write a row again; returns False if somebody deleted it."""
+        try:
+            client.update_artifact(artifact, ArtifactUpdate(data=table))
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.NOT_FOUND:
+                return False
+            raise
+        return True
 
     def _read(self, client: SyncPrefectClient) -> list[Artifact]:
         running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))

@@ -24,7 +24,7 @@ from flows.cancel import cancel, never_started
 from flows.intervals import Interval
 from flows.region_queue import RegionQueue
 from flows.run_names import infrastructure_labels, region_run_name, tags
-from flows.run_records import client_without_retries
+from flows.run_records import NOT_ACCEPTED, client_without_retries, may_answer_later
 from flows.stored_request import as_parameter
 from tasks.errors import RegionLostError
 from tasks.grid.tiles import Region
@@ -35,12 +35,7 @@ _POLL, _LONGEST_POLL = 1.0, 10.0  # seconds between two reads of a region's run
 _POLL_SHARE = 0.1  # of the time that it has taken so far
 _WAITING_POLL = 2.0  # seconds, while it has not started
 _LONGEST_REFUSAL = 600.0  # seconds for which calls that Prefect refuses are repeated
-_PERMANENT = {
-    httpx.codes.NOT_FOUND,
-    httpx.codes.CONFLICT,
-    httpx.codes.REQUEST_ENTITY_TOO_LARGE,
-    httpx.codes.UNPROCESSABLE_ENTITY,
-}
+_PERMANENT = {httpx.codes.NOT_FOUND, *NOT_ACCEPTED}
 """Status codes of Prefect after which no later call can succeed."""
 
 T = TypeVar("T")
@@ -186,7 +181,7 @@ def _call(call: Callable[[], T], abort: AbortSignal) -> T:
             status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
             if status in _PERMANENT:
                 raise
-            if isinstance(error, httpx.TransportError) or status in {408, 429} or status >= 500:
+            if may_answer_later(error):
                 refused_since = None
             else:
                 refused_since = refused_since or time.monotonic()

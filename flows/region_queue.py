@@ -10,7 +10,6 @@ from threading import Lock
 from typing import Any
 from uuid import UUID
 
-import httpx
 from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -26,8 +25,8 @@ from prefect.runtime import flow_run as this_flow_run
 
 from flows.abort import AbortSignal
 from flows.claim_rows import ClaimRows, Row
-from flows.run_names import owner_tag, without_owner
-from flows.run_records import PREFECT_ERRORS, client_without_retries, read_all
+from flows.run_names import has_owner, owner_tag
+from flows.run_records import PREFECT_ERRORS, client_without_retries, may_answer_later, read_all
 from flows.throughput import places
 from flows.work_queue import limit_work_queue
 from tasks.errors import RegionLostError
@@ -129,12 +128,10 @@ class RegionQueue:
         try:
             with client_without_retries() as client:
                 may = self._look(client)
-        except httpx.TransportError as error:
+        except PREFECT_ERRORS as error:
             get_run_logger().debug("The regions on the work pool cannot be counted: %r", error)
-            return False
-        except PREFECT_ERRORS as error:  # creating the run says what is wrong
-            get_run_logger().debug("The regions on the work pool cannot be counted: %r", error)
-            return self._waiting == 0
+            # if Prefect refuses, creating a run says why; but not beyond the owner's quota
+            return self._unfinished == 0 and not may_answer_later(error)
         self._seen, self._next_look = now, time.monotonic() + _LOOK
         return may
 
@@ -203,7 +200,7 @@ class RegionQueue:
             deployment_filter=self._filter,
             flow_run_filter=FlowRunFilter(state=_UNFINISHED),
         )
-        return sum(without_owner(run.tags) for run in read_all(query))
+        return sum(not has_owner(run.tags) for run in read_all(query))
 
     def _count(self, client: SyncPrefectClient, tags: FlowRunFilterTags | None = None) -> int:
         """Count the regions of the deployment that have a place or wait for one."""

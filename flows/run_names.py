@@ -42,9 +42,9 @@ def owner_tag(owner: str) -> str:
     return f"{_OWNER}{owner}"
 
 
-def without_owner(tags: Iterable[str]) -> bool:
-    """Whether tags are those of a run of a job without an owner."""
-    return not any(tag.startswith(_OWNER) for tag in tags)
+def has_owner(tags: Iterable[str]) -> bool:
+    """Whether tags are those of a run of a job with an owner."""
+    return any(tag.startswith(_OWNER) for tag in tags)
 
 
 def infrastructure_labels(

@@ -32,7 +32,27 @@ PREFECT_ERRORS = (httpx.HTTPError, PrefectException, ValueError)
 ValueError is among them because a proxy may answer for the server, with a page that is not JSON.
 """
 
+NOT_ACCEPTED = frozenset(
+    {
+        httpx.codes.CONFLICT,
+        httpx.codes.REQUEST_ENTITY_TOO_LARGE,
+        httpx.codes.UNPROCESSABLE_ENTITY,
+    }
+)
+"""Status codes of Prefect for a request that it never accepts: its parameters do not fit the
+deployment's schema, it is too large, or it is not valid."""
+
+_BUSY = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
+
 T = TypeVar("T")
+
+
+def may_answer_later(error: Exception) -> bool:
+    """Whether Prefect could not be reached, or was too busy to answer a call."""
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return status in _BUSY or status >= httpx.codes.INTERNAL_SERVER_ERROR
+    return isinstance(error, httpx.TransportError)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from tasks.planning.plan import Plan, make_plan
 from tasks.settings import settings
 from tests.job_scene import paint, request
 from tests.polling import until
+from tests.prefect_faults import prefect_answers, refusal
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -249,6 +250,35 @@ def test_owners_share_the_places_whatever_the_number_of_their_images(
             assert pool.unfinished()["c"] == 1
         finally:
             abort.end("the test is over")
+
+
+@pytest.mark.parametrize("status", [503, 401])
+@pytest.mark.parametrize("pool", [("deployment", 4)], indirect=True)
+def test_a_quota_holds_while_the_regions_cannot_be_counted(
+    pool: Worker, allowed: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr("flows.alive.SILENCE", 3600.0)  # the regions here have no process
+    monkeypatch.setenv("SWATH_OWNER_QUOTAS", '{"a": {"regions": 1}}')
+    settings.cache_clear()
+    refused = list[httpx.Request]()
+
+    def fault(request: httpx.Request) -> httpx.Response | None:
+        if not request.url.path.endswith("/flow_runs/count"):
+            return None
+        refused.append(request)
+        return refusal(status)
+
+    ended, abort, pool.holds = Event(), AbortSignal(), True
+    plan = plan_of(allowed, "a.tif", "a")
+    with in_thread(pool.work, ended), in_thread(image, plan, allowed / "a", abort):
+        try:
+            until(lambda: pool.running() == {"a": 1}, pool.running)
+            with prefect_answers(fault):
+                until(lambda: len(refused) >= 3, lambda: refused)
+                assert pool.unfinished() == {"a": 1}
+        finally:
+            abort.end("the test is over")
+            ended.set()
 
 
 def test_of_a_run_that_others_ended_nothing_is_merged(prefect_api: str, allowed: Path) -> None:
