@@ -32,7 +32,7 @@ from flows.labels import ANNOUNCED
 from flows.measured import trace_labels
 from flows.restarts import RunObserver, has_ended, replace_lost, will_restart
 from flows.run_names import infrastructure_labels, run_name, tags
-from flows.run_records import read_pages, write_labels
+from flows.run_records import NOT_ACCEPTED, read_pages, write_labels
 from flows.waiting_list import WAITING
 from flows.work_queue import limit_work_queue
 from tasks.errors import RequestError
@@ -45,9 +45,6 @@ _LATER_CHECKS = timedelta(minutes=10)  # the same for its later checks, if it is
 _CLOCKS = timedelta(minutes=1)  # by which the clocks of Prefect and of this machine may differ
 _INTERVAL = 10.0  # seconds between two checks
 _ENDED = [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED, StateType.COMPLETED]
-_REFUSED = {409, 413, 422}
-"""Prefect's status codes for a request that it does not accept as a parameter: it does not fit the
-deployment's schema, is too large, or is not valid."""
 
 
 class ImageRuns:
@@ -59,14 +56,12 @@ class ImageRuns:
     Attributes:
         name: The deployment, `flow/deployment`.
         load: How many of them there are.
-        raised: Those that wait and were given a higher priority; whoever knows the old one takes
-            them out.
     """
 
     def __init__(self, name: str, client: SyncPrefectClient | None = None) -> None:
         """Begin without knowing of any; without an open client, each call opens one."""
         self.name = name
-        self.raised: set[UUID] = set()
+        self._raised: set[UUID] = set()
         self._client = client
         self._reconciled = -_INTERVAL  # seconds of the monotonic clock
         self._announced = datetime.now(UTC) - FIRST_CHECK
@@ -135,8 +130,12 @@ class ImageRuns:
         parameters = run.parameters | {"request": fields | {"priority": priority}}
         with self._open() as client:
             client.update_flow_run(run.id, parameters=parameters)
-        self.raised.add(run.id)
-        get_run_logger().info("%s waits with priority %d from now on", run.name, priority)
+        self._raised.add(run.id)
+
+    def take_raised(self) -> set[UUID]:
+        """The runs that wait and were given a higher priority since the last call."""
+        raised, self._raised = self._raised, set()
+        return raised
 
     def reconcile(self) -> None:
         """Correct runs whose record in Prefect differs from what happened to them.
@@ -255,7 +254,7 @@ class ImageRuns:
                     labels={_label_of(message_id): True, **trace_labels()},
                 )
             except PrefectHTTPStatusError as error:
-                if error.response.status_code in _REFUSED:
+                if error.response.status_code in NOT_ACCEPTED:
                     raise RequestError(f"message: Prefect refuses it: {error}"[:2000]) from error
                 raise
 

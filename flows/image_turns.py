@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -44,6 +45,7 @@ from tasks.sharing.turns import Places, Turn, Waiting, Working, turns
 _BEGUN = 4  # images that began last that are looked at, for each owner
 _ENDED = 20  # images that ended last that are looked at
 _INTERVAL = 5.0  # seconds between two looks at them
+_REREAD = 60.0  # seconds after which all runs that wait are read again
 _BRIEF = 120.0  # seconds below which an image's work is brief
 _LISTED = 100  # images that wait whose reasons are shown
 
@@ -76,6 +78,7 @@ class ImageTurns:
         self._waiting: dict[UUID, Waiting[UUID]] = {}
         self._list = WaitingList()
         self._looked = -_INTERVAL  # seconds of the monotonic clock
+        self._read = time.monotonic()  # when all runs that wait were read
         self._seconds: dict[str, float] = {}  # that the last image of each model took
 
     def give_places(self) -> int:
@@ -96,10 +99,11 @@ class ImageTurns:
             self._list.show(client, [])
         return len(self._waiting)
 
-    def forget(self, runs: set[UUID]) -> None:
-        """Read runs that wait again when places are given next, as their priority has changed."""
-        while runs:
-            self._waiting.pop(runs.pop(), None)
+    def forget(self, runs: Iterable[UUID]) -> None:
+        """Read runs that wait again when places are given next, as their priority was raised."""
+        for run in runs:
+            if known := self._waiting.pop(run, None):
+                get_run_logger().info("%s waits with a higher priority from now on", known.name)
 
     def _begin(self, client: SyncPrefectClient, run_id: UUID) -> None:
         """Have a worker start a run, unless it was cancelled or begun meanwhile."""
@@ -114,7 +118,14 @@ class ImageTurns:
             get_run_logger().info("%s begins", run.name)
 
     def _look_for_waiting(self, client: SyncPrefectClient) -> None:
-        """Learn which runs wait. Those that are known are not read again, as each has a request."""
+        """Learn which runs wait.
+
+        Each has a request, so those that are known are read again once a minute only: another
+        sensor may have raised their priority.
+        """
+        if time.monotonic() > self._read + _REREAD:
+            self._read = time.monotonic()
+            self._waiting.clear()
         state = FlowRunFilterState(name=FlowRunFilterStateName(any_=[WAITING]))
         unknown = FlowRunFilterId(not_any_=[*self._waiting]) if self._waiting else None
         self._read_waiting(client, FlowRunFilter(state=state, id=unknown))

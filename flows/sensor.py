@@ -125,7 +125,7 @@ class _Inflow:
         for moved in self._moved:
             moved.refuse_if_due()
         self._runs.reconcile()
-        if not self._waiting or self._looked_before(_POLL_WHILE_WAITING):
+        if not self._waiting or self._look_is_due():
             self._give_places()
             self._ahead = self._runs.waiting()
         # one at a time, so that no message stays hidden until those before it are handled
@@ -153,20 +153,17 @@ class _Inflow:
         """
         with suppress(*_NO_ANSWER):  # the next time, or the next poll, may succeed
             self._runs.reconcile()
-            if self._looked_before(_POLL_WHILE_WAITING):
+            if self._look_is_due():
                 self._give_places()
             if self._others is not None:
-                self._others.reason_to_end()
+                self._others.postpone_standby()
 
-    def _looked_before(self, seconds: float) -> bool:
-        """Whether places were given last longer ago: each time costs Prefect's server ten requests.
-
-        While images wait, all places are taken, and one that gets free is seen at the next look.
-        """
-        return time.monotonic() >= self._looked + seconds
+    def _look_is_due(self) -> bool:
+        """Whether places are given again: each time costs Prefect's server ten requests."""
+        return time.monotonic() >= self._looked + _POLL_WHILE_WAITING
 
     def _give_places(self) -> None:
-        self._turns.forget(self._runs.raised)
+        self._turns.forget(self._runs.take_raised())
         self._waiting, self._looked = self._turns.give_places(), time.monotonic()
 
 

@@ -58,17 +58,28 @@ class SensorRuns:
         self._observer = RunObserver()
 
     def reason_to_end(self) -> str:
-        """Why the current run has to end, or an empty text; then the runs that stand by wait on.
+        """Why the current run has to end, or an empty text; until then those that stand by wait on.
 
-        Prefect is asked every ten seconds at most, and no more once there is a reason.
+        Prefect is asked no more once there is a reason.
         """
-        if self._deployment is None or self._ends or time.monotonic() < self._checked + _CHECK:
-            return self._ends
-        self._ends = self._find_reason(self._deployment)
-        self._checked = time.monotonic()
+        if not self._ends:
+            self.postpone_standby()
         return self._ends
 
-    def _find_reason(self, deployment: UUID) -> str:
+    def postpone_standby(self) -> None:
+        """Have the runs that stand by wait on, unless the schedule is paused.
+
+        A sensor that has to end, but still handles a message, postpones them too: the younger one
+        waits for its slot meanwhile, and postpones none. Prefect is asked every ten seconds at
+        most.
+        """
+        if self._deployment is None or time.monotonic() < self._checked + _CHECK:
+            return
+        self._ends = self._check(self._deployment)
+        self._checked = time.monotonic()
+
+    def _check(self, deployment: UUID) -> str:
+        """End dead sensors and postpone those that stand by; returns a reason to end."""
         with get_client(sync_client=True) as client:
             found = client.read_deployment(deployment)
             if _is_paused(found):
@@ -76,10 +87,9 @@ class SensorRuns:
                 return f"the schedule of {found.name} is paused"
             runs = self._read(client, *_STARTED, StateType.SCHEDULED)
             self._end_dead(client, runs)
-            if _younger(runs) >= settings().sensors_per_queue:
-                return "a younger sensor has started"
-            self._postpone_standby(client, runs)
-        return ""
+            self._postpone(client, runs)
+        too_many = _younger(runs) >= settings().sensors_per_queue
+        return "a younger sensor has started" if too_many else ""
 
     def pause(self) -> None:
         """Pause the schedule, and so the sensor."""
@@ -102,7 +112,7 @@ class SensorRuns:
                 client.set_flow_run_state(run.id, end(message=reason), force=True)
                 stop_task(run, reason)
 
-    def _postpone_standby(self, client: SyncPrefectClient, runs: Sequence[FlowRun]) -> None:
+    def _postpone(self, client: SyncPrefectClient, runs: Sequence[FlowRun]) -> None:
         """Postpone the runs that stand by, or create them.
 
         A sensor begins with new ones, as every postponement adds a state to a run's history.

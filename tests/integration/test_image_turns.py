@@ -239,3 +239,28 @@ def test_a_new_image_is_seen_though_another_was_cancelled_meanwhile(
             assert prefect.read_flow_run(new).state_name == "Scheduled"
 
     look()
+
+
+def test_a_priority_that_another_process_raises_moves_an_image_ahead(
+    inbox: tuple[Inbox, Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.image_turns._REREAD", 0.0)
+    runs = ImageRuns(settings().image_deployment)
+    with get_client(sync_client=True) as prefect:
+        turns = ImageTurns(runs.name, prefect)
+
+        @flow
+        def look() -> int:
+            return turns.give_places()
+
+        def wait(job_id: str, priority: int = 0) -> UUID:
+            asked = Request.parse(request(job_id, "c", priority))
+            return runs.create(asked, asked.image_urls[0], uuid4().hex, state=waiting_state())
+
+        first, second, third = wait("r-0"), wait("r-1"), wait("r-2")
+        assert look() == 2  # by the quota of their owner
+        assert wait("r-2", priority=7) == third  # outside a flow run, as `swath redrive` does
+        prefect.set_flow_run_state(first, Completed(), force=True)
+        assert look() == 1
+        assert prefect.read_flow_run(third).state_name == "Scheduled"
+        assert prefect.read_flow_run(second).state_name == WAITING

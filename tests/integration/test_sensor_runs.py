@@ -131,9 +131,11 @@ class EndedError(BaseException):
     """Ends a sensor, which no code of it can handle."""
 
 
+@pytest.mark.parametrize("after", ["nothing", "a younger sensor has started"])
 def test_while_a_message_of_many_images_is_handled_the_runs_that_stand_by_are_postponed(
-    aws: str,
+    aws: str, after: str
 ) -> None:
+    """Also by a sensor that has to end: the younger one waits for its slot, and postpones none."""
     request = {
         "jobId": "long",
         "imageUrls": [f"s3://images/{number}.tif" for number in range(3)],
@@ -145,6 +147,8 @@ def test_while_a_message_of_many_images_is_handled_the_runs_that_stand_by_are_po
     def note(request: httpx.Request) -> None:
         if request.url.path.endswith("/create_flow_run") and b"image_url" in request.content:
             due.append([due_at(run) for run in sensors.standby()])
+            if len(due) == 1 and after != "nothing":
+                sensors.create(Running())
             if len(due) == 3:
                 raise EndedError
 
