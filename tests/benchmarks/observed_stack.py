@@ -156,8 +156,9 @@ class ObservedStack:
         def browse() -> None:
             record = self.up.record
             headers = access_headers(record.environment)
-            options = {"headers": headers, "timeout": 120, "trust_env": False}
-            with httpx.Client(base_url=record.api_url, **options) as api:
+            with httpx.Client(
+                base_url=record.api_url, headers=headers, timeout=120, trust_env=False
+            ) as api:
                 while not ended.is_set():
                     for page, calls in PAGES.items():
                         query = "select id from flow_run where name like '%.tif - %' limit 1"
