@@ -123,9 +123,11 @@ def sensors() -> Iterator[None]:
 
     thread = Thread(target=copy_context().run, args=(work,), daemon=True)
     thread.start()
-    yield
-    ended.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_owners_take_turns_and_what_is_urgent_goes_first(inbox: tuple[Inbox, Worker]) -> None:
@@ -191,20 +193,20 @@ def test_a_message_that_is_sent_again_with_a_higher_priority_moves_its_image_ahe
 ) -> None:
     queue, worker = inbox
     for number in range(5):
-        send(queue.queue_url, request(f"a-{number}", "a"))
+        send(queue.queue_url, request(f"p-{number}", "a"))
     with get_client(sync_client=True) as prefect, sensors():
         until(lambda: len(queue.runs()) == 5, queue.depth)
         until(lambda: worker.begin() and len(worker.working) >= 2)
         waiting = {job(run): run.id for run in queue.runs() if run.state_name == WAITING}
-        assert {"a-3", "a-4"} <= waiting.keys()
+        assert {"p-3", "p-4"} <= waiting.keys()
 
         def priority() -> int:
-            run = prefect.read_flow_run(waiting["a-4"])
+            run = prefect.read_flow_run(waiting["p-4"])
             return int(run.parameters["request"].get("priority", 0))
 
-        send(queue.queue_url, request("a-4", "a", priority=7))
+        send(queue.queue_url, request("p-4", "a", priority=7))
         until(lambda: priority() == 7)
-        send(queue.queue_url, request("a-4", "a", priority=3))  # the higher one stays
+        send(queue.queue_url, request("p-4", "a", priority=3))  # the higher one stays
         until(lambda: queue.depth() == (0, 0), queue.depth)
         while len(worker.begun) < 5:
             worker.end()
@@ -212,7 +214,7 @@ def test_a_message_that_is_sent_again_with_a_higher_priority_moves_its_image_ahe
         assert priority() == 7
     assert len(queue.runs()) == 5
     jobs = [job(run) for run in worker.begun]
-    assert jobs.index("a-4") < jobs.index("a-3")
+    assert jobs.index("p-4") < jobs.index("p-3")
 
 
 def test_a_new_image_is_seen_though_another_was_cancelled_meanwhile(
