@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.forking import forking_program
+
 PROGRAM = """
 import importlib, json, os, sys
 
@@ -62,16 +64,5 @@ class ForkedCommands:
 @contextmanager
 def forked_commands(environment: Mapping[str, str]) -> Iterator[ForkedCommands]:
     """Commands with an environment, while the block lasts."""
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        env=environment,
-        cwd=Path(__file__).parents[1],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield ForkedCommands(process)
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
+    with forking_program([sys.executable, "-c", PROGRAM], environment) as process:
+        yield ForkedCommands(process)

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from deployments.local.guard import die_with_parent
+from tests.forking import forking_program
 
 
 class ForkedSensors:
@@ -43,19 +44,8 @@ class ForkedSensors:
 @contextmanager
 def forked_sensors(environment: Mapping[str, str]) -> Iterator[ForkedSensors]:
     """Sensors with an environment, while the block lasts."""
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        env=environment,
-        cwd=Path(__file__).parents[1],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield ForkedSensors(process)
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
+    with forking_program([sys.executable, "-m", __name__], environment) as process:
+        yield ForkedSensors(process)
 
 
 def _serve() -> None:

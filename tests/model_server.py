@@ -5,8 +5,21 @@ from __future__ import annotations
 import select
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+
+
+@contextmanager
+def model_server() -> Iterator[str]:
+    """The URL of the server while the block lasts; it ends also if a call waits for a tile."""
+    process, port = start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def start() -> tuple[subprocess.Popen[str], int]:

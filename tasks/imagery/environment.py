@@ -39,7 +39,7 @@ _OPTIONS = {
 def gdal_environment(
     read_role: str | None = None,
     *,
-    s3: bool = True,
+    s3: bool = False,
     cache: int = 16 * MEBIBYTE,
     chunk: int = MEBIBYTE // 8,
 ) -> Iterator[None]:
@@ -49,7 +49,7 @@ def gdal_environment(
 
     Args:
         read_role: IAM role to read S3 with, or None for the process's own identity.
-        s3: False for local files, which need no credentials.
+        s3: True for files in S3, which need credentials.
         cache: Bytes of GDAL's block cache, which all threads of a process share. A larger cache
             than needed is slower, as its memory leaves the processor's cache.
         chunk: Minimum bytes of a request when GDAL does not know how many it needs: for the header
@@ -78,11 +78,11 @@ def gdal_environment(
         yield
 
 
-def in_memory(**options: object) -> rasterio.Env:
-    """GDAL's configuration for files in memory.
+def gdal_options(**options: object) -> rasterio.Env:
+    """Further options of GDAL in this thread, or none; its credentials stay as they are.
 
-    Without one, rasterio makes a session of AWS for each file that it opens: ten times the work of
-    a tile, where credentials are in the environment.
+    `rasterio.Env` alone, or a file in memory without one, makes a session of AWS each time where
+    credentials are in the environment: ten times the work of a tile.
 
     Args:
         options: Configuration options of GDAL.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
-from tasks.imagery.environment import in_memory
+from tasks.imagery.environment import gdal_options
 
 MAGIC = {
     b"\x93NUMPY": "NPY",
@@ -124,7 +124,7 @@ def _from_raster(payload: bytes, driver: str, check: Check) -> NDArray[Any]:
     """Pixels of a tile in a format of GDAL."""
     if driver == "PNG":
         _check_png(payload)
-    with in_memory(), MemoryFile(payload) as memory, _open(memory, driver) as dataset:
+    with gdal_options(), MemoryFile(payload) as memory, _open(memory, driver) as dataset:
         shape, dtype = (dataset.count, dataset.height, dataset.width), np.dtype(dataset.dtypes[0])
         check(shape, dtype)
         block = max(rows * columns for rows, columns in dataset.block_shapes) * dtype.itemsize

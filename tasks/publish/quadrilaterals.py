@@ -83,13 +83,18 @@ def bounds_of(rings: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def centroids_of(rings: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(k, 2) centroids of the areas of closed rings (k, 5, 2), by GEOS's arithmetic."""
+    """(k, 2) centroids of closed rings (k, 5, 2), as GEOS has them; of no area, by GEOS itself."""
     x, y = np.ascontiguousarray(rings.T)
     # two triangles, which have the first corner in common
     (x1, x2), (y1, y2) = ((axis[1:3] - axis[0], axis[2:4] - axis[0]) for axis in (x, y))
     areas = x1 * y2 - x2 * y1
     sums = (axis[0] + axis[1:3] + axis[2:4] for axis in (x, y))
-    return np.stack([(areas * each).sum(axis=0) / 3 / areas.sum(axis=0) for each in sums], axis=1)
+    whole = areas.sum(axis=0)
+    flat = np.flatnonzero(whole == 0)  # also of sides so short that their product is 0
+    whole[flat] = 1.0
+    centroids = np.stack([(areas * each).sum(axis=0) / 3 / whole for each in sums], axis=1)
+    centroids[flat] = shapely.get_coordinates(shapely.centroid(shapely.polygons(rings[flat])))
+    return centroids
 
 
 def boxes_as_rings(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

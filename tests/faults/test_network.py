@@ -162,7 +162,7 @@ def test_an_image_whose_header_cannot_be_fetched_completely_is_refused(
     with pytest.raises(ImageError):
         open_image(URL)
     with (
-        environment.gdal_environment(),
+        environment.gdal_environment(s3=True),
         pytest.raises(RasterioIOError, match="IO error"),
         require_complete_header(),
     ):

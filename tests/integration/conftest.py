@@ -18,7 +18,7 @@ from tasks.inference import open_endpoint
 from tasks.inference.raster_endpoint import RasterEndpoint
 from tasks.settings import settings
 from tests.emulated_aws import emulated_aws
-from tests.model_server import start
+from tests.model_server import model_server
 from tests.raster_calls import OpenRaster, request_for, write_image
 from tests.raster_server import RasterServer, raster_server
 
@@ -35,10 +35,8 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def models() -> Iterator[str]:
     """The URL of the model server."""
-    process, port = start()
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.communicate(timeout=30)
+    with model_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,7 +40,7 @@ from tasks.settings import settings
 from tasks.storage import objects
 from tests.chain_jobs import runs_of
 from tests.ecs_agent import EcsAgent, Task
-from tests.model_server import start as start_models
+from tests.model_server import model_server
 from tests.onnx_models import bright_box, describe, write_json
 from tests.polling import until
 from tests.stacks import GPU_IMAGE, Stack, make_network, make_stack
@@ -157,7 +156,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         )
         with (
             agent,
-            serving() as models_url,
+            model_server() as models_url,
             temporary_settings({PREFECT_API_URL: server.api_url}),
         ):
             until(lambda: agent.running("-sensor"))
@@ -184,17 +183,6 @@ def listen(topic_arn: str) -> str:
         Attributes={"RawMessageDelivery": "true"},
     )
     return url
-
-
-@contextmanager
-def serving() -> Iterator[str]:
-    """The URL of the model server."""
-    process, port = start_models()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()  # its threads may wait on a tile
-        process.communicate()
 
 
 def forget() -> None:

@@ -25,7 +25,7 @@ from rasterio.transform import from_origin
 
 from deployments.local.loopback import free_port
 from tests.job_scene import paint
-from tests.model_server import start as start_models
+from tests.model_server import model_server
 from tests.polling import until
 from tests.swath_up import swath_up
 
@@ -87,8 +87,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     paint(folder / "harbour.tif", 600, 400)
     half_coloured(folder / "red.tif", (255, 0, 0))
     half_coloured(folder / "blue.tif", (0, 0, 255))
-    models, models_port = start_models()
     with (
+        model_server() as model,
         swath_up(
             folder,
             SWATH_METRICS_PORT=str(port),
@@ -98,7 +98,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         prometheus(folder, port) as prometheus_url,
     ):
         up.start()
-        model = f"http://127.0.0.1:{models_port}"
         up.submit("good", f"{model}/bright-targets/invocations", folder / "harbour.tif")
         up.await_state("good", "Completed")
         up.submit("red", f"{model}/failure/invocations", folder / "red.tif")
@@ -115,8 +114,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         up.await_state("gone", "Failed")
         until(lambda: "PARTIAL" in values(prometheus_url, "swath_images_total", "status"))
         yield prometheus_url
-    models.kill()
-    models.communicate()
 
 
 def half_coloured(path: Path, colour: tuple[int, int, int]) -> None:

@@ -45,7 +45,7 @@ from tests.emulated_aws import emulated_aws
 from tests.job_scene import paint
 from tests.kubernetes_api import Job, KubernetesApi
 from tests.kubernetes_manifests import objects
-from tests.model_server import start as start_models
+from tests.model_server import model_server
 from tests.polling import until
 
 IMAGE = "registry.example.org/swath:1"
@@ -123,12 +123,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with (
         Processes() as processes,
         emulated_aws(folder),
+        model_server() as models,
     ):
         server = start_server(processes, folder)
         resources = create_resources(lambda service: closing(clients.client(service)))
         clients.renew_credentials()
         put_images(folder)
-        models, port = start_models()
         server.wait()
         shared, own = variables_of_the_worker(resources)
         aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
@@ -149,9 +149,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 log=folder / "worker.log",
             )
             until(lambda: api.of("swath-sensor"), (folder / "worker.log").read_text)
-            yield Cluster(api, resources, f"http://127.0.0.1:{port}")
-        models.kill()
-        models.communicate()
+            yield Cluster(api, resources, models)
 
 
 def put_images(folder: Path) -> None:

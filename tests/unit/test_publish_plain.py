@@ -12,7 +12,7 @@ import pytest
 import shapely
 import shapely.geometry
 from affine import Affine
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tasks.imagery import Georeference
@@ -117,8 +117,16 @@ def feature(batch: FeatureBatch, row: int, decimals: int) -> dict[str, Any]:
     }
 
 
+TINY = {
+    "x_min": 0.0, "y_min": 0.0, "x_max": 0.5, "y_max": 5e-324, "score": 0.0, "class_name": "",
+    "geometry": None, "properties": "{}",
+}  # fmt: skip
+"""A box whose area is too small for a number."""
+
+
 @examples(2)
 @given(st.lists(rows(), min_size=1, max_size=8), st.sampled_from(sorted(PLACES)))
+@example([TINY], "UTM")
 def test_a_batch_is_written_as_its_features_are_one_by_one(
     found: Sequence[dict[str, Any]], place: str
 ) -> None:

@@ -30,12 +30,16 @@ sys.exit(status)
 """
 
 
+AWS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+"""What most users have in their environment, and a run of a local image does not use."""
+
+
 def imported(image: Path, out: Path, *arguments: object) -> set[str]:
     """The modules that a run of an image has loaded at its end."""
     (image.parent / "tmp").mkdir()
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "run", image, "--out", out, *map(str, arguments)],
-        env=os.environ | {"TMPDIR": str(image.parent / "tmp")},
+        env=os.environ | AWS | {"TMPDIR": str(image.parent / "tmp")},
         capture_output=True,
         text=True,
         timeout=240,

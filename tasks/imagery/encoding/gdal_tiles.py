@@ -15,7 +15,7 @@ from rasterio.io import MemoryFile
 
 from tasks.imagery.encoding.nitf_geotags import NitfGeotags, add_extensions, igeolo
 from tasks.imagery.encoding.tiff_geotags import TiffGeotags
-from tasks.imagery.environment import in_memory
+from tasks.imagery.environment import gdal_options
 from tasks.imagery.image import Image
 from tasks.imagery.reading.tile_pixels import TilePixels
 
@@ -67,7 +67,7 @@ def nitf(image: Image, geotags: NitfGeotags, compression: str, tile: TilePixels)
         options |= {"ICORDS": "G", "IGEOLO": igeolo(corners).decode()}
     # GDAL can compress NITF only when it copies a dataset.
     source = MemoryFile(_gtiff_bytes(image, tile.pixels))
-    with in_memory(), source as plain, MemoryFile(ext=".ntf") as copy:
+    with gdal_options(), source as plain, MemoryFile(ext=".ntf") as copy:
         rasterio.shutil.copy(plain.name, copy.name, driver="NITF", **options)
         return add_extensions(bytes(copy.read()), geotags.extensions(tile.tile.window, corners))
 
@@ -94,7 +94,7 @@ def _gtiff_bytes(
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)  # see gdal_environment
     bands, height, width = pixels.shape
     shape = {"count": bands, "height": height, "width": width, "dtype": pixels.dtype.name}
-    with in_memory(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
+    with gdal_options(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
         with memory.open(driver="GTiff", blockysize=height, **shape, **options) as dataset:
             if options.get("photometric") != "ycbcr":
                 # Otherwise GDAL guesses from the number of bands, and takes a fourth band as alpha.

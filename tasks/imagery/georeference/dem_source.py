@@ -12,7 +12,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from tasks.errors import ImageError
-from tasks.imagery.environment import gdal_environment
+from tasks.imagery.environment import gdal_environment, gdal_options
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class DemSource:
         try:
             with (
                 gdal_environment(s3=self.in_s3),
-                rasterio.Env(GTIFF_REPORT_COMPD_CS=True),  # includes the vertical datum
+                gdal_options(GTIFF_REPORT_COMPD_CS=True),  # includes the vertical datum
                 rasterio.open(self.path) as dataset,
             ):
                 yield dataset

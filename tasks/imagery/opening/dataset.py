@@ -12,6 +12,7 @@ import rasterio
 from rasterio.errors import RasterioIOError
 
 from tasks.errors import ImageChangedError
+from tasks.imagery.environment import gdal_options
 from tasks.imagery.image import Image
 from tasks.imagery.opening.allowed_inputs import check_raster
 from tasks.imagery.opening.stored_file import find_stored_file
@@ -40,7 +41,7 @@ def open_dataset(image: Image, read_role: str | None, stop: Event | None = None)
     # With deferred loading, a part of the index that cannot be fetched costs one time-out for
     # each of its blocks.
     deferred = blocks > _MAX_EAGER_INDEX
-    with rasterio.Env(GTIFF_USE_DEFER_STRILE_LOADING=deferred), require_complete_header():
+    with gdal_options(GTIFF_USE_DEFER_STRILE_LOADING=deferred), require_complete_header():
         options = {} if image.overview is None else {"OVERVIEW_LEVEL": image.overview}
         opened = rasterio.open(image.gdal_name, driver=image.driver, **options)
     with opened as dataset:

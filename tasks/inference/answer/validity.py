@@ -9,8 +9,6 @@ import numpy as np
 import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import rasterize
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from tasks.imagery import TilePixels
@@ -78,9 +76,7 @@ def _count(
     mask: NDArray[np.bool_], corners: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The number of pixels with data, and that of all pixels, that each box (n, 4) touches."""
-    size = np.array(mask.shape[::-1])
-    low = np.clip(np.floor(corners[:, :2]).astype(np.int64), 0, size - 1)
-    high = np.clip(np.ceil(corners[:, 2:]).astype(np.int64), low + 1, size)
+    low, high = _touched(mask, corners)
     sums = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)
     sums[1:, 1:] = mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     (left, top), (right, bottom) = low.T, high.T
@@ -90,6 +86,21 @@ def _count(
 
 def _meets(geometry: Any, mask: NDArray[np.bool_], window: Window) -> bool:  # noqa: ANN401 - shapely
     """Whether a geometry, in pixels of the full image, touches a pixel with data of a tile."""
-    to_image = Affine.translation(window.col_off, window.row_off)
-    touched = rasterize([geometry], mask.shape, transform=to_image, all_touched=True, dtype="uint8")
-    return bool((mask & (touched == 1)).any())
+    outline = shapely.transform(geometry, lambda points: points - [window.col_off, window.row_off])
+    (low,), (high,) = _touched(mask, shapely.bounds([outline]))
+    part = mask[low[1] : high[1], low[0] : high[0]]
+    changes = np.diff(np.pad(part, ((0, 0), (1, 1))).astype(np.int8))
+    rows, first = np.nonzero(changes == 1)  # of each run of pixels with data in a row
+    after = np.nonzero(changes == -1)[1]
+    left, top, right = low[0] + first, low[1] + rows, low[0] + after
+    shapely.prepare(outline)
+    return bool(shapely.intersects(outline, shapely.box(left, top, right, top + 1)).any())
+
+
+def _touched(
+    mask: NDArray[np.bool_], corners: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first column and row (n, 2) that each box (n, 4) touches, and those after its last."""
+    size = np.array(mask.shape[::-1])
+    low = np.clip(np.floor(corners[:, :2]).astype(np.int64), 0, size - 1)
+    return low, np.clip(np.ceil(corners[:, 2:]).astype(np.int64), low + 1, size)
