@@ -28,11 +28,17 @@ from tasks.settings import settings
 STANDBY_TAG = "standby"
 """Tag of the runs that stand by."""
 
-STANDBY_DELAYS = (timedelta(seconds=40), timedelta(seconds=55))
-"""How long after the last sign of life of the sensors each run that stands by is started.
+STANDBY_DELAYS = (timedelta(seconds=48), timedelta(seconds=58))
+"""How long after it was postponed each run that stands by is started.
 
-Longer than a sensor takes between two signs, which is 20 s, and the 10 s that a worker submits a
-run before it is due. There are two, because one that is submitted may be killed with the sensor.
+There are two, because one that is submitted may be killed with the sensor.
+"""
+
+_LEAST_LEFT = timedelta(seconds=30)
+"""How soon a run may be due that is not postponed: each postponement costs Prefect's server 20 ms.
+
+As long as a sensor takes between two checks at the most, which is 20 s, and the 10 s that a worker
+submits a run before it is due.
 """
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -113,7 +119,7 @@ class SensorRuns:
                 stop_task(run, reason)
 
     def _postpone(self, client: SyncPrefectClient, runs: Sequence[FlowRun]) -> None:
-        """Postpone the runs that stand by, or create them.
+        """Postpone the runs that stand by and are due soon, or create them.
 
         A sensor begins with new ones, as every postponement adds a state to a run's history.
         """
@@ -124,6 +130,8 @@ class SensorRuns:
         for number, delay in enumerate(STANDBY_DELAYS):
             later: State[None] = Scheduled(scheduled_time=now + delay)
             if number < len(kept):
+                if (kept[number].next_scheduled_start_time or now) > now + _LEAST_LEFT:
+                    continue
                 client.set_flow_run_state(kept[number].id, later)
             else:
                 client.create_flow_run_from_deployment(

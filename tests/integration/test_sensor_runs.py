@@ -33,6 +33,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api", "always_checked")
 def always_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have each call ask Prefect, and postpone the runs that stand by."""
     monkeypatch.setattr("flows.sensor_runs._CHECK", 0.0)
+    monkeypatch.setattr("flows.sensor_runs._LEAST_LEFT", max(STANDBY_DELAYS))
 
 
 def due_at(run: FlowRun) -> datetime:
@@ -125,6 +126,12 @@ def test_while_a_sensor_works_two_runs_stand_by_and_are_postponed() -> None:
     assert [run for run, _ in first] == [run for run, _ in later]
     assert len(first) == len(STANDBY_DELAYS) == 2
     assert all(old < new for (_, old), (_, new) in zip(first, later, strict=True))
+
+
+def test_runs_that_are_not_due_soon_wait_on_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.sensor_runs._LEAST_LEFT", timedelta(seconds=30))
+    first, later = Deployment(watching_twice).run().result()
+    assert first == later
 
 
 class EndedError(BaseException):
