@@ -30,6 +30,7 @@ from tasks.storage.temporary import temporary_folder
 PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 _PREFECT_SERVER = [sys.executable, "-m", "deployments.local.prefect_program", "--no-prompt"]
 _SERVER_PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105 - the name of the setting
+_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -137,6 +138,11 @@ class PrefectServer:
             _cache_database(_database(self.home))
 
 
+def own_database() -> dict[str, str]:
+    """The setting of a database that this process's environment names for a server, if it does."""
+    return {_DATABASE: url} if (url := os.environ.get(_DATABASE)) else {}
+
+
 def client_environment(home: Path, port: int) -> dict[str, str]:
     """Variables of a client of the server on a port.
 
@@ -165,7 +171,7 @@ def server_environment(home: Path, port: int) -> dict[str, str]:
         | SERVER_SETTINGS
         | _LOCAL_SETTINGS
         | {
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{_database(home)}",
+            _DATABASE: f"sqlite+aiosqlite:///{_database(home)}",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": f"P{settings().keep_runs}D",
             "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
         }
@@ -188,14 +194,14 @@ def start_server(
         folder: Folder for the log and for the home, `prefect`. A database in it is kept, and
             migrated if an older version of Prefect wrote it.
         port: Port to listen on; None for any.
-        variables: Further settings of Prefect, in place of those of Swath.
+        variables: Further settings of Prefect, in place of those of Swath; such as `own_database`.
 
     Raises:
         StackError: The password has a character that Prefect does not compare.
     """
     home = folder.absolute() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
-    empty = not _database(home).exists()
+    empty = _DATABASE not in variables and not _database(home).exists()
     if empty and _cached_database().exists():
         shutil.copyfile(_cached_database(), _database(home))
     free = port or free_port()

@@ -153,7 +153,9 @@ class Stack:
     def _start(self) -> StackRecord:
         # Prefect takes longest to start; everything that does not need it is done meanwhile
         port = self.kept.port("Prefect", 4200)
-        server = prefect_server.start_server(self.processes, self.folder, port=port)
+        server = prefect_server.start_server(
+            self.processes, self.folder, port=port, variables=prefect_server.own_database()
+        )
         port = self.kept.port("the embedded AWS", 4566)
         cloud = aws.start_aws(self.processes, self.folder, port=port, keep=True)
         aws.wait_for_aws(cloud)
