@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.logging.handlers import APILogWorker
 from prefect.logging.loggers import flow_run_logger
+from prefect.states import Cancelled
 
 from flows.labels import ALIVE
 from flows.run_records import client_without_retries, write_labels
@@ -33,7 +34,7 @@ Long enough for several changes to fail, as an overloaded Prefect server may ref
 """
 
 _CHECK = 5.0  # seconds between two reads of the own run's state
-_GRACE = 3.0  # seconds in which the worker of a cancelled run may end its process
+_GRACE = 12.0  # seconds in which the worker of a cancelled run may end its process; it may poll
 _LONGEST_GAP = 30.0  # seconds between two observations that count as time observed
 
 _MOST_RUNS = 10_000  # runs that an observer remembers
@@ -196,18 +197,29 @@ def _end_if_lost(
     if _is_own_process(run):
         ending.set()
     try:
-        _end_work(run, states[-1] if states else None, on_cancel)
+        _end_work(run, states[-1] if states else None, on_cancel, client)
     finally:
         _end_process(run)
 
 
-def _end_work(run: FlowRun, state: State[Any] | None, on_cancel: Callable[[FlowRun], None]) -> None:
+def _end_work(
+    run: FlowRun,
+    state: State[Any] | None,
+    on_cancel: Callable[[FlowRun], None],
+    client: SyncPrefectClient,
+) -> None:
     """Say why this process ends, and end its calls.
+
+    A worker looks only every ten seconds for runs that are cancelled if no WebSocket reaches it,
+    and of a process that has ended before, it leaves the run Cancelling for five minutes. So the
+    process itself ends that of a region. That of an image is left to the worker, or the sensor,
+    which announces its end.
 
     Args:
         run: The run, as this process got it.
         state: The state that others set; None if they deleted the run.
         on_cancel: As of `alive`.
+        client: Client of Prefect.
     """
     reason = f"it is {state.name}" if state else "it was deleted in Prefect"
     flow_run_logger(run).warning("This process ends, as others ended its run: %s", reason)
@@ -218,6 +230,8 @@ def _end_work(run: FlowRun, state: State[Any] | None, on_cancel: Callable[[FlowR
             _logger.debug("The cancelling of %s failed", run.name, exc_info=True)
     if state is not None and state.is_cancelling():
         time.sleep(_GRACE)
+        if run.parent_task_run_id is not None:
+            client.set_flow_run_state(run.id, Cancelled(message=state.message), force=True)
 
 
 def _end_process(run: FlowRun) -> None:

@@ -20,6 +20,7 @@ from prefect.states import AwaitingRetry, Cancelled, Cancelling, Crashed, Pendin
 
 from flows.alive import beating
 from flows.labels import ALIVE
+from flows.region_attempt import run_region
 from flows.run_records import client_without_retries
 from tests.polling import until
 
@@ -61,13 +62,21 @@ class Run:
     It is at work, unless a state is given that others set while the process was starting.
     """
 
-    def __init__(self, api_url: str, folder: Path, before: State[None] | None = None) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        folder: Path,
+        before: State[None] | None = None,
+        parent: UUID | None = None,
+    ) -> None:
         with get_client(sync_client=True) as client:
             pool = client.create_work_pool(WorkPoolCreate(name=f"pool-{uuid4()}", type="process"))
             deployment = client.create_deployment(
                 client.create_flow(working), f"d-{uuid4()}", work_pool_name=pool.name
             )
-            self.id = client.create_flow_run_from_deployment(deployment).id
+            self.id = client.create_flow_run_from_deployment(
+                deployment, parent_task_run_id=parent
+            ).id
             for state in (Pending(), before):
                 if state is not None:
                     client.set_flow_run_state(self.id, state, force=True)
@@ -152,6 +161,21 @@ def test_a_process_whose_run_others_ended_ends_and_leaves_the_state_to_them(
     assert run.read().state_id == theirs
     assert not run.did("went on")
     assert run.did("cancelled") == states[0].name.startswith("Cancel")  # type: ignore[union-attr]
+
+
+def test_the_process_of_a_region_whose_worker_does_not_see_that_it_is_cancelled_ends_its_run(
+    prefect_api: str, tmp_path: Path
+) -> None:
+    with get_client(sync_client=True) as client:
+        image = client.create_flow_run(working, parameters={"folder": ""})
+        parent = client.create_task_run(run_region, image.id, dynamic_key="0")
+    run = Run(prefect_api, tmp_path, parent=parent.id)
+    run.put(Cancelling(message="its image's run ended"))
+    assert run.process.wait() == 0
+    state = run.read().state
+    assert state is not None
+    assert (state.name, state.message) == ("Cancelled", "its image's run ended")
+    assert not run.did("went on")
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["at work", "at its end"])
