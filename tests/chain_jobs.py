@@ -87,9 +87,19 @@ class ChainJobs:
         """The text of a job's last status."""
         return str(self._statuses[job][-1]["body"])
 
-    def dead_letters(self) -> list[dict[str, Any]]:
-        """The messages on the dead-letter queue, which are deleted."""
-        return received(self.resources.dead_letter_url)
+    def dead_letters(self, least: int = 0) -> list[dict[str, Any]]:
+        """The messages on the dead-letter queue, at least so many, which are deleted.
+
+        A sensor that looks through them hides them for some seconds.
+        """
+        found: list[dict[str, Any]] = []
+
+        def enough() -> bool:
+            found.extend(received(self.resources.dead_letter_url))
+            return len(found) >= least
+
+        until(enough)
+        return found
 
     def queue_is_empty(self) -> bool:
         """Whether no message is on the queue, hidden ones included."""

@@ -121,7 +121,7 @@ def test_06_messages_that_are_no_requests(chain: Chain, job: str) -> None:
         chain.send(f"{job}-after", chain.models.model(), SMALL)
         assert chain.await_end(job) == chain.await_end(f"{job}-after") == "SUCCESS"
         until(chain.queue_is_empty)
-    aside = chain.dead_letters()
+    aside = chain.dead_letters(5)
     assert len(aside) == 5
     assert all(each["reason"] for each in aside)
     for each in ("schema", "field", "text"):
@@ -152,7 +152,7 @@ def test_07_three_poison_messages_among_ten(chain: Chain, job: str) -> None:
             assert chain.await_end(f"{job}-{number}") == "SUCCESS"
         assert chain.await_end(f"{job}-poison") == chain.await_end(f"{job}-large") == "FAILED"
         until(chain.queue_is_empty)
-    reasons = [each["reason"] for each in chain.dead_letters()]
+    reasons = [each["reason"] for each in chain.dead_letters(3)]
     assert len(reasons) == 3
     assert any(reason.startswith("it was tried 3 times") for reason in reasons)
 
@@ -206,7 +206,7 @@ def test_a_message_that_kills_each_sensor_is_told_once(chain: Chain, job: str) -
         assert chain.await_end(f"{job}-next") == "SUCCESS"
     assert chain.statuses(job) == ["FAILED"]
     assert "no sensor was done with it" in chain.reason(job)
-    (aside,) = chain.dead_letters()
+    (aside,) = chain.dead_letters(1)
     assert aside["body"] == body
     assert aside["reason"].startswith("it was delivered 3 times")
     assert chain.image_runs(job) == []
