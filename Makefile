@@ -53,7 +53,7 @@ test: setup .venv/test ## unit and integration tests, and the quick fault tests
 	@$(BIN)/pytest -m "not slow_fault" --numprocesses=4 --dist=loadfile --no-loadscope-reorder # in the order of tests/conftest.py
 
 faults: setup .venv/test ## the slow fault tests: processes of the whole chain are killed
-	@$(BIN)/pytest tests/faults -m slow_fault --numprocesses=3 --dist=loadfile # they mostly wait
+	@$(BIN)/pytest tests/faults -m slow_fault --numprocesses=4 --dist=loadfile --no-loadscope-reorder # they mostly wait
 
 soak: setup .venv/test ## JOBS=50 jobs with FAULTS=50 faults, drawn from SEED=… and printed, so that they can be repeated
 	@SOAK_SEED=$(SEED) SOAK_JOBS=$(JOBS) SOAK_FAULTS=$(FAULTS) $(BIN)/pytest tests/soak -q -s
