@@ -31,6 +31,7 @@ PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 _PREFECT_SERVER = [sys.executable, "-m", "deployments.local.prefect_program", "--no-prompt"]
 _SERVER_PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105 - the name of the setting
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+_DRIVERS = ("postgresql+asyncpg://", "sqlite+aiosqlite://")
 
 SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -95,6 +96,7 @@ class PrefectServer:
         home: Its `PREFECT_HOME`, with the database.
         process: The supervised server.
         empty: Whether its database was new when it was started.
+        elsewhere: Whether its database is one that the environment names.
         password: What it asks of its clients; empty if it serves everyone who reaches its port.
     """
 
@@ -102,6 +104,7 @@ class PrefectServer:
     home: Path
     process: Process
     empty: bool = False
+    elsewhere: bool = False
     password: str = field(default="", repr=False)
 
     @property
@@ -133,14 +136,34 @@ class PrefectServer:
         Raises:
             StackError: It ended, or did not answer in time.
         """
-        self.process.wait_until(partial(self.process.answers, self.port, "/api/health"), timeout)
+        try:
+            answers = partial(self.process.answers, self.port, "/api/health")
+            self.process.wait_until(answers, timeout)
+        except StackError as error:
+            if not self.elsewhere:
+                raise
+            raise StackError(
+                f"{error}\nIts database is the one that {_DATABASE} names: it has to exist, to be "
+                "empty or Prefect's, and to be reached from here."
+            ) from error
         if self.empty and not _cached_database().exists():
             _cache_database(_database(self.home))
 
 
 def own_database() -> dict[str, str]:
-    """The setting of a database that this process's environment names for a server, if it does."""
-    return {_DATABASE: url} if (url := os.environ.get(_DATABASE)) else {}
+    """The setting of a database that this process's environment names for a server, if it does.
+
+    Raises:
+        StackError: It is none that Prefect knows.
+    """
+    url = os.environ.get(_DATABASE, "")
+    if url and not url.startswith(_DRIVERS):
+        driver = url.split("://")[0] if "://" in url else ""  # the rest may have a password
+        raise StackError(
+            f"{_DATABASE}: {driver!r} is no driver that Prefect knows; give "
+            f"{_DRIVERS[0]}USER:PASSWORD@HOST/NAME."
+        )
+    return {_DATABASE: url} if url else {}
 
 
 def client_environment(home: Path, port: int) -> dict[str, str]:
@@ -218,7 +241,7 @@ def start_server(
         log=folder / "logs" / "prefect.log",
         cwd=home,
     )
-    return PrefectServer(free, home, process, empty, password)
+    return PrefectServer(free, home, process, empty, _DATABASE in variables, password)
 
 
 @contextmanager
