@@ -21,6 +21,7 @@ def postgres() -> Iterator[str]:
 
     The test is skipped where PostgreSQL is not installed.
     """
+    folder_of_programs = programs()
     with TemporaryDirectory() as folder:
         as_user: list[str] = []
         if os.geteuid() == 0:  # it refuses to run as root
@@ -28,11 +29,12 @@ def postgres() -> Iterator[str]:
             shutil.chown(folder, "postgres")
 
         def run(program: str, *words: str, user: list[str] = as_user) -> None:
-            command = [*user, str(programs() / program), *words]
+            command = [*user, str(folder_of_programs / program), *words]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=120)
 
         data, port = f"{folder}/data", free_port()
-        run("initdb", "-D", data, "-U", "prefect", "-A", "trust", "--no-sync")
+        new = ["-U", "prefect", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        run("initdb", "-D", data, *new)
         where = f"-p {port} -c listen_addresses={HOST} -c unix_socket_directories= -c fsync=off"
         run("pg_ctl", "-D", data, "-o", where, "-l", f"{folder}/log", "-w", "start")
         try:
